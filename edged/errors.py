@@ -1,0 +1,43 @@
+"""Every error that edged raises on purpose."""
+
+
+class EdgedError(Exception):
+    """An operating error: expected, and handled by someone."""
+
+
+class ConfigError(EdgedError):
+    """The configuration file cannot be used; the message lists every problem found."""
+
+
+class RemoteProtocolError(EdgedError):
+    """The peer broke the protocol."""
+
+
+class UnsupportedMediaError(EdgedError):
+    """The media is valid, or may be, but of a codec or shape that edged cannot carry."""
+
+
+class PublishRefusedError(EdgedError):
+    """A publisher may not publish; `code` is machine-readable, the message is for people."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        self.code = code
+        self.reason = reason
+        super().__init__(f"{code}: {reason}")
+
+
+class RouteUnavailableError(EdgedError):
+    """No origin can take this stream now."""
+
+    def __init__(self, channel: str, table_version: int, rejected: dict[str, str]) -> None:
+        self.rejected = rejected
+        why = "; ".join(f"{origin}: {reason}" for origin, reason in sorted(rejected.items()))
+        super().__init__(f"no route for {channel!r}, table v{table_version}: {why or 'no origins'}")
+
+
+class PeerLostError(EdgedError):
+    """A peer closed, fell silent or stalled past its limit."""
+
+
+class ToolMissingError(EdgedError):
+    """A program or file that a command needs is not installed."""
