@@ -1,0 +1,69 @@
+"""The packaged form of a stream: what an origin pushes and a PoP serves."""
+
+from msgspec import Struct
+
+from edged.media.track import Kind
+
+
+class Rendition(Struct, frozen=True, kw_only=True):
+    """One playlist's worth of media: the video of a rung, or an audio rendition."""
+
+    name: str  # Unique in the stream and safe in a URL: "v0", "a0".
+    kind: Kind
+    timescale: int
+    codec_string: str
+    part_target_us: int  # Smallest multiple of the frame duration >= the configured; never changes.
+    target_duration_s: int  # TARGETDURATION; the same for all renditions; never changes.
+    width: int = 0
+    height: int = 0
+    frame_rate_num: int = 0
+    frame_rate_den: int = 1
+    channels: int = 0
+    language: str = "und"
+
+
+class InitSegment(Struct, frozen=True, kw_only=True):
+    """ftyp + moov of a rendition; `digest` is in its URI, so no URI names two byte strings."""
+
+    rendition: str
+    digest: str  # First 16 hex digits of SHA-256 of `data`.
+    data: bytes
+
+
+class Part(Struct, frozen=True, kw_only=True):
+    """One partial segment: a moof + mdat; the concatenated parts of an MSN are the segment."""
+
+    rendition: str
+    msn: int
+    index: int  # From 0 in each segment.
+    tfdt: int  # baseMediaDecodeTime, ticks.
+    duration: int  # Ticks.
+    wallclock_us: int  # Of the first sample's presentation: PROGRAM-DATE-TIME.
+    init_digest: str
+    payload: bytes
+    independent: bool = False
+    discontinuity: bool = False  # EXT-X-DISCONTINUITY stands before this part's segment.
+    discontinuity_sequence: int = 0  # Discontinuities of the run so far, its segment's included.
+    gap: bool = False
+    ends_segment: bool = False  # Already known to be the last of its segment when it was cut.
+    next_msn: int = 0  # The packager's forecast of what follows: the preload hint.
+    next_index: int = 0
+    last_seq: int = 0  # Highest unit seq inside.
+
+
+class SegmentEnded(Struct, frozen=True, kw_only=True):
+    """The segment's last part has been pushed; it has `parts` parts."""
+
+    rendition: str
+    msn: int
+    parts: int
+    duration: int  # Ticks.
+
+
+class StreamEnded(Struct, frozen=True, kw_only=True):
+    """The publication ended: playlists get EXT-X-ENDLIST."""
+
+    reason: str
+
+
+PackagedEvent = Rendition | InitSegment | Part | SegmentEnded | StreamEnded

@@ -1,0 +1,178 @@
+"""The words of routing: what origins report, what IRS tells a PoP, and the rules of the network.
+
+`wire.table` carries these Structs and `policy` decides with them. Structs that travel are arrays on
+the wire: positions are the format, so new fields go to the end with a default.
+"""
+
+import enum
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from edged.media.stream import PriorityClass
+
+CLASSES = tuple(PriorityClass)
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}\Z"  # As in `edged://ROLE/NAME` of a certificate.
+ADDRESS_CHARS_MAX = 270  # The longest DNS name, brackets and a port.
+ORIGINS_MAX = 256  # "Several" in the network edged is modelled on; a row is about 60 bytes.
+RULES_MAX = 1000  # Pins of the big channels; matched in order, so each costs every decision.
+UNITS_MAX = 2**31  # Compute units of one origin; a bound for arithmetic, not for hardware.
+TEXT_CHARS_MAX = 256
+TAGS_PER_RULE_MAX = 64
+
+Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
+Address = Annotated[str, Meta(max_length=ADDRESS_CHARS_MAX)]
+Text = Annotated[str, Meta(max_length=TEXT_CHARS_MAX)]
+Count = Annotated[int, Meta(ge=0, le=UNITS_MAX)]
+Units = Annotated[int, Meta(ge=-UNITS_MAX, le=UNITS_MAX)]
+Milliseconds = Annotated[float, Meta(ge=0, le=1e9)]
+Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+Unix = Annotated[float, Meta(ge=0, le=1e12)]
+ByClass = tuple[Count, Count, Count]  # Partner, affiliate, basic.
+ClassLabel = Literal["partner", "affiliate", "basic"]
+
+NO_UNITS: ByClass = (0, 0, 0)
+
+
+class ReportedState(enum.StrEnum):
+    """What an origin says of itself."""
+
+    UP = "up"
+    DRAIN = "drain"  # Keeps what it has, takes nothing new.
+    DOWN = "down"  # Is about to stop.
+
+
+class OriginState(enum.StrEnum):
+    """What is believed of an origin."""
+
+    UP = "up"
+    SUSPECT = "suspect"  # Two heartbeats missed: nothing new goes there.
+    DOWN = "down"  # Three missed, or it said so.
+    PROBATION = "probation"  # Back, but its room grows only by and by.
+    DRAIN = "drain"
+
+    @property
+    def takes_streams(self) -> bool:
+        """Whether new streams may go there, as far as there is room."""
+        return self in _TAKES_STREAMS
+
+
+_TAKES_STREAMS = frozenset({OriginState.UP, OriginState.PROBATION})
+
+
+class OriginReport(Struct, frozen=True, array_like=True):
+    """One heartbeat, 10 per second, from an origin to IRS and to every PoP.
+
+    `slots_free` is per class: how many more units the origin would admit of it, so a reserve for
+    partners shows as less for the others. `incarnation` changes with each start of the process.
+    """
+
+    origin: Name
+    incarnation: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    state: ReportedState
+    slots_total: Count
+    slots_free: ByClass
+    mbps_in: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+
+
+class OriginRow(Struct, frozen=True, array_like=True):
+    """What one PoP is told of one origin.
+
+    `quota`: compute units that this PoP may have there in all, while its lease lasts (its streams
+    when IRS looked + its share of the free slots). `price`: milliseconds of RTT that one more unit
+    there is worth, for deciding without a lease. `reserve`: units kept for partners.
+    """
+
+    origin: Name
+    address: Address  # HOST:PORT of its backbone listener.
+    state: OriginState
+    quota: Count = 0
+    price: Milliseconds = 0.0
+    reserve: Count = 0
+    domain: Annotated[str, Meta(max_length=64)] = ""  # Failure domain; "" = its own.
+
+
+class Match(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"class_": "class"}
+):
+    """`match` of a rule: every key given must hold; none given matches every stream."""
+
+    channel: Text = ""  # Exactly this one.
+    glob: Text = ""  # Of channel names: `*`, `?`, `[abc]`.
+    tag: Text = ""  # Exactly this one among the stream's tags.
+    class_: ClassLabel | None = None
+    pop: Text = ""
+    protocol: Text = ""
+
+
+class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One `[[irs.rules]]`: the first that matches a stream says where it may go.
+
+    `pin`: this origin, or refusal. `prefer`: these first, in this order, while they have room.
+    `avoid`: never these. `group_by`: streams sharing the tag that begins with this text go to the
+    same origin. `anti_affinity`: streams sharing such a tag go to different failure domains while
+    there is another. `reserve`: may use what is kept for partners. `max_rtt_ms`: nothing farther.
+    `on_full`: what happens when there is no room; `source-only` sends the stream to the nearest
+    origin without a transcode.
+    """
+
+    name: Text = ""
+    match: Match = Match()
+    pin: Text = ""
+    prefer: Annotated[tuple[Text, ...], Meta(max_length=TAGS_PER_RULE_MAX)] = ()
+    avoid: Annotated[tuple[Text, ...], Meta(max_length=TAGS_PER_RULE_MAX)] = ()
+    group_by: Text = ""
+    anti_affinity: Text = ""
+    reserve: bool = False
+    max_rtt_ms: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+    on_full: Literal["reject", "source-only"] = "reject"
+
+
+class RoutingTable(Struct, frozen=True, kw_only=True):
+    """What one PoP routes by; newest (epoch, version) wins. Rows are sorted by origin.
+
+    `ttl_s`: for so long after its arrival the states in the rows are believed; later only what the
+    PoP sees itself counts. `lease_ttl_s`: for so long the quotas hold; later the price decides.
+    """
+
+    epoch: Annotated[int, Meta(ge=0, le=2**63 - 1)]  # Raised by each start of IRS.
+    version: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    issued: Unix
+    ttl_s: Seconds
+    lease_ttl_s: Seconds
+    rows: Annotated[tuple[OriginRow, ...], Meta(max_length=ORIGINS_MAX)] = ()
+    rules: Annotated[tuple[Rule, ...], Meta(max_length=RULES_MAX)] = ()
+
+    @property
+    def stamp(self) -> tuple[int, int]:
+        """What makes one table newer than another."""
+        return (self.epoch, self.version)
+
+
+class RouteRequest(Struct, frozen=True, kw_only=True):
+    """A stream that needs an origin."""
+
+    channel: str
+    priority: PriorityClass = PriorityClass.BASIC
+    tags: tuple[str, ...] = ()
+    protocol: str = ""
+    cost: int = 1  # Compute units.
+
+
+class PathProbe(Struct, frozen=True, array_like=True):
+    """What a PoP measured on its path to one origin."""
+
+    rtt_ms: Milliseconds
+    loss: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    goodput_mbps: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+
+
+class PopTelemetry(Struct, frozen=True, array_like=True):
+    """What a PoP tells IRS once a second; counts are since the one before."""
+
+    units: Annotated[dict[Name, ByClass], Meta(max_length=ORIGINS_MAX)]  # Now there, per class.
+    arrivals: Count = 0  # Units that wanted a place.
+    refusals: Annotated[dict[Name, Count], Meta(max_length=ORIGINS_MAX)] = {}
+    timeouts: Annotated[dict[Name, Count], Meta(max_length=ORIGINS_MAX)] = {}
+    unplaced: Count = 0  # Units for which no origin was found.
+    probes: Annotated[dict[Name, PathProbe], Meta(max_length=ORIGINS_MAX)] = {}

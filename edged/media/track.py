@@ -1,0 +1,98 @@
+"""Tracks, codec configurations and access units: the canonical form of a live stream."""
+
+import enum
+
+from msgspec import Struct
+
+
+class Kind(enum.StrEnum):
+    """What a track carries."""
+
+    VIDEO = "video"
+    AUDIO = "audio"
+    DATA = "data"
+
+
+class Codec(enum.StrEnum):
+    """Codecs that the canonical stream can name."""
+
+    H264 = "h264"
+    H265 = "h265"
+    AV1 = "av1"
+    VP8 = "vp8"
+    VP9 = "vp9"
+    AAC = "aac"
+    OPUS = "opus"
+    SCTE35 = "scte35"
+    ID3 = "id3"
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of track that this codec makes."""
+        if self in _AUDIO:
+            return Kind.AUDIO
+        return Kind.DATA if self in _DATA else Kind.VIDEO
+
+
+_AUDIO = frozenset({Codec.AAC, Codec.OPUS})
+_DATA = frozenset({Codec.SCTE35, Codec.ID3})
+
+
+class CodecConfig(Struct, frozen=True, kw_only=True):
+    """What a decoder must know before the first access unit.
+
+    `record` is the decoder configuration as ISO BMFF stores it: the payload of avcC (14496-15
+    §5.3.3), hvcC (§8.3.3), av1C (AV1-ISOBMFF §2.3), vpcC (VP-ISOBMFF, with its version and flags),
+    dOps (Opus-in-ISOBMFF §4.3.2), or the AudioSpecificConfig (14496-3 §1.6.2.1). The other fields
+    are decoded from it.
+    """
+
+    codec: Codec
+    record: bytes
+    codec_string: str  # RFC 6381, as in the CODECS attribute: "avc1.64001f".
+    width: int = 0  # Display pixels after cropping; 0 for audio.
+    height: int = 0
+    frame_rate_num: int = 0  # 0 when the stream does not say.
+    frame_rate_den: int = 1
+    sample_rate: int = 0  # Hz; 0 for video.
+    channels: int = 0
+    samples_per_unit: int = 0  # AAC 1024 or 960, Opus 0 (its packets differ).
+
+
+class Track(Struct, frozen=True, kw_only=True):
+    """One elementary stream of a publication, with its configuration now in force."""
+
+    track_id: int
+    codec: Codec
+    timescale: int  # Ticks per second of pts and dts.
+    config: CodecConfig
+    config_id: int = 0  # Rises by one each time `config` changes; units name the one they need.
+    language: str = "und"
+    name: str = ""
+
+    @property
+    def kind(self) -> Kind:
+        """What the track carries."""
+        return self.codec.kind
+
+
+class AccessUnit(Struct, kw_only=True, gc=False):
+    """One access unit of one track.
+
+    `seq` counts all units of a publication, across its tracks, in the order in which its PoP
+    received them. `pts` and `dts` are ticks of the track's timescale, unrolled to 64 bit.
+    `wallclock_us` (since 1970) is the stream's anchor + (pts - pts0). `payload`: H.264 and H.265
+    as length-prefixed NAL units (4-byte lengths), AV1 as OBUs (low-overhead format, no temporal
+    delimiters), VP8/VP9 frames, raw AAC, Opus packets.
+    """
+
+    track_id: int
+    seq: int
+    config_id: int
+    pts: int
+    dts: int
+    wallclock_us: int
+    payload: bytes
+    random_access: bool = False
+    discontinuity: bool = False
+    capture_us: int | None = None
