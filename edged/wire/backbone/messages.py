@@ -1,0 +1,340 @@
+"""Control messages of the backbone: msgpack arrays, their name first, then the fields in order.
+
+    ["stream_accepted", stream_no, wanted_seq]
+
+`stream_id`, `grant`, `tracks` and `track` are maps, as `edged.media` names their fields. A newer
+peer may add elements at an array's end; they are ignored. HELLO's body is `Hello` in the same form.
+Stream numbers belong to the sender of the stream (each direction counts its own), start at 1 and
+rise; `sub_no` belongs to the PoP and does the same.
+"""
+
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from edged.errors import EdgedError, RemoteProtocolError
+from edged.media.parts import InitSegment, PackagedEvent, Part, Rendition, SegmentEnded, StreamEnded
+from edged.media.routing import OriginReport
+from edged.media.stream import Grant, PriorityClass, StreamId
+from edged.media.track import Track
+from edged.wire.backbone.frames import (
+    FRAME_HEADER_BYTES,
+    ITEM_BYTES_MAX,
+    KIND_HELLO,
+    KIND_MESSAGE,
+    MESSAGE_BYTES_MAX,
+    META_BYTES_MAX,
+    make_frame,
+)
+
+PROTO = 1
+# 30 Mbps at 200 ms: an item of 8 MiB begun, 1.2 MB in flight, a quarter not yet granted anew.
+STREAM_WINDOW_BYTES = 16 * 2**20
+SESSION_WINDOW_BYTES = 64 * 2**20  # 1.7 Gbps at 200 ms, a quarter not yet granted anew.
+STREAM_WINDOW_BYTES_MIN = ITEM_BYTES_MAX + 2 * META_BYTES_MAX  # The largest item and its headers.
+TEXT_CHARS_MAX = 1000  # Of a reason that we repeat in our log.
+
+Purpose = Literal["control", "media"]
+
+
+class Hello(Struct, frozen=True, kw_only=True, array_like=True, tag="hello"):
+    """Who speaks, what for, and how much media it takes."""
+
+    proto: int
+    role: str
+    name: str
+    shard: int
+    instance: int  # 63 bits of chance, of this process: a restart shows.
+    purpose: Purpose
+    priority: PriorityClass  # Of a media session; 0 for control.
+    session_window: int = SESSION_WINDOW_BYTES
+    stream_window: int = STREAM_WINDOW_BYTES
+
+
+class SessionClosed(Struct, frozen=True, array_like=True, tag="session_closed"):
+    """Either way, last: why the session ends. Codes: version, identity, window, protocol, drain."""
+
+    code: str
+    reason: str
+
+
+class RenditionAck(Struct, frozen=True, array_like=True):
+    """How far a rendition is packaged: what the next origin needs to splice."""
+
+    name: str
+    msn: int
+    part: int
+    tfdt: int  # Of the part after that one.
+    discontinuity_sequence: int
+    init_digest: str
+
+
+class StreamOpened(Struct, frozen=True, kw_only=True, array_like=True, tag="stream_opened"):
+    """Units of a publication are to follow; nothing is sent before StreamAccepted."""
+
+    stream_no: int
+    stream_id: StreamId
+    grant: Grant
+    tracks: list[Track]
+    first_seq: int  # Oldest unit still there to be sent.
+    packaged_seq: int = -1  # What was acked as packaged so far, by this or an earlier origin.
+    renditions: list[RenditionAck] = []
+    sub_no: int = 0  # The PoP's units subscription that this answers; 0 for a forwarded stream.
+
+
+class StreamAccepted(Struct, frozen=True, array_like=True, tag="stream_accepted"):
+    """Send from `wanted_seq` on; -1: from the start of the GOP that holds `packaged_seq` + 1."""
+
+    stream_no: int
+    wanted_seq: int
+
+
+class StreamRefused(Struct, frozen=True, array_like=True, tag="stream_refused"):
+    """At any time: the receiver takes no more of it; the sender answers StreamClosed.
+
+    Codes: fenced (a newer publication or epoch is there), full, drain, unsupported_media, stopped,
+    or what the origin's admission says.
+    """
+
+    stream_no: int
+    code: str
+    reason: str
+
+
+class StreamClosed(Struct, frozen=True, array_like=True, tag="stream_closed"):
+    """The sender's last word on a stream; `ended`: the publication is over, else only this path."""
+
+    stream_no: int
+    reason: str
+    ended: bool
+
+
+class TrackChanged(Struct, frozen=True, array_like=True, tag="track_changed"):
+    """A track is new, or units from now on need this configuration."""
+
+    stream_no: int
+    track: Track
+
+
+class StreamAck(Struct, frozen=True, array_like=True):
+    """How far one stream has got at the origin."""
+
+    stream_no: int
+    home_epoch: int
+    received_seq: int  # All that will come below and at it has come; -1 for none.
+    packaged_seq: int  # All below and at it is in parts pushed to subscribers; -1 for none.
+    renditions: list[RenditionAck] = []
+
+
+class UnitsAcked(Struct, frozen=True, array_like=True, tag="units_acked"):
+    """The streams that moved since the last tick."""
+
+    acks: list[StreamAck]
+
+
+class KeyFrameWanted(Struct, frozen=True, array_like=True, tag="key_frame_wanted"):
+    """Upstream: a reader needs a random access point of a video track soon."""
+
+    stream_no: int
+    track_id: int
+
+
+class SubscribeParts(Struct, frozen=True, array_like=True, tag="subscribe_parts"):
+    """Push the channel's packaged events, of each publication it will have, until Unsubscribe."""
+
+    sub_no: int
+    channel: str
+
+
+class SubscribeUnits(Struct, frozen=True, array_like=True, tag="subscribe_units"):
+    """Push the channel's units, from the latest GOP, of each publication it will have."""
+
+    sub_no: int
+    channel: str
+
+
+class Unsubscribe(Struct, frozen=True, array_like=True, tag="unsubscribe"):
+    """No more of it; the origin answers StreamClosed for what is open."""
+
+    sub_no: int
+
+
+class SubscriptionAccepted(Struct, frozen=True, array_like=True, tag="subscription_accepted"):
+    """EventsOpened or StreamOpened follow, now or when the channel is packaged."""
+
+    sub_no: int
+
+
+class SubscriptionRefused(Struct, frozen=True, array_like=True, tag="subscription_refused"):
+    """At any time: no more. Codes: not_live, full, drain."""
+
+    sub_no: int
+    code: str
+    reason: str
+
+
+class EventsOpened(Struct, frozen=True, array_like=True, tag="events_opened"):
+    """EVENT frames of this publication follow for a parts subscription, at once.
+
+    The first `replay_events` of them are what was packaged before: of use only as a whole.
+    """
+
+    stream_no: int
+    sub_no: int
+    stream_id: StreamId
+    replay_events: int = 0
+
+
+class Heartbeat(Struct, frozen=True, array_like=True, tag="heartbeat"):
+    """Origin to PoP at 10 Hz, from the application, so that a freeze shows."""
+
+    report: OriginReport
+
+
+class DirectoryEntry(Struct, frozen=True, kw_only=True, array_like=True):
+    """A stream that is live at an origin."""
+
+    stream_id: StreamId
+    title: str = ""
+    priority: PriorityClass = PriorityClass.BASIC
+    tags: tuple[str, ...] = ()
+    pop: str = ""  # Where its publisher is.
+    started_at: float = 0.0  # Unix seconds.
+    renditions: int = 0  # 0 until it is packaged.
+
+
+class DirectoryDelta(Struct, frozen=True, kw_only=True, array_like=True, tag="directory_delta"):
+    """Origin to PoP: who came and went since `from_version`; 0 begins the whole list anew.
+
+    A list too long for one message goes on in deltas whose `from_version` is their own `version`.
+    """
+
+    origin: str
+    incarnation: int
+    version: int
+    from_version: int
+    changed: list[DirectoryEntry]
+    removed: list[str]  # Channels.
+
+
+class DirectoryWanted(Struct, frozen=True, array_like=True, tag="directory_wanted"):
+    """PoP to origin: a delta did not fit, send the whole list."""
+
+    have_version: int
+
+
+Message = (
+    SessionClosed
+    | StreamOpened
+    | StreamAccepted
+    | StreamRefused
+    | StreamClosed
+    | TrackChanged
+    | UnitsAcked
+    | KeyFrameWanted
+    | SubscribeParts
+    | SubscribeUnits
+    | Unsubscribe
+    | SubscriptionAccepted
+    | SubscriptionRefused
+    | EventsOpened
+    | Heartbeat
+    | DirectoryDelta
+    | DirectoryWanted
+)
+
+_encoder = msgspec.msgpack.Encoder()
+_message_decoder = msgspec.msgpack.Decoder(Message)
+_hello_decoder = msgspec.msgpack.Decoder(Hello)
+
+
+def make_hello_frame(hello: Hello) -> bytes:
+    """Make the HELLO frame."""
+    return make_frame(KIND_HELLO, _encoder.encode(hello))
+
+
+def parse_hello(frame: memoryview) -> Hello:
+    """Parse a HELLO frame; raises RemoteProtocolError."""
+    try:
+        return _hello_decoder.decode(frame[FRAME_HEADER_BYTES:])
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise RemoteProtocolError(f"malformed hello: {error}") from error
+
+
+def make_message_frame(message: Message) -> bytes:
+    """Make a MESSAGE frame; EdgedError if the message exceeds MESSAGE_BYTES_MAX."""
+    body = _encoder.encode(message)
+    if len(body) > MESSAGE_BYTES_MAX:
+        raise EdgedError(
+            f"{type(message).__name__} of {len(body)} bytes, allowed are {MESSAGE_BYTES_MAX}"
+        )
+    return make_frame(KIND_MESSAGE, body)
+
+
+def encoded_bytes(entry: Struct) -> int:
+    """What a part of a message takes, for those who fill messages to a limit."""
+    return len(_encoder.encode(entry))
+
+
+def parse_message(frame: memoryview) -> Message:
+    """Parse a MESSAGE frame; raises RemoteProtocolError."""
+    try:
+        message: Message = _message_decoder.decode(frame[FRAME_HEADER_BYTES:])
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise RemoteProtocolError(f"malformed message: {error}") from error
+    return message
+
+
+class EncodedEvent(Struct, frozen=True):
+    """A packaged event, encoded once for all who get it."""
+
+    code: int
+    meta: bytes
+    body: bytes
+    event: PackagedEvent
+
+
+_EVENT_CODES: dict[type, int] = {
+    Rendition: 1,
+    InitSegment: 2,
+    Part: 3,
+    SegmentEnded: 4,
+    StreamEnded: 5,
+}
+_event_decoders: dict[int, msgspec.msgpack.Decoder[PackagedEvent]] = {
+    code: msgspec.msgpack.Decoder(kind) for kind, code in _EVENT_CODES.items()
+}
+
+
+def encode_event(event: PackagedEvent) -> EncodedEvent:
+    """Encode a packaged event's meta, and set its bytes beside it, uncopied."""
+    body = b""
+    bare = event
+    if isinstance(event, Part):
+        body, bare = event.payload, msgspec.structs.replace(event, payload=b"")
+    elif isinstance(event, InitSegment):
+        body, bare = event.data, msgspec.structs.replace(event, data=b"")
+    return EncodedEvent(_EVENT_CODES[type(event)], _encoder.encode(bare), body, event)
+
+
+def parse_event_meta(code: int, meta: memoryview) -> PackagedEvent:
+    """Parse an event without its body; raises RemoteProtocolError."""
+    decoder = _event_decoders.get(code)
+    if decoder is None:
+        raise RemoteProtocolError(f"packaged event of unknown code {code}")
+    try:
+        return decoder.decode(meta)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise RemoteProtocolError(f"malformed packaged event of code {code}: {error}") from error
+
+
+def with_body(event: PackagedEvent, body: bytes) -> PackagedEvent:
+    """Give an event its bytes back; raises RemoteProtocolError if it takes none."""
+    if isinstance(event, Part):
+        return msgspec.structs.replace(event, payload=body)
+    if isinstance(event, InitSegment):
+        return msgspec.structs.replace(event, data=body)
+    if body:
+        raise RemoteProtocolError(f"{type(event).__name__} has a body of {len(body)} bytes")
+    return event

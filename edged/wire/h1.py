@@ -1,0 +1,391 @@
+"""HTTP/1.1 for the playback edge's fast path, sans-IO (RFC 9112): requests in, ready bytes out.
+
+    request-line CRLF *( field-line CRLF ) CRLF [ body ]
+
+`H1Session` reads one connection's requests with llhttp (httptools) and bounds everything that a
+peer can make it hold. `PreparedResponse` is a response whose bytes are made once and shared by all
+who get it: `head`, then the second's Date field and the empty line (`date_stamp`), then the body.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from http import HTTPStatus
+from urllib.parse import unquote
+
+import httptools
+from msgspec import Struct
+
+from edged.errors import RemoteProtocolError
+
+JOIN_BYTES_MAX = 16 * 1024  # A body below it is copied behind its head: one iovec, one TLS record.
+WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+MONTHS = (
+    *("Jan", "Feb", "Mar", "Apr", "May", "Jun"),
+    *("Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
+)
+
+
+class H1Limits(Struct, frozen=True, kw_only=True):
+    """What one connection may make us hold, and for how long."""
+
+    target_bytes_max: int = 2048  # Ours are below 200; a proxy's query may be long.
+    head_bytes_max: int = 16 * 1024  # Target and fields; browsers send below 2 KB.
+    fields_max: int = 64  # Header fields and trailers; browsers send below 20.
+    body_bytes_max: int = 64 * 1024  # For signalling bodies (SDP); playback has none.
+    unanswered_max: int = 64  # Pipelined requests; browsers send one, load generators a few tens.
+    request_s_max: float = 10.0  # From a request's first byte to its last.
+    idle_s_max: float = 75.0  # From the last answer to the next request; nginx's default.
+
+
+class RequestReceived(Struct, frozen=True, kw_only=True, gc=False):
+    """One whole request. `path` is percent-decoded, `query` is not; both without "?"."""
+
+    method: str
+    path: str
+    query: str
+    fields: Sequence[tuple[bytes, bytes]]  # As sent: names in any case, in order.
+    keep_alive: bool
+    body: bytes = b""
+    upgrade: bool = False  # The session holds still until `decline_upgrade` or `take_rest`.
+
+    def field(self, name: bytes) -> bytes:
+        """The first header field of that lower-case name, else empty."""
+        for candidate, value in self.fields:
+            if candidate.lower() == name:
+                return value
+        return b""
+
+
+class RequestRefused(Struct, frozen=True):
+    """What came is no request that we take; answer it in its turn and close. Nothing follows."""
+
+    status: int
+    reason: str
+
+
+class PeerTimedOut(Struct, frozen=True):
+    """The peer took too long; close."""
+
+    reason: str
+
+
+class H1Statistics(Struct, frozen=True):
+    """Counters of one connection."""
+
+    received_bytes: int
+    requests: int
+    unanswered: int
+
+
+Event = RequestReceived | RequestRefused
+
+
+class H1Session:
+    """The server's end of one HTTP/1.1 connection. It is its parser's callback object too.
+
+    Bytes go to the parser in blocks of the connection's own grid of `head_bytes_max`, so that a
+    limit is hit at the same byte however TCP cut the stream.
+    """
+
+    __slots__ = (
+        "_began_at",
+        "_block_end",
+        "_body",
+        "_ended",
+        "_events",
+        "_fields",
+        "_fields_seen",
+        "_head_bytes",
+        "_head_complete",
+        "_hosts",
+        "_in_message",
+        "_old",
+        "_parser",
+        "_progress",
+        "_progress_before",
+        "_quiet_since",
+        "_received_bytes",
+        "_refusal",
+        "_requests",
+        "_rest",
+        "_target",
+        "_unanswered",
+        "limits",
+    )
+
+    def __init__(self, *, now: float, limits: H1Limits | None = None) -> None:
+        self.limits = limits or H1Limits()
+        self._parser = httptools.HttpRequestParser(self)
+        self._received_bytes = 0
+        self._block_end = self.limits.head_bytes_max
+        self._progress = self._progress_before = 0
+        self._requests = 0
+        self._unanswered = 0
+        self._began_at: float | None = None
+        self._quiet_since = now
+        self._ended = False
+        self._refusal: RequestRefused | None = None
+        self._rest: bytes | None = None
+        self._events: list[Event] = []
+        self._clear()
+
+    def receive_data(self, data: bytes | bytearray | memoryview, now: float) -> list[Event]:
+        """Take bytes; never raises. A `RequestRefused` is the last event of the session."""
+        assert self._rest is None, "an upgrade must be declined or taken before more is read"
+        if self._ended:
+            return []
+        events: list[Event] = []
+        self._events = events
+        self._feed(data)
+        if self._in_message or not events:
+            if self._began_at is None or events:
+                self._began_at = now
+        else:
+            self._began_at = None
+        return events
+
+    @property
+    def upgrading(self) -> bool:
+        """Whether the last event is an upgrade request that waits for a decision."""
+        return self._rest is not None
+
+    def decline_upgrade(self, now: float) -> list[Event]:
+        """Go on in HTTP/1.1 after an upgrade request that is answered as if it were none."""
+        rest = self.take_rest()
+        return self.receive_data(rest, now) if rest else []
+
+    def take_rest(self) -> bytes:
+        """The bytes behind an upgrade request: another protocol's, if the upgrade is taken."""
+        assert self._rest is not None, "no upgrade was requested"
+        rest, self._rest = self._rest, None
+        return rest
+
+    def request_answered(self, now: float) -> None:
+        """Count one answer: its place may be taken by another request."""
+        self._unanswered -= 1
+        self._quiet_since = now
+
+    def next_timeout(self) -> float:
+        """When `handle_timeout` has something to say; infinite while requests await answers."""
+        if self._began_at is not None:
+            return self._began_at + self.limits.request_s_max
+        if self._unanswered:
+            return float("inf")
+        return self._quiet_since + self.limits.idle_s_max
+
+    def handle_timeout(self, now: float) -> PeerTimedOut | None:
+        """A peer that has been too slow or idle for too long."""
+        if now < self.next_timeout():
+            return None
+        if self._began_at is not None:
+            return PeerTimedOut(f"request not complete after {self.limits.request_s_max:g} s")
+        return PeerTimedOut(f"no request for {self.limits.idle_s_max:g} s")
+
+    def statistics(self) -> H1Statistics:
+        """Counters since the start."""
+        return H1Statistics(self._received_bytes, self._requests, self._unanswered)
+
+    def close(self) -> None:
+        """Take no more; lets go of the parser, which refers back to the session."""
+        self._ended = True
+        if hasattr(self, "_parser"):
+            del self._parser
+
+    # The parser's callbacks.
+
+    def on_message_begin(self) -> None:
+        """A request line starts."""
+        if self._ended:
+            raise RemoteProtocolError("a request follows one that closes the connection")
+        self._clear()
+        self._in_message = True
+
+    def on_url(self, piece: bytes) -> None:
+        """The request target, or a piece of it."""
+        self._progress += 1
+        self._target += piece
+        if len(self._target) > self.limits.target_bytes_max:
+            self._refuse(414, f"request target exceeds {self.limits.target_bytes_max} bytes")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A whole field of the header, or of a chunked body's trailers (which we drop)."""
+        self._progress += 1
+        self._fields_seen += 1
+        self._head_bytes += len(name) + len(value) + 4
+        limits = self.limits
+        if self._fields_seen > limits.fields_max:
+            self._refuse(431, f"more than {limits.fields_max} header fields")
+        if self._head_bytes > limits.head_bytes_max:
+            self._refuse(431, f"header exceeds {limits.head_bytes_max} bytes")
+        if self._head_complete:
+            return
+        self._fields.append((name, value))
+        size = len(name)
+        if size == 4 and name.lower() == b"host":  # noqa: PLR2004 - cheaper than lowering every name
+            self._hosts += 1
+        elif size == 6 and name.lower() == b"expect":  # noqa: PLR2004 - the same
+            # RFC 9110 §10.1.1: 100 or a final status; no client sends us bodies worth a wait.
+            self._refuse(417, "expectations are not supported")
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        self._head_complete = True
+        version = self._parser.get_http_version()
+        self._old = version == "1.0"
+        if version != "1.1" and not self._old:
+            self._refuse(505, f"HTTP version {version} is not supported here, 1.1 is")
+        if self._hosts != 1 and (self._hosts or not self._old):
+            self._refuse(400, f"{self._hosts} Host fields instead of one (RFC 9112 §3.2)")
+        if self._parser.should_upgrade() and any(
+            name.lower() in (b"content-length", b"transfer-encoding") for name, _ in self._fields
+        ):
+            # llhttp skips the body here; taken as the next request it would be smuggled in.
+            self._refuse(400, "an upgrade request may have no body")
+
+    def on_body(self, piece: bytes) -> None:
+        """A piece of the body."""
+        self._progress += 1
+        self._body += piece
+        if len(self._body) > self.limits.body_bytes_max:
+            self._refuse(413, f"body exceeds {self.limits.body_bytes_max} bytes")
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        self._progress += 1
+        self._in_message = False
+        if self._unanswered >= self.limits.unanswered_max:
+            self._refuse(503, f"more than {self.limits.unanswered_max} unanswered requests")
+        parser = self._parser
+        target = self._target.decode("latin-1")
+        if not target.startswith("/"):
+            target = _origin_form(target)
+        path, _, query = target.partition("?")
+        # HTTP/1.0 keep-alive would need a field of its own in each response.
+        keep_alive = parser.should_keep_alive() and not self._old
+        self._requests += 1
+        self._unanswered += 1
+        self._ended = not keep_alive
+        self._events.append(
+            RequestReceived(
+                method=parser.get_method().decode("ascii"),
+                path=unquote(path) if "%" in path else path,
+                query=query,
+                fields=self._fields,
+                keep_alive=keep_alive,
+                body=self._body,
+                upgrade=parser.should_upgrade(),
+            )
+        )
+
+    def _feed(self, data: bytes | bytearray | memoryview) -> None:
+        start, size = self._received_bytes, len(data)
+        offset = 0
+        try:
+            while self._received_bytes + size - offset >= self._block_end:
+                end = offset + self._block_end - self._received_bytes
+                piece = memoryview(data)[offset:end]
+                self._received_bytes = self._block_end
+                self._block_end += self.limits.head_bytes_max
+                self._parser.feed_data(piece)
+                offset = end
+                if self._in_message and self._progress == self._progress_before:
+                    self._refuse(431, f"header exceeds {self.limits.head_bytes_max} bytes")
+                self._progress_before = self._progress
+            if offset < size:
+                self._received_bytes += size - offset
+                self._parser.feed_data(memoryview(data)[offset:] if offset else data)
+        except httptools.HttpParserUpgrade as upgrade:
+            offset += upgrade.args[0]
+            self._rest = bytes(memoryview(data)[offset:])
+            self._received_bytes = start + offset
+            block = self.limits.head_bytes_max
+            self._block_end = (self._received_bytes // block + 1) * block
+        except (httptools.HttpParserError, RemoteProtocolError) as error:
+            if self._refusal is None and self._ended:
+                return  # RFC 9112 §9.6: what follows a request that closes is ignored.
+            if self._refusal is None and isinstance(error, httptools.HttpParserCallbackError):
+                raise  # A fault of ours.
+            status = 505 if "HTTP version" in str(error) else 400
+            refusal = self._refusal or RequestRefused(status, f"malformed request: {error}")
+            self._ended = True
+            self._in_message = False
+            self._unanswered += 1
+            self._events.append(refusal)
+
+    def _refuse(self, status: int, reason: str) -> None:
+        self._refusal = RequestRefused(status, reason)
+        raise RemoteProtocolError(reason)
+
+    def _clear(self) -> None:
+        self._in_message = self._head_complete = self._old = False
+        self._target = self._body = b""
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._fields_seen = self._head_bytes = self._hosts = 0
+
+
+class PreparedResponse:
+    """A response's bytes, made once and shared by everyone who gets it."""
+
+    __slots__ = ("_stamp", "_stamped", "body", "head", "size", "status")
+
+    def __init__(self, status: int, head: bytes, body: Sequence[bytes]) -> None:
+        self.status = status
+        self.head = head
+        self.body = tuple(body)
+        self.size = sum(map(len, self.body))
+        self._stamp = b""
+        self._stamped: tuple[bytes, ...] = ()
+
+    def chunks(self, stamp: bytes) -> tuple[bytes, ...]:
+        """All bytes, for a connection that stays; made again once a second, with the stamp."""
+        if stamp is not self._stamp:
+            if self.size <= JOIN_BYTES_MAX:
+                self._stamped = (b"".join((self.head, stamp, *self.body)),)
+            else:
+                self._stamped = (self.head + stamp, *self.body)
+            self._stamp = stamp
+        return self._stamped
+
+    def variant(self, stamp: bytes, *, body: bool, close: bool) -> tuple[bytes, ...]:
+        """The rare forms: without the body (HEAD), and for a connection that closes."""
+        head = self.head + (b"Connection: close\r\n" if close else b"") + stamp
+        return (head, *self.body) if body else (head,)
+
+
+def prepare(
+    status: int,
+    body: Sequence[bytes],
+    *,
+    content_type: str,
+    cache_control: str,
+    fields: Iterable[tuple[str, str]] = (),
+) -> PreparedResponse:
+    """Make a response; the head lacks its Date and its empty line, which are `date_stamp`'s."""
+    length = sum(map(len, body))
+    lines = [
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+        f"Content-Type: {content_type}",
+        f"Content-Length: {length}",
+        f"Cache-Control: {cache_control}",
+        *(f"{name}: {value}" for name, value in fields),
+    ]
+    assert all(line.isascii() and line.isprintable() for line in lines), "a header field is ours"
+    return PreparedResponse(status, "".join(f"{line}\r\n" for line in lines).encode(), body)
+
+
+def date_stamp(unix_s: float) -> bytes:
+    """The Date field (RFC 9110 §5.6.7) and the empty line that ends a head."""
+    at = datetime.fromtimestamp(int(unix_s), tz=UTC)
+    day, month = WEEKDAYS[at.weekday()], MONTHS[at.month - 1]
+    text = f"Date: {day}, {at.day:02d} {month} {at.year:04d} {at:%H:%M:%S} GMT\r\n\r\n"
+    return text.encode()
+
+
+def _origin_form(target: str) -> str:
+    """A target in absolute form (RFC 9112 §3.2.2) as path and query; others as they are."""
+    scheme, separator, rest = target.partition("://")
+    if not separator or scheme.lower() not in ("http", "https"):
+        return target
+    cut = min((at for at in (rest.find("/"), rest.find("?")) if at >= 0), default=len(rest))
+    path = rest[cut:]
+    return path if path.startswith("/") else f"/{path}"

@@ -1,0 +1,290 @@
+"""Sessions between IRS and its peers, sans-IO: who may say what when, keepalive, silence.
+
+    IrsLink (at IRS)      HELLO ── pop-hello ──▶ POP      ack, nack, telemetry, moved
+                          HELLO ── origin-hello ─▶ ORIGIN  heartbeat
+    PeerLink (at a PoP or origin) says hello at once; then snapshot, delta, migrate, drain (PoPs
+    only), alive and goodbye come in.
+
+A peer speaks at least once a second (telemetry, heartbeats, alive). After SILENCE_S_MAX it is lost;
+but when our own timer fired late, the silence may be ours, and its count begins anew.
+"""
+
+import enum
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from edged.errors import RemoteProtocolError
+from edged.media.routing import RoutingTable
+from edged.wire.table import (
+    PROTO,
+    REASON_CHARS_MAX,
+    Ack,
+    Alive,
+    Delta,
+    Drain,
+    FrameReader,
+    Goodbye,
+    Heartbeat,
+    Message,
+    Migrate,
+    Moved,
+    Nack,
+    OriginHello,
+    PopHello,
+    Snapshot,
+    Telemetry,
+    encode_frame,
+)
+from edged.wire.table_push import TableHolder, TablePusher
+
+HELLO_S_MAX = 5.0
+ALIVE_INTERVAL_S = 1.0
+SILENCE_S_MAX = 3 * ALIVE_INTERVAL_S
+TIMER_LATE_S_MAX = 0.5  # Later than this, what the peer said may lie unread on our side.
+
+
+class PeerLost(Struct, frozen=True):
+    """The peer fell silent, or did not answer in time; the session is over."""
+
+    reason: str
+
+
+class TableAcked(Struct, frozen=True):
+    """The PoP has put this table in force; `delay_s` after it was pushed."""
+
+    table: RoutingTable
+    delay_s: float
+
+
+class TableRefused(Struct, frozen=True):
+    """The PoP refused a push; its last good table is (epoch, version). A Snapshot follows."""
+
+    epoch: int
+    version: int
+    reason: str
+
+
+class TableArrived(Struct, frozen=True):
+    """A new table is in force here."""
+
+    table: RoutingTable
+
+
+class PushRefused(Struct, frozen=True):
+    """A push was not usable, and IRS has been told."""
+
+    reason: str
+
+
+class State(enum.Enum):
+    """Of a session at IRS."""
+
+    HELLO = "hello"
+    POP = "pop"
+    ORIGIN = "origin"
+
+
+_IRS_TRANSITIONS: dict[tuple[State, type[Message]], State] = {
+    (State.HELLO, PopHello): State.POP,
+    (State.HELLO, OriginHello): State.ORIGIN,
+    (State.POP, Ack): State.POP,
+    (State.POP, Nack): State.POP,
+    (State.POP, Telemetry): State.POP,
+    (State.POP, Moved): State.POP,
+    (State.ORIGIN, Heartbeat): State.ORIGIN,
+}
+
+IrsEvent = (
+    PopHello | OriginHello | Heartbeat | Telemetry | Moved | TableAcked | TableRefused | PeerLost
+)
+PeerEvent = TableArrived | PushRefused | Migrate | Drain | Goodbye | PeerLost
+
+
+class _Timed:
+    """What both ends share: frames in and out, and when the peer was last heard."""
+
+    def __init__(self, now: float) -> None:
+        self._reader = FrameReader()
+        self._outbox = bytearray()
+        self._heard_at = self._spoke_at = now
+        self.messages_received = self.messages_sent = 0
+
+    def data_to_send(self) -> bytes:
+        """Take what is to be sent."""
+        data, self._outbox = bytes(self._outbox), bytearray()
+        return data
+
+    def _send(self, message: Message, now: float) -> None:
+        self._spoke_at = now
+        self.messages_sent += 1
+        self._outbox += encode_frame(message)
+
+    def _read(self, data: bytes | bytearray, now: float) -> list[Message]:
+        self._heard_at = now
+        messages = self._reader.receive_data(data)
+        self.messages_received += len(messages)
+        return messages
+
+    def _silent_at(self) -> float:
+        return self._heard_at + SILENCE_S_MAX
+
+    def _check_silence(self, now: float) -> list[PeerLost]:
+        late_s = now - self._silent_at()
+        if late_s < 0:
+            return []
+        if late_s > TIMER_LATE_S_MAX:
+            self._heard_at = now
+            return []
+        return [PeerLost(f"silent for {now - self._heard_at:.1f} s")]
+
+
+class IrsLink(_Timed):
+    """A session as IRS sees it."""
+
+    def __init__(
+        self, *, now: float, epoch: Callable[[], int], entropy: Callable[[int], bytes]
+    ) -> None:
+        super().__init__(now)
+        self.state = State.HELLO
+        self.pusher: TablePusher | None = None
+        self._epoch = epoch
+        self._entropy = entropy
+        self._opened_at = now
+        self._hello: PopHello | None = None
+
+    def receive_data(self, data: bytes | bytearray, now: float) -> list[IrsEvent]:
+        """Take what arrived; raises RemoteProtocolError, after which `refuse` says goodbye."""
+        events: list[IrsEvent] = []
+        for message in self._read(data, now):
+            state = _IRS_TRANSITIONS.get((self.state, type(message)))
+            if state is None:
+                kind = type(message).__name__
+                raise RemoteProtocolError(f"unexpected {kind} in state {self.state.value}")
+            self.state = state
+            match message:
+                case PopHello() | OriginHello():
+                    _check_proto(message.proto)
+                    self._hello = message if isinstance(message, PopHello) else None
+                    events.append(message)
+                case Heartbeat() | Telemetry() | Moved():
+                    events.append(message)
+                case Ack():
+                    events += self._receive_ack(message, now)
+                case Nack():
+                    events += self._receive_nack(message, now)
+        return events
+
+    def start_pushing(self, known: RoutingTable | None) -> None:
+        """Accept the PoP; `known` is the table that it last acked in an earlier session."""
+        assert self._hello is not None, "only PoPs are pushed to"
+        self.pusher = TablePusher(self._hello, known, self._entropy)
+
+    def offer(self, table: RoutingTable, now: float) -> None:
+        """Push this table as soon as the one under way has been answered."""
+        assert self.pusher is not None, "start_pushing comes first"
+        self.pusher.offer(table)
+        self._push(now)
+
+    def refuse(self, reason: str, now: float) -> None:
+        """End the session with a reason; the shell flushes, then closes."""
+        self._send(Goodbye(reason[:REASON_CHARS_MAX]), now)
+
+    def next_timeout(self) -> float:
+        """When `handle_timeout` has something to do."""
+        if self.state is State.HELLO:
+            return self._opened_at + HELLO_S_MAX
+        due = min(self._silent_at(), self._spoke_at + ALIVE_INTERVAL_S)
+        return due if self.pusher is None else min(due, self.pusher.next_timeout())
+
+    def handle_timeout(self, now: float) -> list[IrsEvent]:
+        """Send what keeps the session alive, or find the peer lost."""
+        if self.state is State.HELLO:
+            late = now >= self._opened_at + HELLO_S_MAX
+            return [PeerLost(f"no hello in {HELLO_S_MAX:g} s")] if late else []
+        if lost := self._check_silence(now):
+            return [*lost]
+        if self.pusher is not None and now >= self.pusher.next_timeout():
+            if now - self.pusher.next_timeout() > TIMER_LATE_S_MAX:
+                self.pusher.restart_timer(now)
+            else:
+                return [PeerLost("did not answer a pushed table in time")]
+        if now >= self._spoke_at + ALIVE_INTERVAL_S:
+            self._send(Alive(self._epoch()), now)
+        return []
+
+    def _receive_ack(self, ack: Ack, now: float) -> list[IrsEvent]:
+        if self.pusher is None:
+            return []
+        pushed_at = self.pusher.pushed_at
+        table = self.pusher.receive_ack(ack)
+        self._push(now)
+        return [] if table is None else [TableAcked(table, now - pushed_at)]
+
+    def _receive_nack(self, nack: Nack, now: float) -> list[IrsEvent]:
+        if self.pusher is not None:
+            self.pusher.receive_nack(nack)
+            self._push(now)
+        return [TableRefused(nack.epoch, nack.version, nack.reason)]
+
+    def _push(self, now: float) -> None:
+        assert self.pusher is not None
+        push = self.pusher.next_push(now)
+        if push is not None:
+            self._send(push, now)
+
+
+class PeerLink(_Timed):
+    """A session as a PoP (with a `holder`) or an origin sees it. Says hello at once."""
+
+    def __init__(
+        self, hello: PopHello | OriginHello, holder: TableHolder | None, now: float
+    ) -> None:
+        super().__init__(now)
+        assert (holder is not None) == isinstance(hello, PopHello), "PoPs alone hold tables"
+        self._holder = holder
+        self._send(hello, now)
+
+    def receive_data(self, data: bytes | bytearray, now: float) -> list[PeerEvent]:
+        """Take what arrived; raises RemoteProtocolError."""
+        events: list[PeerEvent] = []
+        for message in self._read(data, now):
+            match message:
+                case Alive():
+                    pass
+                case Goodbye():
+                    events.append(message)
+                case Snapshot() | Delta() if self._holder is not None:
+                    events.append(self._receive_push(message, self._holder, now))
+                case Migrate() | Drain() if self._holder is not None:
+                    events.append(message)
+                case _:
+                    raise RemoteProtocolError(f"unexpected {type(message).__name__} from irs")
+        return events
+
+    def send(self, message: Heartbeat | Telemetry | Moved, now: float) -> None:
+        """Queue what this peer tells."""
+        self._send(message, now)
+
+    def next_timeout(self) -> float:
+        """When the silence is too long."""
+        return self._silent_at()
+
+    def handle_timeout(self, now: float) -> list[PeerEvent]:
+        """Find IRS lost, if it is."""
+        return [*self._check_silence(now)]
+
+    def _receive_push(
+        self, push: Snapshot | Delta, holder: TableHolder, now: float
+    ) -> TableArrived | PushRefused:
+        answer = holder.receive(push)
+        self._send(answer, now)
+        if isinstance(answer, Nack):
+            return PushRefused(answer.reason)
+        assert holder.table is not None
+        return TableArrived(holder.table)
+
+
+def _check_proto(proto: int) -> None:
+    if proto != PROTO:
+        raise RemoteProtocolError(f"protocol {proto} is not spoken here, this is {PROTO}")

@@ -1,0 +1,309 @@
+"""What IRS, PoPs and origins say to each other, and the table file; sans-IO.
+
+On TCP: frames of u32 length (big-endian) + one msgpack map, tagged by `type`:
+
+    PoP    -> IRS  pop-hello, ack, nack, telemetry, moved
+    IRS    -> PoP  snapshot, delta, migrate, drain, alive, goodbye
+    origin -> IRS  origin-hello, heartbeat
+    IRS    -> origin  alive, goodbye
+
+On disk (the last good table of a PoP): magic "EDGT", u16 format, u32 CRC-32 of the body, u32 length
+of the body, body = msgpack of RoutingTable.
+
+A table's CRC is CRC-32 of its msgpack, which is deterministic: Structs keep their order.
+"""
+
+import struct
+import zlib
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from edged.errors import RemoteProtocolError
+from edged.media.routing import (
+    ORIGINS_MAX,
+    RULES_MAX,
+    Address,
+    Name,
+    OriginReport,
+    OriginRow,
+    PopTelemetry,
+    RoutingTable,
+    Rule,
+    Seconds,
+    Text,
+    Unix,
+)
+
+PROTO = 1
+HEADER_BYTES = 4
+FRAME_BYTES_MAX = 2**20  # A snapshot with the most rules and rows that configuration allows.
+MOVES_MAX = 1000  # Of one Migrate: a second's worth at the rate that cleared a cut link.
+REASON_CHARS_MAX = 200
+
+FILE_MAGIC = b"EDGT"
+FILE_FORMAT = 1
+_FILE_HEADER = struct.Struct(">4sHII")
+FILE_BYTES_MAX = _FILE_HEADER.size + FRAME_BYTES_MAX
+
+Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Crc = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+Reason = Annotated[str, Meta(max_length=REASON_CHARS_MAX)]
+
+
+class PopHello(Struct, frozen=True, tag="pop-hello", kw_only=True):
+    """First from a PoP: who it is, and the table it has (all 0: none)."""
+
+    proto: Number = PROTO
+    pop: Name
+    shard: Annotated[int, Meta(ge=0, le=4095)] = 0
+    epoch: Number = 0
+    version: Number = 0
+    crc: Crc = 0
+
+    @property
+    def key(self) -> str:
+        """Name of the shard, to which leases are given."""
+        return f"{self.pop}/{self.shard}"
+
+
+class OriginHello(Struct, frozen=True, tag="origin-hello", kw_only=True):
+    """First from an origin: who it is, and where PoPs reach its backbone listener."""
+
+    proto: Number = PROTO
+    origin: Name
+    incarnation: Number
+    address: Address
+    domain: Annotated[str, Meta(max_length=64)] = ""
+
+
+class Heartbeat(Struct, frozen=True, tag="heartbeat"):
+    """10 per second from an origin, sent by the application so that a frozen one shows."""
+
+    report: OriginReport
+
+
+class Snapshot(Struct, frozen=True, tag="snapshot", kw_only=True):
+    """A whole table."""
+
+    nonce: Number
+    crc: Crc
+    table: RoutingTable
+
+
+class Delta(Struct, frozen=True, tag="delta", kw_only=True):
+    """What has changed since `from_version`; also renews leases when nothing else has."""
+
+    nonce: Number
+    epoch: Number
+    from_version: Number
+    version: Number
+    issued: Unix
+    ttl_s: Seconds
+    lease_ttl_s: Seconds
+    changed: Annotated[tuple[OriginRow, ...], Meta(max_length=ORIGINS_MAX)] = ()
+    removed: Annotated[tuple[Name, ...], Meta(max_length=ORIGINS_MAX)] = ()
+    rules: Annotated[tuple[Rule, ...], Meta(max_length=RULES_MAX)] | None = None  # None: as before.
+    crc_after: Crc
+
+
+class Ack(Struct, frozen=True, tag="ack", kw_only=True):
+    """The push with this nonce is in force."""
+
+    epoch: Number
+    version: Number
+    nonce: Number
+    crc: Crc
+
+
+class Nack(Struct, frozen=True, tag="nack", kw_only=True):
+    """The push with this nonce was not usable; the last good table is (epoch, version)."""
+
+    epoch: Number
+    version: Number
+    nonce: Number
+    reason: Reason
+
+
+class Telemetry(Struct, frozen=True, tag="telemetry"):
+    """Once a second from a PoP; also proves that it lives."""
+
+    told: PopTelemetry
+
+
+class Moved(Struct, frozen=True, tag="moved", kw_only=True):
+    """A PoP has re-homed a live stream."""
+
+    channel: Text
+    publication: Number
+    home_epoch: Number
+    from_origin: Name
+    to_origin: Name
+    unit_seq: Number  # The first unit that the new home got.
+
+
+class Move(Struct, frozen=True, array_like=True):
+    """One stream that IRS wants elsewhere."""
+
+    channel: Text
+    from_origin: Name
+    to_origin: Name
+
+
+class Migrate(Struct, frozen=True, tag="migrate", kw_only=True):
+    """Re-home these live streams, at most `budget_per_s` of them a second."""
+
+    moves: Annotated[tuple[Move, ...], Meta(max_length=MOVES_MAX)]
+    deadline: Unix
+    budget_per_s: Annotated[float, Meta(gt=0, le=1e6)]
+
+
+class Drain(Struct, frozen=True, tag="drain", kw_only=True):
+    """Take every stream off this origin by then."""
+
+    origin: Name
+    until: Unix
+
+
+class Alive(Struct, frozen=True, tag="alive"):
+    """Once a second from IRS, so that a dead path shows."""
+
+    epoch: Number
+
+
+class Goodbye(Struct, frozen=True, tag="goodbye"):
+    """The last message of a session that IRS ends, and why."""
+
+    reason: Reason
+
+
+Message = (
+    PopHello
+    | OriginHello
+    | Heartbeat
+    | Snapshot
+    | Delta
+    | Ack
+    | Nack
+    | Telemetry
+    | Moved
+    | Migrate
+    | Drain
+    | Alive
+    | Goodbye
+)
+
+_encoder = msgspec.msgpack.Encoder()
+_message_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+_table_decoder = msgspec.msgpack.Decoder(RoutingTable)
+
+
+def encode_frame(message: Message) -> bytes:
+    """Make one frame."""
+    body = _encoder.encode(message)
+    assert len(body) <= FRAME_BYTES_MAX, "configuration must have bounded the table"
+    return len(body).to_bytes(HEADER_BYTES, "big") + body
+
+
+class FrameReader:
+    """Cuts messages out of a byte stream; holds one unfinished frame at most."""
+
+    def __init__(self) -> None:
+        self._inbox = bytearray()
+
+    def receive_data(self, data: bytes | bytearray) -> list[Message]:
+        """Return the messages that are now whole; raises RemoteProtocolError."""
+        self._inbox += data
+        messages: list[Message] = []
+        start = 0
+        while len(self._inbox) - start >= HEADER_BYTES:
+            size = int.from_bytes(self._inbox[start : start + HEADER_BYTES], "big")
+            if size > FRAME_BYTES_MAX:
+                raise RemoteProtocolError(f"irs frame of {size} bytes exceeds {FRAME_BYTES_MAX}")
+            end = start + HEADER_BYTES + size
+            if len(self._inbox) < end:
+                break
+            messages.append(_decode_message(self._inbox[start + HEADER_BYTES : end]))
+            start = end
+        del self._inbox[:start]
+        return messages
+
+
+def _decode_message(body: bytes | bytearray) -> Message:
+    try:
+        return _message_decoder.decode(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise RemoteProtocolError(f"irs frame of {len(body)} bytes: {error}") from error
+
+
+def table_crc(table: RoutingTable) -> int:
+    """CRC-32 of the table as both ends must have it."""
+    return zlib.crc32(_encoder.encode(table))
+
+
+def make_delta(before: RoutingTable, after: RoutingTable, nonce: int) -> Delta:
+    """Say what turns `before` into `after`; both of one epoch."""
+    assert before.epoch == after.epoch, "tables of different epochs have no delta"
+    old = {row.origin: row for row in before.rows}
+    new = {row.origin for row in after.rows}
+    return Delta(
+        nonce=nonce,
+        epoch=after.epoch,
+        from_version=before.version,
+        version=after.version,
+        issued=after.issued,
+        ttl_s=after.ttl_s,
+        lease_ttl_s=after.lease_ttl_s,
+        changed=tuple(row for row in after.rows if old.get(row.origin) != row),
+        removed=tuple(name for name in old if name not in new),
+        rules=None if before.rules == after.rules else after.rules,
+        crc_after=table_crc(after),
+    )
+
+
+def apply_delta(table: RoutingTable, delta: Delta) -> RoutingTable:
+    """Return the table after the delta; whether it is the one meant, its CRC tells."""
+    rows = {row.origin: row for row in table.rows}
+    for name in delta.removed:
+        rows.pop(name, None)
+    rows.update({row.origin: row for row in delta.changed})
+    return RoutingTable(
+        epoch=delta.epoch,
+        version=delta.version,
+        issued=delta.issued,
+        ttl_s=delta.ttl_s,
+        lease_ttl_s=delta.lease_ttl_s,
+        rows=tuple(rows[name] for name in sorted(rows)),
+        rules=table.rules if delta.rules is None else delta.rules,
+    )
+
+
+def encode_file(table: RoutingTable) -> bytes:
+    """Make the content of the table file."""
+    body = _encoder.encode(table)
+    return _FILE_HEADER.pack(FILE_MAGIC, FILE_FORMAT, zlib.crc32(body), len(body)) + body
+
+
+def decode_file(data: bytes) -> RoutingTable:
+    """Read a table file; raises RemoteProtocolError saying what is wrong with it."""
+    if len(data) < _FILE_HEADER.size:
+        raise RemoteProtocolError(
+            f"table file of {len(data)} bytes is cut short: its header has {_FILE_HEADER.size}"
+        )
+    magic, file_format, crc, size = _FILE_HEADER.unpack_from(data)
+    if magic != FILE_MAGIC:
+        raise RemoteProtocolError(f"no table file: it begins with {magic!r}, not {FILE_MAGIC!r}")
+    if file_format != FILE_FORMAT:
+        raise RemoteProtocolError(f"table file of format {file_format}, known is {FILE_FORMAT}")
+    body = data[_FILE_HEADER.size :]
+    if len(body) != size:
+        raise RemoteProtocolError(f"table file holds {len(body)} bytes of table, not {size}")
+    if zlib.crc32(body) != crc:
+        raise RemoteProtocolError(
+            f"table file is corrupt: crc {zlib.crc32(body):08x}, not {crc:08x}"
+        )
+    try:
+        return _table_decoder.decode(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise RemoteProtocolError(f"table file: {error}") from error

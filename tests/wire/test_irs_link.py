@@ -1,0 +1,250 @@
+"""Sessions with IRS: two cores joined, who may say what, silence, late timers."""
+
+import contextlib
+from collections.abc import Sequence
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from edged.errors import RemoteProtocolError
+from edged.media.routing import OriginReport, PopTelemetry, ReportedState, RoutingTable
+from edged.wire.irs_link import (
+    ALIVE_INTERVAL_S,
+    HELLO_S_MAX,
+    SILENCE_S_MAX,
+    IrsLink,
+    PeerLink,
+    PeerLost,
+    PushRefused,
+    TableAcked,
+    TableArrived,
+    TableRefused,
+)
+from edged.wire.table import (
+    Ack,
+    Alive,
+    Delta,
+    Drain,
+    Goodbye,
+    Heartbeat,
+    Message,
+    Migrate,
+    Moved,
+    Nack,
+    OriginHello,
+    PopHello,
+    Snapshot,
+    Telemetry,
+    encode_frame,
+    table_crc,
+)
+from edged.wire.table_push import ACK_S_MAX, TableHolder
+
+EPOCH = 5
+ORIGIN_HELLO = OriginHello(origin="o1", incarnation=1, address="h:1")
+HEARTBEAT = Heartbeat(OriginReport("o1", 1, ReportedState.UP, 10, (10, 10, 10)))
+TELEMETRY = Telemetry(PopTelemetry({}))
+MOVED = Moved(
+    channel="a", publication=1, home_epoch=2, from_origin="o1", to_origin="o2", unit_seq=3
+)
+
+
+def make_irs(now: float = 0.0) -> IrsLink:
+    return IrsLink(now=now, epoch=lambda: EPOCH, entropy=lambda count: b"\7" * count)
+
+
+def table(version: int, epoch: int = EPOCH) -> RoutingTable:
+    return RoutingTable(epoch=epoch, version=version, issued=0.0, ttl_s=30.0, lease_ttl_s=10.0)
+
+
+def feed(link: IrsLink, *messages: Message, now: float = 0.0) -> Sequence[object]:
+    return link.receive_data(b"".join(encode_frame(message) for message in messages), now)
+
+
+def joined(holder: TableHolder | None = None) -> tuple[IrsLink, PeerLink]:
+    irs = make_irs()
+    holder = holder or TableHolder()
+    pop = PeerLink(holder.hello("lhr", 0), holder, 0.0)
+    assert irs.receive_data(pop.data_to_send(), 0.0) == [holder.hello("lhr", 0)]
+    irs.start_pushing(None)
+    return irs, pop
+
+
+def test_a_table_goes_over_and_is_acked() -> None:
+    irs, pop = joined()
+    irs.offer(table(1), 0.0)
+    irs.offer(table(2), 0.0)
+    assert pop.receive_data(irs.data_to_send(), 0.1) == [TableArrived(table(1))]
+    assert irs.receive_data(pop.data_to_send(), 0.25) == [TableAcked(table(1), 0.25)]
+    assert pop.receive_data(irs.data_to_send(), 0.3) == [TableArrived(table(2))]
+    assert irs.receive_data(pop.data_to_send(), 0.5) == [TableAcked(table(2), 0.25)]
+    assert (irs.messages_sent, irs.messages_received) == (2, 3)
+
+
+def test_a_nack_is_told_and_mended() -> None:
+    holder = TableHolder(table(7))
+    irs, pop = joined(holder)
+    irs.offer(table(3), 0.0)
+    reason = "v3 of epoch 5 is not newer"
+    assert pop.receive_data(irs.data_to_send(), 0.0) == [PushRefused(reason)]
+    assert irs.receive_data(pop.data_to_send(), 0.0) == [TableRefused(EPOCH, 7, reason)]
+    irs.offer(table(8), 0.0)
+    pop.receive_data(irs.data_to_send(), 0.0)
+    irs.receive_data(pop.data_to_send(), 0.0)
+    pop.receive_data(irs.data_to_send(), 0.0)
+    assert holder.table == table(8)
+
+
+def test_a_pop_of_a_newer_epoch_is_not_pushed_to_again_before_irs_has_risen() -> None:
+    irs, pop = joined(TableHolder(table(1, epoch=9)))
+    irs.offer(table(3), 0.0)
+    pop.receive_data(irs.data_to_send(), 0.0)
+    events = irs.receive_data(pop.data_to_send(), 0.0)
+    assert events == [TableRefused(9, 1, "v3 of epoch 5 is not newer")]
+    assert irs.data_to_send() == b""
+    irs.offer(table(1, epoch=10), 0.0)
+    assert pop.receive_data(irs.data_to_send(), 0.0) == [TableArrived(table(1, epoch=10))]
+
+
+def test_what_peers_tell_arrives() -> None:
+    irs, pop = joined()
+    pop.send(TELEMETRY, 1.0)
+    pop.send(MOVED, 1.0)
+    assert irs.receive_data(pop.data_to_send(), 1.0) == [TELEMETRY, MOVED]
+    irs, origin = make_irs(), PeerLink(ORIGIN_HELLO, None, 0.0)
+    origin.send(HEARTBEAT, 0.0)
+    assert irs.receive_data(origin.data_to_send(), 0.0) == [ORIGIN_HELLO, HEARTBEAT]
+
+
+def test_what_irs_commands_arrives() -> None:
+    _, pop = joined()
+    commands: list[Message] = [
+        Migrate(moves=(), deadline=1.0, budget_per_s=1.0),
+        Drain(origin="o1", until=1.0),
+    ]
+    commands += [Alive(5), Goodbye("bye")]
+    wire = b"".join(encode_frame(command) for command in commands)
+    assert pop.receive_data(wire, 0.0) == [*commands[:2], Goodbye("bye")]
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        (TELEMETRY,),
+        (Alive(1),),
+        (PopHello(pop="lhr"), PopHello(pop="lhr")),
+        (PopHello(pop="lhr"), HEARTBEAT),
+        (ORIGIN_HELLO, TELEMETRY),
+        (ORIGIN_HELLO, Ack(epoch=1, version=1, nonce=1, crc=1)),
+        (PopHello(pop="lhr", proto=2),),
+    ],
+)
+def test_what_is_out_of_place_is_a_protocol_error(messages: tuple[Message, ...]) -> None:
+    with pytest.raises(RemoteProtocolError):
+        feed(make_irs(), *messages)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        TELEMETRY,
+        PopHello(pop="x"),
+        Snapshot(nonce=1, crc=1, table=table(1)),
+        Drain(origin="o1", until=1.0),
+    ],
+)
+def test_origins_take_only_alive_and_goodbye(message: Message) -> None:
+    with pytest.raises(RemoteProtocolError, match="unexpected"):
+        PeerLink(ORIGIN_HELLO, None, 0.0).receive_data(encode_frame(message), 0.0)
+
+
+def test_answers_before_any_push_are_harmless() -> None:
+    irs = make_irs()
+    ack = Ack(epoch=1, version=1, nonce=1, crc=1)
+    nack = Nack(epoch=1, version=1, nonce=1, reason="")
+    assert feed(irs, PopHello(pop="lhr"), ack)[1:] == []
+    assert feed(irs, nack) == [TableRefused(1, 1, "")]
+    irs.start_pushing(None)
+    assert feed(irs, ack, nack) == [TableRefused(1, 1, "")]
+
+
+def test_goodbye_says_why() -> None:
+    irs, pop = joined()
+    irs.refuse("r" * 300, 0.0)
+    (event,) = pop.receive_data(irs.data_to_send(), 0.0)
+    assert event == Goodbye("r" * 200)
+
+
+def test_hello_has_a_deadline() -> None:
+    irs = make_irs(now=10.0)
+    assert irs.next_timeout() == 10.0 + HELLO_S_MAX
+    assert irs.handle_timeout(10.0 + HELLO_S_MAX - 0.01) == []
+    assert irs.handle_timeout(10.0 + HELLO_S_MAX) == [PeerLost("no hello in 5 s")]
+
+
+def test_irs_is_heard_once_a_second_and_silence_is_noticed_at_both_ends() -> None:
+    irs, pop = joined()
+    now, alive = 0.0, 0
+    while True:
+        now = irs.next_timeout()
+        events = irs.handle_timeout(now)
+        if events:
+            break
+        assert irs.next_timeout() > now
+        alive += irs.data_to_send() == encode_frame(Alive(EPOCH))
+    assert events == [PeerLost("silent for 3.0 s")]
+    assert (now, alive) == (SILENCE_S_MAX, int(SILENCE_S_MAX / ALIVE_INTERVAL_S) - 1)
+    assert pop.next_timeout() == SILENCE_S_MAX
+    assert pop.handle_timeout(SILENCE_S_MAX - 0.1) == []
+    assert pop.handle_timeout(SILENCE_S_MAX) == [PeerLost("silent for 3.0 s")]
+
+
+def test_a_late_timer_of_ours_convicts_nobody() -> None:
+    irs, pop = joined()
+    irs.offer(table(1), 0.0)
+    for link in (irs, pop):
+        assert link.handle_timeout(SILENCE_S_MAX + 1.0) == []
+        assert link.next_timeout() > SILENCE_S_MAX + 1.0
+
+
+def test_an_unanswered_push_ends_the_session_unless_our_timer_was_late() -> None:
+    irs, _ = joined()
+    irs.offer(table(1), 0.0)
+    feed(irs, TELEMETRY, now=1.5)
+    assert irs.handle_timeout(1.5) == []
+    assert irs.handle_timeout(ACK_S_MAX) == [PeerLost("did not answer a pushed table in time")]
+    irs, _ = joined()
+    irs.offer(table(1), 0.0)
+    feed(irs, TELEMETRY, now=2.5)
+    assert irs.handle_timeout(ACK_S_MAX + 0.6) == []
+    assert irs.handle_timeout(2 * ACK_S_MAX + 0.6) == [
+        PeerLost("did not answer a pushed table in time")
+    ]
+
+
+@hypothesis.given(st.binary(max_size=200))
+@hypothesis.settings(max_examples=60, deadline=None)
+def test_garbage_raises_only_a_protocol_error(garbage: bytes) -> None:
+    irs, pop = joined()
+    for link in (irs, pop):
+        for data in (garbage, len(garbage).to_bytes(4, "big") + garbage):
+            with contextlib.suppress(RemoteProtocolError):
+                link.receive_data(data, 0.0)
+
+
+def test_a_delta_from_nowhere_is_refused() -> None:
+    _, pop = joined()
+    delta = Delta(
+        nonce=1,
+        epoch=5,
+        from_version=1,
+        version=2,
+        issued=0.0,
+        ttl_s=1.0,
+        lease_ttl_s=1.0,
+        crc_after=table_crc(table(2)),
+    )
+    assert pop.receive_data(encode_frame(delta), 0.0) == [
+        PushRefused("delta, but there is no table here")
+    ]

@@ -1,0 +1,262 @@
+"""The wire of IRS: any split, garbage, limits; deltas, CRCs and the table file."""
+
+import contextlib
+import itertools
+import struct
+import zlib
+from typing import get_args
+
+import hypothesis
+import msgspec
+import pytest
+from hypothesis import strategies as st
+
+from edged.errors import RemoteProtocolError
+from edged.media.routing import (
+    ORIGINS_MAX,
+    RULES_MAX,
+    Match,
+    OriginReport,
+    OriginRow,
+    OriginState,
+    PathProbe,
+    PopTelemetry,
+    ReportedState,
+    RoutingTable,
+    Rule,
+)
+from edged.wire.table import (
+    FRAME_BYTES_MAX,
+    Ack,
+    Alive,
+    Delta,
+    Drain,
+    FrameReader,
+    Goodbye,
+    Heartbeat,
+    Message,
+    Migrate,
+    Move,
+    Moved,
+    Nack,
+    OriginHello,
+    PopHello,
+    Snapshot,
+    Telemetry,
+    apply_delta,
+    decode_file,
+    encode_file,
+    encode_frame,
+    make_delta,
+    table_crc,
+)
+
+ROWS = st.builds(
+    OriginRow,
+    origin=st.sampled_from(["ams1", "fra1", "lhr1", "nyc1"]),
+    address=st.sampled_from(["10.0.0.1:1940", "[2001:db8::1]:1940"]),
+    state=st.sampled_from(list(OriginState)),
+    quota=st.integers(0, 1000),
+    price=st.floats(0, 400),
+    reserve=st.integers(0, 9),
+    domain=st.sampled_from(["", "rack-1"]),
+)
+RULES = st.lists(
+    st.builds(
+        Rule,
+        name=st.sampled_from(["", "a"]),
+        match=st.builds(Match, channel=st.sampled_from(["", "x"]), class_=st.just("partner")),
+        pin=st.sampled_from(["", "ams1"]),
+    ),
+    max_size=3,
+).map(tuple)
+
+
+def tables(version: int) -> st.SearchStrategy[RoutingTable]:
+    return st.builds(
+        RoutingTable,
+        epoch=st.just(5),
+        version=st.just(version),
+        issued=st.floats(0, 1e10),
+        ttl_s=st.floats(0, 100),
+        lease_ttl_s=st.floats(0, 100),
+        rows=st.lists(ROWS, max_size=4, unique_by=lambda row: row.origin).map(
+            lambda rows: tuple(sorted(rows, key=lambda row: row.origin))
+        ),
+        rules=RULES,
+    )
+
+
+TABLE = RoutingTable(
+    epoch=5,
+    version=9,
+    issued=1.7e9,
+    ttl_s=30.0,
+    lease_ttl_s=10.0,
+    rows=(OriginRow("ams1", "10.0.0.1:1940", OriginState.UP, 12, 3.5, 1, "rack-1"),),
+    rules=(Rule(name="pin", match=Match(channel="alice"), pin="ams1"),),
+)
+REPORT = OriginReport("ams1", 7, ReportedState.UP, 100, (9, 8, 7), 512.5)
+EVERY_MESSAGE: list[Message] = [
+    PopHello(pop="lhr", shard=2, epoch=5, version=9, crc=77),
+    OriginHello(origin="ams1", incarnation=7, address="10.0.0.1:1940", domain="rack-1"),
+    Heartbeat(REPORT),
+    Snapshot(nonce=1, crc=table_crc(TABLE), table=TABLE),
+    Delta(
+        nonce=2,
+        epoch=5,
+        from_version=8,
+        version=9,
+        issued=1.0,
+        ttl_s=30.0,
+        lease_ttl_s=10.0,
+        changed=TABLE.rows,
+        removed=("fra1",),
+        rules=TABLE.rules,
+        crc_after=3,
+    ),
+    Ack(epoch=5, version=9, nonce=1, crc=77),
+    Nack(epoch=5, version=8, nonce=2, reason="crc"),
+    Telemetry(
+        PopTelemetry({"ams1": (1, 2, 3)}, 4, {"ams1": 1}, {}, 0, {"ams1": PathProbe(12.5, 0.01)})
+    ),
+    Moved(
+        channel="alice",
+        publication=3,
+        home_epoch=2,
+        from_origin="ams1",
+        to_origin="fra1",
+        unit_seq=1000,
+    ),
+    Migrate(moves=(Move("alice", "ams1", "fra1"),), deadline=1.7e9, budget_per_s=1000.0),
+    Drain(origin="ams1", until=1.7e9),
+    Alive(5),
+    Goodbye("drain"),
+]
+
+
+def test_every_message_travels() -> None:
+    assert {type(message) for message in EVERY_MESSAGE} == set(get_args(Message))
+    wire = b"".join(encode_frame(message) for message in EVERY_MESSAGE)
+    assert FrameReader().receive_data(wire) == EVERY_MESSAGE
+
+
+WIRE = b"".join(encode_frame(message) for message in EVERY_MESSAGE)
+
+
+@hypothesis.given(st.sets(st.integers(1, len(WIRE) - 1), max_size=8))
+@hypothesis.settings(max_examples=30, deadline=None)
+def test_any_split_gives_the_same(cuts: set[int]) -> None:
+    reader, received = FrameReader(), []
+    for start, end in itertools.pairwise([0, *sorted(cuts), len(WIRE)]):
+        received += reader.receive_data(WIRE[start:end])
+    assert received == EVERY_MESSAGE
+
+
+def test_byte_by_byte_gives_the_same() -> None:
+    reader, received = FrameReader(), []
+    for byte in b"".join(encode_frame(message) for message in EVERY_MESSAGE):
+        received += reader.receive_data(bytes([byte]))
+    assert received == EVERY_MESSAGE
+
+
+@hypothesis.given(st.binary(max_size=300), st.booleans())
+@hypothesis.settings(max_examples=50, deadline=None)
+def test_garbage_raises_only_a_protocol_error(garbage: bytes, framed: bool) -> None:
+    data = len(garbage).to_bytes(4, "big") + garbage if framed else garbage
+    with contextlib.suppress(RemoteProtocolError):
+        FrameReader().receive_data(data)
+    with contextlib.suppress(RemoteProtocolError):
+        decode_file(garbage)
+
+
+@hypothesis.given(st.integers(0, len(EVERY_MESSAGE) - 1), st.data())
+@hypothesis.settings(max_examples=50, deadline=None)
+def test_damaged_messages_raise_only_a_protocol_error(index: int, data: st.DataObject) -> None:
+    wire = bytearray(encode_frame(EVERY_MESSAGE[index]))
+    wire[data.draw(st.integers(4, len(wire) - 1))] ^= data.draw(st.integers(1, 255))
+    with contextlib.suppress(RemoteProtocolError):
+        FrameReader().receive_data(wire)
+
+
+def test_nesting_bombs_raise_only_a_protocol_error() -> None:
+    bomb = b"\x91" * 100_000
+    with pytest.raises(RemoteProtocolError):
+        FrameReader().receive_data(len(bomb).to_bytes(4, "big") + bomb)
+    header = struct.pack(">4sHII", b"EDGT", 1, zlib.crc32(bomb), len(bomb))
+    with pytest.raises(RemoteProtocolError):
+        decode_file(header + bomb)
+
+
+def test_frame_limit_at_and_one_past() -> None:
+    assert FrameReader().receive_data(FRAME_BYTES_MAX.to_bytes(4, "big")) == []
+    with pytest.raises(RemoteProtocolError, match="frame of 1048577 bytes exceeds 1048576"):
+        FrameReader().receive_data((FRAME_BYTES_MAX + 1).to_bytes(4, "big"))
+
+
+def test_table_limits_at_and_one_past() -> None:
+    row, rule = TABLE.rows[0], TABLE.rules[0]
+    full = msgspec.structs.replace(TABLE, rows=(row,) * ORIGINS_MAX, rules=(rule,) * RULES_MAX)
+    assert decode_file(encode_file(full)) == full
+    for over in (
+        msgspec.structs.replace(TABLE, rows=(row,) * (ORIGINS_MAX + 1)),
+        msgspec.structs.replace(TABLE, rules=(rule,) * (RULES_MAX + 1)),
+    ):
+        with pytest.raises(RemoteProtocolError, match="table file: Expected `array`"):
+            decode_file(encode_file(over))
+        with pytest.raises(RemoteProtocolError, match="irs frame"):
+            FrameReader().receive_data(encode_frame(Snapshot(nonce=1, crc=1, table=over)))
+
+
+@pytest.mark.parametrize("price", [float("nan"), float("inf"), -1.0])
+def test_numbers_that_would_poison_decisions_are_refused(price: float) -> None:
+    row = OriginRow("ams1", "h:1", OriginState.UP, 1, price)
+    with pytest.raises(RemoteProtocolError):
+        decode_file(encode_file(msgspec.structs.replace(TABLE, rows=(row,))))
+
+
+@hypothesis.given(tables(1), tables(2))
+@hypothesis.settings(max_examples=30, deadline=None)
+def test_deltas_applied_are_the_snapshot(before: RoutingTable, after: RoutingTable) -> None:
+    delta = make_delta(before, after, 1)
+    assert apply_delta(before, delta) == after
+    assert delta.crc_after == table_crc(apply_delta(before, delta))
+    assert not set(delta.removed) & {row.origin for row in delta.changed}
+
+
+def test_a_delta_carries_only_what_changed() -> None:
+    renewed = msgspec.structs.replace(TABLE, version=10, issued=1.7e9 + 1)
+    delta = make_delta(TABLE, renewed, 1)
+    assert (delta.changed, delta.removed, delta.rules) == ((), (), None)
+    assert len(encode_frame(delta)) < 200
+    no_rules = msgspec.structs.replace(TABLE, version=10, rules=())
+    assert make_delta(TABLE, no_rules, 1).rules == ()
+    assert apply_delta(TABLE, make_delta(TABLE, no_rules, 1)) == no_rules
+
+
+@hypothesis.given(tables(1), st.data())
+@hypothesis.settings(max_examples=50, deadline=None)
+def test_a_damaged_file_is_detected(table: RoutingTable, data: st.DataObject) -> None:
+    assert decode_file(encode_file(table)) == table
+    content = bytearray(encode_file(table))
+    content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(RemoteProtocolError):
+        decode_file(bytes(content))
+    with pytest.raises(RemoteProtocolError):
+        decode_file(encode_file(table)[: data.draw(st.integers(0, len(content) - 1))])
+
+
+def test_the_file_says_what_is_wrong_with_it() -> None:
+    good = encode_file(TABLE)
+    other = struct.pack(">4sHII", b"EDGT", 1, zlib.crc32(b"\x01"), 1) + b"\x01"
+    for content, message in (
+        (b"", "table file of 0 bytes is cut short: its header has 14"),
+        (b"hello, this is text", "no table file: it begins with b'hell', not b'EDGT'"),
+        (good[:5] + b"\x07" + good[6:], "table file of format 7, known is 1"),
+        (good + b"x", f"table file holds {len(good) - 13} bytes of table, not {len(good) - 14}"),
+        (good[:-1] + b"x", "table file is corrupt: crc "),
+        (other, "table file: Expected `object`, got `int`"),
+    ):
+        with pytest.raises(RemoteProtocolError) as caught:
+            decode_file(content)
+        assert str(caught.value).startswith(message)
