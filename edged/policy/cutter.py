@@ -1,0 +1,264 @@
+"""Cuts one rendition's units into parts; where a segment ends, the `Segmenter` tells it.
+
+A part ends as early as its length is known: at a constant rate when its last unit arrives, else
+when the unit after it does. Decode times are cut, and `until` always means the decode time at which
+a part ends: the sum of its samples' durations never says anything else.
+"""
+
+import itertools
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+from msgspec import Struct
+
+from edged.media.parts import InitSegment, PackagedEvent, Part, Rendition, SegmentEnded
+from edged.media.track import AccessUnit, Kind, Track
+from edged.policy.cadence import Cadence
+
+UNITS_MAX = 512  # Of a part: units whose times do not advance; then it is cut early.
+BYTES_MAX = 32 * 2**20  # Of a part: 1 s at 256 Mbps; then it is cut early.
+PERIOD_UNITS_MAX = 16  # Rates whose period is longer are off by up to a tick at a part's end.
+SEQUENCES_PER_SEGMENT = 1024  # Of fragments: above the parts that a window takes of a segment.
+
+
+class FragmentWriter(Protocol):
+    """What turns units into bytes; `wire.cmaf` in edged."""
+
+    def make_init(self, track: Track) -> bytes:
+        """The init segment of a track."""
+
+    def make_fragment(
+        self,
+        kind: Kind,
+        sequence: int,
+        tfdt: int,
+        units: Sequence[AccessUnit],
+        durations: Sequence[int],
+    ) -> bytes:
+        """One fragment of the units, whose durations are ticks."""
+
+
+class Boundary(Struct, frozen=True, kw_only=True):
+    """The end of a segment for all renditions, as a presentation time."""
+
+    pts: int
+    timescale: int
+    segment_us: int  # How long the segment is where it was decided.
+    discontinuity: bool = False
+    jumped: bool = False  # The timeline goes on elsewhere: times on its two sides do not compare.
+    offset_s: int = 0  # Added to all times after it.
+
+
+class RenditionCutter:
+    """One rendition: its units since the last part, and where in the playlist they will stand."""
+
+    def __init__(
+        self, track: Track, rendition: Rendition, cadence: Cadence, writer: FragmentWriter
+    ) -> None:
+        self.track = track
+        self.rendition = rendition
+        self.cadence = cadence
+        self.config_id = track.config_id
+        self.init_digest = ""
+        self.msn = 0
+        self.index = 0
+        self.started = False  # A unit has come since the segment began.
+        self.segment_start = 0  # dts of the segment's first unit.
+        self.end_dts = 0  # Where the unit after the last is expected.
+        self.last: AccessUnit | None = None  # Of this timeline.
+        self.boundaries: deque[Boundary] = deque()
+        self.expected_end: int | None = None  # dts from which units likely are of the next segment.
+        self.offset_ticks = 0
+        self.discontinuity_sequence = 0
+        self.parts_cut = 0
+        self.segment_bytes = 0
+        self.ticks_missing = 0  # Holes: where units are further apart than a part is long.
+        self._writer = writer
+        self._units: list[AccessUnit] = []
+        self._bytes = 0
+        self._cut_to: int | None = None  # Where the last part of this timeline ended.
+        self._discontinuity = False
+        period_units = cadence.period_units if cadence.period_units <= PERIOD_UNITS_MAX else 1
+        self._recent: deque[int] = deque(maxlen=max(period_units, 1))
+
+    @property
+    def pending_seq(self) -> int | None:
+        """The oldest unit that is in no part yet."""
+        return self._units[0].seq if self._units else None
+
+    @property
+    def tfdt(self) -> int:
+        """Where the next part begins, as far as known."""
+        return (self._units[0].dts if self._units else self.end_dts) + self.offset_ticks
+
+    @property
+    def has_media(self) -> bool:
+        """Whether any unit has come, ever."""
+        return self.parts_cut > 0 or bool(self._units)
+
+    def elapsed(self, dts: int) -> int:
+        """Ticks from the segment's start to `dts`."""
+        return dts - self.segment_start if self.started else 0
+
+    def announce(self, init: bytes, digest: str, out: list[PackagedEvent]) -> None:
+        """Say the rendition and its init segment, which the next part needs."""
+        self.init_digest = digest
+        out.append(self.rendition)
+        out.append(InitSegment(rendition=self.rendition.name, digest=digest, data=init))
+
+    def switch(self, track: Track, rendition: Rendition) -> None:
+        """Take a new configuration; the pace and the fixed times stay."""
+        self.track = track
+        self.rendition = rendition
+        self.config_id = track.config_id
+
+    def add_unit(self, unit: AccessUnit, out: list[PackagedEvent]) -> None:
+        """Take the next unit of the segment."""
+        last = self.last
+        if last is not None and unit.dts <= last.dts:
+            # A fragment's times only rise. The presentation time stays as it was.
+            unit = msgspec.structs.replace(unit, dts=last.dts + 1)
+        if not self.started:
+            self.started = True
+            self.segment_start = unit.dts
+        elif self._units:
+            if self.cadence.constant:
+                self._cut_before_constant(unit, out)
+            else:
+                self._cut_before(unit, out)
+        self.end_dts = self._following(unit)
+        self.last = unit
+        self._units.append(unit)
+        self._bytes += len(unit.payload)
+        self.segment_bytes += len(unit.payload)
+        if self.cadence.constant:
+            self._cut_after(out)
+        if len(self._units) >= UNITS_MAX or self._bytes >= BYTES_MAX:
+            self._cut(len(self._units), self.end_dts, out)
+
+    def end_segment(self, until: int | None, gap_ticks: int, out: list[PackagedEvent]) -> None:
+        """End the segment; `until` is the next unit's decode time where the timeline goes on.
+
+        What is pending becomes its last part. A segment that nothing came of is absent media, and
+        lasts `gap_ticks`.
+        """
+        end = self.end_dts if until is None else until
+        if self._units:
+            self._cut(len(self._units), end, out, ends_segment=True)
+        if self.has_media:
+            duration = max(end - self.segment_start, 1) if self.started else gap_ticks
+            out.append(
+                SegmentEnded(
+                    rendition=self.rendition.name,
+                    msn=self.msn,
+                    parts=self.index,
+                    duration=duration,
+                )
+            )
+        if self.started:
+            self._discontinuity = False
+        self.msn += 1
+        self.index = 0
+        self.segment_bytes = 0
+        self.started = False
+        self.expected_end = None
+
+    def restart(self, offset_ticks: int) -> None:
+        """What follows stands behind a discontinuity, on a timeline of its own."""
+        self.offset_ticks = offset_ticks
+        self.discontinuity_sequence += 1
+        self.last = None
+        self._cut_to = None
+        self._discontinuity = True
+        self._recent.clear()
+
+    def _cut_before_constant(self, unit: AccessUnit, out: list[PackagedEvent]) -> None:
+        """Units are missing, or their grid has moved: cut if the part is long enough without."""
+        pace = self.cadence
+        total = unit.dts - self._units[0].dts
+        unit_ticks = pace.period_ticks // pace.period_units
+        if total >= pace.floor_ticks and total + unit_ticks > pace.part_ticks:
+            self._cut(len(self._units), unit.dts, out)
+
+    def _cut_after(self, out: list[PackagedEvent]) -> None:
+        """Cut as soon as the part has no room for another unit."""
+        pace = self.cadence
+        total = self.end_dts - self._units[0].dts
+        unit_ticks = pace.period_ticks // pace.period_units
+        if total >= pace.floor_ticks and total + unit_ticks > pace.part_ticks:
+            self._cut(len(self._units), self.end_dts, out)
+
+    def _cut_before(self, unit: AccessUnit, out: list[PackagedEvent]) -> None:
+        """Now that the last pending unit's duration is known, cut before it, after it, or wait."""
+        pace = self.cadence
+        start, previous = self._units[0].dts, self._units[-1].dts
+        total = unit.dts - start
+        if total > pace.part_ticks:
+            if previous - start >= pace.floor_ticks:
+                self._cut(len(self._units) - 1, previous, out)
+                self._cut_before(unit, out)
+                return
+            # Too long with the last unit, too short without: media is absent for a while.
+            self._cut(len(self._units), unit.dts, out)
+        elif total >= pace.floor_ticks and total + pace.gap_ticks > pace.part_ticks:
+            self._cut(len(self._units), unit.dts, out)
+
+    def _following(self, unit: AccessUnit) -> int:
+        """The decode time at which the unit after this one is expected."""
+        pace = self.cadence
+        if not pace.constant:
+            if self.last is None:
+                return unit.dts + min(pace.gap_ticks, pace.part_ticks)
+            return unit.dts + min(unit.dts - self.last.dts, pace.part_ticks)
+        self._recent.append(unit.dts)
+        unit_ticks = pace.period_ticks // pace.period_units
+        if len(self._recent) == pace.period_units:
+            # Over a whole period the rounding of a rate like 23.976 is gone.
+            following = self._recent[0] + pace.period_ticks
+            if 0 <= following - unit.dts - unit_ticks <= 1:
+                return following
+        return unit.dts + unit_ticks
+
+    def _cut(
+        self, count: int, until: int, out: list[PackagedEvent], *, ends_segment: bool = False
+    ) -> None:
+        """Make a part of the first `count` pending units; it ends at `until`, or earlier."""
+        units = self._units[:count]
+        del self._units[:count]
+        first, last = units[0], units[-1]
+        end = max(min(until, first.dts + self.cadence.part_ticks), last.dts + 1)
+        if self._cut_to is not None and first.dts - self._cut_to > 1:
+            self.ticks_missing += first.dts - self._cut_to  # Not a mere rounding.
+        self._cut_to = end
+        durations = [later.dts - earlier.dts for earlier, later in itertools.pairwise(units)]
+        durations.append(end - last.dts)
+        tfdt = first.dts + self.offset_ticks
+        kind = self.rendition.kind
+        # The same units make the same bytes at any origin: nothing here counts from its start.
+        sequence = self.msn * SEQUENCES_PER_SEGMENT + self.index + 1
+        payload = self._writer.make_fragment(kind, sequence, tfdt, units, durations)
+        ends = ends_segment or (self.expected_end is not None and until >= self.expected_end)
+        out.append(
+            Part(
+                rendition=self.rendition.name,
+                msn=self.msn,
+                index=self.index,
+                tfdt=tfdt,
+                duration=end - first.dts,
+                wallclock_us=first.wallclock_us,
+                init_digest=self.init_digest,
+                payload=payload,
+                independent=kind is Kind.AUDIO or any(unit.random_access for unit in units),
+                discontinuity=self._discontinuity,
+                discontinuity_sequence=self.discontinuity_sequence,
+                ends_segment=ends_segment,
+                next_msn=self.msn + ends,
+                next_index=0 if ends else self.index + 1,
+                last_seq=last.seq,
+            )
+        )
+        self._bytes = sum(len(unit.payload) for unit in self._units)
+        self.index += 1
+        self.parts_cut += 1

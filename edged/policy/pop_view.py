@@ -1,0 +1,283 @@
+"""What one PoP knows when it places a stream: the table that IRS pushed, and what it sees itself.
+
+IRS may be wrong, late or dead; so the view keeps both, and says for each origin why nothing may go
+there now (`blocked`), until when it is left alone after a refusal (`held_until`), and how much the
+lease still allows (`quota` - `used`). `routing_table.choose_origin` decides over it.
+"""
+
+import math
+from collections.abc import Sequence
+
+from edged.media.routing import (
+    CLASSES,
+    ORIGINS_MAX,
+    ByClass,
+    OriginReport,
+    OriginRow,
+    PathProbe,
+    PopTelemetry,
+    RouteRequest,
+    RoutingTable,
+)
+from edged.media.stream import PriorityClass
+from edged.policy.capacitor import Capacitor, StateChanged
+from edged.policy.rules import RuleSet
+
+HOLD_S_MIN = 0.5  # Five heartbeats: by then the refusal shows in them.
+HOLD_S_MAX = 8.0
+RTT_SMOOTHING = 0.2  # Weight of the newest probe: a second's worth at 5 Hz.
+TAGS_MAX = 20_000  # Of streams here and elsewhere; a PoP shard carries a tenth of that.
+
+
+class Candidate:
+    """One origin of the table, as it looks from here now."""
+
+    __slots__ = (
+        "address",
+        "blocked",
+        "domain",
+        "held_until",
+        "origin",
+        "placed_since",
+        "quota",
+        "row",
+        "rtt_ms",
+        "used",
+    )
+
+    def __init__(self, row: OriginRow) -> None:
+        self.row = row
+        self.origin = row.origin
+        self.address = row.address
+        self.domain = row.domain or f"origin {row.origin}"
+        self.quota = row.quota
+        self.used = 0  # Units of ours there.
+        self.placed_since = 0  # Units of ours placed since its last heartbeat.
+        self.rtt_ms = math.inf  # Not measured yet.
+        self.held_until = -math.inf
+        self.blocked = ""  # Why nothing may go there; "" = it may.
+
+
+class PopView:
+    """One PoP's (or shard's) own state of routing. It draws no clock: every change says `now`."""
+
+    def __init__(self, pop: str) -> None:
+        self.pop = pop
+        self.capacitor = Capacitor()
+        self.table: RoutingTable | None = None
+        self.rules = RuleSet((), pop)
+        self.lease_until = -math.inf
+        self.states_until = math.inf  # Until then the states in the rows are believed.
+        self._states_believed = False
+        self.ranked: list[Candidate] = []  # Nearest first.
+        self.by_name: dict[str, Candidate] = {}
+        self._units: dict[str, list[int]] = {}
+        self._rtt_ms: dict[str, float] = {}
+        self._probes: dict[str, PathProbe] = {}
+        self._links: dict[str, str] = {}  # Origin -> "" when up, else why not.
+        self._holds: dict[str, tuple[float, float]] = {}  # Origin -> (until, length).
+        self._tags: dict[str, dict[str, int]] = {}  # Tag -> origin -> streams.
+        self._arrivals = self._unplaced = 0
+        self._refusals: dict[str, int] = {}
+        self._timeouts: dict[str, int] = {}
+
+    @property
+    def version(self) -> int:
+        """Version of the table in force; 0 without one."""
+        return 0 if self.table is None else self.table.version
+
+    def accept_table(self, table: RoutingTable, now: float, *, from_disk: bool = False) -> None:
+        """Put a table in force.
+
+        From disk its addresses and rules count, but not its leases and states: they are old.
+        """
+        if self.table is None or table.rules != self.table.rules:
+            self.rules = RuleSet(table.rules, self.pop)
+        self.table = table
+        self.lease_until = -math.inf if from_disk else now + table.lease_ttl_s
+        self.states_until = -math.inf if from_disk else now + table.ttl_s
+        self._states_believed = True
+        placed_since = {name: known.placed_since for name, known in self.by_name.items()}
+        self.by_name = {row.origin: Candidate(row) for row in table.rows}
+        for name, candidate in self.by_name.items():
+            candidate.used = sum(self._units.get(name, ()))
+            candidate.placed_since = placed_since.get(name, 0)
+            candidate.rtt_ms = self._rtt_ms.get(name, math.inf)
+            candidate.held_until = self._holds.get(name, (-math.inf, 0.0))[0]
+        self._forget_strangers()
+        self._rank()
+        self.refresh(now)
+
+    def refresh(self, now: float) -> None:
+        """Work out anew what is blocked; needed when `now` has passed `states_until`."""
+        if now >= self.states_until:
+            self._states_believed = False
+            self.states_until = math.inf  # Nothing more to expire.
+        for candidate in self.by_name.values():
+            candidate.blocked = self._why_blocked(candidate)
+
+    def set_link(self, origin: str, *, up: bool, now: float, reason: str = "") -> None:
+        """Say whether our session to an origin stands; before that nothing goes there."""
+        self._links[origin] = "" if up else f"link down: {reason}" if reason else "link down"
+        self.refresh(now)
+
+    def observe_rtt(
+        self, origin: str, rtt_ms: float, *, loss: float = 0.0, goodput_mbps: float = 0.0
+    ) -> None:
+        """Take a measurement of the path; the smoothed RTT ranks the origins."""
+        known = self._rtt_ms.get(origin)
+        smoothed = rtt_ms if known is None else known + RTT_SMOOTHING * (rtt_ms - known)
+        self._rtt_ms[origin] = smoothed
+        self._probes[origin] = PathProbe(smoothed, loss, goodput_mbps)
+        candidate = self.by_name.get(origin)
+        if candidate is not None:
+            candidate.rtt_ms = smoothed
+            self._rank()
+
+    def heartbeat(self, report: OriginReport, now: float) -> list[StateChanged]:
+        """Take a heartbeat that the origin sent straight to us."""
+        candidate = self.by_name.get(report.origin)
+        if candidate is not None:
+            candidate.placed_since = 0
+        changes = self.capacitor.heartbeat(report, now)
+        if changes:
+            self.refresh(now)
+        return changes
+
+    def next_timeout(self) -> float:
+        """When `handle_timeout` has something to do."""
+        return min(self.capacitor.next_timeout(), self.states_until)
+
+    def handle_timeout(self, now: float) -> list[StateChanged]:
+        """Draw the conclusions of silence. Drain what is readable before calling this."""
+        changes = self.capacitor.handle_timeout(now)
+        if changes or now >= self.states_until:
+            self.refresh(now)
+        return changes
+
+    def placed(self, origin: str, request: RouteRequest) -> None:
+        """Count a stream that has just been sent to an origin."""
+        self._count(origin, request, 1)
+
+    def released(self, origin: str, request: RouteRequest) -> None:
+        """Count a stream that left an origin: its units are free for this PoP at once."""
+        self._count(origin, request, -1)
+
+    def accepted(self, origin: str) -> None:
+        """Note that the origin took a stream: the next hold begins short again."""
+        self._holds.pop(origin, None)
+
+    def refused(self, origin: str, now: float) -> float:
+        """Note that the origin refused a stream (it has the final word); return the hold in s."""
+        self._refusals[origin] = self._refusals.get(origin, 0) + 1
+        return self._hold(origin, now)
+
+    def timed_out(self, origin: str, now: float) -> float:
+        """Note that the origin did not answer; return for how many seconds it is left alone."""
+        self._timeouts[origin] = self._timeouts.get(origin, 0) + 1
+        return self._hold(origin, now)
+
+    def learn_tags(self, origin: str, tags: Sequence[str], count: int = 1) -> None:
+        """Note that a stream of another PoP with these tags went to (-1: left) an origin."""
+        for tag in tags:
+            homes = self._tags.get(tag)
+            if homes is None:
+                if count < 0 or len(self._tags) >= TAGS_MAX:
+                    continue  # At the limit a new group is placed by hash alone.
+                homes = self._tags[tag] = {}
+            left = homes.get(origin, 0) + count
+            if left > 0:
+                homes[origin] = left
+            else:
+                homes.pop(origin, None)
+            if not homes:
+                del self._tags[tag]
+
+    def homes(self, tag: str) -> dict[str, int]:
+        """How many streams with this tag each origin has, as far as is known here."""
+        return self._tags.get(tag, {})
+
+    def note_request(self, request: RouteRequest, *, placed: bool) -> None:
+        """Count a stream that asked for a place, for telemetry."""
+        self._arrivals += request.cost
+        if not placed:
+            self._unplaced += request.cost
+
+    def take_telemetry(self) -> PopTelemetry:
+        """Collect what IRS is told; the counts begin anew."""
+        units: dict[str, ByClass] = {
+            name: (counts[0], counts[1], counts[2])
+            for name, counts in self._units.items()
+            if any(counts)
+        }
+        telemetry = PopTelemetry(
+            units,
+            self._arrivals,
+            self._refusals,
+            self._timeouts,
+            self._unplaced,
+            {name: self._probes[name] for name in self.by_name if name in self._probes},
+        )
+        self._arrivals = self._unplaced = 0
+        self._refusals, self._timeouts = {}, {}
+        return telemetry
+
+    def link_state(self, origin: str) -> str:
+        """Why our session to the origin does not stand; "" when it does."""
+        return self._links.get(origin, "not connected yet")
+
+    def room(self, candidate: Candidate, *, priority: PriorityClass, now: float) -> int:
+        """Units free there for this class by the origin's own heartbeats, our newest counted.
+
+        Partners may use the row's reserve; the others must leave it.
+        """
+        name = candidate.origin
+        free = self.capacitor.room(name, PriorityClass.PARTNER, now)
+        if priority is not PriorityClass.PARTNER:
+            free -= candidate.row.reserve
+            free = min(free, self.capacitor.room(name, priority, now))
+        return free - candidate.placed_since
+
+    def _why_blocked(self, candidate: Candidate) -> str:
+        if why := self.link_state(candidate.origin):
+            return why
+        state = self.capacitor.state(candidate.origin)
+        if state is not None and not state.takes_streams:
+            return f"{state} by its heartbeats here"
+        if self._states_believed and not candidate.row.state.takes_streams:
+            return f"masked in the table: {candidate.row.state}"
+        return ""
+
+    def _forget_strangers(self) -> None:
+        """Keep what is known of origins that left the table (they may be back), within a bound."""
+        for known in (self._rtt_ms, self._probes, self._links, self._holds):
+            if len(known) > 2 * ORIGINS_MAX:
+                for name in known.keys() - self.by_name.keys():
+                    del known[name]
+        for name in self._units.keys() - self.by_name.keys():
+            if not any(self._units[name]):
+                del self._units[name]
+
+    def _rank(self) -> None:
+        self.ranked = sorted(self.by_name.values(), key=lambda known: (known.rtt_ms, known.origin))
+
+    def _count(self, origin: str, request: RouteRequest, sign: int) -> None:
+        counts = self._units.setdefault(origin, [0] * len(CLASSES))
+        counts[request.priority] += sign * request.cost
+        assert counts[request.priority] >= 0, "released more than was placed"
+        candidate = self.by_name.get(origin)
+        if candidate is not None:
+            candidate.used += sign * request.cost
+            candidate.placed_since = max(0, candidate.placed_since + sign * request.cost)
+        elif not any(counts):
+            del self._units[origin]
+        self.learn_tags(origin, request.tags, sign)
+
+    def _hold(self, origin: str, now: float) -> float:
+        _, before = self._holds.get(origin, (0.0, 0.0))
+        length = min(HOLD_S_MAX, 2 * before) if before else HOLD_S_MIN
+        self._holds[origin] = (now + length, length)
+        candidate = self.by_name.get(origin)
+        if candidate is not None:
+            candidate.held_until = now + length
+        return length

@@ -1,0 +1,262 @@
+"""One rendition's share of a `StreamWindow`: its segments in order, those listed and those kept."""
+
+from collections import deque
+
+from msgspec import Struct, field
+
+from edged.errors import RemoteProtocolError
+from edged.media.parts import InitSegment, Part, Rendition, SegmentEnded
+from edged.media.playlist import PartEntry, SegmentEntry, init_name, part_name, segment_name
+
+PARTS_MAX = 512  # Of one segment: 5 s at a frame a part at 100 fps.
+MISSING_MAX = 16  # Lost segments that are listed as gaps; beyond it the window starts anew.
+PARTS_TARGETS = 3  # x target duration from the end: older segments are listed without parts.
+US = 1_000_000
+
+
+class WindowSegment(Struct, kw_only=True):
+    """One segment and its parts; `None` stands for a part that never came."""
+
+    entry: SegmentEntry
+    init_digest: str
+    ended: SegmentEnded | None = None
+    parts: list[Part | None] = field(default_factory=list)
+    payload_bytes: int = 0
+
+
+class RenditionWindow:
+    """One rendition's segments; changed only by its `StreamWindow`, read by whoever serves it."""
+
+    def __init__(self, rendition: Rendition) -> None:
+        self.rendition = rendition
+        self.version = 0  # Rises with each change of the media playlist.
+        self.inits: dict[str, InitSegment] = {}
+        self.segments: dict[
+            int, WindowSegment
+        ] = {}  # By MSN, in order, no holes: kept, then listed.
+        self.listed: deque[WindowSegment] = deque()  # In the playlist; the last may be growing.
+        self.listed_us = 0
+        self.kept_us = 0  # Of segments no longer listed.
+        self.payload_bytes = 0
+        self.parts_missing = 0
+        self.discontinuity_sequence = 0
+        self.hint_name: str | None = None
+        self.hint_init_name: str | None = None
+        self._bandwidth_bps = 0  # Peak of whole segments.
+        self._bandwidth_bps_told = 0
+
+    @property
+    def last_msn(self) -> int:
+        """The newest segment; -1 before the first."""
+        return self.listed[-1].entry.msn if self.listed else -1
+
+    @property
+    def last_part(self) -> int:
+        """Index of the newest part of `last_msn`; -1 when it has none."""
+        return len(self.listed[-1].parts) - 1 if self.listed else -1
+
+    @property
+    def has_whole_segment(self) -> bool:
+        """Whether any segment is complete."""
+        return self.whole_segments > 0
+
+    @property
+    def whole_segments(self) -> int:
+        """How many listed segments are complete."""
+        growing = bool(self.listed) and not self.listed[-1].entry.complete
+        return len(self.listed) - growing
+
+    @property
+    def bandwidth_bps(self) -> int:
+        """Peak segment bit rate so far; of what there is before the first whole segment."""
+        return max(self._bandwidth_bps, self.bandwidth_bps_mean)
+
+    @property
+    def bandwidth_bps_mean(self) -> int:
+        """Bit rate over the listed segments."""
+        payload_bytes = sum(segment.payload_bytes for segment in self.listed)
+        return payload_bytes * 8 * US // max(self.listed_us, 1)
+
+    def tell_bandwidth(self) -> bool:
+        """Whether the peak is off by a tenth from what it was when this last said so."""
+        told, now = self._bandwidth_bps_told, self.bandwidth_bps
+        if abs(now - told) * 10 <= told:
+            return False
+        self._bandwidth_bps_told = now
+        return True
+
+    @property
+    def parts_from(self) -> int:
+        """Index in `listed` of the first segment that ends near enough to be listed with parts."""
+        room_us = PARTS_TARGETS * self.rendition.target_duration_s * US
+        first = len(self.listed)
+        after_us = 0
+        for segment in reversed(self.listed):
+            if after_us > room_us:
+                break
+            first -= 1
+            after_us += segment.entry.duration_us
+        return first
+
+    def add_part(self, part: Part) -> bool:
+        """List the next part; False for a duplicate and for one before the first whole segment."""
+        growing = self._segment_for(part)
+        if growing is None:
+            return False
+        while len(growing.parts) < part.index:
+            self._list_missing(growing)
+        growing.parts.append(part)
+        self._list(
+            growing, part.duration * US // self.rendition.timescale, part.independent, part.gap
+        )
+        growing.payload_bytes += len(part.payload)
+        self.payload_bytes += len(part.payload)
+        msn, index = part.next_msn, part.next_index
+        if part.ends_segment:
+            msn, index = part.msn + 1, 0
+        elif (msn, index) != (part.msn + 1, 0):
+            msn, index = part.msn, part.index + 1
+        self.hint_name = part_name(part.rendition, msn, index)
+        self.hint_init_name = None
+        self.version += 1
+        return True
+
+    def end_segment(self, event: SegmentEnded) -> bool:
+        """Complete a segment; one that no part came of is listed as a gap."""
+        if not self.listed:
+            return False
+        last = self.listed[-1]
+        if event.msn < last.entry.msn or (event.msn == last.entry.msn and last.entry.complete):
+            return False
+        if event.msn > last.entry.msn:
+            self._fill_until(event.msn)
+            if not self.listed:
+                return False
+            last = self._begin_gap()
+        while len(last.parts) < event.parts:
+            self._list_missing(last)
+        self._complete(last, max(event.duration, 0) * US // self.rendition.timescale)
+        if event.parts == len(last.parts):
+            last.ended = event  # Exact to the tick, so that every PoP renders the same text.
+        return True
+
+    def end(self) -> None:
+        """The stream ended: what was growing is whole, and nothing is promised any more."""
+        if self.listed and not self.listed[-1].entry.complete:
+            self._complete(self.listed[-1], 0)
+        self.hint_name = self.hint_init_name = None
+        self.version += 1
+
+    def unlist(self) -> None:
+        """Take the oldest listed segment out of the playlist, and keep it."""
+        segment = self.listed.popleft()
+        self.listed_us -= segment.entry.duration_us
+        self.kept_us += segment.entry.duration_us
+        # RFC 8216bis §6.2.2: a discontinuity that leaves with its segment stays counted.
+        self.discontinuity_sequence += segment.entry.discontinuity
+
+    def evict(self) -> None:
+        """Drop the oldest segment, listed or kept."""
+        msn = next(iter(self.segments))
+        segment = self.segments[msn]
+        if self.listed and self.listed[0] is segment:
+            self.unlist()
+            self.version += 1
+        del self.segments[msn]
+        self.kept_us -= segment.entry.duration_us
+        self.payload_bytes -= segment.payload_bytes
+
+    def _segment_for(self, part: Part) -> WindowSegment | None:
+        """The growing segment of `part`, begun if need be; None when the part is not wanted."""
+        last = self.listed[-1] if self.listed else None
+        if last is not None and part.msn == last.entry.msn:
+            return None if last.entry.complete or part.index < len(last.parts) else last
+        if last is not None and part.msn < last.entry.msn:
+            return None
+        if last is None and part.index > 0:
+            # A segment whose beginning we missed is of no use to a player that starts with it.
+            return None
+        if part.init_digest not in self.inits:
+            raise RemoteProtocolError(
+                f"part {part.rendition}-{part.msn}.{part.index} names the unknown init"
+                f" {part.init_digest[:16]!r}"
+            )
+        if last is None:  # A late PoP counts what it did not see: the same sequence everywhere.
+            before = part.discontinuity_sequence - part.discontinuity
+            self.discontinuity_sequence = max(self.discontinuity_sequence, before)
+        self._fill_until(part.msn)
+        return self._begin(
+            SegmentEntry(
+                msn=part.msn,
+                uri=segment_name(part.rendition, part.msn),
+                init_uri=init_name(part.rendition, part.init_digest),
+                wallclock_us=part.wallclock_us,
+                discontinuity=part.discontinuity,
+            ),
+            part.init_digest,
+        )
+
+    def _begin(self, entry: SegmentEntry, init_digest: str) -> WindowSegment:
+        segment = WindowSegment(entry=entry, init_digest=init_digest)
+        self.listed.append(segment)
+        self.segments[entry.msn] = segment
+        return segment
+
+    def _begin_gap(self) -> WindowSegment:
+        last = self.listed[-1]
+        msn = last.entry.msn + 1
+        entry = SegmentEntry(
+            msn=msn,
+            uri=segment_name(self.rendition.name, msn),
+            init_uri=last.entry.init_uri,
+            wallclock_us=last.entry.wallclock_us + last.entry.duration_us,
+            gap=True,
+        )
+        return self._begin(entry, last.init_digest)
+
+    def _fill_until(self, msn: int) -> None:
+        """Complete the growing segment and list lost ones as gaps: the next may be `msn`."""
+        if not self.listed:
+            return
+        last = self.listed[-1]
+        if not last.entry.complete:
+            self._list_missing(last)  # Its end never came, so neither did its last part.
+            self._complete(last, 0)
+        if msn - last.entry.msn - 1 > MISSING_MAX:
+            while self.segments:
+                self.evict()
+            return
+        while self.listed[-1].entry.msn + 1 < msn:
+            duration_us = self.listed[-1].entry.duration_us
+            self._complete(self._begin_gap(), duration_us)
+
+    def _list_missing(self, segment: WindowSegment) -> None:
+        self.parts_missing += 1
+        segment.parts.append(None)
+        self._list(segment, self.rendition.part_target_us, independent=False, gap=True)
+
+    def _list(self, segment: WindowSegment, duration_us: int, independent: bool, gap: bool) -> None:
+        entry = segment.entry
+        entry.gap = entry.gap or gap  # One absent part makes the whole segment unloadable.
+        name = part_name(self.rendition.name, entry.msn, len(entry.parts))
+        entry.parts.append(PartEntry(name, duration_us, independent, gap))
+        entry.duration_us += duration_us
+        self.listed_us += duration_us
+
+    def _complete(self, segment: WindowSegment, duration_us: int) -> None:
+        entry = segment.entry
+        if duration_us > 0:
+            self.listed_us += duration_us - entry.duration_us
+            entry.duration_us = duration_us
+        entry.complete = True
+        if not entry.gap and entry.duration_us > 0:
+            bandwidth_bps = segment.payload_bytes * 8 * US // entry.duration_us
+            self._bandwidth_bps = max(self._bandwidth_bps, bandwidth_bps)
+        segment.ended = SegmentEnded(
+            rendition=self.rendition.name,
+            msn=entry.msn,
+            parts=len(segment.parts),
+            duration=entry.duration_us * self.rendition.timescale // US,
+        )
+        self.hint_name = part_name(self.rendition.name, entry.msn + 1, 0)
+        self.version += 1

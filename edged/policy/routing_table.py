@@ -1,0 +1,299 @@
+"""Choosing an origin: decided at the PoP, without a round trip, from the table and its own view.
+
+Order: the first rule that matches (pin; group; prefer) -> the nearest origin whose lease has room
+-> the least price, from the origins' own heartbeats, where no lease has room or leases expired ->
+source-only where the rule says so -> refusal with a reason for each origin. Nothing ever goes to an
+origin that is dead, masked, not connected, or held after a refusal. The origin has the final word.
+"""
+
+import math
+import zlib
+
+from msgspec import Struct
+
+from edged.errors import RouteUnavailableError
+from edged.media.routing import OriginState, RouteRequest, Rule
+from edged.media.stream import PriorityClass
+from edged.policy.pop_view import Candidate, PopView
+from edged.policy.rules import label, shared_tag
+
+PRICE_FULL_MS = 400.0  # The last unit of an origin is worth a detour round the world.
+PRICE_BASE = 1000.0  # So a half full origin costs 12 ms, one at 90 % 200 ms.
+
+HELD = "held after a refusal"
+LEASE_USED_UP = "lease used up"
+NO_ROOM = "no room by its heartbeats"
+
+
+class Decision(Struct, frozen=True):
+    """Where a stream goes, and why.
+
+    `rule`: what decided: "nearest" (by lease), "price", "pin", "group", "prefer" or "source-only".
+    `matched`: the configured rule that matched, "" for none. `alternatives`: the origins that would
+    have come first, with why not.
+    """
+
+    origin: str
+    address: str
+    rule: str
+    table_version: int
+    alternatives: dict[str, str]
+    matched: str = ""
+    source_only: bool = False
+
+
+class OriginVerdict(Struct, frozen=True, kw_only=True):
+    """How one origin looks for one request, for people."""
+
+    origin: str
+    address: str
+    table_state: OriginState
+    heartbeat_state: OriginState | None  # None: none heard here.
+    rtt_ms: float | None
+    quota: int
+    used: int
+    room: int  # By its heartbeats, for this class.
+    price_ms: float
+    verdict: str  # "chosen", why not, or "farther".
+
+
+class Explanation(Struct, frozen=True, kw_only=True):
+    """What `edged route explain` shows."""
+
+    channel: str
+    pop: str
+    table: tuple[int, int] | None  # (epoch, version)
+    lease_left_s: float  # 0 when expired.
+    matched: str
+    decision: Decision | None
+    refusal: str
+    origins: list[OriginVerdict]
+
+
+def price_ms(utilisation: float) -> float:
+    """Milliseconds of RTT worth taking to go elsewhere: 0 when empty, PRICE_FULL_MS when full."""
+    exponent = min(1.0, max(0.0, utilisation))
+    return PRICE_FULL_MS * (math.pow(PRICE_BASE, exponent) - 1) / (PRICE_BASE - 1)
+
+
+def choose_origin(request: RouteRequest, own: PopView, now: float) -> Decision:
+    """Choose; raises RouteUnavailableError with a reason for each origin when nothing will do."""
+    if own.table is None:
+        raise RouteUnavailableError(request.channel, 0, {})
+    if now >= own.states_until:
+        own.refresh(now)
+    rule = own.rules.first_match(request) if own.rules else None
+    passed: dict[str, str] = {}
+    if rule is not None:
+        return _choose_by_rule(request, rule, own, now)
+    if now < own.lease_until:
+        cost = request.cost
+        for candidate in own.ranked:
+            if candidate.blocked:
+                passed[candidate.origin] = candidate.blocked
+            elif candidate.held_until > now:
+                passed[candidate.origin] = HELD
+            elif candidate.used + cost > candidate.quota:
+                passed[candidate.origin] = LEASE_USED_UP
+            else:
+                return Decision(
+                    candidate.origin, candidate.address, "nearest", own.table.version, passed
+                )
+    found = _least_price(own.ranked, request, own, now, passed, reserve=False)
+    if found is None:
+        raise RouteUnavailableError(request.channel, own.version, passed)
+    passed.pop(found.origin, None)
+    return Decision(found.origin, found.address, "price", own.version, passed)
+
+
+def explain_origin(request: RouteRequest, own: PopView, now: float) -> Explanation:
+    """Decide as `choose_origin` would now, and say how each origin looked."""
+    rule = own.rules.first_match(request) if own.rules else None
+    decision, refusal, reasons = None, "", {}
+    try:
+        decision = choose_origin(request, own, now)
+        reasons = decision.alternatives
+    except RouteUnavailableError as error:
+        refusal, reasons = str(error), error.rejected
+    priority = _effective_class(request, reserve=rule is not None and rule.reserve)
+    origins = []
+    for candidate in own.ranked:
+        chosen = decision is not None and decision.origin == candidate.origin
+        origins.append(
+            OriginVerdict(
+                origin=candidate.origin,
+                address=candidate.address,
+                table_state=candidate.row.state,
+                heartbeat_state=own.capacitor.state(candidate.origin),
+                rtt_ms=None if math.isinf(candidate.rtt_ms) else candidate.rtt_ms,
+                quota=candidate.quota,
+                used=candidate.used,
+                room=own.room(candidate, priority=priority, now=now),
+                price_ms=_price_of(candidate, own),
+                verdict="chosen" if chosen else reasons.get(candidate.origin, "farther"),
+            )
+        )
+    return Explanation(
+        channel=request.channel,
+        pop=own.pop,
+        table=None if own.table is None else own.table.stamp,
+        lease_left_s=max(0.0, own.lease_until - now),
+        matched="" if rule is None else label(rule),
+        decision=decision,
+        refusal=refusal,
+        origins=origins,
+    )
+
+
+def _choose_by_rule(request: RouteRequest, rule: Rule, own: PopView, now: float) -> Decision:
+    passed: dict[str, str] = {}
+    allowed: list[Candidate] = []
+    for candidate in own.ranked:
+        if why := _forbidden(candidate, rule):
+            passed[candidate.origin] = why
+        else:
+            allowed.append(candidate)
+    if rule.pin and not allowed:
+        passed.setdefault(rule.pin, "pinned to it, but it is not in the table")
+    for mechanism, tier in _tiers(request, rule, allowed, own):
+        found = None
+        if now < own.lease_until:
+            found = _first_with_lease(tier, request.cost, now, passed)
+        if found is None:
+            found = _least_price(tier, request, own, now, passed, reserve=rule.reserve)
+            mechanism = "price" if mechanism == "nearest" else mechanism  # noqa: PLW2901 - refined
+        if found is not None:
+            passed.pop(found.origin, None)
+            return Decision(
+                found.origin, found.address, mechanism, own.version, passed, label(rule)
+            )
+    if rule.on_full == "source-only":
+        usable = (known for known in allowed if not known.blocked and known.held_until <= now)
+        found = next(usable, None)
+        if found is not None:
+            passed.pop(found.origin, None)
+            return Decision(
+                found.origin,
+                found.address,
+                "source-only",
+                own.version,
+                passed,
+                label(rule),
+                source_only=True,
+            )
+    raise RouteUnavailableError(request.channel, own.version, passed)
+
+
+def _forbidden(candidate: Candidate, rule: Rule) -> str:
+    """Why the rule never lets the stream go there; "" when it may."""
+    if rule.pin and candidate.origin != rule.pin:
+        return f"rule pins the stream to {rule.pin}"
+    if candidate.origin in rule.avoid:
+        return "rule avoids it"
+    if rule.max_rtt_ms is not None and candidate.rtt_ms > rule.max_rtt_ms:
+        return f"farther than the rule's {rule.max_rtt_ms:g} ms"
+    return ""
+
+
+def _tiers(
+    request: RouteRequest, rule: Rule, allowed: list[Candidate], own: PopView
+) -> list[tuple[str, list[Candidate]]]:
+    """Put the allowed origins in order: a later tier is tried when an earlier one has no room."""
+    if rule.pin:
+        return [("pin", allowed)]
+    group = shared_tag(rule.group_by, request.tags)
+    if group is not None:
+        tiers = [("group", [candidate]) for candidate in _group_order(group, allowed, own)]
+    else:
+        named = {name: order for order, name in enumerate(rule.prefer)}
+        first = sorted(
+            (known for known in allowed if known.origin in named),
+            key=lambda known: named[known.origin],
+        )
+        rest = [known for known in allowed if known.origin not in named]
+        tiers = [("prefer", [candidate]) for candidate in first] + [("nearest", rest)]
+    apart = shared_tag(rule.anti_affinity, request.tags)
+    if apart is None:
+        return tiers
+    homes = own.homes(apart)
+    taken = {known.domain for name in homes if (known := own.by_name.get(name)) is not None}
+    outside = [(name, [c for c in tier if c.domain not in taken]) for name, tier in tiers]
+    inside = [(name, [c for c in tier if c.domain in taken]) for name, tier in tiers]
+    return outside + inside  # Better in the same domain than nowhere.
+
+
+def _group_order(group: str, allowed: list[Candidate], own: PopView) -> list[Candidate]:
+    """Where the group is already first; then an order by hash, on which all PoPs agree."""
+    homes = own.homes(group)
+    return sorted(
+        allowed,
+        key=lambda known: (
+            -homes.get(known.origin, 0),
+            zlib.crc32(f"{group}\0{known.origin}".encode()),
+            known.origin,
+        ),
+    )
+
+
+def _first_with_lease(
+    tier: list[Candidate], cost: int, now: float, passed: dict[str, str]
+) -> Candidate | None:
+    for candidate in tier:
+        if candidate.blocked:
+            passed[candidate.origin] = candidate.blocked
+        elif candidate.held_until > now:
+            passed[candidate.origin] = HELD
+        elif candidate.used + cost > candidate.quota:
+            passed[candidate.origin] = LEASE_USED_UP
+        else:
+            return candidate
+    return None
+
+
+def _least_price(
+    tier: list[Candidate],
+    request: RouteRequest,
+    own: PopView,
+    now: float,
+    passed: dict[str, str],
+    *,
+    reserve: bool,
+) -> Candidate | None:
+    priority = _effective_class(request, reserve=reserve)
+    best: Candidate | None = None
+    best_cost = 0.0
+    for candidate in tier:
+        if candidate.blocked:
+            passed[candidate.origin] = candidate.blocked
+            continue
+        if candidate.held_until > now:
+            passed[candidate.origin] = HELD
+            continue
+        room = own.room(candidate, priority=priority, now=now)
+        if request.cost > room:
+            why = NO_ROOM if candidate.origin in own.capacitor else "no heartbeat heard here"
+            before = passed.get(candidate.origin)
+            passed[candidate.origin] = f"{before}; {why}" if before == LEASE_USED_UP else why
+            continue
+        rtt = min(candidate.rtt_ms, 2 * PRICE_FULL_MS)  # Unknown: after everything measured.
+        cost = rtt + _price_of(candidate, own)
+        if best is None or cost < best_cost:
+            best, best_cost = candidate, cost
+    if best is not None:
+        for candidate in tier:
+            if candidate is not best:
+                passed.setdefault(candidate.origin, "higher price")
+    return best
+
+
+def _price_of(candidate: Candidate, own: PopView) -> float:
+    """Price by the origin's last heartbeat here, our newest placements counted; else by IRS."""
+    report = own.capacitor.report(candidate.origin)
+    if report is None or not report.slots_total:
+        return candidate.row.price
+    free = report.slots_free[PriorityClass.PARTNER] - candidate.placed_since
+    return price_ms(1 - free / report.slots_total)
+
+
+def _effective_class(request: RouteRequest, *, reserve: bool) -> PriorityClass:
+    return PriorityClass.PARTNER if reserve else request.priority

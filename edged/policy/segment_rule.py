@@ -1,0 +1,102 @@
+"""Where a segment may end, where it must, and where it will if the stream goes on as it does."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from edged.media.track import AccessUnit, Kind
+from edged.policy.cutter import RenditionCutter
+
+# EXTINF is rounded to whole seconds before it is held against TARGETDURATION (RFC 8216bis
+# §4.4.3.1), so a segment may exceed it by less than half a second.
+LATE_S_MAX = 0.40  # Of the leading rendition.
+FOLLOWER_LATE_S_MAX = 0.48  # Of those that follow it: a unit or two later.
+EARLY_DEN = 20  # A segment may be a twentieth short, or GOPs a frame short of it would double it.
+PARTS_MAX = 480  # Of a segment: 4.4 s in parts of 10 ms; below what a window takes.
+
+
+class SegmenterConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long parts and segments are."""
+
+    part_ms: Annotated[int, Meta(ge=50, le=1000)] = 200
+    segment_s: Annotated[float, Meta(gt=0, le=10)] = 2.0
+    target_duration_s: Annotated[int, Meta(ge=1, le=20)] = 4  # TARGETDURATION; >= segment_s.
+
+
+class SegmentRule:
+    """The rule of one stream, with what it has learnt of the leading rendition's GOPs."""
+
+    def __init__(self, config: SegmenterConfig) -> None:
+        self.long_gops = 0  # Segments that had to end without random access.
+        self.gop_ticks = 0  # The last whole GOP of the leading rendition.
+        self._config = config
+        self._random_access_dts: int | None = None
+
+    def forget_gops(self) -> None:
+        """Another rendition leads, or the timeline has changed."""
+        self._random_access_dts = None
+
+    def note_random_access(self, unit: AccessUnit) -> None:
+        """The leading rendition has come to a random access unit."""
+        last = self._random_access_dts
+        if last is not None and unit.dts > last:
+            self.gop_ticks = unit.dts - last
+        self._random_access_dts = unit.dts
+
+    def late_ticks(self, timescale: int) -> int:
+        """The longest segment of a rendition that follows."""
+        return int((self._config.target_duration_s + FOLLOWER_LATE_S_MAX) * timescale)
+
+    def must_end(self, cutter: RenditionCutter, unit: AccessUnit, *, leads: bool) -> bool:
+        """Whether the segment ends before `unit`, by the rendition's own measure."""
+        if not cutter.started:
+            return False
+        if cutter.index >= PARTS_MAX:
+            return True
+        if leads:
+            return self._leader_must_end(cutter, unit)
+        late = self.late_ticks(cutter.rendition.timescale)
+        return cutter.elapsed(unit.dts) + cutter.cadence.gap_ticks > late
+
+    def _leader_must_end(self, cutter: RenditionCutter, unit: AccessUnit) -> bool:
+        timescale = cutter.rendition.timescale
+        elapsed = cutter.elapsed(unit.dts)
+        gap = cutter.cadence.gap_ticks
+        segment = self._config.segment_s * timescale
+        if cutter.rendition.kind is Kind.AUDIO:
+            return elapsed + gap / 2 >= segment
+        limit = self._limit_ticks(timescale)
+        if unit.random_access:
+            reached = elapsed + segment / EARLY_DEN >= segment
+            # The next one may come too late; but a stub of a segment helps nobody.
+            return reached or (elapsed + self.gop_ticks > limit and elapsed * 2 >= segment)
+        if elapsed + gap > limit:
+            self.long_gops += 1
+            return True
+        return False
+
+    def expected_end(self, cutter: RenditionCutter, start: int) -> int | None:
+        """The decode time from which on units of the leading rendition are of the next segment.
+
+        `start` is that of the segment's first unit. None while the length of a GOP is not known.
+        """
+        timescale = cutter.rendition.timescale
+        half_gap = cutter.cadence.gap_ticks // 2  # A little early: times are not exact.
+        segment = int(self._config.segment_s * timescale)
+        if cutter.rendition.kind is Kind.AUDIO:
+            return start + segment - half_gap
+        last, gop = self._random_access_dts, self.gop_ticks
+        if last is None or gop <= 0:
+            return None
+        gops = max(1, -(-(start + segment - segment // EARLY_DEN - last) // gop))
+        end = last + gops * gop
+        limit = self._limit_ticks(timescale)
+        if end - start > limit:
+            gops = (start + limit - last) // gop
+            end = last + gops * gop
+            if gops < 1 or (end - start) * 2 < segment:
+                return start + limit - cutter.cadence.gap_ticks + 1
+        return end - half_gap
+
+    def _limit_ticks(self, timescale: int) -> int:
+        return int((self._config.target_duration_s + LATE_S_MAX) * timescale)

@@ -1,0 +1,385 @@
+"""What a place holds of one packaged stream: the playlist window, what is kept beyond it, look-ups.
+
+A PoP has one `StreamWindow` for each stream that it serves, an origin one for each that it packages
+(for late subscribers). It is fed `PackagedEvent`s in order and is bounded in bytes.
+"""
+
+import re
+
+from msgspec import Struct
+
+from edged.errors import RemoteProtocolError
+from edged.media.parts import (
+    InitSegment,
+    PackagedEvent,
+    Part,
+    Rendition,
+    SegmentEnded,
+    StreamEnded,
+)
+from edged.media.playlist import (
+    AudioRendition,
+    MediaPlaylist,
+    MultivariantPlaylist,
+    RenditionReport,
+    Variant,
+    init_name,
+    playlist_name,
+)
+from edged.media.stream import StreamId
+from edged.media.track import Kind
+from edged.policy.rendition_window import PARTS_MAX, US, RenditionWindow, WindowSegment
+
+RENDITIONS_MAX = 32  # A ladder of eight rungs and some audio languages; more is a broken origin.
+INITS_MAX = 128  # Of one rendition. Encoders change configuration a few times a day.
+INIT_BYTES_MAX = 64 * 2**10  # Ours are below 1 KB; parameter sets may be large.
+PART_HOLD_BACK_PARTS = 3  # x PART-TARGET: Apple's authoring rules; RFC 8216bis §4.4.3.8 asks for 2.
+PLAYLIST_TARGETS_MIN = 3  # x target duration: RFC 8216bis §6.2.2.
+_NAME = re.compile(r"[a-z][a-z0-9]{0,15}")
+_DIGEST = re.compile(r"[0-9a-f]{16}")
+
+
+class WindowLimits(Struct, frozen=True, kw_only=True):
+    """How much of a stream is listed and kept."""
+
+    playlist_s: float = 30.0  # Listed; never less than three target durations.
+    retention_s: float = 90.0  # Kept beyond that, for slow viewers and clips.
+    payload_bytes_max: int = 256 * 2**20  # 120 s at 17 Mbps; beyond it the oldest go early.
+
+
+class StreamWindow:
+    """The window of one stream, over all its renditions."""
+
+    def __init__(self, stream_id: StreamId, limits: WindowLimits | None = None) -> None:
+        self.stream_id = stream_id
+        self.limits = limits or WindowLimits()
+        self.renditions: dict[str, RenditionWindow] = {}
+        self.version = 0  # Rises with each change of the multivariant playlist worth a new one.
+        self.ended: StreamEnded | None = None
+        self.parts_refused = 0  # Duplicates, and parts before the first whole segment.
+        self.segments_evicted_early = 0
+        self._hold_back_us = 0
+
+    @property
+    def prefix(self) -> str:
+        """The publication as it stands in URLs: lower hex."""
+        return f"{self.stream_id.publication:x}"
+
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes of media and init segments held."""
+        return sum(window.payload_bytes for window in self.renditions.values())
+
+    @property
+    def parts_missing(self) -> int:
+        """Parts that never came."""
+        return sum(window.parts_missing for window in self.renditions.values())
+
+    @property
+    def started(self) -> bool:
+        """Whether each rendition has media, or one a whole segment while another is silent.
+
+        From then on the media playlists and parts of this run are answered as its own.
+        """
+        windows = self.renditions.values()
+        if any(window.has_whole_segment for window in windows):
+            return True
+        return bool(windows) and all(window.listed for window in windows)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a multivariant playlist made now will name every rendition that has media.
+
+        A player reads it once, so it waits for the slowest rendition, but not beyond the second
+        whole segment of another; and for a whole segment, without which hls.js gives up for good
+        (`levelEmptyError`).
+        """
+        windows = self.renditions.values()
+        if self.ended is not None:
+            return any(window.listed for window in windows)
+        if windows and all(window.has_whole_segment for window in windows):
+            return True
+        return any(window.whole_segments > 1 for window in windows)
+
+    def add(self, event: PackagedEvent) -> bool:
+        """Take the next event; False when it changed nothing, as a replay does.
+
+        Raises `RemoteProtocolError` for what no origin of ours would send.
+        """
+        if self.ended is not None:
+            return False
+        if isinstance(event, Part):
+            return self._add_part(event)
+        if isinstance(event, SegmentEnded):
+            return self._end_segment(event)
+        if isinstance(event, InitSegment):
+            return self._add_init(event)
+        if isinstance(event, Rendition):
+            return self._add_rendition(event)
+        for window in self.renditions.values():
+            window.end()
+        self.ended = event
+        self.version += 1
+        return True
+
+    def part(self, rendition: str, msn: int, index: int) -> Part | None:
+        """A part that is held, else None."""
+        segment = self._segment(rendition, msn)
+        if segment is None or not 0 <= index < len(segment.parts):
+            return None
+        return segment.parts[index]
+
+    def segment(self, rendition: str, msn: int) -> list[bytes] | None:
+        """The body of a whole segment as its parts' payloads, uncopied.
+
+        None when it is not held, still growing, or a gap.
+        """
+        segment = self._segment(rendition, msn)
+        if segment is None or segment.entry.gap or not segment.entry.complete:
+            return None
+        return [part.payload for part in segment.parts if part is not None]
+
+    def init(self, rendition: str, digest: str) -> bytes | None:
+        """The bytes of an init segment, else None."""
+        window = self.renditions.get(rendition)
+        init = window.inits.get(digest) if window is not None else None
+        return init.data if init is not None else None
+
+    def is_hinted(self, name: str) -> bool:
+        """Whether `name` is a part or init that a playlist now promises: a request for it waits."""
+        windows = self.renditions.values()
+        return any(name in (window.hint_name, window.hint_init_name) for window in windows)
+
+    def media_playlist(self, rendition: str) -> MediaPlaylist | None:
+        """What to render for a rendition now; None while it has no media."""
+        window = self.renditions.get(rendition)
+        if window is None or not window.listed:
+            return None
+        return MediaPlaylist(
+            target_duration_s=window.rendition.target_duration_s,
+            part_target_us=window.rendition.part_target_us,
+            part_hold_back_us=self._hold_back_us,
+            discontinuity_sequence=window.discontinuity_sequence,
+            segments=[segment.entry for segment in window.listed],
+            parts_from=window.parts_from,
+            reports=[
+                RenditionReport(
+                    playlist_name(name),
+                    other.last_msn,
+                    other.last_part if other.last_part >= 0 else None,
+                )
+                for name, other in self.renditions.items()
+                if other is not window and other.listed
+            ],
+            hint_uri=window.hint_name,
+            hint_init_uri=window.hint_init_name,
+            ended=self.ended is not None,
+        )
+
+    def multivariant_playlist(self) -> MultivariantPlaylist | None:
+        """What to render for the stream now; None while nothing has media.
+
+        Its URIs begin with the publication, because it stands one folder above. A rendition whose
+        first segment is not whole yet is left out beside one that has some (see `ready`).
+        """
+        listed = [window for window in self.renditions.values() if window.listed]
+        if not listed:
+            return None
+        shown = [window for window in listed if window.has_whole_segment] or listed
+        video = [window for window in shown if window.rendition.kind is Kind.VIDEO]
+        audio = [window for window in shown if window.rendition.kind is Kind.AUDIO]
+        beside = audio if video else []
+        return MultivariantPlaylist(
+            variants=[self._variant(window, beside) for window in video or audio],
+            audio=[
+                AudioRendition(
+                    uri=f"{self.prefix}/{playlist_name(window.rendition.name)}",
+                    name=window.rendition.name,
+                    language=window.rendition.language,
+                    channels=window.rendition.channels,
+                    default=window is beside[0],
+                )
+                for window in beside
+            ],
+        )
+
+    def replay(self) -> list[PackagedEvent]:
+        """The events that give a late subscriber the playlists of now, not what is kept beyond."""
+        events: list[PackagedEvent] = [window.rendition for window in self.renditions.values()]
+        listed = [
+            (segment.entry.msn, order, window, segment)
+            for order, window in enumerate(self.renditions.values())
+            for segment in window.listed
+        ]
+        last_digests: dict[str, str] = {}
+        for _, _, window, segment in sorted(listed, key=lambda item: item[:2]):
+            name = window.rendition.name
+            if last_digests.get(name) != segment.init_digest:
+                # Not earlier: whoever adds an init forgets those that no segment uses.
+                last_digests[name] = segment.init_digest
+                events.append(window.inits[segment.init_digest])
+            events += [part for part in segment.parts if part is not None]
+            if segment.ended is not None:
+                events.append(segment.ended)
+        for name, window in self.renditions.items():
+            newest = next(reversed(window.inits), None)
+            if newest is not None and last_digests.get(name) != newest:
+                events.append(window.inits[newest])
+        if self.ended is not None:
+            events.append(self.ended)
+        return events
+
+    def _segment(self, rendition: str, msn: int) -> WindowSegment | None:
+        window = self.renditions.get(rendition)
+        return window.segments.get(msn) if window is not None else None
+
+    def _window(self, name: str) -> RenditionWindow:
+        window = self.renditions.get(name)
+        if window is None:
+            raise RemoteProtocolError(f"rendition {name[:40]!r} has not been announced")
+        return window
+
+    def _add_rendition(self, event: Rendition) -> bool:
+        window = self.renditions.get(event.name)
+        if window is None:
+            self._check_rendition(event)
+            self.renditions[event.name] = RenditionWindow(event)
+        elif window.rendition == event:
+            return False
+        elif _fixed(window.rendition) != _fixed(event):
+            raise RemoteProtocolError(f"rendition {event.name!r} changed its fixed times")
+        else:
+            window.rendition = event
+        windows = self.renditions.values()
+        hold_back_us = PART_HOLD_BACK_PARTS * max(w.rendition.part_target_us for w in windows)
+        if hold_back_us != self._hold_back_us:
+            # RFC 8216bis §6.2.4: all media playlists have the same SERVER-CONTROL, so all change.
+            self._hold_back_us = hold_back_us
+            for other in windows:
+                other.version += 1
+        self.version += 1
+        return True
+
+    def _check_rendition(self, event: Rendition) -> None:
+        if _NAME.fullmatch(event.name) is None:
+            raise RemoteProtocolError(f"rendition name {event.name[:40]!r} is not 16 of a-z0-9")
+        if len(self.renditions) >= RENDITIONS_MAX:
+            raise RemoteProtocolError(f"rendition {event.name!r} exceeds {RENDITIONS_MAX}")
+        if min(event.timescale, event.part_target_us, event.target_duration_s) <= 0:
+            raise RemoteProtocolError(f"rendition {event.name!r} has a time of 0 or less")
+        target_s = event.target_duration_s
+        if any(w.rendition.target_duration_s != target_s for w in self.renditions.values()):
+            raise RemoteProtocolError(
+                f"rendition {event.name!r} has a target duration of its own, {target_s} s"
+            )
+
+    def _add_init(self, event: InitSegment) -> bool:
+        window = self._window(event.rendition)
+        if event.digest == next(reversed(window.inits), None):
+            return False
+        if event.digest in window.inits:
+            window.inits[event.digest] = window.inits.pop(event.digest)  # The newest again.
+        else:
+            self._check_init(window, event)
+            window.inits[event.digest] = event
+            window.payload_bytes += len(event.data)
+        if window.listed:
+            changes = event.digest != window.listed[-1].init_digest
+            name = init_name(event.rendition, event.digest)
+            window.hint_init_name = name if changes else None
+            window.version += 1
+        return True
+
+    def _check_init(self, window: RenditionWindow, event: InitSegment) -> None:
+        if _DIGEST.fullmatch(event.digest) is None:
+            raise RemoteProtocolError(f"init digest {event.digest[:40]!r} is not 16 hex digits")
+        if len(event.data) > INIT_BYTES_MAX:
+            raise RemoteProtocolError(
+                f"init of {event.rendition!r} has {len(event.data)} bytes, limit {INIT_BYTES_MAX}"
+            )
+        used = {segment.init_digest for segment in window.segments.values()}
+        for digest in [digest for digest in window.inits if digest not in used]:
+            window.payload_bytes -= len(window.inits.pop(digest).data)
+        if len(window.inits) >= INITS_MAX:
+            raise RemoteProtocolError(
+                f"rendition {event.rendition!r} has more than {INITS_MAX} inits in use"
+            )
+
+    def _add_part(self, part: Part) -> bool:
+        window = self._window(part.rendition)
+        if not 0 <= part.index < PARTS_MAX or part.duration <= 0 or part.msn < 0:
+            raise RemoteProtocolError(
+                f"part {part.rendition}-{part.msn}.{part.index} of {part.duration} ticks is absurd"
+            )
+        first = not window.listed
+        if not window.add_part(part):
+            self.parts_refused += 1
+            return False
+        if first:
+            window.tell_bandwidth()
+            self.version += 1
+        self._trim(window)
+        return True
+
+    def _end_segment(self, event: SegmentEnded) -> bool:
+        window = self._window(event.rendition)
+        if not 0 <= event.parts <= PARTS_MAX:
+            raise RemoteProtocolError(
+                f"segment {event.rendition}-{event.msn} has {event.parts} parts, limit {PARTS_MAX}"
+            )
+        had_whole = window.has_whole_segment
+        if not window.end_segment(event):
+            return False
+        told = window.tell_bandwidth()
+        named_now = not had_whole and len(self.renditions) > 1  # It was left out beside others.
+        self.version += told or named_now
+        self._trim(window)
+        return True
+
+    def _trim(self, window: RenditionWindow) -> None:
+        """Unlist what left the playlist window, drop what left retention, keep to the bytes."""
+        least_us = PLAYLIST_TARGETS_MIN * window.rendition.target_duration_s * US
+        playlist_us = max(int(self.limits.playlist_s * US), least_us)
+        while window.listed_us - window.listed[0].entry.duration_us >= playlist_us:
+            window.unlist()
+        retention_us = int(self.limits.retention_s * US)
+        while len(window.segments) > len(window.listed):
+            oldest = next(iter(window.segments.values()))
+            if window.kept_us - oldest.entry.duration_us < retention_us:
+                break
+            window.evict()
+        while self.payload_bytes > self.limits.payload_bytes_max:
+            several = [w for w in self.renditions.values() if len(w.segments) > 1]
+            if not several:
+                raise RemoteProtocolError(
+                    f"one segment a rendition is {self.payload_bytes} bytes,"
+                    f" limit {self.limits.payload_bytes_max}"
+                )
+            self.segments_evicted_early += 1
+            max(several, key=lambda w: w.payload_bytes).evict()
+
+    def _variant(self, window: RenditionWindow, beside: list[RenditionWindow]) -> Variant:
+        shown = window.rendition
+        codecs = [shown.codec_string, *(other.rendition.codec_string for other in beside)]
+        beside_peak_bps = max((other.bandwidth_bps for other in beside), default=0)
+        beside_mean_bps = max((other.bandwidth_bps_mean for other in beside), default=0)
+        return Variant(
+            uri=f"{self.prefix}/{playlist_name(shown.name)}",
+            bandwidth_bps=window.bandwidth_bps + beside_peak_bps,
+            bandwidth_bps_mean=window.bandwidth_bps_mean + beside_mean_bps,
+            codecs=tuple(dict.fromkeys(codecs)),
+            width=shown.width,
+            height=shown.height,
+            frame_rate_num=shown.frame_rate_num,
+            frame_rate_den=shown.frame_rate_den,
+        )
+
+
+def _fixed(rendition: Rendition) -> tuple[Kind, int, int, int]:
+    """What never changes in the life of a stream."""
+    return (
+        rendition.kind,
+        rendition.timescale,
+        rendition.part_target_us,
+        rendition.target_duration_s,
+    )

@@ -1,0 +1,145 @@
+from fractions import Fraction
+
+import msgspec
+import pytest
+
+from edged.media.parts import PackagedEvent, Rendition
+from edged.media.track import AccessUnit
+from edged.policy.cadence import measure_cadence
+from edged.policy.cutter import RenditionCutter
+from edged.policy.segment_rule import PARTS_MAX, SegmenterConfig, SegmentRule
+from tests.policy.synthetic import CmafWriter, audio_track, segment, video_track
+
+THIRTY = Fraction(30)
+
+
+def cutter(*, audio: bool = False) -> RenditionCutter:
+    """A cutter whose segment has begun at 10 s."""
+    track = audio_track() if audio else video_track(THIRTY)
+    cadence = measure_cadence(track, [0], 200_000)
+    rendition = msgspec.structs.replace(
+        segment_rendition(), kind=track.kind, timescale=track.timescale
+    )
+    made = RenditionCutter(track, rendition, cadence, CmafWriter())
+    out: list[PackagedEvent] = []
+    made.add_unit(unit(10, track.timescale), out)
+    return made
+
+
+def segment_rendition() -> Rendition:
+    units = [unit(0, 90_000), msgspec.structs.replace(unit(1, 90_000), seq=1)]
+    return segment([video_track(THIRTY)], units).rendition("v0")
+
+
+def unit(seconds: float, timescale: int, *, random_access: bool = True) -> AccessUnit:
+    dts = round(seconds * timescale)
+    return AccessUnit(
+        track_id=1,
+        seq=0,
+        config_id=0,
+        pts=dts,
+        dts=dts,
+        wallclock_us=0,
+        payload=b"x",
+        random_access=random_access,
+    )
+
+
+def ends(rule: SegmentRule, seconds: float, *, random_access: bool = True) -> bool:
+    picture = unit(10 + seconds, 90_000, random_access=random_access)
+    return rule.must_end(cutter(), picture, leads=True)
+
+
+def test_a_leading_segment_ends_at_random_access_once_it_is_long_enough() -> None:
+    rule = SegmentRule(SegmenterConfig())
+    assert not ends(rule, 1.8)
+    assert ends(rule, 1.9), "a twentieth early"
+    assert not ends(rule, 2, random_access=False)
+    assert not ends(rule, 4.36, random_access=False)
+    assert rule.long_gops == 0
+    assert ends(rule, 4.37, random_access=False)
+    assert rule.long_gops == 1
+
+
+def test_it_ends_earlier_when_the_next_random_access_would_be_too_late() -> None:
+    rule = SegmentRule(SegmenterConfig())
+    rule.note_random_access(unit(1, 90_000))
+    rule.note_random_access(unit(4, 90_000))
+    assert rule.gop_ticks == 270_000
+    assert ends(rule, 1.5)
+    assert not ends(rule, 1.3), "3 s later is in time"
+    assert not ends(rule, 0.9), "a stub"
+
+
+def test_random_access_that_goes_back_or_follows_a_break_is_no_gop() -> None:
+    rule = SegmentRule(SegmenterConfig())
+    rule.note_random_access(unit(4, 90_000))
+    rule.note_random_access(unit(1, 90_000))
+    assert rule.gop_ticks == 0
+    rule.forget_gops()
+    rule.note_random_access(unit(3, 90_000))
+    assert rule.gop_ticks == 0
+
+
+def test_audio_that_leads_ends_at_the_nearest_unit() -> None:
+    rule = SegmentRule(SegmenterConfig())
+    leading = cutter(audio=True)
+    assert not rule.must_end(leading, unit(11.98, 48_000), leads=True)
+    assert rule.must_end(leading, unit(11.99, 48_000), leads=True)
+    assert rule.expected_end(leading, 480_000) == 480_000 + 96_000 - 512
+
+
+def test_a_follower_ends_by_itself_only_before_it_is_too_long() -> None:
+    rule = SegmentRule(SegmenterConfig())
+    follower = cutter(audio=True)
+    assert not rule.must_end(follower, unit(14.45, 48_000), leads=False)
+    assert rule.must_end(follower, unit(14.47, 48_000), leads=False)
+    assert rule.late_ticks(48_000) == round(4.48 * 48_000)
+
+
+def test_a_segment_of_too_many_parts_ends() -> None:
+    rule = SegmentRule(SegmenterConfig())
+    leading = cutter()
+    leading.index = PARTS_MAX - 1
+    assert not rule.must_end(leading, unit(10.1, 90_000), leads=True)
+    leading.index = PARTS_MAX
+    assert rule.must_end(leading, unit(10.1, 90_000), leads=True)
+    assert rule.must_end(leading, unit(10.1, 90_000), leads=False)
+
+
+def test_a_segment_that_has_not_begun_does_not_end() -> None:
+    rule = SegmentRule(SegmenterConfig())
+    leading = cutter()
+    leading.end_segment(None, 0, [])
+    assert not rule.must_end(leading, unit(99, 90_000), leads=True)
+
+
+@pytest.mark.parametrize(("gop_s", "end_s"), [(1, 12), (1.5, 13), (2, 12), (4, 14)])
+def test_expected_end(gop_s: float, end_s: float) -> None:
+    rule = SegmentRule(SegmenterConfig())
+    rule.note_random_access(unit(10 - gop_s, 90_000))
+    assert rule.expected_end(cutter(), 900_000) is None
+    rule.note_random_access(unit(10, 90_000))
+    assert rule.expected_end(cutter(), 900_000) == end_s * 90_000 - 1500
+
+
+def test_expected_end_at_the_last_random_access_in_time() -> None:
+    """Random access at 10.2 s, 11.4 s and 12.6 s: with a target of 2 s the last is too late."""
+    rule = SegmentRule(SegmenterConfig(segment_s=2.0, target_duration_s=2))
+    rule.note_random_access(unit(9.0, 90_000))
+    rule.note_random_access(unit(10.2, 90_000))
+    assert rule.expected_end(cutter(), 900_000) == round(11.4 * 90_000) - 1500
+
+
+def test_expected_end_of_a_long_gop_is_the_limit() -> None:
+    rule = SegmentRule(SegmenterConfig())
+    rule.note_random_access(unit(1.7, 90_000))
+    rule.note_random_access(unit(10, 90_000))
+    assert rule.expected_end(cutter(), 900_000) == 900_000 + 396_000 - 2999
+
+
+def test_configuration_limits() -> None:
+    with pytest.raises(msgspec.ValidationError, match="part_ms"):
+        msgspec.convert({"part_ms": 49}, SegmenterConfig)
+    with pytest.raises(msgspec.ValidationError, match="unknown field"):
+        msgspec.convert({"parts_ms": 200}, SegmenterConfig)
