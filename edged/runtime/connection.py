@@ -1,0 +1,359 @@
+"""A pumped connection: a non-blocking socket, plain or TLS, with its out queue and its timer.
+
+All methods are synchronous. What is written leaves at the end of the pump's turn, all of it in as
+few system calls as the kernel takes. The handler hears of its connection's end once, from the pump.
+"""
+
+import contextlib
+import enum
+import math
+import select
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import trio
+
+from edged.errors import EdgedError
+
+IOV_MAX = 512  # Below the kernel's 1024: a batch this long already amortises the call.
+OUT_LOW_BYTES = 64 * 1024  # At or below it a handler that waited may write again.
+OUT_BYTES_MAX = 8 * 2**20  # A peer that leaves more unread is dropped; handlers set their own.
+TLS_WRITE_BYTES = 64 * 1024  # Joined per SSL_write: 4 records, and the copy stays in cache.
+# Reads from one peer before the others' turn: a plain read may fill the pump's buffer (256 KiB), a
+# TLS read gives one record (16 KiB). A backbone session carries hundreds of streams.
+READS_MAX = 8
+READS_BACKBONE_TLS_MAX = 64
+CLOSE_LINGER_S = 5.0  # What is queued at close may take this long to leave.
+LOW_WATER_BYTES_MAX = 128 * 1024  # SO_RCVLOWAT beyond it would grow the kernel's buffer for little.
+
+
+class PumpClass(enum.IntEnum):
+    """Who shares the loop, first served first."""
+
+    PUBLISHER = 0
+    BACKBONE = 1
+    VIEWER = 2
+    CHATTER = 3
+
+
+class PumpHandler(Protocol):
+    """What a session is to the pump. An `EdgedError` raised here ends this connection only."""
+
+    def data_received(self, data: memoryview, now: float) -> None:
+        """Take bytes; `data` is over a buffer that is reused as soon as this returns."""
+
+    def connection_lost(self, reason: str) -> None:
+        """Hear of the end, once, whoever ended it."""
+
+    def handle_timeout(self, now: float) -> None:
+        """Act: the time given to `set_timeout` has come."""
+
+    def drained(self) -> None:
+        """Write again: the out queue fell to OUT_LOW_BYTES after it had been above."""
+
+
+MakeHandler = Callable[["Connection"], PumpHandler]
+
+
+class PumpSide(Protocol):
+    """What a connection needs of its pump."""
+
+    def mark_dirty(self, connection: "Connection") -> None:
+        """Flush this connection at the end of the turn."""
+
+    def mark_readable(self, connection: "Connection") -> None:
+        """Visit this connection in the next turn, though its descriptor may stay silent."""
+
+    def mark_lost(self, connection: "Connection") -> None:
+        """Take this connection out and tell its handler."""
+
+    def schedule(self, connection: "Connection", at: float) -> None:
+        """Call `run_timeout` at that time."""
+
+    def interest(self, connection: "Connection", mask: int) -> None:
+        """Change what the descriptor is watched for."""
+
+    def established(self, connection: "Connection") -> None:
+        """The TLS handshake is done: move to the connection's own class."""
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+
+
+class Connection:
+    """One socket in the pump."""
+
+    def __init__(
+        self,
+        pump: PumpSide,
+        sock: socket.socket,
+        make_handler: MakeHandler,
+        pump_class: PumpClass,
+        *,
+        peer: str,
+        out_bytes_max: int = OUT_BYTES_MAX,
+    ) -> None:
+        self.pump = pump
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.ssl = sock if isinstance(sock, ssl.SSLSocket) else None
+        self.pump_class = pump_class
+        self.peer = peer
+        self.handshaking = self.ssl is not None
+        self.waits_for_room = False  # The pump's: it watches for the socket to take more.
+        self.lost: str | None = None
+        self.handler: PumpHandler | None = None
+        self.received_bytes = 0
+        self.sent_bytes = 0
+        self.out_bytes = 0
+        self.timeout_at = math.inf
+        self.scheduled_at = math.inf  # The pump's: the earliest entry in its heap.
+        self.on_removed: Callable[[], None] | None = (
+            None  # The listener's: one place is free again.
+        )
+        self._established: trio.Event | None = None
+        self._make_handler = make_handler
+        self._out: list[bytes | memoryview] = []
+        self._out_bytes_max = out_bytes_max
+        self._above_low = False
+        self._reading = True
+        self._mask = select.EPOLLIN
+        self._low_water = 1
+        self._recv_into = sock.recv_into  # Bound once: this is called for every batch of bytes.
+        backbone_tls = self.ssl is not None and pump_class is PumpClass.BACKBONE
+        self._reads_max = READS_BACKBONE_TLS_MAX if backbone_tls else READS_MAX
+        self._closing: str | None = None
+        self._dirty = False
+
+    # What handlers call.
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Queue bytes; they leave at the end of this turn of the pump."""
+        if self.lost is not None or self._closing is not None or not data:
+            return
+        self._out.append(data)
+        self._queued(len(data))
+
+    def write_many(self, chunks: Sequence[bytes | memoryview]) -> None:
+        """Queue shared bytes without copying them."""
+        if self.lost is not None or self._closing is not None:
+            return
+        self._out.extend(chunk for chunk in chunks if chunk)
+        self._queued(sum(map(len, chunks)))
+
+    def pause_reading(self) -> None:
+        """Leave the peer's bytes in the kernel: TCP's own backpressure."""
+        if self._reading:
+            self._reading = False
+            self._watch(self._mask & ~select.EPOLLIN)
+
+    def resume_reading(self) -> None:
+        """Read again, first what TLS has already decrypted."""
+        if not self._reading and self.lost is None and self._closing is None:
+            self._reading = True
+            self._watch(self._mask | select.EPOLLIN)
+            if self.ssl is not None:
+                self.pump.mark_readable(self)
+
+    def set_timeout(self, at: float) -> None:
+        """Call the handler's `handle_timeout` at that monotonic time; `math.inf` for never."""
+        if self._closing is not None:
+            return
+        self.timeout_at = at
+        if at < self.scheduled_at and self.lost is None:
+            self.pump.schedule(self, at)
+
+    def set_receive_low_water(self, wanted: int) -> None:
+        """Ask to be woken only when that many bytes are there (SO_RCVLOWAT; plain TCP only)."""
+        wanted = min(max(wanted, 1), LOW_WATER_BYTES_MAX)
+        if wanted != self._low_water and self.ssl is None and self.lost is None:
+            self._low_water = wanted
+            with contextlib.suppress(OSError):
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wanted)
+
+    def close(self, reason: str) -> None:
+        """End the connection when what is queued has left, or after CLOSE_LINGER_S."""
+        if self.lost is not None or self._closing is not None:
+            return
+        if not self._out or self.handshaking:
+            self.abort(reason)
+            return
+        self.pause_reading()
+        self.set_timeout(self.pump.now() + CLOSE_LINGER_S)
+        self._closing = reason
+
+    def abort(self, reason: str) -> None:
+        """End the connection now; the handler hears of it at the end of the turn."""
+        if self.lost is None:
+            self.lost = self._closing or reason
+            self._out.clear()
+            self.out_bytes = 0
+            self.pump.mark_lost(self)
+
+    async def wait_established(self) -> None:
+        """Wait until the handler was made, or the connection was lost on the way there."""
+        if self.handler is None and self.lost is None:
+            self._established = trio.Event()
+            await self._established.wait()
+        else:
+            await trio.lowlevel.checkpoint()
+
+    # What the pump calls.
+
+    def begin(self) -> None:
+        """Make the handler: the connection can carry its bytes now."""
+        try:
+            self.handler = self._make_handler(self)
+        except EdgedError as error:
+            self.abort(str(error))
+        if self._established is not None:
+            self._established.set()
+
+    def removed(self) -> None:
+        """Tell who waits: the pump no longer has this connection."""
+        self.sock.close()
+        if self._established is not None:
+            self._established.set()
+        if self.on_removed is not None:
+            self.on_removed()
+        if self.handler is not None:
+            self.handler.connection_lost(self.lost or "closed")
+
+    def take_readable(self, buffer: memoryview, now: float) -> None:
+        """Read once (a few times under TLS) and feed the handler."""
+        handler = self.handler
+        if not self._reading or handler is None:
+            return
+        size, recv_into = len(buffer), self._recv_into
+        for _ in range(self._reads_max):
+            try:
+                count = recv_into(buffer)
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return
+            except OSError as error:
+                self.abort(f"connection failed: {error.strerror or error}")
+                return
+            if count == 0:
+                self.abort("closed by peer")
+                return
+            self.received_bytes += count
+            handler.data_received(buffer[:count], now)
+            if (self.ssl is None and count < size) or not self._reading or self.lost is not None:
+                return
+        if self.ssl is not None:  # It may hold decrypted bytes that no event will announce.
+            self.pump.mark_readable(self)
+
+    def take_handshake(self) -> None:
+        """Go on with the TLS handshake as far as the socket allows."""
+        assert self.ssl is not None
+        try:
+            self.ssl.do_handshake()
+        except ssl.SSLWantReadError:
+            self._watch(select.EPOLLIN)
+        except ssl.SSLWantWriteError:
+            self._watch(select.EPOLLOUT)
+        except OSError as error:
+            self.abort(f"TLS handshake failed: {getattr(error, 'reason', None) or error}")
+        else:
+            self.handshaking = False
+            self.timeout_at = math.inf
+            self._mask = select.EPOLLIN
+            self.pump.established(self)
+            self.begin()
+            self.pump.mark_readable(self)
+            self.pump.mark_dirty(self)
+
+    def take_hangup(self) -> None:
+        """Hear of an error or a full close while not reading."""
+        if not self._reading:
+            error = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            self.abort(f"connection failed: errno {error}" if error else "closed by peer")
+
+    def flush(self) -> None:
+        """Send what is queued, as much as the kernel takes."""
+        self._dirty = False
+        if self.lost is not None or self.handshaking:
+            return
+        try:
+            done = self._send_tls() if self.ssl is not None else self._send_plain()
+        except OSError as error:
+            self.abort(f"connection failed: {error.strerror or error}")
+            return
+        if done is bool(self._mask & select.EPOLLOUT):
+            self._watch(self._mask & ~select.EPOLLOUT if done else self._mask | select.EPOLLOUT)
+        if done and self._closing is not None:
+            self.abort(self._closing)
+        elif self._above_low and self.out_bytes <= OUT_LOW_BYTES:
+            self._above_low = False
+            if self.handler is not None and self._closing is None:
+                self.handler.drained()
+
+    def run_timeout(self, now: float) -> None:
+        """Pass the timer on to whom it belongs."""
+        self.timeout_at = math.inf
+        if self.handshaking:
+            self.abort("TLS handshake took too long")
+        elif self._closing is not None:
+            self.abort(self._closing)
+        elif self.handler is not None:
+            self.handler.handle_timeout(now)
+
+    def _queued(self, count: int) -> None:
+        self.out_bytes += count
+        if self.out_bytes > OUT_LOW_BYTES:
+            self._above_low = True
+            if self.out_bytes > self._out_bytes_max:
+                self.abort(f"peer reads too slowly: over {self._out_bytes_max} bytes are queued")
+                return
+        if not self._dirty:
+            self._dirty = True
+            self.pump.mark_dirty(self)
+
+    def _send_plain(self) -> bool:
+        out = self._out
+        while out:
+            batch = out if len(out) <= IOV_MAX else out[:IOV_MAX]
+            try:
+                count = self.sock.sendmsg(batch)
+            except BlockingIOError:
+                return False
+            self._sent(count)
+        return True
+
+    def _send_tls(self) -> bool:
+        out = self._out
+        while out:
+            size = index = 0
+            while index < len(out) and size < TLS_WRITE_BYTES:
+                size += len(out[index])
+                index += 1
+            data = out[0] if index == 1 else b"".join(out[:index])
+            try:
+                count = self.sock.send(data[:TLS_WRITE_BYTES])
+            except (ssl.SSLWantWriteError, ssl.SSLWantReadError, BlockingIOError):
+                return False
+            self._sent(count)
+        return True
+
+    def _sent(self, count: int) -> None:
+        self.sent_bytes += count
+        self.out_bytes -= count
+        out = self._out
+        if not self.out_bytes:
+            out.clear()
+            return
+        index = 0
+        while count >= len(out[index]):
+            count -= len(out[index])
+            index += 1
+        if index:
+            del out[:index]
+        if count:
+            out[0] = memoryview(out[0])[count:]
+
+    def _watch(self, mask: int) -> None:
+        if mask != self._mask and self.lost is None:
+            self._mask = mask
+            self.pump.interest(self, mask)

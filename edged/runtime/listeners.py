@@ -1,0 +1,208 @@
+"""Connecting and listening for the pump: sockets made by Trio, then handed over."""
+
+import contextlib
+import errno
+import math
+import os
+import socket
+import ssl
+from functools import partial
+
+import structlog
+import trio
+
+from edged.errors import ConfigError, PeerLostError
+from edged.runtime.connection import OUT_BYTES_MAX, Connection, MakeHandler, PumpClass
+from edged.runtime.pump import Pump
+
+ACCEPTS_PER_TURN_MAX = 64  # Then the pump gets its turn: a flood of callers stops no publisher.
+BACKLOG = 1024
+SHED_LAG_S = 0.5  # Above this loop lag new viewers and chatters are turned away; publishers never.
+EXHAUSTED_PAUSE_S = 0.1  # After EMFILE: the backlog waits, the loop does not spin.
+CONNECT_TIMEOUT_S = 5.0
+TURNED_AWAY_S = 5.0  # A flood of callers makes a line in so long, with their number.
+
+logger = structlog.get_logger("edged.listener")
+
+
+def parse_address(address: str) -> tuple[str, int]:
+    """Split "HOST:PORT", "[IPV6]:PORT" or ":PORT" (all addresses); raises `ConfigError`."""
+    host, separator, port = address.rpartition(":")
+    if not separator or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004 - the largest TCP port
+        raise ConfigError(f'address {address!r} is not "HOST:PORT" with a port of 0 to 65535')
+    return host.removeprefix("[").removesuffix("]") or "::", int(port)
+
+
+def peer_name(address: object) -> str:
+    """A peer's address as people write it."""
+    if isinstance(address, tuple) and len(address) >= 2:  # noqa: PLR2004 - host and port
+        host = str(address[0]).removeprefix("::ffff:")
+        return f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
+    return str(address)
+
+
+def open_listener(address: str) -> socket.socket:
+    """Bind and listen; raises `ConfigError` that names the address and the reason."""
+    host, port = parse_address(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind((host, port))
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise ConfigError(f"cannot listen on {address!r}: {error.strerror or error}") from error
+    sock.setblocking(False)
+    return sock
+
+
+async def serve(
+    pump: Pump,
+    address: str,
+    make_handler: MakeHandler,
+    pump_class: PumpClass,
+    *,
+    tls: ssl.SSLContext | None = None,
+    connections_max: int = 100_000,
+    out_bytes_max: int = OUT_BYTES_MAX,
+    task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Accept until cancelled. Starts with the address bound ("127.0.0.1:1935"), port 0 resolved."""
+    listener = open_listener(address)
+    open_count = 0
+    turned_away = _TurnedAway(address)
+
+    def ended(connection: Connection) -> None:
+        nonlocal open_count
+        open_count -= 1
+        if connection.handshaking:
+            logger.info(
+                "refused", listen=address, peer=connection.peer, reason=connection.lost or "closed"
+            )
+
+    with listener:
+        task_status.started(peer_name(listener.getsockname()))
+        while True:
+            await trio.lowlevel.wait_readable(listener)
+            for _ in range(ACCEPTS_PER_TURN_MAX):
+                try:
+                    sock, source = listener.accept()
+                except BlockingIOError:
+                    break
+                except OSError as error:
+                    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                        logger.warning("cannot accept", listen=address, error=error.strerror)
+                        await trio.sleep(EXHAUSTED_PAUSE_S)
+                        break
+                    continue  # That caller is gone again.
+                shed = pump_class >= PumpClass.VIEWER and pump.lag_s > SHED_LAG_S
+                if shed or open_count >= connections_max:
+                    sock.close()
+                    why = "the loop lags" if shed else f"{connections_max} connections are open"
+                    turned_away.note(why, pump.now())
+                    continue
+                try:
+                    _prepare(sock)
+                    connection = pump.add(
+                        sock,
+                        make_handler,
+                        pump_class,
+                        tls=tls,
+                        out_bytes_max=out_bytes_max,
+                        peer=peer_name(source),
+                    )
+                except (OSError, ValueError):
+                    sock.close()  # That caller is gone again, before TLS could greet it.
+                    continue
+                open_count += 1
+                connection.on_removed = partial(ended, connection)
+
+
+class _TurnedAway:
+    """Says that callers are turned away, and how many, at most once in TURNED_AWAY_S."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._count = 0
+        self._said_at = -math.inf
+
+    def note(self, reason: str, now: float) -> None:
+        """Count one; log the count if it is time."""
+        self._count += 1
+        if now - self._said_at >= TURNED_AWAY_S:
+            logger.warning(
+                "callers turned away", listen=self._address, reason=reason, count=self._count
+            )
+            self._count, self._said_at = 0, now
+
+
+async def connect(
+    pump: Pump,
+    address: str,
+    make_handler: MakeHandler,
+    pump_class: PumpClass,
+    *,
+    tls: ssl.SSLContext | None = None,
+    server_hostname: str | None = None,
+    out_bytes_max: int = OUT_BYTES_MAX,
+    timeout_s: float = CONNECT_TIMEOUT_S,
+) -> Connection:
+    """Connect and, with `tls`, shake hands; raises `PeerLostError` saying what failed and where."""
+    try:
+        host, port = parse_address(address)
+        with trio.fail_after(timeout_s):
+            sock = await _connect_tcp(host, port)
+            connection = pump.add(
+                sock,
+                make_handler,
+                pump_class,
+                tls=tls,
+                server_side=False,
+                server_hostname=server_hostname or host if tls is not None else None,
+                out_bytes_max=out_bytes_max,
+                peer=address,
+            )
+            try:
+                await connection.wait_established()
+            except trio.Cancelled:
+                connection.abort("cancelled while connecting")
+                raise
+    except trio.TooSlowError:
+        raise PeerLostError(f"cannot connect to {address}: no answer in {timeout_s:g} s") from None
+    except OSError as error:
+        why = os.strerror(error.errno).lower() if error.errno else str(error)
+        raise PeerLostError(f"cannot connect to {address}: {why}") from error
+    except (ConfigError, ValueError) as error:  # A name that is none; UnicodeError is a ValueError.
+        raise PeerLostError(f"cannot connect to {address}: {error}") from error
+    if connection.lost is not None:
+        raise PeerLostError(f"cannot connect to {address}: {connection.lost}")
+    return connection
+
+
+async def _connect_tcp(host: str, port: int) -> socket.socket:
+    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    error: OSError = OSError(errno.EHOSTUNREACH, "no address found")
+    for family, kind, proto, _, target in found:
+        sock = trio.socket.socket(family, kind, proto)
+        try:
+            await sock.connect(target)
+        except OSError as failed:
+            sock.close()
+            error = failed
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            plain = socket.socket(family, kind, proto, fileno=sock.detach())
+            _prepare(plain)
+            return plain
+    raise error
+
+
+def _prepare(sock: socket.socket) -> None:
+    sock.setblocking(False)
+    with contextlib.suppress(OSError):  # Not every stream socket is TCP, and a caller may be gone.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,0 +1,377 @@
+"""The pump: one task drains all ready sockets without awaits and flushes once per batch.
+
+In Python the cost of a byte is the wake-up, so nobody here awaits a socket. One epoll per class of
+connection hangs in a master epoll that Trio watches; a turn polls the classes in order, each up to
+its budget, feeds the sessions' cores from one reused buffer, runs due timers, lets at-flush
+callbacks frame what was gathered, and flushes every dirty connection once. With few events there is
+no tick (latency); with many, turns are spaced by an adaptive tick of up to TICK_S_MAX (measured in
+tests/bench/ingest). A socket that had no room is refilled as soon as it has some, tick or not: what
+one tick's bytes do not fit must not wait for the next.
+"""
+
+import contextlib
+import heapq
+import itertools
+import math
+import os
+import select
+import socket
+import ssl
+from collections.abc import Callable
+from functools import partial
+
+import structlog
+import trio
+from msgspec import Struct
+
+from edged.errors import EdgedError
+from edged.runtime.connection import (
+    OUT_BYTES_MAX,
+    Connection,
+    MakeHandler,
+    PumpClass,
+    PumpHandler,
+)
+
+__all__ = ["Connection", "MakeHandler", "Pump", "PumpClass", "PumpHandler", "PumpStatistics"]
+
+RECEIVE_BYTES = 256 * 1024  # The one reused buffer: several ticks of a 30 Mbps publisher.
+TICK_S_MAX = 0.006  # With what a turn takes, below the 10 ms that ingest may add.
+HANDSHAKE_S_MAX = 10.0  # TLS from accept to done.
+HANDSHAKES_PER_TURN_MAX = 8  # Each costs about 1 ms: more would hold publishers up.
+BUDGETS = {  # Connections visited per turn; what is left stays ready for the next.
+    PumpClass.PUBLISHER: 2048,
+    PumpClass.BACKBONE: 256,
+    PumpClass.VIEWER: 512,
+    PumpClass.CHATTER: 512,
+}
+WRITABLE_INTERVAL_S_MIN = 0.0005  # Between refills within a tick: each costs a wake-up.
+WRITABLE_PER_TURN_MAX = 1024
+BUSY_EVENTS_PER_S = 1500.0  # Above it turns are spaced by the whole tick, above a quarter by 2 ms.
+RATE_WINDOW_S = 0.2
+LAG_DECAY_S = 1.0  # Callers are let in again within a second or two of a slow turn.
+
+logger = structlog.get_logger("edged.pump")
+
+
+class PumpStatistics(Struct, frozen=True):
+    """Counters since the start; `lag_s` is how late the loop ran lately (decaying maximum)."""
+
+    turns: int
+    events: int
+    connections: int
+    lag_s: float
+    tick_s: float
+
+
+class Pump:
+    """All data-plane sockets of one role."""
+
+    def __init__(self) -> None:
+        self._lag_s, self._lag_at = 0.0, -math.inf
+        self._master = select.epoll()
+        self._epolls = {pump_class: select.epoll() for pump_class in PumpClass}
+        self._handshakes = select.epoll()
+        self._writers = select.epoll()  # Those that wait for room.
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        for epoll in (*self._epolls.values(), self._handshakes, self._writers):
+            self._master.register(epoll.fileno(), select.EPOLLIN)
+        self._master.register(self._wake_fd, select.EPOLLIN)
+        self._connections: dict[int, Connection] = {}
+        self._buffer = memoryview(bytearray(RECEIVE_BYTES))
+        self._dirty: list[Connection] = []
+        self._readable: list[Connection] = []
+        self._lost: list[Connection] = []
+        self._flush_callbacks: dict[Callable[[], None], None] = {}
+        self._timers: list[tuple[float, int, Connection]] = []
+        self._timer_ids = itertools.count()
+        self._in_turn = False
+        self._rate = 0.0
+        self._turns = self._events = 0
+        self._tick_s = 0.0
+
+    @property
+    def lag_s(self) -> float:
+        """How late the loop ran lately; decays with time, not turns: an idle loop is not late."""
+        return self._lag_s * math.exp((self._lag_at - trio.current_time()) / LAG_DECAY_S)
+
+    async def run(self) -> None:
+        """Turn until cancelled; every connection left is then closed."""
+        last = trio.current_time()
+        try:
+            while True:
+                if not self._tick_s:
+                    with trio.move_on_at(self._next_timer()):
+                        await trio.lowlevel.wait_readable(self._master.fileno())
+                started = trio.current_time()
+                events = self._turn(started)
+                ended = trio.current_time()
+                self._note_pace(events, started - last, ended - started)
+                last = started
+                if self._tick_s:  # Many events: the next turn has some, whenever it comes.
+                    await self._pause(max(ended, started + self._tick_s))
+        finally:
+            self._shut()
+
+    def add(
+        self,
+        sock: socket.socket,
+        make_handler: MakeHandler,
+        pump_class: PumpClass,
+        *,
+        tls: ssl.SSLContext | None = None,
+        server_side: bool = True,
+        server_hostname: str | None = None,
+        out_bytes_max: int = OUT_BYTES_MAX,
+        peer: str = "",
+    ) -> Connection:
+        """Take a connected socket over; its handler is made when it can carry bytes (after TLS).
+
+        Raises OSError or ValueError, with the socket closed, when the peer is gone already.
+        """
+        sock.setblocking(False)
+        if tls is not None:
+            try:
+                sock.getpeername()  # A peer that has reset by now: `wrap_socket` would leak it.
+                sock = tls.wrap_socket(
+                    sock,
+                    server_side=server_side,
+                    do_handshake_on_connect=False,
+                    server_hostname=server_hostname,
+                    suppress_ragged_eofs=True,
+                )
+            except (OSError, ValueError):
+                sock.close()
+                raise
+        connection = Connection(
+            self, sock, make_handler, pump_class, peer=peer, out_bytes_max=out_bytes_max
+        )
+        self._connections[connection.fd] = connection
+        epoll = self._handshakes if tls is not None else self._epolls[pump_class]
+        epoll.register(connection.fd, select.EPOLLIN)
+        if tls is None:
+            self._guard(connection, connection.begin)
+        else:
+            connection.set_timeout(self.now() + HANDSHAKE_S_MAX)
+            self._readable.append(connection)  # A client speaks first.
+            self._wake()
+        return connection
+
+    def at_flush(self, callback: Callable[[], None]) -> None:
+        """Call back once, at the end of this turn and before its flush."""
+        if callback not in self._flush_callbacks:
+            self._flush_callbacks[callback] = None
+            self._wake()
+
+    def now(self) -> float:
+        """Monotonic seconds, the clock of every core in this pump."""
+        return trio.current_time()
+
+    def statistics(self) -> PumpStatistics:
+        """Counters for metrics and `edged top`."""
+        return PumpStatistics(
+            turns=self._turns,
+            events=self._events,
+            connections=len(self._connections),
+            lag_s=self.lag_s,
+            tick_s=self._tick_s,
+        )
+
+    # What connections call.
+
+    def mark_dirty(self, connection: Connection) -> None:
+        """Flush this connection at the end of the turn."""
+        self._dirty.append(connection)
+        self._wake()
+
+    def mark_readable(self, connection: Connection) -> None:
+        """Visit this connection in the next turn."""
+        self._readable.append(connection)
+        self._wake(force=True)
+
+    def mark_lost(self, connection: Connection) -> None:
+        """Take this connection out at the end of the turn."""
+        self._lost.append(connection)
+        self._wake()
+
+    def schedule(self, connection: Connection, at: float) -> None:
+        """Run the connection's timeout at that time."""
+        if at < math.inf:
+            connection.scheduled_at = at
+            heapq.heappush(self._timers, (at, next(self._timer_ids), connection))
+            self._wake()
+
+    def interest(self, connection: Connection, mask: int) -> None:
+        """Change what the descriptor is watched for."""
+        if connection.handshaking:
+            self._handshakes.modify(connection.fd, mask)
+            return
+        self._epolls[connection.pump_class].modify(connection.fd, mask & select.EPOLLIN)
+        waits = bool(mask & select.EPOLLOUT)
+        if waits and not connection.waits_for_room:
+            self._writers.register(connection.fd, select.EPOLLOUT)
+        elif connection.waits_for_room and not waits:
+            self._writers.unregister(connection.fd)
+        connection.waits_for_room = waits
+
+    def established(self, connection: Connection) -> None:
+        """Move a connection from the handshakes to its class."""
+        self._handshakes.unregister(connection.fd)
+        self._epolls[connection.pump_class].register(connection.fd, select.EPOLLIN)
+
+    # One turn.
+
+    def _turn(self, now: float) -> int:
+        self._in_turn = True
+        self._turns += 1
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._wake_fd)
+        events = 0
+        readable, self._readable = self._readable, []
+        for connection in readable:
+            self._visit(connection, select.EPOLLIN, now)
+        for pump_class, budget in BUDGETS.items():
+            ready = self._epolls[pump_class].poll(0, budget)
+            events += len(ready)
+            self._visit_all(ready, now)
+        self._visit_all(self._handshakes.poll(0, HANDSHAKES_PER_TURN_MAX), now)
+        self._refill()
+        self._run_timers(now)
+        self._end_turn()
+        self._events += events
+        return events
+
+    def _end_turn(self) -> None:
+        self._flush()
+        self._in_turn = False
+        if self._readable or self._dirty or self._lost or self._flush_callbacks:
+            self._wake()
+
+    async def _pause(self, until: float) -> None:
+        """Sleep to the end of the tick, but for those whose socket has room again."""
+        with trio.move_on_at(until):
+            while True:
+                await trio.lowlevel.wait_readable(self._writers.fileno())
+                self._in_turn = True
+                self._refill()
+                self._end_turn()
+                await trio.sleep(WRITABLE_INTERVAL_S_MIN)
+        self._note_lag(trio.current_time() - until)
+
+    def _refill(self) -> None:
+        for fd, _ in self._writers.poll(0, WRITABLE_PER_TURN_MAX):
+            connection = self._connections.get(fd)
+            if connection is not None and connection.lost is None:
+                self._guard(connection, connection.flush)
+
+    def _visit_all(self, ready: list[tuple[int, int]], now: float) -> None:
+        connections, buffer = self._connections, self._buffer
+        for fd, mask in ready:
+            connection = connections.get(fd)
+            if connection is None:
+                continue
+            if mask != select.EPOLLIN or connection.handshaking or connection.lost is not None:
+                self._visit(connection, mask, now)
+                continue
+            try:  # As `_visit` does; the usual case pays no call for it.
+                connection.take_readable(buffer, now)
+            except Exception as error:
+                self._fail(connection, error)
+
+    def _visit(self, connection: Connection, mask: int, now: float) -> None:
+        if connection.lost is not None:
+            return
+        try:
+            if connection.handshaking:
+                connection.take_handshake()
+                return
+            if mask & select.EPOLLIN:
+                connection.take_readable(self._buffer, now)
+            if mask & (select.EPOLLHUP | select.EPOLLERR) and connection.lost is None:
+                connection.take_hangup()
+        except Exception as error:
+            self._fail(connection, error)
+
+    def _run_timers(self, now: float) -> None:
+        timers = self._timers
+        while timers and timers[0][0] <= now:
+            at, _, connection = heapq.heappop(timers)
+            if at != connection.scheduled_at or connection.lost is not None:
+                continue
+            connection.scheduled_at = math.inf
+            if connection.timeout_at > now:
+                self.schedule(connection, connection.timeout_at)
+            else:
+                self._guard(connection, partial(connection.run_timeout, now))
+
+    def _flush(self) -> None:
+        while self._flush_callbacks:
+            callbacks, self._flush_callbacks = self._flush_callbacks, {}
+            for callback in callbacks:
+                try:
+                    callback()
+                except Exception:  # One service's bug must not end the others' sockets.
+                    logger.exception("flush callback failed", callback=repr(callback))
+        dirty, self._dirty = self._dirty, []
+        for connection in dirty:
+            self._guard(connection, connection.flush)
+        while self._lost:
+            lost, self._lost = self._lost, []
+            for connection in lost:
+                self._remove(connection)
+
+    def _remove(self, connection: Connection) -> None:
+        if self._connections.pop(connection.fd, None) is None:
+            return
+        epoll = self._handshakes if connection.handshaking else self._epolls[connection.pump_class]
+        with contextlib.suppress(OSError):
+            epoll.unregister(connection.fd)
+        if connection.waits_for_room:
+            with contextlib.suppress(OSError):
+                self._writers.unregister(connection.fd)
+        self._guard(connection, connection.removed)
+
+    def _guard(self, connection: Connection, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception as error:
+            self._fail(connection, error)
+
+    def _fail(self, connection: Connection, error: Exception) -> None:
+        """End one session: its peer's fault, or a bug of ours; never the others."""
+        if isinstance(error, EdgedError):
+            connection.abort(str(error))
+        else:
+            logger.error("session failed", peer=connection.peer, exc_info=error)
+            connection.abort(f"internal error: {error!r}")
+
+    def _next_timer(self) -> float:
+        return self._timers[0][0] if self._timers else math.inf
+
+    def _wake(self, *, force: bool = False) -> None:
+        if force or not self._in_turn:
+            os.eventfd_write(self._wake_fd, 1)
+
+    def _note_pace(self, events: int, since_s: float, took_s: float) -> None:
+        since_s = max(since_s, 1e-6)
+        weight = min(1.0, since_s / RATE_WINDOW_S)
+        self._rate += (events / since_s - self._rate) * weight
+        if self._rate > BUSY_EVENTS_PER_S:
+            self._tick_s = TICK_S_MAX
+        else:
+            self._tick_s = 0.002 if self._rate > BUSY_EVENTS_PER_S / 4 else 0.0
+        self._note_lag(took_s)
+
+    def _note_lag(self, late_s: float) -> None:
+        if late_s >= self.lag_s:
+            self._lag_s, self._lag_at = late_s, trio.current_time()
+
+    def _shut(self) -> None:
+        for connection in list(self._connections.values()):
+            connection.abort("the process is stopping")
+        self._in_turn = True
+        self._flush()
+        for epoll in (*self._epolls.values(), self._handshakes, self._writers, self._master):
+            epoll.close()
+        os.close(self._wake_fd)
+        self._wake = lambda **_: None  # type: ignore[method-assign]

@@ -1,0 +1,207 @@
+"""Listening and connecting on loopback, and every way in which they fail."""
+
+import socket
+import ssl
+import struct
+import time
+from pathlib import Path
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+from trio.testing import MockClock
+
+from edged.errors import ConfigError, PeerLostError
+from edged.runtime.connection import Connection
+from edged.runtime.listeners import (
+    SHED_LAG_S,
+    connect,
+    open_listener,
+    parse_address,
+    peer_name,
+    serve,
+)
+from edged.runtime.pump import Pump, PumpClass
+from edged.runtime.tls import Identity, make_server_context
+from edged.tools.cert import make_authority, make_host_certificate
+from tests.runtime.test_pump import Recorder, receive, running_pump
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("127.0.0.1:1935", ("127.0.0.1", 1935)),
+        ("[::1]:1", ("::1", 1)),
+        (":80", ("::", 80)),
+        ("host.example:65535", ("host.example", 65535)),
+    ],
+)
+def test_parse_address(address: str, expected: tuple[str, int]) -> None:
+    assert parse_address(address) == expected
+
+
+@pytest.mark.parametrize("address", ["", "host", "host:", "host:x", "host:65536", "1.2.3.4:-1"])
+def test_parse_address_refuses(address: str) -> None:
+    with pytest.raises(ConfigError, match='is not "HOST:PORT"'):
+        parse_address(address)
+
+
+def test_peer_name() -> None:
+    assert peer_name(("::ffff:10.0.0.1", 5, 0, 0)) == "10.0.0.1:5"
+    assert peer_name(("::1", 5, 0, 0)) == "[::1]:5"
+    assert peer_name("") == ""
+
+
+def test_an_address_in_use_is_named() -> None:
+    with open_listener("127.0.0.1:0") as first:
+        port = first.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"cannot listen on '127.0.0.1:{port}': Address"):
+            open_listener(f"127.0.0.1:{port}")
+
+
+async def test_serve_and_connect() -> None:
+    async with running_pump() as pump, trio.open_nursery() as nursery:
+        made: list[Recorder] = []
+
+        def make(connection: Connection) -> Recorder:
+            made.append(Recorder(connection))
+            return made[-1]
+
+        bound = await nursery.start(
+            lambda task_status: serve(
+                pump, "127.0.0.1:0", make, PumpClass.PUBLISHER, task_status=task_status
+            )
+        )
+        client = await connect(pump, bound, Recorder, PumpClass.BACKBONE)
+        client.write(b"hello")
+        handler = client.handler
+        assert isinstance(handler, Recorder)
+        with trio.fail_after(5):
+            while not made:  # noqa: ASYNC110 - the maker is synchronous
+                await trio.sleep(0.001)
+        await made[0].until(lambda: bytes(made[0].received) == b"hello")
+        assert made[0].connection.peer.startswith("127.0.0.1:")
+        made[0].connection.write(b"bye")
+        await handler.until(lambda: bytes(handler.received) == b"bye")
+        nursery.cancel_scope.cancel()
+
+
+async def test_connections_beyond_the_limit_are_refused_until_one_leaves() -> None:
+    async with running_pump() as pump, trio.open_nursery() as nursery:
+        bound = await nursery.start(
+            lambda task_status: serve(
+                pump,
+                "127.0.0.1:0",
+                Recorder,
+                PumpClass.VIEWER,
+                connections_max=1,
+                task_status=task_status,
+            )
+        )
+        host, port = parse_address(bound)
+        with socket.create_connection((host, port)) as first:
+            await trio.sleep(0.01)
+            with socket.create_connection((host, port)) as second:
+                second.setblocking(False)
+                assert await receive(second, 1) == b""
+            first.close()
+            await trio.sleep(0.02)
+            with socket.create_connection((host, port)) as third:
+                third.setblocking(False)
+                await trio.sleep(0.02)
+                with pytest.raises(BlockingIOError):
+                    third.recv(1)
+        nursery.cancel_scope.cancel()
+
+
+async def test_viewers_are_shed_when_the_loop_lags_and_publishers_are_not() -> None:
+    async with running_pump() as pump, trio.open_nursery() as nursery:
+        for pump_class, kept in ((PumpClass.VIEWER, False), (PumpClass.PUBLISHER, True)):
+            bound = await nursery.start(
+                lambda task_status, pump_class=pump_class: serve(
+                    pump, "127.0.0.1:0", Recorder, pump_class, task_status=task_status
+                )
+            )
+            pump._note_lag(10.0)
+            with socket.create_connection(parse_address(bound)) as caller:
+                caller.setblocking(False)
+                await trio.sleep(0.01)
+                if kept:
+                    with pytest.raises(BlockingIOError):
+                        caller.recv(1)
+                else:
+                    assert await receive(caller, 1) == b""
+        nursery.cancel_scope.cancel()
+
+
+async def test_connect_says_why_it_failed() -> None:
+    with open_listener("127.0.0.1:0") as listener:
+        closed = peer_name(listener.getsockname())
+    async with running_pump() as pump:
+        with pytest.raises(PeerLostError, match=f"cannot connect to {closed}: .*refused"):
+            await connect(pump, closed, Recorder, PumpClass.BACKBONE)
+
+
+async def test_a_reset_before_the_handshake_ends_nothing_else(tmp_path: Path) -> None:
+    make_authority(tmp_path, "test", now=time.time())
+    files = make_host_certificate(tmp_path, Identity("pop", "ams1"), now=time.time())
+    context = make_server_context(files.certificate, files.key)
+    async with running_pump() as pump, trio.open_nursery() as nursery:
+        bound = await nursery.start(
+            lambda task_status: serve(
+                pump,
+                "127.0.0.1:0",
+                Recorder,
+                PumpClass.PUBLISHER,
+                tls=context,
+                connections_max=1,
+                task_status=task_status,
+            )
+        )
+        for _ in range(3):
+            caller = socket.create_connection(parse_address(bound))
+            caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            caller.close()
+        await trio.sleep(0.05)
+        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+        connection = await connect(pump, bound, Recorder, PumpClass.BACKBONE, tls=client)
+        assert connection.lost is None
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("address", ["nowhere", "a..b:7410", f"{'x' * 70}.example:1", ":99999"])
+async def test_an_address_that_is_none_is_a_lost_peer(address: str) -> None:
+    async with running_pump() as pump:
+        with pytest.raises(PeerLostError, match="cannot connect to"):
+            await connect(pump, address, Recorder, PumpClass.BACKBONE)
+
+
+async def test_an_idle_pump_forgets_its_lag(autojump_clock: MockClock) -> None:
+    pump = Pump()
+    pump._note_lag(0.6)
+    assert pump.lag_s == pytest.approx(0.6)
+    await trio.sleep(2.0)
+    assert pump.lag_s < SHED_LAG_S
+
+
+async def test_callers_turned_away_are_said_once_and_counted() -> None:
+    async with running_pump() as pump, trio.open_nursery() as nursery:
+        with capture_logs() as logs:
+            bound = await nursery.start(
+                lambda task_status: serve(
+                    pump,
+                    "127.0.0.1:0",
+                    Recorder,
+                    PumpClass.VIEWER,
+                    connections_max=0,
+                    task_status=task_status,
+                )
+            )
+            for _ in range(3):
+                with socket.create_connection(parse_address(bound)) as caller:
+                    caller.setblocking(False)
+                    assert await receive(caller, 1) == b""
+        told = [line for line in logs if line["event"] == "callers turned away"]
+        assert [(line["reason"], line["count"]) for line in told] == [("0 connections are open", 1)]
+        nursery.cancel_scope.cancel()

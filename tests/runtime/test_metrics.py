@@ -1,0 +1,36 @@
+"""Metrics are read when scraped, and rendered as Prometheus expects."""
+
+import pytest
+
+from edged.runtime.metrics import Metrics, MetricSpec, Sample
+
+SPECS = [
+    MetricSpec(name="edged_test_units_total", help="Units.", labels=("pop",)),
+    MetricSpec(name="edged_test_ring_bytes", help="Bytes."),
+]
+
+
+def test_render() -> None:
+    metrics = Metrics()
+    units = 0
+    metrics.register(
+        SPECS,
+        lambda: [
+            Sample("edged_test_units_total", units, {"pop": "a"}),
+            Sample("edged_test_ring_bytes", 7),
+        ],
+    )
+    metrics.register(SPECS, lambda: [Sample("edged_test_units_total", 2, {"pop": "b"})])
+    units = 5
+    text = metrics.render().decode()
+    assert 'edged_test_units_total{pop="a"} 5.0' in text
+    assert 'edged_test_units_total{pop="b"} 2.0' in text
+    assert "edged_test_ring_bytes 7.0" in text
+    assert text.count("# TYPE edged_test_units_total counter") == 1
+
+
+def test_a_name_means_one_thing() -> None:
+    metrics = Metrics()
+    metrics.register(SPECS, list)
+    with pytest.raises(AssertionError, match="means two things"):
+        metrics.register([MetricSpec(name="edged_test_ring_bytes", help="Other.")], list)
