@@ -1,0 +1,322 @@
+"""What a PoP subscribes to at one origin: channels' parts for LL-HLS, or their units."""
+
+import itertools
+import math
+from collections.abc import Callable
+
+import structlog
+
+from edged.backbone.fence import Fence
+from edged.backbone.inbound import InboundStreams
+from edged.backbone.session import BackboneSession
+from edged.errors import EdgedError, RemoteProtocolError
+from edged.media.parts import PackagedEvent, StreamEnded
+from edged.media.stream import Grant, PriorityClass, StreamId
+from edged.media.track import AccessUnit, Track
+from edged.runtime.hub import Hub, LiveStream
+from edged.wire.backbone.messages import (
+    EventsOpened,
+    KeyFrameWanted,
+    Message,
+    StreamClosed,
+    StreamOpened,
+    StreamRefused,
+    SubscribeParts,
+    SubscribeUnits,
+    SubscriptionAccepted,
+    SubscriptionRefused,
+    TrackChanged,
+    Unsubscribe,
+)
+
+SUBSCRIPTIONS_MAX = 10_000  # To one origin: what it takes per session.
+REPLAY_EVENTS_MAX = 20_000  # 600 s, the longest window, of 100 ms parts in three renditions.
+REPLAY_S_MAX = 3.0  # 16 s of a 30 Mbps stream over a Gbps path, with room; then what came counts.
+
+OnEvent = Callable[[StreamId, PackagedEvent], None]
+OnStream = Callable[[LiveStream], None]
+OnEnd = Callable[[str, str], None]  # code, reason
+
+logger = structlog.get_logger("edged.backbone")
+
+
+class FeedSubscription:
+    """One channel at one origin."""
+
+    def __init__(
+        self,
+        sub_no: int,
+        channel: str,
+        priority: PriorityClass,
+        *,
+        on_event: OnEvent | None,
+        on_stream: OnStream | None,
+        on_end: OnEnd | None,
+    ) -> None:
+        self.sub_no = sub_no
+        self.channel = channel
+        self.priority = priority
+        self.on_event, self.on_stream, self.on_end = on_event, on_stream, on_end
+        self.stream_id: StreamId | None = None  # The run now, or last, pushed.
+        self.stream: LiveStream | None = None  # Of units.
+        self.session: BackboneSession | None = None
+        self.stream_no = 0
+        self._replay: list[PackagedEvent] = []
+        self._replay_left = 0
+        self._replay_until = math.inf
+
+    def begin_replay(self, events: int, now: float) -> None:
+        """The next `events` events are of use only together; REPLAY_S_MAX at most."""
+        self._replay = []
+        self._replay_left = min(events, REPLAY_EVENTS_MAX)
+        self._replay_until = now + REPLAY_S_MAX if events else math.inf
+
+    def take(self, event: PackagedEvent) -> None:
+        """Hand an event on, or keep it until the replay that it belongs to is whole."""
+        assert self.on_event is not None, "a subscription to parts"
+        assert self.stream_id is not None, "set when the stream was opened"
+        if not self._replay_left:
+            self.on_event(self.stream_id, event)
+            return
+        self._replay.append(event)
+        self._replay_left -= 1
+        if not self._replay_left or isinstance(event, StreamEnded):
+            self.end_replay(math.inf)
+
+    def end_replay(self, now: float) -> None:
+        """Hand on what has come, if the time is over: events may have been skipped on the way."""
+        if now < self._replay_until:
+            return
+        events, self._replay = self._replay, []
+        self._replay_left, self._replay_until = 0, math.inf
+        for event in events:
+            self.take(event)
+
+    def want_key_frame(self, track_id: int) -> None:
+        """A reader of the units needs a random access point: ask upstream."""
+        if self.session is not None and self.stream_no:
+            self.session.send(KeyFrameWanted(self.stream_no, track_id))
+
+
+class Feeds:
+    """All subscriptions to one origin."""
+
+    def __init__(self, origin: str, hub: Hub, fence: Fence) -> None:
+        self._origin, self._fence = origin, fence
+        self._subs: dict[int, FeedSubscription] = {}
+        self._by_stream_no: dict[tuple[BackboneSession, int], FeedSubscription] = {}
+        self._numbers = itertools.count(1)
+        self._opening: FeedSubscription | None = None
+        self._inbound = InboundStreams(
+            hub, fence, admit=self._admit, opened=self._opened, closed=self._closed
+        )
+
+    def __len__(self) -> int:
+        return len(self._subs)
+
+    def add_parts(
+        self, channel: str, on_event: OnEvent, on_end: OnEnd | None, priority: PriorityClass
+    ) -> FeedSubscription:
+        """Note a subscription to parts; EdgedError at SUBSCRIPTIONS_MAX."""
+        return self._add(
+            FeedSubscription(
+                next(self._numbers),
+                channel,
+                priority,
+                on_event=on_event,
+                on_stream=None,
+                on_end=on_end,
+            )
+        )
+
+    def add_units(
+        self, channel: str, on_stream: OnStream, on_end: OnEnd | None, priority: PriorityClass
+    ) -> FeedSubscription:
+        """Note a subscription to units; EdgedError at SUBSCRIPTIONS_MAX."""
+        return self._add(
+            FeedSubscription(
+                next(self._numbers),
+                channel,
+                priority,
+                on_event=None,
+                on_stream=on_stream,
+                on_end=on_end,
+            )
+        )
+
+    def open(self, subscription: FeedSubscription, session: BackboneSession | None) -> None:
+        """Ask the origin, if the session is up."""
+        if session is None:
+            return
+        subscription.session, subscription.stream_no = session, 0
+        kind = SubscribeParts if subscription.on_event is not None else SubscribeUnits
+        session.send(kind(subscription.sub_no, subscription.channel))
+
+    def remove(self, subscription: FeedSubscription, session: BackboneSession | None) -> None:
+        """End a subscription; its channel's units leave the hub."""
+        if self._subs.pop(subscription.sub_no, None) is None:
+            return
+        if session is not None:
+            session.send(Unsubscribe(subscription.sub_no))
+        self._forget(subscription, "unsubscribed")
+
+    def session_up(self, session: BackboneSession, priority: PriorityClass) -> None:
+        """Ask again for everything of that class."""
+        for subscription in list(self._subs.values()):
+            if subscription.priority is priority:
+                self.open(subscription, session)
+
+    def session_lost(self, session: BackboneSession, now: float) -> None:
+        """Wait for the next session; what is here stays."""
+        for key in [key for key in self._by_stream_no if key[0] is session]:
+            subscription = self._by_stream_no.pop(key)
+            subscription.session, subscription.stream_no = None, 0
+        self._inbound.session_lost(session, now)
+
+    def handle(self, session: BackboneSession, message: Message, now: float) -> bool:
+        """Act on an origin's message; False if it is not about a subscription."""
+        match message:
+            case SubscriptionAccepted():
+                pass  # What matters is the stream that will be opened.
+            case SubscriptionRefused():
+                self._refused(message)
+            case EventsOpened():
+                self._events_opened(session, message, now)
+            case StreamOpened():
+                self._stream_opened(session, message, now)
+            case StreamClosed():
+                self._by_stream_no.pop((session, message.stream_no), None)
+                self._inbound.handle(session, message, now)
+            case TrackChanged():
+                self._inbound.handle(session, message, now)
+            case _:
+                return False
+        return True
+
+    def units_received(
+        self, session: BackboneSession, stream_no: int, units: list[AccessUnit]
+    ) -> None:
+        """Append to the hub."""
+        self._inbound.units_received(session, stream_no, units)
+
+    def event_received(
+        self, session: BackboneSession, stream_no: int, event: PackagedEvent
+    ) -> None:
+        """Hand a packaged event on, unless a newer run of the channel is known by now."""
+        subscription = self._by_stream_no.get((session, stream_no))
+        if subscription is None or subscription.on_event is None:
+            return  # Unsubscribed; the origin has not heard yet.
+        stream_id = subscription.stream_id
+        assert stream_id is not None, "set when the stream was opened"
+        newest = self._fence.newest(stream_id.channel)
+        if newest is not None and stream_id < newest:
+            self._refuse(session, stream_no, stream_id)
+            return
+        subscription.take(event)
+
+    def expire(self, now: float) -> None:
+        """Wait no longer for replays that did not become whole."""
+        for subscription in list(self._subs.values()):
+            if subscription.on_event is not None:
+                subscription.end_replay(now)
+
+    def _add(self, subscription: FeedSubscription) -> FeedSubscription:
+        if len(self._subs) >= SUBSCRIPTIONS_MAX:
+            raise EdgedError(f"{SUBSCRIPTIONS_MAX} subscriptions to {self._origin} are open")
+        self._subs[subscription.sub_no] = subscription
+        return subscription
+
+    def _refused(self, message: SubscriptionRefused) -> None:
+        subscription = self._subs.pop(message.sub_no, None)
+        if subscription is None:
+            return  # Removed by us meanwhile.
+        code, reason = message.code[:64], message.reason[:500]
+        logger.info(
+            "subscription refused",
+            channel=subscription.channel,
+            origin=self._origin,
+            code=code,
+            reason=reason,
+        )
+        self._forget(subscription, reason)
+        if subscription.on_end is not None:
+            subscription.on_end(code, reason)
+
+    def _events_opened(self, session: BackboneSession, message: EventsOpened, now: float) -> None:
+        subscription = self._find(session, message.sub_no, message.stream_id)
+        if subscription is None:
+            session.link.receiver.refuse(message.stream_no)  # Its StreamClosed is under way.
+        elif not self._fence.admit(message.stream_id):
+            self._refuse(session, message.stream_no, message.stream_id)
+        else:
+            self._take(session, message.stream_no, message.stream_id, subscription)
+            subscription.begin_replay(message.replay_events, now)
+
+    def _stream_opened(self, session: BackboneSession, message: StreamOpened, now: float) -> None:
+        subscription = self._find(session, message.sub_no, message.stream_id)
+        if subscription is None or subscription.on_stream is None:
+            session.link.receiver.refuse(message.stream_no)
+            return
+        self._opening = subscription
+        self._take(session, message.stream_no, message.stream_id, subscription)
+        self._inbound.open(session, message, now)
+        self._opening = None
+
+    def _find(
+        self, session: BackboneSession, sub_no: int, stream_id: StreamId
+    ) -> FeedSubscription | None:
+        subscription = self._subs.get(sub_no)
+        if subscription is None or subscription.session is not session:
+            return None  # Unsubscribed; the origin has not heard yet.
+        if subscription.channel != stream_id.channel:
+            raise RemoteProtocolError(
+                f"{self._origin}: subscription {sub_no} is to {subscription.channel!r}, "
+                f"got {stream_id.channel[:100]!r}"
+            )
+        return subscription
+
+    def _take(
+        self,
+        session: BackboneSession,
+        stream_no: int,
+        stream_id: StreamId,
+        subscription: FeedSubscription,
+    ) -> None:
+        self._by_stream_no.pop((session, subscription.stream_no), None)
+        subscription.stream_id, subscription.stream_no = stream_id, stream_no
+        self._by_stream_no[session, stream_no] = subscription
+
+    def _refuse(self, session: BackboneSession, stream_no: int, stream_id: StreamId) -> None:
+        self._by_stream_no.pop((session, stream_no), None)
+        session.link.receiver.refuse(stream_no)
+        newest = self._fence.newest(stream_id.channel)
+        session.send(StreamRefused(stream_no, "fenced", f"the newest run is {newest}"))
+        logger.warning(
+            "stream fenced", channel=stream_id.channel, origin=self._origin, newest=str(newest)
+        )
+
+    def _forget(self, subscription: FeedSubscription, reason: str) -> None:
+        session = subscription.session
+        if session is not None and subscription.stream_no:
+            self._by_stream_no.pop((session, subscription.stream_no), None)
+            session.link.receiver.refuse(subscription.stream_no)
+        if subscription.stream is not None:
+            inbound = self._inbound.find(subscription.stream.stream_id)
+            if inbound is not None:
+                self._inbound.stop(inbound, "unsubscribed", reason)
+
+    # What InboundStreams calls.
+
+    def _admit(self, _stream_id: StreamId, _grant: Grant, _tracks: list[Track]) -> None:
+        """Take what was subscribed to."""
+
+    def _opened(self, stream: LiveStream, _opened: StreamOpened) -> None:
+        subscription = self._opening
+        if subscription is not None and subscription.on_stream is not None:
+            subscription.stream = stream
+            subscription.on_stream(stream)
+
+    def _closed(self, stream: LiveStream, _reason: str) -> None:
+        for subscription in self._subs.values():
+            if subscription.stream is stream:
+                subscription.stream = None

@@ -1,0 +1,192 @@
+"""A publication on its way to one origin, from the PoP's point of view."""
+
+import math
+from typing import TYPE_CHECKING, Literal
+
+import trio
+from msgspec import Struct
+
+from edged.backbone.ring_source import RingSource, choose_start
+from edged.backbone.session import BackboneSession
+from edged.errors import PublishRefusedError
+from edged.media.stream import StreamId
+from edged.runtime.hub import LiveStream
+from edged.wire.backbone.messages import RenditionAck, StreamAck, StreamOpened
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from edged.wire.backbone.flows import UnitFlow
+
+State = Literal["waiting", "opening", "open", "refused", "closed"]
+
+
+class ForwardingStatistics(Struct, frozen=True, kw_only=True):
+    """How a stream fares."""
+
+    state: State
+    received_seq: int
+    packaged_seq: int
+    lag_units: int  # In the ring, not yet framed.
+    units_skipped: int
+    reopened: int
+    progress_at: float  # When an ack last advanced; -inf for never.
+
+
+class Forwarding:
+    """One stream to one origin. Survives sessions: it is reopened on the next, where it stopped.
+
+        waiting --session--> opening --StreamAccepted--> open --end of the ring--> closed
+           ^------------------- session lost ---------------'
+        any --StreamRefused--> refused        any --close()--> closed
+
+    `packaged_seq` and `renditions` are what the next origin needs to splice; they may be given from
+    an earlier forwarding.
+    """
+
+    def __init__(
+        self,
+        stream: LiveStream,
+        stream_id: StreamId,
+        origin: str,
+        *,
+        after: "Forwarding | None" = None,
+    ) -> None:
+        self.stream = stream
+        self.stream_id = stream_id
+        self.origin = origin
+        self.state: State = "waiting"
+        self.received_seq = -1
+        self.packaged_seq: int = -1 if after is None else after.packaged_seq
+        self.renditions: list[RenditionAck] = [] if after is None else after.renditions
+        self.refusal: PublishRefusedError | None = None
+        self.closed_reason = ""
+        self.units_skipped = 0
+        self.reopened = 0
+        self.progress_at = -math.inf
+        self.stream_no = 0
+        self._decided = trio.Event()
+        self._session: BackboneSession | None = None
+        self._flow: UnitFlow | None = None
+        self._source: RingSource | None = None
+        self._opened_config_ids: dict[int, int] = {}
+        self._unwatch: Callable[[], None] | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Refused or closed: it will not go on."""
+        return self.state in ("refused", "closed")
+
+    async def wait_decided(self) -> None:
+        """Wait for the origin's word; PublishRefusedError with its reason if that is no."""
+        await self._decided.wait()
+        if self.refusal is not None:
+            raise self.refusal
+
+    def statistics(self) -> ForwardingStatistics:
+        """How the stream fares."""
+        return ForwardingStatistics(
+            state=self.state,
+            received_seq=self.received_seq,
+            packaged_seq=self.packaged_seq,
+            lag_units=0 if self._source is None else self._source.lag_units,
+            units_skipped=self.units_skipped,
+            reopened=self.reopened,
+            progress_at=self.progress_at,
+        )
+
+    # What the link calls.
+
+    def open(self, session: BackboneSession) -> None:
+        """Offer the stream on a session; EdgedError if its tracks do not fit a message."""
+        if self.finished:
+            return
+        stream_no = session.link.sender.reserve()
+        tracks = list(self.stream.tracks.values())
+        session.send(
+            StreamOpened(
+                stream_no=stream_no,
+                stream_id=self.stream_id,
+                grant=self.stream.grant,
+                tracks=tracks,
+                first_seq=self.stream.ring.first_seq,
+                packaged_seq=self.packaged_seq,
+                renditions=self.renditions,
+            )
+        )
+        self._session, self.stream_no = session, stream_no
+        self._opened_config_ids = {track.track_id: track.config_id for track in tracks}
+        self.state = "opening"
+
+    def accepted(self, wanted_seq: int) -> None:
+        """The origin takes it: begin to send."""
+        session = self._session
+        if self.state != "opening" or session is None:
+            return
+        self.state = "open"
+        start = choose_start(self.stream, wanted_seq, self.packaged_seq)
+        self._source = RingSource(self.stream, start)
+        flow = session.link.sender.open_units(self.stream_no, self._source, self._opened_config_ids)
+        self._flow = flow
+        self._unwatch = self.stream.watch(lambda _: session.wake(flow))
+        session.schedule()
+        self._decided.set()
+
+    def refused(self, code: str, reason: str) -> None:
+        """The origin does not want it, or no more."""
+        self.refusal = PublishRefusedError(code, reason)
+        self._stop("refused", reason)
+
+    def acked(self, ack: StreamAck, now: float) -> None:
+        """The origin got on; what is packaged may leave the ring."""
+        if ack.home_epoch != self.stream_id.home_epoch:
+            return
+        newest = self.stream.ring.next_seq - 1
+        received_seq = min(ack.received_seq, newest)
+        if received_seq > self.received_seq:
+            self.received_seq = received_seq
+            self.progress_at = now
+        packaged_seq = min(ack.packaged_seq, newest)
+        if packaged_seq > self.packaged_seq:
+            self.packaged_seq = packaged_seq
+            self.stream.trim_below(packaged_seq + 1)
+        if ack.renditions:
+            self.renditions = ack.renditions
+
+    def session_lost(self) -> None:
+        """Wait for the next session; the ring goes on filling."""
+        if not self.finished:
+            self._detach()
+            self.state = "waiting"
+            self.reopened += 1
+
+    def flow_ended(self, reason: str) -> None:
+        """The last unit and StreamClosed were framed."""
+        self._detach()
+        self.state = "closed"
+        self.closed_reason = reason
+        self._decided.set()
+
+    def close(self, reason: str) -> None:
+        """Stop sending to this origin: the stream goes elsewhere, or is over."""
+        if not self.finished:
+            self._stop("closed", reason)
+
+    def _stop(self, state: Literal["refused", "closed"], reason: str) -> None:
+        session, flow = self._session, self._flow
+        was_offered = self.state == "opening"
+        self._detach()
+        self.state = state
+        self.closed_reason = reason
+        self._decided.set()
+        if session is None:
+            return
+        if flow is not None:
+            session.close_flow(flow, reason)
+        elif was_offered:
+            session.withdraw(self.stream_no, reason)
+
+    def _detach(self) -> None:
+        if self._unwatch is not None:
+            self._unwatch()
+        self._unwatch = self._flow = self._session = self._source = None

@@ -1,0 +1,366 @@
+"""Streams of units that come over the backbone into this process's hub.
+
+Used by an origin for what PoPs forward, and by a PoP for the units it subscribes to. A stream
+outlives its session by ORPHAN_S_MAX: the sender resumes it, on a new session, after the last unit
+that came.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+
+import structlog
+from msgspec import Struct
+
+from edged.backbone.fence import Fence
+from edged.backbone.session import BackboneSession
+from edged.errors import EdgedError, PublishRefusedError, UnsupportedMediaError
+from edged.media.stream import Grant, StreamId
+from edged.media.track import AccessUnit, Track
+from edged.runtime.hub import TRACKS_MAX, FencedError, Hub, LiveStream
+from edged.wire.backbone.messages import (
+    KeyFrameWanted,
+    Message,
+    RenditionAck,
+    StreamAccepted,
+    StreamAck,
+    StreamClosed,
+    StreamOpened,
+    StreamRefused,
+    TrackChanged,
+    UnitsAcked,
+)
+
+ORPHAN_S_MAX = (
+    15.0  # A PoP reconnects within backoff's 5 s; then its failover has moved the stream.
+)
+WANTED_FROM_GOP = -1
+ACKS_PER_MESSAGE_MAX = 200  # With some 30 renditions each they stay below MESSAGE_BYTES_MAX.
+CHANNEL_CHARS_MAX = 256  # Channels are parts of URLs, log lines and the directory.
+
+logger = structlog.get_logger("edged.backbone")
+
+Admit = Callable[[StreamId, Grant, list[Track]], None]
+Opened = Callable[[LiveStream, StreamOpened], None]
+Closed = Callable[[LiveStream, str], None]
+
+
+class Inbound:
+    """One stream that comes in."""
+
+    def __init__(self, stream: LiveStream, peer: str, now: float) -> None:
+        self.stream = stream
+        self.peer = peer  # Role and name of who sends it.
+        self.session: BackboneSession | None = None
+        self.stream_no = 0
+        self.orphaned_at = now  # Until a session has it.
+        self.started_at = now
+        self.received_seq = -1
+        self.packaged_seq = -1
+        self.renditions: list[RenditionAck] = []
+        self.units_lost = 0
+        self.acked: tuple[int, int] = (-2, -2)
+        self.renditions_changed = False
+
+    @property
+    def stream_id(self) -> StreamId:
+        """Which run of which channel it is."""
+        return self.stream.stream_id
+
+
+class InboundStatistics(Struct, frozen=True, kw_only=True):
+    """Counters of what came in."""
+
+    streams: int
+    orphans: int
+    opened: int
+    resumed: int
+    fenced: int
+    units_lost: int
+
+
+class InboundStreams:
+    """All streams of units that come in; ends and openings are told to the role by callables."""
+
+    def __init__(
+        self, hub: Hub, fence: Fence, *, admit: Admit, opened: Opened, closed: Closed
+    ) -> None:
+        self._hub, self._fence = hub, fence
+        self._admit, self._opened, self._closed = admit, opened, closed
+        self._streams: dict[str, Inbound] = {}
+        self._by_session: dict[BackboneSession, dict[int, Inbound]] = {}
+        self._dirty: dict[Inbound, None] = {}
+        self._opened_count = self._resumed_count = self._fenced_count = self._lost_count = 0
+
+    def handle(self, session: BackboneSession, message: Message, now: float) -> bool:
+        """Act on a sender's message; False if it is not about a stream that comes in."""
+        match message:
+            case StreamOpened():
+                self.open(session, message, now)
+            case TrackChanged():
+                self.track_changed(session, message)
+            case StreamClosed():
+                self.closed(session, message)
+            case _:
+                return False
+        return True
+
+    def open(self, session: BackboneSession, message: StreamOpened, now: float) -> None:
+        """Take a stream that a peer offers, resume one, or refuse it with the reason."""
+        try:
+            inbound, wanted_seq = self._take(session, message, now)
+        except PublishRefusedError as error:
+            self._refuse(session, message.stream_no, error.code, error.reason)
+        except FencedError as error:
+            self._fenced_count += 1
+            self._refuse(session, message.stream_no, "fenced", str(error))
+        except EdgedError as error:
+            self._refuse(session, message.stream_no, "unsupported_media", str(error))
+        else:
+            inbound.session, inbound.stream_no = session, message.stream_no
+            inbound.orphaned_at = math.inf
+            inbound.acked = (-2, -2)
+            inbound.renditions_changed = True
+            self._by_session.setdefault(session, {})[message.stream_no] = inbound
+            self._dirty[inbound] = None
+            session.send(StreamAccepted(message.stream_no, wanted_seq))
+
+    def units_received(
+        self, session: BackboneSession, stream_no: int, units: list[AccessUnit]
+    ) -> None:
+        """Append to the hub. Hot path at the origin."""
+        inbound = self._by_session.get(session, {}).get(stream_no)
+        if inbound is None:
+            return  # Refused in this very batch of bytes.
+        stream = inbound.stream
+        if stream.ended is not None:
+            self.stop(inbound, "stopped", stream.ended)
+            return
+        ring = stream.ring
+        first = units[0].seq
+        if first < ring.next_seq:
+            units = [unit for unit in units if unit.seq >= ring.next_seq]
+            if not units:
+                return  # A resumed stream's start of the GOP, which is here already.
+            first = units[0].seq
+        begins = first == ring.next_seq or inbound.received_seq < 0
+        if begins and units[-1].seq - first == len(units) - 1:
+            stream.append(units)
+        else:
+            self._append_with_gaps(inbound, units)
+        inbound.received_seq = units[-1].seq
+        self._dirty[inbound] = None
+
+    def track_changed(self, session: BackboneSession, message: TrackChanged) -> None:
+        """A track is new or has a new configuration."""
+        inbound = self._by_session.get(session, {}).get(message.stream_no)
+        if inbound is not None and inbound.stream.ended is None:
+            try:
+                inbound.stream.set_track(message.track)
+            except EdgedError as error:
+                self.stop(inbound, "unsupported_media", str(error))
+
+    def closed(self, session: BackboneSession, message: StreamClosed) -> None:
+        """The sender's last word: the publication is over, or only this path of it."""
+        inbound = self._by_session.get(session, {}).pop(message.stream_no, None)
+        if inbound is None:
+            return
+        reason = message.reason[:200]
+        self._end(inbound, reason if message.ended else f"sent elsewhere: {reason}")
+
+    def session_lost(self, session: BackboneSession, now: float) -> None:
+        """Keep the session's streams for a while: their sender will resume them."""
+        for inbound in self._by_session.pop(session, {}).values():
+            if inbound.session is session:
+                inbound.session = None
+                inbound.orphaned_at = now
+
+    def expire(self, now: float) -> None:
+        """End the streams that nobody resumed, and those whose publication was ended here."""
+        for inbound in list(self._streams.values()):
+            if inbound.stream.ended is not None:
+                self.stop(inbound, "stopped", inbound.stream.ended)
+            elif now - inbound.orphaned_at >= ORPHAN_S_MAX:
+                self._end(inbound, f"{inbound.peer} is lost")
+
+    def find(self, stream_id: StreamId) -> Inbound | None:
+        """The stream, if it comes in here."""
+        inbound = self._streams.get(stream_id.channel)
+        return inbound if inbound is not None and inbound.stream_id == stream_id else None
+
+    def stop(self, inbound: Inbound, code: str, reason: str) -> None:
+        """Refuse what is still to come of a stream and end it here."""
+        if inbound.session is not None:
+            self._by_session.get(inbound.session, {}).pop(inbound.stream_no, None)
+            self._refuse(inbound.session, inbound.stream_no, code, reason)
+        self._end(inbound, f"{code}: {reason}")
+
+    def packaged(
+        self, stream_id: StreamId, packaged_seq: int, renditions: list[RenditionAck]
+    ) -> None:
+        """All units up to `packaged_seq` are in parts that were pushed."""
+        inbound = self.find(stream_id)
+        if inbound is not None:
+            inbound.packaged_seq = max(inbound.packaged_seq, packaged_seq)
+            inbound.renditions = renditions
+            inbound.renditions_changed = True
+            self._dirty[inbound] = None
+
+    def want_key_frame(self, stream_id: StreamId, track_id: int) -> None:
+        """Ask the sender, who asks the broadcaster."""
+        inbound = self.find(stream_id)
+        if inbound is not None and inbound.session is not None:
+            inbound.session.send(KeyFrameWanted(inbound.stream_no, track_id))
+
+    def send_acks(self) -> None:
+        """Ack, in one message per session, the streams that moved since the last call."""
+        if not self._dirty:
+            return
+        dirty, self._dirty = self._dirty, {}
+        acks: dict[BackboneSession, list[StreamAck]] = {}
+        for inbound in dirty:
+            position = (inbound.received_seq, inbound.packaged_seq)
+            if inbound.session is None or (
+                position == inbound.acked and not inbound.renditions_changed
+            ):
+                continue
+            ack = StreamAck(
+                inbound.stream_no,
+                inbound.stream_id.home_epoch,
+                inbound.received_seq,
+                inbound.packaged_seq,
+                inbound.renditions if inbound.renditions_changed else [],
+            )
+            inbound.acked, inbound.renditions_changed = position, False
+            acks.setdefault(inbound.session, []).append(ack)
+        for session, moved in acks.items():
+            for start in range(0, len(moved), ACKS_PER_MESSAGE_MAX):
+                session.send(UnitsAcked(moved[start : start + ACKS_PER_MESSAGE_MAX]))
+
+    def __iter__(self) -> Iterator[Inbound]:
+        return iter(list(self._streams.values()))
+
+    def statistics(self) -> InboundStatistics:
+        """Counters since the start."""
+        streams = self._streams.values()
+        return InboundStatistics(
+            streams=len(streams),
+            orphans=sum(1 for inbound in streams if inbound.session is None),
+            opened=self._opened_count,
+            resumed=self._resumed_count,
+            fenced=self._fenced_count,
+            units_lost=self._lost_count,
+        )
+
+    def _take(
+        self, session: BackboneSession, message: StreamOpened, now: float
+    ) -> tuple[Inbound, int]:
+        stream_id = message.stream_id
+        live = self._streams.get(stream_id.channel)
+        if live is not None and live.stream_id == stream_id and live.stream.ended is None:
+            return self._resume(live, session, message)
+        self._check(message, live)
+        self._admit(stream_id, message.grant, message.tracks)
+        # It holds a slot: nothing from here on can fail.
+        self._fence.admit(stream_id)
+        if live is not None:
+            self.stop(live, "fenced", "a newer publication or epoch of the channel is here")
+        peer = f"{session.peer.role}/{session.peer.name}"
+        stream = self._hub.open(
+            stream_id, message.grant, started_at=now, came_from=f"backbone {peer}"
+        )
+        for track in message.tracks:
+            stream.set_track(track)
+        inbound = self._streams[stream_id.channel] = Inbound(stream, peer, now)
+        inbound.packaged_seq = message.packaged_seq
+        self._opened_count += 1
+        logger.info(
+            "stream opened",
+            channel=stream_id.channel,
+            publication=f"{stream_id.publication:x}",
+            home_epoch=stream_id.home_epoch,
+            source=peer,
+            packaged_seq=message.packaged_seq,
+        )
+        self._opened(stream, message)
+        return inbound, WANTED_FROM_GOP
+
+    def _check(self, message: StreamOpened, live: Inbound | None) -> None:
+        """Raise EdgedError if the stream cannot be taken; an older run is not touched yet."""
+        stream_id = message.stream_id
+        if not 0 < len(stream_id.channel) <= CHANNEL_CHARS_MAX:
+            raise PublishRefusedError(
+                "protocol",
+                f"channel of {len(stream_id.channel)} characters, allowed are {CHANNEL_CHARS_MAX}",
+            )
+        if message.grant.channel != stream_id.channel:
+            raise PublishRefusedError("protocol", "the grant is for another channel")
+        if len({track.track_id for track in message.tracks}) > TRACKS_MAX:
+            raise UnsupportedMediaError(
+                f"channel {stream_id.channel!r}: more than {TRACKS_MAX} tracks in one publication"
+            )
+        newest = self._fence.newest(stream_id.channel)
+        if newest is not None and stream_id < newest:
+            raise FencedError(
+                f"fenced: publication {stream_id.publication:x} epoch {stream_id.home_epoch} of "
+                f"{stream_id.channel!r} is older than {newest}"
+            )
+        held = self._hub.get(stream_id.channel)
+        if held is None or (live is not None and held is live.stream):
+            return
+        if stream_id <= held.stream_id:  # Published in this very process.
+            raise FencedError(
+                f"fenced: publication {stream_id.publication:x} epoch {stream_id.home_epoch} of "
+                f"{stream_id.channel!r} is not newer than {held.stream_id}"
+            )
+
+    def _resume(
+        self, inbound: Inbound, session: BackboneSession, message: StreamOpened
+    ) -> tuple[Inbound, int]:
+        """The same run again, on another session; the newest session is right."""
+        for track in message.tracks:
+            inbound.stream.set_track(track)
+        if inbound.session is not None:
+            self._by_session.get(inbound.session, {}).pop(inbound.stream_no, None)
+            if inbound.session is not session:
+                self._refuse(inbound.session, inbound.stream_no, "moved", "resumed elsewhere")
+        self._resumed_count += 1
+        logger.info(
+            "stream resumed", channel=inbound.stream_id.channel, from_seq=inbound.received_seq + 1
+        )
+        wanted = inbound.received_seq + 1 if inbound.received_seq >= 0 else WANTED_FROM_GOP
+        return inbound, wanted
+
+    def _append_with_gaps(self, inbound: Inbound, units: list[AccessUnit]) -> None:
+        """Append runs without gaps, and note what is lost between them."""
+        stream, start = inbound.stream, 0
+        for index in range(1, len(units) + 1):
+            if index < len(units) and units[index].seq == units[index - 1].seq + 1:
+                continue
+            first, ring = units[start].seq, stream.ring
+            if first > ring.next_seq and inbound.received_seq >= 0:
+                inbound.units_lost += first - ring.next_seq
+                self._lost_count += first - ring.next_seq
+                ring.note_loss(first)
+            stream.append(units[start:index])
+            inbound.received_seq = units[index - 1].seq
+            start = index
+
+    def _refuse(self, session: BackboneSession, stream_no: int, code: str, reason: str) -> None:
+        session.link.receiver.refuse(stream_no)
+        session.send(StreamRefused(stream_no, code[:64], reason[:500]))
+
+    def _end(self, inbound: Inbound, reason: str) -> None:
+        if self._streams.get(inbound.stream_id.channel) is inbound:
+            del self._streams[inbound.stream_id.channel]
+        self._dirty.pop(inbound, None)
+        self._hub.close(inbound.stream, reason)
+        logger.info(
+            "stream closed",
+            channel=inbound.stream_id.channel,
+            publication=f"{inbound.stream_id.publication:x}",
+            reason=reason,
+            received_seq=inbound.received_seq,
+            packaged_seq=inbound.packaged_seq,
+            units_lost=inbound.units_lost,
+        )
+        self._closed(inbound.stream, reason)

@@ -1,0 +1,291 @@
+"""The origin's end of the backbone: PoPs' units come in, parts go out, heartbeats tell how it is.
+
+Everything runs in the pump's callbacks but the tick: acks every ACK_INTERVAL_S, heartbeats at
+10 Hz, the directory's changes with them.
+"""
+
+import ssl
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+import structlog
+import trio
+from msgspec import Struct
+
+from edged.backbone.directory import OriginDirectory
+from edged.backbone.fence import Fence
+from edged.backbone.inbound import ORPHAN_S_MAX, Inbound, InboundStatistics, InboundStreams
+from edged.backbone.session import OUT_BYTES_MAX, BackboneSession, LocalEnd
+from edged.backbone.subscriptions import Replay, Subscriptions, SubscriptionStatistics
+from edged.errors import RemoteProtocolError
+from edged.media.parts import PackagedEvent
+from edged.media.routing import OriginReport
+from edged.media.stream import Grant, PriorityClass, StreamId
+from edged.media.track import AccessUnit, Track
+from edged.runtime.connection import Connection, PumpClass
+from edged.runtime.hub import Hub, LiveStream
+from edged.runtime.listeners import parse_address, serve
+from edged.runtime.pump import Pump
+from edged.runtime.tls import check_plain
+from edged.wire.backbone.flows import SenderEvent, UnitsSkipped
+from edged.wire.backbone.messages import (
+    DirectoryEntry,
+    DirectoryWanted,
+    Heartbeat,
+    Hello,
+    KeyFrameWanted,
+    Message,
+    RenditionAck,
+    StreamOpened,
+    make_message_frame,
+)
+
+ACK_INTERVAL_S = 0.05
+HEARTBEAT_TICKS = 2  # 10 Hz.
+SESSIONS_MAX = 4096  # 4 per PoP shard: a thousand shards.
+POP_ROLES = frozenset({"pop"})
+CONTROL_MESSAGES = (DirectoryWanted,)  # What a PoP may say on a control session.
+
+logger = structlog.get_logger("edged.backbone")
+
+
+class OriginHost(Protocol):
+    """What the origin's role is to the server. All of it is synchronous."""
+
+    def admit(self, stream_id: StreamId, grant: Grant, tracks: list[Track]) -> None:
+        """Let a stream in, or raise PublishRefusedError: the origin has the final word."""
+
+    def stream_opened(self, stream: LiveStream, opened: StreamOpened) -> None:
+        """A publication is in the hub, without units as yet; `opened` has what to splice to."""
+
+    def stream_closed(self, stream: LiveStream, reason: str) -> None:
+        """A publication left the hub."""
+
+    def replay(self, channel: str) -> tuple[StreamId, list[PackagedEvent]] | None:
+        """What a late subscriber of a packaged channel gets first."""
+
+    def report(self) -> OriginReport:
+        """The heartbeat of now."""
+
+
+class ServerStatistics(Struct, frozen=True, kw_only=True):
+    """Counters of the origin's end."""
+
+    sessions: int
+    inbound: InboundStatistics
+    subscriptions: SubscriptionStatistics
+
+
+class BackboneServer:
+    """Accepts PoPs' sessions. `tls` None is plain TCP, for loopback only (else ConfigError)."""
+
+    def __init__(
+        self,
+        pump: Pump,
+        hub: Hub,
+        host: OriginHost,
+        *,
+        local: LocalEnd,
+        listen: str,
+        tls: ssl.SSLContext | None,
+        fence: Fence | None = None,
+        unix_clock: Callable[[], float] = time.time,
+    ) -> None:
+        if tls is None:
+            check_plain(parse_address(listen)[0], "backbone")
+        self._pump, self._host = pump, host
+        self._local, self._listen, self._tls = local, listen, tls
+        self._unix_clock = unix_clock
+        self._sessions: dict[BackboneSession, None] = {}
+        self._directory = OriginDirectory(local.name, local.instance)
+        replay: Replay = host.replay
+        self._subscriptions = Subscriptions(hub, replay)
+        self._inbound = InboundStreams(
+            hub,
+            fence or Fence(),
+            admit=host.admit,
+            opened=self._stream_opened,
+            closed=self._stream_closed,
+        )
+        self._ticks = 0
+
+    async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen and tick until cancelled; starts with the address bound."""
+        async with trio.open_nursery() as nursery:
+            address: str = await nursery.start(self._serve)
+            task_status.started(address)
+            due = self._pump.now()
+            try:
+                while True:
+                    self.tick(self._pump.now())
+                    due = max(due + ACK_INTERVAL_S, self._pump.now())
+                    await trio.sleep_until(due)
+            finally:
+                for session in list(self._sessions):
+                    session.close("drain", "the origin is stopping")
+
+    def publish_event(self, stream_id: StreamId, event: PackagedEvent) -> None:
+        """Push a packaged event to the PoPs that subscribe to the channel."""
+        self._subscriptions.publish_event(stream_id, event)
+
+    def packaged(
+        self, stream_id: StreamId, packaged_seq: int, renditions: list[RenditionAck]
+    ) -> None:
+        """All units up to `packaged_seq` are in events published; acked with the next tick."""
+        self._inbound.packaged(stream_id, packaged_seq, renditions)
+        entry = self._directory.get(stream_id.channel)
+        if entry is not None and entry.stream_id == stream_id:
+            count = len(renditions)
+            self._directory.set(msgspec.structs.replace(entry, renditions=count))
+
+    def want_key_frame(self, stream_id: StreamId, track_id: int) -> None:
+        """A reader here needs a random access point: ask upstream."""
+        self._inbound.want_key_frame(stream_id, track_id)
+
+    def stop_stream(self, stream_id: StreamId, code: str, reason: str) -> None:
+        """End a stream here and tell its PoP why: `drain` makes it go elsewhere."""
+        inbound = self._inbound.find(stream_id)
+        if inbound is not None:
+            self._inbound.stop(inbound, code, reason)
+
+    def set_entry(self, entry: DirectoryEntry) -> None:
+        """Change what the directory says of a channel; entries come and go with the streams."""
+        self._directory.set(entry)
+
+    @property
+    def streams(self) -> list[Inbound]:
+        """What comes in."""
+        return list(self._inbound)
+
+    def statistics(self) -> ServerStatistics:
+        """Counters since the start."""
+        return ServerStatistics(
+            sessions=len(self._sessions),
+            inbound=self._inbound.statistics(),
+            subscriptions=self._subscriptions.statistics(),
+        )
+
+    def tick(self, now: float) -> None:
+        """Acks; every other time heartbeats, the directory's changes and orphans."""
+        self._inbound.send_acks()
+        self._ticks += 1
+        if self._ticks % HEARTBEAT_TICKS:
+            return
+        frames = [make_message_frame(delta) for delta in self._directory.take_deltas()]
+        frames.append(make_message_frame(Heartbeat(self._host.report())))
+        for session in self._sessions:
+            if session.peer.purpose == "control":
+                for frame in frames:
+                    session.send_encoded(frame)
+        self._inbound.expire(now)
+
+    # What sessions call.
+
+    def session_accepted(self, session: BackboneSession, hello: Hello) -> None:
+        """A PoP is here; on a control session it gets the whole directory."""
+        if hello.purpose == "control":
+            self._send_directory(session)
+        self._sessions[session] = None
+
+    def message_received(self, session: BackboneSession, message: Message) -> None:
+        """Act on a PoP's control message."""
+        control = session.peer.purpose == "control"
+        if control is not isinstance(message, CONTROL_MESSAGES):
+            raise RemoteProtocolError(
+                f"{type(message).__name__} on a {session.peer.purpose} session"
+            )
+        if isinstance(message, DirectoryWanted):
+            self._send_directory(session)
+        elif isinstance(message, KeyFrameWanted):
+            stream_id = self._subscriptions.channel_of(session, message.stream_no)
+            if stream_id is not None:
+                self._inbound.want_key_frame(stream_id, message.track_id)
+        elif not self._inbound.handle(
+            session, message, self._pump.now()
+        ) and not self._subscriptions.handle(session, message):
+            raise RemoteProtocolError(f"{type(message).__name__} from a PoP")
+
+    def units_received(
+        self, session: BackboneSession, stream_no: int, units: list[AccessUnit]
+    ) -> None:
+        """Append to the hub."""
+        self._inbound.units_received(session, stream_no, units)
+
+    def event_received(
+        self, session: BackboneSession, stream_no: int, event: PackagedEvent
+    ) -> None:
+        """Refuse: PoPs push no parts."""
+        raise RemoteProtocolError(
+            f"{session.peer.name}: {type(event).__name__} on stream {stream_no} from a PoP"
+        )
+
+    def flow_changed(self, session: BackboneSession, event: SenderEvent) -> None:
+        """Log what a slow subscriber missed."""
+        if isinstance(event, UnitsSkipped):
+            logger.debug(
+                "subscriber skipped",
+                pop=session.peer.name,
+                stream_no=event.stream_no,
+                units=event.units,
+            )
+
+    def session_lost(self, session: BackboneSession, reason: str) -> None:
+        """Keep the PoP's streams for a while, and forget its subscriptions."""
+        logger.debug("keeping streams", pop=session.peer.name, reason=reason, s_max=ORPHAN_S_MAX)
+        self._sessions.pop(session, None)
+        self._inbound.session_lost(session, self._pump.now())
+        self._subscriptions.session_lost(session)
+
+    async def _serve(self, *, task_status: trio.TaskStatus[str]) -> None:
+        await serve(
+            self._pump,
+            self._listen,
+            self._make_session,
+            PumpClass.BACKBONE,
+            tls=self._tls,
+            connections_max=SESSIONS_MAX,
+            out_bytes_max=OUT_BYTES_MAX,
+            task_status=task_status,
+        )
+
+    def _make_session(self, connection: Connection) -> BackboneSession:
+        return BackboneSession(
+            self._pump,
+            connection,
+            self,
+            self._local.hello("media", PriorityClass.BASIC),
+            roles=POP_ROLES,
+            name=None,
+            client=False,
+        )
+
+    def _send_directory(self, session: BackboneSession) -> None:
+        for delta in self._directory.take_deltas():  # Those who have the list go on from it.
+            for other in self._sessions:
+                if other.peer.purpose == "control":
+                    other.send(delta)
+        for delta in self._directory.whole():
+            session.send(delta)
+
+    def _stream_opened(self, stream: LiveStream, opened: StreamOpened) -> None:
+        self._host.stream_opened(stream, opened)
+        inbound = self._inbound.find(stream.stream_id)
+        self._directory.set(
+            DirectoryEntry(
+                stream_id=stream.stream_id,
+                title=stream.grant.title,
+                priority=stream.grant.priority,
+                tags=stream.grant.tags,
+                pop=inbound.peer.partition("/")[2] if inbound is not None else "",
+                started_at=self._unix_clock(),
+            )
+        )
+        self._subscriptions.stream_opened(stream)
+
+    def _stream_closed(self, stream: LiveStream, reason: str) -> None:
+        entry = self._directory.get(stream.channel)
+        if entry is not None and entry.stream_id == stream.stream_id:
+            self._directory.remove(stream.channel)
+        self._host.stream_closed(stream, reason)

@@ -1,0 +1,405 @@
+"""The PoP's end of the backbone: one link per origin, kept up, with a session per purpose.
+
+A control session brings heartbeats and the directory; a media session per priority class takes
+publications to the origin and brings the parts that were subscribed to. Each is reconnected by its
+own task; forwardings and subscriptions survive it.
+"""
+
+import random
+import ssl
+from typing import Protocol
+
+import structlog
+import trio
+from msgspec import Struct
+
+from edged.backbone.feeds import Feeds, FeedSubscription, OnEnd, OnEvent, OnStream
+from edged.backbone.fence import Fence
+from edged.backbone.forwarding import Forwarding
+from edged.backbone.session import OUT_BYTES_MAX, BackboneSession, LocalEnd
+from edged.errors import EdgedError, PeerLostError, RemoteProtocolError
+from edged.media.parts import PackagedEvent
+from edged.media.routing import OriginReport
+from edged.media.stream import PriorityClass, StreamId
+from edged.media.track import AccessUnit
+from edged.runtime.connection import Connection, PumpClass
+from edged.runtime.hub import Hub, LiveStream
+from edged.runtime.listeners import connect, parse_address
+from edged.runtime.pump import Pump
+from edged.runtime.tls import check_plain
+from edged.wire.backbone.flows import FlowEnded, SenderEvent, UnitsSkipped
+from edged.wire.backbone.link import LinkStatistics
+from edged.wire.backbone.messages import (
+    DirectoryDelta,
+    DirectoryWanted,
+    Heartbeat,
+    Hello,
+    KeyFrameWanted,
+    Message,
+    StreamAccepted,
+    StreamRefused,
+    UnitsAcked,
+)
+
+BACKOFF_S_MIN = 0.1
+BACKOFF_S_MAX = 5.0
+STEADY_S = 10.0  # A session that lived so long starts the backoff anew.
+FORWARDINGS_MAX = 10_000  # To one origin: the wire's STREAMS_MAX.
+ORIGIN_ROLES = frozenset({"origin"})
+
+logger = structlog.get_logger("edged.backbone")
+
+
+class LinkOwner(Protocol):
+    """What the PoP's role is to its links. All of it is synchronous."""
+
+    def heartbeat(self, report: OriginReport) -> None:
+        """An origin says how it is; the report's name is the session's."""
+
+    def directory(self, delta: DirectoryDelta) -> bool:
+        """Take a delta; False asks for the whole list."""
+
+    def link_up(self, origin: str, priority: PriorityClass | None) -> None:
+        """A session is up: media of a class, or control (None)."""
+
+    def link_lost(self, origin: str, priority: PriorityClass | None, reason: str) -> None:
+        """A session that was up is lost; it is being reconnected."""
+
+    def accepted(self, forwarding: Forwarding) -> None:
+        """The origin takes a stream."""
+
+    def refused(self, forwarding: Forwarding, code: str, reason: str) -> None:
+        """The origin does not take a stream, or no more."""
+
+    def key_frame_wanted(self, forwarding: Forwarding, track_id: int) -> None:
+        """A reader beyond the origin needs a random access point."""
+
+
+class OriginLinkStatistics(Struct, frozen=True, kw_only=True):
+    """How a link fares."""
+
+    origin: str
+    up: list[str]  # "control", "partner", ...
+    forwardings: int
+    subscriptions: int
+    reconnects: int
+    units_skipped: int
+    control: LinkStatistics | None
+
+
+class OriginLink:
+    """All sessions from this PoP shard to one origin."""
+
+    def __init__(
+        self,
+        pump: Pump,
+        hub: Hub,
+        owner: LinkOwner,
+        *,
+        local: LocalEnd,
+        origin: str,
+        address: str,
+        tls: ssl.SSLContext | None,
+        rng: random.Random,
+        fence: Fence,
+    ) -> None:
+        host = parse_address(address)[0]
+        if tls is None:
+            check_plain(host, f"backbone to {origin}")
+        self.origin = origin
+        self.address = address
+        self._pump, self._owner, self._local = pump, owner, local
+        self._tls, self._rng = tls, rng
+        self._sessions: dict[PriorityClass | None, BackboneSession] = {}
+        self._forwardings: dict[Forwarding, PriorityClass] = {}
+        self._by_stream_no: dict[tuple[BackboneSession, int], Forwarding] = {}
+        self._feeds = Feeds(origin, hub, fence)
+        self._reconnects = self._units_skipped = 0
+
+    async def run(self) -> None:
+        """Keep the sessions up until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep, None)
+            for priority in PriorityClass:
+                nursery.start_soon(self._keep, priority)
+
+    def move(self, address: str) -> None:
+        """The origin has another address now; ConfigError if it is none, or plain off loopback."""
+        if address == self.address:
+            return
+        host = parse_address(address)[0]
+        if self._tls is None:
+            check_plain(host, f"backbone to {self.origin}")
+        self.address = address
+        for session in list(self._sessions.values()):
+            session.close("moved", f"{self.origin} is at {address} now")
+
+    def is_up(self, priority: PriorityClass | None) -> bool:
+        """Whether the session of a class, or the control session (None), is up."""
+        return priority in self._sessions
+
+    def forward(
+        self,
+        stream: LiveStream,
+        stream_id: StreamId | None = None,
+        *,
+        after: Forwarding | None = None,
+    ) -> Forwarding:
+        """Send a publication to this origin, from now on and whenever the session is up.
+
+        `stream_id` has the home_epoch of this home, if it is not the stream's own; `after` is the
+        forwarding to the origin before, for the splice. Raises EdgedError at FORWARDINGS_MAX.
+        """
+        if len(self._forwardings) >= FORWARDINGS_MAX:
+            raise EdgedError(f"{FORWARDINGS_MAX} streams go to {self.origin} already")
+        forwarding = Forwarding(stream, stream_id or stream.stream_id, self.origin, after=after)
+        priority = stream.grant.priority
+        self._forwardings[forwarding] = priority
+        session = self._sessions.get(priority)
+        if session is not None:
+            self._open(forwarding, session)
+        return forwarding
+
+    def stop_forwarding(self, forwarding: Forwarding, reason: str) -> None:
+        """Send no more of it to this origin; no word comes of it any more."""
+        forwarding.close(reason)
+        self._drop(forwarding)
+
+    def subscribe_parts(
+        self,
+        channel: str,
+        on_event: OnEvent,
+        *,
+        on_end: OnEnd | None = None,
+        priority: PriorityClass = PriorityClass.BASIC,
+    ) -> FeedSubscription:
+        """Have the channel's packaged events pushed here, until `unsubscribe`.
+
+        After a reconnect the origin replays its window: events seen before come again.
+        `on_end(code, reason)`: the origin ended the subscription; it is gone.
+        """
+        subscription = self._feeds.add_parts(channel, on_event, on_end, priority)
+        self._feeds.open(subscription, self._sessions.get(priority))
+        return subscription
+
+    def subscribe_units(
+        self,
+        channel: str,
+        on_stream: OnStream,
+        *,
+        on_end: OnEnd | None = None,
+        priority: PriorityClass = PriorityClass.BASIC,
+    ) -> FeedSubscription:
+        """Have the channel's units pushed into this process's hub, until `unsubscribe`.
+
+        `on_stream` is called with each publication that the channel has there.
+        """
+        subscription = self._feeds.add_units(channel, on_stream, on_end, priority)
+        self._feeds.open(subscription, self._sessions.get(priority))
+        return subscription
+
+    def unsubscribe(self, subscription: FeedSubscription) -> None:
+        """End a subscription."""
+        self._feeds.remove(subscription, self._sessions.get(subscription.priority))
+
+    def expire(self, now: float) -> None:
+        """Conclude what has waited long enough; call it about once a second."""
+        self._feeds.expire(now)
+
+    @property
+    def forwardings(self) -> list[Forwarding]:
+        """The streams that go to this origin."""
+        return list(self._forwardings)
+
+    def statistics(self) -> OriginLinkStatistics:
+        """How the link fares."""
+        control = self._sessions.get(None)
+        return OriginLinkStatistics(
+            origin=self.origin,
+            up=sorted("control" if p is None else p.label for p in self._sessions),
+            forwardings=len(self._forwardings),
+            subscriptions=len(self._feeds),
+            reconnects=self._reconnects,
+            units_skipped=self._units_skipped,
+            control=None if control is None else control.link.statistics(self._pump.now()),
+        )
+
+    # What sessions call.
+
+    def session_accepted(self, session: BackboneSession, hello: Hello) -> None:
+        """Open on it what waits for it."""
+        priority = None if hello.purpose == "control" else hello.priority
+        self._sessions[priority] = session
+        if priority is not None:
+            for forwarding, its_priority in list(self._forwardings.items()):
+                if its_priority is priority:
+                    self._open(forwarding, session)
+            self._feeds.session_up(session, priority)
+        self._owner.link_up(self.origin, priority)
+
+    def message_received(self, session: BackboneSession, message: Message) -> None:
+        """Act on an origin's control message."""
+        control = session.peer.purpose == "control"
+        if control is not isinstance(message, Heartbeat | DirectoryDelta):
+            raise RemoteProtocolError(
+                f"{type(message).__name__} on a {session.peer.purpose} session"
+            )
+        match message:
+            case Heartbeat():
+                self._check_name(message.report.origin)
+                self._owner.heartbeat(message.report)
+            case DirectoryDelta():
+                self._check_name(message.origin)
+                if not self._owner.directory(message):
+                    session.send(DirectoryWanted(message.from_version))
+            case UnitsAcked():
+                now = self._pump.now()
+                for ack in message.acks:
+                    forwarding = self._by_stream_no.get((session, ack.stream_no))
+                    if forwarding is not None:
+                        forwarding.acked(ack, now)
+            case StreamAccepted() | StreamRefused() | KeyFrameWanted():
+                self._about_forwarding(session, message)
+            case _:
+                if not self._feeds.handle(session, message, self._pump.now()):
+                    raise RemoteProtocolError(f"{type(message).__name__} from an origin")
+
+    def units_received(
+        self, session: BackboneSession, stream_no: int, units: list[AccessUnit]
+    ) -> None:
+        """Units that were subscribed to."""
+        self._feeds.units_received(session, stream_no, units)
+
+    def event_received(
+        self, session: BackboneSession, stream_no: int, event: PackagedEvent
+    ) -> None:
+        """Parts that were subscribed to."""
+        self._feeds.event_received(session, stream_no, event)
+
+    def flow_changed(self, session: BackboneSession, event: SenderEvent) -> None:
+        """An outgoing stream lagged, or ended."""
+        forwarding = self._by_stream_no.get((session, event.stream_no))
+        if isinstance(event, UnitsSkipped):
+            self._units_skipped += event.units
+            if forwarding is not None:
+                forwarding.units_skipped += event.units
+                logger.warning(
+                    "units skipped",
+                    channel=forwarding.stream_id.channel,
+                    origin=self.origin,
+                    units=event.units,
+                    in_all=forwarding.units_skipped,
+                )
+        elif isinstance(event, FlowEnded) and forwarding is not None:
+            if not forwarding.finished:
+                forwarding.flow_ended(event.reason)
+            self._drop(forwarding)
+
+    def session_lost(self, session: BackboneSession, reason: str) -> None:
+        """What went over it waits for the next."""
+        priority = None if session.peer.purpose == "control" else session.peer.priority
+        if self._sessions.get(priority) is session:
+            del self._sessions[priority]
+        for key in [key for key in self._by_stream_no if key[0] is session]:
+            self._by_stream_no.pop(key).session_lost()
+        self._feeds.session_lost(session, self._pump.now())
+        self._owner.link_lost(self.origin, priority, reason)
+
+    def _about_forwarding(
+        self, session: BackboneSession, message: StreamAccepted | StreamRefused | KeyFrameWanted
+    ) -> None:
+        forwarding = self._by_stream_no.get((session, message.stream_no))
+        if forwarding is None:
+            return  # Closed by us meanwhile.
+        if isinstance(message, StreamAccepted):
+            forwarding.accepted(message.wanted_seq)
+            self._owner.accepted(forwarding)
+        elif isinstance(message, KeyFrameWanted):
+            self._owner.key_frame_wanted(forwarding, message.track_id)
+        else:
+            code, reason = message.code[:64], message.reason[:500]
+            forwarding.refused(code, reason)
+            self._drop(forwarding)
+            logger.warning(
+                "stream refused",
+                channel=forwarding.stream_id.channel,
+                origin=self.origin,
+                code=code,
+                reason=reason,
+            )
+            self._owner.refused(forwarding, code, reason)
+
+    def _open(self, forwarding: Forwarding, session: BackboneSession) -> None:
+        try:
+            forwarding.open(session)
+        except EdgedError as error:  # Its tracks do not fit a message: nobody could play it.
+            forwarding.refused("unsupported_media", str(error))
+            self._drop(forwarding)
+            self._owner.refused(forwarding, "unsupported_media", str(error))
+            return
+        self._by_stream_no[session, forwarding.stream_no] = forwarding
+
+    def _drop(self, forwarding: Forwarding) -> None:
+        self._forwardings.pop(forwarding, None)
+        for key in [key for key, held in self._by_stream_no.items() if held is forwarding]:
+            del self._by_stream_no[key]
+
+    def _check_name(self, name: str) -> None:
+        if name != self.origin:
+            raise RemoteProtocolError(f"{self.origin} speaks for {name[:64]!r}")
+
+    async def _keep(self, priority: PriorityClass | None) -> None:
+        """Connect, wait for the loss, wait a little, connect again."""
+        purpose = "control" if priority is None else priority.label
+        backoff_s, reason = BACKOFF_S_MIN, ""
+        while True:
+            started_at = self._pump.now()
+            try:
+                session = await self._connect(priority)
+            except PeerLostError as error:
+                if str(error) != reason:
+                    logger.warning(
+                        "backbone down", origin=self.origin, session=purpose, reason=str(error)
+                    )
+                reason = str(error)
+            else:
+                try:
+                    await session.lost_event.wait()
+                finally:
+                    session.close("drain", "the PoP is stopping")
+                reason = ""
+                self._reconnects += 1
+                if self._pump.now() - started_at >= STEADY_S:
+                    backoff_s = BACKOFF_S_MIN
+            await trio.sleep(backoff_s * self._rng.uniform(0.5, 1.0))
+            backoff_s = min(backoff_s * 2, BACKOFF_S_MAX)
+
+    async def _connect(self, priority: PriorityClass | None) -> BackboneSession:
+        hello = (
+            self._local.hello("control", PriorityClass.PARTNER)
+            if priority is None
+            else self._local.hello("media", priority)
+        )
+
+        def make_session(connection: Connection) -> BackboneSession:
+            return BackboneSession(
+                self._pump,
+                connection,
+                self,
+                hello,
+                roles=ORIGIN_ROLES,
+                name=self.origin,
+                client=True,
+            )
+
+        connection = await connect(
+            self._pump,
+            self.address,
+            make_session,
+            PumpClass.BACKBONE,
+            tls=self._tls,
+            out_bytes_max=OUT_BYTES_MAX,
+        )
+        session = connection.handler
+        assert isinstance(session, BackboneSession), "the handler is what make_session made"
+        return session

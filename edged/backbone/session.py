@@ -1,0 +1,292 @@
+"""A backbone session in the pump: the shell of `BackboneLink`, the same at both ends.
+
+Media is pulled from the flows at the end of a pump turn, only as much as the socket will soon take;
+what it does not take waits in the rings, where skipping is cheap.
+"""
+
+import socket
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+import trio
+from msgspec import Struct
+
+from edged.errors import PeerLostError, RemoteProtocolError
+from edged.media.parts import PackagedEvent
+from edged.media.stream import PriorityClass
+from edged.media.track import AccessUnit
+from edged.runtime.connection import OUT_LOW_BYTES, Connection
+from edged.runtime.tls import peer_identity
+from edged.wire.backbone.flows import Flow, SenderEvent
+from edged.wire.backbone.link import (
+    BackboneLink,
+    Event,
+    Expected,
+    MessageReceived,
+    PeerAccepted,
+    PeerClosed,
+)
+from edged.wire.backbone.messages import PROTO, Hello, Message, Purpose, StreamClosed
+from edged.wire.backbone.receiving import UnitsReceived
+
+if TYPE_CHECKING:
+    from edged.runtime.pump import Pump
+
+BURST_BYTES_MAX = 4 * 2**20  # Framed per turn while the kernel takes everything: 5 ms of 6 Gbps.
+BACKLOG_BYTES = 256 * 1024  # Framed ahead while it does not: pings wait behind no more than this.
+# TCP_NOTSENT_LOWAT: what the kernel holds unsent beyond what is in flight. The pump refills it as
+# soon as it has room; on a slow path it is delay.
+NOT_SENT_BYTES = 512 * 1024
+OUT_BYTES_MAX = 8 * 2**20  # Control messages to a peer that does not read, then it is dropped.
+# RFC 2597 AF41, AF42, AF43: one queue, rising drop precedence; RFC 2474 CS6 for control.
+DSCP = {PriorityClass.PARTNER: 34, PriorityClass.AFFILIATE: 36, PriorityClass.BASIC: 38}
+DSCP_CONTROL = 48
+TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
+
+assert BACKLOG_BYTES > OUT_LOW_BYTES, "a stop for lack of room must be followed by `drained`"
+
+logger = structlog.get_logger("edged.backbone")
+
+
+class LocalEnd(Struct, frozen=True, kw_only=True):
+    """Who we are. `instance`: 63 bits of chance per process, an origin's incarnation."""
+
+    role: str
+    name: str
+    shard: int = 0
+    instance: int
+
+    def hello(self, purpose: Purpose, priority: PriorityClass) -> Hello:
+        """What we say first."""
+        return Hello(
+            proto=PROTO,
+            role=self.role,
+            name=self.name,
+            shard=self.shard,
+            instance=self.instance,
+            purpose=purpose,
+            priority=priority,
+        )
+
+
+class SessionOwner(Protocol):
+    """Who acts on what a session brings. All of it is synchronous."""
+
+    def session_accepted(self, session: "BackboneSession", hello: Hello) -> None:
+        """The hellos are exchanged."""
+
+    def message_received(self, session: "BackboneSession", message: Message) -> None:
+        """Take a control message, in order with the media; EdgedError ends the session."""
+
+    def units_received(
+        self, session: "BackboneSession", stream_no: int, units: list[AccessUnit]
+    ) -> None:
+        """Take units of a stream that was opened."""
+
+    def event_received(
+        self, session: "BackboneSession", stream_no: int, event: PackagedEvent
+    ) -> None:
+        """Take a packaged event of a stream that was opened."""
+
+    def flow_changed(self, session: "BackboneSession", event: SenderEvent) -> None:
+        """Hear of an outgoing stream."""
+
+    def session_lost(self, session: "BackboneSession", reason: str) -> None:
+        """Hear of the session's end, once, if it was accepted."""
+
+
+class BackboneSession:
+    """One connection; a pump handler."""
+
+    def __init__(
+        self,
+        pump: "Pump",
+        connection: Connection,
+        owner: SessionOwner,
+        hello: Hello,
+        *,
+        roles: frozenset[str],
+        name: str | None,
+        client: bool,
+    ) -> None:
+        identity = None if connection.ssl is None else peer_identity(connection.ssl)
+        expected = Expected(
+            roles=roles,
+            name=name,
+            certified=None if identity is None else (identity.role, identity.name),
+        )
+        self.connection = connection
+        self.link = BackboneLink(hello, expected, client=client, now=pump.now())
+        self.lost: str | None = None
+        self.lost_event = trio.Event()
+        self._burst_bytes = BACKLOG_BYTES
+        self._pump = pump
+        self._owner = owner
+        self._flush_due = False  # `wake` has asked for a flush in this turn.
+        self._log = logger.bind(peer=connection.peer)
+        _mark(connection, hello)
+        self.schedule()
+
+    @property
+    def peer(self) -> Hello:
+        """The peer's hello; only once the session is accepted."""
+        assert self.link.peer is not None, "the session is not accepted yet"
+        return self.link.peer
+
+    @property
+    def usable(self) -> bool:
+        """Accepted and not lost: something may be sent."""
+        return self.link.peer is not None and self.lost is None
+
+    def send(self, message: Message) -> None:
+        """Queue a control message."""
+        if self.usable:
+            self.link.send(message)
+            self.schedule()
+
+    def send_encoded(self, frame: bytes) -> None:
+        """Queue a MESSAGE frame made once for many sessions."""
+        if self.usable:
+            self.link.send_encoded(frame)
+            self.schedule()
+
+    def wake(self, flow: Flow) -> None:
+        """A flow has something new. Hot path: called for each batch of each publication."""
+        self.link.sender.wake(flow)
+        if not self._flush_due:
+            self._flush_due = True
+            self._pump.at_flush(self.flush)
+
+    def schedule(self) -> None:
+        """Flush at the end of this turn."""
+        self._pump.at_flush(self.flush)
+
+    def close_flow(self, flow: Flow, reason: str) -> None:
+        """End an outgoing stream at once."""
+        if self.usable:
+            self.link.close_flow(flow, reason)
+            self.schedule()
+
+    def withdraw(self, stream_no: int, reason: str) -> None:
+        """Close a stream that was offered and not begun."""
+        self.send(StreamClosed(stream_no, reason, ended=False))
+
+    def close(self, code: str, reason: str) -> None:
+        """End the session, telling the peer why."""
+        if self.lost is None:
+            self.link.close(code, reason)
+            self.connection.write_many(self.link.data_to_send(0))
+            self.connection.close(f"{code}: {reason}")
+
+    def flush(self) -> None:
+        """Frame what the socket will soon take, and hand it over."""
+        self._flush_due = False
+        connection = self.connection
+        if connection.lost is not None or self.lost is not None:
+            return
+        queued = connection.out_bytes
+        if queued:
+            self._burst_bytes = BACKLOG_BYTES
+        out = self.link.data_to_send(self._burst_bytes - queued)
+        if out:
+            connection.write_many(out)
+        if not queued and self.link.sender.wants_to_send:
+            # All of the last burst was taken and there is more: the path bears a larger one.
+            self._burst_bytes = min(2 * self._burst_bytes, BURST_BYTES_MAX)
+        connection.set_timeout(self.link.next_timeout())
+        if self.link.sender.has_events:
+            for event in self.link.sender.take_events():
+                self._owner.flow_changed(self, event)
+
+    # The pump's side.
+
+    def data_received(self, data: memoryview, now: float) -> None:
+        """Take bytes; a protocol error is told to the peer before the connection closes."""
+        try:
+            try:
+                events = self.link.receive_data(data, now)
+            except RemoteProtocolError:
+                self._deliver(self.link.take_events())
+                raise
+            self._deliver(events)
+        except RemoteProtocolError as error:
+            self.link.refuse(error)
+            self.connection.write_many(self.link.data_to_send(0))
+            self.connection.close(str(error))
+            return
+        self._pump.at_flush(self.flush)
+
+    def handle_timeout(self, now: float) -> None:
+        """Ping, or find the peer lost; the pump has drained what was readable in this turn."""
+        try:
+            self.link.handle_timeout(now)
+        except PeerLostError as error:
+            self.connection.abort(str(error))
+            return
+        self.schedule()
+
+    def drained(self) -> None:
+        """The socket takes more."""
+        self.schedule()
+
+    def connection_lost(self, reason: str) -> None:
+        """Hear of the end from the pump."""
+        self.lost = reason
+        hello = self.link.peer
+        self.lost_event.set()
+        if hello is not None:
+            self._log.info(
+                "backbone session ended",
+                remote=f"{hello.role}/{hello.name}",
+                purpose=hello.purpose,
+                reason=reason,
+                received_bytes=self.connection.received_bytes,
+                sent_bytes=self.connection.sent_bytes,
+            )
+            self._owner.session_lost(self, reason)
+        else:
+            self._log.info("backbone session refused", reason=reason)
+
+    def _deliver(self, events: list[Event]) -> None:
+        for event in events:
+            if self.lost is not None:
+                return
+            if isinstance(event, UnitsReceived):
+                self._owner.units_received(self, event.stream_no, event.units)
+            elif isinstance(event, MessageReceived):
+                self._owner.message_received(self, event.message)
+            elif isinstance(event, PeerAccepted):
+                self._accepted(event.hello)
+            elif isinstance(event, PeerClosed):
+                self.connection.abort(event.reason)
+            else:
+                self._owner.event_received(self, event.stream_no, event.event)
+
+    def _accepted(self, hello: Hello) -> None:
+        _mark(self.connection, self.link.hello)
+        self._log.info(
+            "backbone session started",
+            remote=f"{hello.role}/{hello.name}",
+            shard=hello.shard,
+            purpose=hello.purpose,
+            priority=hello.priority.label if hello.purpose == "media" else None,
+            tls=self.connection.ssl is not None,
+        )
+        self._owner.session_accepted(self, hello)
+
+
+def _mark(connection: Connection, hello: Hello) -> None:
+    """Set the socket's DSCP and how much may wait unsent in the kernel."""
+    sock = connection.sock
+    dscp = DSCP_CONTROL if hello.purpose == "control" else DSCP[hello.priority]
+    options = [(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOT_SENT_BYTES)]
+    if sock.family == socket.AF_INET6:
+        options.append((socket.IPPROTO_IPV6, socket.IPV6_TCLASS, dscp << 2))
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        # On a dual-stack socket IPv4 packets take IP_TOS.
+        options.append((socket.IPPROTO_IP, socket.IP_TOS, dscp << 2))
+    for level, name, value in options:
+        try:
+            sock.setsockopt(level, name, value)
+        except OSError as error:  # A network without DSCP carries the stream all the same.
+            logger.debug("socket option refused", peer=connection.peer, option=name, error=error)

@@ -1,0 +1,1 @@
+"""Ingest plug-ins: each turns one protocol's publishers into canonical publications."""

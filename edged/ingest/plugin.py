@@ -1,0 +1,132 @@
+"""The contract between edged and an ingest plug-in, the same for the built-in ones and for yours.
+
+A plug-in is an `IngestPlugin` found through the entry-point group `edged.ingest`. Its `serve` gets
+its own config Struct (table `[ingest.NAME]`) and a `Door`: through it publishers enter, and what
+the network wants of them comes back through their `PublisherControl`.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+from msgspec import Struct
+
+from edged.media.timing import WallclockAnchor
+from edged.media.track import AccessUnit, Track
+from edged.runtime.hub import LiveStream
+from edged.runtime.pump import Pump
+
+if TYPE_CHECKING:
+    from edged.media.stream import Grant
+
+PUBLISH_TIMEOUT_S = 10.0  # From the request to the grant; encoders give up at about that time.
+
+
+class PublishRequest(Struct, frozen=True, kw_only=True):
+    """What a publisher asks for. `stream_key` is a secret: it goes into no log and no message."""
+
+    protocol: str  # "rtmp", "rtmps", ...
+    app: str
+    stream_key: str
+    peer: str
+    encoder: str = ""
+
+    def __repr__(self) -> str:
+        fields = (f"{name}={value!r}" for name, value in self.__rich_repr__())
+        return f"PublishRequest({', '.join(fields)})"
+
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        """The fields as rich's tracebacks show them."""
+        fields = super().__rich_repr__()
+        return [(name, "<hidden>" if name == "stream_key" else value) for name, value in fields]
+
+
+class PublisherControl(Protocol):
+    """What the network wants of a publisher; a plug-in does what its protocol can."""
+
+    def stop(self, code: str, reason: str) -> None:
+        """End the session and tell the broadcaster why (takeover, kick, drain)."""
+
+    def want_key_frame(self) -> None:
+        """A reader needs a random access point soon; a protocol without the means ignores it."""
+
+    def cap_bitrate(self, bits_per_second: int) -> None:
+        """Ask the encoder not to exceed this rate, where the protocol can say so."""
+
+
+class Publication:
+    """An accepted session: where a plug-in puts its units. All of it is synchronous."""
+
+    def __init__(
+        self,
+        stream: LiveStream,
+        *,
+        wallclock_us: Callable[[], int],
+        close: Callable[[LiveStream, str], None],
+    ) -> None:
+        self.stream = stream
+        self.grant: Grant = stream.grant
+        self._wallclock_us = wallclock_us
+        self._close = close
+        self._anchor: WallclockAnchor | None = None
+        self._seq = stream.ring.next_seq
+
+    @property
+    def ended(self) -> str | None:
+        """Why the publication is over, if it is."""
+        return self.stream.ended
+
+    def set_track(self, track: Track) -> None:
+        """Announce a track or its new configuration, before the units that need it."""
+        if self.stream.ended is None:
+            self.stream.set_track(track)
+
+    def append(self, units: Sequence[AccessUnit]) -> None:
+        """Take units in order of arrival; numbers them and gives them the stream's wallclock."""
+        if self.stream.ended is not None:
+            return
+        seq = self._seq
+        tracks = self.stream.tracks
+        for unit in units:
+            timescale = tracks[unit.track_id].timescale
+            anchor = self._anchor
+            if anchor is None or unit.discontinuity:
+                anchor = self._anchor = WallclockAnchor.at(
+                    self._wallclock_us(), unit.pts, timescale
+                )
+            unit.seq = seq
+            unit.wallclock_us = anchor.wallclock_us(unit.pts, timescale)
+            seq += 1
+        self._seq = seq
+        self.stream.append(units)
+
+    def end(self, reason: str) -> None:
+        """The publisher left, or was made to."""
+        self._close(self.stream, reason)
+
+
+class Door(Protocol):
+    """What edged offers a plug-in."""
+
+    pump: Pump
+
+    async def publish(self, request: PublishRequest, control: PublisherControl) -> Publication:
+        """Check the key, place the stream; raises `PublishRefusedError` with code and reason."""
+
+
+class ServePlugin(Protocol):
+    """A plug-in's main task: listen, and let publishers in through the door."""
+
+    def __call__(
+        self, config: Struct, door: Door, *, task_status: trio.TaskStatus[dict[str, str]]
+    ) -> Awaitable[None]:
+        """Serve until cancelled; starts with its listeners' names and bound addresses."""
+
+
+class IngestPlugin(Struct, frozen=True, kw_only=True):
+    """What the entry point names."""
+
+    name: str
+    config_type: type[Struct]  # Decoded from `[ingest.NAME]`; unknown keys are errors.
+    serve: ServePlugin
+    codecs: tuple[str, ...]  # Of `edged.media.track.Codec`: what it can carry into the network.

@@ -1,0 +1,318 @@
+"""RTMP and RTMPS ingest: the shell around `edged.wire.rtmp`.
+
+A session's bytes are handled in the pump, without a task. A task exists only from a publish request
+to its answer, while reading pauses.
+"""
+
+import secrets
+import ssl
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import structlog
+import trio
+from msgspec import Meta, Struct
+
+from edged.errors import EdgedError, PublishRefusedError
+from edged.ingest.plugin import (
+    PUBLISH_TIMEOUT_S,
+    Door,
+    IngestPlugin,
+    Publication,
+    PublishRequest,
+)
+from edged.media.track import AccessUnit, Codec
+from edged.runtime.listeners import serve
+from edged.runtime.pump import Connection, PumpClass
+from edged.runtime.tls import PublicTls, keep_certificates
+from edged.wire import rtmp
+
+REFUSED_CODE = "NetStream.Publish.BadName"  # The only code for it that encoders know.
+OUT_BYTES_MAX = (
+    64 * 1024
+)  # Replies and acknowledgements only: a publisher that reads none is broken.
+LOW_WATER_BYTES_MIN = 4096  # Below it the extra system call costs more than the wake-up it saves.
+
+logger = structlog.get_logger("edged.rtmp")
+
+
+class RtmpTlsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[ingest.rtmp.tls]`: RTMPS beside RTMP."""
+
+    certificate: Path
+    key: Path
+    listen: str = "[::]:1936"
+
+
+class RtmpConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[ingest.rtmp]`: Enhanced RTMP over TCP."""
+
+    listen: str = "[::]:1935"
+    handshake_timeout_s: Annotated[float, Meta(gt=0, le=60)] = 5.0
+    publish_timeout_s: Annotated[float, Meta(gt=0, le=60)] = 10.0  # From the handshake to publish.
+    silence_timeout_s: Annotated[float, Meta(gt=0, le=600)] = 10.0  # Without one whole message.
+    message_bytes_max: Annotated[int, Meta(ge=65536, le=64 * 2**20)] = 8 * 2**20
+    publishers_max: Annotated[int, Meta(ge=1)] = 2_000  # Beyond it we refuse, not queue.
+    tls: RtmpTlsConfig | None = None
+
+
+class RtmpPublisher:
+    """One publisher's session in the pump: a `PumpHandler` and a `PublisherControl`."""
+
+    def __init__(self, connection: Connection, owner: "RtmpIngest") -> None:
+        self._connection = connection
+        self._owner = owner
+        self._protocol = "rtmp" if connection.ssl is None else "rtmps"
+        self._started_at = connection.pump.now()
+        self._core = rtmp.RtmpServerSession(
+            now=self._started_at, entropy=secrets.token_bytes, limits=owner.limits
+        )
+        self._publication: Publication | None = None
+        self._authorising: trio.CancelScope | None = None
+        self._closed: str | None = None  # Why we close: what the peer still says is not heard.
+        self._after()
+
+    # The pump's side.
+
+    def data_received(self, data: memoryview, now: float) -> None:
+        """Feed the core; units go straight into the publication."""
+        if events := self._core.receive_data(data, now):
+            self._handle(events)
+        self._after()
+
+    def handle_timeout(self, now: float) -> None:
+        """Let the core judge: handshake, publish and silence deadlines."""
+        self._handle(self._core.handle_timeout(now))
+        self._after()
+
+    def drained(self) -> None:
+        """Nothing waits for room here."""
+
+    def connection_lost(self, reason: str) -> None:
+        """End the publication, and log the session in one line."""
+        if self._authorising is not None:
+            self._authorising.cancel()
+        statistics = self._core.statistics()
+        channel = None
+        if self._publication is not None:
+            channel = self._publication.stream.channel
+            self._publication.end(reason)
+        logger.info(
+            "publisher ended" if channel else "connection ended",
+            channel=channel,
+            peer=self._connection.peer,
+            protocol=self._protocol,
+            reason=reason,
+            duration_s=round(self._connection.pump.now() - self._started_at, 3),
+            received_bytes=self._connection.received_bytes,
+            units=statistics.units,
+        )
+        self._owner.sessions.discard(self)
+
+    # What the network wants of the publisher.
+
+    def stop(self, code: str, reason: str) -> None:
+        """Tell the encoder why, then close."""
+        self._core.close(f"NetStream.Publish.{code}", reason)
+        self._close(reason)
+
+    def want_key_frame(self) -> None:
+        """RTMP has no means to ask for one."""
+
+    def cap_bitrate(self, bits_per_second: int) -> None:
+        """RTMP has no means to say so."""
+
+    # Inside.
+
+    def _handle(self, events: list[rtmp.Event]) -> None:
+        units: list[AccessUnit] = []
+        for event in events:
+            if type(event) is rtmp.UnitReceived:
+                units.append(event.unit)
+                continue
+            if units:
+                self._append(units)
+                units = []
+            self._handle_rare(event)
+            if self._closed is not None:
+                return
+        if units:
+            self._append(units)
+
+    def _append(self, units: list[AccessUnit]) -> None:
+        if self._publication is not None:
+            self._publication.append(units)
+
+    def _handle_rare(self, event: rtmp.Event) -> None:
+        match event:
+            case rtmp.PublishRequested():
+                self._connection.pause_reading()
+                self._connection.set_receive_low_water(1)
+                self._owner.start_soon(self._authorise, event)
+            case rtmp.TrackAnnounced():
+                if self._publication is not None:
+                    self._publication.set_track(event.track)
+                    config = event.track.config
+                    logger.info(
+                        "track",
+                        channel=self._publication.stream.channel,
+                        track=event.track.track_id,
+                        codec=config.codec_string,
+                        size=f"{config.width}x{config.height}" if config.width else None,
+                        sample_rate=config.sample_rate or None,
+                    )
+            case rtmp.PublishEnded() | rtmp.PeerTimedOut():
+                self._close(event.reason)
+            case rtmp.PlayRefused():
+                self._close("play over RTMP is not offered; watch over LL-HLS")
+            case _:
+                pass  # Metadata and data messages: nothing downstream reads them yet.
+
+    async def _authorise(self, event: rtmp.PublishRequested) -> None:
+        try:
+            publication = await self._ask_door(event)
+            if publication is not None:
+                self._begin(publication, event)
+        except EdgedError as error:
+            self._connection.abort(str(error))
+        except Exception as error:  # A session's bug ends that session, never the others.
+            logger.exception("session failed", peer=self._connection.peer, error=repr(error))
+            self._connection.abort(f"internal error: {error!r}")
+
+    async def _ask_door(self, event: rtmp.PublishRequested) -> Publication | None:
+        """The publication; None when it was refused, or the publisher did not wait for it."""
+        request = PublishRequest(
+            protocol=self._protocol,
+            app=event.app,
+            stream_key=event.stream_key,
+            peer=self._connection.peer,
+            encoder=event.encoder,
+        )
+        publication: Publication | None = None
+        try:
+            with trio.CancelScope() as self._authorising, trio.fail_after(PUBLISH_TIMEOUT_S):
+                if self._connection.lost is None:
+                    publication = await self._owner.door.publish(request, self)
+        except PublishRefusedError as error:
+            self._refuse(error.code, error.reason)
+        except trio.TooSlowError:
+            self._refuse("timeout", f"no decision within {PUBLISH_TIMEOUT_S:g} s; try again")
+        finally:
+            self._authorising = None
+        over = self._closed or self._connection.lost
+        if publication is not None and over is not None:
+            publication.end(over)
+            return None
+        return publication
+
+    def _begin(self, publication: Publication, event: rtmp.PublishRequested) -> None:
+        assert self._publication is None, "a connection publishes once"
+        self._publication = publication
+        logger.info(
+            "publisher started",
+            channel=publication.stream.channel,
+            publication=f"{publication.stream.stream_id.publication:x}",
+            priority=publication.grant.priority.label,
+            peer=self._connection.peer,
+            protocol=self._protocol,
+            encoder=event.encoder or None,
+        )
+        self._handle(self._core.accept_publish(self._connection.pump.now()))
+        self._connection.resume_reading()
+        self._after()
+
+    def _refuse(self, code: str, reason: str) -> None:
+        if self._closed is not None:  # The publisher was told something else.
+            return
+        logger.warning(
+            "publisher refused",
+            peer=self._connection.peer,
+            protocol=self._protocol,
+            code=code,
+            reason=reason,
+        )
+        self._core.refuse_publish(REFUSED_CODE, f"{code}: {reason}")
+        self._close(f"refused: {code}: {reason}")
+
+    def _close(self, reason: str) -> None:
+        """Close when what the core still has to say has left."""
+        self._closed = self._closed or reason
+        self._after()
+        self._connection.close(reason)
+
+    def _after(self) -> None:
+        """After every input: collect the output, re-read the deadline, ask for what is missing."""
+        core, connection = self._core, self._connection
+        if output := core.data_to_send():
+            connection.write(output)
+        connection.set_timeout(core.next_timeout())
+        wanted = core.bytes_wanted
+        connection.set_receive_low_water(wanted if wanted >= LOW_WATER_BYTES_MIN else 1)
+
+
+class RtmpIngest:
+    """All RTMP sessions of a PoP."""
+
+    def __init__(self, config: RtmpConfig, door: Door, nursery: trio.Nursery) -> None:
+        self.config = config
+        self.door = door
+        self.sessions: set[RtmpPublisher] = set()
+        self.limits = rtmp.RtmpLimits(
+            handshake_timeout_s=config.handshake_timeout_s,
+            publish_timeout_s=config.publish_timeout_s,
+            media_silence_s_max=config.silence_timeout_s,
+            message_bytes_max=config.message_bytes_max,
+        )
+        self.start_soon = nursery.start_soon
+
+    def make_session(self, connection: Connection) -> RtmpPublisher:
+        """Begin a session on a connection that was just accepted."""
+        session = RtmpPublisher(connection, self)
+        self.sessions.add(session)
+        return session
+
+
+async def serve_rtmp(
+    config: Struct,
+    door: Door,
+    *,
+    task_status: trio.TaskStatus[dict[str, str]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Listen for publishers until cancelled."""
+    config = msgspec.convert(config, RtmpConfig)
+    tls = None
+    if config.tls is not None:
+        tls = PublicTls(str(config.tls.certificate), str(config.tls.key))
+    async with trio.open_nursery() as nursery:
+        ingest = RtmpIngest(config, door, nursery)
+
+        async def listen(address: str, context: ssl.SSLContext | None) -> str:
+            bound: str = await nursery.start(
+                lambda task_status: serve(
+                    door.pump,
+                    address,
+                    ingest.make_session,
+                    PumpClass.PUBLISHER,
+                    tls=context,
+                    connections_max=config.publishers_max,
+                    out_bytes_max=OUT_BYTES_MAX,
+                    task_status=task_status,
+                )
+            )
+            return bound
+
+        addresses = {"rtmp": await listen(config.listen, None)}
+        if config.tls is not None and tls is not None:
+            addresses["rtmps"] = await listen(config.tls.listen, tls.context)
+            nursery.start_soon(keep_certificates, tls)
+        task_status.started(addresses)
+        await trio.sleep_forever()
+
+
+plugin = IngestPlugin(
+    name="rtmp",
+    config_type=RtmpConfig,
+    serve=serve_rtmp,
+    codecs=(Codec.H264, Codec.H265, Codec.AV1, Codec.VP9, Codec.AAC, Codec.OPUS),
+)

@@ -1,0 +1,327 @@
+"""The sides of a PoP and of an origin towards IRS.
+
+A PoP keeps one session to each configured IRS: tables come in, telemetry goes out, and the newest
+table in force is kept on disk, so that the PoP can start with IRS dead. An origin beats ten times a
+second. Both reconnect for ever, with backoff and jitter, and do their work meanwhile.
+"""
+
+import os
+import random
+import ssl
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import trio
+from msgspec import Meta, Struct
+
+from edged.errors import RemoteProtocolError
+from edged.irs.session import Driver, connect, drain_readable, keep_session
+from edged.media.routing import OriginReport, PopTelemetry, RoutingTable
+from edged.policy.capacitor import HEARTBEAT_INTERVAL_S, StateChanged
+from edged.policy.pop_view import PopView
+from edged.runtime.listeners import parse_address
+from edged.runtime.tls import check_plain
+from edged.wire.irs_link import PeerLink, PushRefused, TableArrived
+from edged.wire.table import (
+    FILE_BYTES_MAX,
+    Drain,
+    Goodbye,
+    Heartbeat,
+    Migrate,
+    Moved,
+    OriginHello,
+    Telemetry,
+    decode_file,
+    encode_file,
+)
+from edged.wire.table_push import TableHolder
+
+log = structlog.get_logger("edged.irs.client")
+
+
+class IrsClientConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[irs_client]`: where IRS is, for PoPs and origins."""
+
+    # HOST:PORT of each.
+    addresses: Annotated[
+        tuple[str, ...],
+        Meta(
+            min_length=1,
+            max_length=1,
+            description="one only: two IRSs would outbid each other's tables for ever",
+        ),
+    ]
+    table_file: str = ""  # Where a PoP keeps its last good table; "" = nowhere.
+    telemetry_interval_s: Annotated[float, Meta(ge=0.1, le=2.0)] = 1.0  # IRS misses it after 3 s.
+    persist_interval_s: Annotated[float, Meta(ge=0.1, le=600)] = 5.0  # Between writes of the file.
+    connect_timeout_s: Annotated[float, Meta(gt=0, le=30)] = 3.0
+    reconnect_s_max: Annotated[float, Meta(ge=0.05, le=60)] = 1.0  # A blind PoP is worth a packet.
+
+
+class PopClient:
+    """A PoP's side. It feeds `view`; `on_table` hears of every table put in force."""
+
+    def __init__(
+        self,
+        config: IrsClientConfig,
+        view: PopView,
+        *,
+        shard: int = 0,
+        tls: ssl.SSLContext | None = None,
+        rng: random.Random | None = None,
+        on_table: Callable[[RoutingTable], None] = lambda _: None,
+        on_states: Callable[[list[StateChanged]], None] = lambda _: None,
+        on_command: Callable[[Migrate | Drain], None] = lambda _: None,
+    ) -> None:
+        """`on_states`: what silence made of origins; `on_command`: what IRS wants moved."""
+        self.config = config
+        self.view = view
+        self.shard = shard
+        self.holder = TableHolder()
+        self.sessions: dict[str, tuple[PeerLink, Driver]] = {}  # Now up, by address.
+        self.tables_received = self.pushes_refused = 0
+        self._tls = tls
+        self._rng = rng or random.Random()  # noqa: S311 - spreads reconnects, keeps no secret
+        self._on_table = on_table
+        self._on_states = on_states
+        self._on_command = on_command
+        self._unsaved = trio.Event()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run until cancelled; starts when the table on disk, if any, is in force."""
+        _check_addresses(self.config.addresses, self._tls)
+        await self._boot()
+        async with trio.open_nursery() as nursery:
+            for address in self.config.addresses:
+                nursery.start_soon(
+                    partial(
+                        keep_session,
+                        address,
+                        self._run_session,
+                        rng=self._rng,
+                        reconnect_s_max=self.config.reconnect_s_max,
+                    )
+                )
+            nursery.start_soon(self.run_duties)
+            task_status.started()
+
+    async def run_duties(self) -> None:
+        """Tell, watch and save until cancelled: what `run` does beside its sessions."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tell)
+            nursery.start_soon(self._watch_origins)
+            if self.config.table_file:
+                nursery.start_soon(self._persist)
+
+    def send_moved(self, moved: Moved) -> None:
+        """Tell IRS that a live stream has a new home."""
+        for link, driver in self.sessions.values():
+            link.send(moved, trio.current_time())
+            driver.wake()
+
+    async def _run_session(self, address: str) -> str:
+        stream = await connect(
+            address, self._tls, role="irs", timeout_s=self.config.connect_timeout_s
+        )
+        return await self.run_stream(stream, address)
+
+    async def run_stream(self, stream: trio.abc.Stream, address: str) -> str:
+        """Run one session on a stream that is connected; returns why it ended."""
+        hello = self.holder.hello(self.view.pop, self.shard)
+        link = PeerLink(hello, self.holder, trio.current_time())
+        driver = Driver(stream, link, self._handle)
+        log.info("irs session begins", irs=address, epoch=hello.epoch, version=hello.version)
+        link.send(Telemetry(self.view.take_telemetry()), trio.current_time())  # It plans with it.
+        session = self.sessions[address] = (link, driver)
+        try:
+            return await driver.run()
+        finally:
+            if self.sessions.get(address) is session:
+                del self.sessions[address]
+
+    def _handle(self, event: object) -> None:
+        match event:
+            case TableArrived(table):
+                self.tables_received += 1
+                self.view.accept_table(table, trio.current_time())
+                self._unsaved.set()
+                self._on_table(table)
+            case PushRefused(reason):
+                self.pushes_refused += 1
+                log.warning("pushed table refused", reason=reason)
+            case Migrate() | Drain():
+                log.info("irs wants streams moved", command=type(event).__name__)
+                self._on_command(event)
+            case Goodbye(reason):
+                raise RemoteProtocolError(f"irs ended the session: {reason}")
+
+    async def _tell(self) -> None:
+        while True:
+            await trio.sleep(self.config.telemetry_interval_s)
+            if not self.sessions:
+                continue  # The counts go on.
+            told: PopTelemetry = self.view.take_telemetry()
+            for link, driver in self.sessions.values():
+                link.send(Telemetry(told), trio.current_time())
+                driver.wake()
+
+    async def _watch_origins(self) -> None:
+        while True:
+            now = trio.current_time()
+            await trio.sleep_until(min(self.view.next_timeout(), now + HEARTBEAT_INTERVAL_S))
+            if trio.current_time() < self.view.next_timeout():
+                continue
+            await drain_readable()
+            now = trio.current_time()
+            if now >= self.view.next_timeout() and (changes := self.view.handle_timeout(now)):
+                self._on_states(changes)
+
+    async def _boot(self) -> None:
+        """Put the table on disk in force. One that can't be read is said, and does not stop us."""
+        path = self.config.table_file
+        if not path:
+            return
+        try:
+            data = await trio.to_thread.run_sync(_read_file, Path(path))
+            if data is None:
+                log.info("no routing table on disk yet", file=path)
+                return
+            table = decode_file(data)
+        except (OSError, RemoteProtocolError) as error:
+            log.warning(
+                "routing table on disk refused, starting without one",
+                file=path,
+                reason=_reason_of(error),
+            )
+            return
+        self.holder = TableHolder(table)
+        self.view.accept_table(table, trio.current_time(), from_disk=True)
+        log.info(
+            "routing table on disk in force",
+            file=path,
+            epoch=table.epoch,
+            version=table.version,
+            origins=len(table.rows),
+        )
+        self._on_table(table)
+
+    async def _persist(self) -> None:
+        path = Path(self.config.table_file)
+        while True:
+            await self._unsaved.wait()
+            self._unsaved = trio.Event()
+            table = self.holder.table
+            assert table is not None, "a table has arrived"
+            try:
+                await trio.to_thread.run_sync(_write_file, path, encode_file(table))
+            except OSError as error:
+                log.warning("routing table not saved", file=str(path), reason=_reason_of(error))
+            await trio.sleep(self.config.persist_interval_s)
+
+
+class OriginClient:
+    """An origin's side: says where it is, then beats; `report` makes each heartbeat."""
+
+    def __init__(
+        self,
+        config: IrsClientConfig,
+        hello: OriginHello,
+        report: Callable[[], OriginReport],
+        *,
+        tls: ssl.SSLContext | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.config = config
+        self.sessions: set[str] = set()  # Addresses of the IRSs now connected.
+        self._hello = hello
+        self._report = report
+        self._tls = tls
+        self._rng = rng or random.Random()  # noqa: S311 - spreads reconnects, keeps no secret
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        _check_addresses(self.config.addresses, self._tls)
+        async with trio.open_nursery() as nursery:
+            for address in self.config.addresses:
+                nursery.start_soon(
+                    partial(
+                        keep_session,
+                        address,
+                        self._run_session,
+                        rng=self._rng,
+                        reconnect_s_max=self.config.reconnect_s_max,
+                    )
+                )
+
+    async def _run_session(self, address: str) -> str:
+        stream = await connect(
+            address, self._tls, role="irs", timeout_s=self.config.connect_timeout_s
+        )
+        return await self.run_stream(stream, address)
+
+    async def run_stream(self, stream: trio.abc.Stream, address: str) -> str:
+        """Run one session on a stream that is connected; returns why it ended."""
+        link = PeerLink(self._hello, None, trio.current_time())
+        driver = Driver(stream, link, _take_goodbye)
+        log.info("irs session begins", irs=address, origin=self._hello.origin)
+        self.sessions.add(address)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._beat, link, driver)
+                reason = await driver.run()
+                nursery.cancel_scope.cancel()
+        finally:
+            self.sessions.discard(address)
+        return reason
+
+    async def _beat(self, link: PeerLink, driver: Driver) -> None:
+        beat_at = trio.current_time()
+        while True:
+            link.send(Heartbeat(self._report()), trio.current_time())
+            driver.wake()
+            # After a pause of ours one beat is enough: they tell the present, not the past.
+            beat_at = max(beat_at + HEARTBEAT_INTERVAL_S, trio.current_time())
+            await trio.sleep_until(beat_at)
+
+
+def _take_goodbye(event: object) -> None:
+    if isinstance(event, Goodbye):
+        raise RemoteProtocolError(f"irs ended the session: {event.reason}")
+
+
+def _check_addresses(addresses: tuple[str, ...], tls: ssl.SSLContext | None) -> None:
+    for address in addresses:
+        host, _ = parse_address(address)
+        if tls is None:
+            check_plain(host, f"irs session to {address}")
+
+
+def _read_file(path: Path) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            return file.read(FILE_BYTES_MAX + 1)
+    except FileNotFoundError:
+        return None
+
+
+def _write_file(path: Path, data: bytes) -> None:
+    """Replace the file as a whole: whoever reads it sees the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".new")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)  # Else the rename may be lost with the power.
+    finally:
+        os.close(directory)
+
+
+def _reason_of(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error)

@@ -1,0 +1,135 @@
+"""What IRS knows of the network: fed by heartbeats and telemetry, read by the planner.
+
+All of it is soft state: after a restart it comes back with the first hellos and heartbeats.
+"""
+
+from msgspec import Struct
+
+from edged.errors import RemoteProtocolError
+from edged.media.routing import CLASSES, ORIGINS_MAX, OriginReport, PopTelemetry
+from edged.policy.capacitor import Capacitor, StateChanged
+from edged.policy.planner import OriginSupply, PopDemand
+from edged.wire.table import OriginHello
+
+POPS_MAX = 512  # Shards: five times the network that edged is modelled on.
+ARRIVALS_SMOOTHING = 0.1  # Weight of the newest second: follows a surge within ten.
+RATE_INTERVAL_S_MIN = 0.1  # Telemetry closer together says nothing about a rate.
+
+
+class _Pop:
+    """One PoP shard."""
+
+    __slots__ = ("arrivals_per_s", "left_at", "told", "told_at")
+
+    def __init__(self) -> None:
+        self.told = PopTelemetry({})
+        self.told_at: float | None = None
+        self.arrivals_per_s = 0.0
+        self.left_at: float | None = None  # Its leases outlive its session.
+
+
+class PopStatus(Struct, frozen=True, kw_only=True):
+    """A PoP shard as IRS sees it."""
+
+    pop: str
+    connected: bool
+    arrivals_per_s: float
+    told: PopTelemetry
+
+
+class Collectors:
+    """Capacitor's feed and what PoPs tell (the Well's feed: path probes)."""
+
+    def __init__(self) -> None:
+        self.capacitor = Capacitor()
+        self._hellos: dict[str, OriginHello] = {}
+        self._pops: dict[str, _Pop] = {}
+
+    def origin_joined(self, hello: OriginHello) -> None:
+        """Learn where an origin is; it counts from its first heartbeat."""
+        self._hellos[hello.origin] = hello
+        if len(self._hellos) > 2 * ORIGINS_MAX:
+            for name in self._hellos.keys() - self.capacitor.origins - {hello.origin}:
+                del self._hellos[name]  # The capacitor has forgotten it, or it never beat.
+
+    def heartbeat(self, report: OriginReport, now: float) -> list[StateChanged]:
+        """Take an origin's heartbeat."""
+        return self.capacitor.heartbeat(report, now)
+
+    def pop_joined(self, key: str) -> None:
+        """Count a PoP in; raises RemoteProtocolError when there are too many."""
+        if key not in self._pops and len(self._pops) >= POPS_MAX:
+            gone = [name for name, pop in self._pops.items() if pop.left_at is not None]
+            if not gone:
+                raise RemoteProtocolError(f"pop {key!r} is one more than {POPS_MAX}")
+            del self._pops[gone[0]]
+        self._pops.setdefault(key, _Pop()).left_at = None
+
+    def pop_left(self, key: str, now: float) -> None:
+        """Note that a PoP's session ended; it is planned for until its leases have expired."""
+        if (pop := self._pops.get(key)) is not None:
+            pop.left_at = now
+
+    def telemetry(self, key: str, told: PopTelemetry, now: float) -> list[StateChanged]:
+        """Take what a PoP tells; its bad experiences are votes against an origin."""
+        pop = self._pops[key]
+        if pop.told_at is not None:
+            rate = told.arrivals / max(RATE_INTERVAL_S_MIN, now - pop.told_at)
+            pop.arrivals_per_s += ARRIVALS_SMOOTHING * (rate - pop.arrivals_per_s)
+        pop.told, pop.told_at = told, now
+        voters = sum(1 for other in self._pops.values() if other.left_at is None)
+        changes: list[StateChanged] = []
+        for counts, refused in ((told.refusals, True), (told.timeouts, False)):
+            for origin, count in counts.items():
+                if count:
+                    changes += self.capacitor.vote_against(
+                        origin, key, voters=voters, now=now, refused=refused
+                    )
+        return changes
+
+    def supplies(self, now: float) -> list[OriginSupply]:
+        """Every origin that has beaten, for the planner."""
+        supplies = []
+        for name in self.capacitor.origins:
+            hello, report = self._hellos.get(name), self.capacitor.report(name)
+            state = self.capacitor.state(name)
+            if hello is None or report is None or state is None:
+                continue
+            supplies.append(
+                OriginSupply(
+                    origin=name,
+                    address=hello.address,
+                    state=state,
+                    slots_total=report.slots_total,
+                    # Leases are not per class: hand out only what even the lowest may use.
+                    room=min(self.capacitor.room(name, priority, now) for priority in CLASSES),
+                    domain=hello.domain,
+                )
+            )
+        return supplies
+
+    def demands(self, now: float, lease_ttl_s: float) -> list[PopDemand]:
+        """Every PoP that is here, or whose leases may still be in force."""
+        for key, pop in list(self._pops.items()):
+            if pop.left_at is not None and now - pop.left_at >= lease_ttl_s:
+                del self._pops[key]
+        return [
+            PopDemand(
+                pop=key,
+                units={origin: sum(counts) for origin, counts in pop.told.units.items()},
+                arrivals_per_s=pop.arrivals_per_s,
+            )
+            for key, pop in sorted(self._pops.items())
+        ]
+
+    def pops(self) -> list[PopStatus]:
+        """Every PoP, for people."""
+        return [
+            PopStatus(
+                pop=key,
+                connected=pop.left_at is None,
+                arrivals_per_s=pop.arrivals_per_s,
+                told=pop.told,
+            )
+            for key, pop in sorted(self._pops.items())
+        ]

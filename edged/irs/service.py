@@ -1,0 +1,402 @@
+"""IRS: hears origins and PoPs, plans, and pushes each PoP its table.
+
+One process; everything but the configuration is soft state. PoPs go on without it.
+"""
+
+import ssl
+from collections.abc import Callable, Iterable
+from typing import Annotated
+
+import structlog
+import trio
+from msgspec import Meta, Struct
+
+from edged.errors import EdgedError, RemoteProtocolError
+from edged.irs.collectors import Collectors, PopStatus
+from edged.irs.planner import Planner, Rows
+from edged.irs.session import HANDSHAKE_S_MAX, Driver, drain_readable, shake_hands
+from edged.media.routing import (
+    ORIGINS_MAX,
+    RULES_MAX,
+    OriginReport,
+    OriginRow,
+    OriginState,
+    RoutingTable,
+    Rule,
+)
+from edged.policy.capacitor import HEARTBEAT_INTERVAL_S, StateChanged
+from edged.runtime.listeners import open_listener, parse_address, peer_name
+from edged.runtime.metrics import MetricSpec, Sample
+from edged.runtime.tls import Identity, TlsFiles, check_plain
+from edged.wire.irs_link import IrsLink, TableAcked, TableRefused
+from edged.wire.table import Heartbeat, Moved, OriginHello, PopHello, Telemetry
+
+SESSIONS_MAX = 1024  # PoP shards, origins and as many that are just being replaced.
+EPOCH_AHEAD_S_MAX = 10 * 365 * 86_400  # Epochs begin as Unix seconds; beyond, one is a fault.
+
+log = structlog.get_logger("edged.irs")
+
+
+class IrsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[irs]`: the routing service."""
+
+    listen: str = "127.0.0.1:1940"
+    push_interval_s: Annotated[float, Meta(ge=0.05, le=10)] = 1.0  # Leases are renewed so often.
+    lease_ttl_s: Annotated[float, Meta(ge=1, le=600)] = 10.0  # Then PoPs decide by price.
+    table_ttl_s: Annotated[float, Meta(ge=1, le=3600)] = 30.0  # Then PoPs believe no masks of ours.
+    reserve_fraction: Annotated[float, Meta(ge=0, le=0.5)] = 0.002  # Of each origin, for partners.
+    warmup_s: Annotated[float, Meta(ge=0, le=60)] = (
+        2.0  # After a start, before tables are replaced.
+    )
+    rules: Annotated[tuple[Rule, ...], Meta(max_length=RULES_MAX)] = ()
+    tls: TlsFiles | None = None  # This IRS's identity; needed unless all peers are on loopback.
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where keys contradict each other."""
+        if self.lease_ttl_s < 2 * self.push_interval_s:
+            raise ValueError(
+                f"lease_ttl_s {self.lease_ttl_s:g} must be at least twice push_interval_s"
+                f" {self.push_interval_s:g}, or leases expire between pushes"
+            )
+
+
+class OriginStatus(Struct, frozen=True, kw_only=True):
+    """An origin as IRS sees it."""
+
+    origin: str
+    state: OriginState
+    report: OriginReport
+
+
+class IrsStatus(Struct, frozen=True, kw_only=True):
+    """What `edged status` and the tests see of IRS."""
+
+    epoch: int
+    version: int
+    origins: list[OriginStatus]
+    pops: list[PopStatus]
+    acked: dict[str, tuple[int, int]]  # PoP shard -> (epoch, version) in force there.
+
+
+METRICS = (
+    MetricSpec(name="edged_irs_sessions", help="Sessions now open", labels=("role",)),
+    MetricSpec(name="edged_irs_origins", help="Origins by state", labels=("state",)),
+    MetricSpec(name="edged_irs_pushes_total", help="Tables pushed", labels=("kind",)),
+    MetricSpec(name="edged_irs_nacks_total", help="Pushed tables that a PoP did not accept"),
+    MetricSpec(name="edged_irs_plans_total", help="Plans made"),
+    MetricSpec(name="edged_irs_push_delay_seconds", help="From the last push to its ack"),
+)
+
+
+class _Session:
+    """One peer of IRS, after its hello."""
+
+    def __init__(self, service: "IrsService", stream: trio.abc.Stream, peer: str) -> None:
+        self.service = service
+        self.peer = peer
+        self.identity: Identity | None = None
+        self.key = ""  # Of the PoP shard.
+        self.origin = ""
+        self.offered: tuple[OriginRow, ...] | None = None
+        self.has_table = False  # It came with one.
+        now = trio.current_time()
+        self.opened_at = now
+        self.link = IrsLink(now=now, epoch=lambda: service.epoch, entropy=service.entropy)
+        self.driver = Driver(stream, self.link, self.handle, goodbye=self.link.refuse)
+
+    def handle(self, event: object) -> None:
+        """Take an event of the core; raises EdgedError to end the session."""
+        now = trio.current_time()
+        service = self.service
+        match event:
+            case PopHello():
+                self._check_identity("pop", event.pop)
+                service.pop_joined(self, event)
+            case OriginHello():
+                self._check_identity("origin", event.origin)
+                service.origin_joined(self, event)
+            case Heartbeat(report):
+                if report.origin != self.origin:
+                    raise RemoteProtocolError(
+                        f"heartbeat of {report.origin!r} from {self.origin!r}"
+                    )
+                service.note(service.collectors.heartbeat(report, now))
+            case Telemetry(told):
+                service.note(service.collectors.telemetry(self.key, told, now))
+            case TableAcked(table, delay_s):
+                service.tables[self.key] = table
+                service.push_delay_s = delay_s
+            case TableRefused(epoch, version, reason):
+                service.nacks += 1
+                log.warning("table refused", pop=self.key, reason=reason)
+                service.outbid(epoch, version)
+            case Moved():
+                log.info(
+                    "stream moved",
+                    pop=self.key,
+                    channel=event.channel,
+                    origin=event.to_origin,
+                    from_origin=event.from_origin,
+                )
+
+    def _check_identity(self, role: str, name: str) -> None:
+        if self.identity is not None and self.identity != Identity(role, name):
+            raise RemoteProtocolError(
+                f"certificate of {self.identity} may not speak for {role}/{name}"
+            )
+
+
+class IrsService:
+    """The routing service; `run` listens, `handle` serves one stream (tests use memory streams)."""
+
+    def __init__(
+        self,
+        config: IrsConfig,
+        *,
+        entropy: Callable[[int], bytes],
+        now_unix: Callable[[], float],
+        tls: ssl.SSLContext | None = None,
+        sessions_max: int = SESSIONS_MAX,
+        origins_max: int = ORIGINS_MAX,
+    ) -> None:
+        self.config = config
+        self.entropy = entropy
+        self.now_unix = now_unix
+        self.epoch = max(1, int(now_unix()))
+        self.version = 0
+        self.collectors = Collectors()
+        self.tables: dict[str, RoutingTable] = {}  # Last acked, by PoP shard.
+        self.nacks = 0
+        self.push_delay_s = 0.0
+        self.planner = Planner(
+            self.collectors,
+            self._publish,
+            push_interval_s=config.push_interval_s,
+            lease_ttl_s=config.lease_ttl_s,
+            reserve_fraction=config.reserve_fraction,
+        )
+        self._tls = tls
+        self._sessions_max = sessions_max
+        self._origins_max = origins_max
+        self._sessions: set[_Session] = set()
+        self._handshakes = 0  # Going on: they count as sessions, for they cost as much.
+        self._pops: dict[str, _Session] = {}
+        self._origins: dict[str, _Session] = {}
+        self._pushed = {"snapshot": 0, "delta": 0}  # By sessions that have ended.
+        self._warm_at = 0.0
+
+    async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled; starts with the bound address ("127.0.0.1:1940")."""
+        host, _ = parse_address(self.config.listen)
+        if self._tls is None:
+            check_plain(host, "irs listener")
+        sock = open_listener(self.config.listen)
+        bound = peer_name(sock.getsockname())
+        listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.run_planning)
+            await nursery.start(trio.serve_listeners, self._accept, [listener])
+            log.info("irs listens", listen=bound, epoch=self.epoch, rules=len(self.config.rules))
+            task_status.started(bound)
+
+    async def run_planning(self) -> None:
+        """Plan, and watch for silent origins, until cancelled. Part of `run`."""
+        self._warm_at = trio.current_time() + self.config.warmup_s
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.planner.run)
+            nursery.start_soon(self._watch_origins)
+
+    async def handle(self, stream: trio.abc.Stream, peer: str, identity: Identity | None) -> str:
+        """Serve one session until it ends; `identity` is None on plain loopback. Returns why."""
+        if self._is_full():
+            await trio.aclose_forcefully(stream)
+            return f"one more than {self._sessions_max} sessions"
+        session = _Session(self, stream, peer)
+        session.identity = identity
+        self._sessions.add(session)
+        reason = "cancelled"
+        try:
+            reason = await session.driver.run()
+        finally:
+            self._left(session, reason)
+        return reason
+
+    def pop_joined(self, session: _Session, hello: PopHello) -> None:
+        """Let a PoP shard in; a newer session of the same shard replaces the older."""
+        key = hello.key
+        if not self._is_plausible(hello.epoch):
+            raise RemoteProtocolError(f"epoch {hello.epoch} of {key} lies years ahead")
+        self.collectors.pop_joined(key)
+        session.key = key
+        session.has_table = hello.epoch > 0
+        if (older := self._pops.get(key)) is not None:
+            older.driver.end("replaced by a newer session")
+        self._pops[key] = session
+        log.info("pop joined", pop=key, peer=session.peer, epoch=hello.epoch, version=hello.version)
+        session.link.start_pushing(self.tables.get(key))
+        self.outbid(hello.epoch, hello.version)
+        self.planner.hurry()
+
+    def origin_joined(self, session: _Session, hello: OriginHello) -> None:
+        """Let an origin in; a newer session of the same origin replaces the older."""
+        name = hello.origin
+        if name not in self._origins and len(self._origins) >= self._origins_max:
+            raise RemoteProtocolError(f"origin {name!r} is one more than {self._origins_max}")
+        session.origin = name
+        if (older := self._origins.get(name)) is not None:
+            older.driver.end("replaced by a newer session")
+        self._origins[name] = session
+        self.collectors.origin_joined(hello)
+        log.info("origin joined", origin=name, peer=session.peer, address=hello.address)
+
+    def note(self, changes: list[StateChanged]) -> None:
+        """Log what changed in origins, and plan anew at once."""
+        for change in changes:
+            log.info(
+                "origin is " + change.after,
+                origin=change.origin,
+                before=change.before,
+                reason=change.reason,
+            )
+        if changes:
+            self.planner.hurry()
+
+    def outbid(self, epoch: int, version: int) -> None:
+        """Raise our epoch when a PoP has a newer table than ours: newest wins, and we are it."""
+        if (epoch, version) > (self.epoch, self.version) and self._is_plausible(epoch):
+            log.warning("epoch raised", before=self.epoch, after=epoch + 1)
+            self.epoch = epoch + 1
+            for session in self._pops.values():
+                session.offered = None
+            self.planner.hurry()
+
+    def status(self) -> IrsStatus:
+        """What IRS sees now."""
+        capacitor = self.collectors.capacitor
+        origins = []
+        for name in capacitor.origins:
+            state, report = capacitor.state(name), capacitor.report(name)
+            if state is not None and report is not None:
+                origins.append(OriginStatus(origin=name, state=state, report=report))
+        return IrsStatus(
+            epoch=self.epoch,
+            version=self.version,
+            origins=origins,
+            pops=self.collectors.pops(),
+            acked={key: table.stamp for key, table in self.tables.items()},
+        )
+
+    def read_metrics(self) -> Iterable[Sample]:
+        """Values of METRICS."""
+        yield Sample("edged_irs_sessions", len(self._pops), {"role": "pop"})
+        yield Sample("edged_irs_sessions", len(self._origins), {"role": "origin"})
+        states = [
+            self.collectors.capacitor.state(name) for name in self.collectors.capacitor.origins
+        ]
+        for state in OriginState:
+            yield Sample("edged_irs_origins", states.count(state), {"state": state.value})
+        for kind, count in self._count_pushes().items():
+            yield Sample("edged_irs_pushes_total", count, {"kind": kind})
+        yield Sample("edged_irs_nacks_total", self.nacks)
+        yield Sample("edged_irs_plans_total", self.planner.plans)
+        yield Sample("edged_irs_push_delay_seconds", self.push_delay_s)
+
+    async def _accept(self, stream: trio.SocketStream) -> None:
+        peer = "unknown"
+        try:
+            peer = peer_name(stream.socket.getpeername())
+            if self._tls is None:
+                await self.handle(stream, peer, None)
+                return
+            secure, identity = await self._shake_hands(stream, self._tls)
+        except (EdgedError, OSError, trio.BrokenResourceError, trio.TooSlowError) as error:
+            log.warning("irs session refused", peer=peer, reason=str(error.__cause__ or error))
+            return
+        await self.handle(secure, peer, identity)
+
+    async def _shake_hands(
+        self, stream: trio.SocketStream, tls: ssl.SSLContext
+    ) -> tuple[trio.SSLStream[trio.SocketStream], Identity]:
+        if self._is_full():
+            raise EdgedError(f"one more than {self._sessions_max} sessions")
+        self._handshakes += 1
+        try:
+            with trio.fail_after(HANDSHAKE_S_MAX):
+                return await shake_hands(stream, tls, server_side=True)
+        finally:
+            self._handshakes -= 1
+
+    def _is_full(self) -> bool:
+        return len(self._sessions) + self._handshakes >= self._sessions_max
+
+    def _left(self, session: _Session, reason: str) -> None:
+        self._sessions.discard(session)
+        if session.link.pusher is not None:
+            self._pushed["snapshot"] += session.link.pusher.snapshots
+            self._pushed["delta"] += session.link.pusher.deltas
+        if session.key and self._pops.get(session.key) is session:
+            del self._pops[session.key]
+            self.collectors.pop_left(session.key, trio.current_time())
+            self._forget_tables()
+        if session.origin and self._origins.get(session.origin) is session:
+            del self._origins[session.origin]
+        log.info(
+            "irs session ended",
+            who=session.key or session.origin or "no hello yet",
+            peer=session.peer,
+            reason=reason,
+            lasted_s=round(trio.current_time() - session.opened_at, 1),
+        )
+
+    def _is_plausible(self, epoch: int) -> bool:
+        return epoch <= self.now_unix() + EPOCH_AHEAD_S_MAX
+
+    def _forget_tables(self) -> None:
+        """Keep the tables of PoPs that are planned for; the others begin with a snapshot."""
+        known = {pop.pop for pop in self.collectors.pops()}
+        for key in self.tables.keys() - known:
+            del self.tables[key]
+
+    def _publish(self, rows: Rows, renew: bool) -> None:
+        now = trio.current_time()
+        self.version += 1
+        for key, session in self._pops.items():
+            planned = rows.get(key)
+            if planned is None or (not renew and planned == session.offered):
+                continue
+            if now < self._warm_at and session.has_table:
+                continue  # It routes by what it has until we have heard the origins.
+            session.offered = planned
+            session.link.offer(self._make_table(planned), now)
+            session.driver.wake()
+
+    def _make_table(self, rows: tuple[OriginRow, ...]) -> RoutingTable:
+        return RoutingTable(
+            epoch=self.epoch,
+            version=self.version,
+            issued=self.now_unix(),
+            ttl_s=self.config.table_ttl_s,
+            lease_ttl_s=self.config.lease_ttl_s,
+            rows=rows,
+            rules=self.config.rules,
+        )
+
+    def _count_pushes(self) -> dict[str, int]:
+        counts = dict(self._pushed)
+        for session in self._pops.values():
+            if session.link.pusher is not None:
+                counts["snapshot"] += session.link.pusher.snapshots
+                counts["delta"] += session.link.pusher.deltas
+        return counts
+
+    async def _watch_origins(self) -> None:
+        capacitor = self.collectors.capacitor
+        while True:
+            now = trio.current_time()
+            await trio.sleep_until(min(capacitor.next_timeout(), now + HEARTBEAT_INTERVAL_S))
+            if trio.current_time() < capacitor.next_timeout():
+                continue
+            await drain_readable()
+            now = trio.current_time()
+            if now >= capacitor.next_timeout():
+                self.note(capacitor.handle_timeout(now))

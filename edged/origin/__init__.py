@@ -1,0 +1,1 @@
+"""The origin's services: admission, packaging."""

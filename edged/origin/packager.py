@@ -1,0 +1,190 @@
+"""The packager: from a live stream's units to LL-HLS parts, as fast as they come.
+
+It has no task of its own. The hub wakes it after each append; it reads what is there, lets the
+segmenter decide, and hands each event to `publish`, synchronously. So it is never behind by more
+than one append, and a stream costs nothing while nothing comes.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Literal, Protocol
+
+import structlog
+from msgspec import Meta, Struct
+
+from edged.errors import EdgedError
+from edged.media.gop_ring import RingBatch
+from edged.media.parts import PackagedEvent, StreamEnded
+from edged.media.stream import StreamId
+from edged.media.track import Track
+from edged.policy.segment_rule import SegmenterConfig
+from edged.policy.segmenter import RenditionMark, Segmenter, SegmenterStatistics
+from edged.wire.cmaf.fragment import make_fragment
+from edged.wire.cmaf.init import make_init
+
+READ_UNITS_MAX = 256  # Of one turn of the loop: bounds what is in flight beside the ring.
+READ_BYTES_MAX = 16 * 2**20
+
+logger = structlog.get_logger("edged.packager")
+
+
+class PackagerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[packager]`: how long parts and segments are."""
+
+    part_ms: Annotated[int, Meta(ge=50, le=1000)] = 200  # PART-TARGET is the next frame multiple.
+    segment_s: Annotated[float, Meta(ge=1, le=10)] = 2.0
+    target_duration_s: Annotated[int, Meta(ge=1, le=20)] = 4
+
+    def __post_init__(self) -> None:
+        """A segment must fit its target duration."""
+        if self.segment_s > self.target_duration_s:
+            raise ValueError(
+                f"segment_s {self.segment_s} exceeds target_duration_s {self.target_duration_s}"
+            )
+
+
+class Cursor(Protocol):
+    """What the packager needs of a ring's reader."""
+
+    def read(self, units_max: int, bytes_max: int) -> RingBatch:
+        """The next units, and how many were missed before them."""
+
+
+class Ring(Protocol):
+    """What the packager needs of a ring."""
+
+    def reader(self, *, start: Literal["oldest", "latest_gop", "live"] | int) -> Cursor:
+        """A cursor of its own."""
+
+
+class Source(Protocol):
+    """What the packager needs of a live stream; the hub's `LiveStream` has it."""
+
+    @property
+    def stream_id(self) -> StreamId:
+        """Which run of which channel."""
+
+    @property
+    def ring(self) -> Ring:
+        """Its units."""
+
+    @property
+    def tracks(self) -> dict[int, Track]:
+        """Its tracks, as configured now."""
+
+    @property
+    def ended(self) -> str | None:
+        """Why it ended; None while it is live."""
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """What an ack carries: nothing above `packaged_seq` may be forgotten by the PoP."""
+
+    received_seq: int
+    packaged_seq: int
+    renditions: list[RenditionMark]
+
+
+class _CmafWriter:
+    make_init = staticmethod(make_init)
+    make_fragment = staticmethod(make_fragment)
+
+
+class Packager:
+    """One stream's packager; whoever makes it calls `wake` from the hub's watch."""
+
+    def __init__(
+        self,
+        stream: Source,
+        config: PackagerConfig,
+        publish: Callable[[PackagedEvent], None],
+    ) -> None:
+        self.failed: str | None = None  # Why it gave up; a stream that cannot be packaged.
+        self._stream = stream
+        self._publish = publish
+        self._cursor = stream.ring.reader(start="oldest")
+        self._known: dict[int, Track] = {}
+        self._done = False
+        self._segmenter = Segmenter(
+            SegmenterConfig(
+                part_ms=config.part_ms,
+                segment_s=config.segment_s,
+                target_duration_s=config.target_duration_s,
+            ),
+            _CmafWriter(),
+        )
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last event has been published."""
+        return self._done
+
+    def progress(self) -> Progress:
+        """How far the stream is packaged."""
+        return Progress(
+            received_seq=self._segmenter.received_seq,
+            packaged_seq=self._segmenter.packaged_seq,
+            renditions=self._segmenter.marks(),
+        )
+
+    def statistics(self) -> SegmenterStatistics:
+        """What has been cut, and what was wrong with the stream."""
+        return self._segmenter.statistics()
+
+    def wake(self, _stream: object = None) -> None:
+        """Package what the ring has; after the end, publish `StreamEnded`.
+
+        A stream that cannot be packaged ends here, with the reason; the hub's stays as it is.
+        """
+        if self._done:
+            return
+        try:
+            self._read()
+        except EdgedError as error:
+            self.failed = str(error)
+            self._finish(f"cannot be packaged: {error}")
+            return
+        if self._stream.ended is not None:
+            self._finish(self._stream.ended)
+
+    def close(self, reason: str) -> None:
+        """End the packaged stream now: taken over, or the origin leaves."""
+        if not self._done:
+            self._finish(reason)
+
+    def _read(self) -> None:
+        for track_id, track in self._stream.tracks.items():
+            if self._known.get(track_id) is not track:
+                self._known[track_id] = track
+                self._segmenter.add_track(track)
+        while True:
+            batch = self._cursor.read(READ_UNITS_MAX, READ_BYTES_MAX)
+            if batch.skipped:
+                self._segmenter.skip_units()
+            if not batch.units:
+                return
+            for unit in batch.units:
+                for event in self._segmenter.add_unit(unit):
+                    self._publish(event)
+
+    def _finish(self, reason: str) -> None:
+        self._done = True
+        try:
+            events = self._segmenter.end(reason)
+        except EdgedError as error:
+            self.failed = self.failed or str(error)
+            events = [StreamEnded(reason=reason)]
+        for event in events:
+            self._publish(event)
+        statistics = self._segmenter.statistics()
+        logger.info(
+            "packaging ended",
+            channel=self._stream.stream_id.channel,
+            publication=f"{self._stream.stream_id.publication:x}",
+            reason=reason,
+            units=statistics.units,
+            parts=statistics.parts,
+            long_gops=statistics.long_gops,
+            discontinuities=statistics.discontinuities,
+            units_dropped=statistics.units_dropped,
+            missing_s=round(statistics.missing_s, 3),
+        )

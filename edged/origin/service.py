@@ -1,0 +1,171 @@
+"""The origin's service: admits streams by slots, packages each, keeps its window for late PoPs."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+import structlog
+from msgspec import Meta, Struct
+
+from edged.errors import RemoteProtocolError
+from edged.media.parts import PackagedEvent, Part, StreamEnded
+from edged.media.stream import Grant, PriorityClass, StreamId
+from edged.media.track import Track
+from edged.origin.packager import Packager, PackagerConfig, Progress
+from edged.policy.slots import Slots
+from edged.policy.window import StreamWindow, WindowLimits
+from edged.runtime.hub import LiveStream
+from edged.runtime.tls import TlsFiles
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}\Z"  # As in `edged://ROLE/NAME` of a certificate.
+WINDOW_BYTES_MAX = 128 * 2**20  # Of one stream: 30 s at 30 Mbps.
+
+logger = structlog.get_logger("edged.origin")
+
+
+class OriginConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[origin]`: this process packages streams."""
+
+    name: Annotated[str, Meta(pattern=NAME_PATTERN)]
+    listen: str = "[::]:7410"  # The backbone: PoPs connect here.
+    address: str = ""  # HOST:PORT where PoPs reach it; what IRS tells them. Default: `listen`.
+    slots: Annotated[int, Meta(ge=1, le=100_000)] = 500  # Streams that it admits.
+    slots_reserve: Annotated[int, Meta(ge=0, le=100_000)] = 0  # Of these, kept for partners.
+    domain: Annotated[str, Meta(max_length=64)] = ""  # Failure domain, such as a rack or a site.
+    packager: PackagerConfig = PackagerConfig()
+    playlist_s: Annotated[float, Meta(ge=12, le=600)] = 16.0  # What a late PoP gets of a stream.
+    tls: TlsFiles | None = None  # This origin's identity; needed unless all peers are on loopback.
+
+    def __post_init__(self) -> None:
+        """The reserve is part of the slots."""
+        if self.slots_reserve > self.slots:
+            raise ValueError(f"slots_reserve {self.slots_reserve} exceeds slots {self.slots}")
+
+
+class _Packaged:
+    """One stream here: its packager and its window."""
+
+    def __init__(self, stream: LiveStream, packager: Packager, window: StreamWindow) -> None:
+        self.stream = stream
+        self.packager = packager
+        self.window = window
+        self.unwatch: Callable[[], None] = lambda: None
+        self.events = 0
+        self.events_told = 0
+
+
+class OriginStatistics(Struct, frozen=True, kw_only=True):
+    """What is packaged here."""
+
+    streams: int
+    slots_total: int
+    slots_used: int
+    parts_total: int
+    window_bytes: int
+
+
+class OriginService:
+    """All streams of an origin. All of it is synchronous."""
+
+    def __init__(
+        self,
+        config: OriginConfig,
+        *,
+        publish: Callable[[StreamId, PackagedEvent], None],
+        packaged: Callable[[StreamId, Progress], None],
+        failed: Callable[[StreamId, str], None],
+    ) -> None:
+        """`publish` pushes an event to the PoPs, `packaged` acknowledges, `failed` gives up."""
+        self._config = config
+        self._publish, self._packaged, self._failed = publish, packaged, failed
+        self._streams: dict[str, _Packaged] = {}
+        self._parts = 0
+        self.slots = Slots(config.slots, config.slots_reserve)
+
+    def admit(self, stream_id: StreamId, grant: Grant, tracks: list[Track]) -> None:
+        """Let a stream in, or raise `PublishRefusedError`."""
+        del tracks  # The plug-ins let in only what the packager can carry.
+        self.slots.take(stream_id, grant.priority)
+
+    def open(self, stream: LiveStream) -> None:
+        """Begin to package a stream."""
+        older = self._streams.get(stream.channel)
+        if older is not None:
+            self._finish(older, "taken over by a newer publication")
+        limits = WindowLimits(
+            playlist_s=self._config.playlist_s, retention_s=0.0, payload_bytes_max=WINDOW_BYTES_MAX
+        )
+        window = StreamWindow(stream.stream_id, limits)
+        packager = Packager(stream, self._config.packager, lambda event: self._event(entry, event))
+        entry = _Packaged(stream, packager, window)
+        entry.unwatch = stream.watch(lambda _: self._wake(entry))
+        self._streams[stream.channel] = entry
+        logger.info(
+            "stream opened",
+            channel=stream.channel,
+            publication=f"{stream.stream_id.publication:x}",
+            priority=stream.grant.priority.label,
+        )
+
+    def close(self, stream: LiveStream, reason: str) -> None:
+        """The stream left: end its playlists and give its slot back."""
+        self.slots.give_back(stream.stream_id)
+        entry = self._streams.get(stream.channel)
+        if entry is not None and entry.stream is stream:
+            self._finish(entry, reason)
+            del self._streams[stream.channel]
+
+    def replay(self, channel: str) -> tuple[StreamId, list[PackagedEvent]] | None:
+        """What a late subscriber gets first; None when nothing is packaged."""
+        entry = self._streams.get(channel)
+        if entry is None:
+            return None
+        events = entry.window.replay()
+        return (entry.stream.stream_id, events) if events else None
+
+    def free(self) -> tuple[int, int, int]:
+        """Free slots by class, for the heartbeat."""
+        free = [self.slots.free(priority) for priority in PriorityClass]
+        return (free[0], free[1], free[2])
+
+    def statistics(self) -> OriginStatistics:
+        """What is packaged here."""
+        return OriginStatistics(
+            streams=len(self._streams),
+            slots_total=self.slots.total,
+            slots_used=self.slots.used,
+            parts_total=self._parts,
+            window_bytes=sum(entry.window.payload_bytes for entry in self._streams.values()),
+        )
+
+    def _wake(self, entry: _Packaged) -> None:
+        stream_id = entry.stream.stream_id
+        try:
+            entry.packager.wake()
+            if entry.events != entry.events_told:
+                entry.events_told = entry.events
+                self._packaged(stream_id, entry.packager.progress())
+        except Exception as error:  # A bug that this stream meets ends this stream only.
+            logger.exception("packager failed", channel=stream_id.channel)
+            entry.unwatch()
+            self._failed(stream_id, f"internal error: {error!r}")
+            return
+        if entry.packager.failed is not None:
+            self._failed(stream_id, entry.packager.failed)
+
+    def _event(self, entry: _Packaged, event: PackagedEvent) -> None:
+        entry.events += 1
+        self._parts += isinstance(event, Part)
+        try:
+            entry.window.add(event)
+        except RemoteProtocolError as error:  # Our own segmenter's event: a bug, told as one.
+            logger.exception("window refused an event", channel=entry.stream.channel)
+            raise AssertionError(str(error)) from error
+        self._publish(entry.stream.stream_id, event)
+
+    def _finish(self, entry: _Packaged, reason: str) -> None:
+        entry.unwatch()
+        try:
+            entry.packager.close(reason)
+        except Exception:  # What failed in `_wake` may fail again here.
+            logger.exception("packager failed to end", channel=entry.stream.channel)
+            self._publish(entry.stream.stream_id, StreamEnded(reason=reason))

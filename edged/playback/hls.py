@@ -1,0 +1,366 @@
+"""LL-HLS from memory: playlists, parts and segments as ready bytes, waiters released in one loop.
+
+    /live/CHANNEL/master.m3u8             the multivariant playlist
+    /live/CHANNEL/PUB/NAME.m3u8           a media playlist; blocks on _HLS_msn, _HLS_part
+    /live/CHANNEL/PUB/NAME-DIGEST.mp4     an init segment
+    /live/CHANNEL/PUB/NAME-MSN.INDEX.m4s  a part; a request for the hinted next one blocks
+    /live/CHANNEL/PUB/NAME-MSN.m4s        a segment
+
+No URL is per viewer and none ever names two byte strings, so a shared cache may stand in front.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import trio
+from msgspec import Meta, Struct
+
+from edged.media.parts import PackagedEvent, Rendition, StreamEnded
+from edged.media.stream import StreamId
+from edged.playback.hls_stream import HlsStream, Waiters
+from edged.playback.http import HttpConnection, error_response
+from edged.policy.viewer_count import ViewerCount
+from edged.policy.window import WindowLimits
+from edged.wire.h1 import PreparedResponse, RequestReceived
+
+TARGET_DURATION_S = 4  # Assumed for the cache times of what is not here.
+# How long a request waits for a run that is not here yet. A multivariant playlist: for two segments
+# of 4.4 s, when another rendition is silent, and up to 3 s before the packager starts; hls.js gives
+# up after 20 s. Media playlists and parts: for the first parts; hls.js gives up after 10 s.
+FIRST_SEGMENT_S_MAX = 12.0
+FIRST_PART_S_MAX = 8.0
+OLD_STREAMS_MAX = 2  # Ended runs kept of one channel; an encoder that flaps must not fill memory.
+ENDED_KEPT_S = 120.0  # What viewers of an ended run still fetch: its window, and item 20's time.
+UNWATCHED_S_MAX = 60.0  # Without a request for so long, a channel's subscription is given back.
+SWEEP_INTERVAL_S = 5.0
+SEGMENT_S_MAX = 10.0  # Ours last 4.5 s at most; a stream with long GOPs may have longer ones.
+MASTER = "master.m3u8"
+
+logger = structlog.get_logger("edged.hls")
+
+NOT_LIVE = error_response(404, "the channel is not live", cache_control="max-age=1")
+NO_SUCH_NAME = error_response(
+    404, "there is nothing at this address", cache_control=f"max-age={TARGET_DURATION_S}"
+)
+NO_SUCH_PLAYLIST_BLOCKING = error_response(  # Checklist 33: a blocking playlist's 404, 4 x TD.
+    404, "there is no such playlist", cache_control=f"max-age={4 * TARGET_DURATION_S}"
+)
+NOT_READY = error_response(503, "the channel has no media here yet", fields=(("Retry-After", "1"),))
+
+
+class HlsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[playback.hls]`: what the edge keeps of each stream that is watched."""
+
+    playlist_s: Annotated[float, Meta(ge=12, le=3600)] = 30.0
+    retention_s: Annotated[float, Meta(ge=0)] = 90.0  # Beyond: slow viewers, and clips.
+    payload_bytes_max: Annotated[int, Meta(ge=2**20)] = 256 * 2**20  # Of one stream.
+
+    def __post_init__(self) -> None:
+        """RFC 8216bis §6.2.2: a segment stays for its own and the longest playlist's duration."""
+        least_s = self.playlist_s + SEGMENT_S_MAX
+        if self.retention_s < least_s:
+            raise ValueError(
+                f"retention_s {self.retention_s:g} is less than playlist_s + {SEGMENT_S_MAX:g},"
+                f" which is {least_s:g}"
+            )
+
+    def window_limits(self) -> WindowLimits:
+        """The same for the window."""
+        return WindowLimits(
+            playlist_s=self.playlist_s,
+            retention_s=self.retention_s,
+            payload_bytes_max=self.payload_bytes_max,
+        )
+
+
+class PlaybackTlsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[playback.tls]`: HTTPS beside HTTP."""
+
+    certificate: Path
+    key: Path
+    listen: str = "[::]:8443"
+
+
+class PlaybackConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[playback]`: what viewers connect to."""
+
+    listen: str = "[::]:8080"
+    hls: HlsConfig = HlsConfig()
+    tls: PlaybackTlsConfig | None = None
+
+
+class HlsStatistics(Struct, frozen=True):
+    """What is held now, and counters since the start."""
+
+    channels: int
+    streams: int
+    payload_bytes: int
+    blocked: int
+    released_total: int
+    fenced_total: int
+    parts_refused_total: int
+
+
+class _Channel:
+    """What is known of a channel here: its runs, newest last, and who waits for one."""
+
+    def __init__(self, name: str, now: float) -> None:
+        self.name = name
+        self.streams: dict[str, HlsStream] = {}  # By publication as it stands in URLs.
+        self.newest: HlsStream | None = None
+        self.waiting: Waiters = {}  # For the multivariant playlist.
+        self.arriving: Waiters = {}  # For what is below a run that has yet to come here.
+        self.subscribed = False
+        self.asked_at = now
+        self.count = ViewerCount(now)
+
+
+class HlsService:
+    """All channels that are watched here. Mounted on "/live/"."""
+
+    def __init__(
+        self,
+        *,
+        lookup: Callable[[str], StreamId | None],
+        subscribe: Callable[[str], None],
+        unsubscribe: Callable[[str], None],
+        now: Callable[[], float],
+        config: HlsConfig | None = None,
+    ) -> None:
+        """`lookup` tells which run of a channel is live anywhere, from the directory.
+
+        `subscribe` has the events of a channel's current and later runs given to `window_updated`,
+        from a replay on; it is called once until `unsubscribe`, a refusal or the run's end.
+        """
+        self._lookup = lookup
+        self._subscribe = subscribe
+        self._unsubscribe = unsubscribe
+        self._now = now
+        self._limits = (config or HlsConfig()).window_limits()
+        self._channels: dict[str, _Channel] = {}
+        self._released = 0
+        self._fenced = 0
+
+    async def run(self) -> None:
+        """Give back what nobody watches, until cancelled."""
+        while True:
+            await trio.sleep(SWEEP_INTERVAL_S)
+            self.sweep(self._now())
+
+    def respond(
+        self, request: RequestReceived, exchange: HttpConnection, now: float
+    ) -> PreparedResponse | None:
+        """Answer a request below "/live/", or have it wait."""
+        pieces = request.path.split("/")
+        channel = self._channels.get(pieces[2])
+        if len(pieces) == 5:  # noqa: PLR2004 - "", live, CHANNEL, PUB, NAME
+            stream = channel.streams.get(pieces[3]) if channel is not None else None
+            if channel is None or stream is None:
+                return self._answer_elsewhere(pieces[2], pieces[3], request, exchange, now)
+            channel.asked_at = now
+            response = stream.ready.get(pieces[4])
+            if response is not None:
+                return response
+            return stream.respond(pieces[4], request.query, exchange, now, channel.count)
+        if len(pieces) == 4 and pieces[3] == MASTER:  # noqa: PLR2004 - "", live, CHANNEL, NAME
+            return self._answer_master(pieces[2], exchange, now)
+        return NO_SUCH_NAME
+
+    def window_updated(self, stream_id: StreamId, events: Sequence[PackagedEvent]) -> None:
+        """Take what the origin pushed, and release everyone who waited for it.
+
+        Raises `RemoteProtocolError` for what no origin of ours would send; what came before counts.
+        Events of what was given back, still on their way, are dropped: a run starts with a
+        Rendition.
+        """
+        now = self._now()
+        channel = self._channels.get(stream_id.channel)
+        stream = self._stream(channel, stream_id, events, now) if channel is not None else None
+        if channel is None or stream is None:
+            self._fenced += 1
+            return
+        had_started, was_ready = stream.window.started, stream.window.ready
+        try:
+            stream.add(events)
+        finally:
+            self._released += stream.release(now, channel.count)
+            if stream.ended_at is not None and stream is channel.newest:
+                channel.subscribed = False
+            ended = stream.ended_at is not None
+            if ended or (stream.window.started and not had_started):
+                arriving, channel.arriving = channel.arriving, {}
+                self._retry(arriving, now)
+            if ended or (stream.window.ready and not was_ready):
+                waiting, channel.waiting = channel.waiting, {}
+                self._retry(waiting, now)
+
+    def channel_unavailable(self, channel: str, reason: str) -> None:
+        """The subscription was refused or lost for good; those who wait for media hear why.
+
+        The run ends here. It, or a newer one, is subscribed to when someone opens the channel.
+        """
+        entry = self._channels.get(channel)
+        if entry is None:
+            return
+        logger.info("channel unavailable", channel=channel, why=reason)
+        entry.subscribed = False
+        waiting = [*entry.waiting, *entry.arriving]
+        entry.waiting, entry.arriving = {}, {}
+        now = self._now()
+        stream = entry.newest
+        if stream is not None and stream.ended_at is None:
+            stream.end_here(reason)
+            self._released += stream.release(now, entry.count)
+        response = error_response(503, reason.replace("\n", " ")[:200])
+        for exchange in waiting:
+            exchange.answer(response, now)
+
+    def viewers(self, channel: str) -> int:
+        """How many players watch the channel here, as `ViewerCount` estimates it."""
+        entry = self._channels.get(channel)
+        return entry.count.viewers(self._now()) if entry is not None else 0
+
+    def watched(self) -> list[str]:
+        """The channels that are held here."""
+        return [name for name, channel in self._channels.items() if channel.newest is not None]
+
+    def statistics(self) -> HlsStatistics:
+        """What is held, and counters."""
+        streams = [s for channel in self._channels.values() for s in channel.streams.values()]
+        waiting = sum(len(c.waiting) + len(c.arriving) for c in self._channels.values())
+        return HlsStatistics(
+            channels=len(self._channels),
+            streams=len(streams),
+            payload_bytes=sum(stream.window.payload_bytes for stream in streams),
+            blocked=waiting + sum(stream.blocked for stream in streams),
+            released_total=self._released,
+            fenced_total=self._fenced,
+            parts_refused_total=sum(stream.window.parts_refused for stream in streams),
+        )
+
+    def sweep(self, now: float) -> None:
+        """Drop ended runs that were kept long enough; give back what nobody watches."""
+        for channel in list(self._channels.values()):
+            for pub, stream in list(channel.streams.items()):
+                if stream.ended_at is not None and now - stream.ended_at >= ENDED_KEPT_S:
+                    self._drop(channel, pub)
+            unwatched = now - channel.asked_at >= UNWATCHED_S_MAX
+            waiting = channel.waiting or channel.arriving
+            if not unwatched or waiting or any(s.blocked for s in channel.streams.values()):
+                continue
+            if channel.subscribed:
+                channel.subscribed = False
+                self._unsubscribe(channel.name)
+                logger.info("channel no longer watched here", channel=channel.name)
+            for pub in [pub for pub, s in channel.streams.items() if s.ended_at is None]:
+                self._drop(channel, pub)
+            if not channel.streams:
+                del self._channels[channel.name]
+
+    def _answer_master(
+        self, name: str, exchange: HttpConnection, now: float
+    ) -> PreparedResponse | None:
+        channel = self._channels.get(name)
+        stream = channel.newest if channel is not None else None
+        if self._coming_run(name, stream) is None:
+            if stream is None or stream.ended_at is not None:
+                return NOT_LIVE
+            response = stream.multivariant()
+            if response is not None:
+                self._channel(name, now)
+                return response
+        channel = self._channel(name, now)
+        exchange.wait(channel.waiting, now + FIRST_SEGMENT_S_MAX, NOT_READY)
+        self._ensure_subscribed(channel)
+        return None
+
+    def _answer_elsewhere(
+        self, name: str, pub: str, request: RequestReceived, exchange: HttpConnection, now: float
+    ) -> PreparedResponse | None:
+        """A run that is not here: it may be live elsewhere, as when a viewer changed PoPs."""
+        channel = self._channels.get(name)
+        live = self._coming_run(name, channel.newest if channel is not None else None)
+        if live is not None and f"{live.publication:x}" == pub:
+            channel = self._channel(name, now)
+            exchange.wait(channel.arriving, now + FIRST_PART_S_MAX, NOT_READY)
+            self._ensure_subscribed(channel)
+            return None
+        if request.path.endswith(".m3u8") and "_HLS_msn=" in request.query:
+            return NO_SUCH_PLAYLIST_BLOCKING
+        return NO_SUCH_NAME
+
+    def _coming_run(self, name: str, newest: HlsStream | None) -> StreamId | None:
+        """The run that is live elsewhere and will come here if asked for: a newer one, or again."""
+        live = self._lookup(name)
+        if live is None or newest is None:
+            return live
+        known = newest.window.stream_id.publication
+        again = newest.cut_off and live.publication == known
+        return live if again or live.publication > known else None
+
+    def _ensure_subscribed(self, channel: _Channel) -> None:
+        """Have the channel come here; whoever asked waits already, as it may come at once."""
+        if not channel.subscribed:
+            channel.subscribed = True
+            logger.info("channel watched here", channel=channel.name)
+            self._subscribe(channel.name)
+
+    def _retry(self, waiting: Waiters, now: float) -> None:
+        """Ask again for those who waited for a run: it is here, or never will be."""
+        self._released += len(waiting)
+        for exchange in waiting:
+            exchange.retry(now)
+
+    def _channel(self, name: str, now: float) -> _Channel:
+        """The channel that was asked for, known from now on."""
+        channel = self._channels.get(name)
+        if channel is None:
+            channel = self._channels[name] = _Channel(name, now)
+        channel.asked_at = now
+        return channel
+
+    def _stream(
+        self, channel: _Channel, stream_id: StreamId, events: Sequence[PackagedEvent], now: float
+    ) -> HlsStream | None:
+        """The run that these events belong to; None when they are outdated."""
+        newest = channel.newest
+        if newest is not None:
+            known = newest.window.stream_id
+            if stream_id.publication == known.publication:
+                if stream_id.home_epoch < known.home_epoch:
+                    return None
+                if not newest.cut_off:
+                    newest.window.stream_id = stream_id
+                    return newest
+                if not channel.subscribed:
+                    return None  # The last of the subscription that was lost.
+            if stream_id.publication < known.publication:
+                return None
+        if not events or not isinstance(events[0], Rendition):
+            return None
+        return self._begin(channel, stream_id, now)
+
+    def _begin(self, channel: _Channel, stream_id: StreamId, now: float) -> HlsStream:
+        """A new run, or one that was cut off and begins anew."""
+        newest = channel.newest
+        if newest is not None and newest.ended_at is None:
+            newest.add([StreamEnded(reason="superseded by a newer publication")])
+            self._released += newest.release(now, channel.count)
+        stream = HlsStream(stream_id, self._limits, now=self._now)
+        if stream.window.prefix in channel.streams:
+            self._drop(channel, stream.window.prefix)
+        channel.newest = channel.streams[stream.window.prefix] = stream
+        for pub in list(channel.streams)[: -OLD_STREAMS_MAX - 1]:
+            self._drop(channel, pub)
+        logger.info("stream served here", channel=channel.name, publication=stream.window.prefix)
+        self._ensure_subscribed(channel)  # Right behind another's end it is not, as we know it.
+        return stream
+
+    def _drop(self, channel: _Channel, pub: str) -> None:
+        stream = channel.streams.pop(pub)
+        if channel.newest is stream:
+            channel.newest = None
+        stream.abandon(self._now())
+        logger.info("stream dropped here", channel=channel.name, publication=pub)

@@ -1,0 +1,355 @@
+"""One run of a channel at the edge: its window, the bytes made from it, and who waits for more."""
+
+from collections.abc import Callable, Sequence
+
+from edged.errors import RemoteProtocolError
+from edged.media.parts import InitSegment, PackagedEvent, StreamEnded
+from edged.media.playlist import part_name, segment_name
+from edged.media.stream import StreamId
+from edged.media.track import Kind
+from edged.playback.http import CORS, RESPONSE_BYTES_MAX, HttpConnection, error_response
+from edged.policy.blocking_reload import (
+    BLOCK_TARGETS_MAX,
+    PlaylistEdge,
+    Reject,
+    ReloadDirectives,
+    Wait,
+    choose_answer,
+    is_reached,
+    parse_directives,
+)
+from edged.policy.rendition_window import RenditionWindow
+from edged.policy.viewer_count import ViewerCount
+from edged.policy.window import StreamWindow, WindowLimits
+from edged.wire.h1 import PreparedResponse, prepare
+from edged.wire.m3u8 import render_media_playlist, render_multivariant
+
+PLAYLIST_TYPE = "application/vnd.apple.mpegurl"
+MEDIA_TYPES = {Kind.VIDEO: "video/mp4", Kind.AUDIO: "audio/mp4", Kind.DATA: "application/mp4"}
+KEEP_TARGETS = 6  # x target duration: cache time of what never changes (RFC 8216bis, Appendix C).
+MISSING_BLOCKING_TARGETS = 4  # The same, of a blocking playlist's 404.
+
+Waiters = dict[HttpConnection, None]  # In order of arrival; leaving is O(1).
+
+
+class _Playlist:
+    """One rendition's playlist as bytes of its newest version, and the requests that it blocks."""
+
+    def __init__(self, window: RenditionWindow) -> None:
+        self.window = window
+        self.version = -1
+        self.plain: PreparedResponse | None = None
+        self.blocking: PreparedResponse | None = None
+        self.first: Waiters = {}  # For any media at all.
+        self.waiting: dict[Wait, Waiters] = {}  # Few keys: waits that are too far are rejected.
+        self.oldest_msn = -1
+        self.names: dict[int, list[str]] = {}  # Made responses by MSN, to drop with their segment.
+        self.init_names: dict[str, str] = {}  # By digest.
+
+    @property
+    def blocked(self) -> int:
+        """Requests that wait here."""
+        return len(self.first) + sum(map(len, self.waiting.values()))
+
+
+class HlsStream:
+    """One run of a channel."""
+
+    def __init__(
+        self, stream_id: StreamId, limits: WindowLimits, *, now: Callable[[], float]
+    ) -> None:
+        self.window = StreamWindow(stream_id, limits)
+        self.ready: dict[str, PreparedResponse] = {}  # Parts, segments, inits: by name, made once.
+        self.ended_at: float | None = None
+        self.cut_off = False  # It ended here only, and may begin anew from a replay.
+        self._now = now
+        self._playlists: dict[str, _Playlist] = {}
+        self._part_waiters: dict[str, Waiters] = {}  # By the name that a playlist hints at.
+        self._multivariant: PreparedResponse | None = None
+        self._multivariant_version = -1
+
+    @property
+    def blocked(self) -> int:
+        """Requests that wait here."""
+        waiting = sum(map(len, self._part_waiters.values()))
+        return waiting + sum(playlist.blocked for playlist in self._playlists.values())
+
+    @property
+    def target_duration_s(self) -> int:
+        """TARGETDURATION, which all renditions share."""
+        windows = self.window.renditions.values()
+        return max((window.rendition.target_duration_s for window in windows), default=1)
+
+    def add(self, events: Sequence[PackagedEvent]) -> None:
+        """Take events and drop what they push out; raises `RemoteProtocolError` for absurd ones."""
+        window = self.window
+        for event in events:
+            window.add(event)
+            if isinstance(event, InitSegment):
+                self._drop_inits(self._playlist(event.rendition))
+        for name in window.renditions:
+            self._drop_evicted(self._playlist(name))
+        if window.ended is not None and self.ended_at is None:
+            self.ended_at = self._now()
+
+    def end_here(self, reason: str) -> None:
+        """Nothing more of the run comes here, though it may go on elsewhere.
+
+        What is made from now on is not for caches: the last segment is cut short.
+        """
+        self.cut_off = True
+        self.add([StreamEnded(reason=reason)])
+
+    def release(self, now: float, count: ViewerCount) -> int:
+        """Answer everyone whose wait is over; returns how many."""
+        released = 0
+        main = self._main_rendition()
+        for name, playlist in list(self._playlists.items()):
+            if playlist.first and (playlist.window.listed or self.ended_at is not None):
+                first, playlist.first = playlist.first, {}
+                released += len(first)
+                for exchange in first:
+                    exchange.retry(now)
+            if not playlist.waiting:
+                continue
+            answered = self._release_playlist(playlist, now)
+            released += answered
+            if name == main and answered:
+                count.note_released(answered, now)
+        for name in list(self._part_waiters):
+            response = self._make(name)
+            if response is None and not self.window.is_hinted(name):
+                response = self._no_media(name)  # An abandoned hint.
+            if response is not None:
+                waiters = self._part_waiters.pop(name)
+                released += len(waiters)
+                for exchange in waiters:
+                    exchange.answer(response, now)
+        return released
+
+    def abandon(self, now: float) -> None:
+        """Answer everyone who still waits: nothing more will come."""
+        groups = [*self._part_waiters.values()]
+        for playlist in self._playlists.values():
+            groups += [playlist.first, *playlist.waiting.values()]
+            playlist.first, playlist.waiting = {}, {}
+        self._part_waiters = {}
+        response = self._missing()
+        for group in groups:
+            for exchange in group:
+                exchange.answer(response, now)
+
+    def multivariant(self) -> PreparedResponse | None:
+        """The multivariant playlist; None until every rendition is there to be named."""
+        window = self.window
+        if not window.ready:
+            return None
+        if self._multivariant is None or self._multivariant_version != window.version:
+            playlist = window.multivariant_playlist()
+            assert playlist is not None, "a window that is ready has media"
+            self._multivariant_version = window.version
+            self._multivariant = self._prepare(
+                [render_multivariant(playlist)], PLAYLIST_TYPE, self._plain_age_s()
+            )
+        return self._multivariant
+
+    def respond(
+        self, name: str, query: str, exchange: HttpConnection, now: float, count: ViewerCount
+    ) -> PreparedResponse | None:
+        """Answer a request for what is not in `ready`, or have it wait."""
+        if name.endswith(".m3u8"):
+            return self._answer_playlist(name[: -len(".m3u8")], query, exchange, now, count)
+        response = self._make(name)
+        if response is None and self.window.is_hinted(name):
+            # RFC 8216bis §6.2.6: a request for a hinted part is answered when all of it is there.
+            exchange.wait(
+                self._part_waiters.setdefault(name, {}), self._until(now), self._too_long()
+            )
+            return None
+        return response if response is not None else self._no_media(name)
+
+    def _answer_playlist(
+        self, name: str, query: str, exchange: HttpConnection, now: float, count: ViewerCount
+    ) -> PreparedResponse | None:
+        try:
+            directives = parse_directives(query)
+        except RemoteProtocolError as error:
+            return error_response(400, str(error))
+        window = self.window.renditions.get(name)
+        if window is None or (self.ended_at is not None and not window.listed):
+            return self._missing(MISSING_BLOCKING_TARGETS if directives.msn is not None else 1)
+        playlist = self._playlist(name)
+        if not window.listed:
+            exchange.wait(playlist.first, self._until(now), self._too_long())
+            return None
+        if directives.msn is not None:
+            return self._answer_reload(playlist, directives, exchange, now)
+        if name == self._main_rendition():
+            exchange.polled = count.note_poll(exchange.polled, now)
+        return self._render(playlist)[0]
+
+    def _answer_reload(
+        self,
+        playlist: _Playlist,
+        directives: ReloadDirectives,
+        exchange: HttpConnection,
+        now: float,
+    ) -> PreparedResponse | None:
+        answer = choose_answer(directives, self._edge(playlist.window))
+        if isinstance(answer, Wait):
+            group = playlist.waiting.setdefault(answer, {})
+            exchange.wait(group, self._until(now), self._too_long())
+            return None
+        if isinstance(answer, Reject):
+            return error_response(400, answer.reason)
+        return self._render(playlist)[1]
+
+    def _release_playlist(self, playlist: _Playlist, now: float) -> int:
+        edge = self._edge(playlist.window)
+        reached = [wait for wait in playlist.waiting if is_reached(wait, edge)]
+        if not reached:
+            return 0
+        groups = [playlist.waiting.pop(wait) for wait in reached]
+        _, response = self._render(playlist)
+        for group in groups:
+            for exchange in group:
+                exchange.answer(response, now)
+        return sum(map(len, groups))
+
+    def _edge(self, window: RenditionWindow) -> PlaylistEdge:
+        return PlaylistEdge(
+            last_msn=window.last_msn,
+            last_part=window.last_part,
+            complete=window.listed[-1].entry.complete,
+            part_target_us=window.rendition.part_target_us,
+            ended=self.window.ended is not None,
+        )
+
+    def _render(self, playlist: _Playlist) -> tuple[PreparedResponse, PreparedResponse]:
+        """The playlist's two responses, made once per version; they differ in their cache time."""
+        window = playlist.window
+        if (
+            playlist.plain is None
+            or playlist.blocking is None
+            or playlist.version != window.version
+        ):
+            content = self.window.media_playlist(window.rendition.name)
+            assert content is not None, "a playlist is asked for once it has media"
+            body = [render_media_playlist(content)]
+            age_s = KEEP_TARGETS * self.target_duration_s
+            playlist.plain = self._prepare(body, PLAYLIST_TYPE, self._plain_age_s())
+            playlist.blocking = self._prepare(body, PLAYLIST_TYPE, age_s)
+            playlist.version = window.version
+        return playlist.plain, playlist.blocking
+
+    def _make(self, name: str) -> PreparedResponse | None:
+        """The response for a part, segment or init by its name; None for what is not held."""
+        rendition, _, rest = name.partition("-")
+        if rendition not in self.window.renditions:
+            return None
+        playlist = self._playlist(rendition)
+        body: list[bytes] | None = None
+        if rest.endswith(".mp4"):
+            digest = rest[: -len(".mp4")]
+            data = self.window.init(rendition, digest)
+            if data is not None:
+                body = [data]
+                playlist.init_names[digest] = name
+        else:
+            body = self._media(name, rendition)
+        if body is None:
+            return None
+        if sum(map(len, body)) > RESPONSE_BYTES_MAX:
+            return error_response(503, f"{name} exceeds {RESPONSE_BYTES_MAX} bytes")
+        kind = playlist.window.rendition.kind
+        response = self._prepare(body, MEDIA_TYPES[kind], KEEP_TARGETS * self.target_duration_s)
+        self.ready[name] = response
+        return response
+
+    def _media(self, name: str, rendition: str) -> list[bytes] | None:
+        """The body of a part or of a segment."""
+        where = _media_numbers(name)
+        if where is None:
+            return None
+        msn, index = where
+        if index is None:
+            body = self.window.segment(rendition, msn)
+        else:
+            part = self.window.part(rendition, msn, index)
+            body = [part.payload] if part is not None and not part.gap else None
+        if body is not None:
+            self._playlist(rendition).names.setdefault(msn, []).append(name)
+        return body
+
+    def _drop_evicted(self, playlist: _Playlist) -> None:
+        oldest_msn = next(iter(playlist.window.segments), -1)
+        if oldest_msn != playlist.oldest_msn:
+            playlist.oldest_msn = oldest_msn
+            for msn in [msn for msn in playlist.names if msn < oldest_msn]:
+                for name in playlist.names.pop(msn):
+                    self.ready.pop(name, None)
+
+    def _drop_inits(self, playlist: _Playlist) -> None:
+        for digest in [d for d in playlist.init_names if d not in playlist.window.inits]:
+            self.ready.pop(playlist.init_names.pop(digest), None)
+
+    def _playlist(self, name: str) -> _Playlist:
+        playlist = self._playlists.get(name)
+        if playlist is None:
+            playlist = self._playlists[name] = _Playlist(self.window.renditions[name])
+        return playlist
+
+    def _main_rendition(self) -> str:
+        """The rendition whose playlist every player of this stream follows: one variant for now."""
+        windows = self.window.renditions
+        videos = (name for name, w in windows.items() if w.rendition.kind is Kind.VIDEO)
+        return next(videos, next(iter(windows), ""))
+
+    def _plain_age_s(self) -> int:
+        return max(1, self.target_duration_s // 2)
+
+    def _until(self, now: float) -> float:
+        """RFC 8216bis §6.2.5.2: blocked for longer than three target durations is an error."""
+        return now + BLOCK_TARGETS_MAX * self.target_duration_s
+
+    def _too_long(self) -> PreparedResponse:
+        seconds = BLOCK_TARGETS_MAX * self.target_duration_s
+        return error_response(503, f"nothing new came within {seconds} s")
+
+    def _no_media(self, name: str) -> PreparedResponse:
+        """A 404; not for caches when the name may come to exist, at the live edge or beyond it."""
+        window = self.window.renditions.get(name.partition("-")[0])
+        where = _media_numbers(name)
+        soon = window is not None and where is not None and where[0] >= window.last_msn
+        return self._missing(0 if soon else 1)
+
+    def _missing(self, targets: int = 1) -> PreparedResponse:
+        """A 404 for so many target durations; 0: not for caches."""
+        return error_response(
+            404,
+            "there is nothing at this address",
+            cache_control=self._cache_control(targets * self.target_duration_s),
+        )
+
+    def _prepare(self, body: list[bytes], content_type: str, age_s: int) -> PreparedResponse:
+        cache_control = self._cache_control(age_s)
+        return prepare(
+            200, body, content_type=content_type, cache_control=cache_control, fields=CORS
+        )
+
+    def _cache_control(self, age_s: int) -> str:
+        return "no-store" if self.cut_off or not age_s else f"max-age={age_s}"
+
+
+def _media_numbers(name: str) -> tuple[int, int | None] | None:
+    """MSN and index of a part's name, MSN and None of a segment's; None for any other name."""
+    rendition, _, rest = name.partition("-")
+    where = rest.removesuffix(".m4s").split(".")
+    if not all(number.isascii() and number.isdigit() for number in where):
+        return None
+    numbers = [int(number[:20]) for number in where]  # Longer ones differ from what is made below.
+    if len(numbers) == 1 and name == segment_name(rendition, *numbers):
+        return numbers[0], None
+    if len(numbers) == 2 and name == part_name(rendition, *numbers):  # noqa: PLR2004 - msn, index
+        return numbers[0], numbers[1]
+    return None

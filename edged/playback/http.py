@@ -1,0 +1,475 @@
+"""The playback edge's HTTP server: connections in the pump, answers in order, nobody may dawdle.
+
+One request of a connection is answered at a time; those pipelined behind it wait, unread beyond
+one buffer. A service may answer later (blocking reload): the connection then waits in one of the
+service's groups, and the publisher of what it waits for answers the whole group in one loop. A
+viewer is bounded in bytes (one response beyond OUT_LOW_BYTES) and in time (it takes at least
+PROGRESS_BYTES_MIN each PROGRESS_S_MAX while anything waits for it).
+"""
+
+import math
+import ssl
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+import trio
+from msgspec import Struct
+
+from edged.errors import EdgedError
+from edged.runtime.connection import OUT_LOW_BYTES, Connection, PumpClass
+from edged.runtime.listeners import serve
+from edged.runtime.pump import Pump
+from edged.wire.h1 import (
+    Event,
+    H1Limits,
+    H1Session,
+    PreparedResponse,
+    RequestReceived,
+    RequestRefused,
+    date_stamp,
+    prepare,
+)
+
+RESPONSE_BYTES_MAX = 64 * 2**20  # A 10 s segment at 50 Mbps; larger ones are refused by services.
+OUT_BYTES_MAX = RESPONSE_BYTES_MAX + 2**20  # One response, and small ones behind it.
+PROGRESS_S_MAX = 10.0  # A viewer with bytes waiting takes at least
+PROGRESS_BYTES_MIN = 16 * 1024  # this much in that time: 13 kbps, below any rung of video.
+REFUSED_LINGER_S = 1.0  # Read on after a refusal: closing on unread bytes would reset it away.
+NO_CORS = (("X-Content-Type-Options", "nosniff"),)
+CORS = (
+    ("Access-Control-Allow-Origin", "*"),
+    ("Access-Control-Expose-Headers", "Age, Date"),
+    ("Timing-Allow-Origin", "*"),
+    *NO_CORS,
+)
+
+logger = structlog.get_logger("edged.http")
+
+
+class HttpError(EdgedError):
+    """A handler's refusal; the reason is shown to the client."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        self.status = status
+        super().__init__(reason)
+
+
+class Response(Struct, frozen=True, kw_only=True):
+    """What a page's handler returns."""
+
+    status: int = 200
+    content_type: str = "text/plain; charset=utf-8"
+    body: bytes = b""
+    cache_control: str = "no-store"
+    fields: tuple[tuple[str, str], ...] = ()
+
+
+Handler = Callable[[RequestReceived], Response]
+
+
+class Router:
+    """GET handlers by path: exactly, or everything below a path that ends with "/"."""
+
+    def __init__(self) -> None:
+        self._exact: dict[str, Handler] = {}
+        self._below: list[tuple[str, Handler]] = []
+
+    def get(self, path: str, handler: Handler) -> None:
+        """Mount a handler; "/" alone is exact."""
+        assert path.startswith("/"), "paths are absolute"
+        assert path not in self._exact, f"{path} is mounted twice"
+        self._exact[path] = handler
+        if path.endswith("/") and path != "/":
+            self._below.append((path, handler))
+            self._below.sort(key=lambda item: -len(item[0]))  # The longest wins.
+
+    def find(self, path: str) -> Handler | None:
+        """The handler of a path."""
+        handler = self._exact.get(path)
+        if handler is None:
+            for prefix, below in self._below:
+                if path.startswith(prefix):
+                    return below
+        return handler
+
+
+class Service(Protocol):
+    """What answers below a path on the fast path."""
+
+    def respond(
+        self, request: RequestReceived, exchange: "HttpConnection", now: float
+    ) -> PreparedResponse | None:
+        """Answer a GET or HEAD, or call `exchange.wait` and return None."""
+
+
+class HttpStatistics(Struct, frozen=True):
+    """Counters since the start."""
+
+    connections: int
+    connections_total: int
+    responses_total: dict[int, int]  # By status.
+    body_bytes_total: int
+    refused_total: int
+    stalled_total: int
+
+
+def error_response(
+    status: int,
+    reason: str,
+    *,
+    cache_control: str = "no-store",
+    fields: tuple[tuple[str, str], ...] = (),
+    cors: bool = True,
+) -> PreparedResponse:
+    """An error as plain text with its reason."""
+    return prepare(
+        status,
+        [f"{reason}\n".encode()],
+        content_type="text/plain; charset=utf-8",
+        cache_control=cache_control,
+        fields=(*(CORS if cors else NO_CORS), *fields),
+    )
+
+
+PREFLIGHT = prepare(
+    200,
+    [],
+    content_type="text/plain; charset=utf-8",
+    cache_control="max-age=86400",
+    fields=(
+        *CORS,
+        ("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS"),
+        ("Access-Control-Allow-Headers", "*"),
+        ("Access-Control-Max-Age", "86400"),
+    ),
+)
+
+
+class HttpServer:
+    """What all connections of one listener share."""
+
+    def __init__(
+        self,
+        router: Router,
+        *,
+        limits: H1Limits | None = None,
+        cors: bool = True,
+        unix_now: Callable[[], float] = time.time,
+    ) -> None:
+        """Without `cors` no web page may read what is answered, even one open on this host."""
+        self.router = router
+        self.limits = limits or H1Limits()
+        self.cors = cors
+        self.stamp = b""  # The Date of this second; its identity tells responses to be made anew.
+        self.responses: dict[int, int] = {}
+        self.body_bytes = 0
+        self.connections = 0
+        self.connections_total = 0
+        self.refused = 0
+        self.stalled = 0
+        self._unix_now = unix_now
+        self._stamped_until = -math.inf
+        self._services: list[tuple[str, Service]] = []
+        methods = "GET, HEAD, OPTIONS" if cors else "GET, HEAD"
+        self._not_allowed = error_response(
+            405, f"only {methods} are answered here", fields=(("Allow", methods),), cors=cors
+        )
+        self._not_found = error_response(404, "there is nothing at this address", cors=cors)
+        self.failed = error_response(500, "internal error", cors=cors)
+
+    def mount(self, prefix: str, service: Service) -> None:
+        """Give everything below `prefix` ("/live/") to a service; earlier mounts go first."""
+        assert prefix.startswith("/"), "paths are absolute"
+        assert prefix.endswith("/"), "a service is mounted on a folder"
+        self._services.append((prefix, service))
+
+    def make_handler(self, connection: Connection) -> "HttpConnection":
+        """The pump's maker of handlers."""
+        return HttpConnection(self, connection)
+
+    async def serve(
+        self,
+        pump: Pump,
+        address: str,
+        *,
+        tls: ssl.SSLContext | None = None,
+        connections_max: int = 100_000,
+        task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Listen until cancelled; starts with the address bound."""
+        await serve(
+            pump,
+            address,
+            self.make_handler,
+            PumpClass.VIEWER,
+            tls=tls,
+            connections_max=connections_max,
+            out_bytes_max=OUT_BYTES_MAX,
+            task_status=task_status,
+        )
+
+    def statistics(self) -> HttpStatistics:
+        """Counters for metrics."""
+        return HttpStatistics(
+            connections=self.connections,
+            connections_total=self.connections_total,
+            responses_total=dict(self.responses),
+            body_bytes_total=self.body_bytes,
+            refused_total=self.refused,
+            stalled_total=self.stalled,
+        )
+
+    def tick(self, now: float) -> None:
+        """Keep the Date field at this second."""
+        if now >= self._stamped_until:
+            unix_s = self._unix_now()
+            self.stamp = date_stamp(unix_s)
+            self._stamped_until = now + 1.0 - unix_s % 1.0
+
+    def respond(
+        self, request: RequestReceived, exchange: "HttpConnection", now: float
+    ) -> PreparedResponse | None:
+        """The answer, or None when a service has made the exchange wait."""
+        if request.method not in ("GET", "HEAD"):
+            preflight = self.cors and request.method == "OPTIONS"
+            return PREFLIGHT if preflight else self._not_allowed
+        path = request.path
+        for prefix, service in self._services:
+            if path.startswith(prefix):
+                return service.respond(request, exchange, now)
+        handler = self.router.find(path)
+        if handler is None:
+            return self._not_found
+        try:
+            page = handler(request)
+        except HttpError as error:
+            return error_response(error.status, str(error), cors=self.cors)
+        except Exception as error:  # A page's bug must not end anyone's playback.
+            logger.exception("page failed", path=path, error=repr(error))
+            return self.failed
+        return prepare(
+            page.status,
+            [page.body],
+            content_type=page.content_type,
+            cache_control=page.cache_control,
+            fields=(*(CORS if self.cors else NO_CORS), *page.fields),
+        )
+
+
+class HttpConnection:
+    """One viewer's connection: the pump's handler, and a service's exchange."""
+
+    __slots__ = (
+        "_blocked_until",
+        "_check_at",
+        "_closing",
+        "_expired",
+        "_group",
+        "_linger_until",
+        "_queue",
+        "_request",
+        "_sent_mark",
+        "_server",
+        "_session",
+        "connection",
+        "polled",
+    )
+
+    def __init__(self, server: HttpServer, connection: Connection) -> None:
+        now = connection.pump.now()
+        self.connection = connection
+        self.polled: int | None = None  # The playback service's note (`ViewerCount.note_poll`).
+        self._server = server
+        self._session = H1Session(now=now, limits=server.limits)
+        self._queue: list[Event] = []  # Bounded by `unanswered_max`.
+        self._request: RequestReceived | None = None  # In work: a service has yet to answer it.
+        self._group: dict[HttpConnection, None] | None = None
+        self._blocked_until = math.inf
+        self._expired = server.failed
+        self._sent_mark = 0
+        self._check_at = math.inf
+        self._linger_until = math.inf
+        self._closing: str | None = None
+        server.connections += 1
+        server.connections_total += 1
+        connection.set_timeout(self._session.next_timeout())
+
+    # What services call.
+
+    def wait(
+        self, group: "dict[HttpConnection, None]", until: float, expired: PreparedResponse
+    ) -> None:
+        """Wait in `group` for an answer, which is `expired` when that time has come."""
+        self._group = group
+        group[self] = None
+        self._blocked_until = until
+        self._expired = expired
+
+    def answer(self, response: PreparedResponse, now: float) -> None:
+        """Answer the request that waited; its group has let go of it already."""
+        self._group = None
+        self._send(response, now)
+        if self._queue:
+            self._go_on(now)
+        self._rearm()
+
+    def retry(self, now: float) -> None:
+        """Ask the service again: what the request waited for has changed; it may wait again."""
+        self._group = None
+        request = self._request
+        assert request is not None, "only a waiting request is retried"
+        response = self._server.respond(request, self, now)
+        if response is not None:
+            self.answer(response, now)
+        else:
+            self._rearm()
+
+    # What the pump calls.
+
+    def data_received(self, data: memoryview, now: float) -> None:
+        """Take requests and answer what can be answered."""
+        session = self._session
+        events = session.receive_data(data, now)
+        while session.upgrading:  # Nothing here is upgraded to: answered as if not asked.
+            events += session.decline_upgrade(now)
+        for event in events:
+            if self._request is None and not self._queue and self._has_room():
+                self._take(event, now)
+            else:
+                self._queue.append(event)
+        if self._queue:
+            self.connection.pause_reading()
+        self._rearm()
+
+    def drained(self) -> None:
+        """Go on: the viewer has taken most of what was queued."""
+        if self._closing is not None:
+            self.connection.close(self._closing)
+            return
+        self._go_on(self.connection.pump.now())
+        self._rearm()
+
+    def handle_timeout(self, now: float) -> None:
+        """End what took too long: a blocked request, a viewer, a request, an idle connection."""
+        if now >= self._linger_until:
+            self.connection.close(self._closing or "refused")
+            return
+        if self._request is not None and now >= self._blocked_until:
+            if self._group is not None:
+                self._group.pop(self, None)
+            self.answer(self._expired, now)
+        if self.connection.out_bytes and now >= self._check_at and not self._check_progress(now):
+            return
+        timed_out = self._session.handle_timeout(now)
+        if timed_out is not None and not self.connection.out_bytes:
+            self.connection.close(timed_out.reason)
+            return
+        self._rearm()
+
+    def connection_lost(self, reason: str) -> None:
+        """Leave the group, if waiting, and let everything go."""
+        if self._group is not None:
+            self._group.pop(self, None)
+            self._group = None
+        self._request = None
+        self._queue.clear()
+        self._session.close()
+        self._server.connections -= 1
+        logger.debug(
+            "viewer connection ended",
+            peer=self.connection.peer,
+            why=reason,
+            requests=self._session.statistics().requests,
+            sent_bytes=self.connection.sent_bytes,
+        )
+
+    def _has_room(self) -> bool:
+        return self._closing is None and self.connection.out_bytes <= OUT_LOW_BYTES
+
+    def _take(self, event: Event, now: float) -> None:
+        if isinstance(event, RequestRefused):
+            self._refuse(event, now)
+            return
+        self._request = event
+        response = self._server.respond(event, self, now)
+        if response is not None:
+            self._send(response, now)
+
+    def _go_on(self, now: float) -> None:
+        """Answer what waits in the queue, as far as it goes."""
+        while self._queue and self._request is None and self._has_room():
+            self._take(self._queue.pop(0), now)
+        if not self._queue and self._closing is None:
+            self.connection.resume_reading()
+
+    def _send(self, response: PreparedResponse, now: float) -> None:
+        request, self._request = self._request, None
+        assert request is not None, "each request is answered once"
+        self._blocked_until = math.inf
+        server, connection = self._server, self.connection
+        server.tick(now)
+        if not connection.out_bytes:
+            self._sent_mark = connection.sent_bytes
+            self._check_at = now + PROGRESS_S_MAX
+        with_body = request.method != "HEAD"
+        if request.keep_alive and with_body:
+            chunks = response.chunks(server.stamp)
+        else:
+            chunks = response.variant(server.stamp, body=with_body, close=not request.keep_alive)
+        if len(chunks) == 1:
+            connection.write(chunks[0])
+        else:
+            connection.write_many(chunks)
+        status = response.status
+        server.responses[status] = server.responses.get(status, 0) + 1
+        if with_body:
+            server.body_bytes += response.size
+        self._session.request_answered(now)
+        if not request.keep_alive:
+            self._close("the client asked for one response")
+
+    def _refuse(self, refused: RequestRefused, now: float) -> None:
+        server = self._server
+        server.tick(now)
+        server.refused += 1
+        server.responses[refused.status] = server.responses.get(refused.status, 0) + 1
+        response = error_response(refused.status, refused.reason, cors=server.cors)
+        if not self.connection.out_bytes:
+            self._sent_mark = self.connection.sent_bytes
+            self._check_at = now + PROGRESS_S_MAX
+        self.connection.write_many(response.variant(server.stamp, body=True, close=True))
+        self._session.request_answered(now)
+        self._closing = f"refused: {refused.reason}"
+        self._linger_until = now + REFUSED_LINGER_S
+        self.connection.resume_reading()
+
+    def _close(self, reason: str) -> None:
+        """Close once the response is on its way; `Connection.close` waits for its tail only."""
+        self._closing = reason
+        if self.connection.out_bytes <= OUT_LOW_BYTES:
+            self.connection.close(reason)
+
+    def _check_progress(self, now: float) -> bool:
+        moved = self.connection.sent_bytes - self._sent_mark
+        if moved < PROGRESS_BYTES_MIN:
+            self._server.stalled += 1
+            self.connection.abort(
+                f"viewer reads too slowly: {moved} bytes in {PROGRESS_S_MAX:g} s,"
+                f" least {PROGRESS_BYTES_MIN}"
+            )
+            return False
+        self._sent_mark = self.connection.sent_bytes
+        self._check_at = now + PROGRESS_S_MAX
+        return True
+
+    def _rearm(self) -> None:
+        """Set the connection's timer to the earliest of its deadlines."""
+        connection = self.connection
+        at = self._check_at if connection.out_bytes else math.inf
+        if self._request is not None:
+            at = min(at, self._blocked_until)
+        elif not connection.out_bytes:
+            at = self._session.next_timeout()
+        connection.set_timeout(min(at, self._linger_until))

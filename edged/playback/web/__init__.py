@@ -1,0 +1,1 @@
+"""The watch page and the landing page: files, and the bytes made of them."""

@@ -1,0 +1,213 @@
+// One channel's playback: finds the stream, plays it by hls.js (or natively), and begins again by itself whenever it
+// ends, breaks or comes back. It knows nothing of the page; it reports its state to `onchange`.
+
+const PROBE_MS = 2_000; // While the channel is offline, ended or unreachable.
+const EMPTY_MS = 400; // While a stream that has just begun has no whole segment, which hls.js needs.
+const PROBE_TIMEOUT_MS = 15_000; // The edge holds a request while it fetches a channel that is new to it.
+const FIRST_PICTURE_MS = 15_000; // From attaching to the first picture, else begin again.
+const FROZEN_MS = 12_000; // Without progress while it should play, else begin again.
+const STALLED_SHOWN_MS = 700; // A stall is said only after this, so that the page does not flicker.
+const FAR_BEHIND = 1.2; // Times the hold-back: the one seek at start.
+const WATCH_MS = 250;
+
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+export class Player {
+  state = "waiting"; // waiting, live, stalled, offline, unreachable, unsupported or ended.
+  reason = "";
+  hls = null;
+  stalls = 0;
+  seeksToEdge = 0;
+  starts = 0;
+  errors = []; // The last few, for tests and the curious.
+
+  #video;
+  #source;
+  #onchange;
+  #endedMaster = null; // The multivariant playlist of the run that has ended.
+  #master = null;
+  #finish = null; // Ends the present run.
+  #seekedAtStart = false;
+  #stalledAt = null;
+
+  constructor(video, source, onchange) {
+    this.#video = video;
+    this.#source = source;
+    this.#onchange = onchange;
+    video.addEventListener("waiting", () => this.#onWaiting());
+    video.addEventListener("playing", () => this.#onPlaying());
+    video.addEventListener("ended", () => this.#finish?.("ended"));
+  }
+
+  // Seconds behind the live edge, as the playlists say; null when unknown.
+  get behindS() {
+    const latency = this.hls?.latency;
+    return Number.isFinite(latency) && latency > 0 ? latency : null;
+  }
+
+  get holdBackS() {
+    const details = this.hls?.latestLevelDetails;
+    return details ? details.partHoldBack || details.holdBack || 3 * details.targetduration : null;
+  }
+
+  // The wallclock of the picture shown, in ms since 1970; null when unknown.
+  get playingMs() {
+    if (this.hls) return this.hls.playingDate?.getTime() ?? null;
+    const startMs = this.#video.getStartDate?.().getTime(); // Safari's own player.
+    return Number.isFinite(startMs) ? startMs + this.#video.currentTime * 1000 : null;
+  }
+
+  get bufferS() {
+    const { buffered, currentTime } = this.#video;
+    for (let i = 0; i < buffered.length; i++) {
+      if (buffered.start(i) <= currentTime + 0.1 && currentTime <= buffered.end(i)) return buffered.end(i) - currentTime;
+    }
+    return 0;
+  }
+
+  get rung() {
+    const hls = this.hls;
+    return hls ? hls.levels?.[hls.currentLevel] ?? null : null;
+  }
+
+  seekToEdge() {
+    const position = this.hls ? this.hls.liveSyncPosition : this.#nativeEdge();
+    if (!Number.isFinite(position) || position <= this.#video.currentTime) return;
+    this.seeksToEdge += 1;
+    this.#video.currentTime = position;
+  }
+
+  async run() {
+    for (;;) {
+      let waitMs = PROBE_MS;
+      if (await this.#probe()) {
+        const why = await this.#play();
+        if (why === "levelEmptyError") waitMs = EMPTY_MS;
+        if (why === "ended") {
+          this.#endedMaster = this.#master;
+          this.#set("ended");
+        } else if (why === "unsupported") {
+          return;
+        } else {
+          this.#set("waiting", why);
+        }
+      }
+      await sleep(waitMs * (0.75 + 0.5 * Math.random())); // Viewers of one channel must not come back in step.
+    }
+  }
+
+  async #probe() {
+    try {
+      const response = await fetch(this.#source, { cache: "no-store", signal: AbortSignal.timeout(PROBE_TIMEOUT_MS) });
+      const text = response.ok ? await response.text() : "";
+      if (response.ok && text === this.#endedMaster) return false; // Still the run that has ended.
+      if (response.ok) {
+        this.#master = text;
+        return true;
+      }
+      if (response.status < 500) this.#set(this.state === "ended" ? "ended" : "offline");
+      else this.#set("waiting", `status ${response.status}`);
+    } catch (error) {
+      this.#set("unreachable", String(error));
+    }
+    return false;
+  }
+
+  // Play until the run ends or breaks; returns why.
+  async #play() {
+    const ended = new Promise((resolve) => (this.#finish = resolve));
+    this.#seekedAtStart = false;
+    this.#stalledAt = null;
+    this.starts += 1;
+    this.#set("waiting");
+    if (globalThis.Hls?.isSupported()) this.#attach();
+    else if (this.#video.canPlayType("application/vnd.apple.mpegurl")) this.#video.src = this.#source;
+    else {
+      this.#set("unsupported", globalThis.Hls ? "" : "hls.js did not load");
+      return "unsupported";
+    }
+    const timer = setInterval(this.#makeWatch(), WATCH_MS);
+    const why = await ended;
+    clearInterval(timer);
+    this.#finish = null;
+    this.hls?.destroy();
+    this.hls = null;
+    this.#video.removeAttribute("src");
+    this.#video.load();
+    return why;
+  }
+
+  #attach() {
+    // Stock settings for all that shapes the latency; only memory is bounded more tightly.
+    const hls = new globalThis.Hls({ backBufferLength: 30 });
+    const { ErrorTypes, Events } = globalThis.Hls;
+    let mediaErrors = 0;
+    hls.on(Events.ERROR, (_, data) => {
+      this.errors.push(`${data.details}${data.fatal ? " (fatal)" : ""}`);
+      if (this.errors.length > 20) this.errors.shift();
+      if (!data.fatal) return;
+      mediaErrors += 1;
+      if (data.type === ErrorTypes.MEDIA_ERROR && mediaErrors === 1) hls.recoverMediaError();
+      else this.#finish?.(data.details);
+    });
+    hls.on(Events.MANIFEST_PARSED, () => this.#video.play().catch(() => {})); // Refused autoplay: the page shows a button.
+    hls.loadSource(this.#source);
+    hls.attachMedia(this.#video);
+    this.hls = hls;
+  }
+
+  // Look at the picture's progress: stalls are shown, and what stays frozen is begun again.
+  #makeWatch() {
+    let lastTime = this.#video.currentTime;
+    let movedAt = performance.now();
+    let began = false;
+    return () => {
+      const now = performance.now();
+      const video = this.#video;
+      const moved = video.currentTime !== lastTime;
+      if (moved || (video.paused && began)) movedAt = now;
+      if (moved && video.readyState >= 2) began = true;
+      lastTime = video.currentTime;
+      if (began && !video.paused && now - movedAt < STALLED_SHOWN_MS) this.#set("live");
+      if (began && now - movedAt >= STALLED_SHOWN_MS) this.#set("stalled");
+      if (began && !this.#seekedAtStart) this.#seekAtStart();
+      if (now - movedAt > (began ? FROZEN_MS : FIRST_PICTURE_MS) && !this.#isRefused()) this.#finish?.("no progress");
+    };
+  }
+
+  // Autoplay was refused: nothing is broken, the viewer has to press the button.
+  #isRefused() {
+    return this.#video.paused && this.#video.readyState >= 2;
+  }
+
+  #seekAtStart() {
+    const behind = this.behindS;
+    const holdBack = this.holdBackS;
+    if (behind === null || holdBack === null) return;
+    this.#seekedAtStart = true;
+    if (behind > FAR_BEHIND * holdBack) this.seekToEdge();
+  }
+
+  #onWaiting() {
+    const starting = this.state !== "live" && this.state !== "stalled";
+    if (starting || this.#video.seeking || this.#stalledAt !== null || this.#finish === null) return;
+    this.#stalledAt = performance.now();
+    this.stalls += 1;
+  }
+
+  #onPlaying() {
+    this.#stalledAt = null;
+  }
+
+  #nativeEdge() {
+    const { seekable } = this.#video;
+    return seekable.length ? seekable.end(seekable.length - 1) - 1 : null;
+  }
+
+  #set(state, reason = "") {
+    if (state === this.state && reason === this.reason) return;
+    this.state = state;
+    this.reason = reason;
+    this.#onchange();
+  }
+}

@@ -1,0 +1,251 @@
+import pytest
+import trio
+
+from edged.backbone.inbound import ORPHAN_S_MAX
+from edged.backbone.session import BackboneSession
+from edged.errors import PublishRefusedError
+from edged.media.stream import Grant, PriorityClass, StreamId
+from edged.runtime.hub import TRACKS_MAX
+from edged.wire.backbone.messages import (
+    RenditionAck,
+    StreamAccepted,
+    StreamOpened,
+    StreamRefused,
+    make_message_frame,
+)
+from tests.backbone.network import Origin, Pop, append, raw_pop, until
+from tests.wire.backbone.builders import make_track, make_unit
+
+pytestmark = pytest.mark.e2e
+
+
+def basic(session_of: dict[PriorityClass | None, BackboneSession]) -> BackboneSession:
+    return session_of[PriorityClass.BASIC]
+
+
+async def test_a_stream_that_nobody_resumes_ends() -> None:
+    origin, pop = Origin(), Pop()
+    async with origin.serving() as server:
+        async with pop.linked(origin) as link:
+            stream = pop.publish()
+            append(stream, 5)
+            forwarding = link.forward(stream)
+            await until(lambda: forwarding.received_seq == 4)
+        await until(lambda: server.statistics().inbound.orphans == 1)
+        (inbound,) = server.streams
+        for late, kept in ((ORPHAN_S_MAX - 0.01, 1), (ORPHAN_S_MAX, 0)):
+            server._inbound.expire(inbound.orphaned_at + late)
+            assert server.statistics().inbound.streams == kept
+        assert origin.closed == [(inbound.stream, "pop/fra1 is lost")]
+        assert origin.hub.get("alice") is None
+
+
+async def test_a_lagging_pop_leaves_a_gap_that_readers_hear_of() -> None:
+    origin, pop = Origin(), Pop()
+    async with origin.serving() as server, pop.linked(origin) as link:
+        stream = pop.publish()
+        append(stream, 5)
+        forwarding = link.forward(stream)
+        await until(lambda: forwarding.received_seq == 4)
+        basic(link._sessions).connection.abort("cut by the test")
+        await until(lambda: pop.lost)
+        append(stream, 100, payload=bytes(700_000))  # More than the ring holds.
+        first = stream.ring.first_seq
+        assert first > 5
+        await until(lambda: forwarding.received_seq == 104)
+        copy = origin.hub.get("alice")
+        assert copy is not None
+        cursor = copy.ring.reader(start=copy.ring.first_seq)
+        unit = cursor.read(1, 1).units[0]
+        while unit.seq < first:
+            unit = cursor.read(1, 1).units[0]
+        assert unit.seq == first
+        assert unit.discontinuity
+        assert forwarding.units_skipped == server.statistics().inbound.units_lost == first - 5
+
+
+async def test_gaps_inside_of_one_batch_and_units_that_came_before() -> None:
+    origin, pop = Origin(), Pop()
+    async with origin.serving() as server, pop.linked(origin) as link:
+        forwarding = link.forward(pop.publish())
+        await forwarding.wait_decided()
+        (inbound,) = server.streams
+        assert inbound.session is not None
+        take = server._inbound.units_received
+        stream, session, stream_no = inbound.stream, inbound.session, inbound.stream_no
+        take(session, stream_no, [make_unit(seq) for seq in (3, 4, 6, 9)])
+        take(session, stream_no, [make_unit(seq) for seq in (9, 10)])
+        take(session, stream_no, [make_unit(10)])
+        take(session, 99, [make_unit(11)])
+        assert stream.ring.next_seq == 11
+        assert inbound.units_lost == 3
+        assert inbound.received_seq == 10
+
+
+async def test_a_stream_ended_by_the_origin_is_refused_from_then_on() -> None:
+    origin, pop = Origin(), Pop()
+    async with origin.serving() as server, pop.linked(origin) as link:
+        stream = pop.publish()
+        first = link.forward(stream)
+        await first.wait_decided()
+        append(stream, 5)
+        await until(lambda: first.received_seq == 4)
+        copy = origin.hub.get("alice")
+        assert copy is not None
+        copy.end("by the operator")
+        append(stream, 5)
+        await until(lambda: pop.refusals)
+        assert pop.refusals == [(first, "stopped", "by the operator")]
+        second = link.forward(pop.publish("bob"))
+        await second.wait_decided()
+        server.stop_stream(second.stream_id, "drain", "the origin is draining")
+        server.stop_stream(second.stream_id, "drain", "twice")
+        await until(lambda: len(pop.refusals) == 2)
+        assert pop.refusals[1] == (second, "drain", "the origin is draining")
+        third = link.forward(pop.publish("carl"))
+        await third.wait_decided()
+        idle = origin.hub.get("carl")
+        assert idle is not None
+        idle.end("by the operator")
+        await until(lambda: len(pop.refusals) == 3)
+        assert not server.streams
+
+
+async def test_tracks_beyond_what_the_hub_takes_are_refused() -> None:
+    origin, pop = Origin(), Pop()
+    async with origin.serving(), pop.linked(origin) as link:
+        stream = pop.publish()
+        for track_id in range(1, TRACKS_MAX + 1):
+            stream.set_track(make_track(track_id))
+        forwarding = link.forward(stream)
+        await forwarding.wait_decided()
+        stream.tracks[99] = make_track(99)
+        stream.track_statistics[99] = stream.track_statistics[1]
+        stream.append([make_unit(0, track_id=99)])
+        await until(lambda: pop.refusals)
+        assert pop.refusals[0][1] == "unsupported_media"
+        again = link.forward(stream)
+        admitted = list(origin.admitted)
+        with pytest.raises(PublishRefusedError, match="more than 16 tracks"):
+            await again.wait_decided()
+        assert origin.admitted == admitted, "what is not opened must hold no slot"
+
+
+async def test_a_newcomer_that_is_not_admitted_leaves_the_older_run_alone() -> None:
+    origin, old, new = Origin(), Pop("fra1"), Pop("lon1")
+    async with (
+        origin.serving() as server,
+        old.linked(origin) as first,
+        new.linked(origin) as second,
+    ):
+        stream = old.publish()
+        forwarding = first.forward(stream)
+        append(stream, 5)
+        await until(lambda: forwarding.received_seq == 4)
+        origin.refusal = PublishRefusedError("full", "no slot is free")
+        with pytest.raises(PublishRefusedError, match="no slot is free"):
+            await second.forward(new.publish(publication=8)).wait_decided()
+        origin.refusal = None
+        crowded = new.publish(publication=9)
+        for track_id in range(1, TRACKS_MAX + 2):
+            crowded.tracks[track_id] = make_track(track_id)
+        with pytest.raises(PublishRefusedError, match="more than 16 tracks"):
+            await second.forward(crowded).wait_decided()
+        append(stream, 5)
+        await until(lambda: forwarding.received_seq == 9)
+        assert origin.admitted == [stream.stream_id]
+        assert not origin.closed
+        assert not old.refusals
+        basic(first._sessions).connection.abort("cut by the test")
+        append(stream, 5)
+        await until(lambda: forwarding.received_seq == 14)  # Nor is it fenced when it comes again.
+        taken = new.publish(publication=10)
+        await second.forward(taken).wait_decided()
+        await until(lambda: old.refusals)
+        assert old.refusals[0][1] == "fenced"
+        assert [inbound.stream_id for inbound in server.streams] == [taken.stream_id]
+
+
+async def test_a_channel_published_in_this_very_process_is_not_taken_by_an_older_run() -> None:
+    origin, pop = Origin(), Pop()
+    async with origin.serving(), pop.linked(origin) as link:
+        mine = origin.hub.open(
+            StreamId("alice", 8), Grant(channel="alice"), started_at=0.0, came_from="test"
+        )
+        with pytest.raises(PublishRefusedError, match="is not newer than"):
+            await link.forward(pop.publish()).wait_decided()
+        assert origin.admitted == []
+        assert mine.ended is None
+        await link.forward(pop.publish(publication=9)).wait_decided()
+        assert mine.ended is not None
+
+
+@pytest.mark.parametrize(
+    ("stream_id", "channel"),
+    [(StreamId("", 1), ""), (StreamId("x" * 257, 1), "x" * 257), (StreamId("a", 1), "b")],
+)
+async def test_names_that_cannot_be_are_refused(stream_id: StreamId, channel: str) -> None:
+    origin, pop = Origin(), Pop()
+    async with origin.serving() as server, pop.linked(origin) as link:
+        session = basic(link._sessions)
+        session.send_encoded(
+            make_message_frame(
+                StreamOpened(
+                    stream_no=session.link.sender.reserve(),
+                    stream_id=stream_id,
+                    grant=Grant(channel=channel),
+                    tracks=[],
+                    first_seq=0,
+                )
+            )
+        )
+        await until(lambda: session.link.statistics(0).messages_received)
+        assert not server.streams
+
+
+async def test_acks_go_when_something_moved_and_not_else() -> None:
+    origin, pop = Origin(), Pop()
+    async with origin.serving() as server, pop.linked(origin) as link:
+        stream = pop.publish()
+        forwarding = link.forward(stream)
+        await forwarding.wait_decided()
+        append(stream, 300)
+        await until(lambda: forwarding.received_seq == 299)
+        server.tick(0.0)
+        count = basic(link._sessions).link.statistics(0).messages_received
+        (inbound,) = server.streams
+        server._inbound._dirty[inbound] = None
+        server.tick(0.0)
+        await until(lambda: len(pop.reports) > 3)
+        assert basic(link._sessions).link.statistics(0).messages_received == count <= 8
+        server.packaged(stream.stream_id, -1, [RenditionAck("v0", 0, 0, 0, 0, "")])
+        server.packaged(StreamId("nobody", 1), 5, [])
+        server.want_key_frame(StreamId("nobody", 1), 1)
+        await until(lambda: forwarding.renditions)
+        assert forwarding.packaged_seq == -1
+
+
+async def test_the_newest_session_of_a_stream_is_right() -> None:
+    origin = Origin()
+    async with (
+        origin.serving() as server,
+        raw_pop(origin.address) as first,
+        raw_pop(origin.address) as second,
+    ):
+        offer = StreamOpened(
+            stream_no=1,
+            stream_id=StreamId("alice", 7),
+            grant=Grant(channel="alice"),
+            tracks=[make_track()],
+            first_seq=0,
+        )
+        async with trio.open_nursery() as nursery:
+            for raw in (first, second):
+                nursery.start_soon(raw.lost_reason)
+                raw.link.sender.reserve()
+                raw.link.send(offer)
+                await until(lambda raw=raw: StreamAccepted(1, -1) in raw.messages)  # type: ignore[misc]
+            await until(lambda: StreamRefused(1, "moved", "resumed elsewhere") in first.messages)
+            assert server.statistics().inbound.resumed == 1
+            assert len(origin.opened) == 1
+            nursery.cancel_scope.cancel()

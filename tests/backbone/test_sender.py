@@ -1,0 +1,345 @@
+import random
+import socket
+import ssl
+import time
+from pathlib import Path
+
+import pytest
+import trio
+
+from edged.backbone.fence import Fence
+from edged.backbone.sender import OriginLink
+from edged.backbone.session import DSCP, DSCP_CONTROL, LocalEnd
+from edged.errors import ConfigError, PublishRefusedError
+from edged.media.stream import PriorityClass, StreamId
+from edged.runtime.hub import Hub
+from edged.runtime.pump import Pump
+from edged.runtime.tls import Identity, MutualTls
+from edged.tools.cert import make_authority, make_host_certificate
+from edged.wire.backbone.messages import RenditionAck
+from tests.backbone.network import Origin, Pop, append, free_address, until
+
+pytestmark = pytest.mark.e2e
+
+RENDITIONS = [RenditionAck("v0", 3, 1, 1000, 0, "0" * 16)]
+
+
+async def test_units_arrive_unchanged_and_are_acked() -> None:
+    origin, pop = Origin(), Pop()
+    async with origin.serving() as server, pop.linked(origin) as link:
+        stream = pop.publish()
+        append(stream, 25)
+        forwarding = link.forward(stream)
+        await forwarding.wait_decided()
+        append(stream, 100, 30_000)
+        append(stream, 1, 1_000_000)
+        append(stream, 1)
+        await until(lambda: forwarding.received_seq == 126)
+        assert origin.units("alice") == stream.ring.reader(start=0).read(10**6, 2**40).units
+        copy = origin.hub.get("alice")
+        assert copy is not None
+        assert copy.tracks == stream.tracks
+        assert copy.grant == stream.grant
+        assert forwarding.statistics().progress_at > 0
+        assert link.statistics().up == ["affiliate", "basic", "control", "partner"]
+        assert server.statistics().inbound.streams == 1
+        assert link.is_up(None)
+        assert link.forwardings == [forwarding]
+
+
+async def test_packaged_acks_trim_the_ring_and_bring_what_a_splice_needs() -> None:
+    origin, pop = Origin(), Pop()
+    async with origin.serving() as server, pop.linked(origin) as link:
+        stream = pop.publish()
+        append(stream, 500)
+        forwarding = link.forward(stream)
+        await until(lambda: forwarding.received_seq == 499)
+        assert stream.ring.first_seq == 0
+        server.packaged(stream.stream_id, 399, RENDITIONS)
+        await until(lambda: forwarding.packaged_seq == 399)
+        assert forwarding.renditions == RENDITIONS
+        assert 0 < stream.ring.first_seq <= 400
+        await until(lambda: any(record.entry.renditions == 1 for record in pop.known))
+
+
+async def test_after_the_origins_restart_the_ring_is_sent_again_from_the_packaged_gop() -> None:
+    first, second, pop = Origin(incarnation=1), Origin(incarnation=2), Pop()
+    first.address = second.address = free_address()
+    async with pop.linked(first, wait=False) as link:
+        stream = pop.publish()
+        forwarding = link.forward(stream)
+        async with first.serving() as server:
+            append(stream, 60)
+            await until(lambda: forwarding.received_seq == 59)
+            server.packaged(stream.stream_id, 44, RENDITIONS)
+            await until(lambda: forwarding.packaged_seq == 44)
+        append(stream, 20)
+        await until(lambda: len(pop.lost) == 4)
+        assert forwarding.state == "waiting"
+        async with second.serving():
+            await until(lambda: forwarding.received_seq == 79)
+            assert [unit.seq for unit in second.units("alice")] == list(range(40, 80))
+            assert second.opened[0].packaged_seq == 44
+            assert second.opened[0].renditions == RENDITIONS
+            assert forwarding.reopened == 1
+            assert forwarding.units_skipped == 0
+            append(stream, 5)
+            await until(lambda: forwarding.received_seq == 84)
+            await until(lambda: link.statistics().reconnects == 4)
+
+
+async def test_a_broken_session_is_resumed_after_the_last_unit_received() -> None:
+    origin, pop = Origin(), Pop()
+    async with origin.serving() as server, pop.linked(origin) as link:
+        stream = pop.publish()
+        append(stream, 15)
+        forwarding = link.forward(stream)
+        await until(lambda: forwarding.received_seq == 14)
+        session = link._sessions[PriorityClass.BASIC]
+        session.connection.abort("cut by the test")
+        append(stream, 10)
+        await until(lambda: pop.lost)
+        assert pop.lost == [(PriorityClass.BASIC, "cut by the test")]
+        append(stream, 10)
+        await until(lambda: forwarding.received_seq == 34)
+        assert [unit.seq for unit in origin.units("alice")] == list(range(35))
+        assert len(origin.opened) == 1
+        assert server.statistics().inbound.resumed == 1
+        assert not origin.closed
+
+
+async def test_the_origin_has_the_final_word() -> None:
+    origin, pop = Origin(), Pop()
+    origin.refusal = PublishRefusedError("full", "no slot of class basic")
+    async with origin.serving(), pop.linked(origin) as link:
+        stream = pop.publish()
+        append(stream, 5)
+        forwarding = link.forward(stream)
+        with pytest.raises(PublishRefusedError, match="full: no slot of class basic"):
+            await forwarding.wait_decided()
+        assert pop.refusals == [(forwarding, "full", "no slot of class basic")]
+        assert forwarding.finished
+        assert not link.forwardings
+        assert not origin.opened
+        origin.refusal = None
+        again = link.forward(stream)
+        await again.wait_decided()
+        await until(lambda: again.received_seq == 4)
+
+
+async def test_a_stream_may_be_offered_before_the_link_is_up() -> None:
+    origin, pop = Origin(), Pop()
+    async with origin.serving(), pop.linked(origin, wait=False) as link:
+        stream = pop.publish()
+        forwarding = link.forward(stream)
+        assert forwarding.state == "waiting"
+        append(stream, 5)
+        await forwarding.wait_decided()
+        await until(lambda: forwarding.received_seq == 4)
+
+
+async def test_the_newest_publication_and_epoch_win() -> None:
+    origin, old, new = Origin(), Pop("fra1"), Pop("lon1")
+    async with origin.serving(), old.linked(origin) as a, new.linked(origin) as b:
+        stream = old.publish(publication=7)
+        append(stream, 5)
+        first = a.forward(stream)
+        await until(lambda: first.received_seq == 4)
+        taking = new.publish(publication=8)
+        append(taking, 3)
+        second = b.forward(taking)
+        await until(lambda: second.received_seq == 2)
+        await until(lambda: old.refusals)
+        assert old.refusals[0][:2] == (first, "fenced")
+        # What was frozen and comes back stays fenced, even when its successor has ended.
+        taking.end("bye")
+        await until(lambda: origin.hub.get("alice") is None)
+        again = a.forward(stream)
+        with pytest.raises(PublishRefusedError, match="fenced"):
+            await again.wait_decided()
+        # The same publication re-homed has a higher epoch, and is newer than itself only.
+        rehomed = a.forward(stream, StreamId("alice", 9, 2), after=first)
+        await rehomed.wait_decided()
+        assert origin.opened[-1].packaged_seq == first.packaged_seq
+
+
+async def test_the_end_comes_after_the_last_unit() -> None:
+    origin, pop = Origin(), Pop()
+    async with origin.serving(), pop.linked(origin) as link:
+        stream = pop.publish()
+        forwarding = link.forward(stream)
+        await forwarding.wait_decided()
+        append(stream, 50, 30_000)
+        stream.end("the publisher left")
+        await until(lambda: origin.closed)
+        closed, reason = origin.closed[0]
+        assert reason == closed.ended == "the publisher left"
+        assert closed.ring.next_seq == 50
+        assert forwarding.state == "closed"
+        assert not link.forwardings
+
+
+async def test_a_stream_that_goes_elsewhere_is_closed_here() -> None:
+    origin, pop = Origin(), Pop()
+    async with origin.serving(), pop.linked(origin) as link:
+        stream = pop.publish()
+        append(stream, 5)
+        forwarding = link.forward(stream)
+        await until(lambda: forwarding.received_seq == 4)
+        link.stop_forwarding(forwarding, "re-homed to lon")
+        await until(lambda: origin.closed)
+        assert origin.closed[0][1] == "sent elsewhere: re-homed to lon"
+        unopened = link.forward(pop.publish("bob"))
+        link.stop_forwarding(unopened, "at once")
+        assert unopened.state == "closed"
+        append(stream, 5)
+        await until(lambda: len(origin.closed) == 2)
+
+
+async def test_key_frame_requests_travel_upstream() -> None:
+    origin, pop = Origin(), Pop()
+    async with origin.serving() as server, pop.linked(origin) as link:
+        stream = pop.publish()
+        forwarding = link.forward(stream)
+        await forwarding.wait_decided()
+        server.want_key_frame(stream.stream_id, 1)
+        await until(lambda: pop.key_frames)
+        assert pop.key_frames == [(forwarding, 1)]
+
+
+async def test_heartbeats_come_at_ten_per_second() -> None:
+    origin, pop = Origin(), Pop()
+    async with origin.serving(), pop.linked(origin):
+        await until(lambda: pop.reports)
+        started, count = trio.current_time(), len(pop.reports)
+        await until(lambda: len(pop.reports) >= count + 5)
+        assert 0.4 < trio.current_time() - started < 1.0
+        assert pop.reports[0] == origin.report()
+
+
+async def test_sockets_carry_the_classs_dscp() -> None:
+    origin, pop = Origin(), Pop()
+    async with origin.serving() as server, pop.linked(origin) as link:
+        await until(lambda: server.statistics().sessions == 4)
+        for end in (link._sessions.values(), server._sessions):
+            seen = set()
+            for session in end:
+                tos = session.connection.sock.getsockopt(socket.IPPROTO_IP, socket.IP_TOS)
+                hello = session.link.hello
+                wanted = DSCP_CONTROL if hello.purpose == "control" else DSCP[hello.priority]
+                assert tos == wanted << 2
+                seen.add(tos >> 2)
+            assert seen == {34, 36, 38, 48}
+
+
+async def test_an_origin_that_moves_is_followed() -> None:
+    old, new, pop = Origin(), Origin(), Pop()
+    async with old.serving(), new.serving(), pop.linked(old) as link:
+        forwarding = link.forward(pop.publish())
+        await forwarding.wait_decided()
+        link.move(old.address)
+        link.move(new.address)
+        await until(lambda: new.opened)
+        assert len(pop.lost) == 4
+
+
+def make_link(address: str, tls: ssl.SSLContext | None) -> OriginLink:
+    return OriginLink(
+        Pump(),
+        Hub(),
+        Pop(),
+        local=LocalEnd(role="pop", name="fra1", instance=77),
+        origin="ams",
+        address=address,
+        tls=tls,
+        rng=random.Random(1),  # noqa: S311 - jitter, seeded on purpose
+        fence=Fence(),
+    )
+
+
+async def test_plain_tcp_is_refused_off_loopback() -> None:
+    with pytest.raises(ConfigError, match="backbone to ams: plain TCP"):
+        make_link("192.0.2.1:4000", None)
+    make_link("192.0.2.1:4000", ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    with pytest.raises(ConfigError, match="backbone to ams: plain TCP"):
+        make_link("127.0.0.1:4000", None).move("192.0.2.1:4000")
+
+
+# TLS.
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("certificates")
+    make_authority(folder, "test", now=time.time())
+    return folder
+
+
+def tls_of(folder: Path, role: str, name: str) -> MutualTls:
+    return MutualTls(make_host_certificate(folder, Identity(role, name), now=time.time()))
+
+
+async def test_units_and_parts_go_under_mutual_tls(certificates: Path) -> None:
+    origin, pop = Origin(), Pop()
+    server_tls = tls_of(certificates, "origin", "ams").server
+    client_tls = tls_of(certificates, "pop", "fra1").client
+    async with origin.serving(server_tls), pop.linked(origin, client_tls) as link:
+        stream = pop.publish()
+        append(stream, 5)
+        forwarding = link.forward(stream)
+        await forwarding.wait_decided()
+        append(stream, 200, 40_000)
+        await until(lambda: forwarding.received_seq == 204)
+        assert origin.units("alice") == stream.ring.reader(start=0).read(10**6, 2**40).units
+
+
+@pytest.mark.parametrize(
+    ("client", "server", "message"),
+    [
+        (("irs", "fra1"), ("origin", "ams"), "certificate says irs/fra1"),
+        (("origin", "fra1"), ("origin", "ams"), "certificate says origin/fra1"),
+        (("pop", "lon1"), ("origin", "ams"), "certificate says pop/lon1"),
+        (("pop", "fra1"), ("pop", "ams"), "certificate says pop/ams"),
+        (("pop", "fra1"), ("origin", "lon"), "certificate says origin/lon"),
+    ],
+)
+async def test_the_wrong_certificate_is_refused(
+    certificates: Path, client: tuple[str, str], server: tuple[str, str], message: str
+) -> None:
+    origin, pop = Origin(), Pop()
+    server_tls = tls_of(certificates, *server).server
+    client_tls = tls_of(certificates, *client).client
+    async with origin.serving(server_tls), pop.linked(origin, client_tls, wait=False) as link:
+        forwarding = link.forward(pop.publish())
+        reasons: list[str] = []
+        original = link._connect
+
+        async def watched(priority: PriorityClass | None) -> object:
+            session = await original(priority)
+            await session.lost_event.wait()
+            reasons.append(session.lost or "")
+            return session
+
+        link._connect = watched  # type: ignore[method-assign, assignment]
+        await until(lambda: reasons)
+        assert message in reasons[0]
+        assert forwarding.state == "waiting"
+        assert not origin.opened
+
+
+async def test_a_stranger_and_a_plain_caller_are_refused(
+    certificates: Path, tmp_path: Path
+) -> None:
+    origin, pop, stranger = Origin(), Pop(), Pop()
+    make_authority(tmp_path, "theirs", now=time.time())
+    server_tls = tls_of(certificates, "origin", "ams").server
+    foreign = tls_of(tmp_path, "pop", "fra1").client
+    async with (
+        origin.serving(server_tls) as server,
+        pop.linked(origin, None, wait=False),
+        stranger.linked(origin, foreign, wait=False),
+    ):
+        await trio.sleep(0.3)
+        assert not pop.up
+        assert not stranger.up
+        assert server.statistics().sessions == 0

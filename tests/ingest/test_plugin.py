@@ -1,0 +1,134 @@
+"""What a plug-in's publication makes of units: numbers, wallclock, and an end."""
+
+import pytest
+import rich.pretty
+
+from edged.ingest.plugin import IngestPlugin, Publication, PublishRequest
+from edged.ingest.rtmp import RtmpConfig, plugin
+from edged.media.stream import Grant, StreamId
+from edged.media.track import AccessUnit
+from edged.runtime.hub import FencedError, Hub, LiveStream
+from tests.wire.rtmp.peers import AAC, H264, h264_unit, unit
+
+START_US = 1_700_000_000_000_000
+
+
+class Wall:
+    def __init__(self) -> None:
+        self.now_us = START_US
+
+    def __call__(self) -> int:
+        return self.now_us
+
+
+class Setting:
+    """A hub and a publication in it."""
+
+    def __init__(self, channel: str = "alice") -> None:
+        self.hub = Hub()
+        self.wall = Wall()
+        self.closed: list[str] = []
+        self.publication = self.publish(1, channel)
+
+    def publish(self, number: int, channel: str = "alice") -> Publication:
+        stream = self.hub.open(
+            StreamId(channel, number), Grant(channel=channel), started_at=0.0, came_from="test"
+        )
+        publication = Publication(stream, wallclock_us=self.wall, close=self.close)
+        publication.set_track(H264)
+        publication.set_track(AAC)
+        return publication
+
+    def close(self, stream: LiveStream, reason: str) -> None:
+        self.closed.append(reason)
+        self.hub.close(stream, reason)
+
+    def units(self) -> list[AccessUnit]:
+        ring = self.publication.stream.ring
+        return ring.reader(start=ring.first_seq).read(1000, 2**30).units
+
+
+def test_units_are_numbered_across_tracks_in_order_of_arrival() -> None:
+    setting = Setting()
+    setting.publication.append([h264_unit(0, key=True), unit(AAC, 0, b"a")])
+    setting.publication.append([unit(AAC, 1024, b"b"), h264_unit(3000)])
+    assert [(known.seq, known.track_id) for known in setting.units()] == [
+        (0, 1),
+        (1, 2),
+        (2, 2),
+        (3, 1),
+    ]
+
+
+def test_wallclock_follows_the_media_not_the_arrival() -> None:
+    setting = Setting()
+    setting.publication.append([h264_unit(90_000, key=True)])
+    setting.wall.now_us += 5_000_000  # The network stood still; the media did not.
+    setting.publication.append([unit(AAC, 48_000 + 24_000, b"a"), h264_unit(93_000, pts=96_000)])
+    assert [known.wallclock_us - START_US for known in setting.units()] == [0, 500_000, 66_667]
+
+
+def test_wallclock_is_anchored_anew_at_a_discontinuity_only() -> None:
+    setting = Setting()
+    setting.publication.append([h264_unit(0, key=True)])
+    setting.wall.now_us += 7_000_000
+    jumped = h264_unit(900_000_000, key=True)
+    jumped.discontinuity = True
+    setting.publication.append([jumped, h264_unit(900_003_000)])
+    assert [known.wallclock_us - START_US for known in setting.units()] == [
+        0,
+        7_000_000,
+        7_033_333,
+    ]
+
+
+def test_readers_are_woken_once_per_batch() -> None:
+    setting = Setting()
+    wakes: list[int] = []
+    stream = setting.publication.stream
+    stream.watch(lambda live: wakes.append(live.ring.next_seq))
+    setting.publication.append([h264_unit(0, key=True), h264_unit(3000), h264_unit(6000)])
+    assert wakes == [3]
+
+
+def test_after_its_end_a_publication_takes_nothing_and_says_so() -> None:
+    setting = Setting()
+    publication = setting.publication
+    assert publication.ended is None
+    publication.append([h264_unit(0, key=True)])
+    setting.publish(2)  # Taken over.
+    assert publication.ended == "taken over by a newer publication"
+    publication.append([h264_unit(3000)])
+    publication.set_track(H264)
+    publication.end("closed by peer")
+    assert setting.closed == ["closed by peer"]
+    assert [known.seq for known in setting.units()] == [0]
+    assert setting.hub.get("alice") is not publication.stream
+
+
+def test_an_older_publication_cannot_come_back() -> None:
+    setting = Setting()
+    with pytest.raises(FencedError, match="is not newer than"):
+        setting.publish(1)
+
+
+def test_the_grant_is_the_stream_s() -> None:
+    assert Setting().publication.grant == Grant(channel="alice")
+
+
+def test_the_stream_key_is_in_no_repr() -> None:
+    request = PublishRequest(
+        protocol="rtmp", app="live", stream_key="secret", peer="192.0.2.1:5", encoder="OBS"
+    )
+    assert repr(request) == (
+        "PublishRequest(protocol='rtmp', app='live', stream_key='<hidden>', peer='192.0.2.1:5', "
+        "encoder='OBS')"
+    )
+    assert "secret" not in f"{request} {[request]} {rich.pretty.pretty_repr(request)}"
+
+
+def test_the_built_in_plug_in_enters_by_the_same_door() -> None:
+    assert isinstance(plugin, IngestPlugin)
+    assert plugin.name == "rtmp"
+    assert plugin.config_type is RtmpConfig
+    assert set(plugin.codecs) == {"h264", "h265", "av1", "vp9", "aac", "opus"}

@@ -1,0 +1,94 @@
+"""What IRS gathers: supplies, demands, votes, and what it forgets."""
+
+import pytest
+
+from edged.errors import RemoteProtocolError
+from edged.irs.collectors import POPS_MAX, Collectors
+from edged.media.routing import ORIGINS_MAX, OriginReport, OriginState, PopTelemetry, ReportedState
+from edged.policy.planner import OriginSupply, PopDemand
+from edged.wire.table import OriginHello
+
+
+def hello(origin: str) -> OriginHello:
+    return OriginHello(origin=origin, incarnation=1, address=f"{origin}:1", domain="rack")
+
+
+def beat(origin: str, free: tuple[int, int, int] = (9, 8, 7)) -> OriginReport:
+    return OriginReport(origin, 1, ReportedState.UP, 10, free)
+
+
+def test_an_origin_counts_from_its_first_heartbeat_and_with_its_address() -> None:
+    world = Collectors()
+    world.origin_joined(hello("o1"))
+    world.origin_joined(hello("o2"))
+    assert world.supplies(0.0) == []
+    world.heartbeat(beat("o1"), 0.0)
+    world.heartbeat(beat("stranger"), 0.0)
+    assert world.supplies(0.0) == [
+        OriginSupply(
+            origin="o1",
+            address="o1:1",
+            state=OriginState.UP,
+            slots_total=10,
+            room=7,
+            domain="rack",
+        )
+    ]
+
+
+def test_hellos_without_heartbeats_are_bounded() -> None:
+    world = Collectors()
+    world.origin_joined(hello("o0"))
+    world.heartbeat(beat("o0"), 0.0)
+    for n in range(1, 3 * ORIGINS_MAX):
+        world.origin_joined(hello(f"o{n}"))
+    world.heartbeat(beat("o1"), 0.0)
+    assert [supply.origin for supply in world.supplies(0.0)] == ["o0"]
+
+
+def test_demand_is_what_a_pop_has_and_how_fast_it_grows() -> None:
+    world = Collectors()
+    world.pop_joined("lhr/0")
+    world.telemetry("lhr/0", PopTelemetry({"o1": (1, 2, 3)}, arrivals=100), 0.0)
+    assert world.demands(0.0, 10.0) == [PopDemand(pop="lhr/0", units={"o1": 6}, arrivals_per_s=0.0)]
+    world.telemetry("lhr/0", PopTelemetry({}, arrivals=20), 2.0)
+    world.telemetry("lhr/0", PopTelemetry({}, arrivals=0), 2.0)
+    (demand,) = world.demands(2.0, 10.0)
+    assert demand.arrivals_per_s == pytest.approx(0.9)
+
+
+def test_a_pop_that_left_is_planned_for_until_its_leases_have_expired() -> None:
+    world = Collectors()
+    world.pop_joined("lhr/0")
+    world.pop_left("lhr/0", 5.0)
+    world.pop_left("never", 5.0)
+    assert [pop.connected for pop in world.pops()] == [False]
+    assert len(world.demands(14.9, 10.0)) == 1
+    world.pop_joined("lhr/0")
+    assert len(world.demands(100.0, 10.0)) == 1
+    world.pop_left("lhr/0", 100.0)
+    assert world.demands(110.0, 10.0) == []
+
+
+def test_pops_are_bounded_and_the_gone_give_way() -> None:
+    world = Collectors()
+    for n in range(POPS_MAX):
+        world.pop_joined(f"p{n}/0")
+    with pytest.raises(RemoteProtocolError, match="one more than 512"):
+        world.pop_joined("extra/0")
+    world.pop_left("p3/0", 0.0)
+    world.pop_joined("extra/0")
+    assert len(world.pops()) == POPS_MAX
+
+
+def test_bad_experiences_of_two_pops_outvote_a_heartbeat() -> None:
+    world = Collectors()
+    world.origin_joined(hello("o1"))
+    world.heartbeat(beat("o1"), 0.0)
+    for pop in ("lhr/0", "ams/0"):
+        world.pop_joined(pop)
+    assert world.telemetry("lhr/0", PopTelemetry({}, 1, {"o1": 3}), 0.0) == []
+    assert world.telemetry("ams/0", PopTelemetry({}, 1, {"o1": 0}), 0.0) == []
+    (change,) = world.telemetry("ams/0", PopTelemetry({}, 1, {}, {"o1": 1}), 0.0)
+    assert change.after is OriginState.SUSPECT
+    assert world.supplies(0.0)[0].room == 0

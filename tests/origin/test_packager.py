@@ -1,0 +1,356 @@
+import functools
+import hashlib
+import io
+import itertools
+import json
+import math
+import subprocess
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import msgspec
+import pytest
+from msgspec import Struct
+from structlog.testing import capture_logs
+
+from edged.media import aac, h264
+from edged.media.parts import PackagedEvent, Part, StreamEnded
+from edged.media.stream import Grant, StreamId
+from edged.media.track import AccessUnit, Codec, Track
+from edged.origin.packager import Packager, PackagerConfig
+from edged.policy.window import StreamWindow
+from edged.runtime.hub import RING_BYTES_MAX, LiveStream
+from tests.conftest import require
+from tests.media.samples import Packet, Sample, box, demux, encode_audio, encode_video
+from tests.policy.synthetic import (
+    audio_track,
+    audio_units,
+    in_order,
+    video_times,
+    video_track,
+    video_units,
+)
+from tests.wire.cmaf.oracle import decoded_frames, read_back
+
+THIRTY = Fraction(30)
+
+
+def live_stream() -> LiveStream:
+    return LiveStream(
+        StreamId(channel="ch", publication=0xAB),
+        Grant(channel="ch"),
+        started_at=0.0,
+        came_from="test",
+    )
+
+
+class Origin:
+    """A live stream, its packager and the window that takes its events."""
+
+    def __init__(self, *tracks: Track, config: PackagerConfig | None = None) -> None:
+        self.stream = live_stream()
+        for track in tracks:
+            self.stream.set_track(track)
+        self.events: list[PackagedEvent] = []
+        self.window = StreamWindow(self.stream.stream_id)
+        self.packager = Packager(self.stream, config or PackagerConfig(), self.publish)
+        self.unwatch = self.stream.watch(self.packager.wake)
+
+    def publish(self, event: PackagedEvent) -> None:
+        self.events.append(event)
+        self.window.add(event)
+
+    def parts(self, name: str) -> list[Part]:
+        return [e for e in self.events if isinstance(e, Part) and e.rendition == name]
+
+    def served(self, name: str) -> list[bytes]:
+        """What a viewer gets who plays whole segments from the first on."""
+        shown = self.window.renditions[name]
+        inits = [init.data for init in shown.inits.values()]
+        bodies = [self.window.segment(name, msn) or [] for msn in shown.segments]
+        return inits + list(itertools.chain.from_iterable(bodies))
+
+
+def synthetic(seconds: float = 5) -> list[AccessUnit]:
+    pictures = video_units(video_times(THIRTY, seconds), 2)
+    return in_order((90_000, pictures), (48_000, audio_units(seconds)))
+
+
+class Encoded(Struct):
+    """What FFmpeg's encoders made, as a publisher's canonical stream."""
+
+    tracks: tuple[Track, Track]
+    units: list[AccessUnit]
+
+
+@functools.cache
+def encoded(rate: Fraction, frames: int, gop: int) -> Encoded:
+    """H.264 with B-frames and AAC of the same length."""
+    options = (("x264-params", "bframes=2:b-adapt=0:scenecut=0:log-level=none"),)
+    picture = encode_video("libx264", rate=rate, frames=frames, gop=gop, options=options)
+    sound = encode_audio("aac", frames=int(frames / rate * 48_000) // 1024)
+    video = Track(
+        track_id=1,
+        codec=Codec.H264,
+        timescale=90_000,
+        config=h264.parse_config(box(picture.file, b"avcC")),
+    )
+    audio = Track(
+        track_id=2,
+        codec=Codec.AAC,
+        timescale=48_000,
+        config=aac.parse_config(sound.extradata),
+    )
+    step = 90_000 / rate
+    with av.open(io.BytesIO(picture.file), "r") as container:
+        time_base = container.streams[0].time_base
+    assert time_base is not None
+    pictures = as_units(1, in_frames(picture, time_base * rate), step)
+    return Encoded(
+        (video, audio),
+        in_order((90_000, pictures), (48_000, as_units(2, list(sound.packets), Fraction(1)))),
+    )
+
+
+def in_frames(sample: Sample, frames_per_tick: Fraction) -> list[Packet]:
+    """The packets with their times counted in frames."""
+    return [
+        msgspec.structs.replace(
+            packet,
+            pts=round(packet.pts * frames_per_tick),
+            dts=round(packet.dts * frames_per_tick),
+        )
+        for packet in demux(sample.file)
+    ]
+
+
+def as_units(track_id: int, packets: list[Packet], step: Fraction) -> list[AccessUnit]:
+    return [
+        AccessUnit(
+            track_id=track_id,
+            seq=0,
+            config_id=0,
+            pts=math.floor(packet.pts * step + Fraction(1, 2)),
+            dts=math.floor(packet.dts * step + Fraction(1, 2)),
+            wallclock_us=1_700_000_000_000_000 + int(packet.pts * step * 1_000_000 / 90_000),
+            payload=packet.data,
+            random_access=packet.keyframe,
+        )
+        for packet in packets
+    ]
+
+
+def md5(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("rate", "gop"),
+    [
+        (THIRTY, 30),
+        (Fraction(25), 50),
+        (Fraction(24_000, 1001), 36),
+        (Fraction(30_000, 1001), 60),
+        (Fraction(60), 60),
+    ],
+)
+def test_item_16_ffmpeg_reads_back_exactly_what_was_published(rate: Fraction, gop: int) -> None:
+    """Payload MD5s, pts and dts of every packet, through init, parts and segments."""
+    source = encoded(rate, int(3 * rate), gop)
+    origin = Origin(*source.tracks)
+    for unit in source.units:
+        origin.stream.append([unit])
+    origin.stream.end("over")
+    first = {track: next(u for u in source.units if u.track_id == track) for track in (1, 2)}
+    assert first[1].pts > first[1].dts, "B-frames"
+    assert first[2].dts == -1024, "AAC priming"
+    for name, track_id, timescale in (("v0", 1, 90_000), ("a0", 2, 48_000)):
+        read = read_back(*origin.served(name))
+        published = [unit for unit in source.units if unit.track_id == track_id]
+        # Negative decode times moved everything up by one second, in both.
+        assert [(md5(p.data), p.pts, p.dts) for p in read] == [
+            (md5(u.payload), u.pts + timescale, u.dts + timescale) for u in published
+        ]
+        assert decoded_frames(*origin.served(name)) == len(published)
+    keyframes = [p.keyframe for p in read_back(*origin.served("v0"))]
+    assert keyframes == [unit.random_access for unit in source.units if unit.track_id == 1]
+
+
+@pytest.mark.e2e
+def test_ffmpegs_framemd5_of_segments_is_that_of_the_packets(tmp_path: Path) -> None:
+    require("ffmpeg", "ffprobe")
+    source = encoded(THIRTY, 90, 30)
+    origin = Origin(*source.tracks)
+    origin.stream.append(source.units)
+    origin.stream.end("over")
+    for name, track_id in (("v0", 1), ("a0", 2)):
+        file = tmp_path / f"{name}.mp4"
+        file.write_bytes(b"".join(origin.served(name)))
+        command = ["ffmpeg", "-v", "error", "-i", str(file), "-c", "copy", "-f", "framemd5", "-"]
+        printed = subprocess.run(  # noqa: S603 - our own arguments
+            command, capture_output=True, check=True, timeout=20
+        ).stdout.decode()
+        sums = [line.split(",")[5].strip() for line in printed.splitlines() if line[0] != "#"]
+        payloads = [unit.payload for unit in source.units if unit.track_id == track_id]
+        assert sums == [md5(payload) for payload in payloads]
+        probe = ["ffprobe", "-v", "error", "-show_streams", "-of", "json", str(file)]
+        printed = subprocess.run(  # noqa: S603 - our own arguments
+            probe, capture_output=True, check=True, timeout=20
+        ).stdout.decode()
+        (shown,) = json.loads(printed)["streams"]
+        assert shown["codec_name"] == {"v0": "h264", "a0": "aac"}[name]
+
+
+def test_parts_come_with_the_append_that_completes_them() -> None:
+    origin = Origin(video_track(THIRTY), audio_track())
+    units = synthetic()
+    for unit in units:
+        before = len(origin.parts("v0"))
+        origin.stream.append([unit])
+        # 6 pictures a part; the first 9 are awaited, to measure.
+        if unit.track_id == 1 and unit.dts >= 30_000:
+            complete = (unit.dts // 3000 + 1) // 6
+            assert len(origin.parts("v0")) == complete
+            assert len(origin.parts("v0")) - before in (0, 1)
+
+
+def test_however_units_are_batched_the_events_are_the_same() -> None:
+    one, other = (
+        Origin(video_track(THIRTY), audio_track()),
+        Origin(video_track(THIRTY), audio_track()),
+    )
+    one.stream.append(synthetic(9))
+    for unit in synthetic(9):
+        other.stream.append([unit])
+    assert one.events == other.events
+    assert len(one.events) > 90
+
+
+def test_a_packager_that_comes_late_begins_with_the_oldest_group() -> None:
+    stream = live_stream()
+    for track in (video_track(THIRTY), audio_track()):
+        stream.set_track(track)
+    stream.append(synthetic(5))
+    events: list[PackagedEvent] = []
+    Packager(stream, PackagerConfig(), events.append).wake(stream)
+    first = next(event for event in events if isinstance(event, Part))
+    assert (first.rendition, first.tfdt) == ("v0", 0)
+
+
+def test_progress_is_what_an_ack_carries() -> None:
+    origin = Origin(video_track(THIRTY), audio_track())
+    progress = origin.packager.progress()
+    assert (progress.received_seq, progress.packaged_seq, progress.renditions) == (-1, -1, [])
+    units = synthetic(5)
+    origin.stream.append(units)
+    progress = origin.packager.progress()
+    assert progress.received_seq == units[-1].seq
+    assert units[-1].seq - 40 < progress.packaged_seq < units[-1].seq
+    video, audio = progress.renditions
+    newest = origin.parts("v0")[-1]
+    assert (video.name, video.msn, video.part) == ("v0", newest.msn, newest.index)
+    assert (video.tfdt, video.init_digest) == (newest.tfdt + newest.duration, newest.init_digest)
+    assert (audio.name, audio.discontinuity_sequence) == ("a0", 0)
+
+
+def test_units_that_the_ring_lost_are_a_discontinuity() -> None:
+    origin = Origin(video_track(THIRTY))
+    origin.unwatch()
+    pictures = list(video_units(video_times(THIRTY, 12), 2, payload_bytes=10))
+    for seq, unit in enumerate(pictures):
+        unit.seq = seq
+    origin.stream.append(pictures[:75])
+    origin.packager.wake()
+    big = bytes(RING_BYTES_MAX // 130)
+    origin.stream.append([msgspec.structs.replace(u, payload=big) for u in pictures[75:]])
+    origin.packager.wake()
+    assert origin.packager.statistics().discontinuities == 1
+    behind = [part for part in origin.parts("v0") if part.discontinuity]
+    assert behind[0].index == 0
+    assert behind[0].independent
+
+
+def test_a_changed_track_is_taken_up() -> None:
+    origin = Origin(video_track(THIRTY))
+    pictures = list(video_units(video_times(THIRTY, 8), 2))
+    for seq, unit in enumerate(pictures):
+        unit.seq = seq
+        unit.config_id = seq // 120
+    origin.stream.append(pictures[:120])
+    origin.stream.set_track(video_track(THIRTY, config_id=1, width=640))
+    origin.stream.append(pictures[120:])
+    assert origin.window.renditions["v0"].rendition.width == 640
+    assert len(origin.window.renditions["v0"].inits) == 2
+    assert origin.packager.statistics().discontinuities == 1
+
+
+def test_the_end_is_published_once_and_logged() -> None:
+    origin = Origin(video_track(THIRTY), audio_track())
+    origin.stream.append(synthetic(3))
+    assert not origin.packager.ended
+    with capture_logs() as logs:
+        origin.stream.end("publisher left")
+    assert origin.packager.ended
+    assert origin.events[-1] == StreamEnded(reason="publisher left")
+    count = len(origin.events)
+    origin.packager.wake()
+    origin.packager.close("again")
+    assert len(origin.events) == count
+    (line,) = logs
+    assert line["event"] == "packaging ended"
+    assert (line["channel"], line["publication"], line["reason"]) == ("ch", "ab", "publisher left")
+    assert line["units"] == len(synthetic(3))
+
+
+def test_closing_ends_the_playlists_with_what_is_pending() -> None:
+    origin = Origin(video_track(THIRTY), audio_track())
+    units = synthetic(3)
+    origin.stream.append(units)
+    origin.packager.close("the origin drains")
+    assert origin.events[-1] == StreamEnded(reason="the origin drains")
+    assert max(part.last_seq for part in origin.parts("a0")) >= units[-2].seq
+
+
+def test_a_stream_that_cannot_be_packaged_ends_with_the_reason() -> None:
+    track = video_track(THIRTY)
+    config = msgspec.structs.replace(track.config, codec=Codec.VP8)
+    origin = Origin(msgspec.structs.replace(track, codec=Codec.VP8, config=config))
+    pictures = list(video_units(video_times(THIRTY, 3), 2))
+    for seq, unit in enumerate(pictures):
+        unit.seq = seq
+    origin.stream.append(pictures)
+    assert origin.packager.failed == "codec vp8 has no CMAF sample entry"
+    ended = origin.events[-1]
+    assert isinstance(ended, StreamEnded)
+    assert ended.reason == "cannot be packaged: codec vp8 has no CMAF sample entry"
+    assert origin.stream.ended is None
+    count = len(origin.events)
+    origin.stream.append([])
+    assert len(origin.events) == count
+
+
+def test_one_that_fails_only_when_it_ends_says_so_too() -> None:
+    track = video_track(THIRTY)
+    config = msgspec.structs.replace(track.config, codec=Codec.VP8)
+    origin = Origin(msgspec.structs.replace(track, codec=Codec.VP8, config=config))
+    (unit,) = video_units([0], 2)
+    origin.stream.append([unit])
+    origin.stream.end("publisher left")
+    assert origin.packager.failed == "codec vp8 has no CMAF sample entry"
+    assert origin.events == [StreamEnded(reason="publisher left")]
+
+
+def test_configuration() -> None:
+    assert msgspec.convert({}, PackagerConfig) == PackagerConfig()
+    with pytest.raises(
+        msgspec.ValidationError, match=r"segment_s 5\.0 exceeds target_duration_s 4"
+    ):
+        msgspec.convert({"segment_s": 5.0}, PackagerConfig)
+    with pytest.raises(msgspec.ValidationError, match="unknown field `part_s`"):
+        msgspec.convert({"part_s": 1}, PackagerConfig)
+    config = PackagerConfig(part_ms=100, segment_s=1.0, target_duration_s=2)
+    origin = Origin(video_track(THIRTY), audio_track(), config=config)
+    origin.stream.append(synthetic(5))
+    assert origin.window.renditions["v0"].rendition.part_target_us == 100_000
+    assert origin.window.renditions["v0"].rendition.target_duration_s == 2

@@ -1,0 +1,206 @@
+"""What an origin admits, packages and keeps for PoPs that come late."""
+
+from typing import TYPE_CHECKING
+
+import pytest
+from structlog.testing import capture_logs
+
+from edged.errors import PublishRefusedError
+from edged.media.parts import PackagedEvent, Part, StreamEnded
+from edged.media.stream import Grant, PriorityClass, StreamId
+from edged.media.track import Codec, CodecConfig, Track
+from edged.origin.service import OriginConfig, OriginService
+from edged.policy.window import StreamWindow
+from edged.runtime.hub import Hub, LiveStream
+from tests.policy.synthetic import (
+    RATES,
+    audio_track,
+    audio_units,
+    in_order,
+    video_times,
+    video_track,
+    video_units,
+)
+
+if TYPE_CHECKING:
+    from edged.origin.packager import Progress
+
+
+class Setting:
+    """A service, its hub, and everything it tells."""
+
+    def __init__(self, slots: int = 10, reserve: int = 0) -> None:
+        self.hub = Hub()
+        self.events: list[tuple[StreamId, PackagedEvent]] = []
+        self.acked: list[tuple[StreamId, Progress]] = []
+        self.failures: list[tuple[StreamId, str]] = []
+        self.service = OriginService(
+            OriginConfig(name="fra1", slots=slots, slots_reserve=reserve),
+            publish=lambda stream_id, event: self.events.append((stream_id, event)),
+            packaged=lambda stream_id, progress: self.acked.append((stream_id, progress)),
+            failed=lambda stream_id, reason: self.failures.append((stream_id, reason)),
+        )
+
+    def admit(
+        self,
+        channel: str = "alice",
+        publication: int = 1,
+        priority: PriorityClass = PriorityClass.BASIC,
+    ) -> Grant:
+        grant = Grant(channel=channel, priority=priority)
+        self.service.admit(StreamId(channel, publication), grant, [])
+        return grant
+
+    def open(self, channel: str = "alice", publication: int = 1) -> LiveStream:
+        grant = self.admit(channel, publication)
+        stream = self.hub.open(
+            StreamId(channel, publication), grant, started_at=0.0, came_from="test"
+        )
+        self.service.open(stream)
+        return stream
+
+    def close(self, stream: LiveStream, reason: str) -> None:
+        self.hub.close(stream, reason)
+        self.service.close(stream, reason)
+
+    def of(self, stream: LiveStream) -> list[PackagedEvent]:
+        return [event for stream_id, event in self.events if stream_id == stream.stream_id]
+
+
+def feed(stream: LiveStream, seconds: float = 5.0) -> None:
+    stream.set_track(video_track(RATES["30"]))
+    stream.set_track(audio_track())
+    units = in_order(
+        (90_000, video_units(video_times(RATES["30"], seconds), 2)),
+        (48_000, audio_units(seconds)),
+    )
+    for start in range(0, len(units), 10):
+        stream.append(units[start : start + 10])
+
+
+def test_units_become_events_acks_and_a_window() -> None:
+    setting = Setting()
+    stream = setting.open()
+    feed(stream)
+    events = setting.of(stream)
+    assert {part.rendition for part in events if isinstance(part, Part)} == {"v0", "a0"}
+    newest = setting.acked[-1][1]
+    assert newest.received_seq == stream.ring.next_seq - 1
+    assert 0 < newest.packaged_seq <= newest.received_seq
+    statistics = setting.service.statistics()
+    assert statistics.streams == 1
+    assert statistics.parts_total == sum(isinstance(event, Part) for event in events)
+    assert statistics.window_bytes > 0
+
+
+def test_acks_come_only_when_something_was_packaged() -> None:
+    setting = Setting()
+    stream = setting.open()
+    stream.set_track(video_track(RATES["30"]))
+    units = in_order((90_000, video_units(video_times(RATES["30"], 4.0), 2)))
+    for unit in units:
+        told, acked = len(setting.events), len(setting.acked)
+        stream.append([unit])
+        assert (len(setting.events) > told) == (len(setting.acked) > acked)
+    assert 0 < len(setting.acked) < len(units)
+
+
+def test_a_late_subscriber_gets_a_replay_that_makes_the_same_window() -> None:
+    setting = Setting()
+    assert setting.service.replay("alice") is None
+    stream = setting.open()
+    assert setting.service.replay("alice") is None  # Nothing is packaged yet.
+    feed(stream)
+    replay = setting.service.replay("alice")
+    assert replay is not None
+    stream_id, events = replay
+    assert stream_id == stream.stream_id
+    window = StreamWindow(stream_id)
+    for event in events:
+        window.add(event)
+    first = next(event for event in events if isinstance(event, Part))
+    assert first in setting.of(stream)
+    assert window.renditions.keys() == {"v0", "a0"}
+
+
+def test_the_end_ends_playlists_and_gives_the_slot_back() -> None:
+    setting = Setting(slots=1)
+    stream = setting.open()
+    feed(stream)
+    with pytest.raises(PublishRefusedError, match="full: no slot is free for class basic: 1 of 1"):
+        setting.admit("bob")
+    setting.close(stream, "publisher left")
+    assert setting.of(stream)[-1] == StreamEnded(reason="publisher left")
+    assert setting.service.replay("alice") is None
+    setting.admit("bob")
+    assert setting.service.statistics().slots_used == 1
+
+
+def test_the_reserve_is_for_partners_and_the_heartbeat_says_so() -> None:
+    setting = Setting(slots=3, reserve=1)
+    assert setting.service.free() == (3, 2, 2)
+    setting.admit("a")
+    setting.admit("b")
+    assert setting.service.free() == (1, 0, 0)
+    with pytest.raises(PublishRefusedError, match="1 are kept for partners"):
+        setting.admit("c", priority=PriorityClass.AFFILIATE)
+    setting.admit("c", priority=PriorityClass.PARTNER)
+    assert setting.service.free() == (0, 0, 0)
+
+
+def test_a_newer_run_takes_the_channel_s_slot_and_ends_the_older() -> None:
+    setting = Setting(slots=1)
+    older = setting.open()
+    feed(older, 3.0)
+    newer = setting.open(publication=2)
+    assert isinstance(setting.of(older)[-1], StreamEnded)
+    setting.service.close(older, "taken over")  # Late: it is not the channel's any more.
+    assert setting.service.statistics().slots_used == 1
+    feed(newer, 3.0)
+    replay = setting.service.replay("alice")
+    assert replay is not None
+    assert replay[0] == newer.stream_id
+    assert not any(isinstance(event, StreamEnded) for event in setting.of(newer))
+
+
+def test_a_stream_that_cannot_be_packaged_is_given_up_with_the_reason() -> None:
+    setting = Setting()
+    stream = setting.open()
+    config = CodecConfig(codec=Codec.VP8, record=b"", codec_string="vp8", width=64, height=64)
+    with capture_logs():
+        stream.set_track(Track(track_id=1, codec=Codec.VP8, timescale=90_000, config=config))
+        units = in_order((90_000, video_units(video_times(RATES["30"], 3.0), 2)))
+        stream.append(units)
+    assert setting.failures[0][0] == stream.stream_id
+    assert "vp8" in setting.failures[0][1]
+    assert isinstance(setting.of(stream)[-1], StreamEnded)
+
+
+def test_a_bug_in_packaging_ends_that_stream_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    setting = Setting()
+    broken, sound = setting.open(), setting.open("bob")
+
+    def fail(*_: object) -> None:
+        raise KeyError("bug")
+
+    segmenter = setting.service._streams["alice"].packager._segmenter
+    for name in ("add_unit", "end"):
+        monkeypatch.setattr(segmenter, name, fail)
+    with capture_logs() as logs:
+        feed(broken)
+        feed(sound)
+        setting.close(broken, "internal error")
+    assert setting.failures == [(broken.stream_id, "internal error: KeyError('bug')")]
+    assert setting.of(broken) == [StreamEnded(reason="internal error")]
+    assert setting.service.statistics().streams == 1
+    assert any(isinstance(event, Part) for event in setting.of(sound))
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == [
+        "packager failed",
+        "packager failed to end",
+    ]
+
+
+def test_the_reserve_is_part_of_the_slots() -> None:
+    assert OriginConfig(name="a", slots=5, slots_reserve=5)
+    with pytest.raises(ValueError, match="slots_reserve 6 exceeds slots 5"):
+        OriginConfig(name="a", slots=5, slots_reserve=6)

@@ -1,0 +1,184 @@
+"""What one run keeps in memory, and that nobody is left waiting. Its answers are test_hls.py's."""
+
+from collections.abc import Iterator
+
+import pytest
+from msgspec import Struct
+
+from edged.media.parts import InitSegment, StreamEnded
+from edged.media.playlist import MediaPlaylist
+from edged.media.stream import StreamId
+from edged.playback.hls_stream import HlsStream
+from edged.playback.http import HttpConnection
+from edged.policy.viewer_count import ViewerCount
+from edged.policy.window import WindowLimits
+from edged.wire.h1 import PreparedResponse, RequestReceived
+from edged.wire.m3u8 import render_media_playlist
+from tests.playback.fakes import DIGEST, PARTS, Client, Origin, World, world
+
+LIMITS = WindowLimits(playlist_s=12.0, retention_s=4.0)
+
+
+class OneStream:
+    """A service with one run: the last piece of the path is the name."""
+
+    def __init__(self, now: float) -> None:
+        self.stream = HlsStream(StreamId(channel="demo", publication=1), LIMITS, now=lambda: now)
+        self.count = ViewerCount(now)
+
+    def respond(
+        self, request: RequestReceived, exchange: HttpConnection, now: float
+    ) -> PreparedResponse | None:
+        name = request.path.rpartition("/")[2]
+        ready = self.stream.ready.get(name)
+        return ready or self.stream.respond(name, request.query, exchange, now, self.count)
+
+
+class Place(Struct):
+    world: World
+    service: OneStream
+    origin: Origin
+
+    @property
+    def stream(self) -> HlsStream:
+        return self.service.stream
+
+    def step(self, parts: int = 1) -> None:
+        for _ in range(parts):
+            self.stream.add(self.origin.both())
+            self.stream.release(self.world.pump.time, self.service.count)
+        self.world.pump.flush()
+
+    def asks(self, name: str) -> Client:
+        client = self.world.client()
+        client.ask(f"/live/{name}")
+        return client
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    with world() as made:
+        service = OneStream(made.pump.time)
+        made.server.mount("/live/", service)
+        found = Place(made, service, Origin())
+        found.stream.add(found.origin.start())
+        yield found
+
+
+def test_responses_are_made_once_and_dropped_with_their_segment(place: Place) -> None:
+    client = place.world.client()
+    held: set[int] = set()
+    for msn in range(20):
+        place.step(PARTS)
+        for name in (f"v0-{msn}.m4s", f"a0-{msn}.m4s", f"v0-{msn}.3.m4s"):
+            assert client.get(f"/live/{name}").status == 200
+            made = place.stream.ready[name]
+            client.get(f"/live/{name}")
+            assert place.stream.ready[name] is made
+        held.add(len(place.stream.ready))
+    assert max(held) <= 3 * 10, "a window of 12 s and 4 s more: 8 or 9 segments"
+    assert "v0-19.m4s" in place.stream.ready
+    assert "v0-3.m4s" not in place.stream.ready
+
+
+def test_inits_no_longer_in_use_are_dropped(place: Place) -> None:
+    client = place.world.client()
+    place.step()
+    client.get(f"/live/v0-{DIGEST}.mp4")
+    assert f"v0-{DIGEST}.mp4" in place.stream.ready
+    other = InitSegment(rendition="v0", digest="f" * 16, data=b"other")
+    place.stream.add([other])
+    assert client.get(f"/live/v0-{'f' * 16}.mp4").body == b"other"
+    assert client.get(f"/live/v0-{DIGEST}.mp4").status == 200, "still listed"
+    place.stream.add([InitSegment(rendition="v0", digest="e" * 16, data=b"third")])
+    assert list(place.stream.ready) == [f"v0-{DIGEST}.mp4"], "the second was never used"
+
+
+def test_asking_for_nonsense_costs_no_memory(place: Place) -> None:
+    place.step(PARTS)
+    client = place.world.client()
+    for number in range(50):
+        for name in (
+            f"v0-{number:016x}.mp4",
+            f"v0-{number + 1}.m4s",
+            f"x{number}.m3u8",
+            f"{number}",
+        ):
+            assert client.get(f"/live/{name}").status == 404
+    assert place.stream.ready == {}
+    assert place.stream.blocked == 0
+
+
+def test_playlists_are_rendered_once_a_version(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+
+    def render(playlist: MediaPlaylist) -> bytes:
+        nonlocal calls
+        calls += 1
+        return render_media_playlist(playlist)
+
+    monkeypatch.setattr("edged.playback.hls_stream.render_media_playlist", render)
+    place.step()
+    waiting = [place.asks("v0.m3u8?_HLS_msn=0&_HLS_part=1") for _ in range(5)]
+    place.step()
+    assert [len(client.answers()) for client in waiting] == [1] * 5
+    for _ in range(3):
+        place.asks("v0.m3u8").answers()
+    assert calls == 1
+
+
+def test_the_multivariant_playlist_is_rendered_once_a_version(place: Place) -> None:
+    assert place.stream.multivariant() is None
+    place.step(PARTS - 1)
+    assert place.stream.multivariant() is None, "no whole segment"
+    place.step()
+    first = place.stream.multivariant()
+    place.step(PARTS)
+    assert first is not None
+    assert place.stream.multivariant() is first
+
+
+def test_a_segment_too_large_to_send_is_refused(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edged.playback.hls_stream.RESPONSE_BYTES_MAX", 999)
+    place.step(PARTS)
+    client = place.world.client()
+    assert client.get("/live/v0-0.0.m4s").status == 200
+    answer = client.get("/live/v0-0.m4s")
+    assert (answer.status, answer.body) == (503, b"v0-0.m4s exceeds 999 bytes\n")
+
+
+def test_abandoning_leaves_nobody_waiting(place: Place) -> None:
+    clients = [place.asks("v0.m3u8")]
+    place.step()
+    names = ("v0.m3u8?_HLS_msn=0&_HLS_part=5", "v0.m3u8?_HLS_msn=0", "v0-0.1.m4s", "a0.m3u8")
+    clients += [place.asks(name) for name in names]
+    assert place.stream.blocked == 3
+    place.stream.abandon(place.world.pump.time)
+    place.world.pump.flush()
+    assert [client.answers()[0].status for client in clients] == [200, 404, 404, 404, 200]
+    assert place.stream.blocked == 0
+
+
+def test_a_run_that_ends_before_its_first_part(place: Place) -> None:
+    clients = [place.asks("v0.m3u8"), place.asks("v0.m3u8?_HLS_msn=3")]
+    assert place.stream.blocked == 2
+    place.stream.add([StreamEnded(reason="changed its mind")])
+    place.stream.release(place.world.pump.time, place.service.count)
+    place.world.pump.flush()
+    answers = [client.answers()[0] for client in clients]
+    assert [answer.status for answer in answers] == [404, 404]
+    assert [a.fields["cache-control"] for a in answers] == ["max-age=4", "max-age=16"]
+    assert place.stream.multivariant() is None
+
+
+def test_lost_parts_are_gaps(place: Place) -> None:
+    place.step()
+    place.origin.index = 2  # Part 1 is lost.
+    client = place.asks("v0-0.1.m4s")
+    place.step()
+    assert client.answers()[0].status == 404
+    assert b"GAP=YES" in place.world.client().get("/live/v0.m3u8").body

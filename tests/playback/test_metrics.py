@@ -1,0 +1,35 @@
+"""Every metric is read, by its name."""
+
+from edged.media.stream import StreamId
+from edged.playback.hls import HlsService
+from edged.playback.metrics import METRICS, register
+from edged.runtime.metrics import Metrics
+from tests.playback.fakes import Origin, world
+
+RUN = StreamId(channel="demo", publication=0x1F)
+
+
+def test_every_metric_is_exposed() -> None:
+    with world() as edge:
+        service = HlsService(
+            lookup=lambda channel: RUN,
+            subscribe=lambda channel: None,
+            unsubscribe=lambda channel: None,
+            now=edge.pump.now,
+        )
+        edge.server.mount("/live/", service)
+        metrics = Metrics()
+        register(metrics, edge.server, service, role="pop-1")
+        client, origin = edge.client(), Origin()
+        client.ask("/live/demo/master.m3u8")
+        service.window_updated(RUN, origin.start() + origin.segment())
+        edge.pump.flush()
+        samples = {
+            (sample.name, *sample.labels.values()): sample.value
+            for family in metrics.collect()
+            for sample in family.samples
+        }
+    assert {name for name, *_ in samples} == {spec.name for spec in METRICS}
+    assert samples["edged_playback_responses_total", "pop-1", "200"] == 1
+    assert samples["edged_playback_window_bytes", "pop-1"] > 200
+    assert samples["edged_playback_viewers", "pop-1", "demo"] == 0
