@@ -1,0 +1,310 @@
+"""The configuration file: composed of each service's own Struct, checked as a whole.
+
+Which roles a process plays is which of the tables `[pop]`, `[origin]` and `[irs]` its file has. All
+problems of a file are reported at once, each with its key, its value and what is allowed.
+
+Two conventions let the whole be checked, plug-ins' tables included: a key named `listen` is an
+address that this process listens on, and a table with the keys `certificate` and `key` (and `ca`)
+names files.
+"""
+
+import ipaddress
+import tomllib
+from collections.abc import Iterator, Mapping, Set
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta, Struct, structs
+
+from edged.api.admin import AdminConfig
+from edged.errors import ConfigError
+from edged.ingest.plugin import IngestPlugin
+from edged.irs.client import IrsClientConfig
+from edged.irs.service import IrsConfig
+from edged.origin.service import OriginConfig
+from edged.playback.hls import PlaybackConfig
+from edged.policy import rules, stream_keys
+from edged.policy.stream_keys import StreamKeysConfig
+from edged.runtime.listeners import parse_address
+from edged.runtime.log import LogConfig
+from edged.runtime.structs import Problem, convert_all
+from edged.runtime.tls import TlsFiles, is_loopback
+
+FILE_BYTES_MAX = 4 * 2**20  # Thousands of static stream keys, with room.
+PLUGIN_GROUP = "edged.ingest"
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}\Z"  # As in `edged://ROLE/NAME` of a certificate.
+
+
+class PopConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[pop]`: this process takes publishers in and serves viewers."""
+
+    name: Annotated[str, Meta(pattern=NAME_PATTERN)]
+    shard: Annotated[int, Meta(ge=1, le=64)] = 1  # edged@1, edged@2, ... of one host.
+    tls: TlsFiles | None = None  # This PoP's identity; needed unless all peers are on loopback.
+
+
+class MetricsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[metrics]`: Prometheus, on an address that is not public."""
+
+    listen: str = "127.0.0.1:9464"
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    pop: PopConfig | None = None
+    origin: OriginConfig | None = None
+    irs: IrsConfig | None = None
+    irs_client: IrsClientConfig | None = None
+    ingest: dict[str, dict[str, object]] = {}  # One table per plug-in, converted to its own Struct.
+    playback: PlaybackConfig = PlaybackConfig()
+    stream_keys: StreamKeysConfig = StreamKeysConfig()
+    admin: AdminConfig = AdminConfig()
+    metrics: MetricsConfig = MetricsConfig()
+    log: LogConfig = LogConfig()
+
+
+def load_config(path: Path) -> Config:
+    """Read a file; raises `ConfigError` with one line per problem."""
+    config, problems = read_config(path)
+    if config is None or problems:
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
+        raise ConfigError(f"{path}: {count}\n{lines}")
+    return config
+
+
+def read_config(path: Path) -> tuple[Config | None, list[Problem]]:
+    """Read a file and find every problem in it."""
+    try:
+        size = path.stat().st_size
+        if size > FILE_BYTES_MAX:
+            return None, [Problem("", f"{size} bytes exceed {FILE_BYTES_MAX}")]
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        return None, [Problem("", f"cannot be read: {error.strerror or error}")]
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return None, [Problem("", f"is not TOML: {error}")]
+    except RecursionError:
+        return None, [Problem("", "is not TOML that can be read: nested too deeply")]
+    return parse_config(raw)
+
+
+def parse_config(raw: dict[str, object]) -> tuple[Config | None, list[Problem]]:
+    """Convert a decoded file, and check what only the whole can show."""
+    problems: list[Problem] = []
+    config = convert_all(raw, Config, "", problems)
+    ingest = raw.get("ingest", {})
+    plugins: dict[str, Struct | None] = {}
+    if isinstance(ingest, dict):
+        for name, table in ingest.items():
+            if isinstance(table, dict):  # Else it has been reported.
+                plugins[name] = plugin_config(name, table, problems)
+    problems += _find_role_problems(raw)
+    sound = raw if config is not None else _sound_tables(raw)
+    partial = config if config is not None else convert_all(sound, Config, "", [])
+    assert partial is not None, "each of its tables has been converted, and none is required"
+    tables = dict(_tables(partial, plugins, broken=raw.keys() - sound.keys(), is_pop="pop" in raw))
+    problems += _find_rule_problems(partial)
+    problems += _find_address_problems(partial, tables)
+    problems += _find_plain_problems(partial)
+    problems += _find_file_problems(tables)
+    return config, problems
+
+
+def find_hints(config: Config) -> list[Problem]:
+    """What is allowed but hardly meant; `edged check` says it, `edged run` logs it."""
+    hints: list[Problem] = []
+    keys = config.stream_keys
+    if config.pop is not None and not keys.static and not keys.secrets:
+        hints.append(
+            Problem("stream_keys", "is empty, so every publisher is refused; see `edged key new`")
+        )
+    if (
+        config.pop is not None
+        and config.irs_client is not None
+        and not config.irs_client.table_file
+    ):
+        hints.append(
+            Problem(
+                "irs_client.table_file",
+                "is not set: restarted while IRS is gone, this PoP takes no publishers",
+            )
+        )
+    return hints
+
+
+def load_plugins() -> dict[str, IngestPlugin]:
+    """The installed ingest plug-ins, by name; raises `ConfigError` when one cannot be loaded."""
+    plugins: dict[str, IngestPlugin] = {}
+    for entry in entry_points(group=PLUGIN_GROUP):
+        try:
+            plugin = entry.load()
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"ingest plug-in {entry.name!r} cannot be loaded: {error}") from error
+        if not isinstance(plugin, IngestPlugin):
+            raise ConfigError(f"ingest plug-in {entry.name!r}: {entry.value} is no IngestPlugin")
+        plugins[entry.name] = plugin
+    return plugins
+
+
+def plugin_config(name: str, table: object, problems: list[Problem]) -> Struct | None:
+    """Convert `[ingest.NAME]` to the plug-in's own Struct."""
+    plugins = load_plugins()
+    if name not in plugins:
+        known = ", ".join(sorted(plugins)) or "none"
+        problems.append(Problem(f"ingest.{name}", f"no such plug-in; installed: {known}"))
+        return None
+    return convert_all(table, plugins[name].config_type, f"ingest.{name}", problems)
+
+
+def _sound_tables(raw: Mapping[str, object]) -> dict[str, object]:
+    """What can be converted of a file, so that a mistake in one table hides none in another."""
+    return {
+        name: table
+        for name, table in raw.items()
+        if convert_all({name: table}, Config, "", []) is not None
+    }
+
+
+def _tables(
+    config: Config, plugins: dict[str, Struct | None], *, broken: Set[str], is_pop: bool
+) -> Iterator[tuple[str, Struct]]:
+    """All tables that this process uses, those inside others too, by key; not the broken ones."""
+    names = ("origin", "irs", "metrics", "admin", *(("pop", "playback") if is_pop else ()))
+    tops: dict[str, Struct | None] = {
+        name: getattr(config, name) for name in names if name not in broken
+    }
+    if is_pop:
+        tops |= {f"ingest.{name}": table for name, table in plugins.items()}
+    waiting = [(key, table) for key, table in tops.items() if table is not None]
+    while waiting:
+        key, table = waiting.pop(0)
+        yield key, table
+        for field in structs.fields(table):
+            value = getattr(table, field.name)
+            if isinstance(value, Struct):
+                waiting.append((f"{key}.{field.encode_name}", value))
+
+
+def _find_role_problems(raw: Mapping[str, object]) -> list[Problem]:
+    """Which tables there are, whatever is in them."""
+    problems: list[Problem] = []
+    if not raw.keys() & {"pop", "origin", "irs"}:
+        problems.append(Problem("", "no role: needs a table [pop], [origin] or [irs]"))
+    if "irs_client" not in raw and raw.keys() & {"pop", "origin"}:
+        problems.append(
+            Problem("irs_client", "is missing; PoPs and origins need the addresses of IRS")
+        )
+    if "pop" in raw and not raw.get("ingest"):
+        problems.append(Problem("ingest", "is missing; a PoP needs a table such as [ingest.rtmp]"))
+    if "pop" not in raw and raw.get("ingest"):
+        problems.append(Problem("ingest", "is of no use without [pop]"))
+    return problems
+
+
+def _find_rule_problems(config: Config) -> list[Problem]:
+    """What the policies object to in their tables."""
+    found = [f"stream_keys.{text}" for text in stream_keys.find_problems(config.stream_keys)]
+    if config.irs is not None:
+        found += [f"irs.{text}" for text in rules.find_problems(config.irs.rules)]
+    parted = (text.partition(": ") for text in found)
+    return [Problem(key, message) for key, _, message in parted]
+
+
+def _find_address_problems(config: Config, tables: dict[str, Struct]) -> list[Problem]:
+    problems: list[Problem] = []
+    listeners: list[tuple[str, str, int]] = []
+    for key, table in tables.items():
+        address = getattr(table, "listen", None)
+        if isinstance(address, str):
+            place = _parse(f"{key}.listen", address, problems)
+            listeners += [(f"{key}.listen", *place)] if place is not None else []
+    for index, (key, host, port) in enumerate(listeners):
+        for other, its_host, its_port in listeners[:index]:
+            if port and port == its_port and _overlap(host, its_host):
+                problems.append(Problem(key, f"port {port} is taken by {other}"))
+    if config.origin is not None:
+        _check_origin_address(config.origin, problems)
+    if config.irs_client is not None:
+        for index, address in enumerate(config.irs_client.addresses):
+            _parse(f"irs_client.addresses[{index}]", address, problems)
+    return problems
+
+
+def _check_origin_address(origin: OriginConfig, problems: list[Problem]) -> None:
+    if origin.address:
+        place = _parse("origin.address", origin.address, problems)
+        if place is not None and (_is_any(place[0]) or not place[1]):
+            problems.append(Problem("origin.address", f"{origin.address!r} cannot be connected to"))
+    elif (place := _parse("", origin.listen, [])) is not None and _is_any(place[0]):
+        problems.append(
+            Problem(
+                "origin.address",
+                f"is missing; origin.listen {origin.listen!r} says not where PoPs reach it",
+            )
+        )
+
+
+def _find_plain_problems(config: Config) -> list[Problem]:
+    """Plain TCP between hosts is refused at start; better to hear of it before."""
+    problems: list[Problem] = []
+    roles = (("origin", config.origin), ("irs", config.irs), ("pop", config.pop))
+    for role, table in roles:
+        if table is None or table.tls is not None:
+            continue
+        uses = [(f"{role}.listen", table.listen)] if not isinstance(table, PopConfig) else []
+        if role != "irs" and config.irs_client is not None:
+            uses += [
+                (f"irs_client.addresses[{index}]", address)
+                for index, address in enumerate(config.irs_client.addresses)
+            ]
+        for key, address in uses:
+            place = _parse("", address, [])
+            if place is not None and not is_loopback(place[0]):
+                message = f"{address!r} needs a table [{role}.tls]: plain TCP only on loopback"
+                problems.append(Problem(key, message))
+    return problems
+
+
+def _find_file_problems(tables: dict[str, Struct]) -> list[Problem]:
+    problems: list[Problem] = []
+    for key, table in tables.items():
+        if not hasattr(table, "certificate") or not hasattr(table, "key"):
+            continue
+        for name in ("ca", "certificate", "key"):
+            path = getattr(table, name, None)
+            if path is None:
+                continue
+            try:
+                found = Path(path).is_file()
+            except OSError as error:  # A folder above that may not be entered.
+                problems.append(Problem(f"{key}.{name}", f"{str(path)!r}: {error.strerror}"))
+                continue
+            if not found:
+                what = f"{str(path)!r} is not a file that can be found"
+                problems.append(Problem(f"{key}.{name}", what))
+    return problems
+
+
+def _parse(key: str, address: str, problems: list[Problem]) -> tuple[str, int] | None:
+    try:
+        return parse_address(address)
+    except ConfigError as error:
+        problems.append(Problem(key, str(error)))
+        return None
+
+
+def _is_any(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False  # A name.
+
+
+def _overlap(host: str, other: str) -> bool:
+    """Whether two listeners of one port would meet: [::] takes IPv4 too, as we open it."""
+    if host == other or "::" in (host, other):
+        return True
+    return (_is_any(host) and ":" not in other) or (_is_any(other) and ":" not in host)

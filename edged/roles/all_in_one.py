@@ -1,0 +1,105 @@
+"""All roles of one process, in one nursery: a host's file, or a whole network for the demo.
+
+Roles start in the order in which they need each other: IRS, origins, PoPs. They meet only over
+their listeners, as they would on different hosts.
+"""
+
+from collections.abc import Callable, Sequence
+
+import structlog
+import trio
+
+from edged.api.admin import Arguments, Handler, serve_admin
+from edged.config import Config
+from edged.errors import EdgedError
+from edged.playback.http import HttpServer, Response, Router
+from edged.roles.common import StreamLine
+from edged.roles.irs import IrsRole
+from edged.roles.origin import OriginRole
+from edged.roles.pop import PopRole, RouteAnswer
+from edged.runtime.metrics import CONTENT_TYPE, Metrics
+from edged.runtime.process import settle_memory
+from edged.runtime.pump import Pump
+from edged.wire.h1 import RequestReceived
+
+Role = IrsRole | OriginRole | PopRole
+RoleMaker = Callable[[Config, Metrics], Role]
+
+logger = structlog.get_logger("edged")
+
+
+class Process:
+    """The roles of one process and what they share: metrics and the admin door."""
+
+    def __init__(self, configs: Sequence[Config]) -> None:
+        assert configs, "a process plays at least one role"
+        self._shared = configs[0]
+        self.metrics = Metrics()
+        self.roles: list[Role] = [
+            make(config, self.metrics)
+            for table, make in _MAKERS
+            for config in configs
+            if getattr(config, table) is not None
+        ]
+
+    async def run(
+        self,
+        *,
+        task_status: trio.TaskStatus[dict[str, dict[str, str]]] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Run until cancelled; starts with every role's bound addresses."""
+        async with trio.open_nursery() as nursery:
+            started: dict[str, dict[str, str]] = {}
+            for role in self.roles:
+                started[role.name] = await nursery.start(role.run)
+                logger.info("role started", role=role.name, **started[role.name])
+            await nursery.start(serve_admin, self._shared.admin, self._handlers())
+            started["metrics"] = {"http": await self._start_metrics(nursery)}
+            settle_memory()
+            task_status.started(started)
+
+    def streams(self) -> list[StreamLine]:
+        """The live streams of all roles."""
+        return [line for role in self.roles for line in role.streams()]
+
+    def explain(self, channel: str) -> list[RouteAnswer]:
+        """Where a channel goes, at each PoP of this process."""
+        pops = [role for role in self.roles if isinstance(role, PopRole)]
+        if not pops:
+            raise EdgedError("this edged is no PoP: it routes nothing")
+        return [pop.explain(channel) for pop in pops]
+
+    def _handlers(self) -> dict[str, Handler]:
+        def streams(arguments: Arguments) -> object:
+            del arguments
+            return self.streams()
+
+        def route_explain(arguments: Arguments) -> object:
+            channel = arguments.get("channel", "")
+            if not channel:
+                raise EdgedError("route-explain needs a channel")
+            return self.explain(channel)
+
+        return {"streams": streams, "route-explain": route_explain}
+
+    async def _start_metrics(self, nursery: trio.Nursery) -> str:
+        def metrics(request: RequestReceived) -> Response:
+            del request
+            return Response(
+                body=self.metrics.render(), content_type=CONTENT_TYPE, cache_control="no-store"
+            )
+
+        pump, router = Pump(), Router()
+        router.get("/metrics", metrics)
+        nursery.start_soon(pump.run)
+        address: str = await nursery.start(
+            HttpServer(router, cors=False).serve, pump, self._shared.metrics.listen
+        )
+        return address
+
+
+_MAKERS: tuple[tuple[str, RoleMaker], ...] = (
+    ("irs", IrsRole),
+    ("origin", OriginRole),
+    ("pop", PopRole),
+)

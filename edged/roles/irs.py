@@ -1,0 +1,42 @@
+"""The IRS role: the routing service, alone in its nursery. It has no data plane and no pump."""
+
+import secrets
+import time
+
+import trio
+
+from edged.config import Config
+from edged.irs.service import METRICS, IrsService
+from edged.roles.common import StreamLine
+from edged.runtime.metrics import Metrics
+from edged.runtime.tls import MutualTls, keep_certificates
+
+
+class IrsRole:
+    """The routing service of a network."""
+
+    def __init__(self, config: Config, metrics: Metrics) -> None:
+        assert config.irs is not None, "the role is chosen by its table"
+        self.name = "irs"
+        self._tls = None if config.irs.tls is None else MutualTls(config.irs.tls)
+        self.service = IrsService(
+            config.irs,
+            entropy=secrets.token_bytes,
+            now_unix=time.time,
+            tls=None if self._tls is None else self._tls.server,
+        )
+        metrics.register(METRICS, self.service.read_metrics)
+
+    async def run(
+        self, *, task_status: trio.TaskStatus[dict[str, str]] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Serve until cancelled; starts with the address bound."""
+        async with trio.open_nursery() as nursery:
+            address: str = await nursery.start(self.service.run)
+            if self._tls is not None:
+                nursery.start_soon(keep_certificates, self._tls)
+            task_status.started({"irs": address})
+
+    def streams(self) -> list[StreamLine]:
+        """IRS carries no streams."""
+        return []

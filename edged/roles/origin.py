@@ -1,0 +1,143 @@
+"""The origin: takes units in over the backbone, packages them, pushes parts to the PoPs."""
+
+import structlog
+import trio
+
+from edged.backbone.receiver import BackboneServer
+from edged.backbone.session import LocalEnd
+from edged.config import Config
+from edged.irs.client import OriginClient
+from edged.media.parts import PackagedEvent
+from edged.media.routing import OriginReport, ReportedState
+from edged.media.stream import Grant, StreamId
+from edged.media.track import Track
+from edged.origin.packager import Progress
+from edged.origin.service import OriginService
+from edged.roles.common import RoleMetrics, StreamLine, describe_stream, new_instance
+from edged.runtime.hub import Hub, LiveStream
+from edged.runtime.metrics import Metrics
+from edged.runtime.pump import Pump
+from edged.runtime.tls import MutualTls, keep_certificates
+from edged.wire.backbone.messages import RenditionAck, StreamOpened
+from edged.wire.table import OriginHello
+
+logger = structlog.get_logger("edged.origin")
+
+
+class OriginRole:
+    """One origin, in one nursery; the `OriginHost` of its backbone server."""
+
+    def __init__(self, config: Config, metrics: Metrics) -> None:
+        assert config.origin is not None, "the role is chosen by its table"
+        self._config = config.origin
+        self._client_config = config.irs_client
+        self.name = f"origin {config.origin.name}"
+        self.pump = Pump()
+        self.hub = Hub()
+        self._instance = new_instance()
+        self._tls = None if config.origin.tls is None else MutualTls(config.origin.tls)
+        self._state = ReportedState.UP
+        self.service = OriginService(
+            config.origin,
+            publish=self._publish,
+            packaged=self._packaged,
+            failed=self._failed,
+        )
+        self.server = BackboneServer(
+            self.pump,
+            self.hub,
+            self,
+            local=LocalEnd(role="origin", name=config.origin.name, instance=self._instance),
+            listen=config.origin.listen,
+            tls=None if self._tls is None else self._tls.server,
+        )
+        RoleMetrics(self.name, self.pump, self.hub).register(metrics)
+
+    async def run(
+        self, *, task_status: trio.TaskStatus[dict[str, str]] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Serve until cancelled; starts with the backbone's address."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.pump.run)
+            if self._tls is not None:
+                nursery.start_soon(keep_certificates, self._tls)
+            address: str = await nursery.start(self.server.run)
+            if self._client_config is not None:
+                hello = OriginHello(
+                    origin=self._config.name,
+                    incarnation=self._instance,
+                    address=self._config.address or address,
+                    domain=self._config.domain,
+                )
+                client = OriginClient(
+                    self._client_config,
+                    hello,
+                    self.report,
+                    tls=None if self._tls is None else self._tls.client,
+                )
+                nursery.start_soon(client.run)
+            task_status.started({"backbone": address})
+
+    def streams(self) -> list[StreamLine]:
+        """The live streams as this role sees them."""
+        now = self.pump.now()
+        return [
+            describe_stream(self.name, stream, now, goes_to="LL-HLS", viewers=0)
+            for stream in self.hub
+        ]
+
+    # What the backbone server asks (`OriginHost`).
+
+    def admit(self, stream_id: StreamId, grant: Grant, tracks: list[Track]) -> None:
+        """Let a stream in, or raise `PublishRefusedError`."""
+        self.service.admit(stream_id, grant, tracks)
+
+    def stream_opened(self, stream: LiveStream, opened: StreamOpened) -> None:
+        """Package it; one that was packaged elsewhere before cannot be spliced on yet."""
+        if opened.packaged_seq >= 0:
+            reason = "this origin does not hold what was packaged before; publish again"
+            self.pump.at_flush(
+                lambda: self.server.stop_stream(stream.stream_id, "lost_state", reason)
+            )
+            return
+        self.service.open(stream)
+
+    def stream_closed(self, stream: LiveStream, reason: str) -> None:
+        """The stream left the hub."""
+        self.service.close(stream, reason)
+
+    def replay(self, channel: str) -> tuple[StreamId, list[PackagedEvent]] | None:
+        """What a late subscriber gets first."""
+        return self.service.replay(channel)
+
+    def report(self) -> OriginReport:
+        """The heartbeat of now."""
+        return OriginReport(
+            origin=self._config.name,
+            incarnation=self._instance,
+            state=self._state,
+            slots_total=self.service.slots.total,
+            slots_free=self.service.free(),
+        )
+
+    # What the service tells.
+
+    def _publish(self, stream_id: StreamId, event: PackagedEvent) -> None:
+        self.server.publish_event(stream_id, event)
+
+    def _packaged(self, stream_id: StreamId, progress: Progress) -> None:
+        marks = [
+            RenditionAck(
+                mark.name,
+                mark.msn,
+                mark.part,
+                mark.tfdt,
+                mark.discontinuity_sequence,
+                mark.init_digest,
+            )
+            for mark in progress.renditions
+        ]
+        self.server.packaged(stream_id, progress.packaged_seq, marks)
+
+    def _failed(self, stream_id: StreamId, reason: str) -> None:
+        self.pump.at_flush(lambda: self.server.stop_stream(stream_id, "unsupported_media", reason))

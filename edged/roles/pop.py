@@ -1,0 +1,281 @@
+"""The PoP: takes publishers in, places and forwards their streams, serves viewers."""
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+from msgspec import Struct
+
+from edged.backbone.session import LocalEnd
+from edged.config import Config, load_plugins, plugin_config
+from edged.errors import ConfigError
+from edged.irs.client import PopClient
+from edged.media.routing import RouteRequest
+from edged.playback import metrics as playback_metrics
+from edged.playback.hls import HlsService
+from edged.playback.http import HttpServer, Router
+from edged.playback.pages import LiveChannel, mount_streams, mount_time
+from edged.playback.web.pages import make_pages, mount_pages, read_hls
+from edged.policy.pop_view import PopView
+from edged.policy.routing_table import Decision, Explanation, explain_origin
+from edged.policy.stream_keys import StreamKeys
+from edged.roles.common import RoleMetrics, StreamLine, describe_stream, new_instance
+from edged.roles.door import PopDoor
+from edged.roles.uplinks import Uplinks
+from edged.runtime.hub import Hub
+from edged.runtime.metrics import Metrics, MetricSpec, Sample
+from edged.runtime.pump import Pump
+from edged.runtime.tls import MutualTls, PublicTls, keep_certificates
+
+if TYPE_CHECKING:
+    from edged.runtime.structs import Problem
+
+STOP_S_MAX = 0.5  # To tell publishers why, and origins that the streams have ended.
+STOP_POLL_S = 0.01
+
+logger = structlog.get_logger("edged.pop")
+
+
+class RouteAnswer(Struct, kw_only=True):
+    """What a PoP has decided for a channel, and would decide now: `edged route explain`."""
+
+    pop: str
+    channel: str
+    live: bool  # Published here.
+    placed: Decision | None  # As it was decided then, if it is live.
+    table_age_s: float | None  # None without a table.
+    now: Explanation
+
+
+class PopRole:
+    """One PoP shard, in one nursery."""
+
+    def __init__(self, config: Config, metrics: Metrics) -> None:
+        assert config.pop is not None, "the role is chosen by its table"
+        self._config = config
+        self._pop = config.pop
+        self.name = f"pop {config.pop.name}"
+        self.pump = Pump()
+        self.hub = Hub()
+        self._tls = None if config.pop.tls is None else MutualTls(config.pop.tls)
+        self.view = PopView(config.pop.name)
+        self.uplinks = Uplinks(
+            self.pump,
+            self.hub,
+            self.view,
+            LocalEnd(
+                role="pop",
+                name=config.pop.name,
+                shard=config.pop.shard,
+                instance=new_instance(),
+            ),
+            None if self._tls is None else self._tls.client,
+        )
+        keys = StreamKeys.from_config(config.stream_keys)
+        self.door = PopDoor(self.pump, self.hub, keys, self.uplinks)
+        self.hls = HlsService(
+            lookup=self.uplinks.lookup,
+            subscribe=self.uplinks.subscribe,
+            unsubscribe=self.uplinks.unsubscribe,
+            now=self.pump.now,
+            config=config.playback.hls,
+        )
+        self.uplinks.playback = self.hls
+        router = Router()
+        mount_time(router, time.time)
+        mount_streams(router, self._live_channels)
+        mount_pages(router, make_pages(read_hls()))
+        self.http = HttpServer(router)
+        self.http.mount("/live/", self.hls)
+        RoleMetrics(self.name, self.pump, self.hub).register(metrics)
+        metrics.register(SPECS, self._samples)
+        playback_metrics.register(metrics, self.http, self.hls, role=self.name)
+
+    async def run(
+        self, *, task_status: trio.TaskStatus[dict[str, str]] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Serve until cancelled; starts with the bound addresses of all listeners."""
+        async with _outliving(self.pump.run), _outliving(self.uplinks.run):
+            try:
+                async with trio.open_nursery() as nursery:
+                    task_status.started(await self._start(nursery))
+            finally:
+                self.door.stop_all("Rejected", "the PoP is stopping; connect again")
+                # Bounded: the pump sends what it can without blocking.
+                with trio.CancelScope(shield=True), trio.move_on_after(STOP_S_MAX):
+                    await self.door.wait_empty()
+                    while any(link.forwardings and link.up for link in self.uplinks.statistics()):  # noqa: ASYNC110 - once, at the end
+                        await trio.sleep(STOP_POLL_S)
+
+    async def _start(self, nursery: trio.Nursery) -> dict[str, str]:
+        await self._start_routing(nursery)
+        addresses: dict[str, str] = {}
+        for name, table in self._config.ingest.items():
+            addresses |= await self._start_plugin(nursery, name, table)
+        addresses |= await self._start_playback(nursery)
+        nursery.start_soon(self.hls.run)
+        if self._tls is not None:
+            nursery.start_soon(keep_certificates, self._tls)
+        return addresses
+
+    async def _start_routing(self, nursery: trio.Nursery) -> None:
+        assert self._config.irs_client is not None, "checked with the file"
+        client = PopClient(
+            self._config.irs_client,
+            self.view,
+            shard=self._pop.shard,
+            on_table=self.uplinks.table_changed,
+            on_states=self.uplinks.states_changed,
+            tls=None if self._tls is None else self._tls.client,
+        )
+        await nursery.start(client.run)
+
+    async def _start_plugin(
+        self, nursery: trio.Nursery, name: str, table: dict[str, object]
+    ) -> dict[str, str]:
+        problems: list[Problem] = []
+        config = plugin_config(name, table, problems)
+        if config is None:
+            raise ConfigError("; ".join(str(problem) for problem in problems))
+        serve = load_plugins()[name].serve
+
+        async def run(*, task_status: trio.TaskStatus[dict[str, str]]) -> None:
+            await serve(config, self.door, task_status=task_status)
+
+        addresses: dict[str, str] = await nursery.start(run)
+        return addresses
+
+    async def _start_playback(self, nursery: trio.Nursery) -> dict[str, str]:
+        playback = self._config.playback
+        addresses = {}
+
+        addresses["http"] = await nursery.start(self.http.serve, self.pump, playback.listen)
+        if playback.tls is not None:
+            public = PublicTls(str(playback.tls.certificate), str(playback.tls.key))
+            nursery.start_soon(keep_certificates, public)
+
+            async def https(*, task_status: trio.TaskStatus[str]) -> None:
+                assert playback.tls is not None
+                await self.http.serve(
+                    self.pump, playback.tls.listen, tls=public.context, task_status=task_status
+                )
+
+            addresses["https"] = await nursery.start(https)
+        return addresses
+
+    # What people ask.
+
+    def streams(self) -> list[StreamLine]:
+        """The streams published here."""
+        now = self.pump.now()
+        lines = []
+        for stream in self.hub:
+            placement = self.uplinks.placements.get(stream.channel)
+            goes_to = placement.decision.origin if placement is not None else "nowhere"
+            lines.append(
+                describe_stream(
+                    self.name,
+                    stream,
+                    now,
+                    goes_to=goes_to,
+                    viewers=self.hls.viewers(stream.channel),
+                )
+            )
+        return lines
+
+    def explain(self, channel: str) -> RouteAnswer:
+        """Where a channel goes, or would go now, and why."""
+        placement = self.uplinks.placements.get(channel)
+        request = placement.request if placement is not None else RouteRequest(channel=channel)
+        explanation = explain_origin(request, self.view, self.pump.now())
+        table = self.view.table
+        return RouteAnswer(
+            pop=self._pop.name,
+            channel=channel,
+            live=placement is not None,
+            placed=placement.decision if placement is not None else None,
+            table_age_s=None if table is None else max(0.0, time.time() - table.issued),
+            now=explanation,
+        )
+
+    def _live_channels(self) -> Iterable[LiveChannel]:
+        return [
+            LiveChannel(
+                channel=record.entry.stream_id.channel,
+                title=record.entry.title,
+                since=record.entry.started_at,
+                viewers=self.hls.viewers(record.entry.stream_id.channel),
+            )
+            for record in self.uplinks.listing
+        ]
+
+    def _samples(self) -> Iterable[Sample]:
+        labels = {"role": self.name}
+        yield Sample("edged_ingest_accepted_total", self.door.accepted_total, labels)
+        yield Sample("edged_ingest_refused_total", self.door.refused_total, labels)
+        for link in self.uplinks.statistics():
+            path = {**labels, "origin": link.origin}
+            yield Sample("edged_backbone_sessions", len(link.up), path)
+            yield Sample("edged_backbone_forwardings", link.forwardings, path)
+            yield Sample("edged_backbone_subscriptions", link.subscriptions, path)
+            yield Sample("edged_backbone_reconnects_total", link.reconnects, path)
+            yield Sample("edged_backbone_units_skipped_total", link.units_skipped, path)
+            if link.control is not None and link.control.rtt_s is not None:
+                yield Sample("edged_backbone_rtt_seconds", link.control.rtt_s, path)
+
+
+@contextlib.asynccontextmanager
+async def _outliving(run: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Run a service until the block has ended, also when what ends it is a cancellation."""
+
+    async def run_in_scope(*, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+        with trio.CancelScope() as scope:
+            task_status.started(scope)
+            await run()
+
+    async with trio.open_nursery() as nursery:
+        scope: trio.CancelScope = await nursery.start(run_in_scope)
+        scope.shield = True  # Not before: a start that is cancelled must end.
+        try:
+            yield
+        finally:
+            scope.cancel()
+
+
+SPECS = (
+    MetricSpec(name="edged_ingest_accepted_total", help="Publications accepted.", labels=("role",)),
+    MetricSpec(name="edged_ingest_refused_total", help="Publishers refused.", labels=("role",)),
+    MetricSpec(
+        name="edged_backbone_sessions",
+        help="Sessions that are up, of four: control and three classes.",
+        labels=("role", "origin"),
+    ),
+    MetricSpec(
+        name="edged_backbone_forwardings",
+        help="Streams that go to this origin.",
+        labels=("role", "origin"),
+    ),
+    MetricSpec(
+        name="edged_backbone_subscriptions",
+        help="Channels whose parts come from this origin.",
+        labels=("role", "origin"),
+    ),
+    MetricSpec(
+        name="edged_backbone_reconnects_total",
+        help="Sessions that were lost and made anew.",
+        labels=("role", "origin"),
+    ),
+    MetricSpec(
+        name="edged_backbone_units_skipped_total",
+        help="Units that a stream without credit left behind in its ring.",
+        labels=("role", "origin"),
+    ),
+    MetricSpec(
+        name="edged_backbone_rtt_seconds",
+        help="Smoothed round trip to this origin, through both ends' queues.",
+        labels=("role", "origin"),
+    ),
+)

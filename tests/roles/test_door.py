@@ -1,0 +1,248 @@
+"""The PoP's door: keys, places, takeovers, and what refusals cost."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+import trio
+
+from edged.errors import PublishRefusedError
+from edged.ingest.plugin import PublishRequest
+from edged.media.routing import OriginReport, ReportedState
+from edged.media.stream import PriorityClass, StreamId
+from edged.policy.stream_keys import StaticKey, StreamKeys
+from edged.roles import door as door_module
+from edged.roles.door import PopDoor
+from edged.wire.backbone.messages import DirectoryDelta, DirectoryEntry
+from tests.backbone.network import Origin, until
+from tests.roles.setting import Pop, running_pop
+from tests.wire.backbone.builders import make_track, make_unit
+
+UNIX = 1_700_000_000.0
+KEYS = StreamKeys(
+    [
+        StaticKey(channel="alice", key="key-of-alice", title="Alice", tags=("music",)),
+        StaticKey(channel="bob", key="key-of-bob", priority="partner", scope=("publish:rtmps",)),
+    ]
+)
+
+
+class Control:
+    """A `PublisherControl` that keeps what the network wants."""
+
+    def __init__(self) -> None:
+        self.stops: list[tuple[str, str]] = []
+
+    def stop(self, code: str, reason: str) -> None:
+        self.stops.append((code, reason))
+
+    def want_key_frame(self) -> None:
+        """Not wanted here."""
+
+    def cap_bitrate(self, bits_per_second: int) -> None:
+        """Not wanted here."""
+
+
+class Setting:
+    def __init__(self, pop: Pop, origin: Origin) -> None:
+        self.pop, self.origin = pop, origin
+        self.unix = UNIX
+        self.door = PopDoor(pop.pump, pop.hub, KEYS, pop.uplinks, unix_now=lambda: self.unix)
+
+
+@contextlib.asynccontextmanager
+async def opened() -> AsyncIterator[Setting]:
+    origin = Origin("one")
+    async with origin.serving(), running_pop(origin) as pop:
+        yield Setting(pop, origin)
+
+
+def request(key: str = "key-of-alice", protocol: str = "rtmp", app: str = "live") -> PublishRequest:
+    return PublishRequest(protocol=protocol, app=app, stream_key=key, peer="10.0.0.7:50112")
+
+
+async def test_a_valid_key_opens_a_stream_that_is_placed() -> None:
+    async with opened() as setting:
+        publication = await setting.door.publish(request(), Control())
+        stream = publication.stream
+        assert publication.grant.title == "Alice"
+        assert stream.channel == "alice"
+        assert stream.came_from == "rtmp 10.0.0.7:50112"
+        assert stream.stream_id.publication >> door_module.PUBLICATION_CHANCE_BITS == UNIX * 1000
+        assert setting.pop.uplinks.placements["alice"].request.tags == ("music",)
+        assert setting.door.accepted_total == 1
+        publication.set_track(make_track())
+        publication.append([make_unit(0)])
+        await until(lambda: setting.origin.units("alice"))
+        assert setting.origin.units("alice")[0].wallclock_us == UNIX * 1e6
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        (request("wrong-key"), "unknown_key"),
+        (request(""), "unknown_key"),
+        (request(app="vod"), "unknown_app"),
+        (request("key-of-bob"), "out_of_scope"),
+    ],
+)
+async def test_refusals_say_why_and_leave_nothing_behind(asked: PublishRequest, code: str) -> None:
+    async with opened() as setting:
+        with pytest.raises(PublishRefusedError) as refusal:
+            await setting.door.publish(asked, Control())
+        assert refusal.value.code == code
+        assert asked.stream_key == "" or asked.stream_key not in str(refusal.value)
+        assert len(setting.pop.hub) == 0
+        assert (setting.door.refused_total, setting.door.accepted_total) == (1, 0)
+
+
+async def test_without_a_route_nothing_is_left_behind() -> None:
+    async with opened() as setting:
+        setting.pop.push_table()
+        with pytest.raises(PublishRefusedError, match=r"no_route: .*no origins"):
+            await setting.door.publish(request(), Control())
+        assert len(setting.pop.hub) == 0
+        assert not setting.pop.uplinks.placements
+
+
+async def test_a_newcomer_without_a_route_does_not_end_the_incumbent() -> None:
+    async with opened() as setting:
+        incumbent = await setting.door.publish(request(), Control())
+        setting.pop.push_table()
+        with pytest.raises(PublishRefusedError, match="no_route"):
+            await setting.door.publish(request(), Control())
+        assert incumbent.ended is None
+        assert setting.pop.hub.get("alice") is incumbent.stream
+
+
+async def test_a_newcomer_reuses_its_channel_s_place_when_the_lease_is_full() -> None:
+    origin = Origin("one")
+    report = OriginReport("one", 1, ReportedState.UP, 1, (0, 0, 0), 1.0)
+    async with origin.serving(), running_pop(origin, quota=1) as pop:
+        door = PopDoor(pop.pump, pop.hub, KEYS, pop.uplinks)
+        first, second = Control(), Control()
+        older = await door.publish(request(), first)
+        pop.uplinks.heartbeat(report)
+        with pytest.raises(PublishRefusedError, match="no_route"):
+            await door.publish(request("key-of-bob", "rtmps"), Control())
+        newer = await door.publish(request(), second)
+        assert older.ended == "taken over by a newer publication"
+        assert first.stops == [("Rejected", "taken over by a newer publisher")]
+        assert second.stops == []
+        assert pop.uplinks.placements["alice"].stream is newer.stream
+        assert pop.view.by_name["one"].used == 1
+
+
+async def test_a_key_s_class_decides_the_session() -> None:
+    async with opened() as setting:
+        publication = await setting.door.publish(request("key-of-bob", "rtmps"), Control())
+        assert publication.grant.priority is PriorityClass.PARTNER
+        assert setting.pop.uplinks.placements["bob"].request.priority is PriorityClass.PARTNER
+
+
+async def test_the_end_of_a_publication_gives_its_place_back() -> None:
+    async with opened() as setting:
+        publication = await setting.door.publish(request(), Control())
+        assert setting.pop.view.by_name["one"].used == 1
+        publication.end("closed by peer")
+        publication.end("and again")
+        assert setting.pop.view.by_name["one"].used == 0
+        assert len(setting.pop.hub) == 0
+        assert publication.ended == "closed by peer"
+
+
+async def test_the_newest_publisher_takes_the_channel_over() -> None:
+    async with opened() as setting:
+        first, second = Control(), Control()
+        older = await setting.door.publish(request(), first)
+        newer = await setting.door.publish(request(), second)
+        assert older.ended == "taken over by a newer publication"
+        assert first.stops == [("Rejected", "taken over by a newer publisher")]
+        assert second.stops == []
+        assert newer.stream.stream_id > older.stream.stream_id  # In the same millisecond, too.
+        older.end("taken over by a newer publisher")  # As its session's end does.
+        assert setting.pop.hub.get("alice") is newer.stream
+        assert setting.pop.uplinks.placements["alice"].stream is newer.stream
+        assert setting.pop.view.by_name["one"].used == 1
+
+
+async def test_a_publication_is_newer_than_the_last_though_the_clock_went_back() -> None:
+    async with opened() as setting:
+        older = await setting.door.publish(request(), Control())
+        setting.unix -= 3600
+        newer = await setting.door.publish(request(), Control())
+        assert newer.stream.stream_id > older.stream.stream_id
+
+
+async def test_a_publication_is_newer_than_one_at_a_pop_whose_clock_is_ahead() -> None:
+    async with opened() as setting:
+        ahead = StreamId("alice", 2**62)
+        setting.pop.uplinks.listing.apply(
+            DirectoryDelta(
+                origin="one",
+                incarnation=9,
+                version=1,
+                from_version=0,
+                changed=[DirectoryEntry(stream_id=ahead)],
+                removed=[],
+            )
+        )
+        publication = await setting.door.publish(request(), Control())
+        assert publication.stream.stream_id > ahead
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_two_encoders_do_not_evict_each_other_for_ever(
+    monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    monkeypatch.setattr(door_module, "TAKEOVER_INTERVAL_S", 0.02 if late else 30.0)
+    async with opened() as setting:
+        await setting.door.publish(request(), Control())
+        live = Control()
+        await setting.door.publish(request(), live)
+        if late:
+            await trio.sleep(0.03)
+            await setting.door.publish(request(), Control())
+            assert len(live.stops) == 1
+            return
+        with pytest.raises(PublishRefusedError, match="takeover: channel 'alice' is live and was"):
+            await setting.door.publish(request(), Control())
+        assert live.stops == []
+
+
+async def test_who_comes_back_after_the_end_takes_nothing_over() -> None:
+    async with opened() as setting:
+        for _ in range(4):
+            publication = await setting.door.publish(request(), Control())
+            publication.end("closed by peer")
+
+
+async def test_an_origin_s_refusal_reaches_the_publisher() -> None:
+    async with opened() as setting:
+        setting.origin.refusal = PublishRefusedError("full", "no slot is free")
+        control = Control()
+        await setting.door.publish(request(), control)
+        await until(lambda: control.stops)
+        ((code, reason),) = control.stops
+        assert code == "Failed"
+        assert reason.startswith("no_route: no route for 'alice'")
+
+
+async def test_publishers_are_stopped_one_or_all() -> None:
+    async with opened() as setting:
+        alice, bob = Control(), Control()
+        publications = [
+            await setting.door.publish(request(), alice),
+            await setting.door.publish(request("key-of-bob", "rtmps"), bob),
+        ]
+        assert setting.door.stop("alice", "Rejected", "kicked")
+        assert not setting.door.stop("carol", "Rejected", "kicked")
+        assert (alice.stops, bob.stops) == ([("Rejected", "kicked")], [])
+        setting.door.stop_all("Rejected", "drain")
+        assert bob.stops == [("Rejected", "drain")]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(setting.door.wait_empty)
+            await trio.testing.wait_all_tasks_blocked(0.005)
+            for publication in publications:
+                assert len(nursery.child_tasks) == 1
+                publication.end("drain")

@@ -1,0 +1,122 @@
+"""The PoP role: its listeners, pages, answers and numbers, in a network of one origin."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+import trio
+
+from edged.errors import ConfigError
+from edged.roles.origin import OriginRole
+from edged.roles.pop import SPECS, STOP_S_MAX, PopRole
+from edged.runtime.listeners import open_listener, peer_name
+from edged.runtime.metrics import Metrics
+from tests.backbone.network import until
+from tests.ingest.rtmp_peer import encoder
+from tests.roles.network import KEY, broadcast, configure, raw_network, running
+from tests.roles.test_all_in_one import leaf_of
+
+
+async def test_viewers_find_a_channel_by_every_door(tmp_path: Path) -> None:
+    configs = [configure(raw) for raw in raw_network(tmp_path)]
+    async with running(*configs) as network, encoder(network.rtmp(), KEY) as peer:
+        assert (await network.get("/watch/alice"))[0] == 200
+        assert (await network.get("/live/alice/master.m3u8"))[0] == 404
+        await peer.accepted()
+        await broadcast(peer)
+        (pop,) = [role for role in network.process.roles if isinstance(role, PopRole)]
+        await until(lambda: pop.uplinks.lookup("alice"))
+        status, body = await network.get("/streams.json")
+        assert status == 200
+        assert b'"alice"' in body
+        assert b"Alice" in body
+        assert b"127.0.0.1" not in body  # The public side shows no addresses.
+        assert b"fra1" not in body  # Nor routes.
+        with trio.fail_after(10):
+            while (await network.get("/live/alice/master.m3u8"))[0] != 200:
+                pass
+        status, body = await network.get("/time")
+        assert status == 200
+
+
+async def test_what_it_decided_and_would_decide(tmp_path: Path) -> None:
+    configs = [configure(raw) for raw in raw_network(tmp_path)]
+    async with running(*configs) as network, encoder(network.rtmp(), KEY) as peer:
+        await peer.accepted()
+        (pop,) = [role for role in network.process.roles if isinstance(role, PopRole)]
+        answer = pop.explain("alice")
+        assert answer.live
+        assert answer.placed == pop.uplinks.placements["alice"].decision
+        assert answer.table_age_s is not None
+        assert 0 <= answer.table_age_s < 60
+        other = pop.explain("bob")
+        assert (other.live, other.placed) == (False, None)
+        assert other.now.channel == "bob"
+        assert msgspec.json.decode(msgspec.json.encode(other), type=type(other)) == other
+
+
+async def test_its_numbers(tmp_path: Path) -> None:
+    configs = [configure(raw) for raw in raw_network(tmp_path)]
+    async with running(*configs) as network:
+        async with encoder(network.rtmp(), "wrong-key") as peer:
+            await peer.refused()
+        async with encoder(network.rtmp(), KEY) as peer:
+            await peer.accepted()
+            text = network.process.metrics.render().decode()
+    assert 'edged_ingest_refused_total{role="pop west"} 1.0' in text
+    assert 'edged_ingest_accepted_total{role="pop west"} 1.0' in text
+    assert 'edged_backbone_sessions{origin="fra1",role="pop west"} 4.0' in text
+    assert 'edged_backbone_forwardings{origin="fra1",role="pop west"} 1.0' in text
+    told = {spec.name for spec in SPECS if spec.name in text}
+    assert {spec.name for spec in SPECS} - told <= {"edged_backbone_rtt_seconds"}
+
+
+async def test_without_irs_publishers_are_refused_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edged.roles.uplinks.ROUTE_WAIT_S_MAX", 0.02)
+    _, _, pop = raw_network(tmp_path)
+    async with running(configure(pop)) as network, encoder(network.rtmp(), KEY) as peer:
+        refusal = await peer.refused()
+        assert refusal.description.startswith("no_route: no route for 'alice'")
+        assert network.process.streams() == []
+
+
+async def test_origins_hear_at_once_that_the_streams_of_a_stopping_pop_have_ended(
+    tmp_path: Path,
+) -> None:
+    irs, origin, pop = (configure(raw) for raw in raw_network(tmp_path))
+    stop = trio.CancelScope()
+
+    async def run_pop(*, task_status: trio.TaskStatus[dict[str, str]]) -> None:
+        with stop:
+            await PopRole(pop, Metrics()).run(task_status=task_status)
+
+    async with running(irs, origin) as network, trio.open_nursery() as nursery:
+        addresses: dict[str, str] = await nursery.start(run_pop)
+        async with encoder(addresses["rtmp"], KEY) as peer:
+            await peer.accepted()
+            await broadcast(peer, 1.0)
+            (there,) = [role for role in network.process.roles if isinstance(role, OriginRole)]
+            await until(lambda: there.hub.get("alice"))
+            copy = there.hub.get("alice")
+            assert copy is not None
+            stop.cancel()
+            assert "the PoP is stopping" in (await peer.stopped()).description
+            with trio.fail_after(2 * STOP_S_MAX):
+                await until(lambda: copy.ended)
+            assert "lost" not in (copy.ended or "")
+
+
+@pytest.mark.parametrize("table", ["ingest", "playback"])
+async def test_an_address_in_use_is_named(tmp_path: Path, table: str) -> None:
+    with open_listener("127.0.0.1:0") as taken:
+        address = peer_name(taken.getsockname())
+        _, _, raw = raw_network(tmp_path)
+        raw[table] = {"rtmp": {"listen": address}} if table == "ingest" else {"listen": address}
+        role = PopRole(configure(raw), Metrics())
+        with pytest.raises(BaseExceptionGroup) as caught, trio.fail_after(5):
+            await role.run()
+        error = leaf_of(caught.value)
+        assert isinstance(error, ConfigError)
+        assert str(error) == f"cannot listen on '{address}': Address already in use"

@@ -1,0 +1,481 @@
+"""A configuration file as a whole: every problem at once, and what no table shows alone."""
+
+import tomllib
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from edged import config as config_module
+from edged.config import (
+    FILE_BYTES_MAX,
+    Config,
+    find_hints,
+    load_config,
+    load_plugins,
+    parse_config,
+    read_config,
+)
+from edged.errors import ConfigError
+
+POP = """
+[pop]
+name = "ams1"
+[irs_client]
+addresses = ["127.0.0.1:1940"]
+table_file = "/var/lib/edged/table"
+[ingest.rtmp]
+[[stream_keys.static]]
+channel = "alice"
+key = "a-key-of-alice"
+"""
+ORIGIN = """
+[origin]
+name = "fra1"
+listen = "127.0.0.1:7410"
+[irs_client]
+addresses = ["127.0.0.1:1940"]
+"""
+IRS = """
+[irs]
+"""
+
+
+def problems_of(text: str) -> list[str]:
+    config, problems = parse_config(tomllib.loads(text))
+    assert problems or config is not None
+    return [str(problem) for problem in problems]
+
+
+def config_of(text: str) -> Config:
+    config, problems = parse_config(tomllib.loads(text))
+    assert config is not None
+    assert not problems
+    return config
+
+
+def test_the_least_that_each_role_needs() -> None:
+    assert config_of(POP).pop is not None
+    assert config_of(ORIGIN).origin is not None
+    assert config_of(IRS).irs is not None
+
+
+def test_eleven_mistakes_give_eleven_messages(tmp_path: Path) -> None:
+    path = tmp_path / "edged.toml"
+    path.write_text(
+        """
+        [pop]
+        name = "Ams1"
+        shard = 65
+        colour = "red"
+        [irs_client]
+        addresses = []
+        reconect_s_max = 1.0
+        [ingest.rtmp]
+        handshake_timeout_s = 61
+        listen = 1935
+        [log]
+        level = "loud"
+        [playback.hls]
+        playlist_s = 30.0
+        retention_s = 20.0
+        [[stream_keys.static]]
+        key = 12345678
+        """
+    )
+    config, problems = read_config(path)
+    assert config is None
+    assert [str(problem) for problem in problems] == [
+        "pop.colour: unknown key; allowed here: name, shard, tls",
+        "pop.name: 'Ams1' is not allowed (Expected `str` matching regex"
+        " '^[a-z0-9][a-z0-9._-]{0,62}\\\\Z'); a string matching ^[a-z0-9][a-z0-9._-]{0,62}\\Z",
+        "pop.shard: 65 is not allowed (Expected `int` <= 64); an integer >= 1 and <= 64",
+        "irs_client.reconect_s_max: unknown key; did you mean 'reconnect_s_max'? allowed here:"
+        " addresses, connect_timeout_s, persist_interval_s, reconnect_s_max, table_file,"
+        " telemetry_interval_s",
+        "irs_client.addresses: a list is not allowed (Expected `array` of length >= 1);"
+        " a list, each a string, one only: two IRSs would outbid each other's tables for ever",
+        "playback.hls: retention_s 20 is less than playlist_s + 10, which is 40",
+        "stream_keys.static[0].channel: is missing; a string matching ^[a-z0-9][a-z0-9_-]{0,62}\\Z",
+        "stream_keys.static[0].key: the value (not shown) is not allowed"
+        " (Expected `str`, got `int`); a string",
+        "log.level: 'loud' is not allowed (Invalid enum value 'loud');"
+        " one of 'debug', 'error', 'info', 'warning'",
+        "ingest.rtmp.listen: 1935 is not allowed (Expected `str`, got `int`); a string",
+        "ingest.rtmp.handshake_timeout_s: 61 is not allowed (Expected `float` <= 60.0);"
+        " a number > 0 and <= 60",
+    ]
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == f"{path}: 11 problems"
+    assert lines[1:] == [f"  {problem}" for problem in problems]
+
+
+def test_mistakes_in_one_table_hide_none_in_the_others() -> None:
+    found = problems_of(
+        POP.replace("a-key-of-alice", "a key of alice")
+        + """
+        [stream_keys.secrets]
+        main = "12characters"
+        [playback]
+        listen = "nowhere"
+        [log]
+        level = "loud"
+        """
+    )
+    assert found == [
+        "log.level: 'loud' is not allowed (Invalid enum value 'loud');"
+        " one of 'debug', 'error', 'info', 'warning'",
+        "stream_keys.static[0] (channel 'alice'): key may hold letters, digits and -_.~ only,"
+        " to be safe in URLs",
+        "stream_keys.secrets.main: 12 characters, at least 32 are needed",
+        "playback.listen: address 'nowhere' is not \"HOST:PORT\" with a port of 0 to 65535",
+    ]
+
+
+def test_what_a_broken_pop_would_listen_on_is_checked_too(tmp_path: Path) -> None:
+    gone = tmp_path / "gone.pem"
+    found = problems_of(
+        f"""
+        [pop]
+        name = "A PoP"
+        [irs_client]
+        addresses = ["irs"]
+        [ingest.rtmp.tls]
+        certificate = "{gone}"
+        key = "{gone}"
+        [playback]
+        listen = ":9464"
+        [metrics]
+        listen = 9464
+        """
+    )
+    assert [text.partition(": ")[0] for text in found] == [
+        "pop.name",
+        "metrics.listen",  # And its default is not taken for what was meant.
+        "irs_client.addresses[0]",
+        "ingest.rtmp.tls.certificate",
+        "ingest.rtmp.tls.key",
+    ]
+
+
+def test_there_is_one_irs() -> None:
+    two = POP.replace('["127.0.0.1:1940"]', '["127.0.0.1:1940", "127.0.0.1:1941"]')
+    assert problems_of(two) == [
+        "irs_client.addresses: a list is not allowed (Expected `array` of length <= 1);"
+        " a list, each a string, one only: two IRSs would outbid each other's tables for ever"
+    ]
+
+
+def test_one_problem_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "edged.toml"
+    path.write_text("")
+    with pytest.raises(
+        ConfigError, match=r"edged.toml: 1 problem\n  no role: needs a table \[pop\]"
+    ):
+        load_config(path)
+
+
+def test_a_right_file_is_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "edged.toml"
+    path.write_text(f'{POP}title = "Alice, für alle"\n', encoding="utf-8")
+    assert load_config(path).stream_keys.static[0].title == "Alice, für alle"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[pop\n", "is not TOML: Expected ']'"),
+        (b"[pop]\nname = 'a'\n[pop]\n", "is not TOML: Cannot declare"),
+        (b"x = '\xff'", "is not TOML: 'utf-8' codec can't decode"),
+        (b"x = " + b"[" * 100_000, "is not TOML that can be read: nested too deeply"),
+    ],
+)
+def test_what_is_not_toml(content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "edged.toml"
+    path.write_bytes(content)
+    config, problems = read_config(path)
+    assert config is None
+    assert [problem.message[: len(message)] for problem in problems] == [message]
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    assert [str(p) for p in read_config(tmp_path / "none.toml")[1]] == [
+        "cannot be read: No such file or directory"
+    ]
+    assert [str(p) for p in read_config(tmp_path)[1]] == ["cannot be read: Is a directory"]
+
+
+@pytest.mark.parametrize("excess", [0, 1])
+def test_the_largest_file(excess: int, tmp_path: Path) -> None:
+    path = tmp_path / "edged.toml"
+    path.write_bytes(f"{IRS}# ".encode().ljust(FILE_BYTES_MAX + excess, b"x"))
+    config, problems = read_config(path)
+    if excess:
+        assert [str(p) for p in problems] == [f"{FILE_BYTES_MAX + 1} bytes exceed {FILE_BYTES_MAX}"]
+    else:
+        assert config is not None
+
+
+def test_unknown_tables() -> None:
+    (problem,) = problems_of(IRS + "[iirs]\n")
+    assert problem.startswith("iirs: unknown key; did you mean 'irs'? allowed here: admin, ingest,")
+
+
+@pytest.mark.parametrize(
+    ("text", "problems"),
+    [
+        (
+            POP.replace("[irs_client]", "[admin]").replace("addresses", "#").replace("table", "#"),
+            ["irs_client: is missing; PoPs and origins need the addresses of IRS"],
+        ),
+        (
+            POP.replace("[ingest.rtmp]", ""),
+            ["ingest: is missing; a PoP needs a table such as [ingest.rtmp]"],
+        ),
+        (IRS + "[ingest.rtmp]\n", ["ingest: is of no use without [pop]"]),
+        (
+            POP + "[ingest.srt]\n",
+            ["ingest.srt: no such plug-in; installed: rtmp"],
+        ),
+        (
+            POP.replace("[ingest.rtmp]", "[ingest]\nrtmp = 5"),
+            ["ingest.rtmp: 5 is not allowed (Expected `object`, got `int`); a table"],
+        ),
+        (
+            POP.replace("[ingest.rtmp]", "[ingest.rtmp.tls]\nlisen = 'x'"),
+            [
+                "ingest.rtmp.tls.lisen: unknown key; did you mean 'listen'? allowed here:"
+                " certificate, key, listen",
+                "ingest.rtmp.tls.certificate: is missing; a path",
+                "ingest.rtmp.tls.key: is missing; a path",
+            ],
+        ),
+    ],
+)
+def test_what_roles_need(text: str, problems: list[str]) -> None:
+    assert problems_of(text) == problems
+
+
+def test_stream_keys_are_checked_and_not_repeated() -> None:
+    found = problems_of(
+        POP
+        + """
+        [[stream_keys.static]]
+        channel = "bob"
+        key = "short"
+        [[stream_keys.static]]
+        channel = "carol"
+        key = "a-key-of-alice"
+        [stream_keys.secrets]
+        main = "too short a secret"
+        """
+    )
+    assert found == [
+        "stream_keys.static[1] (channel 'bob'): key of 5 characters, allowed are 6 to 1024",
+        "stream_keys.static[2] (channel 'carol'): the same key as static[0];"
+        " a key names one channel",
+        "stream_keys.secrets.main: 18 characters, at least 32 are needed",
+    ]
+
+
+def test_a_table_where_a_list_belongs_does_not_show_the_key() -> None:
+    found = problems_of(POP.replace("[[stream_keys.static]]", "[stream_keys.static]"))
+    assert found == [
+        "stream_keys.static: a table is not allowed (Expected `array`, got `object`);"
+        " a list, each a table"
+    ]
+
+
+def test_rules_are_checked_all_of_them() -> None:
+    found = problems_of(
+        """
+        [[irs.rules]]
+        name = "one"
+        pin = "fra1"
+        prefer = ["fra2"]
+        [[irs.rules]]
+        name = "one"
+        """
+    )
+    assert found == [
+        "irs.rules[0] (one): pin leaves no choice to prefer, avoid, group_by and anti_affinity",
+        "irs.rules[1] (one): the same name as rules[0]; decisions are logged by it",
+    ]
+
+
+def test_addresses_are_checked_those_of_plug_ins_too() -> None:
+    found = problems_of(
+        """
+        [pop]
+        name = "a"
+        [origin]
+        name = "a"
+        listen = "7410"
+        address = "fra1.example.net"
+        [irs]
+        listen = "127.0.0.1:99999"
+        [irs_client]
+        addresses = ["irs"]
+        [ingest.rtmp]
+        listen = "rtmp"
+        [playback]
+        listen = "127.0.0.1:http"
+        [metrics]
+        listen = ""
+        """
+    )
+    wrong = 'is not "HOST:PORT" with a port of 0 to 65535'
+    assert sorted(found) == [
+        f"ingest.rtmp.listen: address 'rtmp' {wrong}",
+        f"irs.listen: address '127.0.0.1:99999' {wrong}",
+        f"irs_client.addresses[0]: address 'irs' {wrong}",
+        f"metrics.listen: address '' {wrong}",
+        f"origin.address: address 'fra1.example.net' {wrong}",
+        f"origin.listen: address '7410' {wrong}",
+        f"playback.listen: address '127.0.0.1:http' {wrong}",
+    ]
+
+
+def test_what_a_pop_alone_has_is_not_checked_elsewhere() -> None:
+    assert problems_of(IRS + '[playback]\nlisten = "nowhere"\n') == []
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "clash"),
+    [
+        ("127.0.0.1:9000", "127.0.0.1:9000", True),
+        ("[::]:9000", "127.0.0.1:9000", True),
+        ("127.0.0.1:9000", ":9000", True),
+        ("0.0.0.0:9000", "127.0.0.1:9000", True),
+        ("[::1]:9000", "[::]:9000", True),
+        ("0.0.0.0:9000", "[::1]:9000", False),
+        ("127.0.0.1:9000", "127.0.0.2:9000", False),
+        ("127.0.0.1:9000", "127.0.0.1:9001", False),
+        ("127.0.0.1:0", "127.0.0.1:0", False),
+        ("localhost:9000", "localhost:9000", True),
+    ],
+)
+def test_two_listeners_on_one_port(first: str, second: str, clash: bool) -> None:
+    text = POP.replace("[ingest.rtmp]", f'[ingest.rtmp]\nlisten = "{first}"')
+    found = problems_of(f'{text}[playback]\nlisten = "{second}"\n')
+    assert found == (["ingest.rtmp.listen: port 9000 is taken by playback.listen"] if clash else [])
+
+
+def test_plain_tcp_between_hosts_is_found_before_it_runs() -> None:
+    found = problems_of(
+        """
+        [pop]
+        name = "a"
+        [origin]
+        name = "a"
+        listen = "[::]:7410"
+        address = "192.0.2.1:7410"
+        [irs]
+        listen = "192.0.2.1:1940"
+        [irs_client]
+        addresses = ["192.0.2.1:1940"]
+        [ingest.rtmp]
+        """
+    )
+    assert found == [
+        "origin.listen: '[::]:7410' needs a table [origin.tls]: plain TCP only on loopback",
+        "irs_client.addresses[0]: '192.0.2.1:1940' needs a table [origin.tls]:"
+        " plain TCP only on loopback",
+        "irs.listen: '192.0.2.1:1940' needs a table [irs.tls]: plain TCP only on loopback",
+        "irs_client.addresses[0]: '192.0.2.1:1940' needs a table [pop.tls]:"
+        " plain TCP only on loopback",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("listen", "address", "message"),
+    [
+        ("127.0.0.1:7410", "", None),
+        ("127.0.0.1:7410", "127.0.0.1:7410", None),
+        (":7410", "", "is missing; origin.listen ':7410' says not where PoPs reach it"),
+        ("0.0.0.0:7410", "", "is missing; origin.listen '0.0.0.0:7410' says not where"),
+        ("127.0.0.1:7410", "[::]:7410", "'[::]:7410' cannot be connected to"),
+        ("127.0.0.1:7410", "127.0.0.1:0", "'127.0.0.1:0' cannot be connected to"),
+    ],
+)
+def test_pops_must_be_told_where_an_origin_is(
+    listen: str, address: str, message: str | None
+) -> None:
+    text = ORIGIN.replace('"127.0.0.1:7410"', f'"{listen}"\naddress = "{address}"')
+    found = [text for text in problems_of(text) if text.startswith("origin.address")]
+    assert len(found) == (message is not None)
+    assert all(text.startswith(f"origin.address: {message}") for text in found)
+
+
+def test_certificates_and_keys_must_be_there(tmp_path: Path) -> None:
+    (tmp_path / "there.pem").touch()
+    there, gone = tmp_path / "there.pem", tmp_path / "gone.pem"
+    private = f'certificate = "{there}"\nkey = "{gone}"\n'
+    text = POP.replace("[ingest.rtmp]", f"[ingest.rtmp.tls]\n{private}")
+    text += f'[playback.tls]\n{private}[pop.tls]\nca = "{tmp_path}"\n{private}'
+    missing = "is not a file that can be found"
+    assert problems_of(text) == [
+        f"pop.tls.ca: '{tmp_path}' {missing}",
+        f"pop.tls.key: '{gone}' {missing}",
+        f"playback.tls.key: '{gone}' {missing}",
+        f"ingest.rtmp.tls.key: '{gone}' {missing}",
+    ]
+
+
+def test_a_path_that_cannot_be_is_a_problem(tmp_path: Path) -> None:
+    name = "x" * 300
+    files = f'ca = "/{name}"\ncertificate = "/{name}"\nkey = "/{name}"\n'
+    found = problems_of(f"{IRS}[irs.tls]\n{files}")
+    assert [text.partition(": ")[0] for text in found] == [
+        "irs.tls.ca",
+        "irs.tls.certificate",
+        "irs.tls.key",
+    ]
+    assert all(text.endswith("File name too long") for text in found)
+
+
+def test_hints_are_no_problems() -> None:
+    assert find_hints(config_of(POP)) == []
+    assert find_hints(config_of(IRS)) == []
+    assert find_hints(config_of(ORIGIN)) == []
+    poor = POP.partition("[[stream_keys")[0].replace("table_file", "#")
+    assert [str(hint) for hint in find_hints(config_of(poor))] == [
+        "stream_keys: is empty, so every publisher is refused; see `edged key new`",
+        "irs_client.table_file: is not set: restarted while IRS is gone, this PoP takes no"
+        " publishers",
+    ]
+    signed = f'{poor}[stream_keys.secrets]\nmain = "{"x" * 32}"\n'
+    assert "stream_keys" not in [hint.key for hint in find_hints(config_of(signed))]
+
+
+def entry_point(value: str) -> EntryPoint:
+    return EntryPoint(name="mine", value=value, group=config_module.PLUGIN_GROUP)
+
+
+def test_plug_ins_are_found_by_their_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(load_plugins()) >= {"rtmp"}
+    entries = [entry_point("edged.ingest.rtmp:plugin")]
+    monkeypatch.setattr(config_module, "entry_points", lambda group: entries)
+    assert list(load_plugins()) == ["mine"]
+    text = POP.replace("[ingest.rtmp]", "[ingest.mine]\npublishers_max = 0")
+    assert problems_of(text) == [
+        "ingest.mine.publishers_max: 0 is not allowed (Expected `int` >= 1); an integer >= 1"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("edged.ingest.nothing:plugin", "'mine' cannot be loaded: No module named"),
+        ("edged.ingest.rtmp:nothing", "'mine' cannot be loaded: module .* has no attribute"),
+        ("edged.ingest.rtmp:RtmpConfig", "'mine': edged.ingest.rtmp:RtmpConfig is no IngestPlugin"),
+    ],
+)
+def test_a_broken_plug_in_is_named(
+    value: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config_module, "entry_points", lambda group: [entry_point(value)])
+    with pytest.raises(ConfigError, match=message):
+        load_plugins()
