@@ -1,0 +1,146 @@
+"""`edged check` and `edged run`."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import trio
+
+from edged.cli.run import until_signal
+from edged.errors import ConfigError
+from tests.backbone.network import free_address
+from tests.cli.invoke import Answer, interrupting
+
+MISTAKEN = """
+[origin]
+name = "[bold]X"
+[metrics]
+listen = "nowhere"
+[lgo]
+"""
+
+
+def irs_file(folder: Path) -> Path:
+    path = folder / "irs.toml"
+    path.write_text(
+        f"""
+        [irs]
+        listen = "{free_address()}"
+        [metrics]
+        listen = "127.0.0.1:0"
+        [admin]
+        socket = "{folder / "admin.sock"}"
+        """
+    )
+    return path
+
+
+def test_check_says_what_a_right_file_is_for(tmp_path: Path) -> None:
+    path = irs_file(tmp_path)
+    answer = Answer("check", "-c", path)
+    assert answer.code == 0
+    assert answer.out == f"{path} is fine; roles: irs\n"
+    assert answer.err == ""
+
+
+def test_check_says_every_problem_on_a_line_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "edged.toml"
+    path.write_text(MISTAKEN)
+    answer = Answer("check", "-c", path)
+    assert answer.code == 2
+    assert answer.out == ""
+    lines = answer.err.splitlines()
+    assert lines[0] == f"4 problems in {path}"
+    assert lines[1].startswith("  lgo: unknown key; did you mean 'log'?")
+    assert lines[2].startswith("  origin.name: '[bold]X' is not allowed")
+    assert lines[3] == "  irs_client: is missing; PoPs and origins need the addresses of IRS"
+    assert lines[4].startswith("  metrics.listen: address 'nowhere'")
+    assert len(lines) == 5
+
+
+def test_check_for_programs(tmp_path: Path) -> None:
+    path = tmp_path / "edged.toml"
+    path.write_text(MISTAKEN)
+    answer = Answer("check", "-c", path, "--json")
+    assert answer.code == 2
+    shown = json.loads(answer.out)
+    assert shown["file"] == str(path)
+    keys = ["lgo", "origin.name", "irs_client", "metrics.listen"]
+    assert [problem["key"] for problem in shown["problems"]] == keys
+    fine = json.loads(Answer("check", "-c", irs_file(tmp_path), "--json").out)
+    assert (fine["problems"], fine["hints"]) == ([], [])
+
+
+def test_check_hints_at_what_is_hardly_meant(tmp_path: Path) -> None:
+    path = tmp_path / "pop.toml"
+    path.write_text(
+        """
+        [pop]
+        name = "a"
+        [irs_client]
+        addresses = ["127.0.0.1:1940"]
+        table_file = "table"
+        [ingest.rtmp]
+        """
+    )
+    answer = Answer("check", "-c", path)
+    assert answer.code == 0
+    assert "is fine" in answer.out
+    assert answer.err == (
+        "  stream_keys: is empty, so every publisher is refused; see `edged key new`\n"
+    )
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    answer = Answer("check", "-c", tmp_path / "none.toml")
+    assert answer.code == 2
+    assert answer.err.splitlines()[1] == "  the file: cannot be read: No such file or directory"
+    assert Answer("check").code == 2  # The option is required.
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_run_runs_until_it_is_told_to_stop(tmp_path: Path, number: signal.Signals) -> None:
+    with interrupting(tmp_path / "admin.sock", number):
+        answer = Answer("run", "-c", irs_file(tmp_path))
+    assert answer.code == 0
+    assert answer.error is None
+    assert not (tmp_path / "admin.sock").exists()
+
+
+def test_run_refuses_a_mistaken_file(tmp_path: Path) -> None:
+    path = tmp_path / "edged.toml"
+    path.write_text(MISTAKEN)
+    answer = Answer("run", "-c", path)
+    assert isinstance(answer.error, ConfigError)
+    assert "4 problems" in str(answer.error)
+
+
+async def test_until_signal_ends_with_its_main() -> None:
+    done: list[int] = []
+
+    async def main() -> None:
+        done.append(1)
+
+    await until_signal(main)
+    assert done == [1]
+
+
+async def test_the_second_signal_ends_the_process_at_once() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    then: list[object] = []
+
+    async def main() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            await trio.sleep_forever()
+        finally:
+            then.append(signal.getsignal(signal.SIGINT))
+
+    try:
+        with trio.fail_after(5):
+            await until_signal(main)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert then == [signal.SIG_DFL]
