@@ -1,0 +1,256 @@
+"""Clips for the end-to-end tests, the encoders that publish them, and FFmpeg as the judge."""
+
+import functools
+import hashlib
+import io
+import itertools
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import trio
+from msgspec import Struct
+
+from edged.media import vp9
+from edged.media.track import AccessUnit, Codec, Track
+from edged.tools.file_source import FileSource
+
+SIZE = (320, 180)
+RATE = 30
+GOP = 30
+MS = Fraction(1, 1000)
+ENCODE_TIMEOUT_S = 60.0
+
+VIDEO = {
+    "h264": ("libx264", "-preset", "veryfast", "-bf", "2", "-x264-params", "scenecut=0"),
+    "hevc": ("libx265", "-preset", "ultrafast", "-tag:v", "hvc1", "-x265-params",
+             "log-level=none:bframes=2:pools=1:scenecut=0:open-gop=0"),
+    "av1": ("libsvtav1", "-preset", "12", "-svtav1-params", "lp=1"),
+    "vp9": ("libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-lag-in-frames", "0",
+            "-auto-alt-ref", "0"),
+}  # fmt: skip
+AUDIO = {"aac": ("aac",), "opus": ("libopus",)}
+
+
+class Packet(Struct, frozen=True):
+    """One access unit, as FFmpeg reads it."""
+
+    digest: str
+    size: int
+    pts: Fraction  # Seconds.
+    dts: Fraction
+    key: bool | None = None  # None where it is not known.
+
+
+Packets = dict[str, list[Packet]]  # By "video" and "audio".
+
+
+@functools.cache
+def make_clip(
+    video: str = "h264", audio: str = "aac", seconds: int = 6, tone: int = 440, gop: int = GOP
+) -> Path:
+    """A clip as Debian's ffmpeg makes it; other tones make other pictures too."""
+    path = _folder() / f"{video}-{audio}-{seconds}-{tone}-{gop}.mp4"
+    width, height = SIZE
+    picture = f"testsrc2=size={width}x{height}:rate={RATE},drawbox=color=red@{tone / 4000}:t=fill"
+    subprocess.run(  # noqa: S603 - our own arguments
+        ["ffmpeg", "-v", "error", "-nostdin", "-y",  # noqa: S607 - whichever is installed
+         "-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", f"sine=frequency={tone}:r=48000",
+         "-t", str(seconds), "-pix_fmt", "yuv420p", "-threads", "2", "-ac", "2",
+         "-g", str(gop), "-keyint_min", str(gop), "-b:v", "300k", "-c:v", *VIDEO[video],
+         "-c:a", *AUDIO[audio], str(path)],
+        check=True, timeout=ENCODE_TIMEOUT_S,
+    )  # fmt: skip
+    return path
+
+
+@functools.cache
+def _folder() -> Path:
+    # Removed with the process: the object is kept by the cache of the function below.
+    return Path(_temporary().name)
+
+
+@functools.cache
+def _temporary() -> "tempfile.TemporaryDirectory[str]":
+    return tempfile.TemporaryDirectory(prefix="edged-clips-")
+
+
+def read_packets(source: Path | bytes) -> Packets:
+    """What FFmpeg's demuxer finds in a file."""
+    read: Packets = {}
+    file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
+    with av.open(file, "r") as container:
+        for packet in container.demux():
+            if not packet.size:
+                continue
+            assert packet.pts is not None
+            assert packet.dts is not None
+            read.setdefault(packet.stream.type, []).append(
+                Packet(
+                    hashlib.md5(bytes(packet)).hexdigest(),  # noqa: S324 - as framemd5 has it
+                    packet.size,
+                    packet.pts * packet.time_base,
+                    packet.dts * packet.time_base,
+                    packet.is_keyframe,
+                )
+            )
+    return read
+
+
+def check_same(published: Packets, served: Packets, *, whole: bool = True) -> None:
+    """What was served is what was published: payloads, order, times, and A/V offset.
+
+    `whole`: from the first picture (audio that comes before it has no segment to be in) to the end.
+
+    Each time is `published` plus one shift for the whole stream, within RTMP's millisecond of
+    rounding (half of one each way, for dts and for the composition time, and the clip's own ticks).
+    """
+    assert served.keys() == published.keys()
+    shifts: list[Fraction] = []
+    for kind, sent in published.items():
+        got = served[kind]
+        assert got, kind
+        digests = [packet.digest for packet in sent]
+        first = digests.index(got[0].digest)
+        if whole:
+            begin = published["video"][0].dts
+            assert first == 0 or sent[first - 1].dts < begin, f"{kind} begins with unit {first}"
+            assert first + len(got) == len(sent), f"{kind}: {first} + {len(got)} of {len(sent)}"
+        matching = sent[first : first + len(got)]
+        mine = [packet.digest for packet in got]
+        assert mine == [packet.digest for packet in matching], kind
+        for ours, theirs in zip(got, matching, strict=True):
+            assert ours.size == theirs.size
+            assert kind == "audio" or ours.key in (None, theirs.key)
+            shifts += [ours.pts - theirs.pts, ours.dts - theirs.dts]
+    spread = max(shifts) - min(shifts)
+    assert spread <= 2 * MS, f"times spread by {float(spread) * 1000:.2f} ms"
+
+
+def check_spacing(packets: Sequence[Packet], spacing: Fraction) -> None:
+    """Decoding times rise by exactly this much (within the reader's own ticks)."""
+    steps = {b.dts - a.dts for a, b in itertools.pairwise(packets)}
+    assert all(abs(step - spacing) <= Fraction(1, 40_000) for step in steps), steps
+
+
+def read_units(path: Path) -> tuple[list[Track], list[AccessUnit]]:
+    """The clip as access units, in the order of their decoding times."""
+    if "vp9" in path.name:
+        return _read_vp9(path)
+    source = FileSource(path, loop=False)
+    units: list[AccessUnit] = []
+    while source.next_due_s() is not None:
+        units += source.take_units()
+    source.close()
+    return list(source.tracks), _sorted(list(source.tracks), units)
+
+
+def _read_vp9(path: Path) -> tuple[list[Track], list[AccessUnit]]:
+    """`FileSource` re-encodes VP9; here it must stay what it is."""
+    plain = FileSource(path, loop=False)
+    audio = plain.tracks[1]
+    plain.close()
+    raw: list[tuple[bool, Fraction, Fraction, bool, bytes]] = []
+    with av.open(str(path)) as container:
+        for packet in container.demux():
+            if packet.size:
+                assert packet.pts is not None
+                assert packet.dts is not None
+                base = packet.time_base
+                times = packet.pts * base, packet.dts * base
+                raw.append(
+                    (packet.stream.type == "video", *times, packet.is_keyframe, bytes(packet))
+                )
+    first = next(payload for is_video, *_, payload in raw if is_video)
+    config = vp9.with_size(vp9.parse_config(vp9.make_record(first, RATE)), first)
+    tracks = [audio, Track(track_id=1, codec=Codec.VP9, timescale=90_000, config=config)]
+    start = min(dts for _, _, dts, _, _ in raw)
+    units = [
+        AccessUnit(
+            track_id=tracks[is_video].track_id,
+            seq=0,
+            config_id=0,
+            pts=round((pts - start) * tracks[is_video].timescale),
+            dts=round((dts - start) * tracks[is_video].timescale),
+            wallclock_us=0,
+            payload=payload,
+            random_access=key,
+        )
+        for is_video, pts, dts, key, payload in raw
+    ]
+    return tracks, _sorted(tracks, units)
+
+
+def _sorted(tracks: list[Track], units: list[AccessUnit]) -> list[AccessUnit]:
+    scales = {track.track_id: track.timescale for track in tracks}
+    return sorted(units, key=lambda unit: Fraction(unit.dts, scales[unit.track_id]))
+
+
+# Encoders and players as processes.
+
+
+async def run_ffmpeg(*arguments: str, timeout_s: float = 40.0) -> str:
+    """Run Debian's ffmpeg to its end; its standard output."""
+    with trio.fail_after(timeout_s):
+        done = await trio.run_process(
+            ["ffmpeg", "-v", "error", "-nostdin", *arguments],
+            capture_stdout=True, capture_stderr=True, check=False,
+        )  # fmt: skip
+    errors = done.stderr.decode(errors="replace")
+    assert done.returncode == 0, f"ffmpeg {arguments}: {errors}"
+    return done.stdout.decode()
+
+
+async def publish_ffmpeg(clip: Path, url: str) -> None:
+    """Debian's ffmpeg publishes the clip as it is, in real time."""
+    await run_ffmpeg("-re", "-i", str(clip), "-c", "copy", "-f", "flv", url)
+
+
+async def publish_pyav(clip: Path, url: str) -> None:
+    """PyAV's FFmpeg (newer, with E-RTMP) publishes the clip as it is, in real time."""
+    with trio.fail_after(60):
+        done = await trio.run_process(
+            [sys.executable, "-c", _PYAV, str(clip), url], capture_stderr=True, check=False
+        )
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+
+
+_PYAV = """
+import sys, time
+import av
+
+source, url = sys.argv[1:]
+with av.open(source) as clip, av.open(url, "w", format="flv") as server:
+    streams = {s.index: server.add_stream_from_template(s, opaque=True) for s in clip.streams}
+    began = time.monotonic()
+    for packet in clip.demux():
+        if packet.size:
+            time.sleep(max(0, began + float(packet.dts * packet.time_base) - time.monotonic()))
+            packet.stream = streams[packet.stream_index]
+            server.mux(packet)
+"""
+
+
+async def play_ffmpeg(url: str) -> Packets:
+    """Debian's ffmpeg plays a playlist from its start to its end: framemd5 of every packet."""
+    text = await run_ffmpeg(
+        "-live_start_index", "0", "-i", url, "-map", "0:v:0", "-map", "0:a:0",
+        "-c", "copy", "-copyts", "-f", "framemd5", "-",
+    )  # fmt: skip
+    kinds = ("video", "audio")
+    bases: dict[str, Fraction] = {}
+    played: Packets = {}
+    for line in text.splitlines():
+        if line.startswith("#tb "):
+            number, _, base = line.removeprefix("#tb ").partition(": ")
+            bases[number] = Fraction(base)
+        elif line and not line.startswith("#"):
+            number, dts, pts, _, size, digest = (part.strip() for part in line.split(","))
+            tick = bases[number]
+            packet = Packet(digest, int(size), int(pts) * tick, int(dts) * tick)
+            played.setdefault(kinds[int(number)], []).append(packet)
+    return played
