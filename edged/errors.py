@@ -18,12 +18,16 @@ class UnsupportedMediaError(EdgedError):
 
 
 class PublishRefusedError(EdgedError):
-    """A publisher may not publish; `code` is machine-readable, the message is for people."""
+    """A publisher may not publish; `code` is machine-readable, `reason` is what the encoder is told.
 
-    def __init__(self, code: str, reason: str) -> None:
+    `detail` is for the log alone: it may name origins and routes.
+    """
+
+    def __init__(self, code: str, reason: str, detail: str = "") -> None:
         self.code = code
         self.reason = reason
-        super().__init__(f"{code}: {reason}")
+        self.detail = detail
+        super().__init__(f"{code}: {reason}" + (f" ({detail})" if detail else ""))
 
 
 class RouteUnavailableError(EdgedError):

@@ -25,6 +25,7 @@ REFUSING_CALLS = {
     "StreamRefused",
     "stop_stream",
     "stop",
+    "_break_off",
     "_refuse",
     "refused",
 }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 from msgspec import Struct
 
-from edged.media.timing import WallclockAnchor
+from edged.media.stream_clock import StreamClock
 from edged.media.track import AccessUnit, Track
 from edged.runtime.hub import LiveStream
 from edged.runtime.pump import Pump
@@ -68,7 +68,7 @@ class Publication:
         self.grant: Grant = stream.grant
         self._wallclock_us = wallclock_us
         self._close = close
-        self._anchor: WallclockAnchor | None = None
+        self._clock = StreamClock()
         self._seq = stream.ring.next_seq
 
     @property
@@ -86,16 +86,20 @@ class Publication:
         if self.stream.ended is not None:
             return
         seq = self._seq
-        tracks = self.stream.tracks
+        tracks, clock = self.stream.tracks, self._clock
         for unit in units:
             timescale = tracks[unit.track_id].timescale
-            anchor = self._anchor
-            if anchor is None or unit.discontinuity:
-                anchor = self._anchor = WallclockAnchor.at(
-                    self._wallclock_us(), unit.pts, timescale
-                )
             unit.seq = seq
-            unit.wallclock_us = anchor.wallclock_us(unit.pts, timescale)
+            if (anchor := clock.anchor) is not None and not unit.discontinuity:
+                unit.wallclock_us = anchor.wallclock_us(unit.pts, timescale)
+            else:
+                unit.wallclock_us = clock.stamp(
+                    unit.track_id,
+                    unit.pts,
+                    timescale,
+                    self._wallclock_us,
+                    discontinuity=unit.discontinuity,
+                )
             seq += 1
         self._seq = seq
         self.stream.append(units)

@@ -6,6 +6,7 @@ to its answer, while reading pauses.
 
 import secrets
 import ssl
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ import structlog
 import trio
 from msgspec import Meta, Struct
 
-from edged.errors import EdgedError, PublishRefusedError
+from edged.errors import EdgedError, PeerLostError, PublishRefusedError, RemoteProtocolError
 from edged.ingest.plugin import (
     PUBLISH_TIMEOUT_S,
     Door,
@@ -29,6 +30,11 @@ from edged.runtime.tls import PublicTls, keep_certificates
 from edged.wire import rtmp
 
 REFUSED_CODE = "NetStream.Publish.BadName"  # The only code for it that encoders know.
+FAILED_CODE = "NetStream.Publish.Failed"  # What is broken off after it was granted, or before.
+# Connections that have not published yet, from one address: a site behind one may restart all its
+# encoders at once, but a stranger with one must not keep everyone else out.
+PENDING_PER_ADDRESS_MAX = 64
+PENDING_MAX = 1024  # From all addresses, beside `publishers_max`; each lives a few seconds.
 OUT_BYTES_MAX = (
     64 * 1024
 )  # Replies and acknowledgements only: a publisher that reads none is broken.
@@ -51,8 +57,8 @@ class RtmpConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     listen: str = "[::]:1935"
     handshake_timeout_s: Annotated[float, Meta(gt=0, le=60)] = 5.0
     publish_timeout_s: Annotated[float, Meta(gt=0, le=60)] = 10.0  # From the handshake to publish.
-    silence_timeout_s: Annotated[float, Meta(gt=0, le=600)] = 10.0  # Without one whole message.
-    message_bytes_max: Annotated[int, Meta(ge=65536, le=64 * 2**20)] = 8 * 2**20
+    silence_timeout_s: Annotated[float, Meta(gt=0, le=600)] = 10.0  # Without audio or video.
+    message_bytes_max: Annotated[int, Meta(ge=65536, le=2**24 - 1)] = 8 * 2**20
     publishers_max: Annotated[int, Meta(ge=1)] = 2_000  # Beyond it we refuse, not queue.
     tls: RtmpTlsConfig | None = None
 
@@ -69,6 +75,7 @@ class RtmpPublisher:
             now=self._started_at, entropy=secrets.token_bytes, limits=owner.limits
         )
         self._publication: Publication | None = None
+        self._publication_over = False
         self._authorising: trio.CancelScope | None = None
         self._closed: str | None = None  # Why we close: what the peer still says is not heard.
         self._after()
@@ -77,9 +84,13 @@ class RtmpPublisher:
 
     def data_received(self, data: memoryview, now: float) -> None:
         """Feed the core; units go straight into the publication."""
-        if events := self._core.receive_data(data, now):
-            self._handle(events)
-        self._after()
+        try:
+            if events := self._core.receive_data(data, now):
+                self._handle(events)
+        except EdgedError as error:
+            self._fail(error)
+        else:
+            self._after()
 
     def handle_timeout(self, now: float) -> None:
         """Let the core judge: handshake, publish and silence deadlines."""
@@ -94,10 +105,11 @@ class RtmpPublisher:
         if self._authorising is not None:
             self._authorising.cancel()
         statistics = self._core.statistics()
+        self._core.close(FAILED_CODE, reason)  # The pump may keep us a while: hold no buffers.
         channel = None
         if self._publication is not None:
             channel = self._publication.stream.channel
-            self._publication.end(reason)
+            self._end_publication(reason)
         logger.info(
             "publisher ended" if channel else "connection ended",
             channel=channel,
@@ -108,7 +120,7 @@ class RtmpPublisher:
             received_bytes=self._connection.received_bytes,
             units=statistics.units,
         )
-        self._owner.sessions.discard(self)
+        self._owner.forget(self)
 
     # What the network wants of the publisher.
 
@@ -175,7 +187,7 @@ class RtmpPublisher:
             if publication is not None:
                 self._begin(publication, event)
         except EdgedError as error:
-            self._connection.abort(str(error))
+            self._fail(error)
         except Exception as error:  # A session's bug ends that session, never the others.
             logger.exception("session failed", peer=self._connection.peer, error=repr(error))
             self._connection.abort(f"internal error: {error!r}")
@@ -192,10 +204,11 @@ class RtmpPublisher:
         publication: Publication | None = None
         try:
             with trio.CancelScope() as self._authorising, trio.fail_after(PUBLISH_TIMEOUT_S):
+                self._owner.check_room()
                 if self._connection.lost is None:
                     publication = await self._owner.door.publish(request, self)
         except PublishRefusedError as error:
-            self._refuse(error.code, error.reason)
+            self._refuse(error.code, error.reason, error.detail)
         except trio.TooSlowError:
             self._refuse("timeout", f"no decision within {PUBLISH_TIMEOUT_S:g} s; try again")
         finally:
@@ -209,6 +222,7 @@ class RtmpPublisher:
     def _begin(self, publication: Publication, event: rtmp.PublishRequested) -> None:
         assert self._publication is None, "a connection publishes once"
         self._publication = publication
+        self._owner.granted(self)
         logger.info(
             "publisher started",
             channel=publication.stream.channel,
@@ -222,7 +236,19 @@ class RtmpPublisher:
         self._connection.resume_reading()
         self._after()
 
-    def _refuse(self, code: str, reason: str) -> None:
+    def _fail(self, error: EdgedError) -> None:
+        """The publisher broke the protocol, or sends what nobody can carry."""
+        if isinstance(error, RemoteProtocolError):
+            self._break_off("broken_protocol", str(error))
+        else:
+            self._break_off("unsupported_media", str(error))
+
+    def _break_off(self, code: str, reason: str) -> None:
+        """Tell the publisher why, and close."""
+        self._core.close(FAILED_CODE, f"{code}: {reason}")
+        self._close(f"{code}: {reason}")
+
+    def _refuse(self, code: str, reason: str, detail: str = "") -> None:
         if self._closed is not None:  # The publisher was told something else.
             return
         logger.warning(
@@ -231,15 +257,23 @@ class RtmpPublisher:
             protocol=self._protocol,
             code=code,
             reason=reason,
+            detail=detail or None,
         )
         self._core.refuse_publish(REFUSED_CODE, f"{code}: {reason}")
         self._close(f"refused: {code}: {reason}")
 
     def _close(self, reason: str) -> None:
-        """Close when what the core still has to say has left."""
+        """Close when what the core still has to say has left; the publication ends at once."""
         self._closed = self._closed or reason
         self._after()
         self._connection.close(reason)
+        self._end_publication(self._closed)
+
+    def _end_publication(self, reason: str) -> None:
+        """Once: viewers need not wait for the publisher to hang up too."""
+        if self._publication is not None and not self._publication_over:
+            self._publication_over = True
+            self._publication.end(reason)
 
     def _after(self) -> None:
         """After every input: collect the output, re-read the deadline, ask for what is missing."""
@@ -252,25 +286,59 @@ class RtmpPublisher:
 
 
 class RtmpIngest:
-    """All RTMP sessions of a PoP."""
+    """All RTMP sessions of a PoP, over all its listeners."""
 
     def __init__(self, config: RtmpConfig, door: Door, nursery: trio.Nursery) -> None:
         self.config = config
         self.door = door
-        self.sessions: set[RtmpPublisher] = set()
         self.limits = rtmp.RtmpLimits(
             handshake_timeout_s=config.handshake_timeout_s,
             publish_timeout_s=config.publish_timeout_s,
             media_silence_s_max=config.silence_timeout_s,
             message_bytes_max=config.message_bytes_max,
+            # One message, and what of others lies between its chunks.
+            buffered_bytes_max=config.message_bytes_max * 3 // 2,
         )
         self.start_soon = nursery.start_soon
+        self._pending: dict[RtmpPublisher, str] = {}  # Not granted yet: where they come from.
+        self._pending_from: Counter[str] = Counter()
+        self._publishing: set[RtmpPublisher] = set()
 
     def make_session(self, connection: Connection) -> RtmpPublisher:
-        """Begin a session on a connection that was just accepted."""
+        """Begin a session on a connection that was just accepted. Raises PeerLostError."""
+        address = connection.peer.rpartition(":")[0]
+        if self._pending_from[address] >= PENDING_PER_ADDRESS_MAX:
+            raise PeerLostError(
+                f"{PENDING_PER_ADDRESS_MAX} connections from {address} have not published yet"
+            )
         session = RtmpPublisher(connection, self)
-        self.sessions.add(session)
+        self._pending[session] = address
+        self._pending_from[address] += 1
         return session
+
+    def check_room(self) -> None:
+        """Raise PublishRefusedError when there are as many publishers as may be."""
+        if len(self._publishing) >= self.config.publishers_max:
+            raise PublishRefusedError(
+                "full", f"this PoP takes {self.config.publishers_max} publishers; try again later"
+            )
+
+    def granted(self, session: RtmpPublisher) -> None:
+        """It publishes now."""
+        self._no_longer_pending(session)
+        self._publishing.add(session)
+
+    def forget(self, session: RtmpPublisher) -> None:
+        """Its connection is gone."""
+        self._no_longer_pending(session)
+        self._publishing.discard(session)
+
+    def _no_longer_pending(self, session: RtmpPublisher) -> None:
+        address = self._pending.pop(session, None)
+        if address is not None:
+            self._pending_from[address] -= 1
+            if not self._pending_from[address]:
+                del self._pending_from[address]
 
 
 async def serve_rtmp(
@@ -295,7 +363,7 @@ async def serve_rtmp(
                     ingest.make_session,
                     PumpClass.PUBLISHER,
                     tls=context,
-                    connections_max=config.publishers_max,
+                    connections_max=config.publishers_max + PENDING_MAX,
                     out_bytes_max=OUT_BYTES_MAX,
                     task_status=task_status,
                 )

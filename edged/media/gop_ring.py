@@ -37,7 +37,10 @@ class RingBatch(Struct, frozen=True):
 class _Gop:
     """One group: units with consecutive `seq` from `first_seq`."""
 
-    __slots__ = ("evicted", "first_byte", "first_seq", "following", "keyed", "start_us", "units")
+    __slots__ = (
+        *("__weakref__", "evicted", "first_byte", "first_seq", "following", "keyed", "start_us"),
+        "units",
+    )
 
     def __init__(self, first_seq: int, first_byte: int, start_us: int, *, keyed: bool) -> None:
         self.first_seq = first_seq
@@ -250,7 +253,8 @@ class GopRing:
         gop.evicted = True
         self.payload_bytes -= self._gops[0].first_byte - gop.first_byte
         self._overhead_bytes -= UNIT_OVERHEAD_BYTES * len(gop.units)
-        gop.units = []  # A cursor may hold the group for long.
+        gop.units = []  # A cursor may hold the group for long,
+        gop.following = None  # and with it all that have come since.
 
     def _cut_first(self) -> None:
         """The only group exceeds a limit: it loses its front and with that its random access."""

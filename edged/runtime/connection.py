@@ -21,11 +21,18 @@ IOV_MAX = 512  # Below the kernel's 1024: a batch this long already amortises th
 OUT_LOW_BYTES = 64 * 1024  # At or below it a handler that waited may write again.
 OUT_BYTES_MAX = 8 * 2**20  # A peer that leaves more unread is dropped; handlers set their own.
 TLS_WRITE_BYTES = 64 * 1024  # Joined per SSL_write: 4 records, and the copy stays in cache.
-# Reads from one peer before the others' turn: a plain read may fill the pump's buffer (256 KiB), a
-# TLS read gives one record (16 KiB). A backbone session carries hundreds of streams.
-READS_MAX = 8
+# Reads from one peer before the others' turn: a plain read may fill the pump's buffer (256 KiB: a
+# tick of 300 Mbps), a TLS read gives one record (16 KiB). A backbone session carries hundreds of
+# streams.
+READS_MAX = 1
+READS_TLS_MAX = 8
+READS_BACKBONE_MAX = 8
 READS_BACKBONE_TLS_MAX = 64
 CLOSE_LINGER_S = 5.0  # What is queued at close may take this long to leave.
+# Then the peer is heard out, or our closing with its bytes unread would reset the connection and
+# take from it what it has not read yet: why we close.
+HEAR_OUT_S = 2.0
+HEAR_OUT_BYTES_MAX = 4 * 2**20
 LOW_WATER_BYTES_MAX = 128 * 1024  # SO_RCVLOWAT beyond it would grow the kernel's buffer for little.
 
 
@@ -122,9 +129,12 @@ class Connection:
         self._mask = select.EPOLLIN
         self._low_water = 1
         self._recv_into = sock.recv_into  # Bound once: this is called for every batch of bytes.
-        backbone_tls = self.ssl is not None and pump_class is PumpClass.BACKBONE
-        self._reads_max = READS_BACKBONE_TLS_MAX if backbone_tls else READS_MAX
+        if pump_class is PumpClass.BACKBONE:
+            self._reads_max = READS_BACKBONE_MAX if self.ssl is None else READS_BACKBONE_TLS_MAX
+        else:
+            self._reads_max = READS_MAX if self.ssl is None else READS_TLS_MAX
         self._closing: str | None = None
+        self._unheard_bytes: int | None = None  # Once our side is shut: what we still hear out.
         self._dirty = False
 
     # What handlers call.
@@ -159,11 +169,8 @@ class Connection:
 
     def set_timeout(self, at: float) -> None:
         """Call the handler's `handle_timeout` at that monotonic time; `math.inf` for never."""
-        if self._closing is not None:
-            return
-        self.timeout_at = at
-        if at < self.scheduled_at and self.lost is None:
-            self.pump.schedule(self, at)
+        if self._closing is None:
+            self._set_timer(at)
 
     def set_receive_low_water(self, wanted: int) -> None:
         """Ask to be woken only when that many bytes are there (SO_RCVLOWAT; plain TCP only)."""
@@ -174,7 +181,10 @@ class Connection:
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wanted)
 
     def close(self, reason: str) -> None:
-        """End the connection when what is queued has left, or after CLOSE_LINGER_S."""
+        """End the connection when what is queued has left, or after CLOSE_LINGER_S.
+
+        The peer gets HEAR_OUT_S to close its side.
+        """
         if self.lost is not None or self._closing is not None:
             return
         if not self._out or self.handshaking:
@@ -225,6 +235,8 @@ class Connection:
         """Read once (a few times under TLS) and feed the handler."""
         handler = self.handler
         if not self._reading or handler is None:
+            if self._unheard_bytes is not None:
+                self._hear_out(buffer)
             return
         size, recv_into = len(buffer), self._recv_into
         for _ in range(self._reads_max):
@@ -236,7 +248,7 @@ class Connection:
                 self.abort(f"connection failed: {error.strerror or error}")
                 return
             if count == 0:
-                self.abort("closed by peer")
+                self._peer_closed()
                 return
             self.received_bytes += count
             handler.data_received(buffer[:count], now)
@@ -284,7 +296,7 @@ class Connection:
         if done is bool(self._mask & select.EPOLLOUT):
             self._watch(self._mask & ~select.EPOLLOUT if done else self._mask | select.EPOLLOUT)
         if done and self._closing is not None:
-            self.abort(self._closing)
+            self._shut()
         elif self._above_low and self.out_bytes <= OUT_LOW_BYTES:
             self._above_low = False
             if self.handler is not None and self._closing is None:
@@ -299,6 +311,51 @@ class Connection:
             self.abort(self._closing)
         elif self.handler is not None:
             self.handler.handle_timeout(now)
+
+    def _set_timer(self, at: float) -> None:
+        self.timeout_at = at
+        if at < self.scheduled_at and self.lost is None:
+            self.pump.schedule(self, at)
+
+    def _peer_closed(self) -> None:
+        """The peer says no more. A viewer may still be reading what it asked for."""
+        if self.pump_class is PumpClass.VIEWER and self._out:
+            self.close("closed by peer")
+            self._unheard_bytes = 0
+        else:
+            self.abort("closed by peer")
+
+    def _shut(self) -> None:
+        """All that was queued has left: close our side, and hear the peer out."""
+        assert self._closing is not None, "it was closed before"
+        if self._unheard_bytes is not None:
+            if not self._unheard_bytes:
+                self.abort(self._closing)
+            return
+        self._unheard_bytes = HEAR_OUT_BYTES_MAX
+        try:
+            if self.ssl is not None:
+                # It sends close_notify; that the peer's is not here yet is no error.
+                with contextlib.suppress(ssl.SSLError, ValueError):
+                    self.ssl.unwrap()
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.abort(self._closing)
+            return
+        self._set_timer(self.pump.now() + HEAR_OUT_S)
+        self._watch(select.EPOLLIN)
+
+    def _hear_out(self, buffer: memoryview) -> None:
+        assert self._unheard_bytes is not None, "our side is shut"
+        try:
+            count = self._recv_into(buffer)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return
+        except OSError:
+            count = 0
+        self._unheard_bytes -= count
+        if count == 0 or self._unheard_bytes <= 0:
+            self.abort("closed")
 
     def _queued(self, count: int) -> None:
         self.out_bytes += count

@@ -153,8 +153,9 @@ class Pump:
             self._guard(connection, connection.begin)
         else:
             connection.set_timeout(self.now() + HANDSHAKE_S_MAX)
-            self._readable.append(connection)  # A client speaks first.
-            self._wake()
+            if not server_side:  # A client speaks first.
+                self._readable.append(connection)
+                self._wake()
         return connection
 
     def at_flush(self, callback: Callable[[], None]) -> None:
@@ -301,7 +302,9 @@ class Pump:
             connection.scheduled_at = math.inf
             if connection.timeout_at > now:
                 self.schedule(connection, connection.timeout_at)
-            else:
+                continue
+            self._visit(connection, select.EPOLLIN, now)  # What has come is heard before a verdict.
+            if connection.lost is None and connection.timeout_at <= now:
                 self._guard(connection, partial(connection.run_timeout, now))
 
     def _flush(self) -> None:

@@ -82,6 +82,24 @@ def test_wallclock_is_anchored_anew_at_a_discontinuity_only() -> None:
     ]
 
 
+def test_a_jump_of_all_tracks_costs_the_ring_nothing() -> None:
+    """One late unit of the old timeline once emptied it of the new one's key frame."""
+    setting = Setting()
+    setting.publication.append([h264_unit(0, key=True), h264_unit(3000), unit(AAC, 0, b"a")])
+    setting.wall.now_us += 1_000_000
+    jumped = h264_unit(3600 * 90_000, key=True)
+    jumped.discontinuity = True
+    old = unit(AAC, 48_000, b"b")
+    followed = unit(AAC, 3600 * 48_000 - 14_400, b"c")
+    followed.discontinuity = True
+    setting.publication.append([jumped, old, followed, h264_unit(3600 * 90_000 + 3000)])
+    assert [known.wallclock_us - START_US for known in setting.units()] == [
+        *(0, 33_333, 0),
+        *(1_000_000, 1_000_000, 700_000, 1_033_333),
+    ]
+    assert setting.publication.stream.ring.gapless
+
+
 def test_readers_are_woken_once_per_batch() -> None:
     setting = Setting()
     wakes: list[int] = []

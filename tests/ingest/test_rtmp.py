@@ -23,6 +23,7 @@ from edged.runtime.pump import Pump
 from edged.runtime.tls import Identity
 from edged.tools.cert import make_authority, make_host_certificate
 from edged.wire.rtmp import AmfValue, PublishAccepted, RtmpClientOptions
+from edged.wire.rtmp import messages as m
 from tests.ingest.rtmp_peer import Encoder, encoder, until
 from tests.wire.rtmp.peers import AAC, H264, h264_unit, unit
 
@@ -199,7 +200,7 @@ async def test_a_publisher_that_leaves_while_it_waits_harms_nobody() -> None:
             peer.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
         session = door.controls[0]
         assert isinstance(session, rtmp_module.RtmpPublisher)
-        await until(lambda: session not in session._owner.sessions)
+        await until(lambda: session not in session._owner._pending)
         door.may_decide.set()
         async with encoder(service.address) as peer:
             await peer.accepted()
@@ -285,7 +286,7 @@ async def test_a_session_stopped_while_the_door_decides_never_begins(key: str) -
                 service.door.may_decide.set()
                 await until(lambda: session._authorising is None)
                 assert session._connection.lost is None
-            await until(lambda: session not in session._owner.sessions)
+            await until(lambda: session not in session._owner._pending)
             assert service.door.ended == ["the PoP drains"] * len(service.door.publications)
             assert len(service.door.publications) == (key == "secret")
     (line,) = [line for line in logs if line["event"] not in ("listening", "stopped listening")]
@@ -350,7 +351,11 @@ async def test_who_does_not_speak_rtmp_is_dropped(
 @pytest.mark.parametrize(
     ("config", "publishes", "reason"),
     [
-        (RtmpConfig(listen="127.0.0.1:0", silence_timeout_s=0.05), True, "no whole media message"),
+        (
+            RtmpConfig(listen="127.0.0.1:0", silence_timeout_s=0.05),
+            True,
+            "no audio or video for 0.05 s",
+        ),
         (RtmpConfig(listen="127.0.0.1:0", publish_timeout_s=0.05), False, "no publish within"),
     ],
     ids=["media stops", "never publishes"],
@@ -372,8 +377,59 @@ async def test_publishers_beyond_the_limit_are_turned_away() -> None:
     async with serving(config) as service, encoder(service.address) as first:
         await first.accepted()
         async with encoder(service.address) as second:
-            await until(lambda: second.closed)
-            assert second.events == []
+            refused = await second.refused()
+            assert refused.description == "full: this PoP takes 1 publishers; try again later"
+    # A place is free again as soon as its publisher is gone.
+    async with serving(config) as service:
+        for _ in range(2):
+            async with encoder(service.address) as peer:
+                await peer.accepted()
+            await until(lambda: service.door.ended == ["closed by peer"])
+            service.door.ended.clear()
+
+
+async def test_one_address_cannot_take_all_places_without_a_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rtmp_module, "PENDING_PER_ADDRESS_MAX", 2)
+    async with serving() as service, contextlib.AsyncExitStack() as stack:
+        host, _, port = service.address.rpartition(":")
+        silent = [
+            await stack.enter_async_context(await trio.open_tcp_stream(host, int(port)))
+            for _ in range(2)
+        ]
+        async with encoder(service.address) as third:
+            await until(lambda: third.closed)
+            assert third.events == []
+        await silent[0].aclose()
+        await trio.sleep(0.05)
+        publishers = []
+        for _ in range(3):  # Those that publish no longer count.
+            publishers.append(await stack.enter_async_context(encoder(service.address)))
+            await publishers[-1].accepted()
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b"\x2f\xff", "unsupported_media: legacy flv audio format 2 is not supported"),
+        (b"\xaf\x02", "broken_protocol: legacy audio packet type 2 is not known"),
+    ],
+)
+async def test_a_publisher_that_cannot_be_carried_is_told_why(body: bytes, told: str) -> None:
+    with capture_logs() as logs:
+        async with serving() as service, encoder(service.address) as peer:
+            await peer.accepted()
+            peer.session._send(4, m.AUDIO, body, peer.session._stream_id)
+            await peer.flush()
+            closed = await peer.stopped()
+            assert (closed.code, closed.description[: len(told)]) == (
+                "NetStream.Publish.Failed",
+                told,
+            )
+            await until(lambda: service.door.ended)
+            assert service.door.ended[0].startswith(told), "at once, though the peer is still here"
+    assert any(str(line.get("reason")).startswith(told) for line in logs)
 
 
 async def test_a_message_beyond_the_limit_ends_the_session() -> None:

@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import hypothesis
 import pytest
 from hypothesis import strategies as st
@@ -381,3 +384,17 @@ def test_bounds_hold_and_no_reader_sees_a_gap_untold(
     for reader in readers:
         for _ in range(100):
             reader.read(1000, 10**9, sizes)
+
+
+def test_a_stalled_cursor_keeps_no_group_that_has_left() -> None:
+    ring = make_ring(duration_us_max=3_000_000)
+    stalled = ring.reader(start="oldest")
+    first = weakref.ref(ring._gops[0])
+    fill(ring, 4)
+    second = weakref.ref(ring._gops[0])
+    assert second is not first
+    fill(ring, 40)
+    gc.collect()
+    assert first() is not None, "the cursor's own"
+    assert second() is None
+    assert read_all(stalled)[1] > 0

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from edged.errors import RemoteProtocolError
-from edged.wire.rtmp.limits import CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, RtmpLimits
+from edged.wire.rtmp.limits import CHUNK_BYTES_MAX, CHUNK_BYTES_SMALL, RtmpLimits
 from edged.wire.rtmp.messages import ABORT, SET_CHUNK_SIZE, Message, u32_of
 
 EXTENDED = 0xFFFFFF  # Field value that says: the timestamp follows in 32 bits (§5.3.1.3).
@@ -49,6 +49,7 @@ class ReaderState(Struct):
     current: int | None = None  # The chunk stream whose chunk is being read.
     left: int = 0  # Payload bytes of that chunk still to come.
     reserved: int = 0
+    interleaved: bool = False
     streams: dict[int, ChunkStream] = {}
 
 
@@ -63,21 +64,45 @@ class ChunkReader:
         self._current = None if state.current is None else state.streams[state.current]
         self._left = state.left
         self._reserved = state.reserved
+        self._interleaved = state.interleaved  # A message has begun inside another.
+        self._message_bytes_max = limits.message_bytes_max
+        self._buffered_bytes_max = limits.buffered_bytes_max
         self.chunk_size = state.chunk_size
+
+    def restrict(self, bytes_max: int) -> None:
+        """Take no message longer than that, nor begun ones that hold more together."""
+        self._message_bytes_max = self._buffered_bytes_max = bytes_max
+
+    def lift(self) -> None:
+        """Take what the limits allow."""
+        self._message_bytes_max = self._limits.message_bytes_max
+        self._buffered_bytes_max = self._limits.buffered_bytes_max
 
     def state(self) -> ReaderState:
         """The live state, not a copy."""
         current = next((csid for csid, s in self._streams.items() if s is self._current), None)
         return ReaderState(
-            self.chunk_size, self._header, current, self._left, self._reserved, self._streams
+            chunk_size=self.chunk_size,
+            header=self._header,
+            current=current,
+            left=self._left,
+            reserved=self._reserved,
+            interleaved=self._interleaved,
+            streams=self._streams,
         )
 
     @property
     def bytes_wanted(self) -> int:
-        """Bytes on the wire until the message being read is whole, at the least; 1 when unknown."""
+        """Bytes on the wire until a message may be whole, at the least; 1 when unknown.
+
+        From a sender that interleaves messages it is what is left of the chunk: the next one may
+        complete a message that is not to wait.
+        """
         stream = self._current
         if stream is None:
             return 1
+        if self._interleaved:
+            return self._left
         behind = stream.missing - self._left
         return self._left + behind + -(-behind // self.chunk_size)  # A fmt-3 header is >= 1 byte.
 
@@ -122,6 +147,8 @@ class ChunkReader:
                     messages.append(self._finish(stream, view[position:stop]))
                     if len(messages) > messages_max:
                         raise RemoteProtocolError(f"more than {messages_max} messages in one piece")
+                    if self.chunk_size < CHUNK_BYTES_SMALL:
+                        self._check_chunks(end - stop)
                 position = stop
             if position >= end:
                 break
@@ -141,6 +168,14 @@ class ChunkReader:
             stream, left = self._current, self._left
         self._current = None
         return messages
+
+    def _check_chunks(self, size: int) -> None:
+        """Raise RemoteProtocolError where tiny chunks make of `size` bytes too much work."""
+        chunks_max = self._limits.messages_per_s_max
+        if size > chunks_max * self.chunk_size:
+            raise RemoteProtocolError(
+                f"more than {chunks_max} chunks of {self.chunk_size} bytes in one piece"
+            )
 
     def _finish(self, stream: ChunkStream, rest: memoryview) -> Message:
         """The message that `rest` completes."""
@@ -163,8 +198,8 @@ class ChunkReader:
 
     def _set_chunk_size(self, message: Message) -> None:
         value = u32_of(message, "set chunk size")
-        if not CHUNK_BYTES_MIN <= value < 2**31:  # §5.4.1: the top bit is zero.
-            raise RemoteProtocolError(f"chunk size {value} is not in {CHUNK_BYTES_MIN}..2147483647")
+        if not 1 <= value < 2**31:  # §5.4.1: the top bit is zero.
+            raise RemoteProtocolError(f"chunk size {value} is not in 1..2147483647")
         self.chunk_size = min(value, CHUNK_BYTES_MAX)
 
     def _abort(self, message: Message) -> None:
@@ -237,17 +272,18 @@ class ChunkReader:
             if fmt != _CONTINUE:
                 s.delta = s.field
             s.timestamp = (s.timestamp + s.delta) & 0xFFFFFFFF
-        limits = self._limits
-        if s.length > limits.message_bytes_max:
+        if s.length > self._message_bytes_max:
             raise RemoteProtocolError(
                 f"message of {s.length} bytes on chunk stream {csid} exceeds "
-                f"{limits.message_bytes_max}"
+                f"{self._message_bytes_max}"
             )
+        if self._reserved:
+            self._interleaved = True
         s.missing = s.reserved = s.length
         self._reserved += s.length
-        if self._reserved > limits.buffered_bytes_max:
+        if self._reserved > self._buffered_bytes_max:
             raise RemoteProtocolError(
-                f"messages begun hold {self._reserved} bytes, more than {limits.buffered_bytes_max}"
+                f"messages begun hold {self._reserved} bytes, more than {self._buffered_bytes_max}"
             )
 
 

@@ -267,7 +267,7 @@ class RtmpClientSession:
                 self._call("FCPublish", [None, self._url.stream_key])
                 self._call("createStream", [None])
             elif self._step is Step.CREATE:
-                stream_id = command.arguments[1]
+                stream_id = command.arguments[1] if len(command.arguments) > 1 else None
                 if not isinstance(stream_id, float) or not 0 < stream_id < 2**32:
                     raise RemoteProtocolError(f"createStream gave the stream id {stream_id!r}")
                 self._stream_id = int(stream_id)

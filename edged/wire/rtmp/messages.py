@@ -28,6 +28,13 @@ SHARED_OBJECT_AMF0 = 19
 COMMAND_AMF0 = 20
 AGGREGATE = 22
 
+MEDIA = frozenset({AUDIO, VIDEO})
+VALUES = frozenset({COMMAND_AMF0, COMMAND_AMF3, DATA_AMF0, DATA_AMF3})  # AMF: costly to read.
+# Set Chunk Size and Abort took effect in the chunk reader; the others want nothing of a publisher.
+PASSED_OVER = frozenset(
+    {SET_CHUNK_SIZE, ABORT, ACKNOWLEDGEMENT, SHARED_OBJECT_AMF0, SHARED_OBJECT_AMF3}
+)
+
 STREAM_BEGIN = 0
 PING_REQUEST = 6
 PING_RESPONSE = 7

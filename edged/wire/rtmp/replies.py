@@ -52,3 +52,9 @@ def reconnect_request(tc_url: str, description: str) -> Values:
     if tc_url:
         information["tcUrl"] = tc_url
     return [None, information]
+
+
+def unknown_call(name: str) -> Values:
+    """Arguments of the _error that answers a command nobody knows."""
+    text = f"no such command: {name[:64]}"
+    return [None, info("error", "NetConnection.Call.Failed", text)]

@@ -24,12 +24,15 @@ from edged.wire.rtmp.events import (
     PublishEnded,
     PublishRequested,
     ServerEvent,
+    TrackAnnounced,
+    UnitReceived,
 )
 from edged.wire.rtmp.handshake import ServerHandshake, Stage
-from edged.wire.rtmp.limits import RtmpLimits
+from edged.wire.rtmp.limits import CHUNK_BYTES_SMALL, RtmpLimits
 from edged.wire.rtmp.messages import Command, Message
 from edged.wire.rtmp.state import Phase, RtmpState, RtmpStatistics
 from edged.wire.rtmp.tracks import TrackAssembler
+from edged.wire.rtmp.workload import CONFIG_COST, Workload
 
 OUR_CHUNK_BYTES = 65536  # ffmpeg mirrors it; it would send 128-byte chunks otherwise.
 WINDOW_BYTES = 2_500_000  # What everyone uses; only a peer that waits for acks would notice.
@@ -43,7 +46,7 @@ _PING_BYTES = 6
 # Looked up once: an enumeration's attributes are slow, and each piece passes here.
 _PUBLISHING = Phase.PUBLISHING
 _VIDEO = m.VIDEO
-_MEDIA = frozenset({m.AUDIO, m.VIDEO})
+_MEDIA = m.MEDIA
 _CONTROL, _COMMANDS, _STATUS = 2, 3, 5  # Chunk stream ids that servers use.
 
 
@@ -57,6 +60,8 @@ class RtmpServerSession:
         self._phase = Phase.HANDSHAKE
         self._handshake = ServerHandshake(now, entropy)
         self._reader = ChunkReader(self._limits)
+        early_bytes_max = min(self._limits.early_bytes_max, self._limits.message_bytes_max)
+        self._reader.restrict(early_bytes_max)
         self._writer = ChunkWriter()
         self._outbox = bytearray()
         self._held: list[Message] = []
@@ -72,8 +77,7 @@ class RtmpServerSession:
         self._counters = RtmpStatistics()
         self._now = now
         self._deadline = now + self._limits.handshake_timeout_s
-        self._rate_since = now
-        self._rate_count = 0
+        self._workload = Workload(self._limits, now)
         self._pinged_at: float | None = None
 
     @property
@@ -108,12 +112,15 @@ class RtmpServerSession:
             if self._phase is Phase.HANDSHAKE:
                 data = self._shake_hands(data)
         self._received += len(data)
+        if self._reader.chunk_size < CHUNK_BYTES_SMALL:
+            self._workload.add_messages(len(data) // self._reader.chunk_size, self._now)
         messages = self._reader.receive_data(data)
         if self._received - self._acknowledged >= self._window:
             self._acknowledge()
         if not messages:
             return []
-        self._check_rate(len(messages))
+        self._counters.messages += len(messages)
+        self._workload.add_messages(len(messages), self._now)
         return self._receive_messages(messages)
 
     def data_to_send(self) -> bytes:
@@ -141,7 +148,7 @@ class RtmpServerSession:
             case Phase.HANDSHAKE:
                 reason = f"no handshake within {limits.handshake_timeout_s} s"
             case Phase.PUBLISHING:
-                reason = f"no whole media message for {limits.media_silence_s_max} s"
+                reason = f"no audio or video for {limits.media_silence_s_max} s"
             case _:
                 reason = f"no publish within {limits.publish_timeout_s} s"
         self._end()
@@ -154,6 +161,7 @@ class RtmpServerSession:
         self._phase = Phase.PUBLISHING
         self._deadline = now + self._limits.media_silence_s_max
         self._media = TrackAssembler(self._limits)
+        self._grant()
         self._send(_CONTROL, m.USER_CONTROL, m.user_control(m.STREAM_BEGIN, self._stream_id))
         if self._fc_published:  # FMLE and its kin wait for it.
             values = replies.status("status", "NetStream.Publish.Start", "publishing")
@@ -238,8 +246,15 @@ class RtmpServerSession:
         session._received, session._acknowledged = state.received, state.acknowledged
         session._window = state.window
         session._counters = state.counters
+        if state.phase is Phase.PUBLISHING or (state.phase is Phase.CONNECTED and state.stream_id):
+            session._grant()
         session._restart_deadline()
         return session
+
+    def _grant(self) -> None:
+        """From here on the peer is known, and may send media."""
+        self._workload.grant()
+        self._reader.lift()
 
     def _restart_deadline(self) -> None:
         limits = self._limits
@@ -268,18 +283,6 @@ class RtmpServerSession:
         if self._handshake.state.stage is Stage.DONE:
             self._enter(Phase.CONNECTING)
         return rest
-
-    def _check_rate(self, count: int) -> None:
-        """Messages cost us time however small they are."""
-        self._counters.messages += count
-        if self._now - self._rate_since >= 1.0:
-            self._rate_since = self._now
-            self._rate_count = 0
-        self._rate_count += count
-        if self._rate_count > self._limits.messages_per_s_max:
-            raise RemoteProtocolError(
-                f"more than {self._limits.messages_per_s_max} messages within a second"
-            )
 
     def _receive_messages(self, messages: list[Message]) -> list[ServerEvent]:
         events: list[ServerEvent] = []
@@ -310,45 +313,51 @@ class RtmpServerSession:
                 self._check_late()
             else:
                 self._receive_media(message, events)
-        elif kind in (m.COMMAND_AMF0, m.COMMAND_AMF3):
-            self._check_size(message)
+            return
+        self._check_work(message)
+        if kind in (m.COMMAND_AMF0, m.COMMAND_AMF3):
             self._receive_command(m.decode_command(message), message.stream_id, events)
         elif kind in (m.DATA_AMF0, m.DATA_AMF3):
-            self._check_size(message)
             self._receive_values(message, events)
         elif kind == m.AGGREGATE:
             inner = m.split_aggregate(message)
-            self._check_rate(len(inner))
+            self._counters.messages += len(inner)
+            self._workload.add_messages(len(inner), self._now)
             for one in inner:
                 if self._phase is Phase.PUBLISHING:
                     self._receive_message(one, events)
         elif kind in (m.USER_CONTROL, m.WINDOW_ACKNOWLEDGEMENT_SIZE, m.SET_PEER_BANDWIDTH):
             self._receive_control(message)
-        elif kind not in _PASSED_OVER:
+        elif kind not in m.PASSED_OVER:
             raise RemoteProtocolError(f"message type {kind} is not known")
 
     def _receive_media(self, message: Message, events: list[ServerEvent]) -> None:
+        before = len(events)
         if message.kind == _VIDEO:
             self._media.receive_video(message, events)
         else:
             self._media.receive_audio(message, events)
-        self._deadline = self._now + self._limits.media_silence_s_max
+        if len(events) > before:
+            self._deadline = self._now + self._limits.media_silence_s_max
+            if type(events[before]) is not UnitReceived:
+                announced = sum(isinstance(event, TrackAnnounced) for event in events[before:])
+                self._workload.add_commands(announced * CONFIG_COST)
 
     def _check_late(self) -> None:
         if not self._stream_id:  # Else it was under way when the publisher ended.
             raise RemoteProtocolError("audio or video before publish")
 
-    def _check_size(self, message: Message) -> None:
-        if len(message.body) > self._limits.command_bytes_max:
+    def _check_work(self, message: Message) -> None:
+        size = len(message.body) if message.kind in m.VALUES else 0
+        if size > self._limits.command_bytes_max:
             raise RemoteProtocolError(
-                f"command or data message of {len(message.body)} bytes exceeds "
-                f"{self._limits.command_bytes_max}"
+                f"command or data message of {size} bytes exceeds {self._limits.command_bytes_max}"
             )
+        self._workload.add_commands(1, size)
 
     def _receive_values(self, message: Message, events: list[ServerEvent]) -> None:
         if self._phase is not Phase.PUBLISHING:
             return
-        self._deadline = self._now + self._limits.media_silence_s_max
         values = m.decode_values(message)
         if values and values[0] == "@setDataFrame":
             values = values[1:]
@@ -396,7 +405,7 @@ class RtmpServerSession:
         elif name == "publish":
             self._publish(command, stream_id, events)
         elif name in ("FCUnpublish", "deleteStream", "closeStream"):
-            self._unpublish(command, events)
+            self._unpublish(command, stream_id, events)
         elif name in ("play", "play2"):
             self._send_status("error", "NetStream.Play.Failed", "this server takes publishers only")
             self._end()
@@ -411,7 +420,7 @@ class RtmpServerSession:
             self._fc_published |= name == "FCPublish"
             self._reply(command, [None, UNDEFINED])
         elif command.transaction_id:
-            self._send_command("_error", command.transaction_id, _unknown_call(name))
+            self._send_command("_error", command.transaction_id, replies.unknown_call(name))
 
     def _connect(self, command: Command) -> None:
         if self._phase is not Phase.CONNECTING:
@@ -435,7 +444,8 @@ class RtmpServerSession:
 
     def _publish(self, command: Command, stream_id: int, events: list[ServerEvent]) -> None:
         if self._phase is not Phase.CONNECTED:
-            self._send_status("error", "NetStream.Publish.BadName", "already publishing here")
+            code, text = "NetStream.Publish.BadName", "already publishing on this connection"
+            self._send_status("error", code, text, stream_id)
             return
         key, query = parse_stream_name(command.text(1))
         self._stream_id = stream_id or 1
@@ -451,12 +461,18 @@ class RtmpServerSession:
             )
         )
 
-    def _unpublish(self, command: Command, events: list[ServerEvent]) -> None:
+    def _unpublish(self, command: Command, stream_id: int, events: list[ServerEvent]) -> None:
+        """The broadcast ends, if it is the one that the command names."""
         if command.name == "FCUnpublish":
             values = replies.status("status", "NetStream.Unpublish.Success", "unpublished")
             self._send_command("onFCUnpublish", 0, values)
             self._reply(command, [None, UNDEFINED])
-        if self._phase is not Phase.PUBLISHING:
+        named: AmfValue = stream_id if command.name == "closeStream" else None
+        if command.name == "deleteStream" and len(command.arguments) > 1:
+            named = command.arguments[1]
+        # Some encoders name none, or the stream by its key.
+        others = isinstance(named, int | float) and named and named != self._stream_id
+        if self._phase is not Phase.PUBLISHING or others:
             return
         self._send_status("status", "NetStream.Unpublish.Success", "unpublished")
         self._enter(Phase.CONNECTED)
@@ -466,10 +482,14 @@ class RtmpServerSession:
         if command.transaction_id:
             self._send_command("_result", command.transaction_id, values)
 
-    def _send_status(self, level: str, code: str, description: str) -> None:
+    def _send_status(
+        self, level: str, code: str, description: str, stream_id: int | None = None
+    ) -> None:
+        """An onStatus on a message stream: by default the one published on."""
         values = replies.status(level, code, description)
         body = m.encode_command("onStatus", 0, values)
-        self._send(_STATUS, m.COMMAND_AMF0, body, self._stream_id)
+        to = self._stream_id if stream_id is None else stream_id
+        self._send(_STATUS, m.COMMAND_AMF0, body, to)
 
     def _send_command(self, name: str, transaction_id: float, values: list[AmfValue]) -> None:
         body = m.encode_command(name, transaction_id, values)
@@ -478,16 +498,3 @@ class RtmpServerSession:
     def _send(self, csid: int, kind: int, body: bytes, stream_id: int = 0) -> None:
         for chunk in self._writer.write(csid, Message(kind, 0, stream_id, body)):
             self._outbox += chunk
-
-
-# Set Chunk Size and Abort took effect in the chunk reader; the others want nothing of a publisher.
-_PASSED_OVER = frozenset(
-    {m.SET_CHUNK_SIZE, m.ABORT, m.ACKNOWLEDGEMENT, m.SHARED_OBJECT_AMF0, m.SHARED_OBJECT_AMF3}
-)
-
-
-def _unknown_call(name: str) -> list[AmfValue]:
-    return [
-        None,
-        replies.info("error", "NetConnection.Call.Failed", f"no such command: {name[:64]}"),
-    ]

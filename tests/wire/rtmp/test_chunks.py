@@ -172,8 +172,8 @@ def test_set_chunk_size_takes_effect_within_a_piece() -> None:
 @pytest.mark.parametrize(
     ("value", "taken"),
     [
-        (127, None),
-        (128, 128),
+        (1, 1),
+        (127, 127),
         (0xFFFFFF, 0xFFFFFF),
         (2**31 - 1, 0xFFFFFF),
         (2**31, None),
@@ -184,11 +184,30 @@ def test_chunk_sizes_at_the_limits_and_one_past_them(value: int, taken: int | No
     reader = ChunkReader(LIMITS)
     wire = chunk(2, 0, full(0, 4, m.SET_CHUNK_SIZE, 0), value.to_bytes(4, "big"))
     if taken is None:
-        with pytest.raises(RemoteProtocolError, match=f"chunk size {value} is not in 128"):
+        with pytest.raises(RemoteProtocolError, match=f"chunk size {value} is not in 1\\."):
             read(reader, [wire])
     else:
         read(reader, [wire])
         assert reader.chunk_size == taken
+
+
+def test_a_piece_of_tiny_chunks_at_the_limit_and_one_past_it() -> None:
+    limits = RtmpLimits(messages_per_s_max=500)
+    tiny = chunk(2, 0, full(0, 4, m.SET_CHUNK_SIZE, 0), (2).to_bytes(4, "big"))
+    read(ChunkReader(limits), [tiny + bytes([4]) + full(0, 700) + bytes(1000 - 12)])
+    with pytest.raises(RemoteProtocolError, match="more than 500 chunks of 2 bytes in one piece"):
+        read(ChunkReader(limits), [tiny + bytes([4]) + full(0, 700) + bytes(1001 - 12)])
+
+
+def test_interleaved_messages_are_not_waited_for() -> None:
+    reader = ChunkReader(LIMITS)
+    read(reader, [chunk(4, 0, full(0, 3000), bytes(128))])
+    read(reader, [chunk(5, 0, full(0, 10, m.AUDIO), bytes(10))])
+    begun = bytes([0xC4]) + bytes(100)
+    read(reader, [begun])
+    assert reader.bytes_wanted == 28, "what is left of the chunk, not of the message"
+    state = msgspec.msgpack.decode(msgspec.msgpack.encode(reader.state()), type=ReaderState)
+    assert ChunkReader(LIMITS, state).bytes_wanted == 28
 
 
 def test_abort_forgets_a_message_begun() -> None:

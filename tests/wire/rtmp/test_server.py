@@ -8,6 +8,7 @@ import pytest
 from hypothesis import strategies as st
 
 from edged.errors import RemoteProtocolError, UnsupportedMediaError
+from edged.media import aac
 from edged.media.track import AccessUnit, Codec
 from edged.wire.rtmp import (
     FFMPEG_LIKE,
@@ -17,6 +18,7 @@ from edged.wire.rtmp import (
     PeerTimedOut,
     Phase,
     PlayRefused,
+    PublishAccepted,
     PublishEnded,
     PublishRefused,
     PublishRequested,
@@ -37,6 +39,7 @@ from edged.wire.rtmp.chunks import ChunkReader, ChunkWriter, ReaderState
 from edged.wire.rtmp.handshake import PACKET_BYTES
 from edged.wire.rtmp.messages import Command, Message
 from edged.wire.rtmp.server import LATE_S_MAX, OUR_CHUNK_BYTES, WINDOW_BYTES
+from edged.wire.rtmp.workload import CONFIG_COST
 from tests.wire.rtmp.peers import (
     AAC,
     H264,
@@ -208,7 +211,7 @@ def test_what_is_sent_before_the_answer_is_held() -> None:
     events = server.accept_publish(0.0)
     assert isinstance(events[0], TrackAnnounced)
     assert len(units_of(events)) == 2
-    assert client.step
+    assert client.receive_data(server.data_to_send(), 0.0) == [PublishAccepted()]
 
 
 def feed_ahead() -> bytes:
@@ -252,10 +255,79 @@ def test_a_broadcast_ends_in_good_order_and_may_begin_again(name: str) -> None:
 
 def test_a_second_publish_is_refused_and_harms_nothing() -> None:
     raw = Raw().publish()
-    assert raw.call("publish", [None, "other", "live"], stream_id=1) == []
-    (status,) = raw.commands()
-    assert status.members(1)["code"] == "NetStream.Publish.BadName"
+    assert raw.call("publish", [None, "other", "live"], stream_id=2) == []
+    (status,) = raw.heard()
+    assert status.stream_id == 2, "its own stream's, not the live one's"
+    assert m.decode_command(status).members(1)["code"] == "NetStream.Publish.BadName"
     assert raw.server.phase is Phase.PUBLISHING
+
+
+def test_another_message_streams_end_is_not_ours() -> None:
+    raw = Raw().publish()
+    assert raw.call("deleteStream", [None, 5.0]) == []
+    assert raw.call("closeStream", [None], stream_id=5) == []
+    assert raw.server.phase is Phase.PUBLISHING
+    assert raw.call("deleteStream", [None, 1.0]) == [PublishEnded("publisher sent deleteStream")]
+
+
+def test_before_the_grant_few_commands_are_taken() -> None:
+    limits = RtmpLimits()
+    raw = Raw()
+    raw.call("connect", CONNECT_VALUES)
+    for _ in range(limits.early_commands_max - 1):
+        raw.call("FCUnpublish", [None])
+    with pytest.raises(RemoteProtocolError, match="more than 64 commands before publish"):
+        raw.call("FCUnpublish", [None])
+    raw = Raw()
+    raw.call("connect", CONNECT_VALUES)
+    with pytest.raises(RemoteProtocolError, match="of more than 16384 bytes before publish"):
+        raw.call("x", [None] * limits.early_command_bytes_max)
+
+
+def test_before_the_grant_little_is_held() -> None:
+    limits = RtmpLimits()
+    raw = Raw()
+    raw.call("connect", CONNECT_VALUES)
+    begun = ChunkWriter().write(9, Message(m.VIDEO, 0, 1, bytes(limits.early_bytes_max)))
+    raw.server.receive_data(begun[0], 0.0)
+    begun = ChunkWriter().write(10, Message(m.VIDEO, 0, 1, b"x"))
+    with pytest.raises(RemoteProtocolError, match="messages begun hold 262145 bytes"):
+        raw.server.receive_data(begun[0], 0.0)
+    raw = Raw().publish()  # Afterwards the usual limits hold.
+    raw.send(m.VIDEO, b"\x57" + bytes(limits.early_bytes_max))
+
+
+def test_commands_a_second_at_the_limit_and_one_past_it() -> None:
+    raw = Raw(RtmpLimits(commands_per_s_max=3)).publish()
+    for now in (10.0, 11.0):
+        for _ in range(3):
+            raw.send(m.USER_CONTROL, m.user_control(m.PING_REQUEST, 0), now=now)
+    with pytest.raises(RemoteProtocolError, match="more than 3 commands within a second"):
+        raw.send(m.USER_CONTROL, m.user_control(m.PING_REQUEST, 0), now=11.5)
+
+
+def test_new_configurations_count_as_commands() -> None:
+    configs = [flv.make_config(Codec.AAC, aac.make_config(48_000, n % 2 + 1)) for n in range(40)]
+    raw = Raw().publish()
+    taken = RtmpLimits().commands_per_s_max // CONFIG_COST
+    for n, config in enumerate(configs[:taken]):
+        assert isinstance(raw.send(m.AUDIO, config, now=20.0)[0], TrackAnnounced), n
+    with pytest.raises(RemoteProtocolError, match="commands within a second"):
+        raw.send(m.AUDIO, configs[taken], now=20.5)
+
+
+def test_tiny_chunks_count_as_messages() -> None:
+    body = b"\x57" + bytes(7999)  # A seek mark: no media.
+    for chunk_size, fits in ((1, False), (2, True)):
+        raw = Raw(RtmpLimits(messages_per_s_max=5000)).publish()
+        raw.send(m.SET_CHUNK_SIZE, chunk_size.to_bytes(4, "big"))
+        wire = b"".join(ChunkWriter(chunk_size).write(9, Message(m.VIDEO, 0, 1, body)))
+        if fits:
+            raw.server.receive_data(wire[:9000], 5.0)
+            raw.server.receive_data(wire[9000:], 6.0)
+        else:
+            with pytest.raises(RemoteProtocolError, match="more than 5000 messages within"):
+                raw.server.receive_data(wire, 5.0)
 
 
 def test_playing_is_refused() -> None:
@@ -356,7 +428,7 @@ def test_deadlines_of_each_phase() -> None:
     assert server.handle_timeout(111.0) == [PeerTimedOut("no publish within 10 s")]
 
 
-def test_media_silence_counts_whole_messages() -> None:
+def test_media_silence_counts_units_and_configurations() -> None:
     raw = Raw(RtmpLimits(media_silence_s_max=8)).publish()
     assert raw.server.next_timeout() == 8.0
     audio = flv.make_config(Codec.AAC, AAC.config.record)
@@ -367,7 +439,12 @@ def test_media_silence_counts_whole_messages() -> None:
     for at, chunk in enumerate(begun[:-1]):  # A trickle of a message that never ends.
         raw.server.receive_data(chunk, 7.0 + at / 2)
     assert raw.server.next_timeout() == 13.0
-    reason = "no whole media message for 8 s"
+    for nothing in (b"", b"\x57\x00"):  # An empty message and a seek mark: no sign of media.
+        raw.send(m.VIDEO, nothing, now=12.0)
+    raw.send(m.AUDIO, audio, now=12.0)  # The same configuration again.
+    raw.send(m.DATA_AMF0, amf0.encode(["onTextData", 1.0]), now=12.0)
+    assert raw.server.next_timeout() == 13.0
+    reason = "no audio or video for 8 s"
     assert raw.server.handle_timeout(13.0) == [PeerTimedOut(reason)]
 
 
