@@ -11,7 +11,8 @@ flags. All integers are big-endian. There is no edit list: timestamps say where 
 import re
 import struct
 
-from edged.errors import UnsupportedMediaError
+from edged.errors import RemoteProtocolError, UnsupportedMediaError
+from edged.media.picture import Picture, describe_picture
 from edged.media.track import Codec, CodecConfig, Kind, Track
 
 TRACK_ID = 1  # Each rendition is a file of its own, with one track.
@@ -60,7 +61,10 @@ def _mvhd() -> bytes:
 def _trak(track: Track) -> bytes:
     config = track.config
     video = track.kind is Kind.VIDEO
-    entry = _video_entry(config) if video else _audio_entry(config)
+    picture = _describe(config)
+    entry = _video_entry(config, picture) if video else _audio_entry(config)
+    # The picture as it is shown; the sample entry has it as it is coded (14496-12 §8.3.2.1).
+    shown_width = (config.width << 16) * picture.sar_num // picture.sar_den
     tkhd = full_box(
         b"tkhd",
         0,
@@ -68,7 +72,7 @@ def _trak(track: Track) -> bytes:
         struct.pack(">5I8x", 0, 0, TRACK_ID, 0, 0),
         struct.pack(">hhhH", 0, 0 if video else 1, 0 if video else 0x100, 0),
         MATRIX,
-        struct.pack(">II", config.width << 16, config.height << 16),
+        struct.pack(">II", min(shown_width, 2**32 - 1), config.height << 16),
     )
     language = _language(track.language)
     mdhd = full_box(b"mdhd", 0, 0, struct.pack(">4IHH", 0, 0, track.timescale, 0, language, 0))
@@ -104,7 +108,15 @@ _VIDEO_ENTRIES = {
 }
 
 
-def _video_entry(config: CodecConfig) -> bytes:
+def _describe(config: CodecConfig) -> Picture:
+    """Shape and colours; a record that does not parse says nothing, and is the decoder's matter."""
+    try:
+        return describe_picture(config)
+    except RemoteProtocolError:
+        return Picture()
+
+
+def _video_entry(config: CodecConfig, picture: Picture) -> bytes:
     if config.codec not in _VIDEO_ENTRIES:
         raise UnsupportedMediaError(f"codec {config.codec} has no CMAF sample entry")
     if not (0 < config.width < 2**16 and 0 < config.height < 2**16):
@@ -113,8 +125,24 @@ def _video_entry(config: CodecConfig) -> bytes:
         )
     entry, record = _VIDEO_ENTRIES[config.codec]
     size = struct.pack(">6xH16xHH", 1, config.width, config.height)
-    picture = struct.pack(">II4xH32sHh", DPI_72, DPI_72, 1, b"", 24, -1)
-    return box(entry, size, picture, box(record, config.record))
+    fixed = struct.pack(">II4xH32sHh", DPI_72, DPI_72, 1, b"", 24, -1)
+    return box(entry, size, fixed, box(record, config.record), _shape(picture), _colours(picture))
+
+
+def _shape(picture: Picture) -> bytes:
+    """pasp (14496-12 §12.1.4); nothing for square samples."""
+    if picture.sar_num == picture.sar_den:
+        return b""
+    return box(b"pasp", struct.pack(">II", picture.sar_num, picture.sar_den))
+
+
+def _colours(picture: Picture) -> bytes:
+    """colr of type nclx (14496-12 §12.1.5); nothing when the stream does not say."""
+    colour = picture.colour
+    if not colour.known:
+        return b""
+    points = struct.pack(">HHH", colour.primaries, colour.transfer, colour.matrix)
+    return box(b"colr", b"nclx", points, bytes([colour.full_range << 7]))
 
 
 def _audio_entry(config: CodecConfig) -> bytes:

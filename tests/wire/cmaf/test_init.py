@@ -1,4 +1,5 @@
 import io
+import struct
 from fractions import Fraction
 
 import av
@@ -47,6 +48,27 @@ def test_ffmpeg_reads_the_codec_and_its_record(codec: Codec) -> None:
             assert bytes(context.extradata or b"") == record
         if codec is Codec.OPUS:  # FFmpeg turns dOps into OpusHead: pre-skip, little-endian.
             assert bytes(context.extradata or b"")[10:12] == bytes.fromhex("3801")
+
+
+def test_shape_and_colours_are_told_outside_the_record_too() -> None:
+    params = "colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc:fullrange=on"
+    options = (("preset", "ultrafast"), ("x264-params", params))
+    sample = encode_video("libx264", sar=Fraction(4, 3), options=options)
+    init = make_init(track(Codec.H264, find_box(sample.file, b"avcC")))
+    assert find_box(init, b"pasp") == struct.pack(">II", 4, 3)
+    assert find_box(init, b"colr") == b"nclx" + struct.pack(">HHHB", 9, 16, 9, 0x80)
+    with av.open(io.BytesIO(init), "r", format="mp4") as container:
+        (stream,) = container.streams
+        context = stream.codec_context
+        assert isinstance(context, av.VideoCodecContext)
+        assert stream.sample_aspect_ratio == Fraction(4, 3)  # type: ignore[attr-defined]
+        assert (context.color_primaries, context.color_trc, context.colorspace) == (9, 16, 9)
+
+
+def test_what_the_stream_does_not_say_is_not_told() -> None:
+    init = make_init(track(Codec.H264, record_of(Codec.H264)))
+    assert b"pasp" not in init
+    assert b"colr" not in init
 
 
 def test_the_record_stands_in_its_own_box() -> None:
