@@ -76,6 +76,18 @@ def commands() -> Iterator[tuple[str, Command]]:
             yield path, command
 
 
+def test_no_help_text_has_what_rich_takes_for_markup() -> None:
+    """`[pop]` once vanished from the help of `edged run`."""
+    texts = [command.help or "" for _, command in commands()]
+    texts += [
+        getattr(parameter, "help", None) or ""
+        for _, command in commands()
+        for parameter in command.params
+    ]
+    assert sum(map(bool, texts)) > 20
+    assert [text for text in texts if re.search(r"\[[a-z/#@]", text)] == []
+
+
 def modules() -> Iterator[types.ModuleType]:
     for found in pkgutil.walk_packages(edged.__path__, "edged."):
         yield importlib.import_module(found.name)

@@ -30,7 +30,7 @@ def new(
     config: Annotated[
         Path | None,
         typer.Option(
-            "-c", "--config", help="Sign with the first secret of this file's [stream_keys]."
+            "-c", "--config", help="Sign with the first secret of this file's stream_keys."
         ),
     ] = None,
     days: Annotated[

@@ -19,7 +19,7 @@ ConfigOption = Annotated[Path, typer.Option("-c", "--config", help="The configur
 
 
 def run(config: ConfigOption) -> None:
-    """Run the roles whose tables the file has: [pop], [origin], [irs]."""
+    """Run the roles whose tables the file has: pop, origin, irs."""
     loaded = load_config(config)
     configure_logging(loaded.log)
     for hint in find_hints(loaded):
