@@ -9,14 +9,17 @@
 No URL is per viewer and none ever names two byte strings, so a shared cache may stand in front.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import structlog
 import trio
 from msgspec import Meta, Struct
 
+from edged.errors import RemoteProtocolError
 from edged.media.parts import PackagedEvent, Rendition, StreamEnded
 from edged.media.stream import StreamId
 from edged.playback.hls_stream import HlsStream, Waiters
@@ -58,7 +61,10 @@ class HlsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     payload_bytes_max: Annotated[int, Meta(ge=2**20)] = 256 * 2**20  # Of one stream.
 
     def __post_init__(self) -> None:
-        """RFC 8216bis §6.2.2: a segment stays for its own and the longest playlist's duration."""
+        """RFC 8216bis §6.2.2: a segment stays for its own and the longest playlist's duration.
+
+        Streams whose target duration asks for more get more from their window.
+        """
         least_s = self.playlist_s + SEGMENT_S_MAX
         if self.retention_s < least_s:
             raise ValueError(
@@ -101,6 +107,10 @@ class HlsStatistics(Struct, frozen=True):
     released_total: int
     fenced_total: int
     parts_refused_total: int
+    parts_missing_total: int
+    segments_missing_total: int
+    segments_evicted_early_total: int
+    segments_evicted_needed_total: int
 
 
 class _Channel:
@@ -142,6 +152,7 @@ class HlsService:
         self._channels: dict[str, _Channel] = {}
         self._released = 0
         self._fenced = 0
+        self._past: Counter[str] = Counter()  # The windows' statistics, of those dropped.
 
     async def run(self) -> None:
         """Give back what nobody watches, until cancelled."""
@@ -183,8 +194,13 @@ class HlsService:
             return
         had_started, was_ready = stream.window.started, stream.window.ready
         try:
-            stream.add(events)
+            if stream.cut_off:
+                had_started = was_ready = False  # Those who wait for it do so since it was cut off.
+                stream = self._go_on(channel, stream, events, now)
+            else:
+                stream.add(events)
         finally:
+            self._tell_early(stream)
             self._released += stream.release(now, channel.count)
             if stream.ended_at is not None and stream is channel.newest:
                 channel.subscribed = False
@@ -230,6 +246,9 @@ class HlsService:
         """What is held, and counters."""
         streams = [s for channel in self._channels.values() for s in channel.streams.values()]
         waiting = sum(len(c.waiting) + len(c.arriving) for c in self._channels.values())
+        windows = Counter(self._past)
+        for stream in streams:
+            windows.update(msgspec.structs.asdict(stream.window.statistics()))
         return HlsStatistics(
             channels=len(self._channels),
             streams=len(streams),
@@ -237,7 +256,11 @@ class HlsService:
             blocked=waiting + sum(stream.blocked for stream in streams),
             released_total=self._released,
             fenced_total=self._fenced,
-            parts_refused_total=sum(stream.window.parts_refused for stream in streams),
+            parts_refused_total=windows["parts_refused"],
+            parts_missing_total=windows["parts_missing"],
+            segments_missing_total=windows["segments_missing"],
+            segments_evicted_early_total=windows["segments_evicted_early"],
+            segments_evicted_needed_total=windows["segments_evicted_needed"],
         )
 
     def sweep(self, now: float) -> None:
@@ -326,24 +349,23 @@ class HlsService:
     ) -> HlsStream | None:
         """The run that these events belong to; None when they are outdated."""
         newest = channel.newest
+        begins = bool(events) and isinstance(events[0], Rendition)
         if newest is not None:
             known = newest.window.stream_id
+            if stream_id < known:
+                return None
             if stream_id.publication == known.publication:
-                if stream_id.home_epoch < known.home_epoch:
-                    return None
                 if not newest.cut_off:
                     newest.window.stream_id = stream_id
                     return newest
                 if not channel.subscribed:
                     return None  # The last of the subscription that was lost.
-            if stream_id.publication < known.publication:
-                return None
-        if not events or not isinstance(events[0], Rendition):
-            return None
-        return self._begin(channel, stream_id, now)
+                if stream_id == known and begins:
+                    return newest
+        return self._begin(channel, stream_id, now) if begins else None
 
     def _begin(self, channel: _Channel, stream_id: StreamId, now: float) -> HlsStream:
-        """A new run, or one that was cut off and begins anew."""
+        """A new run, or one that was cut off and can't go on with what it held."""
         newest = channel.newest
         if newest is not None and newest.ended_at is None:
             newest.add([StreamEnded(reason="superseded by a newer publication")])
@@ -358,9 +380,40 @@ class HlsService:
         self._ensure_subscribed(channel)  # Right behind another's end it is not, as we know it.
         return stream
 
+    def _go_on(
+        self, channel: _Channel, stream: HlsStream, replay: Sequence[PackagedEvent], now: float
+    ) -> HlsStream:
+        """Have a run that was cut off go on with what it held; anew if the replay contradicts."""
+        logger.info("stream goes on here", channel=channel.name, publication=stream.window.prefix)
+        stream.reopen()
+        try:
+            stream.add(replay)
+        except RemoteProtocolError as error:
+            logger.warning("stream begins anew", channel=channel.name, why=str(error))
+            stream = self._begin(channel, stream.window.stream_id, now)
+            stream.add(replay)
+        return stream
+
+    def _tell_early(self, stream: HlsStream) -> None:
+        """Say once a run that its bytes do not suffice for what is to be kept."""
+        window = stream.window
+        if stream.told_early or not window.segments_evicted_early:
+            return
+        stream.told_early = True
+        logger.warning(
+            "media dropped early",
+            channel=window.stream_id.channel,
+            publication=window.prefix,
+            payload_bytes_max=self._limits.payload_bytes_max,
+            kept_s=min(w.kept_us for w in window.renditions.values()) / 1e6,
+            retention_s=self._limits.retention_s,
+            needed_s=max(map(window.needed_us, window.renditions.values())) / 1e6,
+        )
+
     def _drop(self, channel: _Channel, pub: str) -> None:
         stream = channel.streams.pop(pub)
         if channel.newest is stream:
             channel.newest = None
+        self._past.update(msgspec.structs.asdict(stream.window.statistics()))
         stream.abandon(self._now())
         logger.info("stream dropped here", channel=channel.name, publication=pub)

@@ -61,7 +61,8 @@ class HlsStream:
         self.window = StreamWindow(stream_id, limits)
         self.ready: dict[str, PreparedResponse] = {}  # Parts, segments, inits: by name, made once.
         self.ended_at: float | None = None
-        self.cut_off = False  # It ended here only, and may begin anew from a replay.
+        self.cut_off = False  # It ended here only, and may go on from a replay.
+        self.told_early = False  # The service's note: what its window dropped early is in the log.
         self._now = now
         self._playlists: dict[str, _Playlist] = {}
         self._part_waiters: dict[str, Waiters] = {}  # By the name that a playlist hints at.
@@ -91,6 +92,21 @@ class HlsStream:
             self._drop_evicted(self._playlist(name))
         if window.ended is not None and self.ended_at is None:
             self.ended_at = self._now()
+
+    def reopen(self) -> None:
+        """Go on with a run that ended here only: a replay of it comes next.
+
+        What it held stays, for those who have its names. What was made of it is made again, as that
+        was not for caches, and its last segment will be longer.
+        """
+        self.cut_off = False
+        self.ended_at = None
+        self.window.reopen()
+        self.ready.clear()
+        self._multivariant = None
+        for playlist in self._playlists.values():
+            playlist.names.clear()
+            playlist.init_names.clear()
 
     def end_here(self, reason: str) -> None:
         """Nothing more of the run comes here, though it may go on elsewhere.
@@ -174,7 +190,10 @@ class HlsStream:
         try:
             directives = parse_directives(query)
         except RemoteProtocolError as error:
-            return error_response(400, str(error))
+            # Item 33: nothing will ever make it answerable, unlike what is only too far ahead.
+            return error_response(
+                400, str(error), cache_control=self._cache_control(self.target_duration_s)
+            )
         window = self.window.renditions.get(name)
         if window is None or (self.ended_at is not None and not window.listed):
             return self._missing(MISSING_BLOCKING_TARGETS if directives.msn is not None else 1)
@@ -217,6 +236,7 @@ class HlsStream:
         return sum(map(len, groups))
 
     def _edge(self, window: RenditionWindow) -> PlaylistEdge:
+        assert window.listed, "a playlist that has begun is never empty"
         return PlaylistEdge(
             last_msn=window.last_msn,
             last_part=window.last_part,

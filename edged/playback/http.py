@@ -3,14 +3,15 @@
 One request of a connection is answered at a time; those pipelined behind it wait, unread beyond
 one buffer. A service may answer later (blocking reload): the connection then waits in one of the
 service's groups, and the publisher of what it waits for answers the whole group in one loop. A
-viewer is bounded in bytes (one response beyond OUT_LOW_BYTES) and in time (it takes at least
-PROGRESS_BYTES_MIN each PROGRESS_S_MAX while anything waits for it).
+viewer is bounded in bytes (one response beyond OUT_LOW_BYTES) and in time: it takes at least
+PROGRESS_BYTES_MIN each PROGRESS_S_MAX while anything waits for it, and RESPONSE_BYTES_PER_S_MIN on
+the whole. What it is slow to take stays in memory, though the window may have let go of it.
 """
 
 import math
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
@@ -35,7 +36,9 @@ from edged.wire.h1 import (
 RESPONSE_BYTES_MAX = 64 * 2**20  # A 10 s segment at 50 Mbps; larger ones are refused by services.
 OUT_BYTES_MAX = RESPONSE_BYTES_MAX + 2**20  # One response, and small ones behind it.
 PROGRESS_S_MAX = 10.0  # A viewer with bytes waiting takes at least
-PROGRESS_BYTES_MIN = 16 * 1024  # this much in that time: 13 kbps, below any rung of video.
+PROGRESS_BYTES_MIN = 16 * 1024  # this much in that time: 13 kbps, or nobody is there any more.
+RESPONSE_BYTES_PER_S_MIN = 12_500  # And over a whole response 100 kbps: below any rung of video.
+RESPONSE_S_SLACK = 10.0  # Beyond that time: a phone that changes cells stands still for seconds.
 REFUSED_LINGER_S = 1.0  # Read on after a refusal: closing on unread bytes would reset it away.
 NO_CORS = (("X-Content-Type-Options", "nosniff"),)
 CORS = (
@@ -265,6 +268,7 @@ class HttpConnection:
         "_blocked_until",
         "_check_at",
         "_closing",
+        "_due_at",
         "_expired",
         "_group",
         "_linger_until",
@@ -290,6 +294,7 @@ class HttpConnection:
         self._expired = server.failed
         self._sent_mark = 0
         self._check_at = math.inf
+        self._due_at = math.inf  # At the least rate all that is queued has been taken by then.
         self._linger_until = math.inf
         self._closing: str | None = None
         server.connections += 1
@@ -348,7 +353,9 @@ class HttpConnection:
         if self._closing is not None:
             self.connection.close(self._closing)
             return
-        self._go_on(self.connection.pump.now())
+        now = self.connection.pump.now()
+        self._session.answer_taken(now)
+        self._go_on(now)
         self._rearm()
 
     def handle_timeout(self, now: float) -> None:
@@ -360,7 +367,7 @@ class HttpConnection:
             if self._group is not None:
                 self._group.pop(self, None)
             self.answer(self._expired, now)
-        if self.connection.out_bytes and now >= self._check_at and not self._check_progress(now):
+        if self.connection.out_bytes and not self._check_progress(now):
             return
         timed_out = self._session.handle_timeout(now)
         if timed_out is not None and not self.connection.out_bytes:
@@ -408,20 +415,14 @@ class HttpConnection:
         request, self._request = self._request, None
         assert request is not None, "each request is answered once"
         self._blocked_until = math.inf
-        server, connection = self._server, self.connection
+        server = self._server
         server.tick(now)
-        if not connection.out_bytes:
-            self._sent_mark = connection.sent_bytes
-            self._check_at = now + PROGRESS_S_MAX
         with_body = request.method != "HEAD"
         if request.keep_alive and with_body:
             chunks = response.chunks(server.stamp)
         else:
             chunks = response.variant(server.stamp, body=with_body, close=not request.keep_alive)
-        if len(chunks) == 1:
-            connection.write(chunks[0])
-        else:
-            connection.write_many(chunks)
+        self._write(chunks, now)
         status = response.status
         server.responses[status] = server.responses.get(status, 0) + 1
         if with_body:
@@ -430,16 +431,32 @@ class HttpConnection:
         if not request.keep_alive:
             self._close("the client asked for one response")
 
+    def _write(self, chunks: Sequence[bytes], now: float) -> None:
+        """Queue a response, and note by when the viewer should have taken it."""
+        connection = self.connection
+        before = connection.out_bytes
+        if not before:
+            self._sent_mark = connection.sent_bytes
+            self._check_at = now + PROGRESS_S_MAX
+            self._due_at = now
+        if len(chunks) == 1:
+            connection.write(chunks[0])
+        else:
+            connection.write_many(chunks)
+        queued = connection.out_bytes
+        # The time that a fast start has saved is not kept for what comes behind it.
+        self._due_at = min(
+            self._due_at + (queued - before) / RESPONSE_BYTES_PER_S_MIN,
+            now + queued / RESPONSE_BYTES_PER_S_MIN,
+        )
+
     def _refuse(self, refused: RequestRefused, now: float) -> None:
         server = self._server
         server.tick(now)
         server.refused += 1
         server.responses[refused.status] = server.responses.get(refused.status, 0) + 1
         response = error_response(refused.status, refused.reason, cors=server.cors)
-        if not self.connection.out_bytes:
-            self._sent_mark = self.connection.sent_bytes
-            self._check_at = now + PROGRESS_S_MAX
-        self.connection.write_many(response.variant(server.stamp, body=True, close=True))
+        self._write(response.variant(server.stamp, body=True, close=True), now)
         self._session.request_answered(now)
         self._closing = f"refused: {refused.reason}"
         self._linger_until = now + REFUSED_LINGER_S
@@ -452,22 +469,29 @@ class HttpConnection:
             self.connection.close(reason)
 
     def _check_progress(self, now: float) -> bool:
-        moved = self.connection.sent_bytes - self._sent_mark
-        if moved < PROGRESS_BYTES_MIN:
-            self._server.stalled += 1
-            self.connection.abort(
-                f"viewer reads too slowly: {moved} bytes in {PROGRESS_S_MAX:g} s,"
-                f" least {PROGRESS_BYTES_MIN}"
-            )
-            return False
-        self._sent_mark = self.connection.sent_bytes
-        self._check_at = now + PROGRESS_S_MAX
-        return True
+        """Drop a viewer who stands still, or is too slow on the whole; False if it is."""
+        connection = self.connection
+        moved = connection.sent_bytes - self._sent_mark
+        if now >= self._due_at + RESPONSE_S_SLACK:
+            reason = f"{connection.out_bytes} bytes left, least {RESPONSE_BYTES_PER_S_MIN} bytes/s"
+        elif now < self._check_at:
+            return True
+        elif moved < PROGRESS_BYTES_MIN:
+            reason = f"{moved} bytes in {PROGRESS_S_MAX:g} s, least {PROGRESS_BYTES_MIN}"
+        else:
+            self._sent_mark = connection.sent_bytes
+            self._check_at = now + PROGRESS_S_MAX
+            return True
+        self._server.stalled += 1
+        connection.abort(f"viewer reads too slowly: {reason}")
+        return False
 
     def _rearm(self) -> None:
         """Set the connection's timer to the earliest of its deadlines."""
         connection = self.connection
-        at = self._check_at if connection.out_bytes else math.inf
+        at = math.inf
+        if connection.out_bytes:
+            at = min(self._check_at, self._due_at + RESPONSE_S_SLACK)
         if self._request is not None:
             at = min(at, self._blocked_until)
         elif not connection.out_bytes:

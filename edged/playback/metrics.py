@@ -62,6 +62,31 @@ METRICS = (
         labels=("role",),
     ),
     MetricSpec(
+        name="edged_playback_parts_refused_total",
+        help="Parts not taken: of a replay, or from before the first whole segment.",
+        labels=("role",),
+    ),
+    MetricSpec(
+        name="edged_playback_parts_missing_total",
+        help="Parts that never came; players see gaps.",
+        labels=("role",),
+    ),
+    MetricSpec(
+        name="edged_playback_segments_missing_total",
+        help="Segments of which nothing came; players see gaps.",
+        labels=("role",),
+    ),
+    MetricSpec(
+        name="edged_playback_evicted_early_total",
+        help="Segments dropped early, as their stream had reached payload_bytes_max.",
+        labels=("role",),
+    ),
+    MetricSpec(
+        name="edged_playback_evicted_needed_total",
+        help="Of these, segments that players may still have asked for.",
+        labels=("role",),
+    ),
+    MetricSpec(
         name="edged_playback_viewers",
         help="Viewers of a channel here, estimated from playlist requests.",
         labels=(
@@ -90,6 +115,13 @@ def register(metrics: Metrics, server: HttpServer, service: HlsService, *, role:
         yield Sample("edged_playback_blocked_requests", hls.blocked, labels)
         yield Sample("edged_playback_released_total", hls.released_total, labels)
         yield Sample("edged_playback_fenced_total", hls.fenced_total, labels)
+        yield Sample("edged_playback_parts_refused_total", hls.parts_refused_total, labels)
+        yield Sample("edged_playback_parts_missing_total", hls.parts_missing_total, labels)
+        yield Sample("edged_playback_segments_missing_total", hls.segments_missing_total, labels)
+        yield Sample("edged_playback_evicted_early_total", hls.segments_evicted_early_total, labels)
+        yield Sample(
+            "edged_playback_evicted_needed_total", hls.segments_evicted_needed_total, labels
+        )
         for channel in service.watched():
             viewers = service.viewers(channel)
             yield Sample("edged_playback_viewers", viewers, {**labels, "channel": channel})

@@ -9,7 +9,8 @@ from edged.media.parts import InitSegment, Part, Rendition, SegmentEnded
 from edged.media.playlist import PartEntry, SegmentEntry, init_name, part_name, segment_name
 
 PARTS_MAX = 512  # Of one segment: 5 s at a frame a part at 100 fps.
-MISSING_MAX = 16  # Lost segments that are listed as gaps; beyond it the window starts anew.
+MISSING_MAX = 16  # Lost segments that are listed as gaps; beyond it the playlist leaps over some.
+PLAYLIST_TARGETS_MIN = 3  # x target duration: RFC 8216bis §6.2.2.
 PARTS_TARGETS = 3  # x target duration from the end: older segments are listed without parts.
 US = 1_000_000
 
@@ -30,20 +31,24 @@ class RenditionWindow:
     def __init__(self, rendition: Rendition) -> None:
         self.rendition = rendition
         self.version = 0  # Rises with each change of the media playlist.
-        self.inits: dict[str, InitSegment] = {}
-        self.segments: dict[
-            int, WindowSegment
-        ] = {}  # By MSN, in order, no holes: kept, then listed.
+        self.inits: dict[str, InitSegment] = {}  # By digest, the newest last.
+        self.described: dict[str, Rendition] = {}  # What each init was announced with.
+        # By MSN, in order: kept, then listed. Only among the kept a leap leaves a hole.
+        self.segments: dict[int, WindowSegment] = {}
         self.listed: deque[WindowSegment] = deque()  # In the playlist; the last may be growing.
         self.listed_us = 0
         self.kept_us = 0  # Of segments no longer listed.
+        self.longest_us = 0  # The longest segment so far.
         self.payload_bytes = 0
         self.parts_missing = 0
+        self.segments_missing = 0  # Of which nothing came, not even their end.
         self.discontinuity_sequence = 0
         self.hint_name: str | None = None
         self.hint_init_name: str | None = None
         self._bandwidth_bps = 0  # Peak of whole segments.
         self._bandwidth_bps_told = 0
+        self._oldest_init_told = ""
+        self._cut_short = False  # `end` completed the last segment; more of it may exist.
 
     @property
     def last_msn(self) -> int:
@@ -83,6 +88,21 @@ class RenditionWindow:
         if abs(now - told) * 10 <= told:
             return False
         self._bandwidth_bps_told = now
+        return True
+
+    @property
+    def codec_strings(self) -> list[str]:
+        """Of every format that is listed or announced, the newest first."""
+        digests = {segment.init_digest for segment in self.listed}
+        older = [self.described[d].codec_string for d in reversed(self.inits) if d in digests]
+        return list(dict.fromkeys([self.rendition.codec_string, *older]))
+
+    def tell_formats(self) -> bool:
+        """Whether formats have left the playlist since this last said so."""
+        oldest = self.listed[0].init_digest if self.listed else ""
+        if oldest == self._oldest_init_told:
+            return False
+        self._oldest_init_told = oldest
         return True
 
     @property
@@ -130,9 +150,7 @@ class RenditionWindow:
             return False
         if event.msn > last.entry.msn:
             self._fill_until(event.msn)
-            if not self.listed:
-                return False
-            last = self._begin_gap()
+            last = self._begin_gap(self.listed[-1], event.msn)
         while len(last.parts) < event.parts:
             self._list_missing(last)
         self._complete(last, max(event.duration, 0) * US // self.rendition.timescale)
@@ -144,8 +162,23 @@ class RenditionWindow:
         """The stream ended: what was growing is whole, and nothing is promised any more."""
         if self.listed and not self.listed[-1].entry.complete:
             self._complete(self.listed[-1], 0)
+            self._cut_short = True
         self.hint_name = self.hint_init_name = None
         self.version += 1
+
+    def reopen(self) -> None:
+        """The stream goes on after all: what `end` cut short grows again."""
+        self.version += 1
+        if not self.listed:
+            return
+        last = self.listed[-1]
+        if self._cut_short:
+            last.entry.complete, last.entry.tail_text, last.ended = False, "", None
+        self._cut_short = False
+        msn, index = last.entry.msn, len(last.parts)
+        if last.entry.complete:
+            msn, index = msn + 1, 0
+        self.hint_name = part_name(self.rendition.name, msn, index)
 
     def unlist(self) -> None:
         """Take the oldest listed segment out of the playlist, and keep it."""
@@ -181,20 +214,48 @@ class RenditionWindow:
                 f"part {part.rendition}-{part.msn}.{part.index} names the unknown init"
                 f" {part.init_digest[:16]!r}"
             )
-        if last is None:  # A late PoP counts what it did not see: the same sequence everywhere.
-            before = part.discontinuity_sequence - part.discontinuity
-            self.discontinuity_sequence = max(self.discontinuity_sequence, before)
-        self._fill_until(part.msn)
+        gaps = self._fill_until(part.msn)
+        if gaps == len(self.listed):
+            self._begin_anew(part)
         return self._begin(
             SegmentEntry(
                 msn=part.msn,
                 uri=segment_name(part.rendition, part.msn),
                 init_uri=init_name(part.rendition, part.init_digest),
-                wallclock_us=part.wallclock_us,
-                discontinuity=part.discontinuity,
+                wallclock_us=self._start_us(part),
+                discontinuity=self._count_discontinuities(part, gaps),
             ),
             part.init_digest,
         )
+
+    def _start_us(self, part: Part) -> int:
+        """The wallclock of a segment by the first part that came of it; see `_list_missing`."""
+        return part.wallclock_us - part.index * self.rendition.part_target_us
+
+    def _begin_anew(self, part: Part) -> None:
+        """No playlist has shown what is listed: it is as the segment that follows has it.
+
+        So a PoP that comes late, or lost much, has the same numbers and times as all others.
+        """
+        before = part.discontinuity_sequence - part.discontinuity
+        self.discontinuity_sequence = max(self.discontinuity_sequence, before)
+        until_us = self._start_us(part)
+        for segment in reversed(self.listed):
+            until_us -= segment.entry.duration_us
+            segment.entry.wallclock_us = until_us
+
+    def _count_discontinuities(self, part: Part, gaps: int) -> bool:
+        """Whether a discontinuity stands before the segment that begins with `part`.
+
+        Those lost with their segments are made up for, or the sequence numbers and times of this
+        rendition would not match the others' (RFC 8216bis §6.2.4): one here, where the times of
+        what came begin to differ, and more before the `gaps` that no playlist has shown.
+        """
+        counted = self.discontinuity_sequence + sum(s.entry.discontinuity for s in self.listed)
+        lost = part.discontinuity_sequence - counted
+        for _, segment in zip(range(lost - 1), list(self.listed)[: -gaps - 1 : -1], strict=False):
+            segment.entry.discontinuity = True
+        return part.discontinuity or lost > 0
 
     def _begin(self, entry: SegmentEntry, init_digest: str) -> WindowSegment:
         segment = WindowSegment(entry=entry, init_digest=init_digest)
@@ -202,33 +263,45 @@ class RenditionWindow:
         self.segments[entry.msn] = segment
         return segment
 
-    def _begin_gap(self) -> WindowSegment:
-        last = self.listed[-1]
-        msn = last.entry.msn + 1
+    def _begin_gap(self, last: WindowSegment, msn: int, skipped_us: int = 0) -> WindowSegment:
+        """Begin a segment without media, `skipped_us` behind the end of `last`."""
         entry = SegmentEntry(
             msn=msn,
             uri=segment_name(self.rendition.name, msn),
             init_uri=last.entry.init_uri,
-            wallclock_us=last.entry.wallclock_us + last.entry.duration_us,
+            wallclock_us=last.entry.wallclock_us + last.entry.duration_us + skipped_us,
             gap=True,
         )
         return self._begin(entry, last.init_digest)
 
-    def _fill_until(self, msn: int) -> None:
-        """Complete the growing segment and list lost ones as gaps: the next may be `msn`."""
+    def _fill_until(self, msn: int) -> int:
+        """Complete the growing segment and list lost ones as gaps: the next may be `msn`.
+
+        Returns how many. Beyond MISSING_MAX only the last are listed, and nothing before them; what
+        was listed is kept for those who have its names (RFC 8216bis §6.2.2).
+        """
         if not self.listed:
-            return
+            return 0
         last = self.listed[-1]
         if not last.entry.complete:
             self._list_missing(last)  # Its end never came, so neither did its last part.
             self._complete(last, 0)
-        if msn - last.entry.msn - 1 > MISSING_MAX:
-            while self.segments:
-                self.evict()
-            return
-        while self.listed[-1].entry.msn + 1 < msn:
-            duration_us = self.listed[-1].entry.duration_us
-            self._complete(self._begin_gap(), duration_us)
+        lost = msn - last.entry.msn - 1
+        self.segments_missing += lost
+        duration_us, skipped_us = last.entry.duration_us, 0
+        if lost > MISSING_MAX:
+            # A playlist may not be shorter than that, and hls.js gives up on one without segments.
+            least_us = PLAYLIST_TARGETS_MIN * self.rendition.target_duration_s * US
+            duration_us = max(self.listed_us // len(self.listed), -(-least_us // MISSING_MAX))
+            skipped_us = (lost - MISSING_MAX) * duration_us
+            lost = MISSING_MAX
+            while self.listed:
+                self.unlist()
+        for gap_msn in range(msn - lost, msn):
+            gap = self._begin_gap(last, gap_msn, skipped_us)
+            self._complete(gap, duration_us)
+            last, skipped_us = gap, 0
+        return lost
 
     def _list_missing(self, segment: WindowSegment) -> None:
         self.parts_missing += 1
@@ -248,6 +321,7 @@ class RenditionWindow:
         if duration_us > 0:
             self.listed_us += duration_us - entry.duration_us
             entry.duration_us = duration_us
+        self.longest_us = max(self.longest_us, entry.duration_us)
         entry.complete = True
         if not entry.gap and entry.duration_us > 0:
             bandwidth_bps = segment.payload_bytes * 8 * US // entry.duration_us

@@ -28,13 +28,21 @@ from edged.media.playlist import (
 )
 from edged.media.stream import StreamId
 from edged.media.track import Kind
-from edged.policy.rendition_window import PARTS_MAX, US, RenditionWindow, WindowSegment
+from edged.policy.rendition_window import (
+    PARTS_MAX,
+    PLAYLIST_TARGETS_MIN,
+    US,
+    RenditionWindow,
+    WindowSegment,
+)
 
 RENDITIONS_MAX = 32  # A ladder of eight rungs and some audio languages; more is a broken origin.
 INITS_MAX = 128  # Of one rendition. Encoders change configuration a few times a day.
 INIT_BYTES_MAX = 64 * 2**10  # Ours are below 1 KB; parameter sets may be large.
 PART_HOLD_BACK_PARTS = 3  # x PART-TARGET: Apple's authoring rules; RFC 8216bis §4.4.3.8 asks for 2.
-PLAYLIST_TARGETS_MIN = 3  # x target duration: RFC 8216bis §6.2.2.
+# What leaves a playlist stays for its own length and the longest playlist's (RFC 8216bis §6.2.2);
+# a playlist is longer than asked for by up to a segment, and which one is dropped is told by parts.
+NEEDED_SEGMENTS = 3
 _NAME = re.compile(r"[a-z][a-z0-9]{0,15}")
 _DIGEST = re.compile(r"[0-9a-f]{16}")
 
@@ -43,8 +51,20 @@ class WindowLimits(Struct, frozen=True, kw_only=True):
     """How much of a stream is listed and kept."""
 
     playlist_s: float = 30.0  # Listed; never less than three target durations.
-    retention_s: float = 90.0  # Kept beyond that, for slow viewers and clips.
+    # Kept beyond that, for slow viewers and clips; longer where players may ask for longer
+    # (`needed_us`). 0 is for a place that no player asks: nothing is kept.
+    retention_s: float = 90.0
     payload_bytes_max: int = 256 * 2**20  # 120 s at 17 Mbps; beyond it the oldest go early.
+
+
+class WindowStatistics(Struct, frozen=True, kw_only=True):
+    """What went wrong since the start."""
+
+    parts_refused: int
+    parts_missing: int
+    segments_missing: int
+    segments_evicted_early: int
+    segments_evicted_needed: int
 
 
 class StreamWindow:
@@ -57,7 +77,8 @@ class StreamWindow:
         self.version = 0  # Rises with each change of the multivariant playlist worth a new one.
         self.ended: StreamEnded | None = None
         self.parts_refused = 0  # Duplicates, and parts before the first whole segment.
-        self.segments_evicted_early = 0
+        self.segments_evicted_early = 0  # Because of `payload_bytes_max`.
+        self.segments_evicted_needed = 0  # Of these: players may still have asked for them.
         self._hold_back_us = 0
 
     @property
@@ -74,6 +95,17 @@ class StreamWindow:
     def parts_missing(self) -> int:
         """Parts that never came."""
         return sum(window.parts_missing for window in self.renditions.values())
+
+    def statistics(self) -> WindowStatistics:
+        """Counters since the start."""
+        windows = self.renditions.values()
+        return WindowStatistics(
+            parts_refused=self.parts_refused,
+            parts_missing=self.parts_missing,
+            segments_missing=sum(window.segments_missing for window in windows),
+            segments_evicted_early=self.segments_evicted_early,
+            segments_evicted_needed=self.segments_evicted_needed,
+        )
 
     @property
     def started(self) -> bool:
@@ -121,6 +153,19 @@ class StreamWindow:
         self.ended = event
         self.version += 1
         return True
+
+    def reopen(self) -> None:
+        """Go on with a run that ended here only: the next events are a replay of it."""
+        self.ended = None
+        for window in self.renditions.values():
+            window.reopen()
+        self.version += 1
+
+    def needed_us(self, window: RenditionWindow) -> int:
+        """How long players may ask for a segment after it has left the playlist."""
+        if not self.limits.retention_s:
+            return 0
+        return self._playlist_us(window) + NEEDED_SEGMENTS * window.longest_us
 
     def part(self, rendition: str, msn: int, index: int) -> Part | None:
         """A part that is held, else None."""
@@ -205,7 +250,10 @@ class StreamWindow:
 
     def replay(self) -> list[PackagedEvent]:
         """The events that give a late subscriber the playlists of now, not what is kept beyond."""
-        events: list[PackagedEvent] = [window.rendition for window in self.renditions.values()]
+        events: list[PackagedEvent] = []
+        for window in self.renditions.values():
+            oldest = window.listed[0].init_digest if window.listed else ""
+            events.append(window.described.get(oldest, window.rendition))
         listed = [
             (segment.entry.msn, order, window, segment)
             for order, window in enumerate(self.renditions.values())
@@ -213,16 +261,21 @@ class StreamWindow:
         ]
         last_digests: dict[str, str] = {}
         for _, _, window, segment in sorted(listed, key=lambda item: item[:2]):
-            name = window.rendition.name
-            if last_digests.get(name) != segment.init_digest:
-                # Not earlier: whoever adds an init forgets those that no segment uses.
-                last_digests[name] = segment.init_digest
-                events.append(window.inits[segment.init_digest])
+            name, digest = window.rendition.name, segment.init_digest
+            if last_digests.get(name) != digest:
+                # Not earlier: whoever adds an init forgets those that no segment uses. Each with
+                # its own description, or CODECS would name the newest format alone.
+                if name in last_digests:
+                    events.append(window.described[digest])
+                last_digests[name] = digest
+                events.append(window.inits[digest])
             events += [part for part in segment.parts if part is not None]
             if segment.ended is not None:
                 events.append(segment.ended)
         for name, window in self.renditions.items():
             newest = next(reversed(window.inits), None)
+            if window.described.get(last_digests.get(name, "")) != window.rendition:
+                events.append(window.rendition)
             if newest is not None and last_digests.get(name) != newest:
                 events.append(window.inits[newest])
         if self.ended is not None:
@@ -283,6 +336,7 @@ class StreamWindow:
             self._check_init(window, event)
             window.inits[event.digest] = event
             window.payload_bytes += len(event.data)
+        window.described[event.digest] = window.rendition
         if window.listed:
             changes = event.digest != window.listed[-1].init_digest
             name = init_name(event.rendition, event.digest)
@@ -300,6 +354,7 @@ class StreamWindow:
         used = {segment.init_digest for segment in window.segments.values()}
         for digest in [digest for digest in window.inits if digest not in used]:
             window.payload_bytes -= len(window.inits.pop(digest).data)
+            del window.described[digest]
         if len(window.inits) >= INITS_MAX:
             raise RemoteProtocolError(
                 f"rendition {event.rendition!r} has more than {INITS_MAX} inits in use"
@@ -317,6 +372,7 @@ class StreamWindow:
             return False
         if first:
             window.tell_bandwidth()
+            window.tell_formats()
             self.version += 1
         self._trim(window)
         return True
@@ -336,31 +392,45 @@ class StreamWindow:
         self._trim(window)
         return True
 
+    def _playlist_us(self, window: RenditionWindow) -> int:
+        least_us = PLAYLIST_TARGETS_MIN * window.rendition.target_duration_s * US
+        return max(int(self.limits.playlist_s * US), least_us)
+
     def _trim(self, window: RenditionWindow) -> None:
         """Unlist what left the playlist window, drop what left retention, keep to the bytes."""
-        least_us = PLAYLIST_TARGETS_MIN * window.rendition.target_duration_s * US
-        playlist_us = max(int(self.limits.playlist_s * US), least_us)
+        playlist_us = self._playlist_us(window)
         while window.listed_us - window.listed[0].entry.duration_us >= playlist_us:
             window.unlist()
-        retention_us = int(self.limits.retention_s * US)
+        retention_us = max(int(self.limits.retention_s * US), self.needed_us(window))
         while len(window.segments) > len(window.listed):
             oldest = next(iter(window.segments.values()))
             if window.kept_us - oldest.entry.duration_us < retention_us:
                 break
             window.evict()
         while self.payload_bytes > self.limits.payload_bytes_max:
-            several = [w for w in self.renditions.values() if len(w.segments) > 1]
-            if not several:
-                raise RemoteProtocolError(
-                    f"one segment a rendition is {self.payload_bytes} bytes,"
-                    f" limit {self.limits.payload_bytes_max}"
-                )
-            self.segments_evicted_early += 1
-            max(several, key=lambda w: w.payload_bytes).evict()
+            self._evict_early()
+        self.version += sum(other.tell_formats() for other in self.renditions.values())
+
+    def _evict_early(self) -> None:
+        """Drop a segment of the rendition that holds the longest time beyond what is needed.
+
+        So all of them keep about the same seconds, and the playlists are shortened last.
+        """
+        several = [w for w in self.renditions.values() if len(w.segments) > 1]
+        if not several:
+            raise RemoteProtocolError(
+                f"one segment a rendition is {self.payload_bytes} bytes,"
+                f" limit {self.limits.payload_bytes_max}"
+            )
+        window = max(several, key=lambda w: w.kept_us + w.listed_us - self.needed_us(w))
+        window.evict()
+        self.segments_evicted_early += 1
+        # What went had left the playlist that long ago.
+        self.segments_evicted_needed += window.kept_us < self.needed_us(window)
 
     def _variant(self, window: RenditionWindow, beside: list[RenditionWindow]) -> Variant:
         shown = window.rendition
-        codecs = [shown.codec_string, *(other.rendition.codec_string for other in beside)]
+        codecs = [codec for each in (window, *beside) for codec in each.codec_strings]
         beside_peak_bps = max((other.bandwidth_bps for other in beside), default=0)
         beside_mean_bps = max((other.bandwidth_bps_mean for other in beside), default=0)
         return Variant(

@@ -165,6 +165,10 @@ class H1Session:
         self._unanswered -= 1
         self._quiet_since = now
 
+    def answer_taken(self, now: float) -> None:
+        """The peer has come to the end of a large answer: until now it was busy, not idle."""
+        self._quiet_since = now
+
     def next_timeout(self) -> float:
         """When `handle_timeout` has something to say; infinite while requests await answers."""
         if self._began_at is not None:

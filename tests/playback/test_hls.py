@@ -12,10 +12,11 @@ import msgspec
 import pytest
 import trio
 from msgspec import Struct
+from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from edged.errors import RemoteProtocolError
-from edged.media.parts import PackagedEvent, SegmentEnded, StreamEnded
+from edged.media.parts import PackagedEvent, Rendition, SegmentEnded, StreamEnded
 from edged.media.stream import StreamId
 from edged.playback.hls import (
     ENDED_KEPT_S,
@@ -349,8 +350,10 @@ def test_item_6_a_part_without_an_msn_is_a_bad_request(edge: Edge) -> None:
     client = edge.watch(Origin())
     answer = client.get(BASE + "v0.m3u8?_HLS_part=1")
     assert (answer.status, answer.body) == (400, b"_HLS_part needs _HLS_msn\n")
+    assert answer.fields["cache-control"] == "max-age=4", "item 33: it never becomes answerable"
     assert client.get(BASE + "v0.m3u8?_HLS_msn=x").status == 400
-    assert client.get(BASE + "v0.m3u8?_HLS_msn=1&_HLS_msn=2").status == 400
+    answer = client.get(BASE + "v0.m3u8?_HLS_msn=1&_HLS_msn=2")
+    assert (answer.status, answer.fields["cache-control"]) == (400, "max-age=4")
 
 
 def test_item_7_too_far_ahead_is_a_bad_request_at_once(edge: Edge) -> None:
@@ -799,6 +802,88 @@ def test_after_a_lost_subscription_the_same_run_is_served_again(edge: Edge) -> N
     assert edge.service.statistics().streams == 1
 
 
+def replay_of(origin: Origin, first_msn: int) -> list[PackagedEvent]:
+    """What an origin that has come as far as `origin` replays: from some segment on."""
+    again = Origin(first_msn)
+    again.count = 2 * first_msn * PARTS
+    events = again.start()
+    while (again.msn, again.index) < (origin.msn, origin.index):
+        events += again.both()
+    return events
+
+
+def test_item_20_a_subscription_that_comes_back_goes_on_with_what_was_held(edge: Edge) -> None:
+    origin = Origin()
+    client = edge.watch(origin, segments=20)  # 40 s: 5 segments have left the playlist.
+    edge.push(origin.both())
+    before = text(client.get(BASE + "v0.m3u8"))
+    edge.unavailable()
+    client.ask(MASTER)
+    assert client.answers() == []
+    for _ in range(3):
+        origin.both()  # Missed here.
+    edge.push(replay_of(origin, 13))  # The last 16 s.
+    assert client.answers()[0].status == 200
+    after = text(client.get(BASE + "v0.m3u8"))
+    assert after.startswith(before[: before.index("#EXT-X-PRELOAD-HINT")]), "only more of it"
+    assert parts(after)[-4:] == [f"v0-20.{index}.m4s" for index in range(4)]
+    assert hint(after) == "v0-20.4.m4s"
+    for msn in (0, 5, 12, 19):
+        answer = client.get(f"{BASE}v0-{msn}.m4s")
+        assert (answer.status, answer.fields["cache-control"]) == (200, "max-age=24"), msn
+        assert answer.body.startswith(f"v0-{msn}.0;".encode())
+    assert client.get(BASE + "v0-20.m4s").status == 404, "it grows again"
+    edge.push(origin.segment())
+    assert len(client.get(BASE + "v0-20.m4s").body) == 1000
+    assert "GAP" not in text(client.get(BASE + "v0.m3u8"))
+
+
+def test_item_21_a_subscription_that_comes_back_late_has_a_gap(edge: Edge) -> None:
+    origin = Origin()
+    client = edge.watch(origin, segments=6)
+    edge.unavailable()
+    client.ask(MASTER)
+    for _ in range(10):
+        origin.segment()
+    edge.push(replay_of(origin, 10))
+    playlist = text(client.get(BASE + "v0.m3u8")) if client.answers() else ""
+    assert "#EXT-X-MEDIA-SEQUENCE:1\n" in playlist
+    assert playlist.count("#EXT-X-GAP") == 4
+    assert client.get(BASE + "v0-0.m4s").status == 200
+    assert client.get(BASE + "v0-7.m4s").status == 404
+
+
+def test_a_run_that_comes_back_with_a_newer_home_begins_anew(edge: Edge) -> None:
+    """Who has another home may have been cut otherwise: nothing is mixed."""
+    client = edge.watch(Origin(), segments=20)
+    edge.unavailable()
+    client.ask(MASTER)
+    later = StreamId(channel="demo", publication=0x1F, home_epoch=2)
+    fresh = Origin()
+    edge.push(fresh.start() + fresh.segment(), later)
+    assert client.answers()[0].status == 200
+    assert "#EXT-X-MEDIA-SEQUENCE:0\n" in text(client.get(BASE + "v0.m3u8"))
+    assert client.get(BASE + "v0-19.m4s").status == 404
+
+
+def test_a_run_that_comes_back_otherwise_than_it_was_begins_anew(edge: Edge) -> None:
+    """No origin of ours does that; if one does, the channel must not stay dark."""
+    client = edge.watch(Origin())
+    edge.unavailable()
+    client.ask(MASTER)
+    fresh = Origin(first_msn=7)
+    events = [
+        msgspec.structs.replace(event, part_target_us=300_000)
+        if isinstance(event, Rendition)
+        else event
+        for event in fresh.start() + fresh.segment()
+    ]
+    edge.push(events)
+    assert client.answers()[0].status == 200
+    assert "#EXT-X-MEDIA-SEQUENCE:7\n" in text(client.get(BASE + "v0.m3u8"))
+    assert edge.service.statistics().streams == 1
+
+
 def test_a_subscription_that_is_lost_again_and_again(edge: Edge) -> None:
     client = edge.watch(Origin())
     for number in range(2, 6):
@@ -881,6 +966,66 @@ def test_absurd_events_are_the_origins_fault(edge: Edge) -> None:
         edge.push(origin.part("v0") + origin.part("v7"))
     edge.world.pump.flush()
     assert len(client.answers()) == 1, "what came before it counts"
+
+
+def test_an_end_far_ahead_is_survived(edge: Edge) -> None:
+    """It had emptied the playlist, on which others still waited."""
+    origin = Origin()
+    client = edge.watch(origin)
+    client.ask(BASE + "v0.m3u8?_HLS_msn=2&_HLS_part=0")
+    edge.push([SegmentEnded(rendition="v0", msn=30, parts=0, duration=180_000)])
+    assert "#EXT-X-GAP" in text(client.answers()[0])
+    assert edge.world.client().get(BASE + "v0.m3u8").status == 200
+    assert client.get(BASE + "v0-1.m4s").status == 200, "item 20"
+
+
+def test_item_20_bytes_that_run_out_are_told_once_a_run_and_counted() -> None:
+    with world() as made, capture_logs() as logs:
+        service = HlsService(
+            lookup=lambda channel: RUN,
+            subscribe=lambda channel: None,
+            unsubscribe=lambda channel: None,
+            now=made.pump.now,
+            config=HlsConfig(payload_bytes_max=2**20),
+        )
+        made.server.mount("/live/", service)
+        made.client().ask(MASTER)
+        origin = Origin(part_bytes=4_000)
+        service.window_updated(RUN, origin.start())
+        for _ in range(12):
+            service.window_updated(RUN, origin.segment())
+        assert service.statistics().segments_evicted_early_total == 0
+        for _ in range(30):
+            service.window_updated(RUN, origin.segment())
+        statistics = service.statistics()
+        assert statistics.segments_evicted_early_total > 10
+        assert statistics.segments_evicted_needed_total == statistics.segments_evicted_early_total
+        service.window_updated(RUN, [StreamEnded(reason="over")])
+        service.sweep(made.pump.time + ENDED_KEPT_S)
+        assert service.statistics().streams == 0
+        counted = msgspec.structs.replace(statistics, channels=0, streams=0, payload_bytes=0)
+        assert service.statistics() == counted, "totals never fall"
+    (told,) = [log for log in logs if log["log_level"] == "warning"]
+    assert told["event"] == "media dropped early"
+    assert told["channel"] == "demo"
+    assert told["payload_bytes_max"] == 2**20
+    assert told["kept_s"] < told["needed_s"] == 36.0
+
+
+def test_what_never_came_is_counted(edge: Edge) -> None:
+    origin = Origin()
+    edge.watch(origin, segments=1)
+    edge.push(origin.both())
+    origin.index = 3
+    edge.push(origin.both())  # Parts 1 and 2 are lost in both renditions.
+    origin.segment()
+    origin.segment()
+    edge.push(origin.both())  # A segment, too, and the end of the one before it.
+    edge.push(replay_of(origin, origin.msn))
+    statistics = edge.service.statistics()
+    assert statistics.parts_missing_total == 2 * 2 + 2
+    assert statistics.segments_missing_total == 2
+    assert statistics.parts_refused_total == 2
 
 
 def test_config_reaches_the_window() -> None:

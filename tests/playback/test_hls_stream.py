@@ -1,20 +1,27 @@
 """What one run keeps in memory, and that nobody is left waiting. Its answers are test_hls.py's."""
 
+import contextlib
 from collections.abc import Iterator
+from typing import cast
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 from msgspec import Struct
 
+from edged.errors import RemoteProtocolError
 from edged.media.parts import InitSegment, StreamEnded
 from edged.media.playlist import MediaPlaylist
 from edged.media.stream import StreamId
-from edged.playback.hls_stream import HlsStream
+from edged.playback.hls_stream import HlsStream, Waiters
 from edged.playback.http import HttpConnection
+from edged.policy.rendition_window import MISSING_MAX, PARTS_MAX
 from edged.policy.viewer_count import ViewerCount
 from edged.policy.window import WindowLimits
 from edged.wire.h1 import PreparedResponse, RequestReceived
 from edged.wire.m3u8 import render_media_playlist
 from tests.playback.fakes import DIGEST, PARTS, Client, Origin, World, world
+from tests.policy.window_events import ended, init, part, rendition, whole
 
 LIMITS = WindowLimits(playlist_s=12.0, retention_s=4.0)
 
@@ -76,7 +83,7 @@ def test_responses_are_made_once_and_dropped_with_their_segment(place: Place) ->
             client.get(f"/live/{name}")
             assert place.stream.ready[name] is made
         held.add(len(place.stream.ready))
-    assert max(held) <= 3 * 10, "a window of 12 s and 4 s more: 8 or 9 segments"
+    assert max(held) <= 3 * 17, "12 s, as long again (item 20) and three segments: 15 or 16"
     assert "v0-19.m4s" in place.stream.ready
     assert "v0-3.m4s" not in place.stream.ready
 
@@ -149,6 +156,118 @@ def test_a_segment_too_large_to_send_is_refused(
     assert client.get("/live/v0-0.0.m4s").status == 200
     answer = client.get("/live/v0-0.m4s")
     assert (answer.status, answer.body) == (503, b"v0-0.m4s exceeds 999 bytes\n")
+
+
+class Asker:
+    """What a connection is to the stream: it waits in a group, and is answered once."""
+
+    def __init__(self, stream: HlsStream, name: str, query: str) -> None:
+        self.stream, self.name, self.query = stream, name, query
+        self.polled: int | None = None
+        self.group: Waiters | None = None
+        self.answer_given: PreparedResponse | None = None
+        self.retry(0.0)
+
+    @property
+    def exchange(self) -> HttpConnection:
+        return cast("HttpConnection", self)
+
+    def wait(self, group: Waiters, until: float, expired: PreparedResponse) -> None:
+        assert self.answer_given is None
+        self.group = group
+        group[self.exchange] = None
+
+    def retry(self, now: float) -> None:
+        self.group = None
+        count = ViewerCount(now)
+        response = self.stream.respond(self.name, self.query, self.exchange, now, count)
+        if response is not None:
+            self.answer(response, now)
+
+    def answer(self, response: PreparedResponse, now: float) -> None:
+        assert self.answer_given is None, "each request is answered once"
+        self.group = None
+        self.answer_given = response
+
+
+class Step(Struct, frozen=True):
+    """One event, told by how far it is ahead of its rendition's newest segment."""
+
+    kind: str
+    name: str
+    ahead: int
+    index: int
+    discontinuities: int
+
+
+STEPS = st.builds(
+    Step,
+    st.sampled_from(("part", "part", "part", "ended", "ended", "absurd", "over", "lost")),
+    st.sampled_from(("v0", "a0")),
+    st.sampled_from((-1, 0, 0, 0, 1, 1, 2, MISSING_MAX, MISSING_MAX + 1, MISSING_MAX + 2, 1000)),
+    st.integers(0, 5),
+    st.integers(0, 3),
+)
+
+
+def take(stream: HlsStream, step: Step) -> None:
+    msn = max(stream.window.renditions[step.name].last_msn + step.ahead, 0)
+    with contextlib.suppress(RemoteProtocolError):
+        match step.kind:
+            case "part":
+                numbers = {"discontinuity_sequence": step.discontinuities}
+                stream.add([part(msn, step.index, step.name, **numbers)])
+            case "ended":
+                stream.add([ended(msn, step.name, step.index)])
+            case "absurd":
+                stream.add([part(msn, 0, "x0")])
+            case "over":
+                stream.add([StreamEnded(reason="over")])
+            case _ if stream.ended_at is None:
+                stream.end_here("the origin is gone")
+                stream.release(0.0, ViewerCount(0.0))
+                stream.reopen()
+    stream.release(0.0, ViewerCount(0.0))
+
+
+def ask(stream: HlsStream, index: int) -> list[Asker]:
+    """Ask for all that a player may wait for."""
+    askers = []
+    for name, window in stream.window.renditions.items():
+        for query in ("", f"_HLS_msn={window.last_msn}", f"_HLS_msn={window.last_msn + 1}"):
+            askers.append(Asker(stream, f"{name}.m3u8", query))
+            if query:
+                askers.append(Asker(stream, f"{name}.m3u8", f"{query}&_HLS_part={index}"))
+        askers.append(Asker(stream, str(window.hint_name), ""))
+    return askers
+
+
+@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.given(st.lists(STEPS, min_size=1, max_size=25))
+def test_any_order_leaves_nobody_waiting_for_what_is_there(steps: list[Step]) -> None:
+    limits = WindowLimits(playlist_s=12.0, retention_s=4.0, payload_bytes_max=4000)
+    stream = HlsStream(StreamId(channel="demo", publication=1), limits, now=lambda: 0.0)
+    stream.add([rendition(), init(), rendition("a0"), init("a0")])
+    askers = ask(stream, 0)
+    stream.add([*whole(0), part(0, 0, "a0")])
+    stream.release(0.0, ViewerCount(0.0))
+    for step in steps:
+        askers += ask(stream, step.index)
+        take(stream, step)
+        waiting = [asker for asker in askers if asker.answer_given is None]
+        assert all(asker.group is not None for asker in waiting)
+        assert stream.blocked == len(waiting)
+        assert not waiting or stream.ended_at is None
+        for asker in waiting:
+            shown = stream.window.renditions[asker.name[:2]]
+            assert shown.listed
+            if asker.query:
+                msn, _, index = asker.query.removeprefix("_HLS_msn=").partition("&_HLS_part=")
+                assert (shown.last_msn, shown.last_part) <= (int(msn), int(index or PARTS_MAX))
+            else:
+                assert asker.name == shown.hint_name
+    stream.abandon(0.0)
+    assert all(asker.answer_given is not None for asker in askers)
 
 
 def test_abandoning_leaves_nobody_waiting(place: Place) -> None:

@@ -24,6 +24,8 @@ from edged.playback.http import (
     PROGRESS_S_MAX,
     REFUSED_LINGER_S,
     RESPONSE_BYTES_MAX,
+    RESPONSE_BYTES_PER_S_MIN,
+    RESPONSE_S_SLACK,
     HttpConnection,
     HttpError,
     HttpServer,
@@ -31,12 +33,12 @@ from edged.playback.http import (
     Router,
     error_response,
 )
-from edged.runtime.connection import OUT_LOW_BYTES
+from edged.runtime.connection import HEAR_OUT_S, OUT_LOW_BYTES
 from edged.runtime.pump import Pump
 from edged.runtime.tls import Identity, make_server_context
 from edged.tools.cert import make_authority, make_host_certificate
 from edged.wire.h1 import PreparedResponse, RequestReceived, prepare
-from tests.playback.fakes import World, world
+from tests.playback.fakes import Client, World, world
 
 SEGMENT = bytes(range(250)) * 1_200  # 300 KB: five writes of TLS, and more than a first window.
 BIG = bytes(range(256)) * 16_384  # 4 MiB: beyond what a socket pair holds.
@@ -207,6 +209,8 @@ def test_one_response_for_those_who_ask_to_close(edge: World, service: Service) 
         client.send(request)
         (answer,) = client.answers()
         assert answer.fields["connection"] == "close"
+        assert client.sock.recv(1) == b""
+        edge.pump.advance(HEAR_OUT_S)
         assert client.lost == "the client asked for one response"
     assert service.asked == ["/live/a", "/live/a"]
 
@@ -218,6 +222,9 @@ def test_a_large_last_response_is_not_cut_off(edge: World, service: Service) -> 
     assert client.lost is None
     (answer,) = client.answers()
     assert answer.body == BIG
+    assert client.sock.recv(1) == b""
+    client.close()
+    edge.pump.turn()
     assert client.lost is not None
 
 
@@ -371,6 +378,64 @@ def test_a_slow_but_steady_viewer_is_kept(edge: World, service: Service) -> None
         edge.pump.advance(4)
     assert client.lost is None
     assert client.answers()[0].body == BIG
+
+
+def sip(edge: World, client: Client, until: float) -> None:
+    """Take 4 KiB a second: progress enough, but a third of the least rate."""
+    while edge.pump.time + 1 < until:
+        client.received += client.sock.recv(4096)
+        edge.pump.advance(1)
+        assert client.lost is None
+    edge.pump.advance(until - edge.pump.time)
+
+
+def test_a_slow_viewers_response_has_a_deadline(edge: World, service: Service) -> None:
+    client = edge.client()
+    started = edge.pump.time
+    client.ask("/live/big")
+    size = client.connection.sent_bytes + client.connection.out_bytes
+    deadline = started + RESPONSE_S_SLACK + size / RESPONSE_BYTES_PER_S_MIN
+    sip(edge, client, deadline - 0.01)
+    assert client.lost is None
+    assert client.connection.out_bytes > 0
+    edge.pump.advance(0.02)
+    assert client.lost is not None
+    assert "too slowly" in client.lost
+    assert "12500 bytes/s" in client.lost
+    edge.pump.flush()
+    assert edge.server.statistics().stalled_total == 1
+
+
+def test_a_slow_viewer_who_has_all_before_the_deadline_is_kept(
+    edge: World, service: Service
+) -> None:
+    client = edge.client()
+    started = edge.pump.time
+    client.ask("/live/big")
+    size = client.connection.sent_bytes + client.connection.out_bytes
+    sip(edge, client, started + RESPONSE_S_SLACK + size / RESPONSE_BYTES_PER_S_MIN - 0.01)
+    assert client.answers()[0].body == BIG
+    edge.pump.advance(20)
+    assert client.lost is None, "who has just taken an answer is not idle"
+    assert client.get("/live/a").body == b"/live/a"
+
+
+def test_asking_for_more_gives_a_slow_viewer_no_more_time(edge: World, service: Service) -> None:
+    """What is queued behind is small, so it moves the deadline by no more than its own bytes."""
+    client = edge.client()
+    client.send(b"GET /live/big HTTP/1.1\r\nHost: e\r\n\r\n")
+    while client.connection.out_bytes > OUT_LOW_BYTES:
+        client.received += client.sock.recv(1 << 14)
+        edge.pump.turn()
+    began = edge.pump.time
+    while client.lost is None and edge.pump.time < began + 60:
+        edge.pump.advance(1)
+        if client.lost is None:
+            client.ask("/live/a")
+            client.sock.recv(4096)
+    left_s = OUT_LOW_BYTES / RESPONSE_BYTES_PER_S_MIN
+    assert client.lost is not None
+    assert edge.pump.time - began <= left_s + RESPONSE_S_SLACK + 3
 
 
 def test_a_request_that_trickles_is_dropped(edge: World) -> None:

@@ -1,5 +1,7 @@
 """Every metric is read, by its name."""
 
+from msgspec.structs import replace
+
 from edged.media.stream import StreamId
 from edged.playback.hls import HlsService
 from edged.playback.metrics import METRICS, register
@@ -23,6 +25,10 @@ def test_every_metric_is_exposed() -> None:
         client, origin = edge.client(), Origin()
         client.ask("/live/demo/master.m3u8")
         service.window_updated(RUN, origin.start() + origin.segment())
+        service.window_updated(RUN, origin.part("v0"))
+        service.window_updated(RUN, [replace(origin.part("v0")[0], index=0)])
+        origin.msn, origin.index = 3, 1
+        service.window_updated(RUN, origin.part("v0"))
         edge.pump.flush()
         samples = {
             (sample.name, *sample.labels.values()): sample.value
@@ -33,3 +39,7 @@ def test_every_metric_is_exposed() -> None:
     assert samples["edged_playback_responses_total", "pop-1", "200"] == 1
     assert samples["edged_playback_window_bytes", "pop-1"] > 200
     assert samples["edged_playback_viewers", "pop-1", "demo"] == 0
+    assert samples["edged_playback_parts_missing_total", "pop-1"] == 2
+    assert samples["edged_playback_segments_missing_total", "pop-1"] == 1
+    assert samples["edged_playback_parts_refused_total", "pop-1"] == 1
+    assert samples["edged_playback_evicted_early_total", "pop-1"] == 0

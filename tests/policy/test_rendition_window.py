@@ -135,16 +135,111 @@ def test_absent_media_is_a_segment_without_parts() -> None:
     assert shape(stream.renditions["v0"]) == [], "nothing to go on from"
 
 
-@pytest.mark.parametrize("lost", [MISSING_MAX, MISSING_MAX + 1])
-def test_more_lost_segments_than_the_limit_start_the_window_anew(lost: int) -> None:
-    stream = make_window(whole(0), part(1 + lost, 0))
+@pytest.mark.parametrize("by_end", [False, True])
+@pytest.mark.parametrize("lost", [MISSING_MAX, MISSING_MAX + 1, 1000])
+def test_more_lost_segments_than_the_limit_are_leapt_over(lost: int, by_end: bool) -> None:
+    stream = make_window(whole(0), whole(1))
     window = stream.renditions["v0"]
-    anew = lost > MISSING_MAX
-    assert (0 in window.segments) == (not anew)
-    assert len(window.segments) == (1 if anew else lost + 2)
-    assert window.payload_bytes == (110 if anew else 610)
-    stream = make_window(whole(0), ended(1 + lost, parts=0))
-    assert bool(stream.renditions["v0"].listed) == (not anew)
+    stream.add(ended(2 + lost, parts=0) if by_end else part(2 + lost, 0))
+    listed = [segment.entry.msn for segment in window.listed]
+    assert listed == list(range(listed[0], 3 + lost))
+    assert (2 in window.segments) == (lost <= MISSING_MAX)
+    assert stream.statistics().segments_missing == lost
+    # Item 20: not shorter than three target durations, and what was listed can be fetched.
+    assert window.listed_us >= 12_000_000
+    for msn in (0, 1):
+        assert stream.segment("v0", msn) is not None
+    # Item 29: the times of what was lost lead up to those of what came.
+    ends = [segment.entry.wallclock_us + segment.entry.duration_us for segment in window.listed]
+    assert [s.entry.wallclock_us for s in list(window.listed)[1:]] == ends[:-1]
+    assert window.listed[-1].entry.wallclock_us == part(2 + lost, 0).wallclock_us
+
+
+def test_item_20_short_segments_do_not_make_a_short_playlist_of_what_was_leapt_over() -> None:
+    stream = make_window(part(0, 0), ended(0, parts=1, duration=100), part(50, 0))
+    window = stream.renditions["v0"]
+    assert window.listed_us - window.listed[-1].entry.duration_us >= 12_000_000
+    assert max(segment.entry.duration_us for segment in window.listed) < 4_000_000
+
+
+def numbers(window: RenditionWindow) -> dict[int, int]:
+    """The discontinuity sequence number of each listed segment, as a player counts it."""
+    found, count = {}, window.discontinuity_sequence
+    for segment in window.listed:
+        count += segment.entry.discontinuity
+        found[segment.entry.msn] = count
+    return found
+
+
+def test_item_29_a_discontinuity_lost_with_its_segment_is_made_up_for() -> None:
+    stream = make_window(names=("v0", "a0"))
+    feed(stream, whole(0), whole(0, "a0"))
+    feed(stream, whole(1, "a0", discontinuity=True, discontinuity_sequence=1))
+    for name in ("v0", "a0"):  # All of segment 1 of v0 was skipped on the way.
+        feed(stream, whole(2, name, discontinuity_sequence=1))
+        feed(stream, whole(3, name, discontinuity_sequence=1))
+    video, audio = (numbers(stream.renditions[name]) for name in ("v0", "a0"))
+    assert video == {0: 0, 1: 0, 2: 1, 3: 1}
+    assert {msn: video[msn] for msn in (0, 2, 3)} == {msn: audio[msn] for msn in (0, 2, 3)}
+
+
+@pytest.mark.parametrize("flagged", [False, True])
+def test_item_29_several_lost_discontinuities_are_made_up_for(flagged: bool) -> None:
+    stream = make_window(whole(0, discontinuity_sequence=2))
+    window = stream.renditions["v0"]
+    feed(stream, part(4, 0, discontinuity=flagged, discontinuity_sequence=5))
+    assert numbers(window) == {0: 2, 1: 2, 2: 3, 3: 4, 4: 5}
+    feed(stream, part(4, 1, discontinuity=flagged, discontinuity_sequence=5), ended(4, parts=2))
+    feed(stream, part(5, 0, discontinuity_sequence=5))
+    assert numbers(window)[5] == 5
+
+
+def test_item_29_discontinuities_within_silence_are_caught_up_with() -> None:
+    """Two passed while nothing came; what a playlist has shown is not changed."""
+    stream = make_window(whole(0), ended(1, parts=0), ended(2, parts=0))
+    window = stream.renditions["v0"]
+    feed(stream, whole(3, discontinuity=True, discontinuity_sequence=2))
+    assert numbers(window) == {0: 0, 1: 0, 2: 0, 3: 1}
+    feed(stream, whole(4, discontinuity_sequence=2), whole(5, discontinuity_sequence=2))
+    assert (numbers(window)[4], numbers(window)[5]) == (2, 2)
+
+
+@pytest.mark.parametrize(("flagged", "expected"), [(False, 7), (True, 6)])
+def test_item_29_a_leap_takes_the_numbers_of_what_came(flagged: bool, expected: int) -> None:
+    stream = make_window(whole(0), whole(1, discontinuity=True, discontinuity_sequence=1))
+    window = stream.renditions["v0"]
+    feed(stream, part(40, 0, discontinuity=flagged, discontinuity_sequence=7))
+    assert window.discontinuity_sequence == expected
+    assert numbers(window)[40] == 7
+    late = make_window(part(40, 0, discontinuity=flagged, discontinuity_sequence=7))
+    assert numbers(late.renditions["v0"])[40] == 7
+
+
+def test_item_29_a_segment_whose_first_parts_were_lost_begins_when_it_began() -> None:
+    stream = make_window(whole(0), part(1, 3), part(1, 4), ended(1))
+    entry = stream.renditions["v0"].listed[1].entry
+    assert entry.wallclock_us == part(1, 0).wallclock_us
+    assert [part.gap for part in entry.parts] == [True, True, True, False, False]
+
+
+def test_an_end_that_was_none_is_undone() -> None:
+    stream = make_window(whole(0), part(1, 0))
+    window = stream.renditions["v0"]
+    before = [(s.entry.duration_us, s.entry.tail_text, s.ended) for s in window.listed]
+    window.end()
+    version = window.version
+    window.reopen()
+    assert [(s.entry.duration_us, s.entry.tail_text, s.ended) for s in window.listed] == before
+    assert window.version > version
+    assert (window.hint_name, shape(window)[1]) == ("v0-1.1.m4s", (1, 1, False, False))
+    feed(stream, *whole(1)[1:])
+    window.end()
+    window.reopen()
+    assert (window.hint_name, shape(window)[1]) == ("v0-2.0.m4s", (1, 5, True, False))
+    empty = make_window().renditions["v0"]
+    empty.end()
+    empty.reopen()
+    assert empty.hint_name is None
 
 
 def test_a_part_of_an_unknown_init_is_refused() -> None:

@@ -107,9 +107,33 @@ def test_item_20_the_playlist_is_never_shorter_than_three_target_durations() -> 
     assert len(window.renditions["v0"].segments) == 6
 
 
+@pytest.mark.parametrize("target_s", [1, 4, 20])
+@pytest.mark.parametrize("retention_s", [1.0, 22.0])
+def test_item_20_holds_whatever_the_target_duration(target_s: int, retention_s: float) -> None:
+    """Also where the configuration asks for less: it does not know the streams."""
+    window = make_window(names=(), limits=WindowLimits(playlist_s=12.0, retention_s=retention_s))
+    feed(window, rendition(target_duration_s=target_s), init())
+    shown = window.renditions["v0"]
+    left: dict[int, float] = {}
+    edge_s = longest_s = 0.0
+    for msn in range(60):
+        duration = target_s * (1000 if msn % 3 else 700)
+        for index in range(5):
+            feed(window, part(msn, index, duration=duration // 5))
+            edge_s += duration / 5000
+            longest_s = max(longest_s, shown.listed_us / 1e6)
+            for segment in list(shown.segments.values())[: len(shown.segments) - len(shown.listed)]:
+                left.setdefault(segment.entry.msn, edge_s)
+            for gone in [gone for gone in left if gone not in shown.segments]:
+                assert edge_s - left.pop(gone) >= target_s + longest_s
+        feed(window, ended(msn, duration=duration))
+    assert 0 not in shown.segments
+
+
 def test_bytes_are_bounded_and_the_oldest_go_first() -> None:
     limits = WindowLimits(payload_bytes_max=2000)
     window = make_window(names=BOTH, limits=limits)
+    assert window.segments_evicted_early == 0
     for msn in range(40):
         feed(window, whole(msn), whole(msn, "a0"))
         assert window.payload_bytes <= 2000
@@ -118,6 +142,24 @@ def test_bytes_are_bounded_and_the_oldest_go_first() -> None:
         held = list(window.renditions[name].segments)
         assert held[-1] == 39
         assert held == list(range(held[0], 40))
+
+
+def test_what_no_player_may_ask_for_goes_before_what_one_may() -> None:
+    """All renditions keep the same seconds: two whose rates differ, and audio."""
+    names = ("v0", "v1", "a0")
+    limits = WindowLimits(playlist_s=12.0, retention_s=90.0, payload_bytes_max=32_000)
+    window = make_window(names=names, limits=limits)
+    for msn in range(60):
+        feed(window, whole(msn, payload=bytes(200)), whole(msn, "v1", payload=bytes(90)))
+        feed(window, whole(msn, "a0", payload=bytes(10)))
+        assert window.payload_bytes <= 32_000
+    assert window.segments_evicted_early > 0
+    assert window.segments_evicted_needed == 0
+    kept_s = [window.renditions[name].kept_us / 1e6 for name in names]
+    assert max(kept_s) - min(kept_s) <= 2
+    assert min(kept_s) >= window.needed_us(window.renditions["v0"]) / 1e6 - 2
+    feed(window, *[whole(msn, payload=bytes(700)) for msn in range(60, 90)])
+    assert window.segments_evicted_needed > 0
 
 
 @pytest.mark.parametrize("excess", [0, 1])
@@ -250,6 +292,40 @@ def test_item_30_multivariant() -> None:
     ]
 
 
+def codecs_of(window: window_module.StreamWindow) -> list[tuple[str, ...]]:
+    playlist = window.multivariant_playlist()
+    assert playlist is not None
+    return [variant.codecs for variant in playlist.variants]
+
+
+def test_item_30_codecs_name_every_format_that_is_listed() -> None:
+    window = make_window(whole(0), whole(0, "a0"), names=BOTH)
+    feed(window, rendition(codec_string="avc1.640028"), init(digest=OTHER_DIGEST))
+    feed(window, rendition("a0", codec_string="opus"), init("a0", digest=OTHER_DIGEST))
+    for msn in (1, 2):
+        for name in BOTH:
+            feed(window, whole(msn, name, init_digest=OTHER_DIGEST))
+    everything = ("avc1.640028", "avc1.64001f", "opus", "mp4a.40.2")
+    assert codecs_of(window) == [everything]
+    late = make_window(window.replay(), names=())
+    assert codecs_of(late) == [everything], "a late PoP says the same"
+    assert late.renditions["v0"].rendition == window.renditions["v0"].rendition
+    versions = []
+    for msn in range(3, 17):
+        for name in BOTH:
+            feed(window, whole(msn, name, init_digest=OTHER_DIGEST))
+        versions.append(window.version)
+    assert codecs_of(window) == [("avc1.640028", "opus")], "the first segment has left"
+    assert versions[-1] > versions[0], "so there is a new multivariant playlist"
+
+
+def test_item_30_a_format_that_comes_back_is_named_once() -> None:
+    window = make_window(whole(0), rendition(codec_string="hvc1.1"), init(digest=OTHER_DIGEST))
+    feed(window, whole(1, init_digest=OTHER_DIGEST), rendition(), init(), whole(2))
+    assert codecs_of(window) == [("avc1.64001f", "hvc1.1")]
+    assert codecs_of(make_window(window.replay(), names=())) == [("avc1.64001f", "hvc1.1")]
+
+
 def test_item_30_audio_alone_is_a_variant() -> None:
     playlist = make_window(whole(0, "a0"), names=("a0",)).multivariant_playlist()
     assert playlist is not None
@@ -322,6 +398,24 @@ def test_an_init_that_comes_back_is_the_newest_again() -> None:
     assert not window.is_hinted(f"v0-{OTHER_DIGEST}.mp4"), "the last part has it"
 
 
+def test_a_run_that_ended_here_only_goes_on() -> None:
+    whole_run, window = make_window(names=BOTH), make_window(names=BOTH)
+    for msn in range(20):
+        for name in BOTH:
+            feed(whole_run, whole(msn, name))
+            feed(window, whole(msn, name) if msn < 19 else part(msn, 0, name))
+    oldest = next(iter(window.renditions["v0"].segments))
+    feed(window, StreamEnded(reason="the origin is gone"))
+    version = window.version
+    window.reopen()
+    assert window.version > version
+    assert window.ended is None
+    assert window.is_hinted("v0-19.1.m4s")
+    feed(window, whole_run.replay())
+    assert texts(window) == texts(whole_run)
+    assert next(iter(window.renditions["v0"].segments)) == oldest
+
+
 def test_inits_leave_with_their_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(window_module, "INITS_MAX", 2)
     window = make_window(part(0, 0), init(digest=OTHER_DIGEST))
@@ -390,9 +484,10 @@ def test_any_order_keeps_the_window_whole(wild: list[tuple[str, int, int, bool]]
     for name, msn, index, ends in wild:
         window.add(ended(msn, name, parts=index) if ends else part(msn, index, name))
         for shown in window.renditions.values():
-            msns = list(shown.segments)
-            assert msns == list(range(msns[0], msns[0] + len(msns))) if msns else True
-            assert [s.entry.msn for s in shown.listed] == msns[len(msns) - len(shown.listed) :]
+            msns, listed = list(shown.segments), [s.entry.msn for s in shown.listed]
+            assert msns == sorted(msns)
+            assert listed == msns[len(msns) - len(listed) :]
+            assert listed == list(range(listed[0], listed[0] + len(listed))) if listed else True
             assert shown.listed_us == sum(s.entry.duration_us for s in shown.listed)
             held = sum(s.payload_bytes for s in shown.segments.values()) + 10
             assert shown.payload_bytes == held

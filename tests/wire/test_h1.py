@@ -265,6 +265,8 @@ def test_idle_deadline() -> None:
     session.request_answered(3.0)
     assert session.next_timeout() == 78.0
     assert session.handle_timeout(78.0) == PeerTimedOut("no request for 75 s")
+    session.answer_taken(80.0)
+    assert session.next_timeout() == 155.0, "so long it was busy reading"
 
 
 class Faulty(H1Session):

@@ -2,6 +2,7 @@
 
 const SAMPLES_AT_START = 6;
 const SAMPLES_KEPT_MAX = 16; // The best of these counts; older ones go, as clocks drift.
+const DRIFT_MS_MAX = 50; // Of two clocks in the 5 minutes that the samples span: 150 ppm.
 const EARLY_MS = 150;
 const LATER_MS = 20_000;
 const TIMEOUT_MS = 3_000;
@@ -35,6 +36,15 @@ export class ServerClock {
     }
   }
 
+  // A sample is off by half its round trip at most. One that contradicts the best by more than that tells that a clock
+  // has leapt, as the browser's does while a laptop sleeps: what came before it is void.
+  #keep(sample) {
+    const { offsetMs, rttMs } = this.best;
+    if (Math.abs(sample.offsetMs - offsetMs) > (sample.rttMs + rttMs) / 2 + DRIFT_MS_MAX) this.#samples = [];
+    this.#samples.push(sample);
+    if (this.#samples.length > SAMPLES_KEPT_MAX) this.#samples.shift();
+  }
+
   async #sample() {
     this.#taken += 1;
     const sentMs = ServerClock.browserMs();
@@ -44,8 +54,7 @@ export class ServerClock {
       const gotMs = ServerClock.browserMs();
       const serverMs = Number.parseFloat(text); // Milliseconds since 1970.
       if (!Number.isFinite(serverMs)) return;
-      this.#samples.push({ offsetMs: serverMs - (sentMs + gotMs) / 2, rttMs: gotMs - sentMs });
-      if (this.#samples.length > SAMPLES_KEPT_MAX) this.#samples.shift();
+      this.#keep({ offsetMs: serverMs - (sentMs + gotMs) / 2, rttMs: gotMs - sentMs });
     } catch {
       // Unreachable for now: the samples so far still hold.
     }

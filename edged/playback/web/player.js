@@ -12,6 +12,16 @@ const WATCH_MS = 250;
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
+// The channel that a page's address names; as it stands there if it is no percent-encoded UTF-8: such a channel is offline.
+export function channelOf(pathname) {
+  const piece = pathname.split("/").filter(Boolean).pop() ?? "";
+  try {
+    return decodeURIComponent(piece);
+  } catch {
+    return piece;
+  }
+}
+
 export class Player {
   state = "waiting"; // waiting, live, stalled, offline, unreachable, unsupported or ended.
   reason = "";

@@ -1,7 +1,7 @@
 // The watch page: the player's state and figures on the page, the controls, and `window.edged` for tests.
 
 import { ServerClock } from "./clock.js";
-import { Player } from "./player.js";
+import { channelOf, Player } from "./player.js";
 
 const UPDATE_MS = 250;
 const TITLE_MS = 10_000;
@@ -10,7 +10,7 @@ const IDLE_MS = 3_000; // Without a move of the pointer: the controls go.
 const LATENCY_SMOOTHING = 0.3; // Weight of the newest of four samples a second.
 const $ = (id) => document.getElementById(id);
 
-const channel = decodeURIComponent(location.pathname.split("/").filter(Boolean).pop() ?? "");
+const channel = channelOf(location.pathname);
 const video = $("video");
 const stage = $("stage");
 const clock = new ServerClock();
@@ -134,11 +134,11 @@ function update() {
 
 async function fetchTitle() {
   try {
-    const response = await fetch("/streams.json", { cache: "no-store", signal: AbortSignal.timeout(TITLE_MS) });
-    const streams = response.ok ? await response.json() : [];
-    const mine = streams.find((stream) => stream.channel === channel);
-    if (mine && mine.title !== title) {
-      title = mine.title;
+    const address = `/streams/${encodeURIComponent(channel)}.json`;
+    const response = await fetch(address, { cache: "no-store", signal: AbortSignal.timeout(TITLE_MS) });
+    const live = response.ok ? await response.json() : null;
+    if (live && live.title !== title) {
+      title = live.title;
       showTitle();
       showState();
     }
