@@ -38,7 +38,7 @@ class Part(Struct, frozen=True, kw_only=True):
     index: int  # From 0 in each segment.
     tfdt: int  # baseMediaDecodeTime, ticks.
     duration: int  # Ticks.
-    wallclock_us: int  # Of the first sample's presentation: PROGRAM-DATE-TIME.
+    wallclock_us: int  # Of what is presented first: PROGRAM-DATE-TIME.
     init_digest: str
     payload: bytes
     independent: bool = False

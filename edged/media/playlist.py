@@ -48,7 +48,7 @@ class SegmentEntry(Struct, kw_only=True):
     msn: int
     uri: str
     init_uri: str
-    wallclock_us: int  # Since 1970, of its first sample's presentation.
+    wallclock_us: int  # Since 1970, of what is presented first.
     discontinuity: bool = False
     gap: bool = False
     complete: bool = False

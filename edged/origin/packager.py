@@ -16,7 +16,7 @@ from edged.media.gop_ring import RingBatch
 from edged.media.parts import PackagedEvent, StreamEnded
 from edged.media.stream import StreamId
 from edged.media.track import Track
-from edged.policy.segment_rule import SegmenterConfig
+from edged.policy.segment_rule import LATE_S_MAX, SegmenterConfig
 from edged.policy.segmenter import RenditionMark, Segmenter, SegmenterStatistics
 from edged.wire.cmaf.fragment import make_fragment
 from edged.wire.cmaf.init import make_init
@@ -104,6 +104,8 @@ class Packager:
         self._cursor = stream.ring.reader(start="oldest")
         self._known: dict[int, Track] = {}
         self._done = False
+        self._gop_s_max = config.target_duration_s + LATE_S_MAX
+        self._warned = False
         self._segmenter = Segmenter(
             SegmenterConfig(
                 part_ms=config.part_ms,
@@ -165,6 +167,19 @@ class Packager:
             for unit in batch.units:
                 for event in self._segmenter.add_unit(unit):
                     self._publish(event)
+            if not self._warned and (gop_s := self._segmenter.long_gop_s) is not None:
+                self._warn(gop_s)
+
+    def _warn(self, gop_s: float) -> None:
+        """Say once what the broadcaster should change; how often it happened is said at the end."""
+        self._warned = True
+        logger.warning(
+            "key frames too far apart: segments begin without one, so viewers start late",
+            channel=self._stream.stream_id.channel,
+            publication=f"{self._stream.stream_id.publication:x}",
+            gop_s_min=round(gop_s, 3),  # It goes on.
+            gop_s_max=self._gop_s_max,
+        )
 
     def _finish(self, reason: str) -> None:
         self._done = True

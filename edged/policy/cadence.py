@@ -3,12 +3,17 @@
 RFC 8216bis §4.4.4.9: a part lasts at most PART-TARGET and at least 85 % of it, exceptions apart. So
 PART-TARGET must be a multiple of the unit's duration; and where durations differ by more than that
 leaves room for, PART-TARGET grows until any part can end within its last 15 %.
+
+PART-TARGET is then fixed, but the pace is not: an encoder may change its rate, and a phone's
+follows the light. So `Pace` foresees the next unit only for as long as the units bear it out.
 """
 
 import itertools
+from collections import deque
 from collections.abc import Sequence
 from fractions import Fraction
 
+import msgspec
 from msgspec import Struct
 
 from edged.media.track import Kind, Track
@@ -19,6 +24,10 @@ PART_US_MAX = US  # Of irregular tracks: beyond it latency suffers more than con
 JITTER_US = 1_000  # Wire timestamps of whole milliseconds: two of them are this far apart at most.
 MEASURED_US = US  # What is enough to judge a track that does not say its rate.
 MEASURED_DELTAS = 8  # What is enough to believe one that does.
+REPACED_DELTAS = 24  # On a grid in a row, before one that has left its grid is foreseen again.
+GRID_TICKS = 2  # A rounded time less a rounded time; what is off by more has left the grid.
+SKIPS_MAX = 3  # Deltas in a row with units missing: units get lost, but not each second one.
+PERIOD_UNITS_MAX = 16  # Rates whose period is longer are off by up to a tick at a part's end.
 # Frames per second that encoders use; the commonest first, for ties.
 _RATES = (
     *(Fraction(30), Fraction(60), Fraction(25), Fraction(50), Fraction(24)),
@@ -71,19 +80,122 @@ def measure_cadence(track: Track, dts: Sequence[int], part_us: int) -> Cadence:
         if declared is not None:
             return _constant(track.timescale, declared, part_us)
         return _irregular(track.timescale, 0, part_us)
-    candidates = [declared] if declared is not None else []
-    candidates.append(Fraction(min(deltas)))  # Opus, and encoders of odd rates.
-    if track.kind is Kind.VIDEO:
-        candidates += [track.timescale / rate for rate in _RATES]
+    candidates = _candidates(track, deltas)
     for unit in candidates:
-        if _follows(dts, unit, Fraction(1), skips=unit is declared):
+        if _follows(dts, unit, Fraction(1), skips=unit == declared):
             return _constant(track.timescale, unit, part_us)
     jitter = Fraction(JITTER_US * track.timescale, US)
     mean = Fraction(sum(deltas), len(deltas))
     for unit in sorted(candidates, key=lambda unit: abs(unit - mean)):
-        if _follows(dts, unit, jitter, skips=unit is declared):
+        if _follows(dts, unit, jitter, skips=unit == declared):
             return _jittered(track.timescale, unit, part_us)
     return _irregular(track.timescale, max(deltas), part_us)
+
+
+class Pace:
+    """Foresees a track's next unit, for as long as its units come as they have.
+
+    A unit off the grid ends that at once, because a part whose end was foreseen wrongly cannot be
+    taken back. REPACED_DELTAS on one grid, the old or another, and it goes on.
+    """
+
+    def __init__(self, track: Track, cadence: Cadence) -> None:
+        self.cadence = cadence  # What was measured, with the pace of late; PART-TARGET stays.
+        self.last: int | None = None  # The last unit's decode time, on this timeline.
+        self.due = 0  # Where the unit after it is expected, or may be.
+        self._track = track
+        self._times: deque[int] = deque(maxlen=REPACED_DELTAS + 1)  # Since the grid was lost.
+        self._skips = 0
+
+    def note(self, dts: int) -> None:
+        """Take the next unit's decode time. Hot path: one per unit."""
+        times, last = self._times, self.last
+        step = 0 if last is None else dts - last
+        if last is not None:
+            if not self.cadence.constant:
+                if step <= 0:
+                    times.clear()  # Times that go back show no pace.
+            elif dts == self.due:
+                self._skips = 0
+            elif not self._is_on_grid(step):
+                self._lose_grid(step)
+        times.append(dts)
+        self.last = dts
+        if not self.cadence.constant and len(times) > REPACED_DELTAS:
+            self._judge()
+        self.due = dts + self._next_step(step)
+
+    def switch(self, track: Track) -> None:
+        """Another configuration, which may declare another rate."""
+        self._track = track
+
+    def restart(self) -> None:
+        """What follows is on a timeline of its own."""
+        self.last = None
+        self._times.clear()
+        self._skips = 0
+
+    def _is_on_grid(self, step: int) -> bool:
+        """Whether this many ticks are one unit, or several because some were lost."""
+        num, den = self.cadence.period_ticks, self.cadence.period_units
+        units = max((2 * step * den + num) // (2 * num), 1)
+        if abs(step * den - units * num) > GRID_TICKS * den:
+            return False
+        self._skips = self._skips + 1 if units > 1 else 0
+        return self._skips <= SKIPS_MAX
+
+    def _lose_grid(self, step: int) -> None:
+        gap_ticks = max(self.cadence.gap_ticks, min(step, self.cadence.part_ticks))
+        self.cadence = msgspec.structs.replace(
+            self.cadence, gap_ticks=gap_ticks, period_units=0, period_ticks=0, rate=None
+        )
+        self._times.clear()
+        self._skips = 0
+
+    def _judge(self) -> None:
+        """Look whether the units since the grid was lost are on one again."""
+        times = list(self._times)
+        deltas = [later - earlier for earlier, later in itertools.pairwise(times)]
+        unit = None
+        if max(deltas) - min(deltas) <= GRID_TICKS:  # All others are none: most are seen cheaply.
+            units = (u for u in _candidates(self._track, deltas) if u <= self.cadence.part_ticks)
+            unit = next((u for u in units if _follows(times, u, Fraction(1), skips=False)), None)
+        if unit is None:
+            gap_ticks = min(max(deltas), self.cadence.part_ticks)
+            self.cadence = msgspec.structs.replace(self.cadence, gap_ticks=gap_ticks)
+            self._times.clear()
+            self._times.append(times[-1])
+            return
+        self.cadence = msgspec.structs.replace(
+            self.cadence,
+            gap_ticks=_ceil(unit),
+            period_units=unit.denominator,
+            period_ticks=unit.numerator,
+            rate=self._track.timescale / unit,
+        )
+
+    def _next_step(self, step: int) -> int:
+        """From the last unit to the next one."""
+        pace, times = self.cadence, self._times
+        if not pace.constant:
+            return min(step if step > 0 else pace.gap_ticks, pace.part_ticks)
+        ticks, units = pace.period_ticks, pace.period_units
+        if units <= PERIOD_UNITS_MAX and len(times) >= units:
+            # Over a whole period the rounding of a rate like 23.976 is gone.
+            exact = times[-units] + ticks - times[-1]
+            if 0 <= exact - ticks // units <= 1:
+                return exact
+        return ticks // units
+
+
+def _candidates(track: Track, deltas: Sequence[int]) -> list[Fraction]:
+    """Durations that a unit of the track may have; the declared one first."""
+    declared = declared_unit(track)
+    candidates = [declared] if declared is not None else []
+    candidates.append(Fraction(min(deltas)))  # Opus, and encoders of odd rates.
+    if track.kind is Kind.VIDEO:
+        candidates += [track.timescale / rate for rate in _RATES]
+    return candidates
 
 
 def _follows(dts: Sequence[int], unit: Fraction, tolerance: Fraction, *, skips: bool) -> bool:
@@ -105,7 +217,7 @@ def _constant(timescale: int, unit: Fraction, part_us: int) -> Cadence:
     part_ticks = _ceil(_units_of_part(timescale, unit, part_us) * unit)
     return Cadence(
         part_ticks=part_ticks,
-        floor_ticks=_ceil(part_ticks * PART_FLOOR),
+        floor_ticks=_floor(timescale, part_ticks),
         gap_ticks=_ceil(unit),
         period_units=unit.denominator,
         period_ticks=unit.numerator,
@@ -118,7 +230,7 @@ def _jittered(timescale: int, unit: Fraction, part_us: int) -> Cadence:
     part_ticks = _ceil(_units_of_part(timescale, unit, part_us) * unit + jitter)
     return Cadence(
         part_ticks=part_ticks,
-        floor_ticks=_ceil(part_ticks * PART_FLOOR),
+        floor_ticks=_floor(timescale, part_ticks),
         gap_ticks=_ceil(unit + jitter),
         rate=timescale / unit,
     )
@@ -130,9 +242,15 @@ def _irregular(timescale: int, gap_ticks: int, part_us: int) -> Cadence:
     part_ticks = max(_ceil(part), 1)
     return Cadence(
         part_ticks=part_ticks,
-        floor_ticks=_ceil(part_ticks * PART_FLOOR),
+        floor_ticks=_floor(timescale, part_ticks),
         gap_ticks=max(gap_ticks, 1),
     )
+
+
+def _floor(timescale: int, part_ticks: int) -> int:
+    """The shortest part; playlists say PART-TARGET in whole microseconds, rounded up."""
+    floor_us = _ceil(_ceil(Fraction(part_ticks * US, timescale)) * PART_FLOOR)
+    return min(_ceil(Fraction(floor_us * timescale, US)), part_ticks)
 
 
 def _units_of_part(timescale: int, unit: Fraction, part_us: int) -> int:

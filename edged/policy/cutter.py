@@ -3,6 +3,10 @@
 A part ends as early as its length is known: at a constant rate when its last unit arrives, else
 when the unit after it does. Decode times are cut, and `until` always means the decode time at which
 a part ends: the sum of its samples' durations never says anything else.
+
+Each part begins where the last one ended. So the decode time of a picture moves, if need be, when
+it begins a part: because the last one had no room for all of a picture's time, or because its end
+was foreseen at a pace that did not last. When it is presented does not change.
 """
 
 import itertools
@@ -15,11 +19,11 @@ from msgspec import Struct
 
 from edged.media.parts import InitSegment, PackagedEvent, Part, Rendition, SegmentEnded
 from edged.media.track import AccessUnit, Kind, Track
-from edged.policy.cadence import Cadence
+from edged.policy.cadence import US, Cadence, Pace
 
 UNITS_MAX = 512  # Of a part: units whose times do not advance; then it is cut early.
 BYTES_MAX = 32 * 2**20  # Of a part: 1 s at 256 Mbps; then it is cut early.
-PERIOD_UNITS_MAX = 16  # Rates whose period is longer are off by up to a tick at a part's end.
+AUDIO_SHIFT_US_MAX = 1_000  # Audio is presented when it is decoded; nobody hears this much.
 SEQUENCES_PER_SEGMENT = 1024  # Of fragments: above the parts that a window takes of a segment.
 
 
@@ -59,7 +63,6 @@ class RenditionCutter:
     ) -> None:
         self.track = track
         self.rendition = rendition
-        self.cadence = cadence
         self.config_id = track.config_id
         self.init_digest = ""
         self.msn = 0
@@ -75,13 +78,18 @@ class RenditionCutter:
         self.parts_cut = 0
         self.segment_bytes = 0
         self.ticks_missing = 0  # Holes: where units are further apart than a part is long.
+        self.lag_s = 0.0  # How far others were ahead when the last segment ended.
+        self._pace = Pace(track, cadence)
         self._writer = writer
         self._units: list[AccessUnit] = []
         self._bytes = 0
         self._cut_to: int | None = None  # Where the last part of this timeline ended.
         self._discontinuity = False
-        period_units = cadence.period_units if cadence.period_units <= PERIOD_UNITS_MAX else 1
-        self._recent: deque[int] = deque(maxlen=max(period_units, 1))
+
+    @property
+    def cadence(self) -> Cadence:
+        """What is promised of its parts, and its pace of late."""
+        return self._pace.cadence
 
     @property
     def pending_seq(self) -> int | None:
@@ -91,7 +99,10 @@ class RenditionCutter:
     @property
     def tfdt(self) -> int:
         """Where the next part begins, as far as known."""
-        return (self._units[0].dts if self._units else self.end_dts) + self.offset_ticks
+        if self._units:
+            return self._units[0].dts + self.offset_ticks
+        end = self.end_dts if self._cut_to is None else self._cut_to
+        return end + self.offset_ticks
 
     @property
     def has_media(self) -> bool:
@@ -102,6 +113,13 @@ class RenditionCutter:
         """Ticks from the segment's start to `dts`."""
         return dts - self.segment_start if self.started else 0
 
+    def past_s(self, boundary: Boundary) -> float:
+        """Seconds by which its last unit is beyond a boundary of this timeline; at least 0."""
+        if self.last is None:
+            return 0.0
+        past_s = self.last.dts / self.track.timescale - boundary.pts / boundary.timescale
+        return max(past_s, 0.0)
+
     def announce(self, init: bytes, digest: str, out: list[PackagedEvent]) -> None:
         """Say the rendition and its init segment, which the next part needs."""
         self.init_digest = digest
@@ -111,24 +129,26 @@ class RenditionCutter:
     def switch(self, track: Track, rendition: Rendition) -> None:
         """Take a new configuration; the pace and the fixed times stay."""
         self.track = track
+        self._pace.switch(track)
         self.rendition = rendition
         self.config_id = track.config_id
 
     def add_unit(self, unit: AccessUnit, out: list[PackagedEvent]) -> None:
         """Take the next unit of the segment."""
-        last = self.last
+        last, pace = self.last, self._pace
+        before = pace.last
+        pace.note(unit.dts)
         if last is not None and unit.dts <= last.dts:
             # A fragment's times only rise. The presentation time stays as it was.
             unit = msgspec.structs.replace(unit, dts=last.dts + 1)
+        if self._units:
+            self._cut_before(unit, out)
+        if not self._units and (dts := self._begin_at(unit.dts, before)) != unit.dts:
+            unit = msgspec.structs.replace(unit, dts=dts)
         if not self.started:
             self.started = True
             self.segment_start = unit.dts
-        elif self._units:
-            if self.cadence.constant:
-                self._cut_before_constant(unit, out)
-            else:
-                self._cut_before(unit, out)
-        self.end_dts = self._following(unit)
+        self.end_dts = max(pace.due, unit.dts + 1)
         self.last = unit
         self._units.append(unit)
         self._bytes += len(unit.payload)
@@ -147,6 +167,8 @@ class RenditionCutter:
         end = self.end_dts if until is None else until
         if self._units:
             self._cut(len(self._units), end, out, ends_segment=True)
+        if self.started:
+            end = self._begin_at(end, self._pace.last)
         if self.has_media:
             duration = max(end - self.segment_start, 1) if self.started else gap_ticks
             out.append(
@@ -172,18 +194,23 @@ class RenditionCutter:
         self.last = None
         self._cut_to = None
         self._discontinuity = True
-        self._recent.clear()
+        self._pace.restart()
 
-    def _cut_before_constant(self, unit: AccessUnit, out: list[PackagedEvent]) -> None:
-        """Units are missing, or their grid has moved: cut if the part is long enough without."""
-        pace = self.cadence
-        total = unit.dts - self._units[0].dts
-        unit_ticks = pace.period_ticks // pace.period_units
-        if total >= pace.floor_ticks and total + unit_ticks > pace.part_ticks:
-            self._cut(len(self._units), unit.dts, out)
+    def _begin_at(self, dts: int, before: int | None) -> int:
+        """Where a part of a unit at `dts` begins: where the last one ended, if that is near.
+
+        `before` is when the unit before it came. Further apart than a part is long is a hole.
+        """
+        if self._cut_to is None or before is None:
+            return dts
+        if self.rendition.kind is Kind.AUDIO:
+            near = abs(dts - self._cut_to) * US <= AUDIO_SHIFT_US_MAX * self.track.timescale
+        else:
+            near = dts - before <= self.cadence.part_ticks
+        return self._cut_to if near else dts
 
     def _cut_after(self, out: list[PackagedEvent]) -> None:
-        """Cut as soon as the part has no room for another unit."""
+        """Cut as soon as the part has no room for another unit; the pace is constant."""
         pace = self.cadence
         total = self.end_dts - self._units[0].dts
         unit_ticks = pace.period_ticks // pace.period_units
@@ -205,22 +232,6 @@ class RenditionCutter:
         elif total >= pace.floor_ticks and total + pace.gap_ticks > pace.part_ticks:
             self._cut(len(self._units), unit.dts, out)
 
-    def _following(self, unit: AccessUnit) -> int:
-        """The decode time at which the unit after this one is expected."""
-        pace = self.cadence
-        if not pace.constant:
-            if self.last is None:
-                return unit.dts + min(pace.gap_ticks, pace.part_ticks)
-            return unit.dts + min(unit.dts - self.last.dts, pace.part_ticks)
-        self._recent.append(unit.dts)
-        unit_ticks = pace.period_ticks // pace.period_units
-        if len(self._recent) == pace.period_units:
-            # Over a whole period the rounding of a rate like 23.976 is gone.
-            following = self._recent[0] + pace.period_ticks
-            if 0 <= following - unit.dts - unit_ticks <= 1:
-                return following
-        return unit.dts + unit_ticks
-
     def _cut(
         self, count: int, until: int, out: list[PackagedEvent], *, ends_segment: bool = False
     ) -> None:
@@ -229,8 +240,8 @@ class RenditionCutter:
         del self._units[:count]
         first, last = units[0], units[-1]
         end = max(min(until, first.dts + self.cadence.part_ticks), last.dts + 1)
-        if self._cut_to is not None and first.dts - self._cut_to > 1:
-            self.ticks_missing += first.dts - self._cut_to  # Not a mere rounding.
+        if self._cut_to is not None:
+            self.ticks_missing += max(first.dts - self._cut_to, 0)
         self._cut_to = end
         durations = [later.dts - earlier.dts for earlier, later in itertools.pairwise(units)]
         durations.append(end - last.dts)
@@ -247,7 +258,8 @@ class RenditionCutter:
                 index=self.index,
                 tfdt=tfdt,
                 duration=end - first.dts,
-                wallclock_us=first.wallclock_us,
+                # Of what is presented first: behind a key picture, others may precede it.
+                wallclock_us=min(unit.wallclock_us for unit in units),
                 init_digest=self.init_digest,
                 payload=payload,
                 independent=kind is Kind.AUDIO or any(unit.random_access for unit in units),

@@ -5,6 +5,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from edged.media.track import AccessUnit, Kind
+from edged.policy.cadence import US
 from edged.policy.cutter import RenditionCutter
 
 # EXTINF is rounded to whole seconds before it is held against TARGETDURATION (RFC 8216bis
@@ -12,6 +13,8 @@ from edged.policy.cutter import RenditionCutter
 LATE_S_MAX = 0.40  # Of the leading rendition.
 FOLLOWER_LATE_S_MAX = 0.48  # Of those that follow it: a unit or two later.
 EARLY_DEN = 20  # A segment may be a twentieth short, or GOPs a frame short of it would double it.
+WAIT_TARGETS = 1.5  # x target duration from one segment to the next: RFC 8216bis §6.2.1.
+WAIT_SPARE_S = 0.25  # Of that: units do not come at the very pace of their times.
 PARTS_MAX = 480  # Of a segment: 4.4 s in parts of 10 ms; below what a window takes.
 
 
@@ -28,6 +31,7 @@ class SegmentRule:
 
     def __init__(self, config: SegmenterConfig) -> None:
         self.long_gops = 0  # Segments that had to end without random access.
+        self.long_gop_ticks = 0  # How far into its GOP the last of them ended.
         self.gop_ticks = 0  # The last whole GOP of the leading rendition.
         self._config = config
         self._random_access_dts: int | None = None
@@ -46,6 +50,17 @@ class SegmentRule:
     def late_ticks(self, timescale: int) -> int:
         """The longest segment of a rendition that follows."""
         return int((self._config.target_duration_s + FOLLOWER_LATE_S_MAX) * timescale)
+
+    def is_silent(self, waiting: RenditionCutter, cutter: RenditionCutter) -> bool:
+        """Whether a segment that waits for its end would come too late if it waited any longer.
+
+        `cutter` is as far as units have come, if it has passed that boundary itself.
+        """
+        if cutter.boundaries:
+            return False
+        boundary = waiting.boundaries[0]
+        since_last_s = boundary.segment_us / US - waiting.lag_s + cutter.past_s(boundary)
+        return since_last_s >= WAIT_TARGETS * self._config.target_duration_s - WAIT_SPARE_S
 
     def must_end(self, cutter: RenditionCutter, unit: AccessUnit, *, leads: bool) -> bool:
         """Whether the segment ends before `unit`, by the rendition's own measure."""
@@ -72,6 +87,8 @@ class SegmentRule:
             return reached or (elapsed + self.gop_ticks > limit and elapsed * 2 >= segment)
         if elapsed + gap > limit:
             self.long_gops += 1
+            last = self._random_access_dts
+            self.long_gop_ticks = elapsed if last is None else unit.dts - last
             return True
         return False
 

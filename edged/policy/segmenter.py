@@ -96,6 +96,13 @@ class Segmenter:
         """The last unit taken; -1 before the first."""
         return self._last_seq
 
+    @property
+    def long_gop_s(self) -> float | None:
+        """How long the last GOP was at least that a segment could not wait for; None: none yet."""
+        if self._leader is None or not self._rule.long_gops:
+            return None
+        return self._rule.long_gop_ticks / self._leader.rendition.timescale
+
     def statistics(self) -> SegmenterStatistics:
         """What has been cut, and what was wrong with the stream."""
         leader = self._leader
@@ -314,7 +321,15 @@ class Segmenter:
         if cutter is self._leader and (unit.random_access or not cutter.started):
             self._forecast(cutter, unit)
         cutter.add_unit(unit, out)
-        segment_bytes = sum(other.segment_bytes for other in self._cutters.values())
+        self._bound_segments(cutter, out)
+
+    def _bound_segments(self, cutter: RenditionCutter, out: list[PackagedEvent]) -> None:
+        """After a unit of `cutter`: bound all segments in bytes, and in time the silent ones."""
+        segment_bytes = 0
+        for other in self._cutters.values():
+            segment_bytes += other.segment_bytes
+            if other.boundaries and self._rule.is_silent(other, cutter):
+                self._pass_boundary(other, None, out)
         if segment_bytes > SEGMENT_BYTES_MAX:
             raise RemoteProtocolError(
                 f"segment of {segment_bytes} bytes in all renditions, limit {SEGMENT_BYTES_MAX}"
@@ -415,6 +430,8 @@ class Segmenter:
     ) -> Boundary:
         """End the cutter's segment at its next boundary."""
         boundary = cutter.boundaries.popleft()
+        ahead = (other for other in self._cutters.values() if not other.boundaries)
+        cutter.lag_s = max((other.past_s(boundary) for other in ahead), default=0.0)
         timescale = cutter.track.timescale
         until = unit.dts if unit is not None and not boundary.jumped else None
         if until is not None:

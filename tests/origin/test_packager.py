@@ -85,9 +85,10 @@ class Encoded(Struct):
 
 
 @functools.cache
-def encoded(rate: Fraction, frames: int, gop: int) -> Encoded:
+def encoded(rate: Fraction, frames: int, gop: int, *, open_gop: bool = False) -> Encoded:
     """H.264 with B-frames and AAC of the same length."""
-    options = (("x264-params", "bframes=2:b-adapt=0:scenecut=0:log-level=none"),)
+    params = f"open-gop={int(open_gop)}:min-keyint=1:bframes=2:b-adapt=0:scenecut=0:log-level=none"
+    options = (("x264-params", params),)
     picture = encode_video("libx264", rate=rate, frames=frames, gop=gop, options=options)
     sound = encode_audio("aac", frames=int(frames / rate * 48_000) // 1024)
     video = Track(
@@ -106,10 +107,11 @@ def encoded(rate: Fraction, frames: int, gop: int) -> Encoded:
     with av.open(io.BytesIO(picture.file), "r") as container:
         time_base = container.streams[0].time_base
     assert time_base is not None
-    pictures = as_units(1, in_frames(picture, time_base * rate), step)
+    pictures = as_units(1, in_frames(picture, time_base * rate), step, 90_000)
+    sounds = as_units(2, list(sound.packets), Fraction(1), 48_000)
     return Encoded(
         (video, audio),
-        in_order((90_000, pictures), (48_000, as_units(2, list(sound.packets), Fraction(1)))),
+        in_order((90_000, pictures), (48_000, sounds)),
     )
 
 
@@ -125,7 +127,9 @@ def in_frames(sample: Sample, frames_per_tick: Fraction) -> list[Packet]:
     ]
 
 
-def as_units(track_id: int, packets: list[Packet], step: Fraction) -> list[AccessUnit]:
+def as_units(
+    track_id: int, packets: list[Packet], step: Fraction, timescale: int
+) -> list[AccessUnit]:
     return [
         AccessUnit(
             track_id=track_id,
@@ -133,9 +137,10 @@ def as_units(track_id: int, packets: list[Packet], step: Fraction) -> list[Acces
             config_id=0,
             pts=math.floor(packet.pts * step + Fraction(1, 2)),
             dts=math.floor(packet.dts * step + Fraction(1, 2)),
-            wallclock_us=1_700_000_000_000_000 + int(packet.pts * step * 1_000_000 / 90_000),
+            wallclock_us=1_700_000_000_000_000 + int(packet.pts * step * 1_000_000 / timescale),
             payload=packet.data,
-            random_access=packet.keyframe,
+            # An open GOP's key picture is none to FFmpeg.
+            random_access=packet.keyframe or (track_id == 1 and h264.is_random_access(packet.data)),
         )
         for packet in packets
     ]
@@ -175,6 +180,28 @@ def test_item_16_ffmpeg_reads_back_exactly_what_was_published(rate: Fraction, go
         assert decoded_frames(*origin.served(name)) == len(published)
     keyframes = [p.keyframe for p in read_back(*origin.served("v0"))]
     assert keyframes == [unit.random_access for unit in source.units if unit.track_id == 1]
+
+
+@pytest.mark.parametrize("open_gop", [True, False])
+def test_item_29_a_segments_date_is_that_of_its_earliest_picture(open_gop: bool) -> None:
+    """hls.js dates what it plays from a segment's PROGRAM-DATE-TIME and its least pts."""
+    source = encoded(THIRTY, 130, 60, open_gop=open_gop)
+    origin = Origin(*source.tracks)
+    origin.stream.append(source.units)
+    origin.stream.end("over")
+    zeros_us = []
+    leading = 0
+    for name, timescale in (("v0", 90_000), ("a0", 48_000)):
+        shown = origin.window.renditions[name]
+        (init,) = shown.inits.values()
+        for msn, listed in shown.segments.items():
+            packets = read_back(init.data, *(origin.window.segment(name, msn) or []))
+            pts = min(packet.pts for packet in packets)
+            leading += sum(packet.pts < packets[0].pts for packet in packets)
+            zeros_us.append(listed.entry.wallclock_us - pts * 1_000_000 // timescale)
+    assert leading == (2 * 2 if open_gop else 0), "two before each key picture but the first"
+    assert len(zeros_us) == 2 * 3
+    assert max(zeros_us) - min(zeros_us) <= 1, "one date for one time, up to rounding"
 
 
 @pytest.mark.e2e
@@ -301,6 +328,28 @@ def test_the_end_is_published_once_and_logged() -> None:
     assert line["event"] == "packaging ended"
     assert (line["channel"], line["publication"], line["reason"]) == ("ch", "ab", "publisher left")
     assert line["units"] == len(synthetic(3))
+
+
+def test_a_gop_beyond_the_limit_is_warned_of_once() -> None:
+    origin = Origin(video_track(THIRTY))
+    pictures = list(video_units(video_times(THIRTY, 24), 9))
+    for seq, unit in enumerate(pictures):
+        unit.seq = seq
+    with capture_logs() as logs:
+        for seq, unit in enumerate(pictures):
+            origin.stream.append([unit])
+            assert len(logs) == (seq >= 132), "with the picture that begins the second segment"
+        origin.stream.end("over")
+    warning, ended = logs
+    assert warning == {
+        "event": "key frames too far apart: segments begin without one, so viewers start late",
+        "log_level": "warning",
+        "channel": "ch",
+        "publication": "ab",
+        "gop_s_min": 4.4,
+        "gop_s_max": 4.4,
+    }
+    assert (ended["event"], ended["long_gops"]) == ("packaging ended", 5)
 
 
 def test_closing_ends_the_playlists_with_what_is_pending() -> None:

@@ -13,6 +13,7 @@ from edged.policy.segmenter import Segmenter
 from edged.wire.cmaf.fragment import make_fragment
 from edged.wire.cmaf.init import make_init
 
+B_PICTURES = 2  # Between two others, where pictures are reordered.
 EPOCH_US = 1_700_000_000_000_000
 RATES = {
     "24": Fraction(24),
@@ -61,24 +62,56 @@ def video_times(rate: Fraction, seconds: float, *, timescale: int = 90_000) -> l
     return [int(Fraction(n * timescale) / rate + Fraction(1, 2)) for n in range(count)]
 
 
+def decode_order(count: int, keys: set[int], *, open_gop: bool) -> list[int]:
+    """Pictures, numbered as presented, in the order in which they are decoded.
+
+    Those between two others follow the later one. In a closed GOP none follows the next GOP's key
+    picture; in an open one the last ones do.
+    """
+    order: list[int] = []
+    run: list[int] = []
+
+    def flush() -> None:
+        order.extend(run[-1:] + run[:-1])
+        run.clear()
+
+    for number in range(count):
+        if number in keys and not open_gop:
+            flush()
+        run.append(number)
+        if number in keys or len(run) > B_PICTURES:
+            flush()
+    flush()
+    return order
+
+
 def video_units(
     times: Iterable[int],
     gop_s: float,
     *,
     reorder: int = 0,
+    open_gop: bool = False,
     config_id: int = 0,
     payload_bytes: int = 40,
     timescale: int = 90_000,
 ) -> Iterator[AccessUnit]:
-    """Units at these decode times, random access at the first one of each `gop_s`."""
-    next_random_access: float | None = None
-    for dts in times:
-        if next_random_access is None:
-            next_random_access = dts
-        random_access = dts >= next_random_access - 100
-        if random_access:
-            next_random_access += gop_s * timescale
-        pts = dts + reorder
+    """Units at these decode times; the first picture of each `gop_s` has random access.
+
+    With `reorder` there are B pictures, and all are presented so many ticks later than they would
+    be in order of decoding.
+    """
+    times = list(times)
+    keys: set[int] = set()
+    next_key: float | None = None
+    for number, time in enumerate(times):
+        if next_key is None:
+            next_key = time
+        if time >= next_key - 100:
+            keys.add(number)
+            next_key += gop_s * timescale
+    order = decode_order(len(times), keys, open_gop=open_gop) if reorder else range(len(times))
+    for dts, number in zip(times, order, strict=True):
+        pts = times[number] + reorder
         yield AccessUnit(
             track_id=1,
             seq=0,
@@ -87,7 +120,7 @@ def video_units(
             dts=dts,
             wallclock_us=EPOCH_US + pts * 1_000_000 // timescale,
             payload=bytes(payload_bytes),
-            random_access=random_access,
+            random_access=number in keys,
         )
 
 
@@ -118,6 +151,24 @@ def in_order(*tracks: tuple[int, Iterable[AccessUnit]]) -> list[AccessUnit]:
     for seq, unit in enumerate(merged):
         unit.seq = seq
     return merged
+
+
+def as_captured(
+    *tracks: tuple[int, int, Iterable[AccessUnit]],
+) -> tuple[list[AccessUnit], list[float]]:
+    """Units of several tracks in order of arrival, and the second at which each arrives.
+
+    Each track is given with its timescale and the ticks from a unit's decode time until the unit
+    is whole: a picture's duration and its reordering, an audio unit's duration.
+    """
+    keyed = sorted(
+        ((unit.dts + delay) / timescale, number, unit.dts, unit)
+        for number, (timescale, delay, units) in enumerate(tracks)
+        for unit in units
+    )
+    for seq, item in enumerate(keyed):
+        item[3].seq = seq
+    return [item[3] for item in keyed], [item[0] for item in keyed]
 
 
 class Run(Struct):

@@ -1,10 +1,20 @@
+import itertools
 from fractions import Fraction
 
 import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from edged.policy.cadence import PART_FLOOR, declared_unit, is_measured, measure_cadence
+from edged.policy.cadence import (
+    GRID_TICKS,
+    PART_FLOOR,
+    REPACED_DELTAS,
+    SKIPS_MAX,
+    Pace,
+    declared_unit,
+    is_measured,
+    measure_cadence,
+)
 from tests.policy.synthetic import RATES, audio_track, video_times, video_track
 
 PART_US = 200_000
@@ -100,6 +110,130 @@ def test_declared_unit() -> None:
     assert declared_unit(audio_track(44_100)) == 1024
 
 
+def thirty_pace(*, times: int = 10) -> Pace:
+    track = video_track(Fraction(30))
+    pace = Pace(track, measure_cadence(track, [0], PART_US))
+    assert pace.last is None
+    for dts in video_times(Fraction(30), times / 30):
+        pace.note(dts)
+    return pace
+
+
+def test_the_next_unit_is_foreseen_exactly_over_a_period() -> None:
+    rate = RATES["23.976"]
+    track = video_track(rate)
+    times = video_times(rate, 3)
+    pace = Pace(track, measure_cadence(track, times, PART_US))
+    for dts, following in itertools.pairwise(times):
+        pace.note(dts)
+        assert pace.last == dts
+        assert pace.due - following in ((0,) if dts > times[3] else (-1, 0))
+
+
+def test_a_unit_at_the_edge_of_the_grid_and_one_past_it() -> None:
+    for off in (-GRID_TICKS, GRID_TICKS):
+        pace = thirty_pace()
+        pace.note(30_000 + off)
+        assert pace.cadence.constant
+        pace = thirty_pace()
+        pace.note(30_000 + off + (1 if off > 0 else -1))
+        assert not pace.cadence.constant
+        assert pace.cadence.rate is None
+
+
+def test_lost_units_are_on_the_grid_but_not_each_second_one() -> None:
+    pace = thirty_pace()
+    pace.note(90_000)
+    assert pace.cadence.constant
+    assert pace.due == 93_000
+    pace.note(93_000)
+    for n in range(SKIPS_MAX):
+        pace.note(99_000 + n * 6000)
+        assert pace.cadence.constant
+    pace.note(99_000 + SKIPS_MAX * 6000)
+    assert not pace.cadence.constant
+    assert pace.cadence.gap_ticks == 6000
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_a_new_pace_is_foreseen_once_it_is_sure_and_the_promise_stays(name: str) -> None:
+    pace = thirty_pace()
+    before = pace.cadence
+    start = 27_000 + 777  # Off the grid of 30 pictures a second, whatever the new pace.
+    times = [start + dts for dts in video_times(RATES[name], 2)]
+    for dts in times[:REPACED_DELTAS]:
+        pace.note(dts)
+        assert not pace.cadence.constant
+    pace.note(times[REPACED_DELTAS])
+    assert pace.cadence.rate == RATES[name]
+    assert pace.due == times[REPACED_DELTAS + 1]
+    assert pace.cadence.part_ticks == before.part_ticks
+    assert pace.cadence.floor_ticks == before.floor_ticks
+    assert pace.cadence.gap_ticks == -(-90_000 // RATES[name])
+
+
+def test_a_rate_that_a_new_configuration_declares_is_among_those_looked_for() -> None:
+    rate = Fraction(1_000_003, 33_333)
+    times = [27_777 + dts for dts in video_times(rate, 2)]
+    undeclared, declared = thirty_pace(), thirty_pace()
+    declared.switch(video_track(rate))
+    for dts in times:
+        undeclared.note(dts)
+        declared.note(dts)
+    assert declared.cadence.rate == rate
+    assert undeclared.cadence.rate != rate
+
+
+def test_units_that_keep_no_pace_tell_how_far_apart_they_are() -> None:
+    pace = thirty_pace()
+    pace.note(27_777)
+    dts = 27_777
+    for n in range(REPACED_DELTAS):
+        assert pace.cadence.gap_ticks == 3000
+        dts += 1800 + n * 100
+        pace.note(dts)
+    assert not pace.cadence.constant
+    assert pace.cadence.gap_ticks == 1800 + 23 * 100
+    assert pace.due == dts + 1800 + 23 * 100
+    for _ in range(REPACED_DELTAS):
+        dts += 100_000
+        pace.note(dts)
+    assert pace.cadence.gap_ticks == pace.cadence.part_ticks, "more is a hole"
+    assert pace.due == dts + pace.cadence.part_ticks
+
+
+def test_times_that_go_back_are_no_pace() -> None:
+    pace = thirty_pace()
+    for _ in range(3 * REPACED_DELTAS):
+        pace.note(5)
+    assert not pace.cadence.constant
+    assert pace.due == 5 + pace.cadence.gap_ticks
+
+
+def test_a_new_timeline_keeps_the_pace() -> None:
+    pace = thirty_pace()
+    pace.restart()
+    assert pace.last is None
+    pace.note(-4_000_000)
+    assert pace.cadence.constant
+    assert pace.due == -4_000_000 + 3000
+
+
+@hypothesis.settings(max_examples=60)
+@hypothesis.given(st.lists(st.integers(-5000, 30_000), max_size=120), st.booleans())
+def test_any_times_keep_the_promise_and_a_due_time_ahead(steps: list[int], paced: bool) -> None:
+    pace = thirty_pace()
+    promise = (pace.cadence.part_ticks, pace.cadence.floor_ticks)
+    dts = 27_000
+    for step in steps:
+        for _ in range(30 if paced else 1):
+            dts += step
+            pace.note(dts)
+            assert dts < pace.due <= dts + max(pace.cadence.part_ticks, pace.cadence.gap_ticks)
+            assert (pace.cadence.part_ticks, pace.cadence.floor_ticks) == promise
+            assert pace.cadence.gap_ticks > 0
+
+
 @hypothesis.settings(max_examples=60)
 @hypothesis.given(st.lists(st.integers(1, 200_000), max_size=40), st.integers(50_000, 1_000_000))
 def test_any_times_give_a_usable_part(deltas: list[int], part_us: int) -> None:
@@ -109,4 +243,6 @@ def test_any_times_give_a_usable_part(deltas: list[int], part_us: int) -> None:
     cadence = measure_cadence(video_track(), times, part_us)
     assert cadence.part_ticks >= part_us * 90_000 // 1_000_000
     assert 0 < cadence.floor_ticks <= cadence.part_ticks
+    part_target_us = -(-cadence.part_ticks * 1_000_000 // 90_000)
+    assert cadence.floor_ticks * 1_000_000 // 90_000 >= PART_FLOOR * part_target_us, "as printed"
     assert cadence.gap_ticks > 0

@@ -10,8 +10,15 @@ from edged.media.parts import InitSegment, PackagedEvent, Part, SegmentEnded
 from edged.media.track import AccessUnit, Track
 from edged.policy import cutter as cutter_module
 from edged.policy.cadence import measure_cadence
-from edged.policy.cutter import UNITS_MAX, RenditionCutter
-from tests.policy.synthetic import CmafWriter, segment, video_times, video_track, video_units
+from edged.policy.cutter import UNITS_MAX, Boundary, RenditionCutter
+from tests.policy.synthetic import (
+    CmafWriter,
+    audio_track,
+    segment,
+    video_times,
+    video_track,
+    video_units,
+)
 
 THIRTY = Fraction(30)
 
@@ -32,8 +39,11 @@ def unit(
 
 
 def make_cutter(track: Track, times: list[int]) -> RenditionCutter:
-    units = [unit(dts, random_access=True) for dts in times]
-    rendition = segment([track], units).rendition("v0")
+    units = [
+        msgspec.structs.replace(unit(dts, random_access=True), track_id=track.track_id)
+        for dts in times
+    ]
+    rendition = segment([track], units).rendition(f"{track.kind[0]}0")
     cadence = measure_cadence(track, times, 200_000)
     return RenditionCutter(track, rendition, cadence, CmafWriter())
 
@@ -43,7 +53,7 @@ def constant() -> RenditionCutter:
 
 
 def irregular() -> RenditionCutter:
-    """Pictures 1000 to 3000 ticks apart: parts of 20,000 ticks, at least 17,000."""
+    """Pictures 1000 to 3000 ticks apart: parts of 20,000 ticks, at least 17,001."""
     return make_cutter(video_track(), [0, 1000, 4000, 6000])
 
 
@@ -84,10 +94,79 @@ def test_a_hole_that_begins_in_a_part_fills_it_up() -> None:
     assert cutter.ticks_missing == 42_000
 
 
-def test_a_unit_off_the_grid_is_cut_short_rather_than_the_part_too_short() -> None:
-    """15,200 ticks would be 84.4 % of the part; with the unit it would be 18,200."""
-    (part,) = feed(constant(), [0, 3000, 6000, 9000, 12_000, 15_200])
-    assert part.duration == 18_000
+def test_a_unit_off_the_grid_ends_the_foreseeing() -> None:
+    """15,200 ticks would be 84.4 % of the part; with the unit there it is full."""
+    cutter = constant()
+    assert feed(cutter, [0, 3000, 6000, 9000, 12_000, 15_200]) == []
+    (part,) = feed(cutter, [18_200])
+    assert (part.duration, part.last_seq) == (18_000, 5)
+    assert cutter.tfdt == 18_000, "the next one begins where this one ended"
+    (part,) = feed(cutter, [21_200, 24_200, 27_200, 30_200, 33_200, 36_200])
+    assert (part.tfdt, part.duration, cutter.tfdt) == (18_000, 18_000, 36_000)
+
+
+def test_a_unit_earlier_than_foreseen_begins_where_the_last_part_ended() -> None:
+    """From 30 fps to 60: the part was cut for a unit at 18,000, and it comes at 16,500."""
+    cutter = constant()
+    (first,) = feed(cutter, list(range(0, 15_001, 3000)))
+    assert (first.duration, cutter.tfdt) == (18_000, 18_000)
+    (second,) = feed(cutter, list(range(16_500, 36_001, 1500)))
+    assert (second.tfdt, second.duration) == (18_000, 16_500)
+    assert cutter.ticks_missing == 0
+    assert not cutter.cadence.constant
+    assert cutter.cadence.part_ticks == first.duration, "the promise stays"
+    # When the new pace is sure, a part comes with its last unit again.
+    feed(cutter, list(range(37_500, 61_501, 1500)))
+    assert cutter.cadence.constant
+    assert cutter.cadence.gap_ticks == 1500
+    for dts in range(63_000, 99_001, 1500):
+        for part in feed(cutter, [dts]):
+            assert part.duration == 18_000
+            assert part.tfdt + part.duration == dts + 1500
+    assert cutter.parts_cut == 5
+
+
+def test_a_unit_later_than_foreseen_begins_where_the_last_part_ended() -> None:
+    """From 30 fps to 25: five pictures from 18,600 on have no room for the last 600 ticks."""
+    cutter = constant()
+    first, second = feed(cutter, [*range(0, 15_001, 3000), *range(18_600, 36_601, 3600)])
+    assert (first.duration, second.tfdt, second.duration) == (18_000, 18_000, 18_000)
+    assert (second.last_seq, cutter.tfdt) == (10, 36_000)
+    assert cutter.ticks_missing == 0
+
+
+def test_pictures_lost_where_a_part_ends_lengthen_the_next_one_at_most_by_a_part() -> None:
+    cutter = constant()
+    _, second = feed(cutter, [*range(0, 15_001, 3000), 33_000])
+    assert (second.tfdt, second.duration, second.last_seq) == (18_000, 18_000, 6)
+    cutter = constant()
+    feed(cutter, [*range(0, 15_001, 3000), 33_001 + 3000])
+    assert cutter.tfdt == 36_001, "further apart than a part is long: a hole"
+
+
+def test_the_end_of_a_segment_is_the_end_of_its_parts() -> None:
+    """The next segment's first unit comes at 16,500, after the part was cut at 18,000."""
+    cutter = constant()
+    out: list[PackagedEvent] = []
+    for dts in range(0, 15_001, 3000):
+        cutter.add_unit(unit(dts), out)
+    cutter.end_segment(16_500, 1, out)
+    assert [event.duration for event in out if isinstance(event, SegmentEnded)] == [18_000]
+    cutter.add_unit(unit(16_500), out)
+    assert (cutter.segment_start, cutter.tfdt) == (18_000, 18_000)
+
+
+def test_audio_begins_when_it_is_presented() -> None:
+    def next_part_at(dts: int) -> int:
+        cutter = make_cutter(audio_track(), list(range(0, 10_240, 1024)))
+        assert len(feed(cutter, list(range(0, 10_240, 1024)))) == 1
+        feed(cutter, [dts])
+        return cutter.tfdt
+
+    assert next_part_at(10_240 + 48) == 10_240, "a millisecond is not heard"
+    assert next_part_at(10_240 - 48) == 10_240
+    assert next_part_at(10_240 + 49) == 10_289
+    assert next_part_at(10_240 - 49) == 10_191
 
 
 def test_an_irregular_part_waits_for_the_next_unit() -> None:
@@ -98,9 +177,9 @@ def test_an_irregular_part_waits_for_the_next_unit() -> None:
 
 
 def test_an_irregular_part_ends_before_the_unit_that_would_make_it_too_long() -> None:
-    first, second = feed(irregular(), [0, 9000, 16_000, 17_000, 30_000, 36_000])
-    assert (first.duration, first.last_seq) == (17_000, 2)
-    assert (second.tfdt, second.duration) == (17_000, 19_000)
+    first, second = feed(irregular(), [0, 9000, 16_000, 17_001, 30_000, 36_000])
+    assert (first.duration, first.last_seq) == (17_001, 2)
+    assert (second.tfdt, second.duration) == (17_001, 18_999)
 
 
 def test_an_irregular_part_may_leave_its_last_unit_to_the_next() -> None:
@@ -128,12 +207,12 @@ def test_rounded_times_leave_no_ticks_between_parts(rate: Fraction) -> None:
     assert all(b.tfdt == a.tfdt + a.duration for a, b in later)
 
 
-def test_a_period_too_long_to_follow_is_off_by_a_tick_at_most() -> None:
+def test_a_period_too_long_to_follow_leaves_no_ticks_either() -> None:
     rate = Fraction(1_000_003, 33_333)
     times = video_times(rate, 6)
     parts = feed(make_cutter(video_track(rate), times), times)
     assert len(parts) > 20
-    assert all(0 <= b.tfdt - a.tfdt - a.duration <= 1 for a, b in itertools.pairwise(parts))
+    assert all(b.tfdt == a.tfdt + a.duration for a, b in itertools.pairwise(parts))
 
 
 def test_the_end_of_a_segment_flushes_and_starts_the_next() -> None:
@@ -173,6 +252,29 @@ def test_a_discontinuity_marks_each_part_of_its_segment_even_behind_a_gap() -> N
     assert [part.discontinuity for part in parts] == [True, True, False]
     assert [part.tfdt for part in parts] == [90_000, 108_000, 126_000]
     assert cutter.discontinuity_sequence == 1
+
+
+def test_how_far_it_is_beyond_a_boundary() -> None:
+    cutter = constant()
+    boundary = Boundary(pts=48_000, timescale=48_000, segment_us=2_000_000)
+    assert cutter.past_s(boundary) == 0
+    feed(cutter, [45_000])
+    assert cutter.past_s(boundary) == 0
+    feed(cutter, [135_000])
+    assert cutter.past_s(boundary) == 0.5
+    cutter.restart(0)
+    assert cutter.past_s(boundary) == 0, "another timeline"
+
+
+def test_a_part_has_the_date_of_what_is_presented_first() -> None:
+    cutter = constant()
+    out: list[PackagedEvent] = []
+    for dts, wallclock_us in ((0, 90), (3000, 30), (6000, 60)):
+        cutter.add_unit(msgspec.structs.replace(unit(dts), wallclock_us=wallclock_us), out)
+    cutter.end_segment(None, 1, out)
+    part = out[0]
+    assert isinstance(part, Part)
+    assert part.wallclock_us == 30
 
 
 def test_forecast() -> None:

@@ -6,7 +6,7 @@ import pytest
 from edged.media.parts import PackagedEvent, Rendition
 from edged.media.track import AccessUnit
 from edged.policy.cadence import measure_cadence
-from edged.policy.cutter import RenditionCutter
+from edged.policy.cutter import Boundary, RenditionCutter
 from edged.policy.segment_rule import PARTS_MAX, SegmenterConfig, SegmentRule
 from tests.policy.synthetic import CmafWriter, audio_track, segment, video_track
 
@@ -59,6 +59,10 @@ def test_a_leading_segment_ends_at_random_access_once_it_is_long_enough() -> Non
     assert rule.long_gops == 0
     assert ends(rule, 4.37, random_access=False)
     assert rule.long_gops == 1
+    assert rule.long_gop_ticks == round(4.37 * 90_000), "no random access is known of"
+    rule.note_random_access(unit(9, 90_000))
+    assert ends(rule, 4.37, random_access=False)
+    assert rule.long_gop_ticks == round(5.37 * 90_000)
 
 
 def test_it_ends_earlier_when_the_next_random_access_would_be_too_late() -> None:
@@ -95,6 +99,22 @@ def test_a_follower_ends_by_itself_only_before_it_is_too_long() -> None:
     assert not rule.must_end(follower, unit(14.45, 48_000), leads=False)
     assert rule.must_end(follower, unit(14.47, 48_000), leads=False)
     assert rule.late_ticks(48_000) == round(4.48 * 48_000)
+
+
+def test_a_segment_that_waits_for_a_silent_track_ends_before_it_comes_too_late() -> None:
+    """One of 4 s that should end at 10 s: at 11.75 s it is 5.75 s since the last one."""
+    rule = SegmentRule(SegmenterConfig())
+    waiting, other = cutter(audio=True), cutter()
+    waiting.boundaries.append(Boundary(pts=900_000, timescale=90_000, segment_us=4_000_000))
+    other.add_unit(unit(11.74, 90_000), [])
+    assert not rule.is_silent(waiting, other)
+    other.add_unit(unit(11.75, 90_000), [])
+    assert rule.is_silent(waiting, other)
+    assert not rule.is_silent(waiting, waiting), "it has not passed the boundary itself"
+    waiting.lag_s = 0.5
+    assert not rule.is_silent(waiting, other), "the last one came late, so this one may"
+    other.add_unit(unit(12.25, 90_000), [])
+    assert rule.is_silent(waiting, other)
 
 
 def test_a_segment_of_too_many_parts_ends() -> None:
