@@ -18,7 +18,7 @@ class UnsupportedMediaError(EdgedError):
 
 
 class PublishRefusedError(EdgedError):
-    """A publisher may not publish; `code` is machine-readable, `reason` is what the encoder is told.
+    """A publisher may not publish; the encoder is told `code`, for programs, and `reason`.
 
     `detail` is for the log alone: it may name origins and routes.
     """

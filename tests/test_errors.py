@@ -22,6 +22,13 @@ def test_a_refusal_has_a_code_for_programs_and_a_reason_for_people() -> None:
         "no slot is free",
         "full: no slot is free",
     )
+    assert error.detail == ""
+
+
+def test_a_refusal_s_detail_is_for_the_log_and_not_in_the_reason() -> None:
+    error = PublishRefusedError("no_route", "try again", "no route for 'alice': fra1: link down")
+    assert error.reason == "try again"
+    assert str(error) == "no_route: try again (no route for 'alice': fra1: link down)"
 
 
 def test_no_route_names_every_origin_with_its_reason() -> None:

@@ -50,51 +50,46 @@ class OriginDirectory:
             return []
         changed, self._changed = self._changed, set()
         before, self.version = self.version, self.version + 1
-        entries = [self._entries[channel] for channel in changed if channel in self._entries]
-        removed = [channel for channel in changed if channel not in self._entries]
-        return self._deltas(before, entries, removed)
+        news = [self._entries.get(channel, channel) for channel in changed]
+        return list(self._deltas(self.version, before, news))
 
-    def whole(self) -> list[DirectoryDelta]:
-        """The list as of `version`; call `take_deltas` first, so that nothing is told twice."""
-        return self._deltas(0, list(self._entries.values()), [])
+    def whole(self) -> Iterator[DirectoryDelta]:
+        """The list as of now, cut when it is asked for; what changes meanwhile is for later deltas.
+
+        Call `take_deltas` first, so that nothing is told twice.
+        """
+        return self._deltas(self.version, 0, [*self._entries.values()])
 
     def _deltas(
-        self, from_version: int, entries: list[DirectoryEntry], removed: list[str]
-    ) -> list[DirectoryDelta]:
-        deltas: list[DirectoryDelta] = []
+        self, version: int, from_version: int, news: list[DirectoryEntry | str]
+    ) -> Iterator[DirectoryDelta]:
+        """Cut entries that came or changed, and channels that went, into messages."""
         batch: list[DirectoryEntry] = []
         gone: list[str] = []
         size = 0
-
-        def cut() -> None:
-            deltas.append(
-                DirectoryDelta(
-                    origin=self._origin,
-                    incarnation=self._incarnation,
-                    version=self.version,
-                    from_version=self.version if deltas else from_version,
-                    changed=batch.copy(),
-                    removed=gone.copy(),
-                )
-            )
-            batch.clear()
-            gone.clear()
-
-        for channel in removed:
-            gone.append(channel)
-            size += 4 * len(channel) + 5
+        for item in news:
             if size >= MESSAGE_BYTES_TARGET:
-                cut()
-                size = 0
-        for entry in entries:
-            batch.append(entry)
-            size += encoded_bytes(entry)
-            if size >= MESSAGE_BYTES_TARGET:
-                cut()
-                size = 0
-        if batch or gone or not deltas:
-            cut()
-        return deltas
+                yield self._delta(version, from_version, batch, gone)
+                from_version, batch, gone, size = version, [], [], 0
+            if isinstance(item, DirectoryEntry):
+                batch.append(item)
+                size += encoded_bytes(item)
+            else:
+                gone.append(item)
+                size += 4 * len(item) + 5
+        yield self._delta(version, from_version, batch, gone)
+
+    def _delta(
+        self, version: int, from_version: int, changed: list[DirectoryEntry], removed: list[str]
+    ) -> DirectoryDelta:
+        return DirectoryDelta(
+            origin=self._origin,
+            incarnation=self._incarnation,
+            version=version,
+            from_version=from_version,
+            changed=changed,
+            removed=removed,
+        )
 
 
 class DirectoryRecord(Struct, frozen=True):
@@ -140,11 +135,6 @@ class Directory:
                 origin.entries[entry.stream_id.channel] = entry
         self._notify(touched)
         return True
-
-    def version(self, origin: str) -> int:
-        """The version of an origin's list that is here; 0 for none."""
-        found = self._origins.get(origin)
-        return 0 if found is None else found.version
 
     def forget(self, origin: str) -> None:
         """Drop an origin's entries: it is convicted, or gone from the routing table."""

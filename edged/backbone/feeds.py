@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import structlog
 
-from edged.backbone.fence import Fence
+from edged.backbone.fence import Fence, explain_fence
 from edged.backbone.inbound import InboundStreams
 from edged.backbone.session import BackboneSession
 from edged.errors import EdgedError, RemoteProtocolError
@@ -31,6 +31,7 @@ from edged.wire.backbone.messages import (
 
 SUBSCRIPTIONS_MAX = 10_000  # To one origin: what it takes per session.
 REPLAY_EVENTS_MAX = 20_000  # 600 s, the longest window, of 100 ms parts in three renditions.
+SUCCESSOR_S_MAX = 5.0  # From a stream's close to the next one's opening, which follows at once.
 REPLAY_S_MAX = 3.0  # 16 s of a 30 Mbps stream over a Gbps path, with room; then what came counts.
 
 OnEvent = Callable[[StreamId, PackagedEvent], None]
@@ -61,6 +62,8 @@ class FeedSubscription:
         self.stream: LiveStream | None = None  # Of units.
         self.session: BackboneSession | None = None
         self.stream_no = 0
+        self.closed_reason = ""  # Of its last stream, while another is to follow:
+        self.successor_until = math.inf
         self._replay: list[PackagedEvent] = []
         self._replay_left = 0
         self._replay_until = math.inf
@@ -149,6 +152,7 @@ class Feeds:
         if session is None:
             return
         subscription.session, subscription.stream_no = session, 0
+        subscription.successor_until = math.inf
         kind = SubscribeParts if subscription.on_event is not None else SubscribeUnits
         session.send(kind(subscription.sub_no, subscription.channel))
 
@@ -169,8 +173,11 @@ class Feeds:
     def session_lost(self, session: BackboneSession, now: float) -> None:
         """Wait for the next session; what is here stays."""
         for key in [key for key in self._by_stream_no if key[0] is session]:
-            subscription = self._by_stream_no.pop(key)
-            subscription.session, subscription.stream_no = None, 0
+            del self._by_stream_no[key]
+        for subscription in self._subs.values():
+            if subscription.session is session:
+                subscription.session, subscription.stream_no = None, 0
+                subscription.successor_until = math.inf
         self._inbound.session_lost(session, now)
 
     def handle(self, session: BackboneSession, message: Message, now: float) -> bool:
@@ -185,8 +192,7 @@ class Feeds:
             case StreamOpened():
                 self._stream_opened(session, message, now)
             case StreamClosed():
-                self._by_stream_no.pop((session, message.stream_no), None)
-                self._inbound.handle(session, message, now)
+                self._stream_closed(session, message, now)
             case TrackChanged():
                 self._inbound.handle(session, message, now)
             case _:
@@ -210,15 +216,18 @@ class Feeds:
         assert stream_id is not None, "set when the stream was opened"
         newest = self._fence.newest(stream_id.channel)
         if newest is not None and stream_id < newest:
-            self._refuse(session, stream_no, stream_id)
+            self._refuse(session, stream_no, stream_id, newest)
             return
         subscription.take(event)
 
     def expire(self, now: float) -> None:
-        """Wait no longer for replays that did not become whole."""
+        """Wait no longer for replays that did not become whole, nor for streams to come."""
         for subscription in list(self._subs.values()):
             if subscription.on_event is not None:
                 subscription.end_replay(now)
+            if now >= subscription.successor_until:
+                self.remove(subscription, subscription.session)
+                self._tell_end(subscription, "stopped", subscription.closed_reason)
 
     def _add(self, subscription: FeedSubscription) -> FeedSubscription:
         if len(self._subs) >= SUBSCRIPTIONS_MAX:
@@ -230,15 +239,17 @@ class Feeds:
         subscription = self._subs.pop(message.sub_no, None)
         if subscription is None:
             return  # Removed by us meanwhile.
-        code, reason = message.code[:64], message.reason[:500]
+        self._forget(subscription, message.reason[:500])
+        self._tell_end(subscription, message.code[:64], message.reason[:500])
+
+    def _tell_end(self, subscription: FeedSubscription, code: str, reason: str) -> None:
         logger.info(
-            "subscription refused",
+            "subscription ended",
             channel=subscription.channel,
             origin=self._origin,
             code=code,
             reason=reason,
         )
-        self._forget(subscription, reason)
         if subscription.on_end is not None:
             subscription.on_end(code, reason)
 
@@ -247,7 +258,9 @@ class Feeds:
         if subscription is None:
             session.link.receiver.refuse(message.stream_no)  # Its StreamClosed is under way.
         elif not self._fence.admit(message.stream_id):
-            self._refuse(session, message.stream_no, message.stream_id)
+            newest = self._fence.newest(message.stream_id.channel)
+            assert newest is not None, "it is what did not admit the stream"
+            self._refuse(session, message.stream_no, message.stream_id, newest)
         else:
             self._take(session, message.stream_no, message.stream_id, subscription)
             subscription.begin_replay(message.replay_events, now)
@@ -261,6 +274,18 @@ class Feeds:
         self._take(session, message.stream_no, message.stream_id, subscription)
         self._inbound.open(session, message, now)
         self._opening = None
+
+    def _stream_closed(self, session: BackboneSession, message: StreamClosed, now: float) -> None:
+        """A run is over, or only the way here: then another stream is to follow."""
+        subscription = self._by_stream_no.pop((session, message.stream_no), None)
+        if (
+            subscription is not None
+            and not message.ended
+            and (subscription.on_event is not None or subscription.stream is not None)
+        ):  # Else it was we who refused the units: the next run is offered when there is one.
+            subscription.closed_reason = message.reason[:500]
+            subscription.successor_until = now + SUCCESSOR_S_MAX
+        self._inbound.handle(session, message, now)
 
     def _find(
         self, session: BackboneSession, sub_no: int, stream_id: StreamId
@@ -284,13 +309,16 @@ class Feeds:
     ) -> None:
         self._by_stream_no.pop((session, subscription.stream_no), None)
         subscription.stream_id, subscription.stream_no = stream_id, stream_no
+        subscription.successor_until = math.inf
         self._by_stream_no[session, stream_no] = subscription
 
-    def _refuse(self, session: BackboneSession, stream_no: int, stream_id: StreamId) -> None:
+    def _refuse(
+        self, session: BackboneSession, stream_no: int, stream_id: StreamId, newest: StreamId
+    ) -> None:
         self._by_stream_no.pop((session, stream_no), None)
         session.link.receiver.refuse(stream_no)
-        newest = self._fence.newest(stream_id.channel)
-        session.send(StreamRefused(stream_no, "fenced", f"the newest run is {newest}"))
+        reason = explain_fence(stream_id, newest, live=False)
+        session.send(StreamRefused(stream_no, "fenced", reason, newest))
         logger.warning(
             "stream fenced", channel=stream_id.channel, origin=self._origin, newest=str(newest)
         )

@@ -27,3 +27,13 @@ class Fence:
     def newest(self, channel: str) -> StreamId | None:
         """The newest run heard of."""
         return self._newest.get(channel)
+
+
+def explain_fence(stream_id: StreamId, newest: StreamId, *, live: bool) -> str:
+    """Why a run is fenced; `live`: the newest is in this process's hub now."""
+    return (
+        f"publication {stream_id.publication:x} epoch {stream_id.home_epoch} of "
+        f"{stream_id.channel!r} is not newer than publication {newest.publication:x} "
+        f"epoch {newest.home_epoch}, which "
+        + ("is live here" if live else "has ended here or goes elsewhere")
+    )

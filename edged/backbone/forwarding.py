@@ -11,7 +11,12 @@ from edged.backbone.session import BackboneSession
 from edged.errors import PublishRefusedError
 from edged.media.stream import StreamId
 from edged.runtime.hub import LiveStream
-from edged.wire.backbone.messages import RenditionAck, StreamAck, StreamOpened
+from edged.wire.backbone.messages import (
+    RenditionAck,
+    StreamAck,
+    StreamOpened,
+    make_message_frame,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +65,7 @@ class Forwarding:
         self.packaged_seq: int = -1 if after is None else after.packaged_seq
         self.renditions: list[RenditionAck] = [] if after is None else after.renditions
         self.refusal: PublishRefusedError | None = None
+        self.fenced_by: StreamId | None = None  # If that is why it was refused, and is known.
         self.closed_reason = ""
         self.units_skipped = 0
         self.reopened = 0
@@ -97,13 +103,15 @@ class Forwarding:
 
     # What the link calls.
 
-    def open(self, session: BackboneSession) -> None:
-        """Offer the stream on a session; EdgedError if its tracks do not fit a message."""
-        if self.finished:
-            return
+    def offer(self, session: BackboneSession) -> bytes:
+        """The frame that offers the stream on a session, to be sent before any other stream's.
+
+        Raises EdgedError if its tracks do not fit a message.
+        """
+        assert self.state == "waiting", "it is offered once on a session"
         stream_no = session.link.sender.reserve()
         tracks = list(self.stream.tracks.values())
-        session.send(
+        frame = make_message_frame(
             StreamOpened(
                 stream_no=stream_no,
                 stream_id=self.stream_id,
@@ -117,6 +125,7 @@ class Forwarding:
         self._session, self.stream_no = session, stream_no
         self._opened_config_ids = {track.track_id: track.config_id for track in tracks}
         self.state = "opening"
+        return frame
 
     def accepted(self, wanted_seq: int) -> None:
         """The origin takes it: begin to send."""
@@ -132,8 +141,10 @@ class Forwarding:
         session.schedule()
         self._decided.set()
 
-    def refused(self, code: str, reason: str) -> None:
-        """The origin does not want it, or no more."""
+    def refused(self, code: str, reason: str, newest: StreamId | None = None) -> None:
+        """The origin does not want it, or no more; `newest` as in StreamRefused."""
+        if code == "fenced" and newest is not None and newest.channel == self.stream_id.channel:
+            self.fenced_by = newest
         self.refusal = PublishRefusedError(code, reason)
         self._stop("refused", reason)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import structlog
 from msgspec import Struct
 
-from edged.backbone.fence import Fence
+from edged.backbone.fence import Fence, explain_fence
 from edged.backbone.session import BackboneSession
 from edged.errors import EdgedError, PublishRefusedError, UnsupportedMediaError
 from edged.media.stream import Grant, StreamId
@@ -67,6 +67,14 @@ class Inbound:
         return self.stream.stream_id
 
 
+class _FencedByError(FencedError):
+    """The run is not the newest; `newest` is."""
+
+    def __init__(self, stream_id: StreamId, newest: StreamId, *, live: bool) -> None:
+        self.newest = newest
+        super().__init__(explain_fence(stream_id, newest, live=live))
+
+
 class InboundStatistics(Struct, frozen=True, kw_only=True):
     """Counters of what came in."""
 
@@ -74,7 +82,7 @@ class InboundStatistics(Struct, frozen=True, kw_only=True):
     orphans: int
     opened: int
     resumed: int
-    fenced: int
+    fenced: int  # Streams refused because a newer run is there or was.
     units_lost: int
 
 
@@ -110,9 +118,8 @@ class InboundStreams:
             inbound, wanted_seq = self._take(session, message, now)
         except PublishRefusedError as error:
             self._refuse(session, message.stream_no, error.code, error.reason)
-        except FencedError as error:
-            self._fenced_count += 1
-            self._refuse(session, message.stream_no, "fenced", str(error))
+        except _FencedByError as error:
+            self._refuse(session, message.stream_no, "fenced", str(error), error.newest)
         except EdgedError as error:
             self._refuse(session, message.stream_no, "unsupported_media", str(error))
         else:
@@ -132,6 +139,11 @@ class InboundStreams:
         if inbound is None:
             return  # Refused in this very batch of bytes.
         stream = inbound.stream
+        stream_id = stream.stream_id
+        newest = self._fence.newest(stream_id.channel)
+        if newest is not stream_id and newest is not None and stream_id < newest:
+            self._stop_fenced(inbound, newest)
+            return
         if stream.ended is not None:
             self.stop(inbound, "stopped", stream.ended)
             return
@@ -187,11 +199,13 @@ class InboundStreams:
         inbound = self._streams.get(stream_id.channel)
         return inbound if inbound is not None and inbound.stream_id == stream_id else None
 
-    def stop(self, inbound: Inbound, code: str, reason: str) -> None:
-        """Refuse what is still to come of a stream and end it here."""
+    def stop(
+        self, inbound: Inbound, code: str, reason: str, newest: StreamId | None = None
+    ) -> None:
+        """Refuse what is still to come of a stream and end it here; `newest`: what fences it."""
         if inbound.session is not None:
             self._by_session.get(inbound.session, {}).pop(inbound.stream_no, None)
-            self._refuse(inbound.session, inbound.stream_no, code, reason)
+            self._refuse(inbound.session, inbound.stream_no, code, reason, newest)
         self._end(inbound, f"{code}: {reason}")
 
     def packaged(
@@ -257,13 +271,19 @@ class InboundStreams:
         stream_id = message.stream_id
         live = self._streams.get(stream_id.channel)
         if live is not None and live.stream_id == stream_id and live.stream.ended is None:
-            return self._resume(live, session, message)
+            newest = self._fence.newest(stream_id.channel)
+            if newest is None or stream_id >= newest:
+                return self._resume(live, session, message)
+            self._stop_fenced(live, newest)
+            live = None
         self._check(message, live)
         self._admit(stream_id, message.grant, message.tracks)
         # It holds a slot: nothing from here on can fail.
         self._fence.admit(stream_id)
-        if live is not None:
-            self.stop(live, "fenced", "a newer publication or epoch of the channel is here")
+        if live is not None and live.stream.ended is not None:
+            self.stop(live, "stopped", live.stream.ended)
+        elif live is not None:
+            self._stop_fenced(live, stream_id, live=True)
         peer = f"{session.peer.role}/{session.peer.name}"
         stream = self._hub.open(
             stream_id, message.grant, started_at=now, came_from=f"backbone {peer}"
@@ -299,19 +319,23 @@ class InboundStreams:
                 f"channel {stream_id.channel!r}: more than {TRACKS_MAX} tracks in one publication"
             )
         newest = self._fence.newest(stream_id.channel)
-        if newest is not None and stream_id < newest:
-            raise FencedError(
-                f"fenced: publication {stream_id.publication:x} epoch {stream_id.home_epoch} of "
-                f"{stream_id.channel!r} is older than {newest}"
-            )
         held = self._hub.get(stream_id.channel)
-        if held is None or (live is not None and held is live.stream):
+        if held is not None and (newest is None or newest < held.stream_id):
+            newest = held.stream_id  # Published in this very process, or forgotten by the fence.
+        if newest is None:
             return
-        if stream_id <= held.stream_id:  # Published in this very process.
-            raise FencedError(
-                f"fenced: publication {stream_id.publication:x} epoch {stream_id.home_epoch} of "
-                f"{stream_id.channel!r} is not newer than {held.stream_id}"
-            )
+        is_ours = live is not None and live.stream is held
+        if stream_id < newest or (stream_id == newest and not is_ours and self._is_live(newest)):
+            raise _FencedByError(stream_id, newest, live=self._is_live(newest))
+
+    def _is_live(self, stream_id: StreamId) -> bool:
+        held = self._hub.get(stream_id.channel)
+        return held is not None and held.stream_id == stream_id
+
+    def _stop_fenced(self, inbound: Inbound, newest: StreamId, *, live: bool = False) -> None:
+        live = live or self._is_live(newest)
+        reason = explain_fence(inbound.stream_id, newest, live=live)
+        self.stop(inbound, "fenced", reason, newest)
 
     def _resume(
         self, inbound: Inbound, session: BackboneSession, message: StreamOpened
@@ -345,9 +369,17 @@ class InboundStreams:
             inbound.received_seq = units[index - 1].seq
             start = index
 
-    def _refuse(self, session: BackboneSession, stream_no: int, code: str, reason: str) -> None:
+    def _refuse(
+        self,
+        session: BackboneSession,
+        stream_no: int,
+        code: str,
+        reason: str,
+        newest: StreamId | None = None,
+    ) -> None:
+        self._fenced_count += newest is not None
         session.link.receiver.refuse(stream_no)
-        session.send(StreamRefused(stream_no, code[:64], reason[:500]))
+        session.send(StreamRefused(stream_no, code[:64], reason[:500], newest))
 
     def _end(self, inbound: Inbound, reason: str) -> None:
         if self._streams.get(inbound.stream_id.channel) is inbound:

@@ -6,7 +6,7 @@ Everything runs in the pump's callbacks but the tick: acks every ACK_INTERVAL_S,
 
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import msgspec
@@ -29,8 +29,9 @@ from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.listeners import parse_address, serve
 from edged.runtime.pump import Pump
 from edged.runtime.tls import check_plain
-from edged.wire.backbone.flows import SenderEvent, UnitsSkipped
+from edged.wire.backbone.flows import FlowEnded, SenderEvent, UnitsSkipped
 from edged.wire.backbone.messages import (
+    DirectoryDelta,
     DirectoryEntry,
     DirectoryWanted,
     Heartbeat,
@@ -100,6 +101,7 @@ class BackboneServer:
         self._unix_clock = unix_clock
         self._sessions: dict[BackboneSession, None] = {}
         self._directory = OriginDirectory(local.name, local.instance)
+        self._listing: set[BackboneSession] = set()  # To them the whole directory is under way.
         replay: Replay = host.replay
         self._subscriptions = Subscriptions(hub, replay)
         self._inbound = InboundStreams(
@@ -150,10 +152,6 @@ class BackboneServer:
         if inbound is not None:
             self._inbound.stop(inbound, code, reason)
 
-    def set_entry(self, entry: DirectoryEntry) -> None:
-        """Change what the directory says of a channel; entries come and go with the streams."""
-        self._directory.set(entry)
-
     @property
     def streams(self) -> list[Inbound]:
         """What comes in."""
@@ -173,12 +171,11 @@ class BackboneServer:
         self._ticks += 1
         if self._ticks % HEARTBEAT_TICKS:
             return
-        frames = [make_message_frame(delta) for delta in self._directory.take_deltas()]
-        frames.append(make_message_frame(Heartbeat(self._host.report())))
+        self._send_changes()
+        heartbeat = make_message_frame(Heartbeat(self._host.report()))
         for session in self._sessions:
             if session.peer.purpose == "control":
-                for frame in frames:
-                    session.send_encoded(frame)
+                session.send_encoded(heartbeat)
         self._inbound.expire(now)
 
     # What sessions call.
@@ -222,8 +219,10 @@ class BackboneServer:
         )
 
     def flow_changed(self, session: BackboneSession, event: SenderEvent) -> None:
-        """Log what a slow subscriber missed."""
-        if isinstance(event, UnitsSkipped):
+        """Log what a slow subscriber missed; what ended on its way there may go on."""
+        if isinstance(event, FlowEnded):
+            self._subscriptions.flow_ended(session, event)
+        elif isinstance(event, UnitsSkipped):
             logger.debug(
                 "subscriber skipped",
                 pop=session.peer.name,
@@ -235,6 +234,7 @@ class BackboneServer:
         """Keep the PoP's streams for a while, and forget its subscriptions."""
         logger.debug("keeping streams", pop=session.peer.name, reason=reason, s_max=ORPHAN_S_MAX)
         self._sessions.pop(session, None)
+        self._listing.discard(session)
         self._inbound.session_lost(session, self._pump.now())
         self._subscriptions.session_lost(session)
 
@@ -262,12 +262,25 @@ class BackboneServer:
         )
 
     def _send_directory(self, session: BackboneSession) -> None:
-        for delta in self._directory.take_deltas():  # Those who have the list go on from it.
-            for other in self._sessions:
-                if other.peer.purpose == "control":
-                    other.send(delta)
-        for delta in self._directory.whole():
-            session.send(delta)
+        if session in self._listing:
+            return  # Asked again for each piece of a delta that did not fit.
+        self._send_changes(but=session)  # Those who have the list go on from it.
+        self._listing.add(session)
+        session.send_list(self._list_directory(session, self._directory.whole()))
+
+    def _list_directory(
+        self, session: BackboneSession, whole: Iterator[DirectoryDelta]
+    ) -> Iterator[bytes]:
+        for delta in whole:
+            yield make_message_frame(delta)
+        self._listing.discard(session)
+
+    def _send_changes(self, but: BackboneSession | None = None) -> None:
+        """Tell every PoP what changed in the directory, behind what it is still being told."""
+        frames = [make_message_frame(delta) for delta in self._directory.take_deltas()]
+        for session in self._sessions:
+            if frames and session is not but and session.peer.purpose == "control":
+                session.send_list(iter(frames))
 
     def _stream_opened(self, stream: LiveStream, opened: StreamOpened) -> None:
         self._host.stream_opened(stream, opened)

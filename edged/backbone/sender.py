@@ -7,6 +7,7 @@ own task; forwardings and subscriptions survive it.
 
 import random
 import ssl
+from collections.abc import Iterator
 from typing import Protocol
 
 import structlog
@@ -156,8 +157,8 @@ class OriginLink:
         priority = stream.grant.priority
         self._forwardings[forwarding] = priority
         session = self._sessions.get(priority)
-        if session is not None:
-            self._open(forwarding, session)
+        if session is not None and (frame := self._offer(forwarding, session)) is not None:
+            session.send_encoded(frame)
         return forwarding
 
     def stop_forwarding(self, forwarding: Forwarding, reason: str) -> None:
@@ -231,9 +232,7 @@ class OriginLink:
         priority = None if hello.purpose == "control" else hello.priority
         self._sessions[priority] = session
         if priority is not None:
-            for forwarding, its_priority in list(self._forwardings.items()):
-                if its_priority is priority:
-                    self._open(forwarding, session)
+            session.send_list(self._offers(session, priority))
             self._feeds.session_up(session, priority)
         self._owner.link_up(self.origin, priority)
 
@@ -318,7 +317,7 @@ class OriginLink:
             self._owner.key_frame_wanted(forwarding, message.track_id)
         else:
             code, reason = message.code[:64], message.reason[:500]
-            forwarding.refused(code, reason)
+            forwarding.refused(code, reason, message.newest)
             self._drop(forwarding)
             logger.warning(
                 "stream refused",
@@ -329,15 +328,24 @@ class OriginLink:
             )
             self._owner.refused(forwarding, code, reason)
 
-    def _open(self, forwarding: Forwarding, session: BackboneSession) -> None:
+    def _offers(self, session: BackboneSession, priority: PriorityClass) -> Iterator[bytes]:
+        """Offer all that waited for the session, as many at a time as it takes."""
+        for forwarding, its_priority in list(self._forwardings.items()):
+            if its_priority is priority and forwarding.state == "waiting":
+                frame = self._offer(forwarding, session)
+                if frame is not None:
+                    yield frame
+
+    def _offer(self, forwarding: Forwarding, session: BackboneSession) -> bytes | None:
         try:
-            forwarding.open(session)
+            frame = forwarding.offer(session)
         except EdgedError as error:  # Its tracks do not fit a message: nobody could play it.
             forwarding.refused("unsupported_media", str(error))
             self._drop(forwarding)
             self._owner.refused(forwarding, "unsupported_media", str(error))
-            return
+            return None
         self._by_stream_no[session, forwarding.stream_no] = forwarding
+        return frame
 
     def _drop(self, forwarding: Forwarding) -> None:
         self._forwardings.pop(forwarding, None)

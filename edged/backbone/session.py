@@ -1,10 +1,13 @@
 """A backbone session in the pump: the shell of `BackboneLink`, the same at both ends.
 
 Media is pulled from the flows at the end of a pump turn, only as much as the socket will soon take;
-what it does not take waits in the rings, where skipping is cheap.
+what it does not take waits in the rings, where skipping is cheap. Long lists of control messages
+(the directory, all streams after a reconnect) are pulled in the same way, as the peer reads.
 """
 
 import socket
+from collections import deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -38,6 +41,7 @@ BACKLOG_BYTES = 256 * 1024  # Framed ahead while it does not: pings wait behind 
 # soon as it has room; on a slow path it is delay.
 NOT_SENT_BYTES = 512 * 1024
 OUT_BYTES_MAX = 8 * 2**20  # Control messages to a peer that does not read, then it is dropped.
+LISTS_MAX = 600  # A minute of directory changes behind the whole list, then it is dropped too.
 # RFC 2597 AF41, AF42, AF43: one queue, rising drop precedence; RFC 2474 CS6 for control.
 DSCP = {PriorityClass.PARTNER: 34, PriorityClass.AFFILIATE: 36, PriorityClass.BASIC: 38}
 DSCP_CONTROL = 48
@@ -123,6 +127,7 @@ class BackboneSession:
         self._pump = pump
         self._owner = owner
         self._flush_due = False  # `wake` has asked for a flush in this turn.
+        self._lists: deque[Iterator[bytes]] = deque()
         self._log = logger.bind(peer=connection.peer)
         _mark(connection, hello)
         self.schedule()
@@ -150,6 +155,19 @@ class BackboneSession:
             self.link.send_encoded(frame)
             self.schedule()
 
+    def send_list(self, frames: Iterator[bytes]) -> None:
+        """Queue MESSAGE frames, too many for one turn: each is made when there is room for it.
+
+        Lists queued before go first; messages of `send` go in between.
+        """
+        if not self.usable:
+            return
+        if len(self._lists) >= LISTS_MAX:
+            self.connection.abort(f"peer reads too slowly: {LISTS_MAX} lists wait for it")
+            return
+        self._lists.append(frames)
+        self.schedule()
+
     def wake(self, flow: Flow) -> None:
         """A flow has something new. Hot path: called for each batch of each publication."""
         self.link.sender.wake(flow)
@@ -167,9 +185,9 @@ class BackboneSession:
             self.link.close_flow(flow, reason)
             self.schedule()
 
-    def withdraw(self, stream_no: int, reason: str) -> None:
+    def withdraw(self, stream_no: int, reason: str, *, ended: bool = False) -> None:
         """Close a stream that was offered and not begun."""
-        self.send(StreamClosed(stream_no, reason, ended=False))
+        self.send(StreamClosed(stream_no, reason, ended))
 
     def close(self, code: str, reason: str) -> None:
         """End the session, telling the peer why."""
@@ -187,6 +205,8 @@ class BackboneSession:
         queued = connection.out_bytes
         if queued:
             self._burst_bytes = BACKLOG_BYTES
+        if self._lists:
+            self._take_listed(BACKLOG_BYTES - queued)
         out = self.link.data_to_send(self._burst_bytes - queued)
         if out:
             connection.write_many(out)
@@ -197,6 +217,20 @@ class BackboneSession:
         if self.link.sender.has_events:
             for event in self.link.sender.take_events():
                 self._owner.flow_changed(self, event)
+
+    def _take_listed(self, room: int) -> None:
+        """Take from the lists, up to the backlog: then `drained` is sure to come for the rest."""
+        while self._lists and room > 0:
+            try:
+                frame = next(self._lists[0], None)
+            except Exception as error:  # The peer must not take half a list for the whole.
+                self.connection.abort(f"internal error: {error!r}")
+                raise
+            if frame is None:
+                self._lists.popleft()
+            else:
+                self.link.send_encoded(frame)
+                room -= len(frame)
 
     # The pump's side.
 
@@ -232,6 +266,7 @@ class BackboneSession:
     def connection_lost(self, reason: str) -> None:
         """Hear of the end from the pump."""
         self.lost = reason
+        self._lists.clear()
         hello = self.link.peer
         self.lost_event.set()
         if hello is not None:

@@ -1,16 +1,17 @@
 """An origin's subscribers: PoPs that get a channel's parts, or its units, pushed once each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import structlog
 from msgspec import Struct
 
-from edged.backbone.ring_source import RingSource
+from edged.backbone.ring_source import RingSource, choose_start
 from edged.backbone.session import BackboneSession
+from edged.errors import EdgedError
 from edged.media.parts import PackagedEvent, StreamEnded
 from edged.media.stream import StreamId
 from edged.runtime.hub import Hub, LiveStream
-from edged.wire.backbone.flows import EventFlow, Flow, UnitFlow, choose_replay
+from edged.wire.backbone.flows import EventFlow, Flow, FlowEnded, choose_replay
 from edged.wire.backbone.messages import (
     EventsOpened,
     Message,
@@ -23,9 +24,11 @@ from edged.wire.backbone.messages import (
     SubscriptionRefused,
     Unsubscribe,
     encode_event,
+    make_message_frame,
 )
 
 SUBSCRIPTIONS_MAX = 10_000  # Of one session: as many as streams.
+REOPENS_MAX = 3  # Of one run, after a bug: what is replayed may be what the bug is about.
 
 Replay = Callable[[str], tuple[StreamId, list[PackagedEvent]] | None]
 
@@ -43,8 +46,10 @@ class _Subscription:
         self.stream_id: StreamId | None = None  # The run that is, or was last, pushed.
         self.stream_no = 0
         self.offered = False  # StreamOpened was sent and not yet answered.
-        self.flow: Flow | None = None
+        self.offered_config_ids: dict[int, int] = {}  # By track, as that StreamOpened said.
+        self.flow: Flow | None = None  # Until its last frame is made, also when the run has ended.
         self.unwatch: Callable[[], None] | None = None
+        self.reopens = 0  # Of this run.
 
 
 class SubscriptionStatistics(Struct, frozen=True, kw_only=True):
@@ -66,6 +71,8 @@ class Subscriptions:
         self._hub, self._replay = hub, replay
         self._by_session: dict[BackboneSession, dict[int, _Subscription]] = {}
         self._by_channel: dict[str, dict[_Subscription, None]] = {}
+        self._by_stream_no: dict[tuple[BackboneSession, int], _Subscription] = {}
+        self._to_offer: dict[BackboneSession, dict[_Subscription, None]] = {}
         self._refused = self._events_pushed = 0
 
     def handle(self, session: BackboneSession, message: Message) -> bool:
@@ -76,7 +83,7 @@ class Subscriptions:
             case Unsubscribe():
                 self.unsubscribe(session, message.sub_no)
             case StreamAccepted():
-                self.units_accepted(session, message.stream_no)
+                self.units_accepted(session, message.stream_no, message.wanted_seq)
             case StreamRefused():
                 self.stream_refused(session, message.stream_no)
             case _:
@@ -114,6 +121,7 @@ class Subscriptions:
 
     def session_lost(self, session: BackboneSession) -> None:
         """Forget a session's subscriptions."""
+        self._to_offer.pop(session, None)
         for subscription in self._by_session.pop(session, {}).values():
             self._drop(subscription, "session lost")
 
@@ -132,11 +140,12 @@ class Subscriptions:
             flow = subscription.flow
             if subscription.stream_id != stream_id or not isinstance(flow, EventFlow):
                 continue  # Fenced: a newer run is pushed already; or refused by the PoP.
+            if flow.ending:
+                continue  # Nothing comes after a run's end.
             self._events_pushed += 1
             flow.push(subscription.session.link.sender, encoded)
             if isinstance(event, StreamEnded):
                 flow.end_after(subscription.session.link.sender, event.reason)
-                subscription.flow = None
             subscription.session.schedule()
 
     def stream_opened(self, stream: LiveStream) -> None:
@@ -145,30 +154,59 @@ class Subscriptions:
             if not subscription.parts:
                 self._open_units(subscription, stream)
 
-    def units_accepted(self, session: BackboneSession, stream_no: int) -> None:
-        """The PoP takes a stream of units: begin at the latest GOP."""
-        subscription = self._of_stream(session, stream_no)
+    def units_accepted(self, session: BackboneSession, stream_no: int, wanted_seq: int) -> None:
+        """The PoP takes a stream of units: begin where it wants, else at the latest GOP."""
+        subscription = self._by_stream_no.get((session, stream_no))
         if subscription is None or not subscription.offered:
             return
         stream = self._hub.get(subscription.channel)
         if stream is None or stream.stream_id != subscription.stream_id:
-            self._end_flow(subscription, "it has ended")  # The next is announced by itself.
+            self._end_flow(subscription, "it has ended", ended=True)  # The next is offered anew.
             return
-        config_ids = {track.track_id: track.config_id for track in stream.tracks.values()}
+        start = "latest_gop" if wanted_seq < 0 else choose_start(stream, wanted_seq, -1)
         flow = session.link.sender.open_units(
-            stream_no, RingSource(stream, "latest_gop"), config_ids
+            stream_no, RingSource(stream, start), subscription.offered_config_ids
         )
-        self._watch(subscription, stream, flow)
+        subscription.flow, subscription.offered = flow, False
+        subscription.unwatch = stream.watch(lambda _: session.wake(flow))
+        session.schedule()
 
     def stream_refused(self, session: BackboneSession, stream_no: int) -> None:
         """The PoP does not want this run (fenced); a newer one will be offered again."""
-        subscription = self._of_stream(session, stream_no)
+        subscription = self._by_stream_no.get((session, stream_no))
         if subscription is not None:
             self._end_flow(subscription, "refused")
 
+    def flow_ended(self, session: BackboneSession, event: FlowEnded) -> None:
+        """A stream's last frame was made: its run is over, or a bug ended it and it goes on."""
+        subscription = self._by_stream_no.get((session, event.stream_no))
+        if subscription is None:
+            return  # Ended by us.
+        subscription.flow = None
+        self._end_flow(subscription, event.reason)
+        if event.ended:
+            return
+        subscription.reopens += 1
+        logger.error(
+            "subscription broke",
+            channel=subscription.channel,
+            pop=session.peer.name,
+            reason=event.reason,
+            reopens=subscription.reopens,
+        )
+        again, parts = subscription.reopens <= REOPENS_MAX, subscription.parts
+        replay = self._replay(subscription.channel) if again and parts else None
+        live = self._hub.get(subscription.channel) if again and not parts else None
+        if replay is not None:
+            self._open_parts(subscription, replay[0], replay[1])
+        elif live is not None:
+            self._open_units(subscription, live)
+        else:
+            self._end(subscription, "internal", event.reason)
+
     def channel_of(self, session: BackboneSession, stream_no: int) -> StreamId | None:
         """Which run a PoP means by the number of a stream that we send."""
-        subscription = self._of_stream(session, stream_no)
+        subscription = self._by_stream_no.get((session, stream_no))
         return None if subscription is None else subscription.stream_id
 
     def statistics(self) -> SubscriptionStatistics:
@@ -186,9 +224,8 @@ class Subscriptions:
         self, subscription: _Subscription, stream_id: StreamId, events: list[PackagedEvent]
     ) -> None:
         session = subscription.session
-        self._end_flow(subscription, "a newer publication or epoch begins")
-        subscription.stream_id = stream_id
-        subscription.stream_no = stream_no = session.link.sender.reserve()
+        self._begin(subscription, stream_id)
+        stream_no = self._number(subscription)
         replay = choose_replay([encode_event(event) for event in events])
         session.send(EventsOpened(stream_no, subscription.sub_no, stream_id, len(replay)))
         flow = session.link.sender.open_events(stream_no)
@@ -197,47 +234,81 @@ class Subscriptions:
             flow.push(session.link.sender, encoded)
 
     def _open_units(self, subscription: _Subscription, stream: LiveStream) -> None:
+        """Have the stream offered; with many others, as many at a time as the PoP takes."""
         session = subscription.session
-        self._end_flow(subscription, "a newer publication or epoch begins")
-        subscription.stream_id = stream.stream_id
-        subscription.stream_no = session.link.sender.reserve()
-        subscription.offered = True
-        session.send(
+        self._begin(subscription, stream.stream_id)
+        waiting = self._to_offer.get(session)
+        if waiting is None:
+            waiting = self._to_offer[session] = {}
+            session.send_list(self._offers(session, waiting))
+        waiting[subscription] = None
+
+    def _offers(
+        self, session: BackboneSession, waiting: dict[_Subscription, None]
+    ) -> Iterator[bytes]:
+        while waiting:
+            subscription = next(iter(waiting))
+            del waiting[subscription]
+            stream = self._hub.get(subscription.channel)
+            if stream is None or stream.stream_id != subscription.stream_id:
+                continue  # The next is offered by itself.
+            try:
+                frame = self._offer(subscription, stream)
+            except EdgedError as error:  # Its tracks do not fit a message.
+                self._end(subscription, "unsupported_media", str(error))
+            else:
+                yield frame
+        del self._to_offer[session]
+
+    def _offer(self, subscription: _Subscription, stream: LiveStream) -> bytes:
+        tracks = list(stream.tracks.values())
+        frame = make_message_frame(
             StreamOpened(
-                stream_no=subscription.stream_no,
+                stream_no=self._number(subscription),
                 stream_id=stream.stream_id,
                 grant=stream.grant,
-                tracks=list(stream.tracks.values()),
+                tracks=tracks,
                 first_seq=stream.ring.first_seq,
                 sub_no=subscription.sub_no,
             )
         )
+        subscription.offered_config_ids = {track.track_id: track.config_id for track in tracks}
+        subscription.offered = True
+        return frame
 
-    def _watch(self, subscription: _Subscription, stream: LiveStream, flow: UnitFlow) -> None:
+    def _begin(self, subscription: _Subscription, stream_id: StreamId) -> None:
+        self._end_flow(subscription, "a newer publication or epoch begins")
+        if subscription.stream_id != stream_id:
+            subscription.stream_id, subscription.reopens = stream_id, 0
+
+    def _number(self, subscription: _Subscription) -> int:
+        """Give it the next stream number, at the time when that is announced: they only rise."""
         session = subscription.session
-        subscription.flow, subscription.offered = flow, False
-        subscription.unwatch = stream.watch(lambda _: session.wake(flow))
-        session.schedule()
+        subscription.stream_no = session.link.sender.reserve()
+        self._by_stream_no[session, subscription.stream_no] = subscription
+        return subscription.stream_no
 
-    def _of_stream(self, session: BackboneSession, stream_no: int) -> _Subscription | None:
-        for subscription in self._by_session.get(session, {}).values():
-            if subscription.stream_no == stream_no:
-                return subscription
-        return None
-
-    def _end_flow(self, subscription: _Subscription, reason: str) -> None:
+    def _end_flow(self, subscription: _Subscription, reason: str, *, ended: bool = False) -> None:
         flow, subscription.flow = subscription.flow, None
+        self._by_stream_no.pop((subscription.session, subscription.stream_no), None)
         if subscription.offered:
             subscription.offered = False
-            subscription.session.withdraw(subscription.stream_no, reason)
+            subscription.session.withdraw(subscription.stream_no, reason, ended=ended)
         if subscription.unwatch is not None:
             subscription.unwatch()
             subscription.unwatch = None
         if flow is not None:
             subscription.session.close_flow(flow, reason)
 
+    def _end(self, subscription: _Subscription, code: str, reason: str) -> None:
+        """End a subscription that was accepted, with the reason."""
+        self._by_session.get(subscription.session, {}).pop(subscription.sub_no, None)
+        self._drop(subscription, reason)
+        self._refuse(subscription.session, subscription.sub_no, code, reason)
+
     def _drop(self, subscription: _Subscription, reason: str) -> None:
         self._end_flow(subscription, reason)
+        self._to_offer.get(subscription.session, {}).pop(subscription, None)
         others = self._by_channel.get(subscription.channel, {})
         others.pop(subscription, None)
         if not others:

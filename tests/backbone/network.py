@@ -252,8 +252,8 @@ def free_address() -> str:
         return f"127.0.0.1:{sock.getsockname()[1]}"
 
 
-async def until(condition: Callable[[], object]) -> None:
+async def until(condition: Callable[[], object], s_max: float = WAIT_S_MAX) -> None:
     """Wait until something holds."""
-    with trio.fail_after(WAIT_S_MAX):
+    with trio.fail_after(s_max):
         while not condition():  # noqa: ASYNC110 - what is awaited is on the far side of a socket
             await trio.sleep(0.002)

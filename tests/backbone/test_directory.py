@@ -42,7 +42,8 @@ def test_deltas_keep_a_pop_in_step(changes: list[tuple[bool, str, int]]) -> None
     for delta in origin.whole():
         assert late.apply(delta)
     assert entries(pop) == entries(late)
-    assert pop.version("ams") == late.version("ams") == origin.version
+    held = [known._origins["ams"].version for known in (pop, late)]
+    assert held == [origin.version, origin.version]
     for channel in "abcd":
         record = pop.lookup(channel)
         assert (record and record.entry) == origin.get(channel)
@@ -53,7 +54,7 @@ def test_a_delta_that_does_not_follow_asks_for_the_whole_list() -> None:
     origin.set(entry("a"))
     (delta,) = origin.take_deltas()
     assert not pop.apply(delta)
-    assert pop.version("ams") == 0
+    assert pop._origins["ams"].version == 0
     for whole in origin.whole():
         assert pop.apply(whole)
     restarted = OriginDirectory("ams", 2)
@@ -100,8 +101,20 @@ def test_long_lists_go_in_several_messages() -> None:
     origin.remove("unknown")
     sync(origin, pop)
     assert not list(pop)
+    assert len(list(origin.whole())) == 1
+
+
+def test_what_changes_while_a_whole_list_goes_out_follows_it() -> None:
+    origin, pop = OriginDirectory("ams", 1), Directory()
+    for index in range(3000):
+        origin.set(entry(f"channel-{index}", title="x" * 1000))
+    origin.take_deltas()
     whole = origin.whole()
-    assert len(whole) == 1
+    origin.set(entry("channel-2999", publication=8))
+    origin.remove("channel-1")
+    deltas = origin.take_deltas()
+    assert all(pop.apply(delta) for delta in [*whole, *deltas])
+    assert entries(pop) == [record for _, record in sorted(origin._entries.items())]
 
 
 def test_many_removals_go_in_several_messages() -> None:

@@ -1,8 +1,12 @@
+import contextlib
+from collections.abc import AsyncIterator
+
 import pytest
 import trio
 
 from edged.backbone import feeds as feeds_module
-from edged.backbone.feeds import REPLAY_S_MAX, FeedSubscription
+from edged.backbone.feeds import REPLAY_S_MAX, SUCCESSOR_S_MAX, FeedSubscription
+from edged.backbone.sender import OriginLink
 from edged.errors import EdgedError
 from edged.media.parts import SegmentEnded, StreamEnded
 from edged.media.routing import OriginReport, ReportedState
@@ -25,11 +29,12 @@ from edged.wire.backbone.messages import (
     encode_event,
 )
 from tests.backbone.network import Origin, Pop, RawPeer, raw_origin, until
-from tests.wire.backbone.builders import make_track
+from tests.wire.backbone.builders import ListSource, make_track, make_unit
 
 pytestmark = pytest.mark.e2e
 
 ALICE = StreamId("alice", 7, 1)
+BOB = StreamId("bob", 7, 1)
 
 
 class Scripted:
@@ -208,6 +213,112 @@ async def test_what_comes_after_unsubscribing_is_dropped() -> None:
         send(StreamClosed(4, "bye", ended=True))
         await until(lambda: pop.hub.get("bob") is None)
         assert not script.reasons
+
+
+@contextlib.asynccontextmanager
+async def following() -> AsyncIterator[tuple[OriginLink, Scripted, Pop, list[object]]]:
+    """A PoP that subscribes to alice's parts (1) and to bob's units (2), both opened."""
+    script, pop = Scripted(), Pop()
+    async with raw_origin(script.act) as address, pop.linked(at(address)) as link:
+        ends: list[object] = []
+        for channel, subscribe in (("alice", link.subscribe_parts), ("bob", link.subscribe_units)):
+            subscribe(
+                channel,
+                lambda *_: None,
+                on_end=lambda *end, channel=channel: ends.append((channel, *end)),
+            )
+        await until(lambda: script.heard(SubscribeUnits))
+        for _ in range(2):
+            script.basic.link.sender.reserve()
+        script.basic.link.send(EventsOpened(1, 1, ALICE))
+        script.basic.link.send(opened(2, 2, BOB))
+        await until(lambda: script.heard(StreamAccepted))
+        yield link, script, pop, ends
+
+
+def streams_of(link: OriginLink) -> int:
+    return link._sessions[PriorityClass.BASIC].link.receiver.statistics().streams
+
+
+async def test_streams_closed_without_a_successor_end_their_subscriptions() -> None:
+    async with following() as (link, script, pop, ends):
+        for stream_no in (1, 2):
+            script.basic.link.send(StreamClosed(stream_no, "a bug", ended=False))
+        await until(lambda: streams_of(link) == 0)
+        closed_at = trio.current_time()
+        link.expire(closed_at + SUCCESSOR_S_MAX - 0.1)
+        assert ends == []
+        link.expire(closed_at + SUCCESSOR_S_MAX)
+        link.expire(closed_at + 2 * SUCCESSOR_S_MAX)
+        assert ends == [(channel, "stopped", "a bug") for channel in ("alice", "bob")]
+        assert link.statistics().subscriptions == 0
+        assert pop.hub.get("bob") is None
+        await until(lambda: script.heard(Unsubscribe) == [Unsubscribe(1), Unsubscribe(2)])
+
+
+async def test_streams_closed_with_a_successor_go_on() -> None:
+    async with following() as (link, script, pop, ends):
+        send, media = script.basic.link.send, script.basic.link.sender
+        for stream_no in (1, 2):
+            send(StreamClosed(stream_no, "a newer publication or epoch begins", ended=False))
+        await until(lambda: streams_of(link) == 0)
+        send(EventsOpened(media.reserve(), 1, StreamId("alice", 8)))
+        send(opened(media.reserve(), 2, StreamId("bob", 8)))
+        await until(lambda: streams_of(link) == 2)
+        link.expire(trio.current_time() + 2 * SUCCESSOR_S_MAX)
+        assert ends == []
+        assert pop.hub.get("bob") is not None
+
+
+async def test_streams_whose_publication_is_over_need_no_successor() -> None:
+    async with following() as (link, script, _, ends):
+        for stream_no in (1, 2):
+            script.basic.link.send(StreamClosed(stream_no, "bye", ended=True))
+        await until(lambda: streams_of(link) == 0)
+        link.expire(trio.current_time() + 2 * SUCCESSOR_S_MAX)
+        assert ends == []
+        assert link.statistics().subscriptions == 2
+
+
+async def test_streams_that_we_refused_need_no_successor() -> None:
+    async with following() as (link, script, pop, ends):
+        media = script.basic.link.sender
+        newest = [StreamId(channel, 9) for channel in ("alice", "bob")]
+        for stream_id in newest:
+            pop.fence.admit(stream_id)
+        parts = media.open_events(1)
+        parts.push(media, encode_event(replayed(1)[0]))
+        units = ListSource()
+        units.append(make_unit(0))
+        media.open_units(2, units, {1: 0})
+        await until(lambda: len(script.heard(StreamRefused)) == 2)
+        refusals = {m.stream_no: m for m in script.heard(StreamRefused)}  # type: ignore[union-attr]
+        for stream_no, stream_id in enumerate(newest, 1):
+            refusal = refusals[stream_no]
+            assert isinstance(refusal, StreamRefused)
+            assert (refusal.code, refusal.newest) == ("fenced", stream_id)
+            assert "has ended here or goes elsewhere" in refusal.reason
+            script.basic.link.send(StreamClosed(stream_no, "refused", ended=False))
+        await until(lambda: streams_of(link) == 0)
+        link.expire(trio.current_time() + 2 * SUCCESSOR_S_MAX)
+        assert ends == []
+        assert link.statistics().subscriptions == 2
+
+
+async def test_a_reconnect_is_waited_for_instead_of_a_successor() -> None:
+    async with following() as (link, script, pop, ends):
+        for stream_no in (1, 2):
+            script.basic.link.send(StreamClosed(stream_no, "a bug", ended=False))
+        await until(lambda: streams_of(link) == 0)
+        cut_off = script.basic
+        link._sessions[PriorityClass.BASIC].connection.abort("cut by the test")
+        await until(lambda: pop.lost)
+        link.expire(trio.current_time() + 2 * SUCCESSOR_S_MAX)
+        assert ends == []
+        await until(lambda: script.basic is not cut_off and script.heard(SubscribeUnits))
+        link.expire(trio.current_time() + 2 * SUCCESSOR_S_MAX)
+        assert ends == []
+        assert link.statistics().subscriptions == 2
 
 
 async def test_units_for_a_parts_subscription_are_dropped() -> None:

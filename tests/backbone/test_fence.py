@@ -1,4 +1,4 @@
-from edged.backbone.fence import Fence
+from edged.backbone.fence import Fence, explain_fence
 from edged.media.stream import StreamId
 
 
@@ -22,3 +22,15 @@ def test_the_least_recently_renewed_channel_is_forgotten_at_the_limit() -> None:
     fence.admit(StreamId("c", 7, 1))
     assert fence.newest("b") is None
     assert fence.newest("a") == StreamId("a", 7, 1)
+
+
+def test_a_run_fenced_by_one_that_has_ended_is_told_so() -> None:
+    older, newest = StreamId("alice", 0x7F, 1), StreamId("alice", 0x80, 2)
+    assert explain_fence(older, newest, live=True) == (
+        "publication 7f epoch 1 of 'alice' is not newer than publication 80 epoch 2, "
+        "which is live here"
+    )
+    assert explain_fence(older, newest, live=False) == (
+        "publication 7f epoch 1 of 'alice' is not newer than publication 80 epoch 2, "
+        "which has ended here or goes elsewhere"
+    )

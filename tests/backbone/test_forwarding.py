@@ -68,6 +68,23 @@ async def test_the_next_origin_gets_what_the_last_one_acked() -> None:
         await second.wait_decided()
 
 
+@pytest.mark.parametrize(
+    ("code", "newest", "fenced_by"),
+    [
+        ("fenced", StreamId("alice", 8), StreamId("alice", 8)),
+        ("fenced", None, None),  # Of an older peer.
+        ("fenced", StreamId("bob", 8), None),
+        ("full", StreamId("alice", 8), None),
+    ],
+)
+def test_a_refusal_says_by_what_it_is_fenced(
+    code: str, newest: StreamId | None, fenced_by: StreamId | None
+) -> None:
+    forwarding = make_forwarding()
+    forwarding.refused(code, "x", newest)
+    assert forwarding.fenced_by == fenced_by
+
+
 async def collect(peer: RawPeer) -> None:
     await peer.lost_reason()
 

@@ -1,11 +1,15 @@
+import contextlib
+from collections.abc import AsyncIterator
+
 import pytest
 import trio
 
+from edged.backbone.fence import Fence
 from edged.backbone.inbound import ORPHAN_S_MAX
 from edged.backbone.session import BackboneSession
 from edged.errors import PublishRefusedError
 from edged.media.stream import Grant, PriorityClass, StreamId
-from edged.runtime.hub import TRACKS_MAX
+from edged.runtime.hub import TRACKS_MAX, LiveStream
 from edged.wire.backbone.messages import (
     RenditionAck,
     StreamAccepted,
@@ -21,6 +25,16 @@ pytestmark = pytest.mark.e2e
 
 def basic(session_of: dict[PriorityClass | None, BackboneSession]) -> BackboneSession:
     return session_of[PriorityClass.BASIC]
+
+
+def offer(stream_no: int) -> StreamOpened:
+    return StreamOpened(
+        stream_no=stream_no,
+        stream_id=StreamId("alice", 7),
+        grant=Grant(channel="alice"),
+        tracks=[make_track()],
+        first_seq=0,
+    )
 
 
 async def test_a_stream_that_nobody_resumes_ends() -> None:
@@ -168,16 +182,100 @@ async def test_a_newcomer_that_is_not_admitted_leaves_the_older_run_alone() -> N
 
 async def test_a_channel_published_in_this_very_process_is_not_taken_by_an_older_run() -> None:
     origin, pop = Origin(), Pop()
-    async with origin.serving(), pop.linked(origin) as link:
+    async with origin.serving() as server, pop.linked(origin) as link:
         mine = origin.hub.open(
             StreamId("alice", 8), Grant(channel="alice"), started_at=0.0, came_from="test"
         )
-        with pytest.raises(PublishRefusedError, match="is not newer than"):
-            await link.forward(pop.publish()).wait_decided()
+        for publication in (7, 8):  # An older run, and what is as new.
+            forwarding = link.forward(pop.publish(publication=publication))
+            with pytest.raises(PublishRefusedError, match=r"is not newer than .* is live here"):
+                await forwarding.wait_decided()
+            assert forwarding.fenced_by == mine.stream_id
+        assert server.statistics().inbound.fenced == 2
         assert origin.admitted == []
         assert mine.ended is None
         await link.forward(pop.publish(publication=9)).wait_decided()
         assert mine.ended is not None
+
+
+async def test_a_live_run_is_not_taken_by_an_older_one_though_the_fence_forgot_it() -> None:
+    origin, old, new = Origin(), Pop("fra1"), Pop("lon1")
+    async with (
+        origin.serving() as server,
+        old.linked(origin) as first,
+        new.linked(origin) as second,
+    ):
+        newer = new.publish(publication=8)
+        await second.forward(newer).wait_decided()
+        server._inbound._fence = Fence()
+        forwarding = first.forward(old.publish(publication=7))
+        with pytest.raises(PublishRefusedError, match="which is live here"):
+            await forwarding.wait_decided()
+        assert [inbound.stream_id for inbound in server.streams] == [newer.stream_id]
+
+
+async def test_a_run_offered_again_after_the_operator_ended_it_is_not_called_fenced() -> None:
+    origin = Origin()
+    async with (
+        origin.serving() as server,
+        raw_pop(origin.address) as raw,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(raw.run)
+        for stream_no in (1, 2):
+            raw.link.sender.reserve()
+            raw.link.send(offer(stream_no))
+            await until(lambda no=stream_no: StreamAccepted(no, -1) in raw.messages)  # type: ignore[misc]
+            if stream_no == 1:
+                server.streams[0].stream.end("by the operator")
+        await until(lambda: StreamRefused(1, "stopped", "by the operator") in raw.messages)
+        nursery.cancel_scope.cancel()
+
+
+@contextlib.asynccontextmanager
+async def subscribed() -> AsyncIterator[tuple[Pop, Origin, Pop, LiveStream, LiveStream]]:
+    """A PoP whose units another PoP subscribes to: publisher, origin, reader; stream and copy."""
+    origin, publisher, reader = Origin(), Pop("fra1"), Pop("lon1")
+    async with origin.serving(), publisher.linked(origin) as up, reader.linked(origin) as down:
+        stream = publisher.publish()
+        append(stream, 15)
+        forwarding = up.forward(stream)
+        await until(lambda: forwarding.received_seq == 14)
+        down.subscribe_units("alice", lambda _: None)
+        await until(lambda: (copy := reader.hub.get("alice")) and copy.ring.next_seq == 15)
+        copy = reader.hub.get("alice")
+        assert copy is not None
+        yield publisher, origin, reader, stream, copy
+
+
+async def test_units_of_a_run_that_is_fenced_meanwhile_are_not_taken() -> None:
+    async with subscribed() as (_, _, reader, stream, copy):
+        assert reader.fence.admit(stream.stream_id)  # Heard of again: nothing new.
+        append(stream, 1)
+        await until(lambda: copy.ring.next_seq == 16)
+        reader.fence.admit(StreamId("alice", 7, 2))  # Another origin has the next home epoch.
+        append(stream, 5)
+        await until(lambda: copy.ended)
+        assert copy.ended == (
+            "fenced: publication 7 epoch 1 of 'alice' is not newer than publication 7 epoch 2, "
+            "which has ended here or goes elsewhere"
+        )
+        assert copy.ring.next_seq == 16
+        assert reader.hub.get("alice") is None
+
+
+async def test_a_run_that_was_fenced_while_its_session_was_lost_is_not_resumed() -> None:
+    async with subscribed() as (_, origin, reader, stream, copy):
+        assert reader.link is not None
+        basic(reader.link._sessions).connection.abort("cut by the test")
+        await until(lambda: reader.lost)
+        reader.fence.admit(StreamId("alice", 7, 2))
+        append(stream, 5)
+        await until(lambda: (copy.ended or "").startswith("fenced: "))
+        assert copy.ring.next_seq == 15
+        assert origin.server is not None
+        subscriptions = origin.server.statistics().subscriptions
+        assert (subscriptions.units, subscriptions.refused) == (1, 0)
 
 
 @pytest.mark.parametrize(
@@ -231,21 +329,14 @@ async def test_the_newest_session_of_a_stream_is_right() -> None:
         origin.serving() as server,
         raw_pop(origin.address) as first,
         raw_pop(origin.address) as second,
+        trio.open_nursery() as nursery,
     ):
-        offer = StreamOpened(
-            stream_no=1,
-            stream_id=StreamId("alice", 7),
-            grant=Grant(channel="alice"),
-            tracks=[make_track()],
-            first_seq=0,
-        )
-        async with trio.open_nursery() as nursery:
-            for raw in (first, second):
-                nursery.start_soon(raw.lost_reason)
-                raw.link.sender.reserve()
-                raw.link.send(offer)
-                await until(lambda raw=raw: StreamAccepted(1, -1) in raw.messages)  # type: ignore[misc]
-            await until(lambda: StreamRefused(1, "moved", "resumed elsewhere") in first.messages)
-            assert server.statistics().inbound.resumed == 1
-            assert len(origin.opened) == 1
-            nursery.cancel_scope.cancel()
+        for raw in (first, second):
+            nursery.start_soon(raw.lost_reason)
+            raw.link.sender.reserve()
+            raw.link.send(offer(1))
+            await until(lambda raw=raw: StreamAccepted(1, -1) in raw.messages)  # type: ignore[misc]
+        await until(lambda: StreamRefused(1, "moved", "resumed elsewhere") in first.messages)
+        assert server.statistics().inbound.resumed == 1
+        assert len(origin.opened) == 1
+        nursery.cancel_scope.cancel()

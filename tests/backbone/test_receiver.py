@@ -1,8 +1,12 @@
+from collections.abc import Callable
+
 import pytest
 import structlog
+import trio
 
+from edged.backbone.directory import ENTRIES_MAX, TITLE_CHARS_MAX
 from edged.backbone.receiver import BackboneServer
-from edged.backbone.session import LocalEnd
+from edged.backbone.session import OUT_BYTES_MAX, LocalEnd
 from edged.errors import ConfigError
 from edged.media.parts import StreamEnded
 from edged.media.stream import Grant, PriorityClass, StreamId
@@ -18,8 +22,9 @@ from edged.wire.backbone.messages import (
     Message,
     SubscribeParts,
     encode_event,
+    make_message_frame,
 )
-from tests.backbone.network import Origin, Pop, append, raw_pop, until
+from tests.backbone.network import Origin, Pop, RawPeer, append, raw_pop, until
 
 pytestmark = pytest.mark.e2e
 
@@ -66,7 +71,7 @@ async def test_the_directory_follows_the_streams() -> None:
         assert entry.stream_id == ALICE
         assert (entry.title, entry.priority, entry.pop) == ("hello", PriorityClass.BASIC, "fra1")
         assert entry.started_at > 1.7e9
-        server.set_entry(DirectoryEntry(stream_id=ALICE, title="a new title"))
+        server._directory.set(DirectoryEntry(stream_id=ALICE, title="a new title"))
         await until(lambda: (r := pop.known.lookup("alice")) and r.entry.title == "a new title")
         late = Pop("lon1")
         async with late.linked(origin):
@@ -80,27 +85,73 @@ async def test_the_directory_follows_the_streams() -> None:
 async def test_a_pop_out_of_step_asks_for_the_whole_directory() -> None:
     origin = Origin()
     async with origin.serving() as server, raw_pop(origin.address, purpose="control") as raw:
-        server.set_entry(DirectoryEntry(stream_id=ALICE))
-        raw.link.send(DirectoryWanted(99))
-        wholes: list[DirectoryDelta] = []
-
-        async def collect() -> None:
-            await raw.lost_reason()
-
-        import trio  # noqa: PLC0415 - only this test waits by hand
-
+        server._directory.set(DirectoryEntry(stream_id=ALICE))
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(collect)
-            await until(
-                lambda: [
-                    m
-                    for m in raw.messages
-                    if isinstance(m, DirectoryDelta) and m.from_version == 0 and m.changed
-                ]
-            )
+            nursery.start_soon(raw.run)
+            raw.link.send(DirectoryWanted(99))
+            await until(lambda: any(delta.changed for delta in wholes(raw)))
+            assert wholes(raw)[-1].changed == [DirectoryEntry(stream_id=ALICE)]
+            # Asked for thrice at once, as for each piece of a delta, it comes once.
+            count = len(wholes(raw))
+            for version in (1, 2, 3):
+                raw.link.send(DirectoryWanted(version))
+            await until(lambda: len(wholes(raw)) > count)
+            await until(beats(raw, 2))
+            assert len(wholes(raw)) == count + 1
             nursery.cancel_scope.cancel()
-        wholes = [m for m in raw.messages if isinstance(m, DirectoryDelta)]
-        assert wholes[-1].changed == [DirectoryEntry(stream_id=ALICE)]
+
+
+async def test_a_pop_that_lost_its_list_gets_it_with_the_next_change() -> None:
+    origin, pop = Origin(), Pop()
+    async with origin.serving() as server, pop.linked(origin):
+        server._directory.set(DirectoryEntry(stream_id=ALICE))
+        await until(lambda: pop.known.lookup("alice"))
+        pop.known.forget("ams")
+        server._directory.set(DirectoryEntry(stream_id=StreamId("bob", 7)))
+        await until(lambda: pop.known.lookup("alice") and pop.known.lookup("bob"))
+
+
+def wholes(raw: RawPeer) -> list[DirectoryDelta]:
+    return [m for m in raw.messages if isinstance(m, DirectoryDelta) and m.from_version == 0]
+
+
+def beats(raw: RawPeer, count: int) -> Callable[[], bool]:
+    """Whether that many heartbeats have come since."""
+
+    def heard() -> int:
+        return sum(isinstance(message, Heartbeat) for message in raw.messages)
+
+    before = heard()
+    return lambda: heard() >= before + count
+
+
+def long_entry(number: int, title: str = "") -> DirectoryEntry:
+    channel = f"channel-{number}"
+    return DirectoryEntry(stream_id=StreamId(channel, 7), title=title.ljust(TITLE_CHARS_MAX, "x"))
+
+
+async def test_a_directory_at_its_limit_comes_whole_though_it_exceeds_what_may_be_queued() -> None:
+    origin, pop, late = Origin(), Pop(), Pop("lon1")
+    async with origin.serving() as server, pop.linked(origin):
+        for number in range(ENTRIES_MAX):
+            server._directory.set(long_entry(number))
+        whole = sum(len(make_message_frame(delta)) for delta in server._directory.whole())
+        assert whole > OUT_BYTES_MAX
+        # The first gets it as one tick's changes, the second as the whole list.
+        await until(lambda: entries(pop), 30.0)
+        async with late.linked(origin, wait=False):
+            await until(lambda: entries(late), 30.0)
+            server._directory.set(long_entry(0, "changed meanwhile"))
+            server._directory.remove("channel-1")
+            for known in (pop, late):
+                await until(lambda known=known: len(entries(known)) == ENTRIES_MAX - 1, 30.0)  # type: ignore[misc]
+                await until(lambda known=known: entries(known)["channel-0"].title[:3] == "cha")  # type: ignore[misc]
+                assert not known.lost
+
+
+def entries(pop: Pop) -> dict[str, DirectoryEntry]:
+    origin = pop.known._origins.get("ams")
+    return {} if origin is None else origin.entries
 
 
 async def test_plain_tcp_listens_on_loopback_only() -> None:
@@ -134,7 +185,8 @@ async def test_a_takeover_keeps_the_newer_entry() -> None:
         server.packaged(ALICE, 1, [])
         assert [stream.stream_id.publication for stream in server.streams] == [8]
         assert [reason for _, reason in origin.closed] == [
-            "fenced: a newer publication or epoch of the channel is here"
+            "fenced: publication 7 epoch 1 of 'alice' is not newer than publication 8 epoch 1, "
+            "which is live here"
         ]
 
 

@@ -4,12 +4,13 @@ import ssl
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
 from edged.backbone.fence import Fence
-from edged.backbone.sender import OriginLink
-from edged.backbone.session import DSCP, DSCP_CONTROL, LocalEnd
+from edged.backbone.sender import FORWARDINGS_MAX, OriginLink
+from edged.backbone.session import DSCP, DSCP_CONTROL, OUT_BYTES_MAX, LocalEnd
 from edged.errors import ConfigError, PublishRefusedError
 from edged.media.stream import PriorityClass, StreamId
 from edged.runtime.hub import Hub
@@ -18,6 +19,7 @@ from edged.runtime.tls import Identity, MutualTls
 from edged.tools.cert import make_authority, make_host_certificate
 from edged.wire.backbone.messages import RenditionAck
 from tests.backbone.network import Origin, Pop, append, free_address, until
+from tests.wire.backbone.builders import make_track
 
 pytestmark = pytest.mark.e2e
 
@@ -108,6 +110,26 @@ async def test_a_broken_session_is_resumed_after_the_last_unit_received() -> Non
         assert not origin.closed
 
 
+async def test_the_most_streams_come_back_though_their_offers_exceed_what_may_be_queued() -> None:
+    origin, pop = Origin(), Pop()
+    config = msgspec.structs.replace(make_track().config, record=bytes(1000))
+    track = msgspec.structs.replace(make_track(), config=config)
+    async with origin.serving() as server, pop.linked(origin, wait=False) as link:
+        for number in range(FORWARDINGS_MAX):
+            stream = pop.publish(f"channel-{number}")
+            stream.set_track(track)
+            link.forward(stream)
+        for cuts in (0, 1):
+            if cuts:
+                link._sessions[PriorityClass.BASIC].connection.abort("cut by the test")
+            wanted = FORWARDINGS_MAX * (cuts + 1)
+            await until(lambda wanted=wanted: len(pop.accepted_streams) == wanted, 30.0)  # type: ignore[misc]
+            assert link._sessions[PriorityClass.BASIC].connection.sent_bytes > OUT_BYTES_MAX
+            assert len(pop.lost) == cuts
+        assert all(forwarding.state == "open" for forwarding in link.forwardings)
+        assert server.statistics().inbound.resumed == FORWARDINGS_MAX
+
+
 async def test_the_origin_has_the_final_word() -> None:
     origin, pop = Origin(), Pop()
     origin.refusal = PublishRefusedError("full", "no slot of class basic")
@@ -151,12 +173,14 @@ async def test_the_newest_publication_and_epoch_win() -> None:
         await until(lambda: second.received_seq == 2)
         await until(lambda: old.refusals)
         assert old.refusals[0][:2] == (first, "fenced")
+        assert first.fenced_by == taking.stream_id
         # What was frozen and comes back stays fenced, even when its successor has ended.
         taking.end("bye")
         await until(lambda: origin.hub.get("alice") is None)
         again = a.forward(stream)
-        with pytest.raises(PublishRefusedError, match="fenced"):
+        with pytest.raises(PublishRefusedError, match=r"fenced: .* which has ended here"):
             await again.wait_decided()
+        assert again.fenced_by == taking.stream_id
         # The same publication re-homed has a higher epoch, and is newer than itself only.
         rehomed = a.forward(stream, StreamId("alice", 9, 2), after=first)
         await rehomed.wait_decided()

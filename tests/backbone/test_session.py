@@ -1,20 +1,24 @@
+import contextlib
 import socket
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import trio
 import trio.lowlevel
 
-from edged.backbone.session import BACKLOG_BYTES, BackboneSession
+from edged.backbone.session import BACKLOG_BYTES, LISTS_MAX, OUT_BYTES_MAX, BackboneSession
 from edged.media.stream import Grant, PriorityClass, StreamId
 from edged.wire.backbone.frames import KIND_FRAGMENT, make_frame
 from edged.wire.backbone.messages import (
+    DirectoryDelta,
     DirectoryWanted,
     StreamClosed,
     StreamOpened,
     SubscribeParts,
     SubscriptionRefused,
+    make_message_frame,
 )
-from tests.backbone.network import Origin, Pop, append, free_address, raw_pop, until
+from tests.backbone.network import Origin, Pop, RawPeer, append, free_address, raw_pop, until
 from tests.wire.backbone.builders import make_track
 
 pytestmark = pytest.mark.e2e
@@ -104,6 +108,86 @@ async def test_a_peer_that_reads_slowly_makes_streams_lag_in_the_ring_only() -> 
         await until(lambda: forwarding.received_seq == 199)
         assert forwarding.units_skipped == 0
         await until(lambda: session.connection.out_bytes == 0)
+
+
+@contextlib.asynccontextmanager
+async def joined() -> AsyncIterator[tuple[BackboneSession, RawPeer]]:
+    """A server's control session, and its peer, which reads only when the test says so."""
+    origin = Origin()
+    async with (
+        origin.serving() as server,
+        raw_pop(origin.address, purpose="control") as raw,
+    ):
+        await until(lambda: server.statistics().sessions)
+        (session,) = server._sessions
+        session.connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+        yield session, raw
+
+
+def removals(count: int, size: int, made: list[int]) -> Iterator[bytes]:
+    for number in range(count):
+        made.append(number)
+        yield make_message_frame(
+            DirectoryDelta(
+                origin="ams",
+                incarnation=1,
+                version=number,
+                from_version=1,
+                changed=[],
+                removed=["x" * size],
+            )
+        )
+
+
+async def test_a_list_is_made_as_the_peer_reads_and_comes_whole_and_in_order() -> None:
+    size = 100_000
+    count = 2 * OUT_BYTES_MAX // size
+    async with joined() as (session, raw), trio.open_nursery() as nursery:
+        made: list[int] = []
+        session.send_list(removals(count, size, made))
+        session.send_list(removals(1, 1, []))
+        await trio.sleep(0.1)
+        assert 0 < session.connection.out_bytes < BACKLOG_BYTES + 2 * size
+        assert len(made) < count / 2
+        nursery.start_soon(raw.lost_reason)
+        session.send(DirectoryWanted(7))  # Is not held up by the list.
+        await until(lambda: DirectoryWanted(7) in raw.messages)
+        assert len(made) < count
+        await until(
+            lambda: (
+                [
+                    message.version
+                    for message in raw.messages
+                    if isinstance(message, DirectoryDelta) and message.removed
+                ]
+                == [*range(count), 0]
+            )
+        )
+        nursery.cancel_scope.cancel()
+
+
+async def test_lists_at_the_limit_and_one_past_it() -> None:
+    async with joined() as (session, _raw):
+        made: list[int] = []
+        for _ in range(LISTS_MAX):
+            session.send_list(removals(100, 100_000, made))
+        await trio.sleep(0.02)
+        assert session.usable
+        session.send_list(removals(1, 1, made))
+        await until(lambda: session.lost)
+        assert session.lost == f"peer reads too slowly: {LISTS_MAX} lists wait for it"
+        count = len(made)
+        session.send_list(removals(1, 1, made))
+        session.flush()
+        assert len(made) == count
+
+
+async def test_a_bug_in_a_list_ends_the_session() -> None:
+    async with joined() as (session, _raw):
+        frames: dict[str, bytes] = {}
+        session.send_list(map(frames.__getitem__, ["bug"]))
+        await until(lambda: session.lost)
+        assert session.lost == "internal error: KeyError('bug')"
 
 
 async def test_a_lost_session_takes_nothing_more() -> None:

@@ -1,15 +1,33 @@
+import contextlib
+from collections.abc import AsyncIterator
 from functools import partial
 
+import msgspec
 import pytest
+import trio
 
 from edged.backbone import subscriptions as subscriptions_module
+from edged.backbone.session import BackboneSession
+from edged.backbone.subscriptions import REOPENS_MAX
 from edged.media.parts import InitSegment, PackagedEvent, Rendition, SegmentEnded, StreamEnded
-from edged.media.stream import StreamId
-from edged.media.track import Kind
-from edged.wire.backbone.flows import QUEUE_BYTES_MAX
-from edged.wire.backbone.messages import SubscribeParts
-from tests.backbone.network import Origin, Pop, append, until
-from tests.wire.backbone.builders import make_part
+from edged.media.stream import PriorityClass, StreamId
+from edged.media.track import Kind, Track
+from edged.runtime.hub import LiveStream
+from edged.wire.backbone.flows import QUEUE_BYTES_MAX, EventFlow
+from edged.wire.backbone.messages import (
+    STREAM_WINDOW_BYTES,
+    EventsOpened,
+    StreamAccepted,
+    StreamClosed,
+    StreamOpened,
+    SubscribeParts,
+    SubscribeUnits,
+    SubscriptionRefused,
+    TrackChanged,
+    Unsubscribe,
+)
+from tests.backbone.network import Origin, Pop, RawPeer, append, raw_pop, until
+from tests.wire.backbone.builders import make_part, make_track, make_unit, units_of
 
 pytestmark = pytest.mark.e2e
 
@@ -262,6 +280,214 @@ async def test_units_subscriptions_that_end_before_they_began() -> None:
         again.want_key_frame(1)
         session = next(iter(down._sessions.values()))
         assert session.link.receiver.statistics().streams == 0
+
+
+@contextlib.asynccontextmanager
+async def offered(units: int) -> AsyncIterator[tuple[LiveStream, Origin, RawPeer]]:
+    """A stream that a PoP forwards, offered to a subscriber that has not answered yet."""
+    origin, publisher = Origin(), Pop("fra1")
+    async with (
+        origin.serving(),
+        publisher.linked(origin) as up,
+        raw_pop(origin.address) as raw,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(raw.run)
+        stream = publisher.publish()
+        append(stream, units)
+        forwarding = up.forward(stream)
+        await until(lambda: forwarding.received_seq == units - 1)
+        raw.link.send(SubscribeUnits(1, "alice"))
+        await until(lambda: offers(raw))
+        yield stream, origin, raw
+        nursery.cancel_scope.cancel()
+
+
+def session_of(origin: Origin, name: str) -> BackboneSession:
+    assert origin.server is not None
+    (session,) = (s for s in origin.server._sessions if s.peer.name == name)
+    return session
+
+
+async def test_a_configuration_that_changes_before_the_offer_is_answered_is_announced() -> None:
+    async with offered(12) as (stream, origin, raw):
+        changed = make_track(config_id=1)
+        stream.set_track(changed)
+        stream.append([make_unit(12, config_id=1, random_access=True)])
+        await until(lambda: len(origin.units("alice")) == 13)
+        raw.link.send(StreamAccepted(1, -1))
+        await until(lambda: [unit.seq for unit in units_of(raw.events, 1)] == [12])
+        assert TrackChanged(1, changed) in raw.messages
+
+
+@pytest.mark.parametrize(
+    ("wanted_seq", "first_seq"), [(-1, 20), (0, 0), (5, 5), (25, 25), (99, 25)]
+)
+async def test_a_subscriber_is_sent_what_it_wants_else_the_latest_gop(
+    wanted_seq: int, first_seq: int
+) -> None:
+    async with offered(25) as (stream, origin, raw):
+        raw.link.send(StreamAccepted(1, wanted_seq))
+        session = session_of(origin, "raw")
+        await until(lambda: session.link.sender.statistics().flows)
+        append(stream, 1)
+        await until(lambda: (got := units_of(raw.events, 1)) and got[-1].seq == 25)
+        assert [unit.seq for unit in units_of(raw.events, 1)] == list(range(first_seq, 26))
+
+
+async def test_tracks_that_fit_no_offer_end_the_subscription() -> None:
+    async with offered(12) as (stream, origin, raw):
+        large = msgspec.structs.replace(make_track().config, record=bytes(600_000))
+        for track_id in (1, 2):  # Each fits a TrackChanged, both together fit no StreamOpened.
+            track: Track = msgspec.structs.replace(make_track(track_id, 1), config=large)
+            stream.set_track(track)
+            stream.append([make_unit(stream.ring.next_seq, track_id=track_id, config_id=1)])
+        await until(lambda: len(origin.units("alice")) == 14)
+        raw.link.send(SubscribeUnits(2, "alice"))
+        await until(lambda: raw.messages and isinstance(raw.messages[-1], SubscriptionRefused))
+        refused = raw.messages[-1]
+        assert isinstance(refused, SubscriptionRefused)
+        assert (refused.sub_no, refused.code) == (2, "unsupported_media")
+        assert origin.server is not None
+        assert origin.server.statistics().subscriptions.units == 1
+
+
+async def test_runs_that_end_and_subscriptions_that_go_before_they_began() -> None:
+    async with offered(12) as (stream, origin, raw):
+        assert origin.server is not None
+        session, subscriptions = session_of(origin, "raw"), origin.server._subscriptions
+        for sub_no in (2, 3):
+            subscriptions.subscribe(session, SubscribeUnits(sub_no, "alice"))
+        subscriptions.unsubscribe(session, 2)
+        origin.server.stop_stream(stream.stream_id, "drain", "the origin is draining")
+        for stream_no in (99, 1, 1):
+            raw.link.send(StreamAccepted(stream_no, -1))
+        await until(lambda: StreamClosed(1, "it has ended", ended=True) in raw.messages)
+        publisher = Pop("lon1")
+        async with publisher.linked(origin) as up:
+            up.forward(publisher.publish(publication=8))
+            await until(lambda: len(offers(raw)) == 3)
+        assert [(offer.stream_no, offer.sub_no) for offer in offers(raw)] == [
+            (1, 1),
+            (2, 1),
+            (3, 3),
+        ]
+
+
+def offers(raw: RawPeer) -> list[StreamOpened]:
+    return [message for message in raw.messages if isinstance(message, StreamOpened)]
+
+
+def break_flows(monkeypatch: pytest.MonkeyPatch, kind: type, method: str, times: int) -> list[int]:
+    """Have a flow's method raise, as a bug would, that many times; returns how many are left."""
+    sound, left = getattr(kind, method), [times]
+
+    def broken(flow: object, *args: object) -> object:
+        if left[0]:
+            left[0] -= 1
+            raise KeyError("bug")
+        return sound(flow, *args)
+
+    monkeypatch.setattr(kind, method, broken)
+    return left
+
+
+@pytest.mark.parametrize("times", [1, REOPENS_MAX])
+async def test_parts_whose_flow_a_bug_ended_come_again_with_a_replay(
+    monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    origin, pop = Origin(), Pop()
+    origin.windows["alice"] = (ALICE, beginning(0))
+    async with origin.serving() as server, pop.linked(origin) as link:
+        got: Got = []
+        ends: list[tuple[str, str]] = []
+        link.subscribe_parts(
+            "alice", lambda *event: got.append(event), on_end=lambda *end: ends.append(end)
+        )
+        await until(lambda: len(got) == 2)
+        left = break_flows(monkeypatch, EventFlow, "_header", times)
+        part = make_part(1, 0)
+        origin.windows["alice"] = (ALICE, [*beginning(0), part])
+        server.publish_event(ALICE, part)
+        await until(lambda: is_last(got, part))
+        assert left == [0]
+        server.publish_event(ALICE, make_part(1, 1))
+        await until(lambda: is_last(got, make_part(1, 1)))
+        assert not ends
+        assert server.statistics().subscriptions.parts == 1
+        basic = link._sessions[PriorityClass.BASIC]
+        assert basic.link.receiver.statistics().streams == 1
+        # Another run begins to count anew.
+        break_flows(monkeypatch, EventFlow, "_header", REOPENS_MAX)
+        again = StreamId("alice", 8, 1)
+        origin.windows["alice"] = (again, beginning(0))
+        server.publish_event(again, part)
+        await until(lambda: is_last(got, again))
+        assert not ends
+
+
+@pytest.mark.parametrize(("times", "packaged"), [(REOPENS_MAX + 1, True), (1, False)])
+async def test_parts_that_break_again_or_are_not_packaged_any_more_end_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, times: int, packaged: bool
+) -> None:
+    origin, pop = Origin(), Pop()
+    origin.windows["alice"] = (ALICE, beginning(0))
+    async with origin.serving() as server, pop.linked(origin) as link:
+        got: Got = []
+        ends: list[tuple[str, str]] = []
+        link.subscribe_parts(
+            "alice", lambda *event: got.append(event), on_end=lambda *end: ends.append(end)
+        )
+        await until(lambda: len(got) == 2)
+        if not packaged:
+            del origin.windows["alice"]
+        break_flows(monkeypatch, EventFlow, "_header", times)
+        server.publish_event(ALICE, make_part(1, 0))
+        await until(lambda: ends)
+        assert ends == [("internal", "internal error: KeyError('bug')")]
+        server.publish_event(ALICE, make_part(1, 1))
+        assert link.statistics().subscriptions == server.statistics().subscriptions.parts == 0
+
+
+async def test_units_whose_flow_a_bug_ended_are_offered_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with offered(25) as (stream, origin, raw):
+        raw.link.send(StreamAccepted(1, -1))
+        await until(lambda: len(units_of(raw.events, 1)) == 5)
+        (flow,) = session_of(origin, "raw").link.sender._flows.values()
+        monkeypatch.setattr(flow, "_source", None)
+        append(stream, 1)
+        await until(lambda: len(offers(raw)) == 2)
+        assert [type(message) for message in raw.messages[-2:]] == [StreamClosed, StreamOpened]
+        raw.link.send(StreamAccepted(2, 25))
+        await until(lambda: [unit.seq for unit in units_of(raw.events, 2)] == [25])
+
+
+async def test_a_run_unsubscribed_after_its_end_leaves_nothing_behind() -> None:
+    origin = Origin()
+    origin.windows["alice"] = (ALICE, beginning(0))
+    async with (
+        origin.serving() as server,
+        raw_pop(origin.address) as raw,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(raw.run)
+        raw.link.send(SubscribeParts(1, "alice"))
+        await until(lambda: any(isinstance(message, EventsOpened) for message in raw.messages))
+        raw.link.receiver.refuse(1)  # Its credit is not renewed any more: the end never goes.
+        size = 2**20
+        for msn in range(STREAM_WINDOW_BYTES // size + 1):
+            server.publish_event(ALICE, make_part(msn, 0, size))
+            await trio.sleep(0.005)
+        server.publish_event(ALICE, StreamEnded(reason="bye"))
+        (session,) = server._sessions
+        await until(lambda: session.link.sender.statistics().session_credit)
+        assert session.link.sender.statistics().flows == 1
+        raw.link.send(Unsubscribe(1))
+        await until(lambda: raw.link.receiver.statistics().streams == 0)
+        assert session.link.sender.statistics().flows == 0
+        nursery.cancel_scope.cancel()
 
 
 async def test_numbers_of_subscriptions_are_not_used_twice() -> None:

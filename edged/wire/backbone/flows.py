@@ -112,10 +112,11 @@ class EventsSkipped(Struct, frozen=True):
 
 
 class FlowEnded(Struct, frozen=True):
-    """A stream's last frame was made; `reason` as in StreamClosed."""
+    """A stream's last frame was made; `reason` and `ended` as in StreamClosed."""
 
     stream_no: int
     reason: str
+    ended: bool
 
 
 SenderEvent = UnitsSkipped | EventsSkipped | FlowEnded
@@ -161,7 +162,7 @@ class Flow(abc.ABC):
         self.sent = 0
         self.items = 0
         self.skipped = 0
-        self.end_reason = ""
+        self.final: FlowEnded | None = None  # What the last frame said, once it is made.
         self._tail: memoryview | None = None  # What is left of the item begun.
 
     @property
@@ -182,7 +183,7 @@ class Flow(abc.ABC):
         """Make the last frame."""
         out.append(make_message_frame(StreamClosed(self.stream_no, reason, ended)))
         self.state = FlowState.DONE
-        self.end_reason = reason
+        self.final = FlowEnded(self.stream_no, reason, ended)
         self._tail = None
 
     def _begin(
@@ -376,6 +377,11 @@ class EventFlow(Flow):
         self._queue: deque[EncodedEvent] = deque()
         self._ended: str | None = None
         self._broken: dict[str, int] = {}  # Rendition -> MSN of which parts were dropped.
+
+    @property
+    def ending(self) -> bool:
+        """Whether nothing may be pushed any more: the publication is over."""
+        return self._ended is not None
 
     def push(self, owner: FlowOwner, encoded: EncodedEvent) -> None:
         """Queue an event; at the limit everything but the newest segments' start is dropped."""

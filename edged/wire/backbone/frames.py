@@ -58,8 +58,9 @@ Credit: UNIT, EVENT and FRAGMENT frames cost their whole size on the wire (5 + l
 each stream from 0, and for the session from 0. Nobody sends beyond the limit that the peer gave:
 at first `stream_window` and `session_window` of the peer's HELLO, later the newest CREDIT, where
 stream_no 0 means the session. Limits never sink. A sender begins a unit only when the stream's
-credit covers all its frames, so a unit once begun waits for nothing but the session. All other
-kinds are free.
+credit covers all its frames, so a unit once begun waits for nothing but the session. A window is
+at least `messages.WINDOW_BYTES_MIN`, and its limit is raised each time a quarter of it has been
+taken; else the largest unit might wait for ever. All other kinds are free.
 
 The least that a receiver of units must do (a benchmark's sink, say): on HELLO, answer HELLO
 
@@ -172,11 +173,6 @@ class FrameReader:
         self.hello_only = True
         self._partial = bytearray()
         self._wanted = 0  # Size of the frame in `_partial`; 0 while its header is incomplete.
-
-    @property
-    def bytes_wanted(self) -> int:
-        """Bytes that the frame begun still lacks, as far as known; at least 1."""
-        return max((self._wanted or FRAME_HEADER_BYTES) - len(self._partial), 1)
 
     def take(self, data: memoryview, start: int) -> tuple[memoryview | None, int]:
         """Take the next frame of `data` from `start`: it, or None if it isn't whole, and the end.

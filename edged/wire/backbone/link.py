@@ -20,7 +20,6 @@ from msgspec import Struct
 from edged.errors import EdgedError, PeerLostError, RemoteProtocolError
 from edged.wire.backbone.flows import Chunk, Flow
 from edged.wire.backbone.frames import (
-    ITEM_BYTES_MAX,
     KIND_CREDIT,
     KIND_HELLO,
     KIND_MESSAGE,
@@ -33,8 +32,8 @@ from edged.wire.backbone.frames import (
 )
 from edged.wire.backbone.messages import (
     PROTO,
-    STREAM_WINDOW_BYTES_MIN,
     TEXT_CHARS_MAX,
+    WINDOW_BYTES_MIN,
     Hello,
     Message,
     SessionClosed,
@@ -307,13 +306,10 @@ class BackboneLink:
             raise PeerRefusedError(
                 "protocol", f"asked for a {ours[0]} session, got {hello.purpose}"
             )
-        for window, least in (
-            (hello.stream_window, STREAM_WINDOW_BYTES_MIN),
-            (hello.session_window, ITEM_BYTES_MAX),
-        ):
-            if not least <= window <= WINDOW_BYTES_MAX:
+        for window in (hello.stream_window, hello.session_window):
+            if not WINDOW_BYTES_MIN <= window <= WINDOW_BYTES_MAX:
                 raise PeerRefusedError(
-                    "window", f"window of {window} bytes, allowed are {least} to 2**62"
+                    "window", f"window of {window} bytes, allowed are {WINDOW_BYTES_MIN} to 2**62"
                 )
 
     def _take_message(self, frame: memoryview, _now: float, events: list[Event]) -> None:

@@ -32,7 +32,11 @@ PROTO = 1
 # 30 Mbps at 200 ms: an item of 8 MiB begun, 1.2 MB in flight, a quarter not yet granted anew.
 STREAM_WINDOW_BYTES = 16 * 2**20
 SESSION_WINDOW_BYTES = 64 * 2**20  # 1.7 Gbps at 200 ms, a quarter not yet granted anew.
-STREAM_WINDOW_BYTES_MIN = ITEM_BYTES_MAX + 2 * META_BYTES_MAX  # The largest item and its headers.
+GRANTS_PER_WINDOW = 4  # A limit is raised when a quarter of its window has been taken.
+_ITEM_WIRE_BYTES_MAX = ITEM_BYTES_MAX + 2 * META_BYTES_MAX  # The largest item and its headers.
+# What the sender is sure to have is the window less what was taken and not yet granted anew: less
+# than the largest item, and that item would wait for ever.
+WINDOW_BYTES_MIN = -(-_ITEM_WIRE_BYTES_MAX * GRANTS_PER_WINDOW // (GRANTS_PER_WINDOW - 1))
 TEXT_CHARS_MAX = 1000  # Of a reason that we repeat in our log.
 
 Purpose = Literal["control", "media"]
@@ -84,7 +88,11 @@ class StreamOpened(Struct, frozen=True, kw_only=True, array_like=True, tag="stre
 
 
 class StreamAccepted(Struct, frozen=True, array_like=True, tag="stream_accepted"):
-    """Send from `wanted_seq` on; -1: from the start of the GOP that holds `packaged_seq` + 1."""
+    """Send from `wanted_seq` on.
+
+    -1: a forwarded stream from the start of the GOP that holds `packaged_seq` + 1, one that was
+    subscribed to from the latest GOP.
+    """
 
     stream_no: int
     wanted_seq: int
@@ -93,13 +101,14 @@ class StreamAccepted(Struct, frozen=True, array_like=True, tag="stream_accepted"
 class StreamRefused(Struct, frozen=True, array_like=True, tag="stream_refused"):
     """At any time: the receiver takes no more of it; the sender answers StreamClosed.
 
-    Codes: fenced (a newer publication or epoch is there), full, drain, unsupported_media, stopped,
-    or what the origin's admission says.
+    Codes: fenced (`newest` is a newer publication or epoch, live there or known to have been),
+    full, drain, unsupported_media, stopped, moved, protocol, or what the origin's admission says.
     """
 
     stream_no: int
     code: str
     reason: str
+    newest: StreamId | None = None  # By what it is fenced; None for other codes and older peers.
 
 
 class StreamClosed(Struct, frozen=True, array_like=True, tag="stream_closed"):
@@ -148,7 +157,7 @@ class SubscribeParts(Struct, frozen=True, array_like=True, tag="subscribe_parts"
 
 
 class SubscribeUnits(Struct, frozen=True, array_like=True, tag="subscribe_units"):
-    """Push the channel's units, from the latest GOP, of each publication it will have."""
+    """Push the channel's units, of each publication it will have, from where the PoP accepts it."""
 
     sub_no: int
     channel: str
@@ -167,7 +176,7 @@ class SubscriptionAccepted(Struct, frozen=True, array_like=True, tag="subscripti
 
 
 class SubscriptionRefused(Struct, frozen=True, array_like=True, tag="subscription_refused"):
-    """At any time: no more. Codes: not_live, full, drain."""
+    """At any time: no more. Codes: not_live, full, drain, protocol, unsupported_media, internal."""
 
     sub_no: int
     code: str

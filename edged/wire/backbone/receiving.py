@@ -3,7 +3,6 @@
 What a peer may send is bounded by the credit it was given and by INTERLEAVE_MAX unfinished items.
 Bytes count as taken when they come, and a limit is raised each time a quarter of its window has
 been taken: the sender always has three quarters, and a stream of 30 Mbps costs a grant per second.
-A paused stream is not granted any more, whatever the others get.
 """
 
 from msgspec import Struct
@@ -30,6 +29,7 @@ from edged.wire.backbone.frames import (
     make_credit_frames,
 )
 from edged.wire.backbone.messages import (
+    GRANTS_PER_WINDOW,
     EventsOpened,
     Message,
     StreamClosed,
@@ -41,7 +41,6 @@ from edged.wire.backbone.messages import (
 
 STREAMS_MAX = 10_000  # Of one session; a PoP's busiest class has hundreds.
 TRACKS_MAX = 64  # Of one stream, over its whole life.
-GRANTS_PER_WINDOW = 4
 
 _unpack_unit = UNIT_HEADER.unpack_from
 
@@ -74,7 +73,7 @@ class _Inflow:
     """One incoming stream."""
 
     __slots__ = (
-        *("config_ids", "last_seq", "limit", "packaged", "partial", "paused", "pending"),
+        *("config_ids", "last_seq", "limit", "packaged", "partial", "pending"),
         *("refused", "taken", "units", "wanted"),
     )
 
@@ -83,7 +82,6 @@ class _Inflow:
         self.limit = limit
         self.taken = 0
         self.refused = False  # By us: what comes until StreamClosed is dropped.
-        self.paused = False
         self.last_seq = -1
         self.config_ids: dict[int, int] = {}
         self.units: list[AccessUnit] = []  # Received, not yet collected.
@@ -142,20 +140,6 @@ class MediaReceiver:
             self._drop_partial(inflow)
             self._grants.pop(stream_no, None)
 
-    def pause(self, stream_no: int) -> None:
-        """Grant no more credit to a stream: its sender lags, and skips, when it is used up."""
-        inflow = self._inflows.get(stream_no)
-        if inflow is not None:
-            inflow.paused = True
-            self._grants.pop(stream_no, None)
-
-    def resume(self, stream_no: int) -> None:
-        """Grant again what was held back."""
-        inflow = self._inflows.get(stream_no)
-        if inflow is not None and inflow.paused:
-            inflow.paused = False
-            self._renew(stream_no, inflow)
-
     def receive(self, frame: memoryview) -> None:
         """Take a whole UNIT, EVENT or FRAGMENT frame. Raises RemoteProtocolError."""
         kind = frame[4]
@@ -195,7 +179,8 @@ class MediaReceiver:
         if inflow.refused:
             return None
         if inflow.limit - inflow.taken <= self._stream_low:
-            self._renew(stream_no, inflow)
+            inflow.limit = inflow.taken + self._stream_window
+            self._grants[stream_no] = inflow.limit
         return inflow
 
     def take_events(self) -> list[UnitsReceived | EventReceived]:
@@ -217,11 +202,6 @@ class MediaReceiver:
             return b""
         grants, self._grants = self._grants, {}
         return make_credit_frames(grants)
-
-    def last_seq(self, stream_no: int) -> int:
-        """The last whole unit of a stream; -1 for none."""
-        inflow = self._inflows.get(stream_no)
-        return -1 if inflow is None else inflow.last_seq
 
     def statistics(self) -> ReceiverStatistics:
         """Counters of the session."""
@@ -260,11 +240,6 @@ class MediaReceiver:
         inflow.config_ids[track.track_id] = track.config_id
         if len(inflow.config_ids) > TRACKS_MAX:
             raise RemoteProtocolError(f"more than {TRACKS_MAX} tracks in one stream")
-
-    def _renew(self, stream_no: int, inflow: _Inflow) -> None:
-        if not inflow.paused and not inflow.refused:
-            inflow.limit = inflow.taken + self._stream_window
-            self._grants[stream_no] = inflow.limit
 
     def _take_unit(self, inflow: _Inflow, header: tuple[int, ...], frame: memoryview) -> None:
         _, _, flags, track_id, stream_no, config_id, unit_bytes, seq, dts, pts, wall, capture = (

@@ -17,7 +17,6 @@ from edged.wire.backbone.flows import (
     EventFlow,
     EventsSkipped,
     Flow,
-    FlowEnded,
     FlowState,
     SenderEvent,
     UnitFlow,
@@ -184,7 +183,8 @@ class MediaSender:
         for queue in (self._ready, self._crowded):
             if flow in queue:
                 queue.remove(flow)
-        self.note(FlowEnded(flow.stream_no, flow.end_reason))
+        assert flow.final is not None, "it is forgotten when its last frame is made"
+        self.note(flow.final)
 
     def _uncrowd(self) -> None:
         for _ in range(min(len(self._crowded), INTERLEAVE_MAX - self.unfinished)):

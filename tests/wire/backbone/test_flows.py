@@ -11,6 +11,7 @@ from edged.wire.backbone.flows import (
     Chunk,
     EventFlow,
     EventsSkipped,
+    FlowEnded,
     FlowState,
     UnitFlow,
     UnitsSkipped,
@@ -225,7 +226,7 @@ def test_the_end_comes_after_the_last_unit() -> None:
     assert len(fill(sender, flow)) == 2
     assert b"stream_closed" in b"".join(fill(sender, flow))
     assert flow.state is FlowState.DONE
-    assert flow.end_reason == "bye"
+    assert flow.final == FlowEnded(flow.stream_no, "bye", ended=True)
 
 
 # Packaged events.
@@ -350,7 +351,9 @@ def test_an_event_flow_waits_for_credit_and_ends_after_its_queue() -> None:
     whole = 16 + len(part.meta) + 10
     flow.limit = whole - 1
     flow.push(sender, part)
+    assert not flow.ending
     flow.end_after(sender, "over")
+    assert flow.ending
     out: list[Chunk] = []
     assert sender.fill(out, ROOM) == 0
     sender.grant(flow.stream_no, whole)

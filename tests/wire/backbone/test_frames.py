@@ -64,7 +64,6 @@ def test_any_split_gives_the_same_frames(
         received += read_all(reader, piece)
         piece[:] = bytes(len(piece))
         wire = wire[cut:]
-        assert reader.bytes_wanted >= 1
     assert received == sent
 
 
@@ -100,15 +99,6 @@ def test_a_stranger_may_send_a_hello_or_a_refusal_and_little_else() -> None:
     for kind, length in ((f.KIND_PING, 8), (f.KIND_MESSAGE, f.HELLO_BYTES_MAX + 1)):
         with pytest.raises(RemoteProtocolError, match="before hello"):
             read_all(FrameReader(), header(kind, length))
-
-
-def test_bytes_wanted_says_what_is_missing() -> None:
-    reader = open_reader()
-    assert reader.bytes_wanted == f.FRAME_HEADER_BYTES
-    read_all(reader, header(f.KIND_FRAGMENT, 1000)[:3])
-    assert reader.bytes_wanted == 2
-    read_all(reader, header(f.KIND_FRAGMENT, 1000)[3:] + bytes(10))
-    assert reader.bytes_wanted == 990
 
 
 def test_tokens_and_credit_make_the_way_there_and_back() -> None:

@@ -9,7 +9,6 @@ from edged.errors import PeerLostError, RemoteProtocolError
 from edged.media.stream import PriorityClass
 from edged.wire.backbone import link as link_module
 from edged.wire.backbone.frames import (
-    ITEM_BYTES_MAX,
     KIND_FRAGMENT,
     KIND_PING,
     KIND_PONG,
@@ -33,7 +32,7 @@ from edged.wire.backbone.link import (
 )
 from edged.wire.backbone.messages import (
     PROTO,
-    STREAM_WINDOW_BYTES_MIN,
+    WINDOW_BYTES_MIN,
     DirectoryWanted,
     Hello,
     StreamAccepted,
@@ -124,12 +123,12 @@ def test_a_certificate_that_says_the_same_is_accepted() -> None:
 @pytest.mark.parametrize(
     ("window", "value", "fits"),
     [
-        ("stream_window", STREAM_WINDOW_BYTES_MIN, True),
-        ("stream_window", STREAM_WINDOW_BYTES_MIN - 1, False),
+        ("stream_window", WINDOW_BYTES_MIN, True),
+        ("stream_window", WINDOW_BYTES_MIN - 1, False),
         ("stream_window", WINDOW_BYTES_MAX, True),
         ("stream_window", WINDOW_BYTES_MAX + 1, False),
-        ("session_window", ITEM_BYTES_MAX, True),
-        ("session_window", ITEM_BYTES_MAX - 1, False),
+        ("session_window", WINDOW_BYTES_MIN, True),
+        ("session_window", WINDOW_BYTES_MIN - 1, False),
         ("session_window", WINDOW_BYTES_MAX + 1, False),
     ],
 )

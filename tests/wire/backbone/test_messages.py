@@ -20,11 +20,14 @@ from edged.media.stream import PriorityClass
 from edged.media.track import Kind
 from edged.wire.backbone import messages as m
 from edged.wire.backbone.frames import (
+    EVENT_HEADER_BYTES,
+    FRAGMENT_HEADER_BYTES,
     FRAME_HEADER_BYTES,
     ITEM_BYTES_MAX,
     KIND_HELLO,
     KIND_MESSAGE,
     MESSAGE_BYTES_MAX,
+    META_BYTES_MAX,
     make_frame,
 )
 from tests.wire.backbone.builders import GRANT, STREAM_ID, make_hello, make_part, make_track
@@ -42,7 +45,7 @@ MESSAGES: Sequence[m.Message] = [
         renditions=[RENDITION_ACK],
     ),
     m.StreamAccepted(1, -1),
-    m.StreamRefused(1, "fenced", "older"),
+    m.StreamRefused(1, "fenced", "older", STREAM_ID),
     m.StreamClosed(1, "gone", ended=True),
     m.TrackChanged(1, make_track(config_id=1)),
     m.UnitsAcked([m.StreamAck(1, 1, 100, 90, [RENDITION_ACK]), m.StreamAck(2, 3, -1, -1)]),
@@ -95,6 +98,13 @@ def test_elements_that_a_newer_peer_adds_are_ignored(message: m.Message) -> None
     array = msgspec.msgpack.decode(m.make_message_frame(message)[FRAME_HEADER_BYTES:])
     frame = make_frame(KIND_MESSAGE, msgspec.msgpack.encode([*array, "new"]))
     assert m.parse_message(memoryview(frame)) == message
+
+
+def test_a_refusal_of_an_older_peer_does_not_say_by_what_it_is_fenced() -> None:
+    frame = make_frame(
+        KIND_MESSAGE, msgspec.msgpack.encode(["stream_refused", 1, "fenced", "older"])
+    )
+    assert m.parse_message(memoryview(frame)) == m.StreamRefused(1, "fenced", "older", None)
 
 
 def test_the_form_is_an_array_that_begins_with_the_name() -> None:
@@ -173,10 +183,15 @@ def test_a_body_where_none_belongs_and_unknown_codes() -> None:
         m.parse_event_meta(9, memoryview(b"\x80"))
 
 
+def test_the_least_window_less_what_is_not_yet_granted_anew_holds_the_largest_item() -> None:
+    largest = EVENT_HEADER_BYTES + META_BYTES_MAX + ITEM_BYTES_MAX + 128 * FRAGMENT_HEADER_BYTES
+    assert largest <= m.WINDOW_BYTES_MIN - m.WINDOW_BYTES_MIN // m.GRANTS_PER_WINDOW
+    assert m.WINDOW_BYTES_MIN <= m.STREAM_WINDOW_BYTES <= m.SESSION_WINDOW_BYTES
+
+
 def test_default_windows_carry_30_mbps_at_200_ms() -> None:
     rate_bytes_s = 30e6 / 8
     in_flight = rate_bytes_s * 0.2
     assert ITEM_BYTES_MAX + in_flight < m.STREAM_WINDOW_BYTES * 3 / 4
-    assert m.STREAM_WINDOW_BYTES_MIN > ITEM_BYTES_MAX + 128 * 9 + 16 + 4096
     # 1 Gbps in one session at 200 ms.
     assert m.SESSION_WINDOW_BYTES * 3 / 4 > 1e9 / 8 * 0.2

@@ -6,13 +6,24 @@ from edged.errors import RemoteProtocolError
 from edged.media.parts import StreamEnded
 from edged.media.track import Track
 from edged.wire.backbone.flows import QUEUE_EVENTS_MAX, Chunk, FlowEnded, FlowState
-from edged.wire.backbone.frames import FRAGMENT_BYTES_MAX, INTERLEAVE_MAX, UNIT_HEADER_BYTES
+from edged.wire.backbone.frames import (
+    FRAGMENT_BYTES_MAX,
+    INTERLEAVE_MAX,
+    ITEM_BYTES_MAX,
+    UNIT_HEADER_BYTES,
+)
 from edged.wire.backbone.link import MessageReceived
-from edged.wire.backbone.messages import StreamClosed, encode_event
+from edged.wire.backbone.messages import (
+    GRANTS_PER_WINDOW,
+    WINDOW_BYTES_MIN,
+    StreamClosed,
+    encode_event,
+)
 from edged.wire.backbone.sending import MediaSender
 from tests.wire.backbone.builders import ListSource, Pair, make_part, make_track, make_unit
 
 ROOM = 2**40
+WINDOWS = ("stream_window", "session_window")
 
 
 def make_sender(session_window: int = ROOM, stream_window: int = ROOM) -> MediaSender:
@@ -165,7 +176,7 @@ def test_an_unfinished_stream_that_is_closed_frees_its_slot() -> None:
     pair.pop.close_flow(flow, "moved away")
     pair.pop.close_flow(flow, "twice")
     assert pair.pop.sender.unfinished == 0
-    assert pair.pop.sender.take_events() == [FlowEnded(stream_no, "moved away")]
+    assert pair.pop.sender.take_events() == [FlowEnded(stream_no, "moved away", ended=False)]
     pair.deliver(pair.origin, out)
     pair.settle()
     assert pair.units(stream_no) == []
@@ -207,7 +218,7 @@ def test_a_stream_that_raises_is_closed_with_the_reason_and_no_other_notices() -
     assert pair.units(numbers[0]) == []
     assert pair.units(numbers[1]) == [make_unit(0)]
     reason = "internal error: KeyError('bug')"
-    assert pair.pop.sender.take_events() == [FlowEnded(numbers[0], reason)]
+    assert pair.pop.sender.take_events() == [FlowEnded(numbers[0], reason, ended=False)]
     closed = [
         event.message
         for event in pair.at_origin
@@ -253,7 +264,7 @@ def test_the_end_of_a_publication_is_reported() -> None:
     out: list[Chunk] = []
     sender.fill(out, ROOM)
     assert sender.has_events
-    assert sender.take_events() == [FlowEnded(flow.stream_no, "bye")]
+    assert sender.take_events() == [FlowEnded(flow.stream_no, "bye", ended=True)]
     assert not sender.has_events
     assert sender.statistics().items_sent == 1
 
@@ -268,6 +279,28 @@ def test_session_credit_holds_everyone_back_until_it_is_granted() -> None:
     assert sender.fill(out, ROOM) == 0
     sender.grant(0, 260 * 5)
     assert sender.fill(out, ROOM) == 260 * 4
+
+
+@pytest.mark.parametrize("least", [("stream_window",), ("session_window",), WINDOWS])
+def test_in_the_least_windows_the_largest_unit_is_sent_whatever_was_sent_before(
+    least: tuple[str, ...],
+) -> None:
+    pair = Pair(windows=dict.fromkeys(least, WINDOW_BYTES_MIN))
+    source = ListSource(bytes_max=2**28)
+    stream_no = pair.open_stream(source)
+    flow = pair.pop.sender._flows[stream_no]
+    limit = flow.limit
+    left = WINDOW_BYTES_MIN // GRANTS_PER_WINDOW - 1  # A byte less than is granted anew.
+    sizes = [FRAGMENT_BYTES_MAX] * (left // (FRAGMENT_BYTES_MAX + UNIT_HEADER_BYTES))
+    sizes.append(left % (FRAGMENT_BYTES_MAX + UNIT_HEADER_BYTES) - UNIT_HEADER_BYTES)
+    source.append(*(make_unit(seq, size) for seq, size in enumerate(sizes)))
+    pair.settle()
+    assert (flow.limit, flow.sent) == (limit, left)
+    for seq in range(len(sizes), len(sizes) + 2):
+        source.append(make_unit(seq, ITEM_BYTES_MAX))
+        pair.pop.sender.wake(flow)
+        pair.settle()
+        assert pair.units(stream_no)[-1].seq == seq
 
 
 def test_credit_for_what_was_never_opened_is_a_protocol_error() -> None:
