@@ -22,6 +22,7 @@ from edged.errors import ConfigError
 from edged.ingest.plugin import IngestPlugin
 from edged.irs.client import IrsClientConfig
 from edged.irs.service import IrsConfig
+from edged.irs.service import find_problems as find_irs_problems
 from edged.origin.service import OriginConfig
 from edged.playback.hls import PlaybackConfig
 from edged.policy import rules, stream_keys
@@ -209,6 +210,8 @@ def _find_rule_problems(config: Config) -> list[Problem]:
     found = [f"stream_keys.{text}" for text in stream_keys.find_problems(config.stream_keys)]
     if config.irs is not None:
         found += [f"irs.{text}" for text in rules.find_problems(config.irs.rules)]
+        if config.irs_client is not None:
+            found += find_irs_problems(config.irs, config.irs_client)
     parted = (text.partition(": ") for text in found)
     return [Problem(key, message) for key, _, message in parted]
 

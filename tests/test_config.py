@@ -305,6 +305,23 @@ def test_rules_are_checked_all_of_them() -> None:
     ]
 
 
+def test_a_warm_up_shorter_than_its_network_s_reconnects_is_a_mistake() -> None:
+    text = """
+        [irs]
+        warmup_s = {}
+        [irs_client]
+        addresses = ["127.0.0.1:1940"]
+        connect_timeout_s = 2.0
+        reconnect_s_max = 1.0
+        """
+    assert problems_of(text.format(3.4)) == [
+        "irs.warmup_s: 3.4 is less than the 3.5 s in which origins are back"
+        " (irs_client.connect_timeout_s 2 + 1.5 x irs_client.reconnect_s_max 1):"
+        " PoPs would get tables without them"
+    ]
+    assert problems_of(text.format(3.5)) == problems_of(text.format(0)) == []
+
+
 def test_addresses_are_checked_those_of_plug_ins_too() -> None:
     found = problems_of(
         """

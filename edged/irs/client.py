@@ -18,7 +18,7 @@ import trio
 from msgspec import Meta, Struct
 
 from edged.errors import RemoteProtocolError
-from edged.irs.session import Driver, connect, drain_readable, keep_session
+from edged.irs.session import JITTER_MAX, Driver, connect, drain_readable, keep_session
 from edged.media.routing import OriginReport, PopTelemetry, RoutingTable
 from edged.policy.capacitor import HEARTBEAT_INTERVAL_S, StateChanged
 from edged.policy.pop_view import PopView
@@ -59,6 +59,11 @@ class IrsClientConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     persist_interval_s: Annotated[float, Meta(ge=0.1, le=600)] = 5.0  # Between writes of the file.
     connect_timeout_s: Annotated[float, Meta(gt=0, le=30)] = 3.0
     reconnect_s_max: Annotated[float, Meta(ge=0.05, le=60)] = 1.0  # A blind PoP is worth a packet.
+
+    @property
+    def back_s_max(self) -> float:
+        """How long after IRS has come back this host may take to be there, an attempt under way."""
+        return self.connect_timeout_s + JITTER_MAX * self.reconnect_s_max
 
 
 class PopClient:

@@ -3,6 +3,7 @@
 One process; everything but the configuration is soft state. PoPs go on without it.
 """
 
+import ipaddress
 import ssl
 from collections.abc import Callable, Iterable
 from typing import Annotated
@@ -11,10 +12,11 @@ import structlog
 import trio
 from msgspec import Meta, Struct
 
-from edged.errors import EdgedError, RemoteProtocolError
+from edged.errors import ConfigError, EdgedError, RemoteProtocolError
+from edged.irs.client import IrsClientConfig
 from edged.irs.collectors import Collectors, PopStatus
 from edged.irs.planner import Planner, Rows
-from edged.irs.session import HANDSHAKE_S_MAX, Driver, drain_readable, shake_hands
+from edged.irs.session import HANDSHAKE_S_MAX, JITTER_MAX, Driver, drain_readable, shake_hands
 from edged.media.routing import (
     ORIGINS_MAX,
     RULES_MAX,
@@ -45,19 +47,34 @@ class IrsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     lease_ttl_s: Annotated[float, Meta(ge=1, le=600)] = 10.0  # Then PoPs decide by price.
     table_ttl_s: Annotated[float, Meta(ge=1, le=3600)] = 30.0  # Then PoPs believe no masks of ours.
     reserve_fraction: Annotated[float, Meta(ge=0, le=0.5)] = 0.002  # Of each origin, for partners.
-    warmup_s: Annotated[float, Meta(ge=0, le=60)] = (
-        2.0  # After a start, before tables are replaced.
-    )
+    # After a start, before tables are replaced: origins need so long to be back. 0: do not wait.
+    warmup_s: Annotated[float, Meta(ge=0, le=60)] = 5.0
     rules: Annotated[tuple[Rule, ...], Meta(max_length=RULES_MAX)] = ()
     tls: TlsFiles | None = None  # This IRS's identity; needed unless all peers are on loopback.
 
     def __post_init__(self) -> None:
         """Raise ValueError where keys contradict each other."""
-        if self.lease_ttl_s < 2 * self.push_interval_s:
-            raise ValueError(
-                f"lease_ttl_s {self.lease_ttl_s:g} must be at least twice push_interval_s"
-                f" {self.push_interval_s:g}, or leases expire between pushes"
-            )
+        for key, ttl_s, what in (
+            ("lease_ttl_s", self.lease_ttl_s, "leases"),
+            ("table_ttl_s", self.table_ttl_s, "masks"),
+        ):
+            if ttl_s < 2 * self.push_interval_s:
+                raise ValueError(
+                    f"{key} {ttl_s:g} must be at least twice push_interval_s"
+                    f" {self.push_interval_s:g}, or {what} expire between pushes"
+                )
+
+
+def find_problems(config: IrsConfig, client: IrsClientConfig) -> list[str]:
+    """Say where `[irs]` contradicts the `[irs_client]` of its network; empty when it does not."""
+    if 0 < config.warmup_s < client.back_s_max:
+        return [
+            f"irs.warmup_s: {config.warmup_s:g} is less than the {client.back_s_max:g} s in which"
+            f" origins are back (irs_client.connect_timeout_s {client.connect_timeout_s:g} +"
+            f" {JITTER_MAX:g} x irs_client.reconnect_s_max {client.reconnect_s_max:g}):"
+            " PoPs would get tables without them"
+        ]
+    return []
 
 
 class OriginStatus(Struct, frozen=True, kw_only=True):
@@ -240,6 +257,7 @@ class IrsService:
     def origin_joined(self, session: _Session, hello: OriginHello) -> None:
         """Let an origin in; a newer session of the same origin replaces the older."""
         name = hello.origin
+        _check_reachable(hello)
         if name not in self._origins and len(self._origins) >= self._origins_max:
             raise RemoteProtocolError(f"origin {name!r} is one more than {self._origins_max}")
         session.origin = name
@@ -364,7 +382,7 @@ class IrsService:
             planned = rows.get(key)
             if planned is None or (not renew and planned == session.offered):
                 continue
-            if now < self._warm_at and session.has_table:
+            if session.has_table and (now < self._warm_at or not planned):
                 continue  # It routes by what it has until we have heard the origins.
             session.offered = planned
             session.link.offer(self._make_table(planned), now)
@@ -400,3 +418,19 @@ class IrsService:
             now = trio.current_time()
             if now >= capacitor.next_timeout():
                 self.note(capacitor.handle_timeout(now))
+
+
+def _check_reachable(hello: OriginHello) -> None:
+    """Raise RemoteProtocolError where PoPs could not connect to: every table would carry it."""
+    try:
+        host, port = parse_address(hello.address)
+    except ConfigError as error:
+        raise RemoteProtocolError(f"origin {hello.origin!r}: {error}") from error
+    try:
+        anywhere = ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        anywhere = False  # A name.
+    if anywhere or not port:
+        raise RemoteProtocolError(
+            f"origin {hello.origin!r}: address {hello.address!r} cannot be connected to"
+        )

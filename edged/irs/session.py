@@ -19,6 +19,7 @@ STALL_S_MAX = 1.0
 assert STALL_S_MAX < SILENCE_S_MAX, "a stall of ours must not look like silence of theirs"
 HANDSHAKE_S_MAX = 5.0
 RECONNECT_S_MIN = 0.05
+JITTER_MIN, JITTER_MAX = 0.5, 1.5  # Of each delay, so that a network does not knock all at once.
 STEADY_S = 5.0  # A session that lasted so long makes the next reconnect quick again.
 GOODBYE_S_MAX = 0.5  # For the peer to read why, before the close may reset what is in flight.
 
@@ -44,7 +45,7 @@ class Link(Protocol[E_co]):
 
 
 class Driver:
-    """Runs one core on one stream. `handle` is synchronous; an EdgedError from it ends the session.
+    """Runs one core on one stream. `handle` is synchronous; an error from it ends the session.
 
     `goodbye`, if given, lets the core tell the peer why we end the session.
     """
@@ -149,10 +150,13 @@ class Driver:
         try:
             for event in step():
                 if isinstance(event, PeerLost):
-                    raise PeerLostError(event.reason)
+                    raise PeerLostError(event.reason)  # noqa: TRY301 - as a handler would
                 self._handle(event)
         except EdgedError as error:
             self.end(str(error))
+        except Exception as error:  # A bug that this peer's message meets ends this session only.
+            log.exception("irs session failed")
+            self.end(f"internal error: {type(error).__name__}")
 
 
 async def drain_readable() -> None:
@@ -189,7 +193,7 @@ async def keep_session(
             said = reason
         if lasted_s >= STEADY_S:
             delay_s = RECONNECT_S_MIN
-        await trio.sleep(delay_s * (0.5 + rng.random()))
+        await trio.sleep(delay_s * (JITTER_MIN + (JITTER_MAX - JITTER_MIN) * rng.random()))
         delay_s = min(2 * delay_s, reconnect_s_max)
 
 

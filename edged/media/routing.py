@@ -112,8 +112,6 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `avoid`: never these. `group_by`: streams sharing the tag that begins with this text go to the
     same origin. `anti_affinity`: streams sharing such a tag go to different failure domains while
     there is another. `reserve`: may use what is kept for partners. `max_rtt_ms`: nothing farther.
-    `on_full`: what happens when there is no room; `source-only` sends the stream to the nearest
-    origin without a transcode.
     """
 
     name: Text = ""
@@ -125,7 +123,6 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     anti_affinity: Text = ""
     reserve: bool = False
     max_rtt_ms: Annotated[float, Meta(gt=0, le=1e6)] | None = None
-    on_full: Literal["reject", "source-only"] = "reject"
 
 
 class RoutingTable(Struct, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 """What one PoP knows when it places a stream: the table that IRS pushed, and what it sees itself.
 
 IRS may be wrong, late or dead; so the view keeps both, and says for each origin why nothing may go
-there now (`blocked`), until when it is left alone after a refusal (`held_until`), and how much the
+there now (`blocked`), until when a class leaves it alone after a refusal (`held`), and how much the
 lease still allows (`quota` - `used`). `routing_table.choose_origin` decides over it.
 """
 
@@ -14,6 +14,7 @@ from edged.media.routing import (
     ByClass,
     OriginReport,
     OriginRow,
+    OriginState,
     PathProbe,
     PopTelemetry,
     RouteRequest,
@@ -28,6 +29,8 @@ HOLD_S_MAX = 8.0
 RTT_SMOOTHING = 0.2  # Weight of the newest probe: a second's worth at 5 Hz.
 TAGS_MAX = 20_000  # Of streams here and elsewhere; a PoP shard carries a tenth of that.
 
+NOT_HELD = (-math.inf,) * len(CLASSES)
+
 
 class Candidate:
     """One origin of the table, as it looks from here now."""
@@ -36,7 +39,7 @@ class Candidate:
         "address",
         "blocked",
         "domain",
-        "held_until",
+        "held",
         "origin",
         "placed_since",
         "quota",
@@ -54,8 +57,26 @@ class Candidate:
         self.used = 0  # Units of ours there.
         self.placed_since = 0  # Units of ours placed since its last heartbeat.
         self.rtt_ms = math.inf  # Not measured yet.
-        self.held_until = -math.inf
+        self.held = NOT_HELD  # By class: until then nothing of it goes there.
         self.blocked = ""  # Why nothing may go there; "" = it may.
+
+
+class _Hold:
+    """How long an origin is left alone, by class: a refusal of one says nothing of those above."""
+
+    __slots__ = ("length_s", "until")
+
+    def __init__(self) -> None:
+        self.until = list(NOT_HELD)
+        self.length_s = [0.0] * len(CLASSES)  # Of the last hold; 0 when a stream was taken since.
+
+    def lengthen(self, priority: PriorityClass, now: float) -> float:
+        """Hold a class and those below it, each twice as long as last time; return its hold."""
+        for each in CLASSES[priority:]:
+            before = self.length_s[each]
+            length = min(HOLD_S_MAX, 2 * before) if before else HOLD_S_MIN
+            self.until[each], self.length_s[each] = now + length, length
+        return self.length_s[priority]
 
 
 class PopView:
@@ -75,7 +96,7 @@ class PopView:
         self._rtt_ms: dict[str, float] = {}
         self._probes: dict[str, PathProbe] = {}
         self._links: dict[str, str] = {}  # Origin -> "" when up, else why not.
-        self._holds: dict[str, tuple[float, float]] = {}  # Origin -> (until, length).
+        self._holds: dict[str, _Hold] = {}
         self._tags: dict[str, dict[str, int]] = {}  # Tag -> origin -> streams.
         self._arrivals = self._unplaced = 0
         self._refusals: dict[str, int] = {}
@@ -103,7 +124,7 @@ class PopView:
             candidate.used = sum(self._units.get(name, ()))
             candidate.placed_since = placed_since.get(name, 0)
             candidate.rtt_ms = self._rtt_ms.get(name, math.inf)
-            candidate.held_until = self._holds.get(name, (-math.inf, 0.0))[0]
+            candidate.held = tuple(self._holds[name].until) if name in self._holds else NOT_HELD
         self._forget_strangers()
         self._rank()
         self.refresh(now)
@@ -163,19 +184,29 @@ class PopView:
         """Count a stream that left an origin: its units are free for this PoP at once."""
         self._count(origin, request, -1)
 
-    def accepted(self, origin: str) -> None:
-        """Note that the origin took a stream: the next hold begins short again."""
-        self._holds.pop(origin, None)
+    def accepted(self, origin: str, priority: PriorityClass) -> None:
+        """Note that the origin took a stream: the next hold of its class begins short again.
 
-    def refused(self, origin: str, now: float) -> float:
-        """Note that the origin refused a stream (it has the final word); return the hold in s."""
+        So does that of those above, which would have been taken too.
+        """
+        if (hold := self._holds.get(origin)) is not None:
+            hold.length_s[: priority + 1] = [0.0] * (priority + 1)
+
+    def refused(
+        self, origin: str, now: float, *, priority: PriorityClass = PriorityClass.PARTNER
+    ) -> float:
+        """Note that the origin refused a stream (it has the final word); return the hold in s.
+
+        `priority`: the highest class that it has no room for. It and those below are held; for
+        those above slots may be kept.
+        """
         self._refusals[origin] = self._refusals.get(origin, 0) + 1
-        return self._hold(origin, now)
+        return self._hold(origin, priority, now)
 
     def timed_out(self, origin: str, now: float) -> float:
         """Note that the origin did not answer; return for how many seconds it is left alone."""
         self._timeouts[origin] = self._timeouts.get(origin, 0) + 1
-        return self._hold(origin, now)
+        return self._hold(origin, PriorityClass.PARTNER, now)
 
     def learn_tags(self, origin: str, tags: Sequence[str], count: int = 1) -> None:
         """Note that a stream of another PoP with these tags went to (-1: left) an origin."""
@@ -226,6 +257,18 @@ class PopView:
         """Why our session to the origin does not stand; "" when it does."""
         return self._links.get(origin, "not connected yet")
 
+    @property
+    def reached(self) -> bool:
+        """Whether an origin of the table has both a link and a living heartbeat here.
+
+        If not, as when this PoP has just started, a publisher may wait a little for the first.
+        """
+        silent = (None, OriginState.DOWN)
+        return any(
+            not self.link_state(name) and self.capacitor.state(name) not in silent
+            for name in self.by_name
+        )
+
     def room(self, candidate: Candidate, *, priority: PriorityClass, now: float) -> int:
         """Units free there for this class by the origin's own heartbeats, our newest counted.
 
@@ -273,11 +316,10 @@ class PopView:
             del self._units[origin]
         self.learn_tags(origin, request.tags, sign)
 
-    def _hold(self, origin: str, now: float) -> float:
-        _, before = self._holds.get(origin, (0.0, 0.0))
-        length = min(HOLD_S_MAX, 2 * before) if before else HOLD_S_MIN
-        self._holds[origin] = (now + length, length)
+    def _hold(self, origin: str, priority: PriorityClass, now: float) -> float:
+        hold = self._holds.setdefault(origin, _Hold())
+        length_s = hold.lengthen(priority, now)
         candidate = self.by_name.get(origin)
         if candidate is not None:
-            candidate.held_until = now + length
-        return length
+            candidate.held = tuple(hold.until)
+        return length_s

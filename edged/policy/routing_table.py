@@ -2,8 +2,8 @@
 
 Order: the first rule that matches (pin; group; prefer) -> the nearest origin whose lease has room
 -> the least price, from the origins' own heartbeats, where no lease has room or leases expired ->
-source-only where the rule says so -> refusal with a reason for each origin. Nothing ever goes to an
-origin that is dead, masked, not connected, or held after a refusal. The origin has the final word.
+refusal with a reason for each origin. Nothing ever goes to an origin that is dead, masked, not
+connected, or held after a refusal of this class. The origin has the final word.
 """
 
 import math
@@ -28,7 +28,7 @@ NO_ROOM = "no room by its heartbeats"
 class Decision(Struct, frozen=True):
     """Where a stream goes, and why.
 
-    `rule`: what decided: "nearest" (by lease), "price", "pin", "group", "prefer" or "source-only".
+    `rule`: what decided: "nearest" (by lease), "price", "pin", "group" or "prefer".
     `matched`: the configured rule that matched, "" for none. `alternatives`: the origins that would
     have come first, with why not.
     """
@@ -39,7 +39,6 @@ class Decision(Struct, frozen=True):
     table_version: int
     alternatives: dict[str, str]
     matched: str = ""
-    source_only: bool = False
 
 
 class OriginVerdict(Struct, frozen=True, kw_only=True):
@@ -91,7 +90,7 @@ def choose_origin(request: RouteRequest, own: PopView, now: float) -> Decision:
         for candidate in own.ranked:
             if candidate.blocked:
                 passed[candidate.origin] = candidate.blocked
-            elif candidate.held_until > now:
+            elif candidate.held[request.priority] > now:
                 passed[candidate.origin] = HELD
             elif candidate.used + cost > candidate.quota:
                 passed[candidate.origin] = LEASE_USED_UP
@@ -158,7 +157,7 @@ def _choose_by_rule(request: RouteRequest, rule: Rule, own: PopView, now: float)
     for mechanism, tier in _tiers(request, rule, allowed, own):
         found = None
         if now < own.lease_until:
-            found = _first_with_lease(tier, request.cost, now, passed)
+            found = _first_with_lease(tier, request, now, passed)
         if found is None:
             found = _least_price(tier, request, own, now, passed, reserve=rule.reserve)
             mechanism = "price" if mechanism == "nearest" else mechanism  # noqa: PLW2901 - refined
@@ -166,20 +165,6 @@ def _choose_by_rule(request: RouteRequest, rule: Rule, own: PopView, now: float)
             passed.pop(found.origin, None)
             return Decision(
                 found.origin, found.address, mechanism, own.version, passed, label(rule)
-            )
-    if rule.on_full == "source-only":
-        usable = (known for known in allowed if not known.blocked and known.held_until <= now)
-        found = next(usable, None)
-        if found is not None:
-            passed.pop(found.origin, None)
-            return Decision(
-                found.origin,
-                found.address,
-                "source-only",
-                own.version,
-                passed,
-                label(rule),
-                source_only=True,
             )
     raise RouteUnavailableError(request.channel, own.version, passed)
 
@@ -236,14 +221,14 @@ def _group_order(group: str, allowed: list[Candidate], own: PopView) -> list[Can
 
 
 def _first_with_lease(
-    tier: list[Candidate], cost: int, now: float, passed: dict[str, str]
+    tier: list[Candidate], request: RouteRequest, now: float, passed: dict[str, str]
 ) -> Candidate | None:
     for candidate in tier:
         if candidate.blocked:
             passed[candidate.origin] = candidate.blocked
-        elif candidate.held_until > now:
+        elif candidate.held[request.priority] > now:
             passed[candidate.origin] = HELD
-        elif candidate.used + cost > candidate.quota:
+        elif candidate.used + request.cost > candidate.quota:
             passed[candidate.origin] = LEASE_USED_UP
         else:
             return candidate
@@ -266,7 +251,7 @@ def _least_price(
         if candidate.blocked:
             passed[candidate.origin] = candidate.blocked
             continue
-        if candidate.held_until > now:
+        if candidate.held[request.priority] > now:
             passed[candidate.origin] = HELD
             continue
         room = own.room(candidate, priority=priority, now=now)

@@ -10,15 +10,13 @@ import trio
 from edged.errors import PublishRefusedError
 from edged.ingest.plugin import Publication, PublisherControl, PublishRequest
 from edged.media.routing import RouteRequest
-from edged.media.stream import StreamId
+from edged.media.stream import Grant, StreamId
+from edged.policy.attempts import Attempts
 from edged.policy.stream_keys import StreamKeys
-from edged.roles.uplinks import Placement, Uplinks
+from edged.policy.takeover import PUBLICATION_CHANCE_BITS, TAKEN_OVER
+from edged.roles.uplinks import Uplinks
 from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.pump import Pump
-
-PUBLICATION_CHANCE_BITS = 12  # Two PoPs in one millisecond get different publications.
-TAKEOVER_INTERVAL_S = 30.0  # Two encoders with one key must not evict each other for ever.
-TAKEN_OVER = "taken over by a newer publisher"
 
 logger = structlog.get_logger("edged.pop")
 
@@ -39,23 +37,31 @@ class PopDoor:
         self.refused_total = 0
         self.accepted_total = 0
         self._hub, self._keys, self._uplinks = hub, keys, uplinks
+        self._placing, self._runs = uplinks.placing, uplinks.placing.runs
+        self._attempts = Attempts()
         self._unix_now = unix_now
-        self._controls: dict[LiveStream, tuple[Placement, PublisherControl]] = {}
-        self._taken_over: dict[str, float] = {}  # Channel -> when, for TAKEOVER_INTERVAL_S.
+        self._controls: dict[LiveStream, PublisherControl] = {}
         self._emptied = trio.Event()
 
     async def publish(self, request: PublishRequest, control: PublisherControl) -> Publication:
         """Check the key, place the stream; raises `PublishRefusedError` with code and reason."""
         try:
-            await self._uplinks.wait_route(RouteRequest(channel="", protocol=request.protocol))
-            return self._publish(request, control)
+            grant = self._check_key(request)
+            route = RouteRequest(
+                channel=grant.channel,
+                priority=grant.priority,
+                tags=grant.tags,
+                protocol=request.protocol,
+            )
+            await self._placing.wait_route(route)
+            return self._publish(request, grant, route, control)
         except PublishRefusedError:
             self.refused_total += 1
             raise
 
     def stop_all(self, code: str, reason: str) -> None:
         """Tell every publisher why it has to go."""
-        for _, control in list(self._controls.values()):
+        for control in list(self._controls.values()):
             control.stop(code, reason)
 
     async def wait_empty(self) -> None:
@@ -64,83 +70,76 @@ class PopDoor:
             self._emptied = trio.Event()
             await self._emptied.wait()
 
-    def stop(self, channel: str, code: str, reason: str) -> bool:
-        """Stop one channel's publisher; False when it has none here."""
-        stream = self._hub.get(channel)
-        entry = self._controls.get(stream) if stream is not None else None
-        if entry is None:
-            return False
-        entry[1].stop(code, reason)
-        return True
+    def _check_key(self, request: PublishRequest) -> Grant:
+        now = self.pump.now()
+        self._attempts.check(request.peer, now)
+        try:
+            return self._keys.check(
+                request.app, request.stream_key, self._unix_now(), request.protocol
+            )
+        except PublishRefusedError as error:
+            self._attempts.note_refused(request.peer, error.code, now)
+            raise
 
-    def _publish(self, request: PublishRequest, control: PublisherControl) -> Publication:
-        unix_now = self._unix_now()
-        grant = self._keys.check(request.app, request.stream_key, unix_now, request.protocol)
-        route = RouteRequest(
-            channel=grant.channel,
-            priority=grant.priority,
-            tags=grant.tags,
-            protocol=request.protocol,
+    def _publish(
+        self,
+        request: PublishRequest,
+        grant: Grant,
+        route: RouteRequest,
+        control: PublisherControl,
+    ) -> Publication:
+        self._placing.check_route(route)  # Else a newcomer without a place would end the incumbent.
+        channel, now = grant.channel, self.pump.now()
+        older = self._hub.get(channel)
+        takes_over = self._runs.takes_over(
+            channel,
+            here=older is not None and older.ended is None,
+            listed=self._uplinks.lookup(channel),
+            now=now,
         )
-        self._uplinks.check_route(route)  # Else a newcomer without a place would end the incumbent.
-        older = self._hub.get(grant.channel)
-        if older is not None and older.ended is None:
-            self._note_takeover(grant.channel)
+        chance = secrets.randbits(PUBLICATION_CHANCE_BITS)
+        number = self._runs.next_publication(channel, self._unix_now(), chance)
         stream = self._hub.open(
-            StreamId(grant.channel, self._new_publication(unix_now, grant.channel, older)),
+            StreamId(channel, number),
             grant,
-            started_at=self.pump.now(),
+            started_at=now,
             came_from=f"{request.protocol} {request.peer}",
         )
+        self._runs.begun(stream.stream_id)
+        if takes_over:
+            self._runs.taken_over(channel, now)
         if older is not None and older in self._controls:
-            self._controls[older][1].stop("Rejected", TAKEN_OVER)
-
-        def give_up(code: str, reason: str) -> None:
-            if code == "fenced":  # The newer publisher is at another PoP.
-                control.stop("Rejected", TAKEN_OVER)
-            else:
-                control.stop("Failed", f"{code}: {reason}")
-
+            self._controls[older].stop("Rejected", TAKEN_OVER)
         try:
-            placement = self._uplinks.place(stream, route, give_up)
+            self._placing.place(stream, route, lambda error: _give_up(channel, control, error))
         except BaseException:
             self._hub.close(stream, "no origin takes it")
             raise
-        self._controls[stream] = (placement, control)
+        self._controls[stream] = control
         self.accepted_total += 1
         return Publication(
             stream, wallclock_us=lambda: int(self._unix_now() * 1e6), close=self._close
         )
 
     def _close(self, stream: LiveStream, reason: str) -> None:
-        entry = self._controls.pop(stream, None)
+        is_known = self._controls.pop(stream, None) is not None
         self._hub.close(stream, reason)
-        if entry is not None:
-            self._uplinks.end(entry[0].stream)
+        if is_known:
+            self._placing.end(stream)
         if not self._controls:
             self._emptied.set()
 
-    def _note_takeover(self, channel: str) -> None:
-        now = self.pump.now()
-        self._taken_over = {
-            name: at for name, at in self._taken_over.items() if now - at < TAKEOVER_INTERVAL_S
-        }
-        if channel in self._taken_over:
-            raise PublishRefusedError(
-                "takeover",
-                f"channel {channel!r} is live and was taken over"
-                f" {now - self._taken_over[channel]:.0f} s ago; a second time is refused for"
-                f" {TAKEOVER_INTERVAL_S:g} s: do two encoders use the same key?",
-            )
-        self._taken_over[channel] = now
 
-    def _new_publication(self, unix_now: float, channel: str, older: LiveStream | None) -> int:
-        """A number greater than those of earlier runs anywhere: time first, then chance."""
-        number = int(unix_now * 1000) << PUBLICATION_CHANCE_BITS
-        number |= secrets.randbits(PUBLICATION_CHANCE_BITS)
-        known = self._uplinks.lookup(channel)  # Its PoP's clock may be ahead of ours.
-        floor = max(
-            older.stream_id.publication if older is not None else 0,
-            known.publication if known is not None else 0,
-        )
-        return max(number, floor + 1)
+def _give_up(channel: str, control: PublisherControl, error: PublishRefusedError) -> None:
+    """Stop a publisher that was let in; the log has what it is not told."""
+    logger.warning(
+        "publication given up",
+        channel=channel,
+        code=error.code,
+        reason=error.reason,
+        detail=error.detail or None,
+    )
+    if error.code == "fenced":  # By a newer publisher, or by the number of one that has ended.
+        control.stop("Rejected", error.reason)
+    else:
+        control.stop("Failed", f"{error.code}: {error.reason}")

@@ -78,12 +78,12 @@ class PopRole:
         self.door = PopDoor(self.pump, self.hub, keys, self.uplinks)
         self.hls = HlsService(
             lookup=self.uplinks.lookup,
-            subscribe=self.uplinks.subscribe,
-            unsubscribe=self.uplinks.unsubscribe,
+            subscribe=self.uplinks.parts.subscribe,
+            unsubscribe=self.uplinks.parts.unsubscribe,
             now=self.pump.now,
             config=config.playback.hls,
         )
-        self.uplinks.playback = self.hls
+        self.uplinks.parts.playback = self.hls
         router = Router()
         mount_time(router, time.time)
         mount_streams(router, self._live_channels)

@@ -15,6 +15,8 @@ from edged.errors import ConfigError, PeerLostError
 from edged.runtime.connection import OUT_BYTES_MAX, Connection, MakeHandler, PumpClass
 from edged.runtime.pump import Pump
 
+PORT_MAX = 65535
+PORT_CHARS_MAX = 8  # Room for leading zeros, none for a text that costs time to convert.
 ACCEPTS_PER_TURN_MAX = 64  # Then the pump gets its turn: a flood of callers stops no publisher.
 BACKLOG = 1024
 SHED_LAG_S = 0.5  # Above this loop lag new viewers and chatters are turned away; publishers never.
@@ -28,8 +30,10 @@ logger = structlog.get_logger("edged.listener")
 def parse_address(address: str) -> tuple[str, int]:
     """Split "HOST:PORT", "[IPV6]:PORT" or ":PORT" (all addresses); raises `ConfigError`."""
     host, separator, port = address.rpartition(":")
-    if not separator or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004 - the largest TCP port
-        raise ConfigError(f'address {address!r} is not "HOST:PORT" with a port of 0 to 65535')
+    # `isdigit` alone takes superscripts and other scripts' digits, and `int` has its own limit.
+    is_number = port.isascii() and port.isdigit() and len(port) <= PORT_CHARS_MAX
+    if not separator or not is_number or int(port) > PORT_MAX:
+        raise ConfigError(f'address {address!r} is not "HOST:PORT" with a port of 0 to {PORT_MAX}')
     return host.removeprefix("[").removesuffix("]") or "::", int(port)
 
 
@@ -42,8 +46,28 @@ def peer_name(address: object) -> str:
 
 
 def open_listener(address: str) -> socket.socket:
-    """Bind and listen; raises `ConfigError` that names the address and the reason."""
+    """Bind and listen; raises `ConfigError` that names the address and the reason.
+
+    All addresses are those of IPv6 and IPv4, or of IPv4 alone on a host without IPv6.
+    """
     host, port = parse_address(address)
+    try:
+        try:
+            sock = _bind(host, port)
+        except OSError as error:
+            if host != "::" or error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                raise
+            logger.warning("no IPv6 on this host, listening on IPv4 alone", listen=address)
+            sock = _bind("0.0.0.0", port)  # noqa: S104 - as asked
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {address!r}: {error.strerror or error}") from error
+    except ValueError as error:  # A name that is none; UnicodeError is a ValueError.
+        raise ConfigError(f"cannot listen on {address!r}: {error}") from error
+    sock.setblocking(False)
+    return sock
+
+
+def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -52,10 +76,9 @@ def open_listener(address: str) -> socket.socket:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.bind((host, port))
         sock.listen(BACKLOG)
-    except OSError as error:
+    except BaseException:
         sock.close()
-        raise ConfigError(f"cannot listen on {address!r}: {error.strerror or error}") from error
-    sock.setblocking(False)
+        raise
     return sock
 
 

@@ -17,6 +17,8 @@ from msgspec import Struct
 from edged.errors import RemoteProtocolError
 from edged.media.routing import RoutingTable
 from edged.wire.table import (
+    FRAME_BYTES_MAX,
+    HELLO_BYTES_MAX,
     PROTO,
     REASON_CHARS_MAX,
     Ack,
@@ -104,8 +106,8 @@ PeerEvent = TableArrived | PushRefused | Migrate | Drain | Goodbye | PeerLost
 class _Timed:
     """What both ends share: frames in and out, and when the peer was last heard."""
 
-    def __init__(self, now: float) -> None:
-        self._reader = FrameReader()
+    def __init__(self, now: float, *, first_bytes_max: int = FRAME_BYTES_MAX) -> None:
+        self._reader = FrameReader(first_bytes_max)
         self._outbox = bytearray()
         self._heard_at = self._spoke_at = now
         self.messages_received = self.messages_sent = 0
@@ -145,7 +147,7 @@ class IrsLink(_Timed):
     def __init__(
         self, *, now: float, epoch: Callable[[], int], entropy: Callable[[int], bytes]
     ) -> None:
-        super().__init__(now)
+        super().__init__(now, first_bytes_max=HELLO_BYTES_MAX)
         self.state = State.HELLO
         self.pusher: TablePusher | None = None
         self._epoch = epoch

@@ -38,6 +38,7 @@ from edged.media.routing import (
 
 PROTO = 1
 HEADER_BYTES = 4
+HELLO_BYTES_MAX = 4096  # Names and an address; before it we do not know who makes us wait for it.
 FRAME_BYTES_MAX = 2**20  # A snapshot with the most rules and rows that configuration allows.
 MOVES_MAX = 1000  # Of one Migrate: a second's worth at the rate that cleared a cut link.
 REASON_CHARS_MAX = 200
@@ -207,10 +208,14 @@ def encode_frame(message: Message) -> bytes:
 
 
 class FrameReader:
-    """Cuts messages out of a byte stream; holds one unfinished frame at most."""
+    """Cuts messages out of a byte stream; holds one unfinished frame at most.
 
-    def __init__(self) -> None:
+    The first frame may be limited more tightly: it comes from a stranger.
+    """
+
+    def __init__(self, first_bytes_max: int = FRAME_BYTES_MAX) -> None:
         self._inbox = bytearray()
+        self._bytes_max = first_bytes_max
 
     def receive_data(self, data: bytes | bytearray) -> list[Message]:
         """Return the messages that are now whole; raises RemoteProtocolError."""
@@ -219,12 +224,13 @@ class FrameReader:
         start = 0
         while len(self._inbox) - start >= HEADER_BYTES:
             size = int.from_bytes(self._inbox[start : start + HEADER_BYTES], "big")
-            if size > FRAME_BYTES_MAX:
-                raise RemoteProtocolError(f"irs frame of {size} bytes exceeds {FRAME_BYTES_MAX}")
+            if size > self._bytes_max:
+                raise RemoteProtocolError(f"irs frame of {size} bytes exceeds {self._bytes_max}")
             end = start + HEADER_BYTES + size
             if len(self._inbox) < end:
                 break
             messages.append(_decode_message(self._inbox[start + HEADER_BYTES : end]))
+            self._bytes_max = FRAME_BYTES_MAX
             start = end
         del self._inbox[:start]
         return messages

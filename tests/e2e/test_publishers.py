@@ -155,11 +155,7 @@ async def test_leaves_and_comes_back() -> None:
             await first.watch(join=False)
             assert all(track.ended for track in first.tracks.values())
             for pop in ("west", "east"):
-                with trio.fail_after(2):
-                    while True:
-                        if (await fetch(demo.playback(pop), "/streams.json")).body == b"[]":
-                            break
-                        await trio.sleep(0.05)
+                await wait_listed(demo, pop, live=False)
                 assert (await fetch(demo.playback(pop), "/live/mine/master.m3u8")).status == 404
             nursery.start_soon(publish_clip, again, demo.publish_url("east"))
             await second.watch()
@@ -202,12 +198,25 @@ async def test_takeover(pop: str) -> None:
             stopped = next(event for event in told if isinstance(event, Closed))
             assert stopped.code.startswith("NetStream.Publish.")
             assert "taken over" in stopped.description
-            if pop == "west":  # Two encoders with one key must not evict each other for ever.
-                keeps = partial(publish_clip, old, demo.publish_url("west"))
-                nursery.start_soon(keeps)
-                await demo.wait_log("publisher started", count=3)
-                assert "takeover" in await refused(demo.publish_url("west"))
-                nursery.cancel_scope.cancel()
+            await wait_listed(demo, "west", live=False)
+            # Two encoders with one key must not evict each other for ever, at one PoP or at two.
+            keeps = partial(publish_clip, old, demo.publish_url("west"))
+            nursery.start_soon(keeps)
+            await demo.wait_log("publisher started", count=3)
+            await wait_listed(demo, pop, live=True)
+            for where in {"west", pop}:
+                assert "takeover" in await refused(demo.publish_url(where))
+            nursery.cancel_scope.cancel()
+
+
+async def wait_listed(demo: Demo, pop: str, *, live: bool) -> None:
+    """Until a PoP has heard that something is live, or that nothing is any more."""
+    with trio.fail_after(2):
+        while True:
+            listed = (await fetch(demo.playback(pop), "/streams.json")).body
+            if (listed != b"[]") is live:
+                return
+            await trio.sleep(0.05)
 
 
 async def publish(clip: Path, url: str, *, task_status: trio.TaskStatus[Publisher]) -> None:

@@ -151,9 +151,8 @@ async def test_tables_are_kept_and_a_file_that_cannot_be_written_is_only_said(
 @pytest.mark.e2e
 async def test_both_sides_reconnect_when_irs_is_back() -> None:
     config = IrsConfig(listen="127.0.0.1:0", warmup_s=0.0)
-    first, second = (
-        IrsService(config, entropy=entropy_from(seed), now_unix=lambda: NOW_UNIX) for seed in (5, 6)
-    )
+    first = IrsService(config, entropy=entropy_from(5), now_unix=lambda: NOW_UNIX)
+    second = IrsService(config, entropy=entropy_from(6), now_unix=lambda: NOW_UNIX + 1)
     async with trio.open_nursery() as clients:
         async with trio.open_nursery() as nursery:
             address = await nursery.start(first.run)

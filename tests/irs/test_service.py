@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock, memory_stream_pair
 
 from edged.irs.client import IrsClientConfig, OriginClient, PopClient
-from edged.irs.service import EPOCH_AHEAD_S_MAX, METRICS, IrsConfig, IrsService
+from edged.irs.service import EPOCH_AHEAD_S_MAX, METRICS, IrsConfig, IrsService, find_problems
 from edged.media.routing import OriginState, ReportedState, RouteRequest, Rule
 from edged.policy.pop_view import PopView
 from edged.policy.routing_table import choose_origin
@@ -275,6 +275,22 @@ HELLO = OriginHello(origin="o1", incarnation=1, address="h:1")
         ((HELLO, Heartbeat(Origin("o2").report())), None, "heartbeat of 'o2' from 'o1'"),
         ((Heartbeat(Origin("o2").report()),), None, "unexpected Heartbeat in state hello"),
         ((), None, "no hello in 5 s"),
+        (
+            (OriginHello(origin="o1", incarnation=1, address="h:\N{SUPERSCRIPT TWO}"),),
+            None,
+            "origin 'o1': address 'h:\N{SUPERSCRIPT TWO}' is not \"HOST:PORT\""
+            " with a port of 0 to 65535",
+        ),
+        (
+            (OriginHello(origin="o1", incarnation=1, address="[::]:7410"),),
+            None,
+            "origin 'o1': address '[::]:7410' cannot be connected to",
+        ),
+        (
+            (OriginHello(origin="o1", incarnation=1, address="h:0"),),
+            None,
+            "origin 'o1': address 'h:0' cannot be connected to",
+        ),
     ],
 )
 async def test_refusals_say_why(
@@ -389,7 +405,7 @@ async def test_after_a_restart_pops_keep_their_table_until_the_origins_were_hear
         fresh_pop = PopClient(CLIENT, PopView("ams"))
         await until(lambda: state_in_table(pop, "o1") is OriginState.UP)
         cut.cancel()
-        second = Network(nursery)
+        second = Network(nursery, IrsConfig(warmup_s=2.0))
         second.join("lhr", pop.run_stream)
         second.join("ams", fresh_pop.run_stream)
         await trio.sleep(1.5)
@@ -403,12 +419,45 @@ async def test_after_a_restart_pops_keep_their_table_until_the_origins_were_hear
         nursery.cancel_scope.cancel()
 
 
+async def test_an_irs_that_has_heard_no_origin_takes_nobody_s_table_away(
+    autojump_clock: MockClock,
+) -> None:
+    async with trio.open_nursery() as nursery:
+        first, second = Network(nursery), Network(nursery)
+        first.add_origin("o1")
+        pop, cut = first.add_pop("lhr")
+        await until(lambda: state_in_table(pop, "o1") is OriginState.UP)
+        cut.cancel()
+        second.join("lhr", pop.run_stream)
+        await trio.sleep(2 * second.irs.config.warmup_s)
+        assert state_in_table(pop, "o1") is OriginState.UP
+        second.add_origin("o2")
+        await until(lambda: state_in_table(pop, "o2") is OriginState.UP)
+        nursery.cancel_scope.cancel()
+
+
 def test_config_contradictions_are_refused() -> None:
-    assert IrsConfig(lease_ttl_s=2.0, push_interval_s=1.0)
+    assert IrsConfig(lease_ttl_s=2.0, push_interval_s=1.0, table_ttl_s=2.0)
     with pytest.raises(ValueError, match="lease_ttl_s 1 must be at least twice push_interval_s 1"):
         IrsConfig(lease_ttl_s=1.0, push_interval_s=1.0)
+    with pytest.raises(ValueError, match=r"table_ttl_s 1\.5 must be at least .*, or masks expire"):
+        IrsConfig(table_ttl_s=1.5, push_interval_s=1.0)
     text = 'listen = "[::1]:1940"\n[[rules]]\nmatch = {glob = "a*"}\npin = "o1"'
     assert msgspec.toml.decode(text, type=IrsConfig).rules[0].pin == "o1"
+
+
+def test_the_warm_up_lasts_until_origins_are_back() -> None:
+    assert find_problems(IrsConfig(), IrsClientConfig(addresses=("h:1",))) == []
+    slow = IrsClientConfig(addresses=("h:1",), connect_timeout_s=4.0, reconnect_s_max=2.0)
+    assert slow.back_s_max == 7.0
+    (problem,) = find_problems(IrsConfig(), slow)
+    assert problem == (
+        "irs.warmup_s: 5 is less than the 7 s in which origins are back"
+        " (irs_client.connect_timeout_s 4 + 1.5 x irs_client.reconnect_s_max 2):"
+        " PoPs would get tables without them"
+    )
+    assert find_problems(IrsConfig(warmup_s=7.0), slow) == []
+    assert find_problems(IrsConfig(warmup_s=0.0), slow) == []  # Nobody's table is to be kept.
 
 
 @pytest.mark.e2e

@@ -70,6 +70,8 @@ class Run:
     def handle(self, event: object) -> None:
         if event == b"refuse me":
             raise RemoteProtocolError("as asked")
+        if event == b"meet a bug":
+            raise KeyError("a bug")
         self.events.append(event)
 
     async def __call__(self) -> None:
@@ -107,6 +109,28 @@ async def test_an_error_says_goodbye_and_ends_this_session(
         assert received.endswith(f"goodbye: {reason}".encode())
     assert run.reason == reason
     assert trio.current_time() == pytest.approx(GOODBYE_S_MAX)
+
+
+async def test_a_bug_that_a_message_meets_ends_this_session_only(
+    autojump_clock: MockClock,
+) -> None:
+    run, other = Run(says_goodbye=True), Run()
+    with capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            nursery.start_soon(other)
+            await run.theirs.send_all(b"meet a bug")
+            received = b""
+            while chunk := await run.theirs.receive_some():
+                received += chunk
+            await other.theirs.send_all(b"hello")
+            assert await other.theirs.receive_some() == b"hello"
+            await other.theirs.aclose()
+    assert received.endswith(b"goodbye: internal error: KeyError")
+    assert run.reason == "internal error: KeyError"
+    assert other.reason == "closed by the peer"
+    (line,) = [line for line in logs if line["log_level"] == "error"]
+    assert (line["event"], line["exc_info"]) == ("irs session failed", True)
 
 
 async def test_the_end_comes_at_once_when_the_peer_closes_after_goodbye(

@@ -143,12 +143,50 @@ def test_holds_grow_until_a_stream_is_taken() -> None:
     view = make_view(row("o1"))
     lengths = [view.refused("o1", 0.0) for _ in range(6)]
     assert lengths == [HOLD_S_MIN, 1.0, 2.0, 4.0, HOLD_S_MAX, HOLD_S_MAX]
-    assert view.by_name["o1"].held_until == HOLD_S_MAX
+    assert view.by_name["o1"].held == (HOLD_S_MAX,) * 3
     view.accept_table(table(row("o1"), version=2), 1.0)
-    assert view.by_name["o1"].held_until == HOLD_S_MAX
-    view.accepted("o1")
+    assert view.by_name["o1"].held == (HOLD_S_MAX,) * 3
+    view.accepted("o1", PriorityClass.BASIC)
     assert view.timed_out("o1", 9.0) == HOLD_S_MIN
     assert view.timed_out("gone", 9.0) == HOLD_S_MIN
+
+
+def test_a_refusal_holds_its_class_and_those_below() -> None:
+    view = make_view(row("o1"))
+    basic = PriorityClass.BASIC
+    assert [view.refused("o1", 0.0, priority=basic) for _ in range(2)] == [HOLD_S_MIN, 1.0]
+    assert view.by_name["o1"].held == (-math.inf, -math.inf, 1.0)
+    assert view.refused("o1", 0.0, priority=PriorityClass.AFFILIATE) == HOLD_S_MIN
+    assert view.by_name["o1"].held == (-math.inf, HOLD_S_MIN, 2.0)
+    view.accepted("o1", PriorityClass.PARTNER)  # It says nothing of the classes below.
+    assert view.refused("o1", 0.0, priority=basic) == 4.0
+    view.accepted("o1", PriorityClass.AFFILIATE)
+    assert view.refused("o1", 0.0, priority=PriorityClass.AFFILIATE) == HOLD_S_MIN
+    view.accepted("o1", basic)
+    assert view.refused("o1", 0.0, priority=basic) == HOLD_S_MIN
+    view.accepted("never refused", basic)
+
+
+def test_an_origin_is_reached_by_its_link_and_its_heartbeats() -> None:
+    view = PopView("lhr")
+    assert not view.reached
+    view.accept_table(table(row("o1"), row("o2")), 0.0)
+    view.heartbeat(report("o1"), 0.0)
+    assert not view.reached
+    view.set_link("o2", up=True, now=0.0)
+    assert not view.reached
+    view.set_link("o1", up=True, now=0.0)
+    assert view.reached
+    view.handle_timeout(0.2)
+    assert view.capacitor.state("o1") is OriginState.SUSPECT
+    assert view.reached
+    view.handle_timeout(0.3)
+    assert view.capacitor.state("o1") is OriginState.DOWN
+    assert not view.reached
+    view.heartbeat(report("o1"), 0.4)
+    assert view.reached
+    view.accept_table(table(row("o2"), version=2), 0.4)
+    assert not view.reached
 
 
 def test_tags_say_where_a_group_is() -> None:

@@ -237,15 +237,20 @@ def test_anti_affinity_keeps_backup_out_of_the_failure_domain() -> None:
     assert choose_origin(request, view, 0.0).origin == "o1"  # Better there than nowhere.
 
 
-def test_source_only_when_full_if_the_rule_says_so() -> None:
-    rule = Rule(name="cheap", on_full="source-only", avoid=("o1",))
-    view = make_view({"o1": 9, "o2": 0, "o3": 0}, rule)
-    view.refused("o2", 0.0)
-    decision = choose_origin(want(), view, 0.0)
-    assert (decision.origin, decision.rule, decision.source_only) == ("o3", "source-only", True)
-    assert set(decision.alternatives) == {"o1", "o2"}
-    view.set_link("o3", up=False, now=0.0)
-    assert set(refusal(want(), view)) == {"o1", "o2", "o3"}
+def test_a_class_that_was_refused_leaves_the_slots_kept_for_those_above() -> None:
+    """By lease, by a rule and by price: full for basic says nothing of partners."""
+    by_lease, by_price = make_view({"o1": 9}), make_view({"o1": 9}, lease_ttl_s=0.0)
+    by_rule = make_view({"o1": 9}, Rule(prefer=("o1",)))
+    for view in (by_lease, by_price, by_rule):
+        beat(view, "o1", 9)
+        view.refused("o1", 0.0, priority=BASIC)
+        assert refusal(want(), view) == {"o1": HELD}
+        assert choose_origin(want(priority=PARTNER), view, 0.0).origin == "o1"
+        view.refused("o1", 0.0, priority=PriorityClass.AFFILIATE)
+        assert refusal(want(priority=PriorityClass.AFFILIATE), view) == {"o1": HELD}
+        assert choose_origin(want(priority=PARTNER), view, 0.0).origin == "o1"
+        view.refused("o1", 0.0)
+        assert refusal(want(priority=PARTNER), view) == {"o1": HELD}
 
 
 def test_price_curve() -> None:
@@ -301,7 +306,6 @@ RULES = st.builds(
     anti_affinity=st.sampled_from(["", "p:"]),
     reserve=st.booleans(),
     max_rtt_ms=st.sampled_from([None, 25.0, 1000.0]),
-    on_full=st.sampled_from(["reject", "source-only"]),
 ) | st.builds(Rule, pin=st.sampled_from(["o0", "o1", "o3"]))
 
 
@@ -347,8 +351,6 @@ def test_what_may_never_happen(
         assert states[NAMES.index(origin)] == "up"
         assert origin not in decision.alternatives
         assert_rule_holds(rule, request, origin, view)
-        if decision.source_only:
-            continue
         if now >= 10.0 or request.cost > lease_left[origin]:  # Not by lease, so by heartbeats.
             may_use_reserve = request.priority is PARTNER or rule.reserve
             assert request.cost <= left[origin] - (0 if may_use_reserve else 1)

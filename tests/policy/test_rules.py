@@ -106,12 +106,11 @@ def test_rules_read_from_toml() -> None:
         prefer = ["ams1", "fra1"]
         group_by = "event:"
         max_rtt_ms = 80
-        on_full = "source-only"
     """
     rule = msgspec.toml.decode(text, type=Rule)
     assert rule.match.class_ == "partner"
     assert rule.prefer == ("ams1", "fra1")
-    for wrong in ('pinn = "x"', 'match = {chanel = "x"}', 'on_full = "preempt"', "max_rtt_ms = 0"):
+    for wrong in ('pinn = "x"', 'match = {chanel = "x"}', "max_rtt_ms = 0"):
         with pytest.raises(msgspec.ValidationError):
             msgspec.toml.decode(wrong, type=Rule)
 

@@ -1,20 +1,26 @@
 """A PoP's routing side in one pump, against real origins' listeners on loopback."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING
 
 import trio
 
 from edged.backbone.session import LocalEnd
 from edged.media.parts import PackagedEvent
 from edged.media.routing import OriginRow, OriginState, RouteRequest, RoutingTable, Rule
-from edged.media.stream import Grant, StreamId
+from edged.media.stream import Grant, PriorityClass, StreamId
 from edged.policy.pop_view import PopView
-from edged.roles.uplinks import SESSIONS, Placement, Uplinks
+from edged.roles.placing import Placement
+from edged.roles.uplinks import SESSIONS, Uplinks
 from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.pump import Pump
-from tests.backbone.network import Origin, until
+from tests.backbone.network import Origin, append, until
+from tests.policy.synthetic import RATES, segment, video_times, video_track, video_units
 from tests.wire.backbone.builders import make_track
+
+if TYPE_CHECKING:
+    from edged.errors import PublishRefusedError
 
 REQUEST = RouteRequest(channel="alice", protocol="rtmp")
 
@@ -45,8 +51,8 @@ class Pop:
         self.view = PopView("ams1")
         local = LocalEnd(role="pop", name="ams1", shard=1, instance=77)
         self.uplinks = Uplinks(self.pump, self.hub, self.view, local, None)
-        self.playback = self.uplinks.playback = Playback()
-        self.given_up: list[tuple[str, str]] = []
+        self.playback = self.uplinks.parts.playback = Playback()
+        self.given_up: list[PublishRefusedError] = []
         self.version = 0
 
     def push_table(self, *origins: Origin, quota: int = 10, rules: tuple[Rule, ...] = ()) -> None:
@@ -78,10 +84,24 @@ class Pop:
             )
         )
 
-    def open(self, channel: str = "alice", publication: int = 1) -> LiveStream:
+    async def lose(self, origin: str) -> None:
+        """As if the path to an origin broke: all its sessions are lost at once."""
+        entry = self.uplinks._links[origin]
+        for session in list(entry.link._sessions.values()):
+            session.connection.abort("the path broke")
+        await until(lambda: entry.lost_at is not None)
+
+    def open(
+        self,
+        channel: str = "alice",
+        publication: int = 1,
+        *,
+        priority: PriorityClass = PriorityClass.BASIC,
+        tags: tuple[str, ...] = (),
+    ) -> LiveStream:
         stream = self.hub.open(
             StreamId(channel, publication),
-            Grant(channel=channel),
+            Grant(channel=channel, priority=priority, tags=tags),
             started_at=self.pump.now(),
             came_from="test",
         )
@@ -89,10 +109,7 @@ class Pop:
         return stream
 
     def place(self, stream: LiveStream, request: RouteRequest = REQUEST) -> Placement:
-        def give_up(code: str, reason: str) -> None:
-            self.given_up.append((code, reason))
-
-        return self.uplinks.place(stream, request, give_up)
+        return self.uplinks.placing.place(stream, request, self.given_up.append)
 
 
 @contextlib.asynccontextmanager
@@ -111,3 +128,31 @@ async def running_pop(*origins: Origin, quota: int = 10) -> AsyncIterator[Pop]:
             pop.view._rank()
         yield pop
         nursery.cancel_scope.cancel()
+
+
+def events_of(seconds: float = 4.0, *, end: bool = False) -> list[PackagedEvent]:
+    units = list(video_units(video_times(RATES["30"], seconds), 2))
+    for seq, unit in enumerate(units):
+        unit.seq = seq
+    return segment([video_track(RATES["30"])], units, end=end).events
+
+
+def package(origin: Origin, channel: str, events: Sequence[PackagedEvent]) -> StreamId:
+    """As the origin's service would: keep a window, push what is new."""
+    stream = origin.hub.get(channel)
+    assert stream is not None
+    assert origin.server is not None
+    _, window = origin.windows.setdefault(channel, (stream.stream_id, []))
+    for event in events:
+        window.append(event)
+        origin.server.publish_event(stream.stream_id, event)
+    return stream.stream_id
+
+
+async def live_at(pop: Pop, origin: Origin, *, publication: int = 1) -> None:
+    """A channel that is published here and listed by its origin."""
+    stream = pop.open(publication=publication)
+    pop.place(stream)
+    await until(lambda: pop.uplinks.lookup("alice") == stream.stream_id)
+    append(stream, 10)
+    await until(lambda: origin.units("alice"))

@@ -3,16 +3,21 @@
 import contextlib
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from edged.errors import PublishRefusedError
 from edged.ingest.plugin import PublishRequest
 from edged.media.routing import OriginReport, ReportedState
 from edged.media.stream import PriorityClass, StreamId
+from edged.policy import attempts, takeover
 from edged.policy.stream_keys import StaticKey, StreamKeys
-from edged.roles import door as door_module
+from edged.policy.takeover import OUTNUMBERED, PUBLICATION_CHANCE_BITS, TAKEN_OVER
+from edged.roles import placing, uplinks
 from edged.roles.door import PopDoor
+from edged.roles.placing import NO_ROUTE
 from edged.wire.backbone.messages import DirectoryDelta, DirectoryEntry
 from tests.backbone.network import Origin, until
 from tests.roles.setting import Pop, running_pop
@@ -68,7 +73,7 @@ async def test_a_valid_key_opens_a_stream_that_is_placed() -> None:
         assert publication.grant.title == "Alice"
         assert stream.channel == "alice"
         assert stream.came_from == "rtmp 10.0.0.7:50112"
-        assert stream.stream_id.publication >> door_module.PUBLICATION_CHANCE_BITS == UNIX * 1000
+        assert stream.stream_id.publication >> PUBLICATION_CHANCE_BITS == UNIX * 1000
         assert setting.pop.uplinks.placements["alice"].request.tags == ("music",)
         assert setting.door.accepted_total == 1
         publication.set_track(make_track())
@@ -96,7 +101,8 @@ async def test_refusals_say_why_and_leave_nothing_behind(asked: PublishRequest, 
         assert (setting.door.refused_total, setting.door.accepted_total) == (1, 0)
 
 
-async def test_without_a_route_nothing_is_left_behind() -> None:
+async def test_without_a_route_nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placing, "ROUTE_WAIT_S_MAX", 0.02)
     async with opened() as setting:
         setting.pop.push_table()
         with pytest.raises(PublishRefusedError, match=r"no_route: .*no origins"):
@@ -105,7 +111,10 @@ async def test_without_a_route_nothing_is_left_behind() -> None:
         assert not setting.pop.uplinks.placements
 
 
-async def test_a_newcomer_without_a_route_does_not_end_the_incumbent() -> None:
+async def test_a_newcomer_without_a_route_does_not_end_the_incumbent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(placing, "ROUTE_WAIT_S_MAX", 0.02)
     async with opened() as setting:
         incumbent = await setting.door.publish(request(), Control())
         setting.pop.push_table()
@@ -195,7 +204,7 @@ async def test_a_publication_is_newer_than_one_at_a_pop_whose_clock_is_ahead() -
 async def test_two_encoders_do_not_evict_each_other_for_ever(
     monkeypatch: pytest.MonkeyPatch, late: bool
 ) -> None:
-    monkeypatch.setattr(door_module, "TAKEOVER_INTERVAL_S", 0.02 if late else 30.0)
+    monkeypatch.setattr(takeover, "TAKEOVER_INTERVAL_S", 0.02 if late else 30.0)
     async with opened() as setting:
         await setting.door.publish(request(), Control())
         live = Control()
@@ -210,6 +219,99 @@ async def test_two_encoders_do_not_evict_each_other_for_ever(
         assert live.stops == []
 
 
+async def test_two_encoders_at_two_pops_do_not_evict_each_other_for_ever() -> None:
+    """At both PoPs, also at once after the eviction, when the directory lags behind."""
+    origin = Origin("one")
+    async with origin.serving(), running_pop(origin) as here, running_pop(origin) as there:
+        west, east = (PopDoor(pop.pump, pop.hub, KEYS, pop.uplinks) for pop in (here, there))
+        evicted, live = Control(), Control()
+        older = await west.publish(request(), evicted)
+        await until(lambda: there.uplinks.lookup("alice"))
+        publication = await east.publish(request(), live)
+        await until(lambda: evicted.stops)
+        assert evicted.stops == [("Rejected", TAKEN_OVER)]
+        older.end(TAKEN_OVER)  # As its session's end does.
+        for door in (west, east):
+            with pytest.raises(PublishRefusedError, match="takeover: channel 'alice' is live and"):
+                await door.publish(request(), Control())
+        await until(lambda: here.uplinks.lookup("alice") == publication.stream.stream_id)
+        with pytest.raises(PublishRefusedError, match="takeover: channel 'alice' is live and was"):
+            await west.publish(request(), Control())
+        assert live.stops == []
+        publication.end("closed by peer")
+        await until(lambda: here.uplinks.lookup("alice") is None)
+        await west.publish(request(), Control())  # The channel is free.
+
+
+async def test_a_corrected_clock_locks_no_channel_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the PoP that remembers the run ahead of time, and at one that has just started."""
+    monkeypatch.setattr(uplinks, "TICK_S", 0.01)
+    monkeypatch.setattr(placing, "LISTED_S_MAX", 0.2)
+    origin = Origin("one")
+    async with origin.serving(), running_pop(origin) as here:
+        clock = [UNIX + 600]
+        door = PopDoor(here.pump, here.hub, KEYS, here.uplinks, unix_now=lambda: clock[0])
+        ahead = await door.publish(request(), Control())
+        await until(lambda: here.uplinks.lookup("alice"))
+        ahead.end("closed by peer")
+        await until(lambda: here.uplinks.lookup("alice") is None)
+        clock[0] = UNIX
+        again = await door.publish(request(), Control())
+        assert again.stream.stream_id.publication == ahead.stream.stream_id.publication + 1
+        await until(lambda: here.uplinks.lookup("alice"))
+        again.end("closed by peer")
+        await until(lambda: here.uplinks.lookup("alice") is None)
+        async with running_pop(origin) as fresh:
+            control = Control()
+            door = PopDoor(fresh.pump, fresh.hub, KEYS, fresh.uplinks, unix_now=lambda: UNIX)
+            publication = await door.publish(request(), control)
+            publication.set_track(make_track())
+            publication.append([make_unit(0)])
+            await until(lambda: origin.units("alice"))  # None is lost meanwhile.
+            number = again.stream.stream_id.publication + 1
+            assert publication.stream.stream_id == StreamId("alice", number)
+            assert control.stops == []
+            publication.end("closed by peer")
+            assert not fresh.uplinks.placements
+
+
+async def test_fenced_by_a_run_that_cannot_be_outnumbered_it_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(uplinks, "TICK_S", 0.01)
+    monkeypatch.setattr(placing, "LISTED_S_MAX", 0.02)
+    async with opened() as setting:
+        server = setting.origin.server
+        assert server is not None
+        server._inbound._fence.admit(StreamId("alice", 2**63))
+        control = Control()
+        await setting.door.publish(request(), control)
+        await until(lambda: control.stops)
+        assert control.stops == [("Rejected", OUTNUMBERED)]
+
+
+async def test_keys_are_not_guessed() -> None:
+    async with opened() as setting:
+        for _ in range(2 * attempts.WRONG_KEYS_MAX):  # A right key is not counted.
+            publication = await setting.door.publish(request(), Control())
+            publication.end("closed by peer")
+        for _ in range(attempts.WRONG_KEYS_MAX):
+            with pytest.raises(PublishRefusedError, match="unknown_key"):
+                await setting.door.publish(request("guess"), Control())
+        for key in ("guess", "key-of-alice"):  # Nor looked at, once it is too much.
+            with pytest.raises(PublishRefusedError, match="rate_limited"):
+                await setting.door.publish(request(key), Control())
+        elsewhere = msgspec.structs.replace(request(), peer="10.0.0.8:1")
+        await setting.door.publish(elsewhere, Control())
+
+
+async def test_a_wrong_key_is_refused_without_a_wait_for_a_route() -> None:
+    async with running_pop() as pop:
+        door = PopDoor(pop.pump, pop.hub, KEYS, pop.uplinks)
+        with pytest.raises(PublishRefusedError, match="unknown_key"), trio.fail_after(0.2):
+            await door.publish(request("wrong-key"), Control())
+
+
 async def test_who_comes_back_after_the_end_takes_nothing_over() -> None:
     async with opened() as setting:
         for _ in range(4):
@@ -221,25 +323,25 @@ async def test_an_origin_s_refusal_reaches_the_publisher() -> None:
     async with opened() as setting:
         setting.origin.refusal = PublishRefusedError("full", "no slot is free")
         control = Control()
-        await setting.door.publish(request(), control)
-        await until(lambda: control.stops)
+        with capture_logs() as logs:
+            await setting.door.publish(request(), control)
+            await until(lambda: control.stops)
+        (line,) = [line for line in logs if line["event"] == "publication given up"]
+        assert (line["channel"], line["code"]) == ("alice", "no_route")
+        assert "one: held after a refusal" in line["detail"]  # What the encoder is not told.
         ((code, reason),) = control.stops
-        assert code == "Failed"
-        assert reason.startswith("no_route: no route for 'alice'")
+        assert (code, reason) == ("Failed", f"no_route: {NO_ROUTE}")
 
 
-async def test_publishers_are_stopped_one_or_all() -> None:
+async def test_publishers_are_stopped_all_at_once() -> None:
     async with opened() as setting:
         alice, bob = Control(), Control()
         publications = [
             await setting.door.publish(request(), alice),
             await setting.door.publish(request("key-of-bob", "rtmps"), bob),
         ]
-        assert setting.door.stop("alice", "Rejected", "kicked")
-        assert not setting.door.stop("carol", "Rejected", "kicked")
-        assert (alice.stops, bob.stops) == ([("Rejected", "kicked")], [])
         setting.door.stop_all("Rejected", "drain")
-        assert bob.stops == [("Rejected", "drain")]
+        assert alice.stops == bob.stops == [("Rejected", "drain")]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(setting.door.wait_empty)
             await trio.testing.wait_all_tasks_blocked(0.005)

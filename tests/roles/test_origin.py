@@ -57,7 +57,7 @@ async def test_units_come_back_as_parts_and_acks() -> None:
         stream.set_track(audio_track())
         placement = pop.place(stream)
         await until(lambda: pop.uplinks.lookup("alice"))
-        pop.uplinks.subscribe("alice")
+        pop.uplinks.parts.subscribe("alice")
         units = in_order(
             (90_000, video_units(video_times(RATES["30"], 5.0), 2)), (48_000, audio_units(5.0))
         )
@@ -75,7 +75,7 @@ async def test_units_come_back_as_parts_and_acks() -> None:
         assert replay is not None
         assert replay[0] == stream.stream_id
         pop.hub.close(stream, "publisher left")
-        pop.uplinks.end(stream)
+        pop.uplinks.placing.end(stream)
         await until(lambda: not role.streams())
         assert role.replay("alice") is None
 
@@ -87,8 +87,8 @@ async def test_without_a_slot_it_refuses() -> None:
         await until(lambda: setting.role.report().slots_free == (0, 0, 0))
         pop.place(pop.open("alice"))
         await until(lambda: pop.given_up)
-        assert pop.given_up[0][0] == "no_route"
-        assert "one: held after a refusal" in pop.given_up[0][1]
+        assert pop.given_up[0].code == "no_route"
+        assert "one: held after a refusal" in pop.given_up[0].detail
 
 
 async def test_what_it_cannot_package_goes_back_with_the_reason() -> None:
@@ -100,8 +100,8 @@ async def test_what_it_cannot_package_goes_back_with_the_reason() -> None:
         pop.place(stream)
         stream.append(in_order((90_000, video_units(video_times(RATES["30"], 3.0), 2))))
         await until(lambda: pop.given_up)
-        assert pop.given_up[0][0] == "unsupported_media"
-        assert "vp8" in pop.given_up[0][1]
+        assert pop.given_up[0].code == "unsupported_media"
+        assert "vp8" in pop.given_up[0].reason
         await until(lambda: not setting.role.streams())
 
 
@@ -123,7 +123,7 @@ async def test_a_stream_that_another_origin_has_packaged_is_not_begun_anew() -> 
         )
         role.stream_opened(live, message)
         await until(lambda: pop.given_up)
-        assert pop.given_up[0][0] == "lost_state"
+        assert pop.given_up[0].code == "lost_state"
         assert placement.forwarding.finished
 
 

@@ -1,17 +1,24 @@
 """The PoP role: its listeners, pages, answers and numbers, in a network of one origin."""
 
+import contextlib
 from pathlib import Path
 
 import msgspec
 import pytest
 import trio
+from structlog.testing import capture_logs
 
+from edged.config import Config
 from edged.errors import ConfigError
+from edged.media.routing import OriginRow, OriginState, RoutingTable
+from edged.roles.irs import IrsRole
 from edged.roles.origin import OriginRole
+from edged.roles.placing import NO_ROUTE
 from edged.roles.pop import SPECS, STOP_S_MAX, PopRole
-from edged.runtime.listeners import open_listener, peer_name
+from edged.runtime.listeners import open_listener, parse_address, peer_name
 from edged.runtime.metrics import Metrics
-from tests.backbone.network import until
+from edged.wire.table import encode_file
+from tests.backbone.network import free_address, until
 from tests.ingest.rtmp_peer import encoder
 from tests.roles.network import KEY, broadcast, configure, raw_network, running
 from tests.roles.test_all_in_one import leaf_of
@@ -74,12 +81,107 @@ async def test_its_numbers(tmp_path: Path) -> None:
 async def test_without_irs_publishers_are_refused_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edged.roles.uplinks.ROUTE_WAIT_S_MAX", 0.02)
+    monkeypatch.setattr("edged.roles.placing.ROUTE_WAIT_S_MAX", 0.02)
     _, _, pop = raw_network(tmp_path)
-    async with running(configure(pop)) as network, encoder(network.rtmp(), KEY) as peer:
-        refusal = await peer.refused()
-        assert refusal.description.startswith("no_route: no route for 'alice'")
+    async with running(configure(pop)) as network:
+        with capture_logs() as logs:
+            async with encoder(network.rtmp(), KEY) as peer:
+                refusal = await peer.refused()
+        assert refusal.description == f"no_route: {NO_ROUTE}"
         assert network.process.streams() == []
+    (line,) = [line for line in logs if line["event"] == "publisher refused"]
+    assert line["detail"] == "no route for 'alice', table v0: no origins"
+
+
+async def test_the_first_publisher_after_a_start_with_irs_dead_is_let_in(tmp_path: Path) -> None:
+    """It waits for the first origin's first heartbeat: without leases there is no other room."""
+    _, origin, pop = raw_network(tmp_path)
+    address = section(origin, "origin")["listen"]
+    assert isinstance(address, str)
+    row = OriginRow("fra1", address, OriginState.UP, 10)
+    table = RoutingTable(epoch=1, version=1, issued=1.0, ttl_s=30.0, lease_ttl_s=10.0, rows=(row,))
+    file = tmp_path / "table"
+    file.write_bytes(encode_file(table))
+    section(pop, "irs_client")["table_file"] = str(file)
+    async with running(configure(pop)) as network, encoder(network.rtmp(), KEY) as peer:
+        async with running(configure(origin | {"admin": {"socket": str(tmp_path / "other.sock")}})):
+            await peer.accepted()
+        (role,) = [role for role in network.process.roles if isinstance(role, PopRole)]
+        assert role.uplinks.placements["alice"].decision.rule == "price"
+
+
+async def test_a_restart_of_irs_cuts_no_stream_whose_origin_it_does_not_hear(
+    tmp_path: Path,
+) -> None:
+    """The path from one origin to IRS is broken, and IRS, new, pushes tables without it."""
+    irs, origin, pop = raw_network(tmp_path)
+    heard = {**origin, "origin": {"name": "ams1", "listen": free_address()}}
+    path = BrokenPath(section(irs, "irs")["listen"])
+    unheard = {**origin, "irs_client": {"addresses": [path.address]}}
+    rule = {"match": {"channel": "alice"}, "prefer": ["fra1"]}
+    irs_config = configure({**irs, "irs": {**section(irs, "irs"), "rules": [rule]}})
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(path.run)
+        first, second = trio.CancelScope(), trio.CancelScope()
+        await nursery.start(run_irs, irs_config, first)
+        async with running(*(configure(raw) for raw in (heard, unheard, pop))) as network:
+            (role,) = [role for role in network.process.roles if isinstance(role, PopRole)]
+            await until(lambda: not role.view.link_state("fra1") and "fra1" in role.view.by_name)
+            async with encoder(network.rtmp(), KEY) as peer:
+                await peer.accepted()
+                forwarding = role.uplinks.placements["alice"].forwarding
+                assert forwarding.origin == "fra1"
+                path.scope.cancel()
+                first.cancel()
+                await broadcast(peer, 1.0)
+                await nursery.start(run_irs, irs_config, second)
+                await until(lambda: list(role.view.by_name) == ["ams1"])
+                received_seq = forwarding.received_seq
+                await broadcast(peer, 1.0)
+                await until(lambda: forwarding.received_seq > received_seq)
+                assert not peer.closed
+                assert role.explain("bob").now.decision is not None  # Others go to the other.
+        nursery.cancel_scope.cancel()
+
+
+class BrokenPath:
+    """A way to an address, until its scope is cancelled."""
+
+    def __init__(self, to: object) -> None:
+        self.address = free_address()
+        self.scope = trio.CancelScope()
+        self._to = str(to)
+
+    async def run(self) -> None:
+        host, port = parse_address(self.address)
+        with self.scope:
+            await trio.serve_tcp(self._handle, port, host=host)
+
+    async def _handle(self, near: trio.SocketStream) -> None:
+        far = await trio.open_tcp_stream(*parse_address(self._to))
+        async with far, trio.open_nursery() as nursery:
+
+            async def carry(one: trio.SocketStream, other: trio.SocketStream) -> None:
+                with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                    async for data in one:
+                        await other.send_all(data)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(carry, near, far)
+            nursery.start_soon(carry, far, near)
+
+
+async def run_irs(
+    config: Config, scope: trio.CancelScope, *, task_status: trio.TaskStatus[object]
+) -> None:
+    with scope:
+        await IrsRole(config, Metrics()).run(task_status=task_status)
+
+
+def section(raw: dict[str, object], name: str) -> dict[str, object]:
+    table = raw[name]
+    assert isinstance(table, dict)
+    return table
 
 
 async def test_origins_hear_at_once_that_the_streams_of_a_stopping_pop_have_ended(

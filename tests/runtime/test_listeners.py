@@ -1,5 +1,6 @@
 """Listening and connecting on loopback, and every way in which they fail."""
 
+import errno
 import socket
 import ssl
 import struct
@@ -40,7 +41,13 @@ def test_parse_address(address: str, expected: tuple[str, int]) -> None:
     assert parse_address(address) == expected
 
 
-@pytest.mark.parametrize("address", ["", "host", "host:", "host:x", "host:65536", "1.2.3.4:-1"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("", "host", "host:", "host:x", "host:65536", "1.2.3.4:-1", "host:1_0", "host: 1"),
+        *("host:\N{SUPERSCRIPT TWO}", "host:\N{ARABIC-INDIC DIGIT THREE}", f"host:{'9' * 5000}"),
+    ],
+)
 def test_parse_address_refuses(address: str) -> None:
     with pytest.raises(ConfigError, match='is not "HOST:PORT"'):
         parse_address(address)
@@ -50,6 +57,42 @@ def test_peer_name() -> None:
     assert peer_name(("::ffff:10.0.0.1", 5, 0, 0)) == "10.0.0.1:5"
     assert peer_name(("::1", 5, 0, 0)) == "[::1]:5"
     assert peer_name("") == ""
+
+
+def without_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a host whose kernel was started with ipv6.disable=1."""
+    make = socket.socket
+
+    def make_socket(family: int, kind: int) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return make(family, kind)
+
+    monkeypatch.setattr("edged.runtime.listeners.socket.socket", make_socket)
+
+
+@pytest.mark.parametrize("address", ["[::]:0", ":0"])
+def test_without_ipv6_all_addresses_are_those_of_ipv4(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    without_ipv6(monkeypatch)
+    with capture_logs() as logs, open_listener(address) as listener:
+        assert listener.getsockname()[0] == "0.0.0.0"  # noqa: S104 - what is expected
+    assert [line["event"] for line in logs] == ["no IPv6 on this host, listening on IPv4 alone"]
+
+
+def test_without_ipv6_one_of_its_addresses_is_a_mistake_that_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    without_ipv6(monkeypatch)
+    with pytest.raises(ConfigError, match=r"cannot listen on '\[::1\]:0': Address family not supp"):
+        open_listener("[::1]:0")
+
+
+@pytest.mark.parametrize("address", ["a..b:0", f"{'x' * 70}.example:0"])
+def test_a_name_that_is_none_is_named(address: str) -> None:
+    with pytest.raises(ConfigError, match="cannot listen on"):
+        open_listener(address)
 
 
 def test_an_address_in_use_is_named() -> None:

@@ -22,6 +22,7 @@ from edged.wire.irs_link import (
     TableRefused,
 )
 from edged.wire.table import (
+    FRAME_BYTES_MAX,
     Ack,
     Alive,
     Delta,
@@ -174,6 +175,14 @@ def test_goodbye_says_why() -> None:
     irs.refuse("r" * 300, 0.0)
     (event,) = pop.receive_data(irs.data_to_send(), 0.0)
     assert event == Goodbye("r" * 200)
+
+
+def test_before_its_hello_a_stranger_makes_irs_hold_little() -> None:
+    with pytest.raises(RemoteProtocolError, match="irs frame of 1048576 bytes exceeds 4096"):
+        make_irs().receive_data(FRAME_BYTES_MAX.to_bytes(4, "big") + b"x", 0.0)
+    irs, pop = joined()
+    assert irs.receive_data(FRAME_BYTES_MAX.to_bytes(4, "big") + b"x", 0.0) == []
+    assert pop.receive_data(FRAME_BYTES_MAX.to_bytes(4, "big") + b"x", 0.0) == []
 
 
 def test_hello_has_a_deadline() -> None:

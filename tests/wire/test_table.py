@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from edged.errors import RemoteProtocolError
 from edged.media.routing import (
+    ADDRESS_CHARS_MAX,
     ORIGINS_MAX,
     RULES_MAX,
     Match,
@@ -27,6 +28,7 @@ from edged.media.routing import (
 )
 from edged.wire.table import (
     FRAME_BYTES_MAX,
+    HELLO_BYTES_MAX,
     Ack,
     Alive,
     Delta,
@@ -192,6 +194,30 @@ def test_frame_limit_at_and_one_past() -> None:
     assert FrameReader().receive_data(FRAME_BYTES_MAX.to_bytes(4, "big")) == []
     with pytest.raises(RemoteProtocolError, match="frame of 1048577 bytes exceeds 1048576"):
         FrameReader().receive_data((FRAME_BYTES_MAX + 1).to_bytes(4, "big"))
+
+
+def test_a_stranger_s_first_frame_is_limited_more_tightly() -> None:
+    too_long = (HELLO_BYTES_MAX + 1).to_bytes(4, "big")
+    with pytest.raises(RemoteProtocolError, match="irs frame of 4097 bytes exceeds 4096"):
+        FrameReader(HELLO_BYTES_MAX).receive_data(too_long)
+    reader = FrameReader(HELLO_BYTES_MAX)
+    assert reader.receive_data(HELLO_BYTES_MAX.to_bytes(4, "big") + bytes(100)) == []
+    hello = encode_frame(EVERY_MESSAGE[1])
+    reader = FrameReader(HELLO_BYTES_MAX)
+    assert reader.receive_data(hello + FRAME_BYTES_MAX.to_bytes(4, "big")) == [EVERY_MESSAGE[1]]
+
+
+def test_the_longest_hello_fits() -> None:
+    name, wide = "n" * 63, "\N{GRINNING FACE}"
+    longest = (
+        PopHello(pop=name, shard=4095, epoch=2**63 - 1, version=2**63 - 1, crc=2**32 - 1),
+        OriginHello(
+            origin=name, incarnation=2**63 - 1, address=wide * ADDRESS_CHARS_MAX, domain=wide * 64
+        ),
+    )
+    for hello in longest:
+        reader = FrameReader(HELLO_BYTES_MAX)
+        assert reader.receive_data(encode_frame(hello)) == [hello]
 
 
 def test_table_limits_at_and_one_past() -> None:

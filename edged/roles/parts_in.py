@@ -1,0 +1,155 @@
+"""Parts from origins to playback: subscribed to where the directory says, gathered by turn."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import structlog
+
+from edged.backbone.directory import Directory, DirectoryRecord
+from edged.backbone.sender import OriginLink
+from edged.errors import EdgedError
+from edged.media.parts import PackagedEvent, StreamEnded
+from edged.media.stream import PriorityClass, StreamId
+from edged.runtime.pump import Pump
+
+if TYPE_CHECKING:
+    from edged.backbone.feeds import FeedSubscription
+
+LOST = "no_route: the network has lost the way to this channel"  # Viewers may read it.
+
+logger = structlog.get_logger("edged.pop")
+
+
+class Feeds(Protocol):
+    """The playback edge, as far as parts come to it."""
+
+    def window_updated(self, stream_id: StreamId, events: list[PackagedEvent]) -> None:
+        """Take what an origin pushed."""
+
+    def channel_unavailable(self, channel: str, reason: str) -> None:
+        """No parts will come for now, and why."""
+
+
+class _Feed(NamedTuple):
+    """A subscription, and what it was made for."""
+
+    origin: str
+    priority: PriorityClass
+    subscription: "FeedSubscription"
+
+
+class PartsIn:
+    """All channels that playback has subscribed to."""
+
+    def __init__(
+        self, pump: Pump, listing: Directory, link: Callable[[str], OriginLink | None]
+    ) -> None:
+        """`link` gives the way to an origin, while there is one."""
+        self.playback: Feeds | None = None
+        self._pump, self._listing, self._link = pump, listing, link
+        self._feeds: dict[str, _Feed] = {}
+        self._wanted: dict[str, None] = {}  # Channels subscribed to by playback.
+        self._gathered: dict[StreamId, list[PackagedEvent]] = {}
+
+    def subscribe(self, channel: str) -> None:
+        """Have a channel's parts pushed here, with a replay, from where its newest run is."""
+        self._cancel(channel)
+        self._wanted[channel] = None
+        self._follow(channel, self._listing.lookup(channel))
+
+    def unsubscribe(self, channel: str) -> None:
+        """No more of it."""
+        self._wanted.pop(channel, None)
+        self._cancel(channel)
+
+    def listed(self, channel: str, record: DirectoryRecord | None) -> None:
+        """The directory has something new of a channel: go where it is."""
+        if channel in self._wanted:
+            self._follow(channel, record)
+
+    def cut_off(self, origin: str) -> list[str]:
+        """Nothing will come from an origin any more; which channels came from there."""
+        channels = [name for name, feed in self._feeds.items() if feed.origin == origin]
+        for channel in channels:
+            self._cancel(channel)
+        return channels
+
+    def end(self, channels: list[str]) -> None:
+        """Tell playback of those channels that are followed nowhere else."""
+        for channel in channels:
+            if channel not in self._feeds:
+                self.feed_ended(channel, LOST)
+
+    def feed_ended(self, channel: str, reason: str) -> None:
+        """The subscription is gone."""
+        self._feeds.pop(channel, None)
+        self._wanted.pop(channel, None)
+        if self.playback is not None:
+            self.playback.channel_unavailable(channel, reason)
+
+    def receive(self, stream_id: StreamId, event: PackagedEvent) -> None:
+        """Gather a turn's events: a replay reaches playback in one call, not part by part."""
+        events = self._gathered.get(stream_id)
+        if events is None:
+            events = self._gathered[stream_id] = []
+        events.append(event)
+        self._pump.at_flush(self._deliver)
+
+    def _follow(self, channel: str, record: DirectoryRecord | None) -> None:
+        link = None if record is None else self._link(record.origin)
+        if record is None or link is None:
+            return
+        origin, priority = record.origin, record.entry.priority
+        known = self._feeds.get(channel)
+        if known is not None:
+            if (known.origin, known.priority) == (origin, priority):
+                return
+            self._cancel(channel)
+        subscription = link.subscribe_parts(
+            channel,
+            self.receive,
+            on_end=lambda code, reason: self.feed_ended(channel, f"{code}: {reason}"),
+            priority=priority,  # Its session and its DSCP, as on the way in.
+        )
+        self._feeds[channel] = _Feed(origin, priority, subscription)
+
+    def _cancel(self, channel: str) -> None:
+        known = self._feeds.pop(channel, None)
+        link = None if known is None else self._link(known.origin)
+        if known is not None and link is not None:
+            link.unsubscribe(known.subscription)
+
+    def _deliver(self) -> None:
+        """Tell playback, older runs first.
+
+        A run's end ends the subscription, here as for playback. The next run, though its first
+        events may be here already, is subscribed to when playback asks, perhaps in `window_updated`
+        of either run: its replay comes then.
+        """
+        gathered, self._gathered = self._gathered, {}
+        for stream_id, events in sorted(gathered.items(), key=lambda item: item[0]):
+            if isinstance(events[-1], StreamEnded):
+                self.unsubscribe(stream_id.channel)
+            if self.playback is not None:
+                self._update(self.playback, stream_id, events)
+
+    def _update(self, playback: Feeds, stream_id: StreamId, events: list[PackagedEvent]) -> None:
+        """Tell playback of one run; what goes wrong there ends that channel's subscription only."""
+        channel = stream_id.channel
+        try:
+            playback.window_updated(stream_id, events)
+        except EdgedError as error:
+            logger.error(  # noqa: TRY400 - the origin's fault: its traceback is of no use here
+                "origin's events refused", channel=channel, reason=str(error)
+            )
+            reason = f"broken media: {error}"
+        except Exception:
+            logger.exception("playback failed", channel=channel)
+            reason = "internal error"
+        else:
+            return
+        self.unsubscribe(channel)
+        try:
+            playback.channel_unavailable(channel, reason)
+        except Exception:  # What failed above may fail again here.
+            logger.exception("playback failed to end a channel", channel=channel)

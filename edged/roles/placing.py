@@ -1,0 +1,335 @@
+"""Streams to origins: placed by policy, and placed anew, or given up, by what origins say.
+
+All of it is synchronous, in the pump's turn, but for the wait for a first route.
+"""
+
+from collections.abc import Callable
+
+import structlog
+import trio
+
+from edged.backbone.directory import Directory, DirectoryRecord
+from edged.backbone.forwarding import Forwarding
+from edged.backbone.sender import OriginLink
+from edged.errors import EdgedError, PublishRefusedError, RouteUnavailableError
+from edged.media.routing import RouteRequest
+from edged.media.stream import PriorityClass, StreamId
+from edged.policy.departures import ANSWER_S_MAX
+from edged.policy.pop_view import PopView
+from edged.policy.routing_table import Decision, choose_origin
+from edged.policy.takeover import LISTED_S_MAX, OUTNUMBERED, TAKEN_OVER, ChannelRuns, Fencing
+from edged.runtime.hub import LiveStream
+from edged.runtime.pump import Pump
+
+ROUTE_WAIT_S_MAX = 3.0  # A publisher that is there before the first origin; encoders wait longer.
+# What publishers are told names no origin: the detail beside it does, for the log.
+NO_ROUTE = "the network cannot take the stream now; try again"
+CUT_OFF = "the network has lost the way to where the stream went; publish again"
+BROKE_OFF = "the stream broke off inside the network; publish again"
+
+logger = structlog.get_logger("edged.pop")
+
+GiveUp = Callable[[PublishRefusedError], None]
+
+
+class Placement:
+    """A publication and where it goes."""
+
+    def __init__(
+        self,
+        stream: LiveStream,
+        request: RouteRequest,
+        decision: Decision,
+        forwarding: Forwarding,
+        give_up: GiveUp,
+        *,
+        renumbered: int,
+    ) -> None:
+        self.stream = stream
+        self.request = request
+        self.decision = decision
+        self.forwarding = forwarding
+        self.give_up = give_up  # Called when no origin takes it any more.
+        self.renumbered = renumbered  # How often it was fenced off by a run that had ended.
+        self.accepted = False  # By this origin, once.
+        self.fenced_at: float | None = None  # Not accepted but fenced off; by what, will show.
+        self.offered_at: float | None = None  # Without an answer as yet.
+        self.offers = -1  # The forwarding's count of sessions that `offered_at` belongs to.
+
+
+class Placing:
+    """All publications of one PoP shard."""
+
+    def __init__(
+        self,
+        pump: Pump,
+        view: PopView,
+        listing: Directory,
+        link: Callable[[str], OriginLink | None],
+    ) -> None:
+        """`link` gives the way to an origin, while there is one."""
+        self.runs = ChannelRuns()
+        self.placements: dict[str, Placement] = {}  # By channel.
+        self._pump, self._view, self._listing, self._link = pump, view, listing, link
+        self._changed = trio.Event()
+        self._tags_learnt: dict[str, tuple[str, tuple[str, ...]]] = {}  # Channel -> origin, tags.
+
+    async def wait_route(self, request: RouteRequest) -> None:
+        """Give a PoP that has just started the time to reach its origins.
+
+        Returns as soon as there is a route, or an origin is reached that does not take the stream,
+        or the time is over; `place` then says why not.
+        """
+        with trio.move_on_after(ROUTE_WAIT_S_MAX):
+            while not self._view.reached and not self._is_routable(request):
+                await self._changed.wait()
+
+    def routes_changed(self) -> None:
+        """Have those who wait for a route look again."""
+        self._changed.set()
+        self._changed = trio.Event()
+
+    def check_route(self, request: RouteRequest) -> None:
+        """Raise `PublishRefusedError` if no origin would take the stream now, before it is made.
+
+        The channel's older run here, if any, gives its place back to the newcomer.
+        """
+        older = self.placements.get(request.channel)
+        if older is not None:
+            self._view.released(older.decision.origin, older.request)
+        try:
+            self._choose(request)
+        finally:
+            if older is not None:
+                self._view.placed(older.decision.origin, older.request)
+
+    def place(
+        self, stream: LiveStream, request: RouteRequest, give_up: GiveUp, *, renumbered: int = 0
+    ) -> Placement:
+        """Choose an origin and begin to forward; raises `PublishRefusedError` with the reasons."""
+        older = self.placements.get(stream.channel)
+        if older is not None:  # Taken over here: the older run's ring has ended, its place is free.
+            self._release(older)
+        decision = self._choose(request)
+        link = self._link(decision.origin)
+        assert link is not None, "what has no link is blocked"
+        try:
+            forwarding = link.forward(stream)
+        except EdgedError as error:
+            raise PublishRefusedError("full", NO_ROUTE, str(error)) from error
+        if forwarding.refusal is not None:
+            raise forwarding.refusal
+        self._view.note_request(request, placed=True)
+        self._view.placed(decision.origin, request)
+        placement = Placement(stream, request, decision, forwarding, give_up, renumbered=renumbered)
+        self.placements[stream.channel] = placement
+        self._learn_tags(stream.channel, None)
+        logger.info(
+            "stream placed",
+            channel=stream.channel,
+            publication=f"{stream.stream_id.publication:x}",
+            origin=decision.origin,
+            rule=decision.rule,
+            matched=decision.matched or None,
+            table=f"{self._view.version}",
+        )
+        return placement
+
+    def end(self, stream: LiveStream) -> None:
+        """The publication ended: its forwarding ends with the ring, its place is free now."""
+        placement = self.placements.get(stream.channel)
+        if placement is not None and placement.stream is stream:
+            self._release(placement)
+
+    def cut_off(self, origin: str, why: str) -> None:
+        """An origin's streams have no way there any more; published again, they go elsewhere."""
+        for placement in list(self.placements.values()):
+            if placement.decision.origin == origin:
+                detail = f"origin {origin}: {why}"
+                self._give_up(placement, PublishRefusedError("no_route", CUT_OFF, detail))
+
+    def listed(self, channel: str, record: DirectoryRecord | None) -> None:
+        """The directory has something new of a channel: a takeover, or where a group's tags are."""
+        if record is not None:
+            self.runs.listed(record.entry.stream_id)
+        placement = self.placements.get(channel)
+        if placement is None:
+            self._learn_tags(channel, record)
+        elif record is not None and placement.stream.stream_id < record.entry.stream_id:
+            self._taken_over(placement, f"by a run at origin {record.origin}")
+
+    def tick(self, now: float) -> None:
+        """Judge what has waited long enough; call it about once a second."""
+        for placement in list(self.placements.values()):
+            if placement.stream.ended is not None:
+                continue  # Its session gives the place back.
+            if placement.fenced_at is not None:
+                if now - placement.fenced_at >= LISTED_S_MAX:
+                    self._judge_fencing(placement)
+            elif placement.forwarding.finished:
+                self._broke_off(placement)
+            elif self._is_unanswered(placement, now):
+                self._timed_out(placement, now)
+
+    def slept(self, late_s: float) -> None:
+        """We were late ourselves by so much: answers may lie unread, so it counts for nobody."""
+        for placement in self.placements.values():
+            if placement.offered_at is not None:
+                placement.offered_at += late_s
+            if placement.fenced_at is not None:
+                placement.fenced_at += late_s
+
+    # What origins say.
+
+    def accepted(self, forwarding: Forwarding) -> None:
+        """The origin took a stream: after a refusal it is trusted again."""
+        placement = self._of(forwarding)
+        if placement is not None:
+            placement.accepted = True
+        self._view.accepted(forwarding.origin, forwarding.stream.grant.priority)
+
+    def refused(self, forwarding: Forwarding, code: str, reason: str) -> None:
+        """The origin has the final word: try another, or give the publisher up."""
+        placement = self._of(forwarding)
+        if placement is None:
+            return
+        now = self._pump.now()
+        if code == "fenced":
+            if forwarding.fenced_by is not None:
+                self.runs.heard(forwarding.fenced_by)
+            if placement.accepted:
+                self._taken_over(placement, f"origin {forwarding.origin}: {reason}")
+            else:  # By a run that is live, if the directory comes to list it; or by one long over.
+                placement.fenced_at = now
+        elif code in ("full", "drain") and forwarding.packaged_seq < 0:  # Else it needs a splice.
+            highest = placement.request.priority if code == "full" else PriorityClass.PARTNER
+            self._view.refused(forwarding.origin, now, priority=highest)
+            self._place_again(placement)
+        else:
+            detail = f"origin {forwarding.origin}"
+            self._give_up(placement, PublishRefusedError(code, reason, detail))
+
+    # Inside.
+
+    def _choose(self, request: RouteRequest) -> Decision:
+        try:
+            return choose_origin(request, self._view, self._pump.now())
+        except RouteUnavailableError as error:
+            self._view.note_request(request, placed=False)
+            raise PublishRefusedError("no_route", NO_ROUTE, str(error)) from error
+
+    def _is_routable(self, request: RouteRequest) -> bool:
+        try:
+            choose_origin(request, self._view, self._pump.now())
+        except RouteUnavailableError:
+            return False
+        return True
+
+    def _of(self, forwarding: Forwarding) -> Placement | None:
+        """The placement that a forwarding serves, if it still does."""
+        placement = self.placements.get(forwarding.stream.channel)
+        return placement if placement is not None and placement.forwarding is forwarding else None
+
+    def _release(self, placement: Placement) -> None:
+        channel = placement.stream.channel
+        self.placements.pop(channel, None)
+        self._view.released(placement.decision.origin, placement.request)
+        self._learn_tags(channel, self._listing.lookup(channel))
+        if placement.forwarding.state == "waiting":  # Else the end of its ring ends it.
+            self._stop_forwarding(placement.forwarding, "the publication is over")
+
+    def _stop_forwarding(self, forwarding: Forwarding, reason: str) -> None:
+        link = self._link(forwarding.origin)
+        if link is not None:
+            link.stop_forwarding(forwarding, reason)
+
+    def _give_up(self, placement: Placement, error: PublishRefusedError) -> None:
+        self._release(placement)
+        self._stop_forwarding(placement.forwarding, error.reason)
+        placement.give_up(error)
+
+    def _place_again(self, placement: Placement, *, renumbered: int = 0) -> None:
+        self._release(placement)
+        self._stop_forwarding(placement.forwarding, "sent elsewhere")
+        try:
+            self.place(
+                placement.stream, placement.request, placement.give_up, renumbered=renumbered
+            )
+        except PublishRefusedError as error:
+            placement.give_up(error)
+
+    def _taken_over(self, placement: Placement, detail: str) -> None:
+        channel = placement.stream.channel
+        self.runs.fenced(channel, self._listed(channel), self._pump.now())
+        self._give_up(placement, PublishRefusedError("fenced", TAKEN_OVER, detail))
+
+    def _judge_fencing(self, placement: Placement) -> None:
+        stream, detail = placement.stream, f"origin {placement.forwarding.origin}"
+        listed, renumbered = self._listed(stream.channel), placement.renumbered
+        match self.runs.judge_fencing(stream.stream_id, listed, renumbered=renumbered):
+            case Fencing.TAKEN_OVER:
+                self._taken_over(placement, detail)
+            case Fencing.OUTNUMBERED:
+                self._give_up(placement, PublishRefusedError("fenced", OUTNUMBERED, detail))
+            case Fencing.RENUMBER:
+                # No origin has it: nobody plays it by the number that it had.
+                number = self.runs.next_publication(stream.channel, 0.0, 0)
+                stream.stream_id = StreamId(stream.channel, number)
+                self.runs.begun(stream.stream_id)
+                logger.warning(
+                    "publication numbered anew: one that has ended had a newer number",
+                    channel=stream.channel,
+                    publication=f"{number:x}",
+                    detail=detail,
+                )
+                self._place_again(placement, renumbered=renumbered + 1)
+
+    def _listed(self, channel: str) -> StreamId | None:
+        record = self._listing.lookup(channel)
+        return None if record is None else record.entry.stream_id
+
+    def _broke_off(self, placement: Placement) -> None:
+        forwarding = placement.forwarding
+        logger.error(
+            "forwarding broke off",
+            channel=placement.stream.channel,
+            origin=forwarding.origin,
+            reason=forwarding.closed_reason,
+        )
+        detail = f"origin {forwarding.origin}: {forwarding.closed_reason}"
+        self._give_up(placement, PublishRefusedError("internal", BROKE_OFF, detail))
+
+    def _is_unanswered(self, placement: Placement, now: float) -> bool:
+        """Whether the origin has not said a word on the stream for longer than it may take."""
+        forwarding = placement.forwarding
+        if forwarding.state != "opening":
+            placement.offered_at = None
+        elif placement.offered_at is None or placement.offers != forwarding.reopened:
+            placement.offered_at, placement.offers = now, forwarding.reopened
+        else:
+            return now - placement.offered_at >= ANSWER_S_MAX
+        return False
+
+    def _timed_out(self, placement: Placement, now: float) -> None:
+        """Vote against the origin, and go elsewhere if that is possible; else wait on."""
+        origin = placement.forwarding.origin
+        logger.warning(
+            "origin did not answer",
+            channel=placement.stream.channel,
+            origin=origin,
+            after_s=ANSWER_S_MAX,
+        )
+        self._view.timed_out(origin, now)
+        placement.offered_at = now  # It may vote again.
+        needs_splice = placement.forwarding.packaged_seq >= 0
+        if not needs_splice and self._is_routable(placement.request):
+            self._place_again(placement)
+
+    def _learn_tags(self, channel: str, record: DirectoryRecord | None) -> None:
+        """Note where a channel's tags are; those of ours are counted as they are placed."""
+        known = self._tags_learnt.pop(channel, None)
+        if known is not None:
+            self._view.learn_tags(*known, -1)
+        if record is not None and record.entry.tags and channel not in self.placements:
+            learnt = self._tags_learnt[channel] = (record.origin, record.entry.tags)
+            self._view.learn_tags(*learnt)

@@ -1,0 +1,419 @@
+"""A PoP's publications against real origins: placing, re-placing, fencing, giving up."""
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+
+from edged.errors import PublishRefusedError
+from edged.media.routing import Match, RouteRequest, Rule
+from edged.media.stream import PriorityClass, StreamId
+from edged.policy.pop_view import NOT_HELD
+from edged.policy.takeover import TAKEN_OVER
+from edged.roles import placing as placing_module
+from edged.roles import uplinks as uplinks_module
+from edged.roles.placing import BROKE_OFF, NO_ROUTE
+from edged.wire.backbone.messages import DirectoryDelta, DirectoryEntry
+from tests.backbone.network import Origin, append, until
+from tests.roles.setting import REQUEST, running_pop
+
+
+async def test_a_stream_goes_to_the_nearest_origin_with_room() -> None:
+    one, two = Origin("one"), Origin("two")
+    async with one.serving(), two.serving(), running_pop(one, two) as pop:
+        stream = pop.open()
+        placement = pop.place(stream)
+        assert placement.decision.origin == "one"
+        assert pop.uplinks.placements["alice"] is placement
+        assert pop.view.by_name["one"].used == 1
+        append(stream, 20)
+        await until(lambda: len(one.units("alice")) == 20)
+        assert not two.opened
+        await until(lambda: pop.uplinks.listing.lookup("alice"))
+        record = pop.uplinks.listing.lookup("alice")
+        assert record is not None
+        assert record.origin == "one"
+        pop.hub.close(stream, "publisher left")
+        pop.uplinks.placing.end(stream)
+        assert not pop.uplinks.placements
+        assert pop.view.by_name["one"].used == 0
+        await until(lambda: pop.uplinks.lookup("alice") is None)
+
+
+async def test_no_route_is_a_refusal_with_a_reason_for_each_origin() -> None:
+    one = Origin("one")
+    async with one.serving(), running_pop(one, quota=0) as pop:
+        await until(lambda: pop.view.capacitor.state("one"))
+        with pytest.raises(PublishRefusedError) as refusal:
+            pop.place(pop.open(), RouteRequest(channel="alice", cost=100))
+        assert refusal.value.code == "no_route"
+        assert refusal.value.reason == NO_ROUTE  # The encoder hears of no origin.
+        assert "one: lease used up; no room by its heartbeats" in refusal.value.detail
+        assert pop.view.take_telemetry().unplaced == 100
+        pop.push_table(one, rules=(Rule(pin="far"),))
+        with pytest.raises(PublishRefusedError, match="rule pins the stream to far"):
+            pop.place(pop.open(publication=2))
+
+
+async def test_a_full_origin_s_refusal_sends_the_stream_to_the_next() -> None:
+    one, two = Origin("one"), Origin("two")
+    one.refusal = PublishRefusedError("full", "no slot is free")
+    async with one.serving(), two.serving(), running_pop(one, two) as pop:
+        stream = pop.open()
+        assert pop.place(stream).decision.origin == "one"
+        append(stream, 10)
+        await until(lambda: len(two.units("alice")) == 10)
+        assert pop.uplinks.placements["alice"].decision.origin == "two"
+        assert (pop.view.by_name["one"].used, pop.view.by_name["two"].used) == (0, 1)
+        partner, _, basic = pop.view.by_name["one"].held
+        assert basic > pop.pump.now() > partner  # Slots may be kept for those above.
+        assert pop.given_up == []
+
+
+async def test_an_origin_that_takes_a_stream_again_is_trusted_again() -> None:
+    one = Origin("one")
+    one.refusal = PublishRefusedError("full", "no slot is free")
+    async with one.serving(), running_pop(one) as pop:
+        pop.place(pop.open())
+        await until(lambda: pop.given_up)
+        first_hold_s = pop.view.by_name["one"].held[-1] - pop.pump.now()
+        one.refusal = None
+        pop.view.by_name["one"].held = NOT_HELD
+        placement = pop.place(pop.open(publication=2))
+        await placement.forwarding.wait_decided()
+        hold_s = pop.view.refused("one", pop.pump.now(), priority=PriorityClass.BASIC)
+        assert hold_s <= first_hold_s + 0.5
+
+
+async def test_refused_by_all_it_is_given_up() -> None:
+    one, two = Origin("one"), Origin("two")
+    one.refusal = two.refusal = PublishRefusedError("full", "no slot is free")
+    async with one.serving(), two.serving(), running_pop(one, two) as pop:
+        pop.place(pop.open())
+        await until(lambda: pop.given_up)
+        (error,) = pop.given_up
+        assert (error.code, error.reason) == ("no_route", NO_ROUTE)
+        assert "one: held after a refusal" in error.detail
+        assert "two: held after a refusal" in error.detail
+        assert not pop.uplinks.placements
+        assert (pop.view.by_name["one"].used, pop.view.by_name["two"].used) == (0, 0)
+
+
+async def test_once_packaged_a_stream_does_not_start_anew_elsewhere() -> None:
+    """Its segments would get the names of others: it is published again instead."""
+    one, two = Origin("one"), Origin("two")
+    async with one.serving() as server, two.serving(), running_pop(one, two) as pop:
+        stream = pop.open()
+        placement = pop.place(stream)
+        append(stream, 10)
+        await until(lambda: one.units("alice"))
+        server.packaged(stream.stream_id, 5, [])
+        await until(lambda: placement.forwarding.packaged_seq == 5)
+        server.stop_stream(stream.stream_id, "drain", "the origin is stopping")
+        await until(lambda: pop.given_up)
+        assert [str(error) for error in pop.given_up] == [
+            "drain: the origin is stopping (origin one)"
+        ]
+        assert not two.opened
+
+
+async def test_another_refusal_is_final() -> None:
+    one, two = Origin("one"), Origin("two")
+    async with one.serving(), two.serving(), running_pop(one, two) as pop:
+        one.refusal = PublishRefusedError("unsupported_media", "nobody can package it")
+        pop.place(pop.open())
+        await until(lambda: pop.given_up)
+        assert [str(error) for error in pop.given_up] == [
+            "unsupported_media: nobody can package it (origin one)"
+        ]
+        assert not two.opened
+        assert pop.view.by_name["one"].held == NOT_HELD
+
+
+async def test_a_refusal_of_a_run_that_was_taken_over_concerns_nobody() -> None:
+    one = Origin("one")
+    async with one.serving(), running_pop(one) as pop:
+        older = pop.place(pop.open())
+        newer = pop.place(pop.open(publication=2))
+        assert pop.view.by_name["one"].used == 1
+        pop.uplinks.refused(older.forwarding, "full", "late")
+        assert pop.uplinks.placements["alice"] is newer
+        assert pop.given_up == []
+
+
+async def test_a_takeover_at_another_pop_and_origin_gives_the_older_publisher_up() -> None:
+    one, two = Origin("one"), Origin("two")
+    async with (
+        one.serving(),
+        two.serving(),
+        running_pop(one, two) as here,
+        running_pop(two) as there,
+    ):
+        older = here.open()
+        assert here.place(older).decision.origin == "one"
+        append(older, 3)
+        await until(lambda: one.units("alice"))
+        newer = there.open(publication=2)
+        there.place(newer)
+        await until(lambda: here.given_up)
+        (error,) = here.given_up
+        assert (error.code, error.reason) == ("fenced", TAKEN_OVER)
+        assert not here.uplinks.placements
+        assert here.view.by_name["one"].used == 0
+        await until(lambda: one.hub.get("alice") is None)
+        assert there.uplinks.placements["alice"].stream is newer
+        assert there.given_up == []
+
+
+@pytest.mark.parametrize("taken_over", [False, True])
+async def test_a_publication_that_ends_while_its_origin_is_away_leaves_nothing_behind(
+    taken_over: bool,
+) -> None:
+    one, two = Origin("one"), Origin("two")
+    async with two.serving(), running_pop() as pop:
+        async with one.serving():
+            pop.push_table(one, two, rules=(Rule(prefer=("one",)),))
+            await pop.connected(one, two)
+            stream = pop.open()
+            assert pop.place(stream).decision.origin == "one"
+            append(stream, 5)
+            await until(lambda: one.units("alice"))
+        link = pop.uplinks._links["one"].link
+        await until(lambda: link.forwardings[0].state == "waiting")
+        if taken_over:
+            assert pop.place(pop.open(publication=2)).decision.origin == "two"
+        else:
+            pop.hub.close(stream, "publisher left")
+            pop.uplinks.placing.end(stream)
+        assert link.forwardings == []
+
+
+async def test_a_forwarding_that_breaks_off_gives_the_publisher_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(uplinks_module, "TICK_S", 0.01)
+    one = Origin("one")
+    async with one.serving(), running_pop(one) as pop:
+        stream = pop.open()
+        placement = pop.place(stream)
+        append(stream, 3)
+        await until(lambda: one.units("alice"))
+        monkeypatch.setattr(placement.forwarding._source, "read", lambda *_: 1 // 0)
+        with capture_logs() as logs:
+            append(stream, 3)
+            await until(lambda: pop.given_up)
+        (error,) = pop.given_up
+        assert (error.code, error.reason) == ("internal", BROKE_OFF)
+        assert error.detail.startswith("origin one: internal error: ZeroDivisionError")
+        assert "forwarding broke off" in [line["event"] for line in logs]
+        assert not pop.uplinks.placements
+        assert pop.uplinks.statistics()[0].reconnects == 0
+        await until(lambda: one.hub.get("alice") is None)
+
+
+async def test_a_link_that_takes_no_more_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edged.backbone.sender.FORWARDINGS_MAX", 0)
+    one = Origin("one")
+    async with one.serving(), running_pop(one) as pop:
+        with pytest.raises(PublishRefusedError, match=r"full: .*\(0 streams go to one already\)"):
+            pop.place(pop.open())
+        assert pop.view.by_name["one"].used == 0
+
+
+async def test_a_publisher_may_wait_for_the_first_origin() -> None:
+    one = Origin("one")
+    async with running_pop() as pop, trio.open_nursery() as nursery:
+        routed = trio.Event()
+
+        async def wait() -> None:
+            await pop.uplinks.placing.wait_route(REQUEST)
+            routed.set()
+
+        nursery.start_soon(wait)
+        await trio.sleep(0.01)
+        assert not routed.is_set()
+        async with one.serving():
+            pop.push_table(one)
+            with trio.fail_after(5):
+                await routed.wait()
+            assert pop.place(pop.open()).decision.origin == "one"
+
+
+async def test_it_waits_no_longer_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placing_module, "ROUTE_WAIT_S_MAX", 0.02)
+    async with running_pop() as pop:
+        with trio.fail_after(2):
+            await pop.uplinks.placing.wait_route(REQUEST)
+        with pytest.raises(PublishRefusedError, match=r"no_route: .*no origins"):
+            pop.place(pop.open())
+
+
+async def test_once_origins_were_there_nobody_waits_for_a_full_one() -> None:
+    one = Origin("one")
+    async with one.serving(), running_pop(one, quota=0) as pop:
+        with trio.fail_after(1):
+            await pop.uplinks.placing.wait_route(RouteRequest(channel="alice", cost=100))
+
+
+async def test_a_publisher_waits_for_the_first_heartbeat_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With IRS dead there are no leases: a link alone makes no route."""
+    one = Origin("one")
+    async with one.serving() as server, running_pop() as pop, trio.open_nursery() as nursery:
+        monkeypatch.setattr(server, "tick", lambda _: None)  # It beats when we say so.
+        pop.push_table(one)
+        pop.view.lease_until = 0.0
+        routed = trio.Event()
+
+        async def wait() -> None:
+            await pop.uplinks.placing.wait_route(REQUEST)
+            routed.set()
+
+        nursery.start_soon(wait)
+        await pop.connected(one)
+        await trio.sleep(0.02)
+        assert not routed.is_set()
+        pop.uplinks.heartbeat(one.report())
+        with trio.fail_after(1):
+            await routed.wait()
+        assert pop.place(pop.open()).decision.rule == "price"
+
+
+async def test_it_waits_for_a_route_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for one that another stream could take: it would be refused at its end."""
+    one = Origin("one")
+    async with one.serving() as server, running_pop() as pop:
+        monkeypatch.setattr(server, "tick", lambda _: None)
+        pop.push_table(one, rules=(Rule(match=Match(channel="bob"), avoid=("one",)),))
+        await pop.connected(one)
+        with trio.fail_after(1):
+            await pop.uplinks.placing.wait_route(REQUEST)
+        with trio.move_on_after(0.02) as waited:
+            await pop.uplinks.placing.wait_route(RouteRequest(channel="bob"))
+        assert waited.cancelled_caught
+
+
+async def test_fenced_off_before_the_directory_lists_the_newer_run_it_takes_nothing_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(uplinks_module, "TICK_S", 0.01)
+    one = Origin("one")
+    async with one.serving(), running_pop(one) as here, running_pop(one) as there:
+        monkeypatch.setattr(here.uplinks, "directory", lambda _: True)  # It lags behind.
+        newer = there.open(publication=9)
+        there.place(newer)
+        await until(lambda: one.hub.get("alice"))
+        placement = here.place(here.open(publication=5))
+        await until(lambda: placement.fenced_at is not None)
+        assert here.given_up == []
+        monkeypatch.undo()
+        monkeypatch.setattr(uplinks_module, "TICK_S", 0.01)
+        entry = DirectoryEntry(stream_id=newer.stream_id)
+        delta = DirectoryDelta(
+            origin="one", incarnation=1, version=1, from_version=0, changed=[entry], removed=[]
+        )
+        here.uplinks.directory(delta)
+        (error,) = here.given_up
+        assert (error.code, error.reason) == ("fenced", TAKEN_OVER)
+        assert newer.ended is None
+        assert there.given_up == []
+
+
+async def test_a_run_that_the_directory_lists_already_fences_off_for_good(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(uplinks_module, "TICK_S", 0.01)
+    monkeypatch.setattr(placing_module, "LISTED_S_MAX", 0.02)
+    one = Origin("one")
+    async with one.serving(), running_pop(one) as here, running_pop(one) as there:
+        there.place(there.open(publication=9))
+        await until(lambda: here.uplinks.lookup("alice"))
+        here.place(here.open(publication=5))
+        await until(lambda: here.given_up)
+        assert here.given_up[0].reason == TAKEN_OVER
+        assert there.given_up == []
+
+
+async def test_what_ends_while_it_is_fenced_off_is_not_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(uplinks_module, "TICK_S", 0.01)
+    one = Origin("one")
+    async with one.serving() as server, running_pop(one) as pop:
+        server._inbound._fence.admit(StreamId("alice", 9))
+        stream = pop.open()
+        placement = pop.place(stream)
+        await until(lambda: placement.fenced_at is not None)
+        pop.uplinks.placing.slept(60.0)
+        await trio.sleep(0.03)
+        assert placement.fenced_at is not None
+        assert placement.fenced_at > pop.pump.now() + 50  # Our own sleep counts for nothing.
+        pop.hub.close(stream, "publisher left")
+        pop.uplinks.placing.end(stream)
+        assert not pop.uplinks.placements
+        assert pop.given_up == []
+        assert pop.view.by_name["one"].used == 0
+
+
+async def test_an_origin_that_does_not_answer_gets_a_vote_and_the_stream_goes_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(uplinks_module, "TICK_S", 0.01)
+    monkeypatch.setattr(placing_module, "ANSWER_S_MAX", 0.05)
+    one, two = Origin("one"), Origin("two")
+    async with one.serving() as server, two.serving(), running_pop(one, two) as pop:
+        monkeypatch.setattr(server._inbound, "open", lambda *_: None)
+        stream = pop.open()
+        first = pop.place(stream)
+        assert first.decision.origin == "one"
+        await until(lambda: pop.uplinks.placements["alice"].decision.origin == "two")
+        append(stream, 10)
+        await until(lambda: len(two.units("alice")) == 10)
+        assert first.forwarding.finished
+        assert pop.given_up == []
+        assert pop.view.by_name["one"].held[PriorityClass.PARTNER] > pop.pump.now()
+        assert pop.view.take_telemetry().timeouts == {"one": 1}
+
+
+async def test_without_another_origin_it_waits_for_the_answer_and_votes_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(uplinks_module, "TICK_S", 0.01)
+    monkeypatch.setattr(placing_module, "ANSWER_S_MAX", 0.03)
+    one = Origin("one")
+    async with one.serving() as server, running_pop(one) as pop:
+        monkeypatch.setattr(server._inbound, "open", lambda *_: None)
+        placement = pop.place(pop.open())
+        await until(lambda: pop.view._timeouts.get("one") == 2)
+        assert pop.given_up == []
+        assert pop.uplinks.placements["alice"] is placement
+        pop.uplinks.placing.slept(60.0)  # Our own sleep is no fault of the origin's.
+        await trio.sleep(0.05)
+        assert pop.view._timeouts["one"] <= 3
+
+
+async def test_a_group_stays_together_and_a_pair_apart_across_pops() -> None:
+    one, two = Origin("one"), Origin("two")
+    rules = (
+        Rule(match=Match(tag="grouped"), group_by="event:"),
+        Rule(match=Match(tag="paired"), anti_affinity="feed:"),
+    )
+    async with one.serving(), two.serving(), running_pop(one) as there:
+        tags = ("event:7", "feed:x")
+        first = there.open("first", tags=tags)
+        there.place(first, RouteRequest(channel="first", tags=tags))
+        async with running_pop(one, two) as here:
+            here.push_table(one, two, rules=rules)
+            await until(lambda: here.uplinks.lookup("first"))
+            assert here.view.homes("event:7") == {"one": 1}
+            paired = RouteRequest(channel="backup", tags=("paired", "feed:x"))
+            backup = here.open("backup", tags=paired.tags)
+            assert here.place(backup, paired).decision.origin == "two"
+            grouped = RouteRequest(channel="alice", tags=("grouped", "event:7"))
+            assert here.place(here.open(tags=grouped.tags), grouped).decision.origin == "one"
+            # Ours are listed too, and counted once.
+            await until(lambda: here.uplinks.lookup("alice"))
+            assert here.view.homes("event:7") == {"one": 2}
+            there.hub.close(first, "publisher left")
+            there.uplinks.placing.end(first)
+            await until(lambda: here.view.homes("event:7") == {"one": 1})
