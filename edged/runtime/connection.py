@@ -128,7 +128,8 @@ class Connection:
         self._reading = True
         self._mask = select.EPOLLIN
         self._low_water = 1
-        self._recv_into = sock.recv_into  # Bound once: this is called for every batch of bytes.
+        self._recv_into = sock.recv_into  # Bound once: this is called for every batch of bytes,
+        self._setsockopt = sock.setsockopt  # and so is this.
         if pump_class is PumpClass.BACKBONE:
             self._reads_max = READS_BACKBONE_MAX if self.ssl is None else READS_BACKBONE_TLS_MAX
         else:
@@ -174,11 +175,13 @@ class Connection:
 
     def set_receive_low_water(self, wanted: int) -> None:
         """Ask to be woken only when that many bytes are there (SO_RCVLOWAT; plain TCP only)."""
-        wanted = min(max(wanted, 1), LOW_WATER_BYTES_MAX)
+        wanted = max(wanted, 1) if wanted < LOW_WATER_BYTES_MAX else LOW_WATER_BYTES_MAX
         if wanted != self._low_water and self.ssl is None and self.lost is None:
             self._low_water = wanted
-            with contextlib.suppress(OSError):
-                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wanted)
+            try:  # noqa: SIM105 - hot, and a context manager costs as much as the call
+                self._setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wanted)
+            except OSError:  # The peer is gone, which the next read tells.
+                pass
 
     def close(self, reason: str) -> None:
         """End the connection when what is queued has left, or after CLOSE_LINGER_S.

@@ -72,7 +72,8 @@ class Pump:
         self._master = select.epoll()
         self._epolls = {pump_class: select.epoll() for pump_class in PumpClass}
         self._handshakes = select.epoll()
-        self._writers = select.epoll()  # Those that wait for room.
+        self._writers = select.epoll()  # Those that wait for room,
+        self._waiting = 0  # and how many they are.
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         for epoll in (*self._epolls.values(), self._handshakes, self._writers):
             self._master.register(epoll.fileno(), select.EPOLLIN)
@@ -211,8 +212,10 @@ class Pump:
         waits = bool(mask & select.EPOLLOUT)
         if waits and not connection.waits_for_room:
             self._writers.register(connection.fd, select.EPOLLOUT)
+            self._waiting += 1
         elif connection.waits_for_room and not waits:
             self._writers.unregister(connection.fd)
+            self._waiting -= 1
         connection.waits_for_room = waits
 
     def established(self, connection: Connection) -> None:
@@ -251,6 +254,8 @@ class Pump:
     async def _pause(self, until: float) -> None:
         """Sleep to the end of the tick, but for those whose socket has room again."""
         with trio.move_on_at(until):
+            if not self._waiting:  # Only a turn makes one wait.
+                await trio.sleep_forever()
             while True:
                 await trio.lowlevel.wait_readable(self._writers.fileno())
                 self._in_turn = True
@@ -260,6 +265,8 @@ class Pump:
         self._note_lag(trio.current_time() - until)
 
     def _refill(self) -> None:
+        if not self._waiting:
+            return
         for fd, _ in self._writers.poll(0, WRITABLE_PER_TURN_MAX):
             connection = self._connections.get(fd)
             if connection is not None and connection.lost is None:
@@ -330,6 +337,7 @@ class Pump:
         with contextlib.suppress(OSError):
             epoll.unregister(connection.fd)
         if connection.waits_for_room:
+            self._waiting -= 1
             with contextlib.suppress(OSError):
                 self._writers.unregister(connection.fd)
         self._guard(connection, connection.removed)
