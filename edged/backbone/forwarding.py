@@ -64,6 +64,7 @@ class Forwarding:
         self.received_seq = -1
         self.packaged_seq: int = -1 if after is None else after.packaged_seq
         self.renditions: list[RenditionAck] = [] if after is None else after.renditions
+        self.splice: bytes = b"" if after is None else after.splice
         self.refusal: PublishRefusedError | None = None
         self.fenced_by: StreamId | None = None  # If that is why it was refused, and is known.
         self.closed_reason = ""
@@ -120,6 +121,7 @@ class Forwarding:
                 first_seq=self.stream.ring.first_seq,
                 packaged_seq=self.packaged_seq,
                 renditions=self.renditions,
+                splice=self.splice,
             )
         )
         self._session, self.stream_no = session, stream_no
@@ -163,6 +165,8 @@ class Forwarding:
             self.stream.trim_below(packaged_seq + 1)
         if ack.renditions:
             self.renditions = ack.renditions
+        if ack.splice:
+            self.splice = ack.splice
 
     def session_lost(self) -> None:
         """Wait for the next session; the ring goes on filling."""

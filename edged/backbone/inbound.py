@@ -33,8 +33,9 @@ from edged.wire.backbone.messages import (
 ORPHAN_S_MAX = (
     15.0  # A PoP reconnects within backoff's 5 s; then its failover has moved the stream.
 )
-WANTED_FROM_GOP = -1
-ACKS_PER_MESSAGE_MAX = 200  # With some 30 renditions each they stay below MESSAGE_BYTES_MAX.
+WANTED_FROM_OLDEST = -1
+ACKS_PER_MESSAGE_MAX = 200  # With some 30 renditions each they stay below MESSAGE_BYTES_MAX,
+SPLICE_BYTES_PER_MESSAGE_MAX = 256 * 1024  # also with so much of these.
 CHANNEL_CHARS_MAX = 256  # Channels are parts of URLs, log lines and the directory.
 
 logger = structlog.get_logger("edged.backbone")
@@ -60,6 +61,8 @@ class Inbound:
         self.units_lost = 0
         self.acked: tuple[int, int] = (-2, -2)
         self.renditions_changed = False
+        self.splice = b""
+        self.splice_changed = False
 
     @property
     def stream_id(self) -> StreamId:
@@ -126,7 +129,7 @@ class InboundStreams:
             inbound.session, inbound.stream_no = session, message.stream_no
             inbound.orphaned_at = math.inf
             inbound.acked = (-2, -2)
-            inbound.renditions_changed = True
+            inbound.renditions_changed = inbound.splice_changed = True
             self._by_session.setdefault(session, {})[message.stream_no] = inbound
             self._dirty[inbound] = None
             session.send(StreamAccepted(message.stream_no, wanted_seq))
@@ -177,6 +180,7 @@ class InboundStreams:
         if inbound is None:
             return
         reason = message.reason[:200]
+        inbound.stream.goes_on = not message.ended
         self._end(inbound, reason if message.ended else f"sent elsewhere: {reason}")
 
     def session_lost(self, session: BackboneSession, now: float) -> None:
@@ -209,12 +213,18 @@ class InboundStreams:
         self._end(inbound, f"{code}: {reason}")
 
     def packaged(
-        self, stream_id: StreamId, packaged_seq: int, renditions: list[RenditionAck]
+        self,
+        stream_id: StreamId,
+        packaged_seq: int,
+        renditions: list[RenditionAck],
+        splice: bytes = b"",
     ) -> None:
-        """All units up to `packaged_seq` are in parts that were pushed."""
+        """Parts were pushed; a successor goes on from `splice` and the units after that seq."""
         inbound = self.find(stream_id)
         if inbound is not None:
             inbound.packaged_seq = max(inbound.packaged_seq, packaged_seq)
+            if splice and splice is not inbound.splice:
+                inbound.splice, inbound.splice_changed = splice, True
             inbound.renditions = renditions
             inbound.renditions_changed = True
             self._dirty[inbound] = None
@@ -233,9 +243,8 @@ class InboundStreams:
         acks: dict[BackboneSession, list[StreamAck]] = {}
         for inbound in dirty:
             position = (inbound.received_seq, inbound.packaged_seq)
-            if inbound.session is None or (
-                position == inbound.acked and not inbound.renditions_changed
-            ):
+            changed = inbound.renditions_changed or inbound.splice_changed
+            if inbound.session is None or (position == inbound.acked and not changed):
                 continue
             ack = StreamAck(
                 inbound.stream_no,
@@ -243,12 +252,14 @@ class InboundStreams:
                 inbound.received_seq,
                 inbound.packaged_seq,
                 inbound.renditions if inbound.renditions_changed else [],
+                inbound.splice if inbound.splice_changed else b"",
             )
-            inbound.acked, inbound.renditions_changed = position, False
+            inbound.acked = position
+            inbound.renditions_changed = inbound.splice_changed = False
             acks.setdefault(inbound.session, []).append(ack)
         for session, moved in acks.items():
-            for start in range(0, len(moved), ACKS_PER_MESSAGE_MAX):
-                session.send(UnitsAcked(moved[start : start + ACKS_PER_MESSAGE_MAX]))
+            for some in _in_messages(moved):
+                session.send(UnitsAcked(some))
 
     def __iter__(self) -> Iterator[Inbound]:
         return iter(list(self._streams.values()))
@@ -291,7 +302,11 @@ class InboundStreams:
         for track in message.tracks:
             stream.set_track(track)
         inbound = self._streams[stream_id.channel] = Inbound(stream, peer, now)
-        inbound.packaged_seq = message.packaged_seq
+        inbound.packaged_seq, inbound.splice = message.packaged_seq, message.splice
+        wanted_seq = WANTED_FROM_OLDEST
+        if message.splice:  # It is known to the unit where another origin stopped.
+            wanted_seq = message.packaged_seq + 1
+            stream.ring.note_loss(wanted_seq)
         self._opened_count += 1
         logger.info(
             "stream opened",
@@ -302,7 +317,7 @@ class InboundStreams:
             packaged_seq=message.packaged_seq,
         )
         self._opened(stream, message)
-        return inbound, WANTED_FROM_GOP
+        return inbound, wanted_seq
 
     def _check(self, message: StreamOpened, live: Inbound | None) -> None:
         """Raise EdgedError if the stream cannot be taken; an older run is not touched yet."""
@@ -335,6 +350,8 @@ class InboundStreams:
     def _stop_fenced(self, inbound: Inbound, newest: StreamId, *, live: bool = False) -> None:
         live = live or self._is_live(newest)
         reason = explain_fence(inbound.stream_id, newest, live=live)
+        # A newer home of the same run: its viewers stay, they only come to it.
+        inbound.stream.goes_on = newest.publication == inbound.stream_id.publication
         self.stop(inbound, "fenced", reason, newest)
 
     def _resume(
@@ -351,8 +368,9 @@ class InboundStreams:
         logger.info(
             "stream resumed", channel=inbound.stream_id.channel, from_seq=inbound.received_seq + 1
         )
-        wanted = inbound.received_seq + 1 if inbound.received_seq >= 0 else WANTED_FROM_GOP
-        return inbound, wanted
+        if inbound.received_seq >= 0:
+            return inbound, inbound.received_seq + 1
+        return inbound, inbound.packaged_seq + 1 if inbound.splice else WANTED_FROM_OLDEST
 
     def _append_with_gaps(self, inbound: Inbound, units: list[AccessUnit]) -> None:
         """Append runs without gaps, and note what is lost between them."""
@@ -396,3 +414,18 @@ class InboundStreams:
             units_lost=inbound.units_lost,
         )
         self._closed(inbound.stream, reason)
+
+
+def _in_messages(acks: list[StreamAck]) -> Iterator[list[StreamAck]]:
+    """The acks in lists that each fit a message."""
+    some: list[StreamAck] = []
+    size = 0
+    for ack in acks:
+        size += len(ack.splice)
+        full = len(some) == ACKS_PER_MESSAGE_MAX or size > SPLICE_BYTES_PER_MESSAGE_MAX
+        if some and full:
+            yield some
+            some, size = [], len(ack.splice)
+        some.append(ack)
+    if some:
+        yield some

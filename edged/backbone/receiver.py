@@ -133,10 +133,14 @@ class BackboneServer:
         self._subscriptions.publish_event(stream_id, event)
 
     def packaged(
-        self, stream_id: StreamId, packaged_seq: int, renditions: list[RenditionAck]
+        self,
+        stream_id: StreamId,
+        packaged_seq: int,
+        renditions: list[RenditionAck],
+        splice: bytes = b"",
     ) -> None:
-        """All units up to `packaged_seq` are in events published; acked with the next tick."""
-        self._inbound.packaged(stream_id, packaged_seq, renditions)
+        """Parts were published; acked with the next tick. `splice` as in StreamAck."""
+        self._inbound.packaged(stream_id, packaged_seq, renditions, splice)
         entry = self._directory.get(stream_id.channel)
         if entry is not None and entry.stream_id == stream_id:
             count = len(renditions)

@@ -13,11 +13,12 @@ from msgspec import Meta, Struct
 
 from edged.errors import EdgedError
 from edged.media.gop_ring import RingBatch
-from edged.media.parts import PackagedEvent, StreamEnded
+from edged.media.parts import InitSegment, PackagedEvent, SegmentEnded, StreamEnded
 from edged.media.stream import StreamId
-from edged.media.track import Track
+from edged.media.track import AccessUnit, Track
 from edged.policy.segment_rule import LATE_S_MAX, SegmenterConfig
 from edged.policy.segmenter import RenditionMark, Segmenter, SegmenterStatistics
+from edged.policy.splice import Resumed, read_state, save
 from edged.wire.cmaf.fragment import make_fragment
 from edged.wire.cmaf.init import make_init
 
@@ -75,13 +76,18 @@ class Source(Protocol):
     def ended(self) -> str | None:
         """Why it ended; None while it is live."""
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether it ended here only: what is pending is another's to package, its end to tell."""
+
 
 class Progress(Struct, frozen=True, kw_only=True):
     """What an ack carries: nothing above `packaged_seq` may be forgotten by the PoP."""
 
     received_seq: int
-    packaged_seq: int
+    packaged_seq: int  # As of `splice`.
     renditions: list[RenditionMark]
+    splice: bytes  # Of the last segment's end; empty before the first.
 
 
 class _CmafWriter:
@@ -97,15 +103,31 @@ class Packager:
         stream: Source,
         config: PackagerConfig,
         publish: Callable[[PackagedEvent], None],
+        *,
+        splice: bytes = b"",
     ) -> None:
+        """`splice`: what another origin's packager of the stream said last in its progress.
+
+        Raises RemoteProtocolError if that cannot be read.
+        """
         self.failed: str | None = None  # Why it gave up; a stream that cannot be packaged.
         self._stream = stream
         self._publish = publish
-        self._cursor = stream.ring.reader(start="oldest")
+        self._splice, self._packaged_seq = splice, -1
         self._known: dict[int, Track] = {}
         self._done = False
         self._gop_s_max = config.target_duration_s + LATE_S_MAX
         self._warned = False
+        self._resumed: Resumed | None = None  # Until all that it had seen has come again.
+        self._announced = not splice
+        if splice:
+            state = read_state(splice)
+            self._resumed = Resumed(state, _CmafWriter())
+            self._segmenter = self._resumed.segmenter
+            self._packaged_seq = state.packaged_seq
+            self._cursor = stream.ring.reader(start=state.packaged_seq + 1)
+            return
+        self._cursor = stream.ring.reader(start="oldest")
         self._segmenter = Segmenter(
             SegmenterConfig(
                 part_ms=config.part_ms,
@@ -124,8 +146,9 @@ class Packager:
         """How far the stream is packaged."""
         return Progress(
             received_seq=self._segmenter.received_seq,
-            packaged_seq=self._segmenter.packaged_seq,
+            packaged_seq=self._packaged_seq,
             renditions=self._segmenter.marks(),
+            splice=self._splice,
         )
 
     def statistics(self) -> SegmenterStatistics:
@@ -154,6 +177,9 @@ class Packager:
             self._finish(reason)
 
     def _read(self) -> None:
+        if not self._announced:
+            self._announced = True
+            self._announce()
         for track_id, track in self._stream.tracks.items():
             if self._known.get(track_id) is not track:
                 self._known[track_id] = track
@@ -164,11 +190,30 @@ class Packager:
                 self._segmenter.skip_units()
             if not batch.units:
                 return
-            for unit in batch.units:
-                for event in self._segmenter.add_unit(unit):
-                    self._publish(event)
+            self._package(batch.units)
             if not self._warned and (gop_s := self._segmenter.long_gop_s) is not None:
                 self._warn(gop_s)
+
+    def _package(self, units: list[AccessUnit]) -> None:
+        ended = False
+        for unit in units:
+            if self._resumed is not None:
+                if self._resumed.takes(unit):
+                    continue
+                self._resumed = None
+            for event in self._segmenter.add_unit(unit):
+                self._publish(event)
+                ended = ended or isinstance(event, SegmentEnded)
+        if ended:
+            self._splice = save(self._segmenter)
+            self._packaged_seq = self._segmenter.packaged_seq
+
+    def _announce(self) -> None:
+        """Say the renditions here too: where they began was elsewhere."""
+        for rendition, track, digest in self._segmenter.announced():
+            self._publish(rendition)
+            data = make_init(track)
+            self._publish(InitSegment(rendition=rendition.name, digest=digest, data=data))
 
     def _warn(self, gop_s: float) -> None:
         """Say once what the broadcaster should change; how often it happened is said at the end."""
@@ -183,11 +228,13 @@ class Packager:
 
     def _finish(self, reason: str) -> None:
         self._done = True
-        try:
-            events = self._segmenter.end(reason)
-        except EdgedError as error:
-            self.failed = self.failed or str(error)
-            events = [StreamEnded(reason=reason)]
+        events: list[PackagedEvent] = []
+        if not self._stream.goes_on:
+            try:
+                events = self._segmenter.end(reason)
+            except EdgedError as error:
+                self.failed = self.failed or str(error)
+                events = [StreamEnded(reason=reason)]
         for event in events:
             self._publish(event)
         statistics = self._segmenter.statistics()

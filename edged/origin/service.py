@@ -86,16 +86,24 @@ class OriginService:
         del tracks  # The plug-ins let in only what the packager can carry.
         self.slots.take(stream_id, grant.priority)
 
-    def open(self, stream: LiveStream) -> None:
-        """Begin to package a stream."""
-        older = self._streams.get(stream.channel)
-        if older is not None:
-            self._finish(older, "taken over by a newer publication")
+    def open(self, stream: LiveStream, splice: bytes = b"") -> None:
+        """Begin to package a stream, or go on where another origin stopped (`Progress.splice`).
+
+        Raises RemoteProtocolError if the splice cannot be read.
+        """
         limits = WindowLimits(
             playlist_s=self._config.playlist_s, retention_s=0.0, payload_bytes_max=WINDOW_BYTES_MAX
         )
         window = StreamWindow(stream.stream_id, limits)
-        packager = Packager(stream, self._config.packager, lambda event: self._event(entry, event))
+        packager = Packager(
+            stream,
+            self._config.packager,
+            lambda event: self._event(entry, event),
+            splice=splice,
+        )
+        older = self._streams.get(stream.channel)
+        if older is not None:
+            self._finish(older, "a newer publication or epoch is here")
         entry = _Packaged(stream, packager, window)
         entry.unwatch = stream.watch(lambda _: self._wake(entry))
         self._streams[stream.channel] = entry

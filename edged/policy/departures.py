@@ -11,6 +11,9 @@ import enum
 from edged.media.routing import OriginState
 
 LOST_S_MAX = 10.0  # Two reconnects at the longest backoff; an origin keeps our streams longer.
+# Without an ack, of an origin whose heartbeats have stopped, before its streams go on elsewhere.
+# Acks come ten times as often, and a ring holds several times as long.
+STALLED_S_MAX = 0.7
 ANSWER_S_MAX = (
     3.0  # For the word on a stream that was offered: ten round trips of the longest path.
 )

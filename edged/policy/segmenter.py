@@ -131,6 +131,13 @@ class Segmenter:
             for cutter in self._cutters.values()
         ]
 
+    def announced(self) -> list[tuple[Rendition, Track, str]]:
+        """What has been announced and is in force: renditions, their tracks, their inits' digests.
+
+        Those of a segmenter that goes on from another's state were announced elsewhere.
+        """
+        return [(c.rendition, c.track, c.init_digest) for c in self._cutters.values()]
+
     def add_track(self, track: Track) -> None:
         """Take a track, or a track's new configuration; data tracks are not packaged."""
         if track.kind is Kind.DATA:

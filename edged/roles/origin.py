@@ -6,6 +6,7 @@ import trio
 from edged.backbone.receiver import BackboneServer
 from edged.backbone.session import LocalEnd
 from edged.config import Config
+from edged.errors import RemoteProtocolError
 from edged.irs.client import OriginClient
 from edged.media.parts import PackagedEvent
 from edged.media.routing import OriginReport, ReportedState
@@ -93,14 +94,20 @@ class OriginRole:
         self.service.admit(stream_id, grant, tracks)
 
     def stream_opened(self, stream: LiveStream, opened: StreamOpened) -> None:
-        """Package it; one that was packaged elsewhere before cannot be spliced on yet."""
-        if opened.packaged_seq >= 0:
-            reason = "this origin does not hold what was packaged before; publish again"
-            self.pump.at_flush(
-                lambda: self.server.stop_stream(stream.stream_id, "lost_state", reason)
+        """Package it; one that was packaged elsewhere before goes on from where that stopped."""
+        reason = "nothing tells how to go on from what was packaged before"
+        if opened.packaged_seq < 0 or opened.splice:
+            try:
+                self.service.open(stream, opened.splice)
+            except RemoteProtocolError as error:
+                reason = str(error)
+            else:
+                return
+        self.pump.at_flush(
+            lambda: self.server.stop_stream(
+                stream.stream_id, "lost_state", f"{reason}; publish again"
             )
-            return
-        self.service.open(stream)
+        )
 
     def stream_closed(self, stream: LiveStream, reason: str) -> None:
         """The stream left the hub."""
@@ -137,7 +144,7 @@ class OriginRole:
             )
             for mark in progress.renditions
         ]
-        self.server.packaged(stream_id, progress.packaged_seq, marks)
+        self.server.packaged(stream_id, progress.packaged_seq, marks, progress.splice)
 
     def _failed(self, stream_id: StreamId, reason: str) -> None:
         self.pump.at_flush(lambda: self.server.stop_stream(stream_id, "unsupported_media", reason))

@@ -3,6 +3,7 @@
 All of it is synchronous, in the pump's turn, but for the wait for a first route.
 """
 
+import math
 from collections.abc import Callable
 
 import structlog
@@ -12,9 +13,9 @@ from edged.backbone.directory import Directory, DirectoryRecord
 from edged.backbone.forwarding import Forwarding
 from edged.backbone.sender import OriginLink
 from edged.errors import EdgedError, PublishRefusedError, RouteUnavailableError
-from edged.media.routing import RouteRequest
+from edged.media.routing import OriginState, RouteRequest
 from edged.media.stream import PriorityClass, StreamId
-from edged.policy.departures import ANSWER_S_MAX
+from edged.policy.departures import ANSWER_S_MAX, STALLED_S_MAX
 from edged.policy.pop_view import PopView
 from edged.policy.routing_table import Decision, choose_origin
 from edged.policy.takeover import LISTED_S_MAX, OUTNUMBERED, TAKEN_OVER, ChannelRuns, Fencing
@@ -44,6 +45,7 @@ class Placement:
         give_up: GiveUp,
         *,
         renumbered: int,
+        placed_at: float,
     ) -> None:
         self.stream = stream
         self.request = request
@@ -51,6 +53,7 @@ class Placement:
         self.forwarding = forwarding
         self.give_up = give_up  # Called when no origin takes it any more.
         self.renumbered = renumbered  # How often it was fenced off by a run that had ended.
+        self.placed_at = placed_at
         self.accepted = False  # By this origin, once.
         self.fenced_at: float | None = None  # Not accepted but fenced off; by what, will show.
         self.offered_at: float | None = None  # Without an answer as yet.
@@ -72,6 +75,7 @@ class Placing:
         self.placements: dict[str, Placement] = {}  # By channel.
         self._pump, self._view, self._listing, self._link = pump, view, listing, link
         self._changed = trio.Event()
+        self._judges_from = -math.inf  # We were late before: what comes of it is to be heard first.
         self._tags_learnt: dict[str, tuple[str, tuple[str, ...]]] = {}  # Channel -> origin, tags.
 
     async def wait_route(self, request: RouteRequest) -> None:
@@ -104,9 +108,18 @@ class Placing:
                 self._view.placed(older.decision.origin, older.request)
 
     def place(
-        self, stream: LiveStream, request: RouteRequest, give_up: GiveUp, *, renumbered: int = 0
+        self,
+        stream: LiveStream,
+        request: RouteRequest,
+        give_up: GiveUp,
+        *,
+        renumbered: int = 0,
+        after: Forwarding | None = None,
     ) -> Placement:
-        """Choose an origin and begin to forward; raises `PublishRefusedError` with the reasons."""
+        """Choose an origin and begin to forward; raises `PublishRefusedError` with the reasons.
+
+        `after`: the forwarding to the origin that had it before, which the new one goes on from.
+        """
         older = self.placements.get(stream.channel)
         if older is not None:  # Taken over here: the older run's ring has ended, its place is free.
             self._release(older)
@@ -114,14 +127,22 @@ class Placing:
         link = self._link(decision.origin)
         assert link is not None, "what has no link is blocked"
         try:
-            forwarding = link.forward(stream)
+            forwarding = link.forward(stream, after=after)
         except EdgedError as error:
             raise PublishRefusedError("full", NO_ROUTE, str(error)) from error
         if forwarding.refusal is not None:
             raise forwarding.refusal
         self._view.note_request(request, placed=True)
         self._view.placed(decision.origin, request)
-        placement = Placement(stream, request, decision, forwarding, give_up, renumbered=renumbered)
+        placement = Placement(
+            stream,
+            request,
+            decision,
+            forwarding,
+            give_up,
+            renumbered=renumbered,
+            placed_at=self._pump.now(),
+        )
         self.placements[stream.channel] = placement
         self._learn_tags(stream.channel, None)
         logger.info(
@@ -132,6 +153,7 @@ class Placing:
             rule=decision.rule,
             matched=decision.matched or None,
             table=f"{self._view.version}",
+            home_epoch=stream.stream_id.home_epoch or None,
         )
         return placement
 
@@ -142,11 +164,12 @@ class Placing:
             self._release(placement)
 
     def cut_off(self, origin: str, why: str) -> None:
-        """An origin's streams have no way there any more; published again, they go elsewhere."""
+        """An origin's streams have no way there any more: they go on elsewhere, or are given up."""
         for placement in list(self.placements.values()):
-            if placement.decision.origin == origin:
+            if placement.decision.origin == origin and placement.stream.ended is None:
                 detail = f"origin {origin}: {why}"
-                self._give_up(placement, PublishRefusedError("no_route", CUT_OFF, detail))
+                if not self._go_on_elsewhere(placement, detail):
+                    self._give_up(placement, PublishRefusedError("no_route", CUT_OFF, detail))
 
     def listed(self, channel: str, record: DirectoryRecord | None) -> None:
         """The directory has something new of a channel: a takeover, or where a group's tags are."""
@@ -159,7 +182,7 @@ class Placing:
             self._taken_over(placement, f"by a run at origin {record.origin}")
 
     def tick(self, now: float) -> None:
-        """Judge what has waited long enough; call it about once a second."""
+        """Judge what has waited long enough; call it a few times a second."""
         for placement in list(self.placements.values()):
             if placement.stream.ended is not None:
                 continue  # Its session gives the place back.
@@ -168,11 +191,14 @@ class Placing:
                     self._judge_fencing(placement)
             elif placement.forwarding.finished:
                 self._broke_off(placement)
+            elif self._is_convicted(placement, now):
+                self._go_on_elsewhere(placement, "no heartbeat and no progress")
             elif self._is_unanswered(placement, now):
                 self._timed_out(placement, now)
 
     def slept(self, late_s: float) -> None:
         """We were late ourselves by so much: answers may lie unread, so it counts for nobody."""
+        self._judges_from = self._pump.now() + STALLED_S_MAX
         for placement in self.placements.values():
             if placement.offered_at is not None:
                 placement.offered_at += late_s
@@ -206,6 +232,10 @@ class Placing:
             self._view.refused(forwarding.origin, now, priority=highest)
             self._place_again(placement)
         else:
+            if code == "drain":
+                self._view.refused(forwarding.origin, now)
+                if self._go_on_elsewhere(placement, f"{code}: {reason}"):
+                    return
             detail = f"origin {forwarding.origin}"
             self._give_up(placement, PublishRefusedError(code, reason, detail))
 
@@ -257,6 +287,55 @@ class Placing:
             )
         except PublishRefusedError as error:
             placement.give_up(error)
+
+    def _go_on_elsewhere(self, placement: Placement, detail: str) -> bool:
+        """Have another origin go on where this one stopped; False, with nothing done, if none can.
+
+        The home epoch rises: should the one before come back, nobody takes its parts any more.
+        """
+        stream, before = placement.stream, placement.forwarding
+        if before.packaged_seq >= 0 and not before.splice:
+            return False
+        if stream.ring.first_seq > before.packaged_seq + 1 and before.splice:
+            return False  # The ring has let go of what a successor needs.
+        if not self._is_routable_without(placement):
+            return False
+        self._release(placement)
+        self._stop_forwarding(before, "goes on elsewhere")
+        known = stream.stream_id
+        stream.stream_id = StreamId(known.channel, known.publication, known.home_epoch + 1)
+        logger.warning(
+            "stream goes on elsewhere",
+            channel=stream.channel,
+            before=before.origin,
+            why=detail,
+            packaged_seq=before.packaged_seq,
+            units_again=stream.ring.next_seq - before.packaged_seq - 1,
+        )
+        try:
+            self.place(stream, placement.request, placement.give_up, after=before)
+        except PublishRefusedError as error:
+            placement.give_up(error)
+        return True
+
+    def _is_routable_without(self, placement: Placement) -> bool:
+        """Whether another origin would take the stream now."""
+        origin, now = placement.decision.origin, self._pump.now()
+        try:
+            return choose_origin(placement.request, self._view, now).origin != origin
+        except RouteUnavailableError:
+            return False
+
+    def _is_convicted(self, placement: Placement, now: float) -> bool:
+        """Whether its origin is dead or frozen: heartbeats suspect, the lack of progress convicts.
+
+        While we were late ourselves, nobody is.
+        """
+        origin = placement.decision.origin
+        if now < self._judges_from or self._view.capacitor.state(origin) is not OriginState.DOWN:
+            return False
+        since = max(placement.forwarding.progress_at, placement.placed_at)
+        return now - since >= STALLED_S_MAX
 
     def _taken_over(self, placement: Placement, detail: str) -> None:
         channel = placement.stream.channel

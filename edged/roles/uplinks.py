@@ -29,7 +29,7 @@ from edged.runtime.hub import Hub
 from edged.runtime.pump import Pump
 from edged.wire.backbone.messages import DirectoryDelta
 
-TICK_S = 1.0  # Round trips are measured, and what has waited is judged.
+TICK_S = 0.25  # Round trips are measured, and what has waited is judged.
 TICK_LATE_S_MAX = 0.5  # Later than this we have slept, and what we waited for may lie unread.
 SESSIONS = (None, *PriorityClass)  # Control, and media of each class.
 
@@ -183,8 +183,8 @@ class Uplinks:
         if verdict is Verdict.DROP:
             del self._links[name]
             entry.scope.cancel()
-            self._cut_off(name, "left the table")
             self.view.set_link(name, up=False, now=now, reason="not in the table")
+            self._cut_off(name, "left the table")
             logger.info("origin left the table", origin=name)
         elif verdict is Verdict.FORGET and not entry.forgotten:
             entry.forgotten = True

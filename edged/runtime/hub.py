@@ -54,6 +54,7 @@ class LiveStream:
         self.tracks: dict[int, Track] = {}
         self.track_statistics: dict[int, TrackStatistics] = {}
         self.ended: str | None = None
+        self.goes_on = False  # It ended in this process only: another has it now.
         self._configs: dict[tuple[int, int], CodecConfig] = {}
         self._wakes: dict[int, Wake] = {}
         self._wake_ids = 0

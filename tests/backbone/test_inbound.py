@@ -5,7 +5,12 @@ import pytest
 import trio
 
 from edged.backbone.fence import Fence
-from edged.backbone.inbound import ORPHAN_S_MAX
+from edged.backbone.inbound import (
+    ACKS_PER_MESSAGE_MAX,
+    ORPHAN_S_MAX,
+    SPLICE_BYTES_PER_MESSAGE_MAX,
+    _in_messages,
+)
 from edged.backbone.session import BackboneSession
 from edged.errors import PublishRefusedError
 from edged.media.stream import Grant, PriorityClass, StreamId
@@ -13,6 +18,7 @@ from edged.runtime.hub import TRACKS_MAX, LiveStream
 from edged.wire.backbone.messages import (
     RenditionAck,
     StreamAccepted,
+    StreamAck,
     StreamOpened,
     StreamRefused,
     make_message_frame,
@@ -321,6 +327,46 @@ async def test_acks_go_when_something_moved_and_not_else() -> None:
         server.want_key_frame(StreamId("nobody", 1), 1)
         await until(lambda: forwarding.renditions)
         assert forwarding.packaged_seq == -1
+
+
+async def test_a_splice_reaches_the_next_origin_and_says_from_where() -> None:
+    first, second, pop = Origin("one"), Origin("two"), Pop()
+    async with first.serving() as server, second.serving():
+        async with pop.linked(first) as link:
+            stream = pop.publish()
+            forwarding = link.forward(stream)
+            await forwarding.wait_decided()
+            append(stream, 20)
+            await until(lambda: forwarding.received_seq == 19)
+            server.packaged(stream.stream_id, 7, [], b"as of unit 7")
+            await until(lambda: forwarding.splice)
+            assert (forwarding.packaged_seq, forwarding.splice) == (7, b"as of unit 7")
+            server.packaged(stream.stream_id, 7, [RenditionAck("v0", 0, 0, 0, 0, "")])
+            await until(lambda: forwarding.renditions)
+            assert forwarding.splice == b"as of unit 7", "an ack without one says: as before"
+        async with pop.linked(second) as link:
+            again = link.forward(stream, StreamId("alice", 1, 2), after=forwarding)
+            await again.wait_decided()
+            assert second.opened[0].splice == b"as of unit 7"
+            await until(lambda: again.received_seq == 19)
+            assert [unit.seq for unit in second.units("alice")] == list(range(8, 20))
+            assert second.server is not None
+            (inbound,) = second.server.streams
+            assert (inbound.packaged_seq, inbound.splice) == (7, b"as of unit 7")
+
+
+@pytest.mark.parametrize(("size", "messages"), [(1, 2), (1310, 2), (2000, 3)])
+def test_acks_are_told_in_messages_that_are_not_too_large(size: int, messages: int) -> None:
+    acks = [StreamAck(number, 1, 0, 0, [], bytes(size)) for number in range(300)]
+    parted = list(_in_messages(acks))
+    assert len(parted) == messages
+    assert [ack for some in parted for ack in some] == acks
+    for some in parted:
+        assert len(some) <= ACKS_PER_MESSAGE_MAX
+        assert sum(len(ack.splice) for ack in some) <= SPLICE_BYTES_PER_MESSAGE_MAX
+    assert list(_in_messages([])) == []
+    large = StreamAck(1, 1, 0, 0, [], bytes(SPLICE_BYTES_PER_MESSAGE_MAX + 1))
+    assert list(_in_messages([large, large])) == [[large], [large]]
 
 
 async def test_the_newest_session_of_a_stream_is_right() -> None:

@@ -75,10 +75,13 @@ class Edged:
 
 
 @contextlib.asynccontextmanager
-async def open_edged(folder: Path, name: str, *arguments: str) -> AsyncIterator[Edged]:
+async def open_edged(
+    folder: Path, name: str, *arguments: str, doomed: bool = False
+) -> AsyncIterator[Edged]:
     """Run `edged ARGUMENTS`; its standard output is FOLDER/NAME.out.
 
-    At the end it must go in good order, and must not have failed inside meanwhile.
+    At the end it must go in good order, unless it is `doomed` and the test has killed it, and must
+    not have failed inside meanwhile.
     """
     with (folder / f"{name}.out").open("wb") as out, (folder / f"{name}.log").open("wb") as log:
         process = await trio.lowlevel.open_process(
@@ -95,7 +98,8 @@ async def open_edged(folder: Path, name: str, *arguments: str) -> AsyncIterator[
         if process.poll() is None:
             seconds = await edged.interrupt()
             assert seconds < END_S_MAX, f"{name} took {seconds:.1f} s to end"
-        assert process.returncode == 0, edged.log_text()[-4000:]
+        killed = doomed and process.returncode == -signal.SIGKILL
+        assert killed or process.returncode == 0, edged.log_text()[-4000:]
     except BaseException:
         sys.stderr.write(f"--- the log of {name}\n{edged.log_text()[-12000:]}\n")
         raise

@@ -14,6 +14,7 @@ import pytest
 from msgspec import Struct
 from structlog.testing import capture_logs
 
+from edged.errors import RemoteProtocolError
 from edged.media import aac, h264
 from edged.media.parts import PackagedEvent, Part, StreamEnded
 from edged.media.stream import Grant, StreamId
@@ -269,6 +270,7 @@ def test_progress_is_what_an_ack_carries() -> None:
     origin = Origin(video_track(THIRTY), audio_track())
     progress = origin.packager.progress()
     assert (progress.received_seq, progress.packaged_seq, progress.renditions) == (-1, -1, [])
+    assert progress.splice == b""
     units = synthetic(5)
     origin.stream.append(units)
     progress = origin.packager.progress()
@@ -279,6 +281,68 @@ def test_progress_is_what_an_ack_carries() -> None:
     assert (video.name, video.msn, video.part) == ("v0", newest.msn, newest.index)
     assert (video.tfdt, video.init_digest) == (newest.tfdt + newest.duration, newest.init_digest)
     assert (audio.name, audio.discontinuity_sequence) == ("a0", 0)
+
+
+def resume(origin: Origin, units: list[AccessUnit]) -> Origin:
+    """Another origin that goes on from what this one said last; it gets the units after that."""
+    progress = origin.packager.progress()
+    other = Origin(*origin.stream.tracks.values())
+    other.unwatch()
+    other.stream.ring.note_loss(progress.packaged_seq + 1)
+    other.packager = Packager(other.stream, PackagerConfig(), other.publish, splice=progress.splice)
+    other.stream.watch(other.packager.wake)
+    assert other.packager.progress().packaged_seq == progress.packaged_seq
+    as_they_come(other, [unit for unit in units if unit.seq > progress.packaged_seq])
+    return other
+
+
+def as_they_come(origin: Origin, units: list[AccessUnit]) -> None:
+    for unit in units:
+        origin.stream.append([unit])
+
+
+@pytest.mark.parametrize("stopped_after", [260, 300, 390])
+def test_another_origin_goes_on_with_the_same_bytes(stopped_after: int) -> None:
+    units = synthetic(9)
+    whole = Origin(video_track(THIRTY), audio_track())
+    as_they_come(whole, units)
+    first = Origin(video_track(THIRTY), audio_track())
+    as_they_come(first, units[:stopped_after])
+    second = resume(first, units)
+    described = [type(event).__name__ for event in second.events[:4]]
+    assert described == ["Rendition", "InitSegment"] * 2
+    for name in ("v0", "a0"):
+        made = {(part.msn, part.index): part for part in first.parts(name)}
+        again = {(part.msn, part.index): part for part in second.parts(name)}
+        assert made.keys() & again.keys(), "what the first one had pushed since"
+        assert all(made[key] == again[key] for key in made.keys() & again.keys())
+        assert list((made | again).values()) == whole.parts(name)
+    third = resume(second, units)  # Also the second may fail.
+    assert third.parts("v0")[-1] == whole.parts("v0")[-1]
+
+
+def test_a_splice_that_cannot_be_read_is_refused() -> None:
+    with pytest.raises(RemoteProtocolError, match="splice cannot be read"):
+        Packager(live_stream(), PackagerConfig(), lambda _: None, splice=b"?")
+
+
+def test_what_a_splice_needs_and_lacks_ends_the_packaging() -> None:
+    units = synthetic(5)
+    first = Origin(video_track(THIRTY), audio_track())
+    first.stream.append(units[:300])
+    needed = first.packager.progress().packaged_seq + 1
+    second = resume(first, [unit for unit in units if unit.seq != needed])
+    assert second.packager.failed == f"unit {needed} is needed to splice, and lost"
+
+
+def test_a_stream_that_goes_on_elsewhere_does_not_end() -> None:
+    origin = Origin(video_track(THIRTY), audio_track())
+    origin.stream.append(synthetic(5))
+    before = len(origin.events)
+    origin.stream.goes_on = True
+    origin.stream.end("sent elsewhere")
+    assert origin.packager.ended
+    assert len(origin.events) == before
 
 
 def test_units_that_the_ring_lost_are_a_discontinuity() -> None:

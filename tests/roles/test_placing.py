@@ -4,17 +4,18 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
+from edged.backbone.receiver import BackboneServer
 from edged.errors import PublishRefusedError
-from edged.media.routing import Match, RouteRequest, Rule
+from edged.media.routing import Match, OriginState, RouteRequest, Rule
 from edged.media.stream import PriorityClass, StreamId
 from edged.policy.pop_view import NOT_HELD
 from edged.policy.takeover import TAKEN_OVER
 from edged.roles import placing as placing_module
 from edged.roles import uplinks as uplinks_module
-from edged.roles.placing import BROKE_OFF, NO_ROUTE
+from edged.roles.placing import BROKE_OFF, NO_ROUTE, Placement
 from edged.wire.backbone.messages import DirectoryDelta, DirectoryEntry
 from tests.backbone.network import Origin, append, until
-from tests.roles.setting import REQUEST, running_pop
+from tests.roles.setting import REQUEST, Pop, running_pop
 
 
 async def test_a_stream_goes_to_the_nearest_origin_with_room() -> None:
@@ -114,6 +115,83 @@ async def test_once_packaged_a_stream_does_not_start_anew_elsewhere() -> None:
             "drain: the origin is stopping (origin one)"
         ]
         assert not two.opened
+
+
+async def packaged(pop: Pop, origin: Origin, server: BackboneServer) -> Placement:
+    """A stream at an origin that has said how to go on from unit 5."""
+    stream = pop.open()
+    placement = pop.place(stream)
+    append(stream, 10)
+    await until(lambda: len(origin.units("alice")) == 10)
+    server.packaged(stream.stream_id, 5, [], b"as of unit 5")
+    await until(lambda: placement.forwarding.splice)
+    return placement
+
+
+async def test_from_an_origin_that_drains_a_stream_goes_on_at_another() -> None:
+    one, two = Origin("one"), Origin("two")
+    async with one.serving() as server, two.serving(), running_pop(one, two) as pop:
+        placement = await packaged(pop, one, server)
+        stream = placement.stream
+        server.stop_stream(stream.stream_id, "drain", "the origin is stopping")
+        await until(lambda: two.opened)
+        (opened,) = two.opened
+        assert (opened.packaged_seq, opened.splice) == (5, b"as of unit 5")
+        assert opened.stream_id == stream.stream_id == StreamId("alice", 1, 2)
+        await until(lambda: len(two.units("alice")) == 4)
+        assert pop.given_up == []
+        assert (pop.view.by_name["one"].used, pop.view.by_name["two"].used) == (0, 1)
+
+
+async def test_when_no_other_origin_takes_it_nothing_is_moved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = Origin("one")
+    async with one.serving() as server, running_pop(one) as pop:
+        placement = await packaged(pop, one, server)
+        assert not pop.uplinks.placing._go_on_elsewhere(placement, "test")
+        assert pop.uplinks.placements["alice"] is placement
+        assert placement.stream.stream_id.home_epoch == 1
+        server.stop_stream(placement.stream.stream_id, "drain", "the origin is stopping")
+        await until(lambda: pop.given_up)
+        assert pop.given_up[0].code == "drain"
+
+
+async def test_what_the_ring_has_let_go_of_cannot_go_on() -> None:
+    one, two = Origin("one"), Origin("two")
+    async with one.serving() as server, two.serving(), running_pop(one, two) as pop:
+        placement = await packaged(pop, one, server)
+        placement.forwarding.packaged_seq = placement.stream.ring.first_seq - 2
+        assert not pop.uplinks.placing._go_on_elsewhere(placement, "test")
+
+
+async def test_silence_suspects_and_lack_of_progress_convicts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An origin without heartbeats keeps what it still acknowledges; then it loses it."""
+    monkeypatch.setattr(placing_module, "STALLED_S_MAX", 0.2)
+    monkeypatch.setattr(uplinks_module, "TICK_S", 0.01)
+    one, two = Origin("one"), Origin("two")
+    async with one.serving() as server, two.serving(), running_pop(one, two) as pop:
+        placement = await packaged(pop, one, server)
+        state = pop.view.capacitor.state
+        monkeypatch.setattr(
+            pop.view.capacitor,
+            "state",
+            lambda name: OriginState.DOWN if name == "one" else state(name),
+        )
+        pop.view.by_name["one"].blocked = "silent"
+        for _ in range(20):
+            append(placement.stream, 1)
+            await trio.sleep(0.02)
+        assert pop.uplinks.placements["alice"] is placement, "its acks go on"
+        pop.uplinks.placing.slept(5.0)
+        monkeypatch.setattr(server, "tick", lambda _: None)
+        await trio.sleep(0.1)
+        assert pop.uplinks.placements["alice"] is placement, "we slept ourselves"
+        await until(lambda: pop.uplinks.placements["alice"].decision.origin == "two")
+        await until(lambda: two.opened)
+        assert two.opened[0].stream_id.home_epoch == 2
 
 
 async def test_another_refusal_is_final() -> None:

@@ -85,13 +85,13 @@ class StreamOpened(Struct, frozen=True, kw_only=True, array_like=True, tag="stre
     packaged_seq: int = -1  # What was acked as packaged so far, by this or an earlier origin.
     renditions: list[RenditionAck] = []
     sub_no: int = 0  # The PoP's units subscription that this answers; 0 for a forwarded stream.
+    splice: bytes = b""  # As in the last StreamAck that had one.
 
 
 class StreamAccepted(Struct, frozen=True, array_like=True, tag="stream_accepted"):
     """Send from `wanted_seq` on.
 
-    -1: a forwarded stream from the start of the GOP that holds `packaged_seq` + 1, one that was
-    subscribed to from the latest GOP.
+    -1: a forwarded stream from the oldest unit, one that was subscribed to from the latest GOP.
     """
 
     stream_no: int
@@ -132,8 +132,11 @@ class StreamAck(Struct, frozen=True, array_like=True):
     stream_no: int
     home_epoch: int
     received_seq: int  # All that will come below and at it has come; -1 for none.
-    packaged_seq: int  # All below and at it is in parts pushed to subscribers; -1 for none.
+    packaged_seq: int  # No successor needs what is below and at it; -1 for none.
     renditions: list[RenditionAck] = []
+    # What a successor goes on from, with the units after `packaged_seq`; opaque to PoPs. Empty:
+    # as before.
+    splice: bytes = b""
 
 
 class UnitsAcked(Struct, frozen=True, array_like=True, tag="units_acked"):

@@ -43,12 +43,15 @@ MESSAGES: Sequence[m.Message] = [
         first_seq=3,
         packaged_seq=9,
         renditions=[RENDITION_ACK],
+        splice=b"as packaged so far",
     ),
     m.StreamAccepted(1, -1),
     m.StreamRefused(1, "fenced", "older", STREAM_ID),
     m.StreamClosed(1, "gone", ended=True),
     m.TrackChanged(1, make_track(config_id=1)),
-    m.UnitsAcked([m.StreamAck(1, 1, 100, 90, [RENDITION_ACK]), m.StreamAck(2, 3, -1, -1)]),
+    m.UnitsAcked(
+        [m.StreamAck(1, 1, 100, 90, [RENDITION_ACK]), m.StreamAck(2, 3, -1, -1, [], b"state")]
+    ),
     m.KeyFrameWanted(1, 1),
     m.SubscribeParts(1, "alice"),
     m.SubscribeUnits(2, "alice"),
