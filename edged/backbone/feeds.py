@@ -32,6 +32,9 @@ from edged.wire.backbone.messages import (
 SUBSCRIPTIONS_MAX = 10_000  # To one origin: what it takes per session.
 REPLAY_EVENTS_MAX = 20_000  # 600 s, the longest window, of 100 ms parts in three renditions.
 SUCCESSOR_S_MAX = 5.0  # From a stream's close to the next one's opening, which follows at once.
+# An origin that has just been restarted does not know its streams yet: their PoPs offer them again.
+RETURN_S_MAX = 5.0
+ASK_AGAIN_S = 0.25  # Meanwhile, for what it had before.
 REPLAY_S_MAX = 3.0  # 16 s of a 30 Mbps stream over a Gbps path, with room; then what came counts.
 
 OnEvent = Callable[[StreamId, PackagedEvent], None]
@@ -64,6 +67,8 @@ class FeedSubscription:
         self.stream_no = 0
         self.closed_reason = ""  # Of its last stream, while another is to follow:
         self.successor_until = math.inf
+        self.missed_at: float | None = None  # When the origin first said that it is not live,
+        self.ask_at = math.inf  # and when to ask again.
         self._replay: list[PackagedEvent] = []
         self._replay_left = 0
         self._replay_until = math.inf
@@ -186,7 +191,7 @@ class Feeds:
             case SubscriptionAccepted():
                 pass  # What matters is the stream that will be opened.
             case SubscriptionRefused():
-                self._refused(message)
+                self._refused(message, now)
             case EventsOpened():
                 self._events_opened(session, message, now)
             case StreamOpened():
@@ -228,6 +233,9 @@ class Feeds:
             if now >= subscription.successor_until:
                 self.remove(subscription, subscription.session)
                 self._tell_end(subscription, "stopped", subscription.closed_reason)
+            elif now >= subscription.ask_at:
+                subscription.ask_at = math.inf
+                self.open(subscription, subscription.session)
 
     def _add(self, subscription: FeedSubscription) -> FeedSubscription:
         if len(self._subs) >= SUBSCRIPTIONS_MAX:
@@ -235,10 +243,17 @@ class Feeds:
         self._subs[subscription.sub_no] = subscription
         return subscription
 
-    def _refused(self, message: SubscriptionRefused) -> None:
-        subscription = self._subs.pop(message.sub_no, None)
+    def _refused(self, message: SubscriptionRefused, now: float) -> None:
+        subscription = self._subs.get(message.sub_no)
         if subscription is None:
             return  # Removed by us meanwhile.
+        if message.code == "not_live" and subscription.stream_id is not None:
+            if subscription.missed_at is None:
+                subscription.missed_at = now
+            if now - subscription.missed_at < RETURN_S_MAX:
+                subscription.ask_at = now + ASK_AGAIN_S
+                return
+        del self._subs[message.sub_no]
         self._forget(subscription, message.reason[:500])
         self._tell_end(subscription, message.code[:64], message.reason[:500])
 
@@ -309,7 +324,8 @@ class Feeds:
     ) -> None:
         self._by_stream_no.pop((session, subscription.stream_no), None)
         subscription.stream_id, subscription.stream_no = stream_id, stream_no
-        subscription.successor_until = math.inf
+        subscription.successor_until = subscription.ask_at = math.inf
+        subscription.missed_at = None
         self._by_stream_no[session, stream_no] = subscription
 
     def _refuse(

@@ -7,6 +7,7 @@ import pytest
 import trio
 
 from edged.backbone import subscriptions as subscriptions_module
+from edged.backbone.feeds import ASK_AGAIN_S, RETURN_S_MAX
 from edged.backbone.session import BackboneSession
 from edged.backbone.subscriptions import REOPENS_MAX
 from edged.media.parts import InitSegment, PackagedEvent, Rendition, SegmentEnded, StreamEnded
@@ -170,6 +171,41 @@ async def test_what_is_not_live_is_refused() -> None:
         assert ends == [("not_live", "channel 'bob' is not live here")]
         assert link.statistics().subscriptions == 0
         assert server.statistics().subscriptions.refused == 1
+
+
+@pytest.mark.parametrize("returns", [True, False])
+async def test_a_channel_that_a_restarted_origin_does_not_know_yet_is_asked_for_again(
+    returns: bool,
+) -> None:
+    origin, pop = Origin(), Pop()
+    async with origin.serving() as server, pop.linked(origin) as link:
+        ends: list[tuple[str, str]] = []
+        got: list[StreamId] = []
+        origin.windows["alice"] = (ALICE, beginning(0))
+        link.subscribe_parts(
+            "alice", lambda run, _: got.append(run), on_end=lambda *end: ends.append(end)
+        )
+        await until(lambda: got)
+        known = origin.windows.pop("alice")  # As after a restart.
+        for session in list(link._sessions.values()):
+            session.connection.abort("restarted")
+        await until(lambda: server.statistics().subscriptions.refused == 1)
+        begun = trio.current_time()
+        link.expire(begun + ASK_AGAIN_S)
+        await until(lambda: server.statistics().subscriptions.refused == 2)
+        assert ends == []
+        if returns:
+            origin.windows["alice"] = known
+            link.expire(begun + 2 * ASK_AGAIN_S + 1)
+            await until(lambda: len(got) == 4)  # Rendition and init, twice.
+            assert link.statistics().subscriptions == 1
+        else:
+            (subscription,) = link._feeds._subs.values()
+            assert subscription.missed_at is not None
+            subscription.missed_at -= RETURN_S_MAX
+            link.expire(trio.current_time() + ASK_AGAIN_S)
+            await until(lambda: ends)
+            assert ends == [("not_live", "channel 'alice' is not live here")]
 
 
 async def test_subscriptions_come_back_after_a_reconnect() -> None:

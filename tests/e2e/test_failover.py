@@ -6,7 +6,7 @@ The network is of `edged` processes; the publisher is our client core, the viewe
 import contextlib
 import signal
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -26,8 +26,9 @@ STALL_S_MAX = 3.0  # Of what a viewer gets; measured are 1.1 s, and CI's machine
 
 
 class Pair(Struct):
-    """A PoP and its two origins."""
+    """A PoP and its origins, two unless said otherwise."""
 
+    folder: Path
     pop: Edged
     origins: dict[str, Edged]
     rtmp: str
@@ -40,15 +41,15 @@ class Pair(Struct):
 
 
 @contextlib.asynccontextmanager
-async def open_pair() -> AsyncIterator[Pair]:
-    """An IRS, two origins that the test may kill, and a PoP."""
+async def open_pair(names: Sequence[str] = ORIGINS) -> AsyncIterator[Pair]:
+    """An IRS, origins that the test may kill, and a PoP."""
     with tempfile.TemporaryDirectory(prefix="edged-e2e-") as name:
         folder = Path(name)
-        ports = take_ports(["irs", *ORIGINS, "rtmp", "http"])
+        ports = take_ports(["irs", *names, "rtmp", "http"])
         at = {what: f"127.0.0.1:{port}" for what, port in ports.items()}
         client = f'[irs_client]\naddresses = ["{at["irs"]}"]\n'
         texts = {"irs": f'[irs]\nlisten = "{at["irs"]}"\nwarmup_s = 0.0\n'}
-        for origin in ORIGINS:
+        for origin in names:
             texts[origin] = f'[origin]\nname = "{origin}"\nlisten = "{at[origin]}"\n{client}'
         texts["pop"] = (
             f'[pop]\nname = "ams1"\n{client}[ingest.rtmp]\nlisten = "{at["rtmp"]}"\n'
@@ -64,9 +65,14 @@ async def open_pair() -> AsyncIterator[Pair]:
                 hosts[host] = await stack.enter_async_context(
                     open_edged(folder, host, "run", "-c", str(path), doomed=host in ORIGINS)
                 )
-            await hosts["pop"].wait_log("backbone session started", count=8)
-            origins = {origin: hosts[origin] for origin in ORIGINS}
-            yield Pair(hosts["pop"], origins, f"rtmp://{at['rtmp']}/live", f"http://{at['http']}")
+            await hosts["pop"].wait_log("backbone session started", count=4 * len(names))
+            yield Pair(
+                folder=folder,
+                pop=hosts["pop"],
+                origins={origin: hosts[origin] for origin in names},
+                rtmp=f"rtmp://{at['rtmp']}/live",
+                http=f"http://{at['http']}",
+            )
 
 
 async def watch_through(
@@ -124,3 +130,26 @@ async def test_a_short_pause_moves_nothing() -> None:
             await watch_through(pair, clip, signal.SIGSTOP, back_after_s=0.35)
             assert pair.pop.log("stream goes on elsewhere") == []
             assert len(pair.pop.log("stream placed")) == 1
+
+
+async def test_a_stream_outlives_the_restart_of_its_only_origin() -> None:
+    """What it had packaged is gone with it; what it needs to go on is at the PoP."""
+    clip = make_clip(seconds=14)
+    with trio.fail_after(70):
+        async with open_pair(("fra1",)) as pair, contextlib.AsyncExitStack() as stack:
+            viewer = Viewer(pair.http, "one")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(publish_clip, clip, f"{pair.rtmp}/{KEY}")
+                nursery.start_soon(viewer.watch)
+                await pair.home()
+                await trio.sleep(5.3)
+                pair.origins["fra1"].process.kill()
+                await pair.origins["fra1"].process.wait()
+                path = str(pair.folder / "fra1.toml")
+                await stack.enter_async_context(
+                    open_edged(pair.folder, "fra1-again", "run", "-c", path)
+                )
+            for track in viewer.tracks.values():
+                track.check_flow(stall_s_max=2 * STALL_S_MAX)  # It has to start first.
+            check_same(read_packets(clip), viewer.packets())
+            assert len(pair.pop.log("publisher started")) == 1
