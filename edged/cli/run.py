@@ -1,5 +1,6 @@
 """`edged run` and `edged check`: real hosts."""
 
+import os
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from edged.cli.output import EXIT_CONFIG, console, errors, print_json
 from edged.config import find_hints, load_config, read_config
 from edged.roles.all_in_one import Process
 from edged.runtime.log import configure_logging
+from edged.runtime.notify import ServiceManager
 
 ConfigOption = Annotated[Path, typer.Option("-c", "--config", help="The configuration file.")]
 
@@ -25,10 +27,15 @@ def run(config: ConfigOption) -> None:
     for hint in find_hints(loaded):
         structlog.get_logger("edged").warning("configuration", key=hint.key, hint=hint.message)
 
-    async def main() -> None:
-        await Process([loaded]).run()
+    manager = ServiceManager(os.environ)
 
-    trio.run(until_signal, main)
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            started = await nursery.start(Process([loaded]).run)
+            manager.ready(", ".join(role for role in started if role != "metrics"))
+            nursery.start_soon(manager.run_watchdog)
+
+    trio.run(until_signal, main, manager.stopping)
 
 
 def check(
@@ -60,14 +67,20 @@ def check(
         raise typer.Exit(EXIT_CONFIG)
 
 
-async def until_signal(main: Callable[[], Awaitable[None]]) -> None:
-    """Run until it ends, or SIGINT or SIGTERM comes; a second signal ends the process at once."""
+async def until_signal(
+    main: Callable[[], Awaitable[None]], stopping: Callable[[], None] = lambda: None
+) -> None:
+    """Run until it ends, or SIGINT or SIGTERM comes; a second signal ends the process at once.
+
+    `stopping` is called at the first.
+    """
     async with trio.open_nursery() as nursery:
 
         async def watch(*, task_status: trio.TaskStatus[None]) -> None:
             with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
                 task_status.started()
                 async for _ in signals:
+                    stopping()
                     nursery.cancel_scope.cancel()
                     break
             # Only now: the receiver's end puts back the handlers that were there before it.

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -76,7 +76,11 @@ class Edged:
 
 @contextlib.asynccontextmanager
 async def open_edged(
-    folder: Path, name: str, *arguments: str, doomed: bool = False
+    folder: Path,
+    name: str,
+    *arguments: str,
+    doomed: bool = False,
+    environ: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Edged]:
     """Run `edged ARGUMENTS`; its standard output is FOLDER/NAME.out.
 
@@ -90,7 +94,7 @@ async def open_edged(
             stdout=out,
             stderr=log,
             cwd=folder,
-            env=environment(folder),
+            env={**environment(folder), **(environ or {})},
         )
     edged = Edged(process, folder / f"{name}.log")
     try:

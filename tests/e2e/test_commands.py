@@ -3,7 +3,9 @@
 import contextlib
 import json
 import re
+import socket
 import ssl
+import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -195,3 +197,28 @@ async def knock_as_stranger(folder: Path, port: int) -> None:
 
 def says(edged: Edged, text: str) -> bool:
     return text in edged.log_text()
+
+
+async def test_the_service_manager_is_told_when_it_is_ready_and_when_it_stops() -> None:
+    """By the protocol of sd_notify(3), as systemd/edged@.service asks for it."""
+    with tempfile.TemporaryDirectory(prefix="edged-e2e-") as name, trio.fail_after(30):
+        folder = Path(name)
+        (folder / "irs.toml").write_text(
+            '[irs]\nlisten = "127.0.0.1:0"\n[metrics]\nlisten = "127.0.0.1:0"\n'
+            f'[admin]\nsocket = "{folder}/admin.sock"\n'
+        )
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(f"{folder}/notify")
+            heard = trio.socket.from_stdlib_socket(manager)
+            environ = {"NOTIFY_SOCKET": f"{folder}/notify", "WATCHDOG_USEC": "300000"}
+            async with open_edged(
+                folder, "irs", "run", "-c", f"{folder}/irs.toml", environ=environ
+            ) as edged:
+                assert await heard.recv(4096) == b"READY=1\nSTATUS=irs"
+                for _ in range(3):
+                    assert await heard.recv(4096) == b"WATCHDOG=1"
+                edged.process.terminate()
+                while (said := await heard.recv(4096)) == b"WATCHDOG=1":
+                    pass
+                assert said == b"STOPPING=1"
+                await edged.process.wait()

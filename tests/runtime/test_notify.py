@@ -1,0 +1,95 @@
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+from structlog.testing import capture_logs
+
+from edged.runtime.notify import SIGNS_PER_INTERVAL, STATUS_CHARS_MAX, ServiceManager
+
+
+class Manager:
+    """systemd's side of the socket."""
+
+    def __init__(self, address: str) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.sock.bind(address)
+        self.sock.setblocking(False)
+
+    def heard(self) -> list[str]:
+        messages = []
+        while True:
+            try:
+                messages.append(self.sock.recv(4096).decode())
+            except BlockingIOError:
+                return messages
+
+
+@pytest.fixture(params=["path", "abstract"])
+def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Manager, str]]:
+    name = f"{tmp_path}/notify"
+    made = Manager("\0" + name if request.param == "abstract" else name)
+    with made.sock:
+        yield made, "@" + name if request.param == "abstract" else name
+
+
+def test_what_is_told(manager: tuple[Manager, str]) -> None:
+    heard, address = manager
+    ours = ServiceManager({"NOTIFY_SOCKET": address})
+    assert ours.listens
+    ours.ready("pop ams1:\n rtmp 1935")
+    ours.status("x" * (STATUS_CHARS_MAX + 1))
+    ours.stopping()
+    assert heard.heard() == [
+        "READY=1\nSTATUS=pop ams1: rtmp 1935",
+        "STATUS=" + "x" * STATUS_CHARS_MAX,
+        "STOPPING=1",
+    ]
+
+
+def test_without_a_manager_nobody_is_told() -> None:
+    ours = ServiceManager({})
+    assert not ours.listens
+    with capture_logs() as logs:
+        ours.ready("x")
+    assert logs == []
+
+
+def test_a_manager_that_is_gone_is_a_line_in_the_log(tmp_path: Path) -> None:
+    with capture_logs() as logs:
+        ServiceManager({"NOTIFY_SOCKET": f"{tmp_path}/gone"}).stopping()
+    assert [(line["event"], line["what"]) for line in logs] == [
+        ("service manager not told", "STOPPING=1")
+    ]
+
+
+async def test_signs_of_life_are_given_in_time(
+    manager: tuple[Manager, str], autojump_clock: trio.testing.MockClock
+) -> None:
+    heard, address = manager
+    environ = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "3000000"}
+    environ["WATCHDOG_PID"] = str(os.getpid())
+    with trio.move_on_after(3.0 - 1e-6):
+        await ServiceManager(environ).run_watchdog()
+    assert heard.heard() == ["WATCHDOG=1"] * SIGNS_PER_INTERVAL
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        {"WATCHDOG_USEC": "0"},
+        {"WATCHDOG_USEC": "3 s"},
+        {"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "1"},
+    ],
+)
+async def test_where_no_sign_is_due_none_is_given(
+    manager: tuple[Manager, str], environ: dict[str, str]
+) -> None:
+    heard, address = manager
+    with trio.fail_after(1):
+        await ServiceManager({"NOTIFY_SOCKET": address, **environ}).run_watchdog()
+    assert heard.heard() == []

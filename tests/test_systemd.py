@@ -1,0 +1,49 @@
+"""The units in systemd/: well formed, hardened, and of the same opinion as the program."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from tests.conftest import require
+
+ROOT = Path(__file__).parents[1]
+UNIT = ROOT / "systemd" / "edged@.service"
+EXPOSURE_MAX = 1.5  # Of 10; services as Debian ships them have 9.6.
+
+
+def test_the_service_is_hardened() -> None:
+    require("systemd-analyze")
+    done = subprocess.run(  # noqa: S603 - our own arguments
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", str(UNIT)],  # noqa: S607 - whichever is installed
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
+    assert found is not None, done.stderr
+    assert float(found[1]) <= EXPOSURE_MAX
+
+
+def test_systemd_knows_every_key(tmp_path: Path) -> None:
+    require("systemd-analyze")
+    unit = tmp_path / UNIT.name
+    text = UNIT.read_text()
+    program = shutil.which("true")
+    assert program is not None
+    unit.write_text(text.replace("/opt/edged/bin/edged", program))
+    drop_in = tmp_path / f"{UNIT.name}.d" / "gpu.conf"
+    drop_in.parent.mkdir()
+    shutil.copy(ROOT / "systemd" / "edged-gpu.conf", drop_in)
+    done = subprocess.run(  # noqa: S603 - our own arguments
+        ["systemd-analyze", "verify", "--man=no", str(unit)],  # noqa: S607 - whichever is installed
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    ours = [line for line in done.stderr.splitlines() if "edged" in line or "gpu.conf" in line]
+    assert ours == []
+
+
+def test_it_asks_for_what_the_program_does() -> None:
+    text = UNIT.read_text()
+    assert "Type=notify" in text
+    assert re.search(r"^WatchdogSec=\d+$", text, re.MULTILINE)
+    assert "edged run -c ${CONFIGURATION_DIRECTORY}/%i.toml" in text
+    assert "RestartPreventExitStatus=2" in text, "EXIT_CONFIG"
