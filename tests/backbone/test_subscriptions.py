@@ -1,4 +1,5 @@
 import contextlib
+import math
 from collections.abc import AsyncIterator
 from functools import partial
 
@@ -7,7 +8,7 @@ import pytest
 import trio
 
 from edged.backbone import subscriptions as subscriptions_module
-from edged.backbone.feeds import ASK_AGAIN_S, RETURN_S_MAX
+from edged.backbone.feeds import RETURN_S_MAX
 from edged.backbone.session import BackboneSession
 from edged.backbone.subscriptions import REOPENS_MAX
 from edged.media.parts import InitSegment, PackagedEvent, Rendition, SegmentEnded, StreamEnded
@@ -189,21 +190,24 @@ async def test_a_channel_that_a_restarted_origin_does_not_know_yet_is_asked_for_
         known = origin.windows.pop("alice")  # As after a restart.
         for session in list(link._sessions.values()):
             session.connection.abort("restarted")
-        await until(lambda: server.statistics().subscriptions.refused == 1)
-        begun = trio.current_time()
-        link.expire(begun + ASK_AGAIN_S)
+        (subscription,) = link._feeds._subs.values()
+        await until(lambda: subscription.ask_at < math.inf)
+        link.expire(subscription.ask_at - 0.01)
+        assert subscription.ask_at < math.inf, "not before its time"
+        link.expire(subscription.ask_at)
         await until(lambda: server.statistics().subscriptions.refused == 2)
+        await until(lambda: subscription.ask_at < math.inf)
         assert ends == []
         if returns:
             origin.windows["alice"] = known
-            link.expire(begun + 2 * ASK_AGAIN_S + 1)
+            link.expire(subscription.ask_at)
             await until(lambda: len(got) == 4)  # Rendition and init, twice.
             assert link.statistics().subscriptions == 1
+            assert subscription.missed_at is None
         else:
-            (subscription,) = link._feeds._subs.values()
             assert subscription.missed_at is not None
             subscription.missed_at -= RETURN_S_MAX
-            link.expire(trio.current_time() + ASK_AGAIN_S)
+            link.expire(subscription.ask_at)
             await until(lambda: ends)
             assert ends == [("not_live", "channel 'alice' is not live here")]
 
