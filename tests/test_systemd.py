@@ -5,6 +5,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from edged.api.admin import AdminConfig
+from edged.cli.output import EXIT_CONFIG
 from tests.conftest import require
 
 ROOT = Path(__file__).parents[1]
@@ -46,4 +48,16 @@ def test_it_asks_for_what_the_program_does() -> None:
     assert "Type=notify" in text
     assert re.search(r"^WatchdogSec=\d+$", text, re.MULTILINE)
     assert "edged run -c ${CONFIGURATION_DIRECTORY}/%i.toml" in text
-    assert "RestartPreventExitStatus=2" in text, "EXIT_CONFIG"
+    assert f"RestartPreventExitStatus={EXIT_CONFIG}\n" in text
+
+
+def test_its_folders_are_where_the_configuration_looks() -> None:
+    text = UNIT.read_text()
+    assert "\nRuntimeDirectory=edged\n" in text
+    assert AdminConfig().socket.parent == Path("/run/edged")
+    assert "\nStateDirectory=edged\n" in text
+    for name in ("pop.toml", "origin.toml", "irs.toml"):
+        paths = set(re.findall(r'"(/(?:run|var|etc)/[^"]+)"', (ROOT / "config" / name).read_text()))
+        assert paths
+        for path in paths:
+            assert path.startswith(("/run/edged/", "/var/lib/edged/", "/etc/edged/")), path

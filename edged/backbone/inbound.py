@@ -207,6 +207,7 @@ class InboundStreams:
         self, inbound: Inbound, code: str, reason: str, newest: StreamId | None = None
     ) -> None:
         """Refuse what is still to come of a stream and end it here; `newest`: what fences it."""
+        inbound.stream.goes_on = inbound.stream.goes_on or code == "drain"
         if inbound.session is not None:
             self._by_session.get(inbound.session, {}).pop(inbound.stream_no, None)
             self._refuse(inbound.session, inbound.stream_no, code, reason, newest)

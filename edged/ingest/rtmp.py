@@ -58,7 +58,7 @@ class RtmpConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     handshake_timeout_s: Annotated[float, Meta(gt=0, le=60)] = 5.0
     publish_timeout_s: Annotated[float, Meta(gt=0, le=60)] = 10.0  # From the handshake to publish.
     silence_timeout_s: Annotated[float, Meta(gt=0, le=600)] = 10.0  # Without audio or video.
-    message_bytes_max: Annotated[int, Meta(ge=65536, le=2**24 - 1)] = 8 * 2**20
+    message_bytes_max: Annotated[int, Meta(ge=65536, le=8 * 2**20)] = 8 * 2**20
     publishers_max: Annotated[int, Meta(ge=1)] = 2_000  # Beyond it we refuse, not queue.
     tls: RtmpTlsConfig | None = None
 

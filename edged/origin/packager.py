@@ -195,18 +195,20 @@ class Packager:
                 self._warn(gop_s)
 
     def _package(self, units: list[AccessUnit]) -> None:
-        ended = False
         for unit in units:
             if self._resumed is not None:
                 if self._resumed.takes(unit):
                     continue
                 self._resumed = None
+            ended = set[str]()
             for event in self._segmenter.add_unit(unit):
                 self._publish(event)
-                ended = ended or isinstance(event, SegmentEnded)
-        if ended:
-            self._splice = save(self._segmenter)
-            self._packaged_seq = self._segmenter.packaged_seq
+                if isinstance(event, SegmentEnded):
+                    ended.add(event.rendition)
+            # At once: a successor's window begins with a whole segment of the leading rendition.
+            if self._segmenter.leader in ended:
+                self._splice = save(self._segmenter)
+                self._packaged_seq = self._segmenter.packaged_seq
 
     def _announce(self) -> None:
         """Say the renditions here too: where they began was elsewhere."""
@@ -229,7 +231,9 @@ class Packager:
     def _finish(self, reason: str) -> None:
         self._done = True
         events: list[PackagedEvent] = []
-        if not self._stream.goes_on:
+        if self._resumed is not None and not self._resumed.whole:
+            events = [StreamEnded(reason=reason)]  # Of its pending units the payloads lack.
+        elif not self._stream.goes_on:
             try:
                 events = self._segmenter.end(reason)
             except EdgedError as error:

@@ -97,6 +97,11 @@ class Segmenter:
         return self._last_seq
 
     @property
+    def leader(self) -> str:
+        """The rendition at whose segments the others follow; empty before the start."""
+        return "" if self._leader is None else self._leader.rendition.name
+
+    @property
     def long_gop_s(self) -> float | None:
         """How long the last GOP was at least that a segment could not wait for; None: none yet."""
         if self._leader is None or not self._rule.long_gops:

@@ -155,6 +155,11 @@ class Resumed:
             for index, unit in enumerate(units):
                 self._missing[unit.seq] = units, index
 
+    @property
+    def whole(self) -> bool:
+        """Whether all that was pending has come again."""
+        return not self._missing
+
     def takes(self, unit: AccessUnit) -> bool:
         """Take a unit that the segmenter had before; False for one that is new to it.
 

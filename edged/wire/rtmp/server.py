@@ -24,7 +24,6 @@ from edged.wire.rtmp.events import (
     PublishEnded,
     PublishRequested,
     ServerEvent,
-    TrackAnnounced,
     UnitReceived,
 )
 from edged.wire.rtmp.handshake import ServerHandshake, Stage
@@ -32,7 +31,7 @@ from edged.wire.rtmp.limits import CHUNK_BYTES_SMALL, RtmpLimits
 from edged.wire.rtmp.messages import Command, Message
 from edged.wire.rtmp.state import Phase, RtmpState, RtmpStatistics
 from edged.wire.rtmp.tracks import TrackAssembler
-from edged.wire.rtmp.workload import CONFIG_COST, Workload
+from edged.wire.rtmp.workload import Workload
 
 OUR_CHUNK_BYTES = 65536  # ffmpeg mirrors it; it would send 128-byte chunks otherwise.
 WINDOW_BYTES = 2_500_000  # What everyone uses; only a peer that waits for acks would notice.
@@ -151,6 +150,8 @@ class RtmpServerSession:
                 reason = f"no audio or video for {limits.media_silence_s_max} s"
             case _:
                 reason = f"no publish within {limits.publish_timeout_s} s"
+        if self._phase is not Phase.HANDSHAKE:
+            self._send_status("error", "NetStream.Publish.Failed", f"timeout: {reason}")
         self._end()
         return [PeerTimedOut(reason)]
 
@@ -337,11 +338,9 @@ class RtmpServerSession:
             self._media.receive_video(message, events)
         else:
             self._media.receive_audio(message, events)
-        if len(events) > before:
+        usual = len(events) > before and type(events[before]) is UnitReceived
+        if usual or self._workload.add_events(events[before:], len(message.body)):
             self._deadline = self._now + self._limits.media_silence_s_max
-            if type(events[before]) is not UnitReceived:
-                announced = sum(isinstance(event, TrackAnnounced) for event in events[before:])
-                self._workload.add_commands(announced * CONFIG_COST)
 
     def _check_late(self) -> None:
         if not self._stream_id:  # Else it was under way when the publisher ended.

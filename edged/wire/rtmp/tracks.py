@@ -116,6 +116,11 @@ class TrackAssembler:
         elif packet.type is PacketType.CONFIG:
             self._configure(packet, track_id, events)
         elif packet.type is PacketType.METADATA:
+            if len(packet.payload) > self._limits.command_bytes_max:
+                raise RemoteProtocolError(
+                    f"metadata of {len(packet.payload)} bytes exceeds"
+                    f" {self._limits.command_bytes_max}"
+                )
             values = amf0.decode(packet.payload)
             name = values[0] if values else None
             if isinstance(name, str):

@@ -39,7 +39,7 @@ from edged.wire.rtmp.chunks import ChunkReader, ChunkWriter, ReaderState
 from edged.wire.rtmp.handshake import PACKET_BYTES
 from edged.wire.rtmp.messages import Command, Message
 from edged.wire.rtmp.server import LATE_S_MAX, OUR_CHUNK_BYTES, WINDOW_BYTES
-from edged.wire.rtmp.workload import CONFIG_COST
+from edged.wire.rtmp.workload import BURST_S, CONFIG_COST
 from tests.wire.rtmp.peers import (
     AAC,
     H264,
@@ -299,21 +299,35 @@ def test_before_the_grant_little_is_held() -> None:
 
 def test_commands_a_second_at_the_limit_and_one_past_it() -> None:
     raw = Raw(RtmpLimits(commands_per_s_max=3)).publish()
-    for now in (10.0, 11.0):
-        for _ in range(3):
+    for now, count in ((10.0, 3 * BURST_S), (11.0, 3)):
+        for _ in range(count):
             raw.send(m.USER_CONTROL, m.user_control(m.PING_REQUEST, 0), now=now)
-    with pytest.raises(RemoteProtocolError, match="more than 3 commands within a second"):
+    with pytest.raises(RemoteProtocolError, match=f"more than {3 * BURST_S} commands in a burst"):
         raw.send(m.USER_CONTROL, m.user_control(m.PING_REQUEST, 0), now=11.5)
 
 
 def test_new_configurations_count_as_commands() -> None:
-    configs = [flv.make_config(Codec.AAC, aac.make_config(48_000, n % 2 + 1)) for n in range(40)]
+    configs = [flv.make_config(Codec.AAC, aac.make_config(48_000, n % 2 + 1)) for n in range(200)]
     raw = Raw().publish()
-    taken = RtmpLimits().commands_per_s_max // CONFIG_COST
+    taken = BURST_S * RtmpLimits().commands_per_s_max // CONFIG_COST
     for n, config in enumerate(configs[:taken]):
         assert isinstance(raw.send(m.AUDIO, config, now=20.0)[0], TrackAnnounced), n
-    with pytest.raises(RemoteProtocolError, match="commands within a second"):
+    with pytest.raises(RemoteProtocolError, match="commands in a burst"):
         raw.send(m.AUDIO, configs[taken], now=20.5)
+
+
+def test_metadata_in_a_video_message_is_a_command_and_no_sign_of_life() -> None:
+    raw = Raw(RtmpLimits(commands_per_s_max=1)).publish()
+    body = bytes([0x84]) + b"avc1" + amf0.encode(["colorInfo", {"x": 1.0}])
+    for _ in range(BURST_S):
+        (told,) = raw.send(m.VIDEO, body, now=3.0)
+        assert isinstance(told, DataReceived)
+    assert raw.server.next_timeout() == RtmpLimits().media_silence_s_max
+    with pytest.raises(RemoteProtocolError, match="commands in a burst"):
+        raw.send(m.VIDEO, body, now=3.0)
+    large = bytes([0x84]) + b"avc1" + bytes(RtmpLimits().command_bytes_max + 1)
+    with pytest.raises(RemoteProtocolError, match="metadata of 65537 bytes exceeds 65536"):
+        Raw().publish().send(m.VIDEO, large)
 
 
 def test_tiny_chunks_count_as_messages() -> None:
