@@ -204,7 +204,7 @@ class RtmpPublisher:
         publication: Publication | None = None
         try:
             with trio.CancelScope() as self._authorising, trio.fail_after(PUBLISH_TIMEOUT_S):
-                self._owner.check_room()
+                self._owner.reserve(self)
                 if self._connection.lost is None:
                     publication = await self._owner.door.publish(request, self)
         except PublishRefusedError as error:
@@ -213,6 +213,8 @@ class RtmpPublisher:
             self._refuse("timeout", f"no decision within {PUBLISH_TIMEOUT_S:g} s; try again")
         finally:
             self._authorising = None
+            if publication is None:
+                self._owner.give_back(self)
         over = self._closed or self._connection.lost
         if publication is not None and over is not None:
             publication.end(over)
@@ -302,7 +304,7 @@ class RtmpIngest:
         self.start_soon = nursery.start_soon
         self._pending: dict[RtmpPublisher, str] = {}  # Not granted yet: where they come from.
         self._pending_from: Counter[str] = Counter()
-        self._publishing: set[RtmpPublisher] = set()
+        self._publishing: set[RtmpPublisher] = set()  # And those about to.
 
     def make_session(self, connection: Connection) -> RtmpPublisher:
         """Begin a session on a connection that was just accepted. Raises PeerLostError."""
@@ -316,17 +318,24 @@ class RtmpIngest:
         self._pending_from[address] += 1
         return session
 
-    def check_room(self) -> None:
-        """Raise PublishRefusedError when there are as many publishers as may be."""
+    def reserve(self, session: RtmpPublisher) -> None:
+        """Take a place before the door is asked, which others may be waiting for as well.
+
+        Raises PublishRefusedError when there are as many publishers as may be.
+        """
         if len(self._publishing) >= self.config.publishers_max:
             raise PublishRefusedError(
                 "full", f"this PoP takes {self.config.publishers_max} publishers; try again later"
             )
+        self._publishing.add(session)
+
+    def give_back(self, session: RtmpPublisher) -> None:
+        """It was not let in."""
+        self._publishing.discard(session)
 
     def granted(self, session: RtmpPublisher) -> None:
         """It publishes now."""
         self._no_longer_pending(session)
-        self._publishing.add(session)
 
     def forget(self, session: RtmpPublisher) -> None:
         """Its connection is gone."""

@@ -388,6 +388,21 @@ async def test_publishers_beyond_the_limit_are_turned_away() -> None:
             service.door.ended.clear()
 
 
+async def test_those_who_wait_for_the_door_have_their_places() -> None:
+    """Else all who came while it decided would pass the limit together."""
+    config = RtmpConfig(listen="127.0.0.1:0", publishers_max=1)
+    async with serving(config) as service:
+        service.door.may_decide = trio.Event()
+        async with encoder(service.address, "wrong-key") as first:
+            await until(lambda: service.door.requests)
+            async with encoder(service.address) as second:
+                assert (await second.refused()).description.startswith("full: ")
+            service.door.may_decide.set()
+            assert (await first.refused()).description.startswith("unknown_key: ")
+        async with encoder(service.address) as third:  # A refused one gives its place back.
+            await third.accepted()
+
+
 async def test_one_address_cannot_take_all_places_without_a_key(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

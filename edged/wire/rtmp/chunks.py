@@ -71,6 +71,7 @@ class ChunkReader:
 
     def restrict(self, bytes_max: int) -> None:
         """Take no message longer than that, nor begun ones that hold more together."""
+        bytes_max = min(bytes_max, self._limits.message_bytes_max)
         self._message_bytes_max = self._buffered_bytes_max = bytes_max
 
     def lift(self) -> None:

@@ -59,8 +59,7 @@ class RtmpServerSession:
         self._phase = Phase.HANDSHAKE
         self._handshake = ServerHandshake(now, entropy)
         self._reader = ChunkReader(self._limits)
-        early_bytes_max = min(self._limits.early_bytes_max, self._limits.message_bytes_max)
-        self._reader.restrict(early_bytes_max)
+        self._reader.restrict(self._limits.early_bytes_max)
         self._writer = ChunkWriter()
         self._outbox = bytearray()
         self._held: list[Message] = []
@@ -237,6 +236,7 @@ class RtmpServerSession:
         session._phase = state.phase
         session._handshake = ServerHandshake(now, entropy, state.handshake)
         session._reader = ChunkReader(session._limits, state.reader)
+        session._reader.restrict(session._limits.early_bytes_max)
         session._writer = ChunkWriter(state.writer_chunk_size, state.writer)
         session._outbox = bytearray(state.outbox)
         session._held = [Message(*held) for held in state.held]

@@ -293,6 +293,12 @@ def test_before_the_grant_little_is_held() -> None:
     begun = ChunkWriter().write(10, Message(m.VIDEO, 0, 1, b"x"))
     with pytest.raises(RemoteProtocolError, match="messages begun hold 262145 bytes"):
         raw.server.receive_data(begun[0], 0.0)
+    raw = Raw()  # Nor by the process that takes such a session over.
+    raw.call("connect", CONNECT_VALUES)
+    successor = RtmpServerSession.from_state(raw.server.state(), now=0.0, entropy=entropy)
+    begun = ChunkWriter().write(9, Message(m.VIDEO, 0, 1, bytes(limits.early_bytes_max + 1)))
+    with pytest.raises(RemoteProtocolError, match="message of 262145 bytes"):
+        successor.receive_data(begun[0], 0.0)
     raw = Raw().publish()  # Afterwards the usual limits hold.
     raw.send(m.VIDEO, b"\x57" + bytes(limits.early_bytes_max))
 
