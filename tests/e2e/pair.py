@@ -1,0 +1,108 @@
+"""Networks with processes that a test may kill: an IRS, origins, and PoPs, without TLS."""
+
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+from tests.e2e.network import Edged, open_edged, take_ports
+
+ORIGINS = ("fra1", "fra2")
+SESSIONS_PER_ORIGIN = 4  # Of a PoP: control, and media of three classes.
+
+
+def key_of(channel: str) -> str:
+    """A channel's stream key."""
+    return f"key-of-{channel}-only"
+
+
+class Pair(Struct, kw_only=True):
+    """A PoP and its origins, two unless said otherwise; perhaps more PoPs."""
+
+    folder: Path
+    irs: Edged
+    origins: dict[str, Edged]
+    pops: dict[str, Edged]
+    ports: dict[str, int]
+
+    @property
+    def pop(self) -> Edged:
+        """The first PoP."""
+        return next(iter(self.pops.values()))
+
+    @property
+    def http(self) -> str:
+        """Where viewers of the first PoP go."""
+        return self.playback(next(iter(self.pops)))
+
+    def playback(self, pop: str) -> str:
+        """Where viewers of a PoP go."""
+        return f"http://127.0.0.1:{self.ports[f'{pop}.http']}"
+
+    def publish_url(self, channel: str = "one", pop: str = "") -> str:
+        """Where an encoder publishes, with the key."""
+        port = self.ports[f"{pop or next(iter(self.pops))}.rtmp"]
+        return f"rtmp://127.0.0.1:{port}/live/{key_of(channel)}"
+
+    async def home(self, count: int = 1) -> str:
+        """Which origin has the stream, after the first PoP placed streams so many times."""
+        line = await self.pop.wait_log("stream placed", count=count)
+        return str(line["origin"])
+
+    def homes(self) -> dict[str, str]:
+        """Channel -> origin, as they were placed last."""
+        lines = self.pop.log("stream placed")
+        return {str(line["channel"]): str(line["origin"]) for line in lines}
+
+
+@contextlib.asynccontextmanager
+async def open_pair(
+    origins: Sequence[str] = ORIGINS,
+    pops: Sequence[str] = ("ams1",),
+    channels: Sequence[str] = ("one",),
+    *,
+    doomed: Sequence[str] = ORIGINS,
+) -> AsyncIterator[Pair]:
+    """Run it until the block ends; `doomed`: what the test may kill."""
+    with tempfile.TemporaryDirectory(prefix="edged-e2e-") as name:
+        folder = Path(name)
+        ports = take_ports(
+            ["irs", *origins, *(f"{pop}.{what}" for pop in pops for what in ("rtmp", "http"))]
+        )
+        at = {what: f"127.0.0.1:{port}" for what, port in ports.items()}
+        client = f'[irs_client]\naddresses = ["{at["irs"]}"]\n'
+        texts = {"irs": f'[irs]\nlisten = "{at["irs"]}"\nwarmup_s = 0.0\n'}
+        for origin in origins:
+            texts[origin] = f'[origin]\nname = "{origin}"\nlisten = "{at[origin]}"\n{client}'
+        keys = "".join(
+            f'[[stream_keys.static]]\nchannel = "{channel}"\nkey = "{key_of(channel)}"\n'
+            for channel in channels
+        )
+        for pop in pops:
+            texts[pop] = (
+                f'[pop]\nname = "{pop}"\n{client}'
+                f'table_file = "{folder}/{pop}.table"\npersist_interval_s = 0.1\n'
+                f'[ingest.rtmp]\nlisten = "{at[f"{pop}.rtmp"]}"\n'
+                f'[playback]\nlisten = "{at[f"{pop}.http"]}"\n{keys}'
+            )
+        async with contextlib.AsyncExitStack() as stack:
+            hosts: dict[str, Edged] = {}
+            for host, text in texts.items():
+                path = folder / f"{host}.toml"
+                common = f'[admin]\nsocket = "{folder}/{host}.sock"\n'
+                path.write_text(text + common + '[metrics]\nlisten = "127.0.0.1:0"\n')
+                hosts[host] = await stack.enter_async_context(
+                    open_edged(folder, host, "run", "-c", str(path), doomed=host in doomed)
+                )
+            for pop in pops:
+                count = SESSIONS_PER_ORIGIN * len(origins)
+                await hosts[pop].wait_log("backbone session started", count=count)
+            yield Pair(
+                folder=folder,
+                irs=hosts["irs"],
+                origins={origin: hosts[origin] for origin in origins},
+                pops={pop: hosts[pop] for pop in pops},
+                ports=ports,
+            )
