@@ -26,6 +26,7 @@ from edged.wire.h1 import (
     Event,
     H1Limits,
     H1Session,
+    KnownRequests,
     PreparedResponse,
     RequestReceived,
     RequestRefused,
@@ -164,6 +165,7 @@ class HttpServer:
         """Without `cors` no web page may read what is answered, even one open on this host."""
         self.router = router
         self.limits = limits or H1Limits()
+        self.known = KnownRequests()
         self.cors = cors
         self.stamp = b""  # The Date of this second; its identity tells responses to be made anew.
         self.responses: dict[int, int] = {}
@@ -286,7 +288,7 @@ class HttpConnection:
         self.connection = connection
         self.polled: int | None = None  # The playback service's note (`ViewerCount.note_poll`).
         self._server = server
-        self._session = H1Session(now=now, limits=server.limits)
+        self._session = H1Session(now=now, limits=server.limits, known=server.known)
         self._queue: list[Event] = []  # Bounded by `unanswered_max`.
         self._request: RequestReceived | None = None  # In work: a service has yet to answer it.
         self._group: dict[HttpConnection, None] | None = None
@@ -432,23 +434,21 @@ class HttpConnection:
             self._close("the client asked for one response")
 
     def _write(self, chunks: Sequence[bytes], now: float) -> None:
-        """Queue a response, and note by when the viewer should have taken it."""
+        """Send a response; of what has to wait, note by when the viewer should have taken it."""
         connection = self.connection
         before = connection.out_bytes
-        if not before:
+        if before:
+            connection.write_many(chunks)
+        else:
             self._sent_mark = connection.sent_bytes
+            connection.send(chunks)
+            if not connection.out_bytes:
+                return
             self._check_at = now + PROGRESS_S_MAX
             self._due_at = now
-        if len(chunks) == 1:
-            connection.write(chunks[0])
-        else:
-            connection.write_many(chunks)
-        queued = connection.out_bytes
         # The time that a fast start has saved is not kept for what comes behind it.
-        self._due_at = min(
-            self._due_at + (queued - before) / RESPONSE_BYTES_PER_S_MIN,
-            now + queued / RESPONSE_BYTES_PER_S_MIN,
-        )
+        least_s = sum(map(len, chunks)) / RESPONSE_BYTES_PER_S_MIN
+        self._due_at = min(self._due_at, now + before / RESPONSE_BYTES_PER_S_MIN) + least_s
 
     def _refuse(self, refused: RequestRefused, now: float) -> None:
         server = self._server

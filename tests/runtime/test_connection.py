@@ -260,6 +260,32 @@ async def test_partial_plain_writes_lose_and_repeat_nothing() -> None:
             assert await receive(peer, len(data)) == data
 
 
+async def test_what_is_sent_at_once_and_what_is_queued_leave_in_order() -> None:
+    data = pattern(2_000_000)
+    async with running_pump() as pump:
+        handler, peer = pair(pump)
+        with peer:
+            connection = handler.connection
+            connection.send([data[:1000]])
+            assert connection.out_bytes == 0
+            assert peer.recv(2000) == data[:1000], "it did not wait for the turn's end"
+            connection.send([data[1000:400_000], b"", data[400_000:800_000]])
+            assert 0 < connection.out_bytes < 799_000
+            connection.write(data[800_000:900_000])
+            connection.send([data[900_000:]])
+            assert await receive(peer, len(data) - 1000) == data[1000:]
+            assert connection.sent_bytes == len(data)
+            assert connection.out_bytes == 0
+
+
+async def test_sending_to_a_peer_that_is_gone_ends_the_connection() -> None:
+    async with running_pump() as pump:
+        handler, peer = pair(pump)
+        peer.close()
+        handler.connection.send([b"x"])
+        await handler.until(lambda: handler.connection.lost is not None)
+
+
 @pytest.mark.parametrize(("size", "drains"), [(OUT_LOW_BYTES, 0), (OUT_LOW_BYTES + 1, 1)])
 async def test_drained_is_told_only_after_the_low_water_mark(size: int, drains: int) -> None:
     async with running_pump() as pump:
@@ -280,6 +306,7 @@ async def test_after_its_end_a_connection_takes_nothing() -> None:
             calls: list[Callable[[], None]] = [
                 lambda: connection.write(b"x"),
                 lambda: connection.write_many([b"x"]),
+                lambda: connection.send([b"x"]),
                 connection.pause_reading,
                 connection.resume_reading,
                 lambda: connection.set_timeout(0.0),

@@ -14,6 +14,7 @@ from edged.wire.h1 import (
     H1Limits,
     H1Session,
     H1Statistics,
+    KnownRequests,
     PeerTimedOut,
     PreparedResponse,
     RequestReceived,
@@ -121,6 +122,36 @@ def test_any_split_gives_the_same(requests: list[bytes], data: st.DataObject) ->
         events += feed(session, wire[:cut])
         wire = wire[cut:]
     assert events == whole
+
+
+@hypothesis.settings(max_examples=100, deadline=None)
+@hypothesis.given(
+    st.lists(st.sampled_from([*GOOD, OLD, b"\r\n", b"GET / HT", b"\x16\x03\x01"]), max_size=8),
+    st.lists(st.integers(1, 900), min_size=1, max_size=8),
+    st.integers(1, 5),
+)
+def test_known_requests_are_what_they_were(
+    pieces: list[bytes], cuts: list[int], entries_max: int
+) -> None:
+    known = KnownRequests(entries_max)
+    wire = b"".join(pieces)
+    for cut in (*cuts, 10_000):
+        plain, quick = H1Session(now=0.0), H1Session(now=0.0, known=known)
+        for data in (*pieces, *(wire[at : at + cut] for at in range(0, len(wire), cut))):
+            assert feed(quick, data, 1.0) == feed(plain, data, 1.0)
+            assert quick.next_timeout() == plain.next_timeout()
+            assert quick.statistics() == plain.statistics()
+        assert len(known) <= entries_max
+
+
+def test_a_known_request_is_not_parsed_again_and_counts_as_unanswered() -> None:
+    known = KnownRequests()
+    (first,) = feed(H1Session(now=0.0, known=known), CHROME)
+    session = H1Session(now=0.0, limits=SMALL, known=known)
+    again = [feed(session, CHROME)[0] for _ in range(SMALL.unanswered_max)]
+    assert all(event is first for event in again)
+    (refused,) = feed(session, CHROME)
+    assert isinstance(refused, RequestRefused)
 
 
 @hypothesis.settings(max_examples=60, deadline=None)

@@ -1,0 +1,298 @@
+"""The runs: edged, nginx and the C loop, one after the other in each round, on the same core."""
+
+import contextlib
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from msgspec import Struct
+
+from edged.errors import ToolMissingError
+from tests.bench.ingest.bench import Port, choose_cores
+from tests.bench.ingest.measure import Cores
+from tests.bench.ingest.native import FLAGS
+from tests.bench.ingest.nginx_server import find_nginx
+from tests.bench.ingest.processes import (
+    BenchError,
+    Process,
+    cpu_s,
+    family,
+    free_port,
+    on_core,
+    wait_until_listening,
+)
+from tests.bench.playback.server import Place, Released
+
+PART_BYTES: Final = 100_000
+LOAD_CONNECTIONS: Final = 64
+RELEASES: Final = 5  # Of a round; the first warms up and does not count.
+ANSWER_S_MAX: Final = 20.0
+
+_NGINX = """\
+daemon off;
+worker_processes 1;
+pid {directory}/nginx.pid;
+error_log {directory}/nginx.log warn;
+events {{ worker_connections 8192; }}
+http {{
+    access_log off;
+    sendfile on;
+    tcp_nopush on;
+    keepalive_requests 100000000;
+    open_file_cache max=100 inactive=60s;
+    client_body_temp_path {directory}; proxy_temp_path {directory}; fastcgi_temp_path {directory};
+    uwsgi_temp_path {directory}; scgi_temp_path {directory};
+    server {{
+        listen 127.0.0.1:{port};
+        root {directory}/root;
+    }}
+}}
+"""
+
+
+class Load(Struct, frozen=True):
+    """One server under one URL."""
+
+    requests: int
+    body_bytes: int
+    per_cpu_s: float  # Requests for each second of the server's CPU: its requests/s per core.
+    core_share: float  # How much of its core the server took.
+
+
+class Round(Struct, frozen=True):
+    """What one round gave."""
+
+    edged_playlist: Load
+    nginx_playlist: Load
+    edged_part: Load
+    nginx_part: Load
+    edged_release_us: int  # Medians of this round's.
+    c_release_us: int
+
+
+class _Sent(Struct, frozen=True):
+    took_us: int
+    short: int
+
+
+class _Url(NamedTuple):
+    pid: int
+    port: int
+    path: str
+
+
+def load(url: _Url, seconds: float, cores: Cores) -> Load:
+    """Ask for one URL over LOAD_CONNECTIONS connections, each again as soon as it is answered."""
+    wrk = shutil.which("wrk")
+    if wrk is None:
+        raise ToolMissingError("the playback bench asks with wrk: install it")
+    pids = family(url.pid)
+    before, begun = cpu_s(pids), time.monotonic()
+    with on_core(cores.load):
+        done = subprocess.run(  # noqa: S603 - our own arguments
+            [wrk, "-t1", f"-c{LOAD_CONNECTIONS}", f"-d{seconds:g}s",
+             f"http://127.0.0.1:{url.port}{url.path}"],
+            capture_output=True, text=True, check=True, timeout=seconds + 30,
+        )  # fmt: skip
+    took_s, used_s = time.monotonic() - begun, cpu_s(pids) - before
+    if "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
+        raise BenchError(f"{url.path}: {done.stdout}")
+    found = re.search(r"(\d+) requests in", done.stdout)
+    assert found is not None, "wrk says how many"
+    _, body = fetch(url.port, url.path)
+    return Load(int(found[1]), len(body), int(found[1]) / used_s, used_s / took_s)
+
+
+def fetch(port: int, path: str) -> tuple[bytes, bytes]:
+    """One request; head and body of its answer. Raises BenchError unless it is 200."""
+    with socket.create_connection(("127.0.0.1", port), ANSWER_S_MAX) as sock:
+        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n".encode())
+        data = bytearray()
+        while piece := sock.recv(1 << 20):
+            data += piece
+    head, _, body = bytes(data).partition(b"\r\n\r\n")
+    if not head.startswith(b"HTTP/1.1 200"):
+        raise BenchError(f"{path}: {head[:300]!r}")
+    return head, body
+
+
+class Waiters:
+    """Connections that ask for the same thing and wait for its answer."""
+
+    def __init__(self, port: int, count: int) -> None:
+        self.socks = []
+        for _ in range(count):
+            sock = socket.create_connection(("127.0.0.1", port), ANSWER_S_MAX)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.socks.append(sock)
+
+    def ask(self, path: str) -> None:
+        """All ask."""
+        request = f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
+        for sock in self.socks:
+            sock.sendall(request)
+
+    def take(self) -> int:
+        """Take each one's answer whole; their size, which is the same for all."""
+        sizes = set()
+        for sock in self.socks:
+            data = bytearray()
+            while b"\r\n\r\n" not in data:
+                data += self._more(sock)
+            head, _, body = bytes(data).partition(b"\r\n\r\n")
+            size = int(re.search(rb"Content-Length: (\d+)", head, re.IGNORECASE)[1])  # type: ignore[index]
+            while len(body) < size:
+                body += self._more(sock)
+            sizes.add(len(body))
+        if len(sizes) != 1:
+            raise BenchError(f"not all were answered alike: {sizes}")
+        return sizes.pop()
+
+    def close(self) -> None:
+        """Hang up."""
+        for sock in self.socks:
+            sock.close()
+
+    def _more(self, sock: socket.socket) -> bytes:
+        try:
+            data = sock.recv(1 << 16)
+        except TimeoutError:
+            raise BenchError("a blocked request was not answered") from None
+        if not data:
+            raise BenchError("the server hung up")
+        return data
+
+
+@contextlib.contextmanager
+def edge(directory: Path, cores: Cores) -> Iterator[tuple[Process, Place]]:
+    """The edge, with its channel open."""
+    arguments = [sys.executable, "-m", "tests.bench.playback.server", str(PART_BYTES)]
+    with Process(arguments, core=cores.server, log=directory / "edge.log") as process:
+        place = process.hear(Place)
+        fetch(place.port, "/live/bench/master.m3u8")  # It subscribes.
+        yield process, place
+
+
+@contextlib.contextmanager
+def nginx(directory: Path, cores: Cores, files: dict[str, bytes]) -> Iterator[_Url]:
+    """nginx with files."""
+    program = find_nginx()
+    if program is None:
+        raise ToolMissingError("the playback bench compares with nginx: install it")
+    (directory / "root").mkdir()
+    for name, data in files.items():
+        (directory / "root" / name).write_bytes(data)
+    port, configuration = free_port(), directory / "nginx.conf"
+    configuration.write_text(_NGINX.format(directory=directory, port=port))
+    directory.chmod(0o755)  # Its worker is another user where it is started by root.
+    arguments: list[str | Path] = [
+        program,
+        "-p",
+        directory,
+        "-e",
+        directory / "nginx.log",
+        "-c",
+        configuration,
+    ]
+    with Process(arguments, core=cores.server, log=directory / "nginx.stderr") as process:
+        wait_until_listening(process, port)
+        yield _Url(process.pid, port, "/")
+
+
+def release_edged(process: Process, place: Place, waiters: int) -> tuple[int, bytes]:
+    """Median time in which all who waited are sent their playlist; and that answer's bytes."""
+    waiting = Waiters(place.port, waiters)
+    took = []
+    try:
+        process.say("push")
+        reload = process.hear(Released).reload
+        for _ in range(RELEASES):
+            waiting.ask(reload)
+            time.sleep(0.5)  # All have arrived: nothing but the release is measured.
+            process.say("push")
+            done = process.hear(Released)
+            if done.released != waiters:
+                raise BenchError(f"{done.released} of {waiters} were released")
+            waiting.take()
+            took.append(done.took_us)
+            answered, reload = reload, done.reload
+    finally:
+        waiting.close()
+    head, body = fetch(place.port, answered)
+    return sorted(took[1:])[len(took[1:]) // 2], head + b"\r\n\r\n" + body
+
+
+def release_in_c(directory: Path, cores: Cores, waiters: int, answer: bytes) -> int:
+    """The same bytes to as many connections, by the C loop."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        raise ToolMissingError("the playback bench compiles its floor: install gcc")
+    program, file = directory / "send_loop", directory / "answer"
+    file.write_bytes(answer)
+    source = Path(__file__).with_name("send_loop.c")
+    subprocess.run([compiler, *FLAGS, "-o", str(program), str(source)], check=True, timeout=60)  # noqa: S603
+    arguments: list[str | Path] = [program, str(waiters), file]
+    with Process(arguments, core=cores.server, log=directory / "c.log") as process:
+        waiting = Waiters(process.hear(Port).port, waiters)
+        took = []
+        try:
+            for _ in range(RELEASES):
+                waiting.ask("/")
+                time.sleep(0.5)
+                process.say("go")
+                done = process.hear(_Sent)
+                if done.short:
+                    raise BenchError(f"{done.short} sends were not taken whole")
+                waiting.take()
+                took.append(done.took_us)
+        finally:
+            waiting.close()
+    return sorted(took[1:])[len(took[1:]) // 2]
+
+
+def run_round(seconds: float, waiters: int) -> Round:
+    """All of it once. Raises EdgedError."""
+    cores = choose_cores()
+    with tempfile.TemporaryDirectory(prefix="edged-bench-") as name, on_core(cores.load):
+        directory = Path(name)
+        with edge(directory, cores) as (process, place):
+            edged_playlist = load(_Url(process.pid, place.port, place.playlist), seconds, cores)
+            edged_part = load(_Url(process.pid, place.port, place.part), seconds, cores)
+            files = {
+                "playlist": fetch(place.port, place.playlist)[1],
+                "part": fetch(place.port, place.part)[1],
+            }
+            edged_release_us, answer = release_edged(process, place, waiters)
+        with nginx(directory, cores, files) as url:
+            nginx_playlist = load(url._replace(path="/playlist"), seconds, cores)
+            nginx_part = load(url._replace(path="/part"), seconds, cores)
+        return Round(
+            edged_playlist=edged_playlist,
+            nginx_playlist=nginx_playlist,
+            edged_part=edged_part,
+            nginx_part=nginx_part,
+            edged_release_us=edged_release_us,
+            c_release_us=release_in_c(directory, cores, waiters, answer),
+        )
+
+
+def run_rounds(runs: int, seconds: float, waiters: int, tell: Callable[[str], None]) -> list[Round]:
+    """So many rounds, each told as it ends."""
+    rounds = []
+    for number in range(1, runs + 1):
+        rounds.append(run_round(seconds, waiters))
+        done = rounds[-1]
+        tell(
+            f"round {number}: playlists {done.edged_playlist.per_cpu_s:,.0f} of nginx"
+            f" {done.nginx_playlist.per_cpu_s:,.0f}, parts {done.edged_part.per_cpu_s:,.0f} of"
+            f" {done.nginx_part.per_cpu_s:,.0f} per second of CPU; release"
+            f" {done.edged_release_us / 1000:.1f} ms, C {done.c_release_us / 1000:.1f} ms"
+        )
+    return rounds

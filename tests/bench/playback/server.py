@@ -1,0 +1,118 @@
+"""The edge under measurement: the playback service with a channel of 2 s segments, nothing else.
+
+Prints where it is; then at each line of standard input pushes a part of each rendition, as an
+origin does, and prints how long it took until all who waited for it were sent their playlist.
+"""
+
+import os
+import sys
+import time
+
+import msgspec
+import trio
+from msgspec import Struct
+
+from edged.media.stream import StreamId
+from edged.playback.hls import HlsService
+from edged.playback.http import HttpServer, Router
+from edged.runtime.log import LogConfig, configure_logging
+from edged.runtime.process import settle_memory
+from edged.runtime.pump import Pump
+from tests.playback.fakes import Origin
+
+CHANNEL = "bench"
+RUN = StreamId(channel=CHANNEL, publication=1)
+SEGMENTS = 12  # The playlist has its full length.
+RELEASE_S_MAX = 20.0
+
+
+class Place(Struct):
+    """The first line."""
+
+    port: int
+    playlist: str
+    part: str
+    reload: str  # Blocks until the next push.
+
+
+class Released(Struct):
+    """What a push gave."""
+
+    took_us: int
+    released: int
+    reload: str  # What blocks until the next push after it.
+    playlist_bytes: int
+
+
+class Edge:
+    """The service and what feeds it."""
+
+    def __init__(self, part_bytes: int) -> None:
+        self.pump = Pump()
+        self.origin = Origin(part_bytes=part_bytes)
+        self.hls = HlsService(
+            lookup=lambda channel: RUN if channel == CHANNEL else None,
+            subscribe=self._subscribe,
+            unsubscribe=lambda channel: None,
+            now=self.pump.now,
+        )
+        self.http = HttpServer(Router())
+        self.http.mount("/live/", self.hls)
+
+    def _subscribe(self, channel: str) -> None:
+        self.pump.at_flush(self._replay)
+
+    def _replay(self) -> None:
+        events = self.origin.start()
+        for _ in range(SEGMENTS):
+            events += self.origin.segment()
+        self.hls.window_updated(RUN, events)
+
+    def reload(self) -> str:
+        """The reload that blocks until the part that is to come."""
+        return f"/live/{CHANNEL}/1/v0.m3u8?_HLS_msn={self.origin.msn}&_HLS_part={self.origin.index}"
+
+    async def release(self) -> Released:
+        """Push, and wait until everything that this queued has been sent."""
+        before = self.hls.statistics().released_total
+        begun = time.perf_counter()
+        self.hls.window_updated(RUN, self.origin.both())
+        while any(connection.out_bytes for connection in self.pump._connections.values()):
+            if time.perf_counter() - begun > RELEASE_S_MAX:
+                raise TimeoutError(f"not sent in {RELEASE_S_MAX:g} s")
+            await trio.lowlevel.checkpoint()
+        took_us = round((time.perf_counter() - begun) * 1e6)
+        released = self.hls.statistics().released_total - before
+        return Released(took_us, released, self.reload(), self.http.body_bytes)
+
+
+def say(line: Struct) -> None:
+    """One line of JSON."""
+    sys.stdout.buffer.write(msgspec.json.encode(line) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+async def main(part_bytes: int) -> None:
+    """Serve until standard input ends."""
+    edge = Edge(part_bytes)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(edge.pump.run)
+        nursery.start_soon(edge.hls.run)
+        address: str = await nursery.start(edge.http.serve, edge.pump, "127.0.0.1:0")
+        place = Place(
+            port=int(address.rpartition(":")[2]),
+            playlist=f"/live/{CHANNEL}/1/v0.m3u8",
+            part=f"/live/{CHANNEL}/1/v0-{SEGMENTS - 1}.3.m4s",
+            reload="",
+        )
+        settle_memory()
+        say(place)
+        async with trio.lowlevel.FdStream(os.dup(0)) as commands:
+            async for _ in commands:
+                say(await edge.release())
+        nursery.cancel_scope.cancel()
+
+
+if __name__ == "__main__":
+    configure_logging(LogConfig(level="warning"))  # To standard error.
+    trio.run(main, int(sys.argv[1]))
