@@ -1,12 +1,16 @@
 """The pump: one task drains all ready sockets without awaits and flushes once per batch.
 
 In Python the cost of a byte is the wake-up, so nobody here awaits a socket. One epoll per class of
-connection hangs in a master epoll that Trio watches; a turn polls the classes in order, each up to
-its budget, feeds the sessions' cores from one reused buffer, runs due timers, lets at-flush
+connection hangs in a master epoll that Trio watches; a turn polls publishers and the backbone, each
+up to its budget, feeds the sessions' cores from one reused buffer, runs due timers, lets at-flush
 callbacks frame what was gathered, and flushes every dirty connection once. With few events there is
 no tick (latency); with many, turns are spaced by an adaptive tick of up to TICK_S_MAX (measured in
-tests/bench/ingest). A socket that had no room is refilled as soon as it has some, tick or not: what
-one tick's bytes do not fit must not wait for the next.
+tests/bench/ingest).
+
+Viewers, chatters and TLS handshakes come behind, and have the time between: whatever they want,
+publishers are looked at again after SERVE_S_MAX, twice over while work is spread (`spread`). A
+socket that had no room is refilled as soon as it has some, tick or not: what one tick's bytes do
+not fit must not wait for the next.
 """
 
 import contextlib
@@ -17,6 +21,7 @@ import os
 import select
 import socket
 import ssl
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 
@@ -38,20 +43,23 @@ __all__ = ["Connection", "MakeHandler", "Pump", "PumpClass", "PumpHandler", "Pum
 RECEIVE_BYTES = 256 * 1024  # The one reused buffer: several ticks of a 30 Mbps publisher.
 TICK_S_MAX = 0.006  # With what a turn takes, below the 10 ms that ingest may add.
 HANDSHAKE_S_MAX = 10.0  # TLS from accept to done.
-HANDSHAKES_PER_TURN_MAX = 8  # Each costs about 1 ms: more would hold publishers up.
+HANDSHAKES_PER_BATCH_MAX = 16  # Each costs about 1 ms; beside viewers who are in already.
 BUDGETS = {  # Connections visited per turn; what is left stays ready for the next.
     PumpClass.PUBLISHER: 2048,
     PumpClass.BACKBONE: 256,
-    PumpClass.VIEWER: 512,
-    PumpClass.CHATTER: 512,
 }
-WRITABLE_INTERVAL_S_MIN = 0.0005  # Between refills within a tick: each costs a wake-up.
+SERVED = (PumpClass.VIEWER, PumpClass.CHATTER)  # In the time that is left.
+SERVE_S_MAX = 0.002  # In one go, for those, and as much for spread work.
+SERVE_BATCH_MAX = 8192  # All who are ready, so that a batch's time tells how late viewers are.
+SERVE_INTERVAL_S_MIN = 0.001  # Between goes within a tick, if all is done: each costs a wake-up.
 WRITABLE_PER_TURN_MAX = 1024
 BUSY_EVENTS_PER_S = 1500.0  # Above it turns are spaced by the whole tick, above a quarter by 2 ms.
 RATE_WINDOW_S = 0.2
 LAG_DECAY_S = 1.0  # Callers are let in again within a second or two of a slow turn.
 
 logger = structlog.get_logger("edged.pump")
+
+Work = Callable[[float], bool]
 
 
 class PumpStatistics(Struct, frozen=True):
@@ -75,20 +83,28 @@ class Pump:
         self._writers = select.epoll()  # Those that wait for room,
         self._waiting = 0  # and how many they are.
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._soon = select.epoll()  # Whom the tick does not hold up.
         for epoll in (*self._epolls.values(), self._handshakes, self._writers):
             self._master.register(epoll.fileno(), select.EPOLLIN)
+        served = [self._epolls[pump_class] for pump_class in SERVED]
+        for epoll in (*served, self._handshakes, self._writers):
+            self._soon.register(epoll.fileno(), select.EPOLLIN)
         self._master.register(self._wake_fd, select.EPOLLIN)
         self._connections: dict[int, Connection] = {}
         self._buffer = memoryview(bytearray(RECEIVE_BYTES))
         self._dirty: list[Connection] = []
         self._readable: list[Connection] = []
         self._lost: list[Connection] = []
+        self._batch: deque[tuple[Connection, int]] = deque()  # Served in order, over some goes;
+        self._batch_at = 0.0  # polled then.
+        self._spread: deque[Work] = deque()
         self._flush_callbacks: dict[Callable[[], None], None] = {}
         self._timers: list[tuple[float, int, Connection]] = []
         self._timer_ids = itertools.count()
         self._in_turn = False
         self._rate = 0.0
         self._turns = self._events = 0
+        self._served = 0  # Events between turns.
         self._tick_s = 0.0
 
     @property
@@ -107,8 +123,8 @@ class Pump:
                 started = trio.current_time()
                 events = self._turn(started)
                 ended = trio.current_time()
-                self._note_pace(events, started - last, ended - started)
-                last = started
+                self._note_pace(events + self._served, started - last, ended - started)
+                last, self._served = started, 0
                 if self._tick_s:  # Many events: the next turn has some, whenever it comes.
                     await self._pause(max(ended, started + self._tick_s))
         finally:
@@ -164,6 +180,14 @@ class Pump:
         if callback not in self._flush_callbacks:
             self._flush_callbacks[callback] = None
             self._wake()
+
+    def spread(self, work: Work) -> None:
+        """Do what may take long beside publishers: `work(until)` again and again, while True.
+
+        It goes on until that monotonic time at most, and returns whether there is more.
+        """
+        self._spread.append(work)
+        self._wake()
 
     def now(self) -> float:
         """Monotonic seconds, the clock of every core in this pump."""
@@ -233,35 +257,88 @@ class Pump:
         events = 0
         readable, self._readable = self._readable, []
         for connection in readable:
-            self._visit(connection, select.EPOLLIN, now)
+            if connection.pump_class in SERVED:
+                self._batch.append((connection, select.EPOLLIN))
+            else:
+                self._visit(connection, select.EPOLLIN, now)
         for pump_class, budget in BUDGETS.items():
             ready = self._epolls[pump_class].poll(0, budget)
             events += len(ready)
             self._visit_all(ready, now)
-        self._visit_all(self._handshakes.poll(0, HANDSHAKES_PER_TURN_MAX), now)
         self._refill()
         self._run_timers(now)
+        self._flush()
+        events += self._serve()
         self._end_turn()
         self._events += events
         return events
 
+    def _serve(self) -> int:
+        """Visit viewers, chatters and handshakes, SERVE_S_MAX long; then spread work as long."""
+        now = trio.current_time()
+        until, visited, batch = now + SERVE_S_MAX, 0, self._batch
+        if not batch:
+            self._batch_at = now
+            for pump_class in SERVED:
+                self._take_batch(self._epolls[pump_class].poll(0, SERVE_BATCH_MAX))
+            self._take_batch(self._handshakes.poll(0, HANDSHAKES_PER_BATCH_MAX))
+        while batch:
+            connection, mask = batch.popleft()
+            self._visit(connection, mask, now)
+            visited += 1
+            if (now := trio.current_time()) >= until:
+                break
+        if visited and not batch:
+            self._note_lag(now - self._batch_at)
+        if self._spread:
+            self._do_spread(now + SERVE_S_MAX)
+        return visited
+
+    def _take_batch(self, ready: list[tuple[int, int]]) -> None:
+        connections = self._connections
+        for fd, mask in ready:
+            connection = connections.get(fd)
+            if connection is not None:
+                self._batch.append((connection, mask))
+
+    def _do_spread(self, until: float) -> None:
+        """Each in its turn, a go at least; a work that fails has failed whoever asked for it."""
+        for _ in range(len(self._spread)):
+            work = self._spread.popleft()
+            try:
+                more = work(until)
+            except Exception:
+                logger.exception("spread work failed", work=repr(work))
+                more = False
+            if more:
+                self._spread.append(work)
+            if trio.current_time() >= until:
+                break
+
     def _end_turn(self) -> None:
         self._flush()
         self._in_turn = False
-        if self._readable or self._dirty or self._lost or self._flush_callbacks:
+        if self._readable or self._dirty or self._lost or self._flush_callbacks or self._unserved:
             self._wake()
 
+    @property
+    def _unserved(self) -> bool:
+        return bool(self._batch or self._spread)
+
     async def _pause(self, until: float) -> None:
-        """Sleep to the end of the tick, but for those whose socket has room again."""
+        """The rest of the tick: for viewers, and for those whose socket has room again."""
         with trio.move_on_at(until):
-            if not self._waiting:  # Only a turn makes one wait.
-                await trio.sleep_forever()
             while True:
-                await trio.lowlevel.wait_readable(self._writers.fileno())
+                if self._unserved:
+                    await trio.lowlevel.checkpoint()
+                else:
+                    await trio.lowlevel.wait_readable(self._soon.fileno())
                 self._in_turn = True
                 self._refill()
+                self._served += self._serve()
                 self._end_turn()
-                await trio.sleep(WRITABLE_INTERVAL_S_MIN)
+                if not self._unserved:
+                    await trio.sleep(SERVE_INTERVAL_S_MIN)
         self._note_lag(trio.current_time() - until)
 
     def _refill(self) -> None:
@@ -382,7 +459,9 @@ class Pump:
             connection.abort("the process is stopping")
         self._in_turn = True
         self._flush()
-        for epoll in (*self._epolls.values(), self._handshakes, self._writers, self._master):
+        for epoll in (
+            *self._epolls.values(), self._handshakes, self._writers, self._soon, self._master
+        ):  # fmt: skip
             epoll.close()
         os.close(self._wake_fd)
         self._wake = lambda **_: None  # type: ignore[method-assign]

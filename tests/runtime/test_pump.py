@@ -1,17 +1,20 @@
 """The pump over real socket pairs: order, bounds, deadlines, fairness, TLS."""
 
+import contextlib
 import math
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from edged.errors import EdgedError
 from edged.runtime import connection as connection_module
-from edged.runtime.pump import Connection, Pump, PumpClass
+from edged.runtime.pump import TICK_S_MAX, Connection, Pump, PumpClass
 
 
 class Recorder:
@@ -306,6 +309,89 @@ async def test_publishers_are_served_before_viewers() -> None:
     assert order == ["publisher", "viewer"]
     for peer in peers:
         peer.close()
+
+
+async def test_busy_viewers_hold_no_publisher_up() -> None:
+    """200 ms of work for viewers, who are all served, in the order in which they came."""
+    async with running_pump() as pump:
+        order: list[int] = []
+        with contextlib.ExitStack() as stack:
+
+            def work(data: bytes) -> None:
+                time.sleep(0.001)
+                order.append(int.from_bytes(data, "big"))
+
+            publisher, publishing = pair(pump, PumpClass.PUBLISHER)
+            stack.enter_context(publishing)
+            heard = trio.Event()
+            publisher.on_data = lambda data: heard.set()
+            viewers = [pair(pump) for _ in range(200)]
+            for index, (viewer, peer) in enumerate(viewers):
+                stack.enter_context(peer)
+                viewer.on_data = work
+                peer.send(index.to_bytes(2, "big"))
+            await viewers[9][0].until(lambda: len(order) >= 10)
+            publishing.send(b"x")
+            before = len(order)
+            await heard.wait()
+            assert len(order) - before <= 10
+            await viewers[-1][0].until(lambda: len(order) == 200)
+            assert order == sorted(order)
+            assert pump.lag_s > 0.05, "viewers had to wait, and new ones are told so"
+
+
+async def test_busy_viewers_are_served_within_the_tick() -> None:
+    """Many small questions, each sent when the one before is answered, are not one per tick."""
+    async with running_pump() as pump:
+        publishers = [pair(pump, PumpClass.PUBLISHER) for _ in range(30)]
+        viewer, peer = pair(pump)
+        viewer.on_data = viewer.connection.write
+        with peer:
+            until = time.monotonic() + 0.5
+            answered = 0
+            while time.monotonic() < until:
+                for _, publishing in publishers:
+                    publishing.send(b"x")
+                peer.send(b"q")
+                await receive(peer, 1)
+                answered += 1
+            assert pump.statistics().tick_s > 0
+            assert answered > 2 * 0.5 / TICK_S_MAX
+        for _, publishing in publishers:
+            publishing.close()
+
+
+async def test_spread_work_leaves_publishers_their_turns() -> None:
+    async with running_pump() as pump:
+        left = {"a": 30, "b": 30}
+        order: list[str] = []
+        done = trio.Event()
+
+        def work(name: str, until: float) -> bool:
+            while left[name] and trio.current_time() < until:
+                time.sleep(0.0005)
+                left[name] -= 1
+                order.append(name)
+            if not any(left.values()):
+                done.set()
+            return left[name] > 0
+
+        def fail(until: float) -> bool:
+            raise ValueError("a bug")
+
+        publisher, peer = pair(pump, PumpClass.PUBLISHER)
+        publisher.on_data = lambda data: order.append("publisher")
+        with peer, capture_logs() as logs:
+            pump.spread(partial(work, "a"))
+            pump.spread(fail)
+            pump.spread(partial(work, "b"))
+            await trio.sleep(0.003)
+            peer.send(b"x")
+            with trio.fail_after(5):
+                await done.wait()
+        assert order.index("publisher") < 20
+        assert 0 < order.index("b") < 20, "each in its turn"
+        assert [line["event"] for line in logs] == ["spread work failed"]
 
 
 async def test_stopping_the_pump_tells_every_handler() -> None:

@@ -34,6 +34,7 @@ PART_BYTES: Final = 100_000
 LOAD_CONNECTIONS: Final = 64
 RELEASES: Final = 5  # Of a round; the first warms up and does not count.
 ANSWER_S_MAX: Final = 20.0
+TRIES_MAX: Final = 5
 
 _NGINX = """\
 daemon off;
@@ -111,12 +112,22 @@ def load(url: _Url, seconds: float, cores: Cores) -> Load:
 
 
 def fetch(port: int, path: str) -> tuple[bytes, bytes]:
-    """One request; head and body of its answer. Raises BenchError unless it is 200."""
-    with socket.create_connection(("127.0.0.1", port), ANSWER_S_MAX) as sock:
-        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n".encode())
-        data = bytearray()
-        while piece := sock.recv(1 << 20):
-            data += piece
+    """One request; head and body of its answer. Raises BenchError unless it is 200.
+
+    Again, if the server turns callers away: so it does for a moment after a stall.
+    """
+    data = bytearray()
+    for _ in range(TRIES_MAX):
+        try:
+            with socket.create_connection(("127.0.0.1", port), ANSWER_S_MAX) as sock:
+                sock.sendall(
+                    f"GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n".encode()
+                )
+                while piece := sock.recv(1 << 20):
+                    data += piece
+            break
+        except ConnectionResetError:
+            time.sleep(1.0)
     head, _, body = bytes(data).partition(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1.1 200"):
         raise BenchError(f"{path}: {head[:300]!r}")
