@@ -23,7 +23,7 @@ from edged.errors import RemoteProtocolError
 from edged.media.parts import PackagedEvent, Rendition, StreamEnded
 from edged.media.stream import StreamId
 from edged.playback.hls_stream import HlsStream, Waiters
-from edged.playback.http import HttpConnection, error_response
+from edged.playback.http import HttpConnection, Release, do_at_once, error_response
 from edged.policy.viewer_count import ViewerCount
 from edged.policy.window import WindowLimits
 from edged.wire.h1 import PreparedResponse, RequestReceived
@@ -137,17 +137,19 @@ class HlsService:
         subscribe: Callable[[str], None],
         unsubscribe: Callable[[str], None],
         now: Callable[[], float],
+        spread: Callable[[Release], None] = do_at_once,
         config: HlsConfig | None = None,
     ) -> None:
         """`lookup` tells which run of a channel is live anywhere, from the directory.
 
         `subscribe` has the events of a channel's current and later runs given to `window_updated`,
         from a replay on; it is called once until `unsubscribe`, a refusal or the run's end.
+        `spread`: the pump's.
         """
         self._lookup = lookup
         self._subscribe = subscribe
         self._unsubscribe = unsubscribe
-        self._now = now
+        self._now, self._spread = now, spread
         self._limits = (config or HlsConfig()).window_limits()
         self._channels: dict[str, _Channel] = {}
         self._released = 0
@@ -370,7 +372,7 @@ class HlsService:
         if newest is not None and newest.ended_at is None:
             newest.add([StreamEnded(reason="superseded by a newer publication")])
             self._released += newest.release(now, channel.count)
-        stream = HlsStream(stream_id, self._limits, now=self._now)
+        stream = HlsStream(stream_id, self._limits, now=self._now, spread=self._spread)
         if stream.window.prefix in channel.streams:
             self._drop(channel, stream.window.prefix)
         channel.newest = channel.streams[stream.window.prefix] = stream

@@ -7,7 +7,14 @@ from edged.media.parts import InitSegment, PackagedEvent, StreamEnded
 from edged.media.playlist import part_name, segment_name
 from edged.media.stream import StreamId
 from edged.media.track import Kind
-from edged.playback.http import CORS, RESPONSE_BYTES_MAX, HttpConnection, error_response
+from edged.playback.http import (
+    CORS,
+    RESPONSE_BYTES_MAX,
+    HttpConnection,
+    Release,
+    do_at_once,
+    error_response,
+)
 from edged.policy.blocking_reload import (
     BLOCK_TARGETS_MAX,
     PlaylistEdge,
@@ -56,14 +63,20 @@ class HlsStream:
     """One run of a channel."""
 
     def __init__(
-        self, stream_id: StreamId, limits: WindowLimits, *, now: Callable[[], float]
+        self,
+        stream_id: StreamId,
+        limits: WindowLimits,
+        *,
+        now: Callable[[], float],
+        spread: Callable[[Release], None] = do_at_once,
     ) -> None:
+        """`spread` has a release done, over as many turns of the pump as it takes."""
         self.window = StreamWindow(stream_id, limits)
         self.ready: dict[str, PreparedResponse] = {}  # Parts, segments, inits: by name, made once.
         self.ended_at: float | None = None
         self.cut_off = False  # It ended here only, and may go on from a replay.
         self.told_early = False  # The service's note: what its window dropped early is in the log.
-        self._now = now
+        self._now, self._spread = now, spread
         self._playlists: dict[str, _Playlist] = {}
         self._part_waiters: dict[str, Waiters] = {}  # By the name that a playlist hints at.
         self._multivariant: PreparedResponse | None = None
@@ -128,7 +141,7 @@ class HlsStream:
                     exchange.retry(now)
             if not playlist.waiting:
                 continue
-            answered = self._release_playlist(playlist, now)
+            answered = self._release_playlist(playlist)
             released += answered
             if name == main and answered:
                 count.note_released(answered, now)
@@ -139,8 +152,7 @@ class HlsStream:
             if response is not None:
                 waiters = self._part_waiters.pop(name)
                 released += len(waiters)
-                for exchange in waiters:
-                    exchange.answer(response, now)
+                self._spread(Release(waiters, response, self._now))
         return released
 
     def abandon(self, now: float) -> None:
@@ -223,17 +235,17 @@ class HlsStream:
             return error_response(400, answer.reason)
         return self._render(playlist)[1]
 
-    def _release_playlist(self, playlist: _Playlist, now: float) -> int:
+    def _release_playlist(self, playlist: _Playlist) -> int:
         edge = self._edge(playlist.window)
         reached = [wait for wait in playlist.waiting if is_reached(wait, edge)]
         if not reached:
             return 0
         groups = [playlist.waiting.pop(wait) for wait in reached]
+        answered = sum(map(len, groups))
         _, response = self._render(playlist)
         for group in groups:
-            for exchange in group:
-                exchange.answer(response, now)
-        return sum(map(len, groups))
+            self._spread(Release(group, response, self._now))
+        return answered
 
     def _edge(self, window: RenditionWindow) -> PlaylistEdge:
         assert window.listed, "a playlist that has begun is never empty"

@@ -18,7 +18,7 @@ import structlog
 import trio
 from msgspec import Struct
 
-from edged.errors import EdgedError
+from edged.playback.router import Handler, HttpError, Response, Router
 from edged.runtime.connection import OUT_LOW_BYTES, Connection, PumpClass
 from edged.runtime.listeners import serve
 from edged.runtime.pump import Pump
@@ -34,12 +34,25 @@ from edged.wire.h1 import (
     prepare,
 )
 
+__all__ = [
+    "Handler",
+    "HttpConnection",
+    "HttpError",
+    "HttpServer",
+    "HttpStatistics",
+    "Response",
+    "Router",
+    "Service",
+    "error_response",
+]
+
 RESPONSE_BYTES_MAX = 64 * 2**20  # A 10 s segment at 50 Mbps; larger ones are refused by services.
 OUT_BYTES_MAX = RESPONSE_BYTES_MAX + 2**20  # One response, and small ones behind it.
 PROGRESS_S_MAX = 10.0  # A viewer with bytes waiting takes at least
 PROGRESS_BYTES_MIN = 16 * 1024  # this much in that time: 13 kbps, or nobody is there any more.
 RESPONSE_BYTES_PER_S_MIN = 12_500  # And over a whole response 100 kbps: below any rung of video.
 RESPONSE_S_SLACK = 10.0  # Beyond that time: a phone that changes cells stands still for seconds.
+ANSWERS_PER_LOOK = 8  # At the clock, of a release.
 REFUSED_LINGER_S = 1.0  # Read on after a refusal: closing on unread bytes would reset it away.
 NO_CORS = (("X-Content-Type-Options", "nosniff"),)
 CORS = (
@@ -50,53 +63,6 @@ CORS = (
 )
 
 logger = structlog.get_logger("edged.http")
-
-
-class HttpError(EdgedError):
-    """A handler's refusal; the reason is shown to the client."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        self.status = status
-        super().__init__(reason)
-
-
-class Response(Struct, frozen=True, kw_only=True):
-    """What a page's handler returns."""
-
-    status: int = 200
-    content_type: str = "text/plain; charset=utf-8"
-    body: bytes = b""
-    cache_control: str = "no-store"
-    fields: tuple[tuple[str, str], ...] = ()
-
-
-Handler = Callable[[RequestReceived], Response]
-
-
-class Router:
-    """GET handlers by path: exactly, or everything below a path that ends with "/"."""
-
-    def __init__(self) -> None:
-        self._exact: dict[str, Handler] = {}
-        self._below: list[tuple[str, Handler]] = []
-
-    def get(self, path: str, handler: Handler) -> None:
-        """Mount a handler; "/" alone is exact."""
-        assert path.startswith("/"), "paths are absolute"
-        assert path not in self._exact, f"{path} is mounted twice"
-        self._exact[path] = handler
-        if path.endswith("/") and path != "/":
-            self._below.append((path, handler))
-            self._below.sort(key=lambda item: -len(item[0]))  # The longest wins.
-
-    def find(self, path: str) -> Handler | None:
-        """The handler of a path."""
-        handler = self._exact.get(path)
-        if handler is None:
-            for prefix, below in self._below:
-                if path.startswith(prefix):
-                    return below
-        return handler
 
 
 class Service(Protocol):
@@ -149,6 +115,37 @@ PREFLIGHT = prepare(
         ("Access-Control-Max-Age", "86400"),
     ),
 )
+
+
+class Release:
+    """A group's answers, given as time allows: thousands take longer than publishers may wait."""
+
+    def __init__(
+        self,
+        group: "dict[HttpConnection, None]",
+        response: PreparedResponse,
+        now: Callable[[], float],
+    ) -> None:
+        self._group, self._response, self._now = group, response, now
+
+    def __call__(self, until: float) -> bool:
+        """Answer until then, the last who came first; returns whether there are more."""
+        group, response, now = self._group, self._response, self._now()
+        while group:
+            for _ in range(ANSWERS_PER_LOOK):
+                if not group:
+                    break
+                exchange, _ = group.popitem()
+                exchange.answer(response, now)
+            if (now := self._now()) >= until:
+                break
+        return bool(group)
+
+
+def do_at_once(work: Callable[[float], bool]) -> None:
+    """What a pump spreads (`Pump.spread`), where there is none: all of it now."""
+    while work(math.inf):
+        pass
 
 
 class HttpServer:
@@ -320,7 +317,10 @@ class HttpConnection:
         self._send(response, now)
         if self._queue:
             self._go_on(now)
-        self._rearm()
+        if self._request is None and not self.connection.out_bytes and self._closing is None:
+            self.connection.set_timeout(self._session.next_timeout())  # As `_rearm` would.
+        else:
+            self._rearm()
 
     def retry(self, now: float) -> None:
         """Ask the service again: what the request waited for has changed; it may wait again."""

@@ -81,6 +81,7 @@ class PopRole:
             subscribe=self.uplinks.parts.subscribe,
             unsubscribe=self.uplinks.parts.unsubscribe,
             now=self.pump.now,
+            spread=self.pump.spread,
             config=config.playback.hls,
         )
         self.uplinks.parts.playback = self.hls

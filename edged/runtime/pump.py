@@ -318,18 +318,19 @@ class Pump:
     def _end_turn(self) -> None:
         self._flush()
         self._in_turn = False
-        if self._readable or self._dirty or self._lost or self._flush_callbacks or self._unserved:
+        if self._readable or self._dirty or self._lost or self._flush_callbacks or self.unserved:
             self._wake()
 
     @property
-    def _unserved(self) -> bool:
+    def unserved(self) -> bool:
+        """Whether viewers, chatters, handshakes or spread work wait for their next go."""
         return bool(self._batch or self._spread)
 
     async def _pause(self, until: float) -> None:
         """The rest of the tick: for viewers, and for those whose socket has room again."""
         with trio.move_on_at(until):
             while True:
-                if self._unserved:
+                if self.unserved:
                     await trio.lowlevel.checkpoint()
                 else:
                     await trio.lowlevel.wait_readable(self._soon.fileno())
@@ -337,7 +338,7 @@ class Pump:
                 self._refill()
                 self._served += self._serve()
                 self._end_turn()
-                if not self._unserved:
+                if not self.unserved:
                     await trio.sleep(SERVE_INTERVAL_S_MIN)
         self._note_lag(trio.current_time() - until)
 

@@ -106,6 +106,7 @@ class FakePump:
         while self._lost:
             connection = self._lost.pop()
             self.connections.remove(connection)
+            self._timers.pop(connection, None)
             connection.removed()
 
     def advance(self, seconds: float) -> None:

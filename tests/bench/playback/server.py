@@ -55,6 +55,7 @@ class Edge:
             subscribe=self._subscribe,
             unsubscribe=lambda channel: None,
             now=self.pump.now,
+            spread=self.pump.spread,
         )
         self.http = HttpServer(Router())
         self.http.mount("/live/", self.hls)
@@ -77,7 +78,8 @@ class Edge:
         before = self.hls.statistics().released_total
         begun = time.perf_counter()
         self.hls.window_updated(RUN, self.origin.both())
-        while any(connection.out_bytes for connection in self.pump._connections.values()):
+        waiting = list(self.pump._connections.values())
+        while self.pump.unserved or any(connection.out_bytes for connection in waiting):
             if time.perf_counter() - begun > RELEASE_S_MAX:
                 raise TimeoutError(f"not sent in {RELEASE_S_MAX:g} s")
             await trio.lowlevel.checkpoint()
