@@ -5,7 +5,7 @@ import socket
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +34,8 @@ POP: Final = "bench"
 IRS: Final = "irs"
 STREAM_WINDOW_BYTES: Final = 16 * 2**20  # As in native/sink_backbone.c.
 SESSION_WINDOW_BYTES: Final = 64 * 2**20
+EDGED: Final = ("-c", "from edged.cli.main import main; main()")
+PLAYBACK: Final = 'listen = "127.0.0.1:0"'
 ROOT: Final = Path(__file__).parents[3]
 ANSWER_BYTES_MAX: Final = 2**20
 SLOTS: Final = 100_000  # Never the limit here.
@@ -51,7 +53,7 @@ table_file = "{directory}/table"
 listen = "127.0.0.1:{rtmp_port}"
 
 [playback]
-listen = "127.0.0.1:0"
+{playback}
 
 [metrics]
 listen = "127.0.0.1:{metrics_port}"
@@ -131,7 +133,11 @@ def tls_files(directory: Path, stem: str) -> TlsFiles:
 
 
 def make_pop_config(
-    streams: int, directory: Path, ports: dict[str, int], files: TlsFiles | None
+    streams: int,
+    directory: Path,
+    ports: dict[str, int],
+    files: TlsFiles | None,
+    playback: str = PLAYBACK,
 ) -> tuple[str, list[str]]:
     """The PoP's TOML, and its publishers' keys."""
     keys = [f"bench-key-{number}" for number in range(streams)]
@@ -143,14 +149,27 @@ def make_pop_config(
     if files is not None:
         named = {"ca": files.ca, "certificate": files.certificate, "key": files.key}
         tls = "\n".join(["[pop.tls]", *(f'{name} = "{path}"' for name, path in named.items()), ""])
-    return _POP.format(pop=POP, directory=directory, tls=tls, keys="\n".join(tables), **ports), keys
+    text = _POP.format(
+        pop=POP, directory=directory, tls=tls, keys="\n".join(tables), playback=playback, **ports
+    )
+    return text, keys
 
 
 @contextlib.contextmanager
 def edged(
-    streams: int, sink_port: int, bench: Bench, *, tls: bool, samples: Path | None
+    streams: int,
+    sink_port: int,
+    bench: Bench,
+    *,
+    tls: bool,
+    samples: Path | None,
+    program: Sequence[str] = EDGED,
+    playback: str = PLAYBACK,
 ) -> Iterator[Server]:
-    """Start the PoP, with the sink as the network's only origin. Raises BenchError."""
+    """Start the PoP, with the sink as the network's only origin. Raises BenchError.
+
+    `program` is Python's arguments up to `run`; `playback` is the table's text.
+    """
     directory, cores = bench.directory, bench.cores
     irs: list[str | Path] = [sys.executable, "-m", "tests.bench.ingest.irs"]
     irs += [f"127.0.0.1:{sink_port}", *([directory] if tls else [])]
@@ -161,10 +180,10 @@ def edged(
             "metrics_port": free_port(),
         }
         files = tls_files(directory, f"pop-{POP}") if tls else None
-        text, keys = make_pop_config(streams, directory, ports, files)
+        text, keys = make_pop_config(streams, directory, ports, files, playback)
         configuration = directory / "pop.toml"
         configuration.write_text(text)
-        run: list[str | Path] = [sys.executable, "-c", "from edged.cli.main import main; main()"]
+        run: list[str | Path] = [sys.executable, *program]
         if samples is not None:
             run = [sys.executable, "-m", "tests.bench.ingest.sampler", samples]
         run += ["run", "-c", configuration]

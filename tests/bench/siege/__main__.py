@@ -1,0 +1,185 @@
+"""`python -m tests.bench.siege`: what publishers notice while a crowd of viewers joins over TLS.
+
+50 streams go through a PoP on one core; then again while 2,000 viewers join its LL-HLS at once, and
+while slow clients hold connections. The delay of their units, PoP in to origin, quiet beside siege.
+"""
+
+import argparse
+import contextlib
+import statistics
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+from edged.errors import EdgedError
+from edged.runtime.tls import Identity
+from edged.tools.cert import make_authority, make_host_certificate
+from tests.bench.ingest import edged_server, media
+from tests.bench.ingest.bench import Port, choose_cores
+from tests.bench.ingest.measure import WARM_UP_S, Bench, Run, measure
+from tests.bench.ingest.native import build
+from tests.bench.ingest.processes import BenchError, Process, free_port
+from tests.bench.siege.viewers import Joined
+
+GOAL_MS = 10.0  # By so much the p99 of the units' delay may be above the quiet one.
+PROGRAM = ("-m", "tests.bench.siege.server")
+LAG_POLL_S = 0.25
+
+
+class Outcome(Struct, frozen=True):
+    """One round."""
+
+    quiet: Run
+    siege: Run
+    lag_s_max: float
+    joined: Joined
+
+
+@contextlib.contextmanager
+def besieged(bench: Bench, streams: int) -> Iterator[tuple[edged_server.Server, Process, int, int]]:
+    """The PoP, its sink, and the ports of viewers over TLS and of metrics."""
+    directory, port, metrics = bench.directory, free_port(), free_port()
+    make_authority(directory, "bench", now=time.time())
+    files = make_host_certificate(directory, Identity("pop", "viewers"), now=time.time())
+    playback = (
+        f'listen = "127.0.0.1:0"\n[playback.tls]\nlisten = "127.0.0.1:{port}"\n'
+        f'certificate = "{files.certificate}"\nkey = "{files.key}"'
+    )
+    edged_server.write_sink_files(directory, tls=False)
+    arguments: list[str | Path] = [bench.programs.sink, "backbone", directory]
+    with Process(arguments, core=bench.cores.load, log=directory / "sink.log") as sink:
+        with edged_server.edged(
+            streams, sink.hear(Port).port, bench, tls=False, samples=None,
+            program=PROGRAM, playback=playback,
+        ) as server:  # fmt: skip
+            media.write_files(directory, server.url, server.keys)
+            metrics = int(
+                (directory / "pop.toml").read_text().split("[metrics]")[1].split('"')[1]
+                .rpartition(":")[2]
+            )  # fmt: skip
+            yield server, sink, port, metrics
+
+
+class LagWatch(threading.Thread):
+    """Reads the loop lag from the metrics page, again and again."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(daemon=True)
+        self.lag_s_max = 0.0
+        self._url = f"http://127.0.0.1:{port}/metrics"
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        """Until `stop`."""
+        while not self._over.wait(LAG_POLL_S):
+            with contextlib.suppress(OSError), urllib.request.urlopen(self._url, timeout=5) as page:  # noqa: S310 - our own server
+                for line in page.read().decode().splitlines():
+                    if line.startswith("edged_pump_lag_seconds"):
+                        self.lag_s_max = max(self.lag_s_max, float(line.split()[-1]))
+
+    def stop(self) -> None:
+        """Read no more."""
+        self._over.set()
+        self.join()
+
+
+def run_quiet(bench: Bench, streams: int, seconds: float) -> Run:
+    """The streams alone."""
+    with besieged(bench, streams) as (server, sink, _, _):
+        return measure(server, sink, bench, seconds)
+
+
+def run_siege(
+    bench: Bench, streams: int, seconds: float, viewers: int
+) -> tuple[Run, float, Joined]:
+    """The streams while viewers join, from the first measured second on."""
+    with besieged(bench, streams) as (server, sink, port, metrics):
+        arguments: list[str | Path] = [sys.executable, "-m", "tests.bench.siege.viewers"]
+        arguments += [str(port), str(viewers), str(seconds - 1)]
+        with Process(
+            arguments, core=bench.cores.load, log=bench.directory / "viewers.log",
+            cwd=edged_server.ROOT,
+        ) as crowd:  # fmt: skip
+            watch = LagWatch(metrics)
+            watch.start()
+            starter = threading.Timer(WARM_UP_S + 1.5, crowd.say, ["go"])
+            starter.start()
+            run = measure(server, sink, bench, seconds)
+            starter.join()
+            joined = crowd.hear(Joined, seconds + 30)
+            watch.stop()
+            return run, watch.lag_s_max, joined
+
+
+def run_round(streams: int, seconds: float, viewers: int) -> Outcome:
+    """Quiet, then siege. Raises EdgedError."""
+    cores = choose_cores()
+    with tempfile.TemporaryDirectory(prefix="edged-bench-") as name:
+        programs = build(Path(name))
+        (first, second) = (Path(name) / "quiet", Path(name) / "siege")
+        first.mkdir()
+        second.mkdir()
+        quiet = run_quiet(Bench(programs, first, cores), streams, seconds)
+        run, lag_s_max, joined = run_siege(
+            Bench(programs, second, cores), streams, seconds, viewers
+        )
+    if not joined.joined:
+        raise BenchError(f"no viewer came in: {joined}")
+    return Outcome(quiet, run, lag_s_max, joined)
+
+
+def as_table(outcomes: Sequence[Outcome], viewers: int) -> str:
+    """Medians of the rounds."""
+
+    def median(values: list[float]) -> float:
+        return statistics.median(values)
+
+    quiet = median([o.quiet.arrived.delay_us.p99 / 1000 for o in outcomes])
+    siege = median([o.siege.arrived.delay_us.p99 / 1000 for o in outcomes])
+    joined = [o.joined for o in outcomes]
+    return "\n".join([
+        f"{outcomes[0].quiet.streams} streams, {viewers} viewers join over TLS; medians of"
+        f" {len(outcomes)} rounds",
+        f"unit delay p50   quiet {median([o.quiet.arrived.delay_us.p50 / 1000 for o in outcomes]):6.1f} ms"
+        f"   siege {median([o.siege.arrived.delay_us.p50 / 1000 for o in outcomes]):6.1f} ms",
+        f"unit delay p99   quiet {quiet:6.1f} ms   siege {siege:6.1f} ms   goal: at most"
+        f" {GOAL_MS:g} ms above, {'reached' if siege <= quiet + GOAL_MS else 'missed'}",
+        f"unit delay max   quiet {max(o.quiet.arrived.delay_us.max for o in outcomes) / 1000:6.1f} ms"
+        f"   siege {max(o.siege.arrived.delay_us.max for o in outcomes) / 1000:6.1f} ms",
+        f"units missing    {sum(o.siege.missing for o in outcomes)}",
+        f"loop lag         {max(o.lag_s_max for o in outcomes) * 1000:.1f} ms at most",
+        f"viewers in       {median([float(j.joined) for j in joined]):.0f}, refused"
+        f" {median([float(j.failed) for j in joined]):.0f}; join p50"
+        f" {median([j.join_p50_ms for j in joined]) / 1000:.1f} s, p99"
+        f" {median([j.join_p99_ms for j in joined]) / 1000:.1f} s;"
+        f" {median([float(j.reloads) for j in joined]):.0f} reloads",
+    ])  # fmt: skip
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.siege", description=__doc__)
+    parser.add_argument("--streams", type=int, default=50)
+    parser.add_argument("--viewers", type=int, default=2000)
+    parser.add_argument("--seconds", type=float, default=15.0)
+    parser.add_argument("--runs", type=int, default=5)
+    options = parser.parse_args(arguments)
+    outcomes = []
+    try:
+        for number in range(1, options.runs + 1):
+            outcomes.append(run_round(options.streams, options.seconds, options.viewers))
+            print(f"round {number} done", file=sys.stderr, flush=True)
+    except EdgedError as error:
+        print(str(error), file=sys.stderr)
+        return 1
+    print(as_table(outcomes, options.viewers))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
