@@ -15,7 +15,7 @@ WINDOW_S = 60.0
 SLOTS = 12
 SLOT_S = WINDOW_S / SLOTS
 # Beyond it the client that has been silent for the longest is forgotten, and counts anew: who has
-# more addresses than that can't be held by a count per address. About 400 bytes each.
+# more addresses than that can't be held by a count per address. At most 15 MB in all.
 CLIENTS_MAX = 20_000
 HOPS_MAX = 16  # Of X-Forwarded-For that are looked at, from the nearest on.
 
