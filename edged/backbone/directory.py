@@ -5,10 +5,16 @@ from collections.abc import Callable, Iterator
 import msgspec
 from msgspec import Struct
 
+from edged.policy.descriptions import (
+    CATEGORY_CHARS_MAX,
+    LABEL_CHARS_MAX,
+    LABELS_MAX,
+    TITLE_CHARS_MAX,
+    cut,
+)
 from edged.wire.backbone.messages import DirectoryDelta, DirectoryEntry, encoded_bytes
 
 MESSAGE_BYTES_TARGET = 128 * 1024  # A delta is cut there: far below MESSAGE_BYTES_MAX.
-TITLE_CHARS_MAX = 200  # For lists of streams; the whole title is in the grant.
 TAGS_MAX = 32
 TAG_CHARS_MAX = 64
 ENTRIES_MAX = 50_000  # Of one origin at a PoP; beyond it the origin is broken.
@@ -28,8 +34,10 @@ class OriginDirectory:
         channel = entry.stream_id.channel
         entry = msgspec.structs.replace(
             entry,
-            title=entry.title[:TITLE_CHARS_MAX],
+            title=cut(entry.title, TITLE_CHARS_MAX),
             tags=tuple(tag[:TAG_CHARS_MAX] for tag in entry.tags[:TAGS_MAX]),
+            category=cut(entry.category, CATEGORY_CHARS_MAX),
+            labels=tuple(cut(label, LABEL_CHARS_MAX) for label in entry.labels[:LABELS_MAX]),
         )
         if self._entries.get(channel) != entry:
             self._entries[channel] = entry

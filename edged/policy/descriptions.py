@@ -52,35 +52,49 @@ def _is_fit(char: str) -> bool:
     return not (is_control or is_layout or 0xD800 <= code <= 0xDFFF)  # noqa: PLR2004
 
 
+class _Kept:
+    __slots__ = ("description", "ended_at", "granted")
+
+    def __init__(self, granted: Description, description: Description) -> None:
+        self.granted = granted  # What the stream key says.
+        self.description = description
+        self.ended_at: float | None = None  # None while it is live.
+
+
 class KeptDescriptions:
     """What was changed at this PoP, by channel, for a publication that comes back."""
 
     def __init__(self, channels_max: int = CHANNELS_MAX) -> None:
         self._channels_max = channels_max
-        self._kept: dict[str, tuple[Description, float | None]] = {}  # None: live.
+        self._kept: dict[str, _Kept] = {}
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def changed(self, channel: str, description: Description) -> None:
+    def changed(self, channel: str, before: Description, after: Description) -> None:
         """Note a change of a stream that is live."""
-        self._kept.pop(channel, None)
-        self._kept[channel] = (description, None)
+        known = self._kept.pop(channel, None)
+        granted = before if known is None else known.granted
+        self._kept[channel] = _Kept(granted, after)
         if len(self._kept) > self._channels_max:
             del self._kept[next(iter(self._kept))]
 
     def ended(self, channel: str, now: float) -> None:
         """Note the end of a stream."""
-        if channel in self._kept:
-            self._kept[channel] = (self._kept[channel][0], now)
+        if (known := self._kept.get(channel)) is not None:
+            known.ended_at = now
 
     def adopt(self, grant: Grant, now: float) -> Grant:
-        """What a new publication begins with: the last description, if that is not long ago."""
-        description, ended_at = self._kept.get(grant.channel, (None, None))
-        if description is None:
+        """What a new publication begins with: the last description, if that is not long ago.
+
+        A key that says something else than the last one has a show of its own.
+        """
+        known = self._kept.get(grant.channel)
+        if known is None:
             return grant
-        if ended_at is not None and now - ended_at >= KEPT_S:
+        is_old = known.ended_at is not None and now - known.ended_at >= KEPT_S
+        if is_old or known.granted != grant.description:
             del self._kept[grant.channel]
             return grant
-        self._kept[grant.channel] = (description, None)
-        return grant.described(description)
+        known.ended_at = None
+        return grant.described(known.description)

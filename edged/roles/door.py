@@ -14,6 +14,7 @@ from edged.media.stream import Grant, StreamId
 from edged.policy.attempts import Attempts
 from edged.policy.stream_keys import StreamKeys
 from edged.policy.takeover import PUBLICATION_CHANCE_BITS, TAKEN_OVER
+from edged.roles.descriptions import Descriptions
 from edged.roles.uplinks import Uplinks
 from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.pump import Pump
@@ -31,6 +32,7 @@ class PopDoor:
         keys: StreamKeys,
         uplinks: Uplinks,
         *,
+        descriptions: Descriptions | None = None,
         unix_now: Callable[[], float] = time.time,
     ) -> None:
         self.pump = pump
@@ -39,6 +41,7 @@ class PopDoor:
         self._hub, self._keys, self._uplinks = hub, keys, uplinks
         self._placing, self._runs = uplinks.placing, uplinks.placing.runs
         self._attempts = Attempts()
+        self._descriptions = descriptions or Descriptions(hub, uplinks, pump.now)
         self._unix_now = unix_now
         self._controls: dict[LiveStream, PublisherControl] = {}
         self._emptied = trio.Event()
@@ -46,7 +49,7 @@ class PopDoor:
     async def publish(self, request: PublishRequest, control: PublisherControl) -> Publication:
         """Check the key, place the stream; raises `PublishRefusedError` with code and reason."""
         try:
-            grant = self._check_key(request)
+            grant = self._descriptions.adopt(self._check_key(request))
             route = RouteRequest(
                 channel=grant.channel,
                 priority=grant.priority,
@@ -126,6 +129,7 @@ class PopDoor:
         self._hub.close(stream, reason)
         if is_known:
             self._placing.end(stream)
+            self._descriptions.ended(stream.channel)
         if not self._controls:
             self._emptied.set()
 

@@ -64,7 +64,8 @@ def test_a_change_leaves_what_it_does_not_name() -> None:
 def test_a_publication_that_comes_back_has_what_was_changed() -> None:
     kept = KeptDescriptions()
     assert kept.adopt(GRANT, 0.0) is GRANT
-    kept.changed("alice", CHANGED)
+    kept.changed("alice", GRANT.description, Description(title="first"))
+    kept.changed("alice", Description(title="first"), CHANGED)
     kept.ended("alice", 10.0)
     again = kept.adopt(GRANT, 10.0 + KEPT_S - 0.1)
     assert again.description == CHANGED
@@ -75,10 +76,18 @@ def test_a_publication_that_comes_back_has_what_was_changed() -> None:
     assert len(kept) == 0
 
 
+def test_a_key_that_says_something_else_has_a_show_of_its_own() -> None:
+    kept = KeptDescriptions()
+    kept.changed("alice", GRANT.description, CHANGED)
+    other = Grant(channel="alice", title="the late show")
+    assert kept.adopt(other, 0.0) is other
+    assert kept.adopt(GRANT, 0.0) is GRANT
+
+
 def test_channels_are_bounded() -> None:
     kept = KeptDescriptions(channels_max=2)
     for channel in ("a", "b", "a", "c"):
-        kept.changed(channel, CHANGED)
+        kept.changed(channel, Description(), CHANGED)
     kept.ended("nobody", 0.0)
     assert len(kept) == 2
     assert kept.adopt(Grant(channel="b"), 0.0).description == Description()
