@@ -71,7 +71,10 @@ class Service(Protocol):
     def respond(
         self, request: RequestReceived, exchange: "HttpConnection", now: float
     ) -> PreparedResponse | None:
-        """Answer a GET or HEAD, or call `exchange.wait` and return None."""
+        """Answer a GET or HEAD, or call `exchange.wait` and return None.
+
+        One that is mounted for any method answers whatever comes.
+        """
 
 
 class HttpStatistics(Struct, frozen=True):
@@ -174,6 +177,7 @@ class HttpServer:
         self._unix_now = unix_now
         self._stamped_until = -math.inf
         self._services: list[tuple[str, Service]] = []
+        self._for_any_method: list[tuple[str, Service]] = []
         methods = "GET, HEAD, OPTIONS" if cors else "GET, HEAD"
         self._not_allowed = error_response(
             405, f"only {methods} are answered here", fields=(("Allow", methods),), cors=cors
@@ -181,11 +185,16 @@ class HttpServer:
         self._not_found = error_response(404, "there is nothing at this address", cors=cors)
         self.failed = error_response(500, "internal error", cors=cors)
 
-    def mount(self, prefix: str, service: Service) -> None:
-        """Give everything below `prefix` ("/live/") to a service; earlier mounts go first."""
+    def mount(self, prefix: str, service: Service, *, any_method: bool = False) -> None:
+        """Give everything below `prefix` ("/live/") to a service; earlier mounts go first.
+
+        With `any_method` it gets more than GET and HEAD: bodies, and what others are refused.
+        """
         assert prefix.startswith("/"), "paths are absolute"
         assert prefix.endswith("/"), "a service is mounted on a folder"
         self._services.append((prefix, service))
+        if any_method:
+            self._for_any_method.append((prefix, service))
 
     def make_handler(self, connection: Connection) -> "HttpConnection":
         """The pump's maker of handlers."""
@@ -234,13 +243,14 @@ class HttpServer:
         self, request: RequestReceived, exchange: "HttpConnection", now: float
     ) -> PreparedResponse | None:
         """The answer, or None when a service has made the exchange wait."""
-        if request.method not in ("GET", "HEAD"):
-            preflight = self.cors and request.method == "OPTIONS"
-            return PREFLIGHT if preflight else self._not_allowed
         path = request.path
-        for prefix, service in self._services:
+        plain = request.method in ("GET", "HEAD")
+        for prefix, service in self._services if plain else self._for_any_method:
             if path.startswith(prefix):
                 return service.respond(request, exchange, now)
+        if not plain:
+            preflight = self.cors and request.method == "OPTIONS"
+            return PREFLIGHT if preflight else self._not_allowed
         handler = self.router.find(path)
         if handler is None:
             return self._not_found
@@ -276,6 +286,7 @@ class HttpConnection:
         "_sent_mark",
         "_server",
         "_session",
+        "admitted",
         "connection",
         "polled",
     )
@@ -284,6 +295,7 @@ class HttpConnection:
         now = connection.pump.now()
         self.connection = connection
         self.polled: int | None = None  # The playback service's note (`ViewerCount.note_poll`).
+        self.admitted: RequestReceived | None = None  # The API's: what has been let in already.
         self._server = server
         self._session = H1Session(now=now, limits=server.limits, known=server.known)
         self._queue: list[Event] = []  # Bounded by `unanswered_max`.
