@@ -164,11 +164,14 @@ class Directory:
         self._watchers.append(changed)
 
     def __iter__(self) -> Iterator[DirectoryRecord]:
-        channels = {channel for origin in self._origins.values() for channel in origin.entries}
-        for channel in sorted(channels):
-            record = self.lookup(channel)
-            if record is not None:
-                yield record
+        found: dict[str, DirectoryRecord] = {}
+        for name, origin in self._origins.items():
+            for channel, entry in origin.entries.items():
+                known = found.get(channel)
+                if known is None or entry.stream_id > known.entry.stream_id:
+                    found[channel] = DirectoryRecord(name, entry)
+        for channel in sorted(found):
+            yield found[channel]
 
     def _notify(self, channels: set[str]) -> None:
         for channel in sorted(channels):

@@ -18,7 +18,16 @@ import structlog
 import trio
 from msgspec import Struct
 
-from edged.playback.router import Handler, HttpError, Response, Router
+from edged.playback.router import (
+    CORS,
+    NO_CORS,
+    PREFLIGHT,
+    Handler,
+    HttpError,
+    Response,
+    Router,
+    error_response,
+)
 from edged.runtime.connection import OUT_LOW_BYTES, Connection, PumpClass
 from edged.runtime.listeners import serve
 from edged.runtime.pump import Pump
@@ -35,14 +44,17 @@ from edged.wire.h1 import (
 )
 
 __all__ = [
+    "CORS",
     "Handler",
     "HttpConnection",
     "HttpError",
     "HttpServer",
     "HttpStatistics",
+    "Release",
     "Response",
     "Router",
     "Service",
+    "do_at_once",
     "error_response",
 ]
 
@@ -54,13 +66,6 @@ RESPONSE_BYTES_PER_S_MIN = 12_500  # And over a whole response 100 kbps: below a
 RESPONSE_S_SLACK = 10.0  # Beyond that time: a phone that changes cells stands still for seconds.
 ANSWERS_PER_LOOK = 8  # At the clock, of a release.
 REFUSED_LINGER_S = 1.0  # Read on after a refusal: closing on unread bytes would reset it away.
-NO_CORS = (("X-Content-Type-Options", "nosniff"),)
-CORS = (
-    ("Access-Control-Allow-Origin", "*"),
-    ("Access-Control-Expose-Headers", "Age, Date"),
-    ("Timing-Allow-Origin", "*"),
-    *NO_CORS,
-)
 
 logger = structlog.get_logger("edged.http")
 
@@ -86,38 +91,6 @@ class HttpStatistics(Struct, frozen=True):
     body_bytes_total: int
     refused_total: int
     stalled_total: int
-
-
-def error_response(
-    status: int,
-    reason: str,
-    *,
-    cache_control: str = "no-store",
-    fields: tuple[tuple[str, str], ...] = (),
-    cors: bool = True,
-) -> PreparedResponse:
-    """An error as plain text with its reason."""
-    return prepare(
-        status,
-        [f"{reason}\n".encode()],
-        content_type="text/plain; charset=utf-8",
-        cache_control=cache_control,
-        fields=(*(CORS if cors else NO_CORS), *fields),
-    )
-
-
-PREFLIGHT = prepare(
-    200,
-    [],
-    content_type="text/plain; charset=utf-8",
-    cache_control="max-age=86400",
-    fields=(
-        *CORS,
-        ("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS"),
-        ("Access-Control-Allow-Headers", "*"),
-        ("Access-Control-Max-Age", "86400"),
-    ),
-)
 
 
 class Release:
@@ -286,16 +259,16 @@ class HttpConnection:
         "_sent_mark",
         "_server",
         "_session",
-        "admitted",
         "connection",
         "polled",
+        "retrying",
     )
 
     def __init__(self, server: HttpServer, connection: Connection) -> None:
         now = connection.pump.now()
         self.connection = connection
         self.polled: int | None = None  # The playback service's note (`ViewerCount.note_poll`).
-        self.admitted: RequestReceived | None = None  # The API's: what has been let in already.
+        self.retrying = False  # The service is asked again: it has counted the request.
         self._server = server
         self._session = H1Session(now=now, limits=server.limits, known=server.known)
         self._queue: list[Event] = []  # Bounded by `unanswered_max`.
@@ -339,7 +312,9 @@ class HttpConnection:
         self._group = None
         request = self._request
         assert request is not None, "only a waiting request is retried"
+        self.retrying = True
         response = self._server.respond(request, self, now)
+        self.retrying = False
         if response is not None:
             self.answer(response, now)
         else:
