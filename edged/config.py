@@ -17,12 +17,15 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, structs
 
+from edged.api import config as api_config
 from edged.api.admin import AdminConfig
+from edged.api.config import ApiConfig
 from edged.errors import ConfigError
 from edged.ingest.plugin import IngestPlugin
 from edged.irs.client import IrsClientConfig
 from edged.irs.service import IrsConfig
 from edged.irs.service import find_problems as find_irs_problems
+from edged.media.routing import INGEST_URLS_MAX, TEXT_CHARS_MAX
 from edged.origin.service import OriginConfig
 from edged.playback.hls import PlaybackConfig
 from edged.policy import rules, stream_keys
@@ -35,6 +38,7 @@ from edged.runtime.tls import TlsFiles, is_loopback
 FILE_BYTES_MAX = 4 * 2**20  # Thousands of static stream keys, with room.
 PLUGIN_GROUP = "edged.ingest"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}\Z"  # As in `edged://ROLE/NAME` of a certificate.
+INGEST_URL_PATTERN = r"^[a-z][a-z0-9]{0,15}://[^\s/?#@]+(/[^\s?#]*)?\Z"
 
 
 class PopConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,6 +47,11 @@ class PopConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: Annotated[str, Meta(pattern=NAME_PATTERN)]
     shard: Annotated[int, Meta(ge=1, le=64)] = 1  # edged@1, edged@2, ... of one host.
     tls: TlsFiles | None = None  # This PoP's identity; needed unless all peers are on loopback.
+    # Where broadcasters reach it, the first first; default: what its listeners say.
+    ingest_urls: Annotated[
+        tuple[Annotated[str, Meta(pattern=INGEST_URL_PATTERN, max_length=TEXT_CHARS_MAX)], ...],
+        Meta(max_length=INGEST_URLS_MAX),
+    ] = ()
 
 
 class MetricsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,6 +70,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ingest: dict[str, dict[str, object]] = {}  # One table per plug-in, converted to its own Struct.
     playback: PlaybackConfig = PlaybackConfig()
     stream_keys: StreamKeysConfig = StreamKeysConfig()
+    api: ApiConfig = ApiConfig()
     admin: AdminConfig = AdminConfig()
     metrics: MetricsConfig = MetricsConfig()
     log: LogConfig = LogConfig()
@@ -208,6 +218,7 @@ def _find_role_problems(raw: Mapping[str, object]) -> list[Problem]:
 def _find_rule_problems(config: Config) -> list[Problem]:
     """What the policies object to in their tables."""
     found = [f"stream_keys.{text}" for text in stream_keys.find_problems(config.stream_keys)]
+    found += [f"api.{text}" for text in api_config.find_problems(config.api)]
     if config.irs is not None:
         found += [f"irs.{text}" for text in rules.find_problems(config.irs.rules)]
         if config.irs_client is not None:

@@ -20,13 +20,17 @@ class UnsupportedMediaError(EdgedError):
 class PublishRefusedError(EdgedError):
     """A publisher may not publish; the encoder is told `code`, for programs, and `reason`.
 
-    `detail` is for the log alone: it may name origins and routes.
+    `detail` is for the log alone: it may name origins and routes. `retry_after_s`: after so long it
+    may be let in, where that is known.
     """
 
-    def __init__(self, code: str, reason: str, detail: str = "") -> None:
+    def __init__(
+        self, code: str, reason: str, detail: str = "", *, retry_after_s: float | None = None
+    ) -> None:
         self.code = code
         self.reason = reason
         self.detail = detail
+        self.retry_after_s = retry_after_s
         super().__init__(f"{code}: {reason}" + (f" ({detail})" if detail else ""))
 
 

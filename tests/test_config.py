@@ -86,7 +86,7 @@ def test_eleven_mistakes_give_eleven_messages(tmp_path: Path) -> None:
     config, problems = read_config(path)
     assert config is None
     assert [str(problem) for problem in problems] == [
-        "pop.colour: unknown key; allowed here: name, shard, tls",
+        "pop.colour: unknown key; allowed here: ingest_urls, name, shard, tls",
         "pop.name: 'Ams1' is not allowed (Expected `str` matching regex"
         " '^[a-z0-9][a-z0-9._-]{0,62}\\\\Z'); a string matching ^[a-z0-9][a-z0-9._-]{0,62}\\Z",
         "pop.shard: 65 is not allowed (Expected `int` <= 64); an integer >= 1 and <= 64",
@@ -220,7 +220,7 @@ def test_the_largest_file(excess: int, tmp_path: Path) -> None:
 
 def test_unknown_tables() -> None:
     (problem,) = problems_of(IRS + "[iirs]\n")
-    assert problem.startswith("iirs: unknown key; did you mean 'irs'? allowed here: admin, ingest,")
+    assert problem.startswith("iirs: unknown key; did you mean 'irs'? allowed here: admin, api,")
 
 
 @pytest.mark.parametrize(
@@ -496,3 +496,19 @@ def test_a_broken_plug_in_is_named(
     monkeypatch.setattr(config_module, "entry_points", lambda group: [entry_point(value)])
     with pytest.raises(ConfigError, match=message):
         load_plugins()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('[pop]\nname = "a"\ningest_urls = ["ams1.example"]', "pop.ingest_urls[0]: 'ams1.example'"),
+        ('[pop]\nname = "a"\ningest_urls = ["rtmp://u@h/live"]', "pop.ingest_urls[0]"),
+        ('[pop]\nname = "a"\ningest_urls = ["rtmp://h/a?key=x"]', "pop.ingest_urls[0]"),
+        ("[api]\nrate_per_minute = 0", "api.rate_per_minute: 0 is not allowed"),
+        ("[api]\nbody_bytes_max = 65537", "api.body_bytes_max: 65537 is not allowed"),
+        ('[api]\ntrusted_proxies = ["x"]', "api.trusted_proxies[0]: 'x' does not appear"),
+        ('[api]\nadmin_token_sha256 = "x"', "api.admin_token_sha256: must be 64 hex digits"),
+    ],
+)
+def test_mistakes_about_the_api(text: str, problem: str) -> None:
+    assert any(problem in found for found in problems_of(text)), problems_of(text)

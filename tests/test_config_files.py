@@ -111,7 +111,7 @@ def paths_in(table: dict[str, object], prefix: str = "") -> set[str]:
     found: set[str] = set()
     for key, value in table.items():
         path = f"{prefix}{'*' if prefix == 'stream_keys.secrets.' else key}"
-        for entry in value if isinstance(value, list) else [value]:
+        for entry in value if isinstance(value, list) and value else [value]:
             found |= paths_in(entry, f"{path}.") if isinstance(entry, dict) else {path}
     return found
 

@@ -13,8 +13,10 @@ import pytest
 import typer.main
 
 import edged
+from edged.api.problems import CODES
 from edged.cli.main import app
 from edged.runtime.metrics import MetricSpec
+from tests.api.client import World
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -143,7 +145,7 @@ def test_options_that_the_readme_speaks_of_exist() -> None:
     for _, command in commands():
         for parameter in command.params:
             known |= set(parameter.opts) | set(parameter.secondary_opts)
-    ours = re.sub(r"^.*(?:apt-get|venv|ffmpeg -re).*$", "", README, flags=re.MULTILINE)
+    ours = re.sub(r"^.*(?:apt-get|venv|ffmpeg -re|curl ).*$", "", README, flags=re.MULTILINE)
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", ours)) <= known
 
 
@@ -169,6 +171,14 @@ def test_every_refusal_is_in_the_table_with_what_to_do() -> None:
     for code, row in told.items():
         assert len(row) == 3, code
         assert all(row), f"{code}: what it means, and what to do about it"
+
+
+def test_every_operation_of_the_api_is_in_the_table_and_no_other() -> None:
+    operations, codes = (rows(table) for table in section("API").split("`code`:"))
+    told = [row[0].strip("`") for row in operations]
+    known = [f"{each.method} {each.path}" for each in World().table.operations]
+    assert sorted(told) == sorted(known)
+    assert {row[0].strip("`"): (int(row[1]), row[2]) for row in codes} == CODES
 
 
 def test_the_configuration_files_are_pointed_to() -> None:

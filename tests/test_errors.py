@@ -23,6 +23,7 @@ def test_a_refusal_has_a_code_for_programs_and_a_reason_for_people() -> None:
         "full: no slot is free",
     )
     assert error.detail == ""
+    assert error.retry_after_s is None
 
 
 def test_a_refusal_s_detail_is_for_the_log_and_not_in_the_reason() -> None:

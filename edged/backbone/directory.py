@@ -5,10 +5,16 @@ from collections.abc import Callable, Iterator
 import msgspec
 from msgspec import Struct
 
+from edged.policy.descriptions import (
+    CATEGORY_CHARS_MAX,
+    LABEL_CHARS_MAX,
+    LABELS_MAX,
+    TITLE_CHARS_MAX,
+    cut,
+)
 from edged.wire.backbone.messages import DirectoryDelta, DirectoryEntry, encoded_bytes
 
 MESSAGE_BYTES_TARGET = 128 * 1024  # A delta is cut there: far below MESSAGE_BYTES_MAX.
-TITLE_CHARS_MAX = 200  # For lists of streams; the whole title is in the grant.
 TAGS_MAX = 32
 TAG_CHARS_MAX = 64
 ENTRIES_MAX = 50_000  # Of one origin at a PoP; beyond it the origin is broken.
@@ -28,8 +34,10 @@ class OriginDirectory:
         channel = entry.stream_id.channel
         entry = msgspec.structs.replace(
             entry,
-            title=entry.title[:TITLE_CHARS_MAX],
+            title=cut(entry.title, TITLE_CHARS_MAX),
             tags=tuple(tag[:TAG_CHARS_MAX] for tag in entry.tags[:TAGS_MAX]),
+            category=cut(entry.category, CATEGORY_CHARS_MAX),
+            labels=tuple(cut(label, LABEL_CHARS_MAX) for label in entry.labels[:LABELS_MAX]),
         )
         if self._entries.get(channel) != entry:
             self._entries[channel] = entry
@@ -156,11 +164,14 @@ class Directory:
         self._watchers.append(changed)
 
     def __iter__(self) -> Iterator[DirectoryRecord]:
-        channels = {channel for origin in self._origins.values() for channel in origin.entries}
-        for channel in sorted(channels):
-            record = self.lookup(channel)
-            if record is not None:
-                yield record
+        found: dict[str, DirectoryRecord] = {}
+        for name, origin in self._origins.items():
+            for channel, entry in origin.entries.items():
+                known = found.get(channel)
+                if known is None or entry.stream_id > known.entry.stream_id:
+                    found[channel] = DirectoryRecord(name, entry)
+        for channel in sorted(found):
+            yield found[channel]
 
     def _notify(self, channels: set[str]) -> None:
         for channel in sorted(channels):

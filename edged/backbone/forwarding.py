@@ -12,8 +12,10 @@ from edged.errors import PublishRefusedError
 from edged.media.stream import StreamId
 from edged.runtime.hub import LiveStream
 from edged.wire.backbone.messages import (
+    FEATURE_DESCRIPTIONS,
     RenditionAck,
     StreamAck,
+    StreamDescribed,
     StreamOpened,
     make_message_frame,
 )
@@ -167,6 +169,16 @@ class Forwarding:
             self.renditions = ack.renditions
         if ack.splice:
             self.splice = ack.splice
+
+    def describe(self) -> None:
+        """Tell the origin how the stream is described now.
+
+        One that does not know how to hear it, or to which there is no session, has it with the next
+        offer.
+        """
+        session, told = self._session, self.stream.grant.description
+        if session is not None and FEATURE_DESCRIPTIONS in session.peer.features:
+            session.send(StreamDescribed(self.stream_no, told.title, told.category, told.labels))
 
     def session_lost(self) -> None:
         """Wait for the next session; the ring goes on filling."""

@@ -14,16 +14,19 @@ from msgspec import Struct
 from edged.backbone.fence import Fence, explain_fence
 from edged.backbone.session import BackboneSession
 from edged.errors import EdgedError, PublishRefusedError, UnsupportedMediaError
-from edged.media.stream import Grant, StreamId
+from edged.media.stream import Description, Grant, StreamId
 from edged.media.track import AccessUnit, Track
 from edged.runtime.hub import TRACKS_MAX, FencedError, Hub, LiveStream
 from edged.wire.backbone.messages import (
+    FEATURE_DESCRIPTIONS,
+    DescriptionWanted,
     KeyFrameWanted,
     Message,
     RenditionAck,
     StreamAccepted,
     StreamAck,
     StreamClosed,
+    StreamDescribed,
     StreamOpened,
     StreamRefused,
     TrackChanged,
@@ -43,6 +46,7 @@ logger = structlog.get_logger("edged.backbone")
 Admit = Callable[[StreamId, Grant, list[Track]], None]
 Opened = Callable[[LiveStream, StreamOpened], None]
 Closed = Callable[[LiveStream, str], None]
+Described = Callable[[LiveStream], None]
 
 
 class Inbound:
@@ -93,10 +97,18 @@ class InboundStreams:
     """All streams of units that come in; ends and openings are told to the role by callables."""
 
     def __init__(
-        self, hub: Hub, fence: Fence, *, admit: Admit, opened: Opened, closed: Closed
+        self,
+        hub: Hub,
+        fence: Fence,
+        *,
+        admit: Admit,
+        opened: Opened,
+        closed: Closed,
+        described: Described = lambda _: None,
     ) -> None:
         self._hub, self._fence = hub, fence
         self._admit, self._opened, self._closed = admit, opened, closed
+        self._described = described
         self._streams: dict[str, Inbound] = {}
         self._by_session: dict[BackboneSession, dict[int, Inbound]] = {}
         self._dirty: dict[Inbound, None] = {}
@@ -109,6 +121,11 @@ class InboundStreams:
                 self.open(session, message, now)
             case TrackChanged():
                 self.track_changed(session, message)
+            case StreamDescribed(stream_no, title, category, labels):
+                inbound = self._by_session.get(session, {}).get(stream_no)
+                if inbound is not None:
+                    told = Description(title=title, category=category, labels=labels)
+                    self._describe(inbound.stream, told)
             case StreamClosed():
                 self.closed(session, message)
             case _:
@@ -236,6 +253,13 @@ class InboundStreams:
         if inbound is not None and inbound.session is not None:
             inbound.session.send(KeyFrameWanted(inbound.stream_no, track_id))
 
+    def want_description(self, message: DescriptionWanted) -> None:
+        """Pass on to the channel's PoP what was asked for at another."""
+        inbound = self._streams.get(message.channel)
+        session = None if inbound is None else inbound.session
+        if session is not None and FEATURE_DESCRIPTIONS in session.peer.features:
+            session.send(message)
+
     def send_acks(self) -> None:
         """Ack, in one message per session, the streams that moved since the last call."""
         if not self._dirty:
@@ -361,6 +385,7 @@ class InboundStreams:
         """The same run again, on another session; the newest session is right."""
         for track in message.tracks:
             inbound.stream.set_track(track)
+        self._describe(inbound.stream, message.grant.description)
         if inbound.session is not None:
             self._by_session.get(inbound.session, {}).pop(inbound.stream_no, None)
             if inbound.session is not session:
@@ -372,6 +397,11 @@ class InboundStreams:
         if inbound.received_seq >= 0:
             return inbound, inbound.received_seq + 1
         return inbound, inbound.packaged_seq + 1 if inbound.splice else WANTED_FROM_OLDEST
+
+    def _describe(self, stream: LiveStream, told: Description) -> None:
+        if stream.grant.description != told:
+            stream.grant = stream.grant.described(told)
+            self._described(stream)
 
     def _append_with_gaps(self, inbound: Inbound, units: list[AccessUnit]) -> None:
         """Append runs without gaps, and note what is lost between them."""

@@ -31,6 +31,7 @@ from edged.runtime.pump import Pump
 from edged.runtime.tls import check_plain
 from edged.wire.backbone.flows import FlowEnded, SenderEvent, UnitsSkipped
 from edged.wire.backbone.messages import (
+    DescriptionWanted,
     DirectoryDelta,
     DirectoryEntry,
     DirectoryWanted,
@@ -47,7 +48,7 @@ ACK_INTERVAL_S = 0.05
 HEARTBEAT_TICKS = 2  # 10 Hz.
 SESSIONS_MAX = 4096  # 4 per PoP shard: a thousand shards.
 POP_ROLES = frozenset({"pop"})
-CONTROL_MESSAGES = (DirectoryWanted,)  # What a PoP may say on a control session.
+CONTROL_MESSAGES = (DirectoryWanted, DescriptionWanted)  # What a PoP may say on a control session.
 
 logger = structlog.get_logger("edged.backbone")
 
@@ -110,6 +111,7 @@ class BackboneServer:
             admit=host.admit,
             opened=self._stream_opened,
             closed=self._stream_closed,
+            described=self._stream_described,
         )
         self._ticks = 0
 
@@ -199,6 +201,8 @@ class BackboneServer:
             )
         if isinstance(message, DirectoryWanted):
             self._send_directory(session)
+        elif isinstance(message, DescriptionWanted):
+            self._inbound.want_description(message)
         elif isinstance(message, KeyFrameWanted):
             stream_id = self._subscriptions.channel_of(session, message.stream_no)
             if stream_id is not None:
@@ -293,6 +297,8 @@ class BackboneServer:
             DirectoryEntry(
                 stream_id=stream.stream_id,
                 title=stream.grant.title,
+                category=stream.grant.category,
+                labels=stream.grant.labels,
                 priority=stream.grant.priority,
                 tags=stream.grant.tags,
                 pop=inbound.peer.partition("/")[2] if inbound is not None else "",
@@ -300,6 +306,13 @@ class BackboneServer:
             )
         )
         self._subscriptions.stream_opened(stream)
+
+    def _stream_described(self, stream: LiveStream) -> None:
+        """The directory tells it to every PoP with its next changes."""
+        entry = self._directory.get(stream.channel)
+        if entry is not None and entry.stream_id == stream.stream_id:
+            told = msgspec.structs.asdict(stream.grant.description)
+            self._directory.set(msgspec.structs.replace(entry, **told))
 
     def _stream_closed(self, stream: LiveStream, reason: str) -> None:
         entry = self._directory.get(stream.channel)

@@ -21,7 +21,7 @@ from edged.backbone.session import OUT_BYTES_MAX, BackboneSession, LocalEnd
 from edged.errors import EdgedError, PeerLostError, RemoteProtocolError
 from edged.media.parts import PackagedEvent
 from edged.media.routing import OriginReport
-from edged.media.stream import PriorityClass, StreamId
+from edged.media.stream import DescriptionChange, PriorityClass, StreamId
 from edged.media.track import AccessUnit
 from edged.runtime.connection import Connection, PumpClass
 from edged.runtime.hub import Hub, LiveStream
@@ -31,6 +31,8 @@ from edged.runtime.tls import check_plain
 from edged.wire.backbone.flows import FlowEnded, SenderEvent, UnitsSkipped
 from edged.wire.backbone.link import LinkStatistics
 from edged.wire.backbone.messages import (
+    FEATURE_DESCRIPTIONS,
+    DescriptionWanted,
     DirectoryDelta,
     DirectoryWanted,
     Heartbeat,
@@ -71,6 +73,9 @@ class LinkOwner(Protocol):
 
     def refused(self, forwarding: Forwarding, code: str, reason: str) -> None:
         """The origin does not take a stream, or no more."""
+
+    def description_wanted(self, channel: str, change: DescriptionChange) -> None:
+        """Someone at another PoP, with a key of the channel, wants it described otherwise."""
 
     def key_frame_wanted(self, forwarding: Forwarding, track_id: int) -> None:
         """A reader beyond the origin needs a random access point."""
@@ -203,6 +208,14 @@ class OriginLink:
         """End a subscription."""
         self._feeds.remove(subscription, self._sessions.get(subscription.priority))
 
+    def want_description(self, channel: str, change: DescriptionChange) -> bool:
+        """Have a channel described otherwise that is published elsewhere; False: no way to ask."""
+        session = self._sessions.get(None)
+        if session is None or FEATURE_DESCRIPTIONS not in session.peer.features:
+            return False
+        session.send(DescriptionWanted(channel, change.title, change.category, change.labels))
+        return True
+
     def expire(self, now: float) -> None:
         """Conclude what has waited long enough; call it about once a second."""
         self._feeds.expire(now)
@@ -257,7 +270,7 @@ class OriginLink:
                     forwarding = self._by_stream_no.get((session, ack.stream_no))
                     if forwarding is not None:
                         forwarding.acked(ack, now)
-            case StreamAccepted() | StreamRefused() | KeyFrameWanted():
+            case StreamAccepted() | StreamRefused() | KeyFrameWanted() | DescriptionWanted():
                 self._about_forwarding(session, message)
             case _:
                 if not self._feeds.handle(session, message, self._pump.now()):
@@ -305,8 +318,16 @@ class OriginLink:
         self._owner.link_lost(self.origin, priority, reason)
 
     def _about_forwarding(
-        self, session: BackboneSession, message: StreamAccepted | StreamRefused | KeyFrameWanted
+        self,
+        session: BackboneSession,
+        message: StreamAccepted | StreamRefused | KeyFrameWanted | DescriptionWanted,
     ) -> None:
+        if isinstance(message, DescriptionWanted):
+            change = DescriptionChange(
+                title=message.title, category=message.category, labels=message.labels
+            )
+            self._owner.description_wanted(message.channel, change)
+            return
         forwarding = self._by_stream_no.get((session, message.stream_no))
         if forwarding is None:
             return  # Closed by us meanwhile.

@@ -29,7 +29,7 @@ from edged.wire.backbone.link import (
     PeerAccepted,
     PeerClosed,
 )
-from edged.wire.backbone.messages import PROTO, Hello, Message, Purpose, StreamClosed
+from edged.wire.backbone.messages import FEATURES, PROTO, Hello, Message, Purpose, StreamClosed
 from edged.wire.backbone.receiving import UnitsReceived
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class LocalEnd(Struct, frozen=True, kw_only=True):
             instance=self.instance,
             purpose=purpose,
             priority=priority,
+            features=FEATURES,
         )
 
 

@@ -5,7 +5,7 @@ its own config Struct (table `[ingest.NAME]`) and a `Door`: through it publisher
 the network wants of them comes back through their `PublisherControl`.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -109,10 +109,58 @@ class Publication:
         self._close(self.stream, reason)
 
 
+class HttpRequest(Struct, frozen=True, kw_only=True):
+    """A request to one of a plug-in's routes; it came whole, bounded by `[api]`.
+
+    Its fields may hold a stream key: it goes into no log.
+    """
+
+    method: str
+    path: str
+    params: Mapping[str, str]  # What stands for `{name}` in the route's path.
+    query: str  # Not decoded.
+    fields: Sequence[tuple[bytes, bytes]]  # Names in any case.
+    body: bytes
+    peer: str  # "HOST:PORT" of the client, behind the proxies of `[api]`.
+    secure: bool
+
+    def __repr__(self) -> str:
+        return f"HttpRequest({self.method} {self.path} from {self.peer})"
+
+
+class HttpAnswer(Struct, frozen=True, kw_only=True):
+    """The answer to it."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = "text/plain; charset=utf-8"
+    fields: Sequence[tuple[str, str]] = ()
+
+
+class HttpRoute(Struct, frozen=True, kw_only=True):
+    """An HTTP handler that a plug-in adds to the API (WHIP's signalling).
+
+    `handle` may raise `PublishRefusedError`, which becomes a problem with the same code; anything
+    else that it raises is a bug of the plug-in's, and ends that request only.
+    """
+
+    name: str  # Unique in the API.
+    method: str
+    path: str  # Below /api/v1: "/whip/{channel}".
+    summary: str
+    handle: Callable[[HttpRequest], Awaitable[HttpAnswer]]
+    description: str = ""
+    content_types: tuple[str, ...] = ()  # Of its requests' bodies, for the document.
+    timeout_s: float = PUBLISH_TIMEOUT_S + 2.0
+
+
 class Door(Protocol):
     """What edged offers a plug-in."""
 
     pump: Pump
+
+    def add_routes(self, routes: Sequence[HttpRoute]) -> None:
+        """Add HTTP handlers to the API; before the plug-in's `serve` has started."""
 
     async def publish(self, request: PublishRequest, control: PublisherControl) -> Publication:
         """Check the key, place the stream; raises `PublishRefusedError` with code and reason."""

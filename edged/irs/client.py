@@ -13,13 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import structlog
 import trio
 from msgspec import Meta, Struct
 
 from edged.errors import RemoteProtocolError
 from edged.irs.session import JITTER_MAX, Driver, connect, drain_readable, keep_session
-from edged.media.routing import OriginReport, PopTelemetry, RoutingTable
+from edged.media.routing import IngestOffer, OriginReport, PopTelemetry, RoutingTable
 from edged.policy.capacitor import HEARTBEAT_INTERVAL_S, StateChanged
 from edged.policy.pop_view import PopView
 from edged.runtime.listeners import parse_address
@@ -33,6 +34,7 @@ from edged.wire.table import (
     Migrate,
     Moved,
     OriginHello,
+    Pops,
     Telemetry,
     decode_file,
     encode_file,
@@ -69,7 +71,7 @@ class IrsClientConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class PopClient:
     """A PoP's side. It feeds `view`; `on_table` hears of every table put in force."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- callables, each with a default and named by the caller
         self,
         config: IrsClientConfig,
         view: PopView,
@@ -80,8 +82,13 @@ class PopClient:
         on_table: Callable[[RoutingTable], None] = lambda _: None,
         on_states: Callable[[list[StateChanged]], None] = lambda _: None,
         on_command: Callable[[Migrate | Drain], None] = lambda _: None,
+        on_pops: Callable[[Pops], None] = lambda _: None,
+        offer: Callable[[], IngestOffer | None] = lambda: None,
     ) -> None:
-        """`on_states`: what silence made of origins; `on_command`: what IRS wants moved."""
+        """`on_states`: what silence made of origins; `on_command`: what IRS wants moved.
+
+        `on_pops`: what IRS tells of other PoPs; `offer`: what it is to tell them of this one.
+        """
         self.config = config
         self.view = view
         self.shard = shard
@@ -93,6 +100,8 @@ class PopClient:
         self._on_table = on_table
         self._on_states = on_states
         self._on_command = on_command
+        self._on_pops = on_pops
+        self._offer = offer
         self._unsaved = trio.Event()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -139,7 +148,7 @@ class PopClient:
         link = PeerLink(hello, self.holder, trio.current_time())
         driver = Driver(stream, link, self._handle)
         log.info("irs session begins", irs=address, epoch=hello.epoch, version=hello.version)
-        link.send(Telemetry(self.view.take_telemetry()), trio.current_time())  # It plans with it.
+        link.send(Telemetry(self._take_telemetry()), trio.current_time())  # It plans with it.
         session = self.sessions[address] = (link, driver)
         try:
             return await driver.run()
@@ -160,15 +169,21 @@ class PopClient:
             case Migrate() | Drain():
                 log.info("irs wants streams moved", command=type(event).__name__)
                 self._on_command(event)
+            case Pops():
+                self._on_pops(event)
             case Goodbye(reason):
                 raise RemoteProtocolError(f"irs ended the session: {reason}")
+
+    def _take_telemetry(self) -> PopTelemetry:
+        told = self.view.take_telemetry()
+        return msgspec.structs.replace(told, ingest=self._offer())
 
     async def _tell(self) -> None:
         while True:
             await trio.sleep(self.config.telemetry_interval_s)
             if not self.sessions:
                 continue  # The counts go on.
-            told: PopTelemetry = self.view.take_telemetry()
+            told = self._take_telemetry()
             for link, driver in self.sessions.values():
                 link.send(Telemetry(told), trio.current_time())
                 driver.wake()

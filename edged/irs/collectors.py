@@ -6,12 +6,11 @@ All of it is soft state: after a restart it comes back with the first hellos and
 from msgspec import Struct
 
 from edged.errors import RemoteProtocolError
-from edged.media.routing import CLASSES, ORIGINS_MAX, OriginReport, PopTelemetry
+from edged.media.routing import CLASSES, ORIGINS_MAX, OriginReport, PopRow, PopTelemetry
 from edged.policy.capacitor import Capacitor, StateChanged
 from edged.policy.planner import OriginSupply, PopDemand
-from edged.wire.table import OriginHello
+from edged.wire.table import POPS_MAX, OriginHello
 
-POPS_MAX = 512  # Shards: five times the network that edged is modelled on.
 ARRIVALS_SMOOTHING = 0.1  # Weight of the newest second: follows a surge within ten.
 RATE_INTERVAL_S_MIN = 0.1  # Telemetry closer together says nothing about a rate.
 
@@ -121,6 +120,15 @@ class Collectors:
             )
             for key, pop in sorted(self._pops.items())
         ]
+
+    def offers(self) -> dict[tuple[str, int], PopRow]:
+        """Every PoP shard that is connected and says where publishers reach it."""
+        rows = {}
+        for key, pop in self._pops.items():
+            if pop.left_at is None and pop.told.ingest is not None:
+                name, _, shard = key.rpartition("/")
+                rows[name, int(shard)] = PopRow(name, int(shard), pop.told.ingest)
+        return rows
 
     def pops(self) -> list[PopStatus]:
         """Every PoP, for people."""

@@ -16,6 +16,7 @@ from edged.errors import ConfigError, EdgedError, RemoteProtocolError
 from edged.irs.client import IrsClientConfig
 from edged.irs.collectors import Collectors, PopStatus
 from edged.irs.planner import Planner, Rows
+from edged.irs.pops import PopsTeller
 from edged.irs.session import HANDSHAKE_S_MAX, JITTER_MAX, Driver, drain_readable, shake_hands
 from edged.media.routing import (
     ORIGINS_MAX,
@@ -116,6 +117,7 @@ class _Session:
         self.origin = ""
         self.offered: tuple[OriginRow, ...] | None = None
         self.has_table = False  # It came with one.
+        self.teller: PopsTeller | None = None  # Of a PoP that wants to hear of the others.
         now = trio.current_time()
         self.opened_at = now
         self.link = IrsLink(now=now, epoch=lambda: service.epoch, entropy=service.entropy)
@@ -246,6 +248,7 @@ class IrsService:
         self.collectors.pop_joined(key)
         session.key = key
         session.has_table = hello.epoch > 0
+        session.teller = PopsTeller() if hello.wants_pops else None
         if (older := self._pops.get(key)) is not None:
             older.driver.end("replaced by a newer session")
         self._pops[key] = session
@@ -387,6 +390,15 @@ class IrsService:
             session.offered = planned
             session.link.offer(self._make_table(planned), now)
             session.driver.wake()
+        if renew:
+            self._tell_pops(now)
+
+    def _tell_pops(self, now: float) -> None:
+        offers = self.collectors.offers()
+        for session in self._pops.values():
+            if session.teller is not None:
+                session.link.tell_pops(session.teller.tell(offers), now)
+                session.driver.wake()
 
     def _make_table(self, rows: tuple[OriginRow, ...]) -> RoutingTable:
         return RoutingTable(

@@ -19,6 +19,8 @@ RULES_MAX = 1000  # Pins of the big channels; matched in order, so each costs ev
 UNITS_MAX = 2**31  # Compute units of one origin; a bound for arithmetic, not for hardware.
 TEXT_CHARS_MAX = 256
 TAGS_PER_RULE_MAX = 64
+INGEST_URLS_MAX = 4  # One per protocol.
+LOAD_STEP = 0.05  # Finer changes would be told to every PoP each second, and decide nothing.
 
 Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
 Address = Annotated[str, Meta(max_length=ADDRESS_CHARS_MAX)]
@@ -164,6 +166,31 @@ class PathProbe(Struct, frozen=True, array_like=True):
     goodput_mbps: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
 
 
+class PopState(enum.StrEnum):
+    """What a PoP says of itself to those who ask where to publish."""
+
+    UP = "up"
+    DRAIN = "drain"  # Keeps what it has, takes nothing new.
+    FULL = "full"  # Its loop lags, or it has all the publishers that it may have.
+    NO_ROUTE = "no_route"  # No origin takes streams from it.
+
+
+class IngestOffer(Struct, frozen=True, array_like=True):
+    """Where broadcasters reach a PoP, and whether it wants them."""
+
+    urls: Annotated[tuple[Text, ...], Meta(max_length=INGEST_URLS_MAX)] = ()
+    state: Text = PopState.NO_ROUTE  # A `PopState`; a newer peer may know more.
+    load: Annotated[float, Meta(ge=0, le=1)] = 0.0  # In steps of LOAD_STEP.
+
+
+class PopRow(Struct, frozen=True, array_like=True):
+    """What every PoP is told of one PoP shard."""
+
+    pop: Name
+    shard: Annotated[int, Meta(ge=0, le=4095)]
+    ingest: IngestOffer
+
+
 class PopTelemetry(Struct, frozen=True, array_like=True):
     """What a PoP tells IRS once a second; counts are since the one before."""
 
@@ -173,3 +200,4 @@ class PopTelemetry(Struct, frozen=True, array_like=True):
     timeouts: Annotated[dict[Name, Count], Meta(max_length=ORIGINS_MAX)] = {}
     unplaced: Count = 0  # Units for which no origin was found.
     probes: Annotated[dict[Name, PathProbe], Meta(max_length=ORIGINS_MAX)] = {}
+    ingest: IngestOffer | None = None

@@ -2,7 +2,7 @@
 
 import enum
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 
 class PriorityClass(enum.IntEnum):
@@ -18,17 +18,57 @@ class PriorityClass(enum.IntEnum):
         return self.name.lower()
 
 
+class Description(Struct, frozen=True, kw_only=True):
+    """What people are told of a stream. Nothing decides by it: `Grant.tags` are for the rules."""
+
+    title: str = ""
+    category: str = ""
+    labels: tuple[str, ...] = ()  # Descriptive tags.
+
+
+class DescriptionChange(Struct, frozen=True, kw_only=True):
+    """New values for some of a description; None leaves one as it is."""
+
+    title: str | None = None
+    category: str | None = None
+    labels: tuple[str, ...] | None = None
+
+    def apply(self, before: Description) -> Description:
+        """The description after the change."""
+        return Description(
+            title=before.title if self.title is None else self.title,
+            category=before.category if self.category is None else self.category,
+            labels=before.labels if self.labels is None else self.labels,
+        )
+
+
 class Grant(Struct, frozen=True, kw_only=True):
     """What a stream key allows; routing, slots and DSCP read it."""
 
     channel: str
     priority: PriorityClass = PriorityClass.BASIC
     title: str = ""
-    tags: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()  # For the rules of routing.
     ladder: str = "default"
     record: bool = False
     playback: str = "public"  # Playback rights: "public" for now; tokens come with the ladder.
     expires_at: float | None = None  # Unix seconds; a session may not start after it.
+    category: str = ""
+    labels: tuple[str, ...] = ()
+
+    @property
+    def description(self) -> Description:
+        """What people are told; it may change while the stream is live."""
+        return Description(title=self.title, category=self.category, labels=self.labels)
+
+    def described(self, description: Description) -> "Grant":
+        """The same grant with another description."""
+        return structs.replace(
+            self,
+            title=description.title,
+            category=description.category,
+            labels=description.labels,
+        )
 
 
 class StreamId(Struct, frozen=True, order=True):

@@ -178,7 +178,7 @@ class HlsService:
                 return response
             return stream.respond(pieces[4], request.query, exchange, now, channel.count)
         if len(pieces) == 4 and pieces[3] == MASTER:  # noqa: PLR2004 - "", live, CHANNEL, NAME
-            return self._answer_master(pieces[2], exchange, now)
+            return self.respond_master(pieces[2], exchange, now)
         return NO_SUCH_NAME
 
     def window_updated(self, stream_id: StreamId, events: Sequence[PackagedEvent]) -> None:
@@ -240,6 +240,14 @@ class HlsService:
         entry = self._channels.get(channel)
         return entry.count.viewers(self._now()) if entry is not None else 0
 
+    def renditions(self, channel: str) -> list[Rendition]:
+        """What a channel's run that is live here consists of; nothing when it is not watched."""
+        entry = self._channels.get(channel)
+        stream = entry.newest if entry is not None else None
+        if stream is None or stream.ended_at is not None:
+            return []
+        return [window.rendition for window in stream.window.renditions.values()]
+
     def watched(self) -> list[str]:
         """The channels that are held here."""
         return [name for name, channel in self._channels.items() if channel.newest is not None]
@@ -284,15 +292,16 @@ class HlsService:
             if not channel.streams:
                 del self._channels[channel.name]
 
-    def _answer_master(
-        self, name: str, exchange: HttpConnection, now: float
+    def respond_master(
+        self, name: str, exchange: HttpConnection, now: float, *, base: str = ""
     ) -> PreparedResponse | None:
+        """Answer with the multivariant playlist, its URIs behind `base`, or have who asks wait."""
         channel = self._channels.get(name)
         stream = channel.newest if channel is not None else None
         if self._coming_run(name, stream) is None:
             if stream is None or stream.ended_at is not None:
                 return NOT_LIVE
-            response = stream.multivariant()
+            response = stream.multivariant(base)
             if response is not None:
                 self._channel(name, now)
                 return response

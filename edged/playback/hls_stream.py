@@ -79,7 +79,7 @@ class HlsStream:
         self._now, self._spread = now, spread
         self._playlists: dict[str, _Playlist] = {}
         self._part_waiters: dict[str, Waiters] = {}  # By the name that a playlist hints at.
-        self._multivariant: PreparedResponse | None = None
+        self._multivariants: dict[str, PreparedResponse] = {}  # By base; two at most.
         self._multivariant_version = -1
 
     @property
@@ -116,7 +116,7 @@ class HlsStream:
         self.ended_at = None
         self.window.reopen()
         self.ready.clear()
-        self._multivariant = None
+        self._multivariants.clear()
         for playlist in self._playlists.values():
             playlist.names.clear()
             playlist.init_names.clear()
@@ -167,19 +167,25 @@ class HlsStream:
             for exchange in group:
                 exchange.answer(response, now)
 
-    def multivariant(self) -> PreparedResponse | None:
-        """The multivariant playlist; None until every rendition is there to be named."""
+    def multivariant(self, base: str = "") -> PreparedResponse | None:
+        """The multivariant playlist; None until every rendition is there to be named.
+
+        Its URIs begin with `base`, for who serves it at another address.
+        """
         window = self.window
         if not window.ready:
             return None
-        if self._multivariant is None or self._multivariant_version != window.version:
+        if self._multivariant_version != window.version:
+            self._multivariant_version = window.version
+            self._multivariants.clear()
+        response = self._multivariants.get(base)
+        if response is None:
             playlist = window.multivariant_playlist()
             assert playlist is not None, "a window that is ready has media"
-            self._multivariant_version = window.version
-            self._multivariant = self._prepare(
-                [render_multivariant(playlist)], PLAYLIST_TYPE, self._plain_age_s()
+            response = self._multivariants[base] = self._prepare(
+                [render_multivariant(playlist, base)], PLAYLIST_TYPE, self._plain_age_s()
             )
-        return self._multivariant
+        return response
 
     def respond(
         self, name: str, query: str, exchange: HttpConnection, now: float, count: ViewerCount

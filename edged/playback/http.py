@@ -18,7 +18,16 @@ import structlog
 import trio
 from msgspec import Struct
 
-from edged.playback.router import Handler, HttpError, Response, Router
+from edged.playback.router import (
+    CORS,
+    NO_CORS,
+    PREFLIGHT,
+    Handler,
+    HttpError,
+    Response,
+    Router,
+    error_response,
+)
 from edged.runtime.connection import OUT_LOW_BYTES, Connection, PumpClass
 from edged.runtime.listeners import serve
 from edged.runtime.pump import Pump
@@ -35,14 +44,17 @@ from edged.wire.h1 import (
 )
 
 __all__ = [
+    "CORS",
     "Handler",
     "HttpConnection",
     "HttpError",
     "HttpServer",
     "HttpStatistics",
+    "Release",
     "Response",
     "Router",
     "Service",
+    "do_at_once",
     "error_response",
 ]
 
@@ -54,13 +66,6 @@ RESPONSE_BYTES_PER_S_MIN = 12_500  # And over a whole response 100 kbps: below a
 RESPONSE_S_SLACK = 10.0  # Beyond that time: a phone that changes cells stands still for seconds.
 ANSWERS_PER_LOOK = 8  # At the clock, of a release.
 REFUSED_LINGER_S = 1.0  # Read on after a refusal: closing on unread bytes would reset it away.
-NO_CORS = (("X-Content-Type-Options", "nosniff"),)
-CORS = (
-    ("Access-Control-Allow-Origin", "*"),
-    ("Access-Control-Expose-Headers", "Age, Date"),
-    ("Timing-Allow-Origin", "*"),
-    *NO_CORS,
-)
 
 logger = structlog.get_logger("edged.http")
 
@@ -71,7 +76,10 @@ class Service(Protocol):
     def respond(
         self, request: RequestReceived, exchange: "HttpConnection", now: float
     ) -> PreparedResponse | None:
-        """Answer a GET or HEAD, or call `exchange.wait` and return None."""
+        """Answer a GET or HEAD, or call `exchange.wait` and return None.
+
+        One that is mounted for any method answers whatever comes.
+        """
 
 
 class HttpStatistics(Struct, frozen=True):
@@ -83,38 +91,6 @@ class HttpStatistics(Struct, frozen=True):
     body_bytes_total: int
     refused_total: int
     stalled_total: int
-
-
-def error_response(
-    status: int,
-    reason: str,
-    *,
-    cache_control: str = "no-store",
-    fields: tuple[tuple[str, str], ...] = (),
-    cors: bool = True,
-) -> PreparedResponse:
-    """An error as plain text with its reason."""
-    return prepare(
-        status,
-        [f"{reason}\n".encode()],
-        content_type="text/plain; charset=utf-8",
-        cache_control=cache_control,
-        fields=(*(CORS if cors else NO_CORS), *fields),
-    )
-
-
-PREFLIGHT = prepare(
-    200,
-    [],
-    content_type="text/plain; charset=utf-8",
-    cache_control="max-age=86400",
-    fields=(
-        *CORS,
-        ("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS"),
-        ("Access-Control-Allow-Headers", "*"),
-        ("Access-Control-Max-Age", "86400"),
-    ),
-)
 
 
 class Release:
@@ -174,6 +150,7 @@ class HttpServer:
         self._unix_now = unix_now
         self._stamped_until = -math.inf
         self._services: list[tuple[str, Service]] = []
+        self._for_any_method: list[tuple[str, Service]] = []
         methods = "GET, HEAD, OPTIONS" if cors else "GET, HEAD"
         self._not_allowed = error_response(
             405, f"only {methods} are answered here", fields=(("Allow", methods),), cors=cors
@@ -181,11 +158,16 @@ class HttpServer:
         self._not_found = error_response(404, "there is nothing at this address", cors=cors)
         self.failed = error_response(500, "internal error", cors=cors)
 
-    def mount(self, prefix: str, service: Service) -> None:
-        """Give everything below `prefix` ("/live/") to a service; earlier mounts go first."""
+    def mount(self, prefix: str, service: Service, *, any_method: bool = False) -> None:
+        """Give everything below `prefix` ("/live/") to a service; earlier mounts go first.
+
+        With `any_method` it gets more than GET and HEAD: bodies, and what others are refused.
+        """
         assert prefix.startswith("/"), "paths are absolute"
         assert prefix.endswith("/"), "a service is mounted on a folder"
         self._services.append((prefix, service))
+        if any_method:
+            self._for_any_method.append((prefix, service))
 
     def make_handler(self, connection: Connection) -> "HttpConnection":
         """The pump's maker of handlers."""
@@ -234,13 +216,14 @@ class HttpServer:
         self, request: RequestReceived, exchange: "HttpConnection", now: float
     ) -> PreparedResponse | None:
         """The answer, or None when a service has made the exchange wait."""
-        if request.method not in ("GET", "HEAD"):
-            preflight = self.cors and request.method == "OPTIONS"
-            return PREFLIGHT if preflight else self._not_allowed
         path = request.path
-        for prefix, service in self._services:
+        plain = request.method in ("GET", "HEAD")
+        for prefix, service in self._services if plain else self._for_any_method:
             if path.startswith(prefix):
                 return service.respond(request, exchange, now)
+        if not plain:
+            preflight = self.cors and request.method == "OPTIONS"
+            return PREFLIGHT if preflight else self._not_allowed
         handler = self.router.find(path)
         if handler is None:
             return self._not_found
@@ -278,12 +261,14 @@ class HttpConnection:
         "_session",
         "connection",
         "polled",
+        "retrying",
     )
 
     def __init__(self, server: HttpServer, connection: Connection) -> None:
         now = connection.pump.now()
         self.connection = connection
         self.polled: int | None = None  # The playback service's note (`ViewerCount.note_poll`).
+        self.retrying = False  # The service is asked again: it has counted the request.
         self._server = server
         self._session = H1Session(now=now, limits=server.limits, known=server.known)
         self._queue: list[Event] = []  # Bounded by `unanswered_max`.
@@ -327,7 +312,9 @@ class HttpConnection:
         self._group = None
         request = self._request
         assert request is not None, "only a waiting request is retried"
+        self.retrying = True
         response = self._server.respond(request, self, now)
+        self.retrying = False
         if response is not None:
             self.answer(response, now)
         else:

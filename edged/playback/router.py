@@ -1,11 +1,19 @@
-"""Pages of the playback edge: plain answers at once, by path."""
+"""Pages of the playback edge: plain answers at once, by path; and errors."""
 
 from collections.abc import Callable
 
 from msgspec import Struct
 
 from edged.errors import EdgedError
-from edged.wire.h1 import RequestReceived
+from edged.wire.h1 import PreparedResponse, RequestReceived, prepare
+
+NO_CORS = (("X-Content-Type-Options", "nosniff"),)
+CORS = (
+    ("Access-Control-Allow-Origin", "*"),
+    ("Access-Control-Expose-Headers", "Age, Date"),
+    ("Timing-Allow-Origin", "*"),
+    *NO_CORS,
+)
 
 
 class HttpError(EdgedError):
@@ -53,3 +61,35 @@ class Router:
                 if path.startswith(prefix):
                     return below
         return handler
+
+
+def error_response(
+    status: int,
+    reason: str,
+    *,
+    cache_control: str = "no-store",
+    fields: tuple[tuple[str, str], ...] = (),
+    cors: bool = True,
+) -> PreparedResponse:
+    """An error as plain text with its reason."""
+    return prepare(
+        status,
+        [f"{reason}\n".encode()],
+        content_type="text/plain; charset=utf-8",
+        cache_control=cache_control,
+        fields=(*(CORS if cors else NO_CORS), *fields),
+    )
+
+
+PREFLIGHT = prepare(
+    200,
+    [],
+    content_type="text/plain; charset=utf-8",
+    cache_control="max-age=86400",
+    fields=(
+        *CORS,
+        ("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS"),
+        ("Access-Control-Allow-Headers", "*"),
+        ("Access-Control-Max-Age", "86400"),
+    ),
+)

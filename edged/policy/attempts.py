@@ -36,6 +36,7 @@ class Attempts:
                 "rate_limited",
                 f"{len(times)} wrong stream keys came from this address within {WINDOW_S:g} s;"
                 f" try again in {left_s:.0f} s",
+                retry_after_s=left_s,
             )
 
     def note_refused(self, peer: str, code: str, now: float) -> None:

@@ -215,8 +215,7 @@ class StreamKeys:
     def check(self, app: str, key: str, now_unix: float, protocol: str) -> Grant:
         """Return what `key` grants; `app` is the RTMP application ("live" elsewhere).
 
-        Raises PublishRefusedError with the code `unknown_app`, `unknown_key`, `expired_key` or
-        `out_of_scope`.
+        Raises PublishRefusedError with the code `unknown_app` or one of those of `identify`.
         """
         if app.strip("/") not in self._apps:
             # The application is not repeated: encoders set up wrongly put the key into it.
@@ -225,13 +224,20 @@ class StreamKeys:
                 f"no such application; the server URL must end in one of:"
                 f" {', '.join(sorted(self._apps))}",
             )
+        return self.identify(key, now_unix, protocol)
+
+    def identify(self, key: str, now_unix: float, protocol: str | None = None) -> Grant:
+        """Return what `key` grants, wherever it is shown; None asks for no protocol.
+
+        Raises PublishRefusedError with the code `unknown_key`, `expired_key` or `out_of_scope`.
+        """
         if not key or len(key) > KEY_CHARS_MAX:
             raise PublishRefusedError("unknown_key", _REFUSED_UNKNOWN)
         if key.startswith(f"{PREFIX}."):
             return self._check_signed(key, now_unix, protocol)
         return self._check_static(key, protocol)
 
-    def _check_static(self, key: str, protocol: str) -> Grant:
+    def _check_static(self, key: str, protocol: str | None) -> Grant:
         digest = hashlib.sha256(key.encode(errors="replace")).digest()
         found: StaticKey | None = None
         for known, static in self._static:  # All of them, always: time must not tell which.
@@ -249,7 +255,7 @@ class StreamKeys:
             record=found.record,
         )
 
-    def _check_signed(self, key: str, now_unix: float, protocol: str) -> Grant:
+    def _check_signed(self, key: str, now_unix: float, protocol: str | None) -> Grant:
         claims = self._verified_claims(key)
         if claims is None:
             raise PublishRefusedError("unknown_key", _REFUSED_UNKNOWN)
@@ -286,7 +292,9 @@ class StreamKeys:
         return claims
 
 
-def _check_scope(scope: Sequence[str], channel: str, protocol: str) -> None:
+def _check_scope(scope: Sequence[str], channel: str, protocol: str | None) -> None:
+    if protocol is None:
+        return
     if SCOPE_PUBLISH not in scope and f"{SCOPE_PUBLISH}:{protocol}" not in scope:
         raise PublishRefusedError(
             "out_of_scope",

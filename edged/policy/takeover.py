@@ -112,6 +112,7 @@ class ChannelRuns:
                     f"channel {channel!r} is live and was taken over {ago_s:.0f} s ago; a second"
                     f" time is refused for {TAKEOVER_INTERVAL_S:g} s: do two encoders use the same"
                     " key?",
+                    retry_after_s=TAKEOVER_INTERVAL_S - ago_s,
                 )
         return live
 

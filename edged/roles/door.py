@@ -2,18 +2,19 @@
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 import trio
 
 from edged.errors import PublishRefusedError
-from edged.ingest.plugin import Publication, PublisherControl, PublishRequest
+from edged.ingest.plugin import HttpRoute, Publication, PublisherControl, PublishRequest
 from edged.media.routing import RouteRequest
 from edged.media.stream import Grant, StreamId
 from edged.policy.attempts import Attempts
 from edged.policy.stream_keys import StreamKeys
 from edged.policy.takeover import PUBLICATION_CHANCE_BITS, TAKEN_OVER
+from edged.roles.descriptions import Descriptions
 from edged.roles.uplinks import Uplinks
 from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.pump import Pump
@@ -31,14 +32,17 @@ class PopDoor:
         keys: StreamKeys,
         uplinks: Uplinks,
         *,
+        descriptions: Descriptions | None = None,
         unix_now: Callable[[], float] = time.time,
     ) -> None:
         self.pump = pump
         self.refused_total = 0
         self.accepted_total = 0
+        self.routes: list[HttpRoute] = []  # What plug-ins add to the API.
         self._hub, self._keys, self._uplinks = hub, keys, uplinks
         self._placing, self._runs = uplinks.placing, uplinks.placing.runs
         self._attempts = Attempts()
+        self._descriptions = descriptions or Descriptions(hub, uplinks, pump.now)
         self._unix_now = unix_now
         self._controls: dict[LiveStream, PublisherControl] = {}
         self._emptied = trio.Event()
@@ -46,7 +50,7 @@ class PopDoor:
     async def publish(self, request: PublishRequest, control: PublisherControl) -> Publication:
         """Check the key, place the stream; raises `PublishRefusedError` with code and reason."""
         try:
-            grant = self._check_key(request)
+            grant = self._descriptions.adopt(self._check_key(request))
             route = RouteRequest(
                 channel=grant.channel,
                 priority=grant.priority,
@@ -57,6 +61,36 @@ class PopDoor:
             return self._publish(request, grant, route, control)
         except PublishRefusedError:
             self.refused_total += 1
+            raise
+
+    def add_routes(self, routes: Sequence[HttpRoute]) -> None:
+        """Keep a plug-in's HTTP handlers for the API, which is made when all have started."""
+        self.routes += routes
+
+    def check(self, key: str, protocol: str, peer: str) -> Grant:
+        """Whether a key would be let in now, by that protocol, without a publication.
+
+        Raises `PublishRefusedError` as `publish` does, but not for want of a route. A wrong key
+        counts.
+        """
+        grant = self.identify(key, peer, protocol)
+        live = self._hub.get(grant.channel)
+        self._runs.takes_over(
+            grant.channel,
+            here=live is not None and live.ended is None,
+            listed=self._uplinks.lookup(grant.channel),
+            now=self.pump.now(),
+        )
+        return grant
+
+    def identify(self, key: str, peer: str, protocol: str | None = None) -> Grant:
+        """Whose key it is; raises `PublishRefusedError`. A wrong key counts."""
+        now = self.pump.now()
+        self._attempts.check(peer, now)
+        try:
+            return self._keys.identify(key, self._unix_now(), protocol)
+        except PublishRefusedError as error:
+            self._attempts.note_refused(peer, error.code, now)
             raise
 
     def stop_all(self, code: str, reason: str) -> None:
@@ -126,6 +160,7 @@ class PopDoor:
         self._hub.close(stream, reason)
         if is_known:
             self._placing.end(stream)
+            self._descriptions.ended(stream.channel)
         if not self._controls:
             self._emptied.set()
 

@@ -107,6 +107,17 @@ class Placing:
             if older is not None:
                 self._view.placed(older.decision.origin, older.request)
 
+    def has_route(self, request: RouteRequest) -> bool:
+        """The same as a question: nothing is counted."""
+        older = self.placements.get(request.channel)
+        if older is not None:
+            self._view.released(older.decision.origin, older.request)
+        try:
+            return self._is_routable(request)
+        finally:
+            if older is not None:
+                self._view.placed(older.decision.origin, older.request)
+
     def place(
         self,
         stream: LiveStream,

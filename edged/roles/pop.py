@@ -9,6 +9,7 @@ import structlog
 import trio
 from msgspec import Struct
 
+from edged.api import metrics as api_metrics
 from edged.backbone.session import LocalEnd
 from edged.config import Config, load_plugins, plugin_config
 from edged.errors import ConfigError
@@ -22,8 +23,11 @@ from edged.playback.web.pages import make_pages, mount_pages, read_hls
 from edged.policy.pop_view import PopView
 from edged.policy.routing_table import Decision, Explanation, explain_origin
 from edged.policy.stream_keys import StreamKeys
+from edged.roles.api import PopSide, make_api
 from edged.roles.common import RoleMetrics, StreamLine, describe_stream, new_instance
+from edged.roles.descriptions import Descriptions
 from edged.roles.door import PopDoor
+from edged.roles.offers import IngestOffers
 from edged.roles.uplinks import Uplinks
 from edged.runtime.hub import Hub
 from edged.runtime.metrics import Metrics, MetricSpec, Sample
@@ -31,6 +35,7 @@ from edged.runtime.pump import Pump
 from edged.runtime.tls import MutualTls, PublicTls, keep_certificates
 
 if TYPE_CHECKING:
+    from edged.api.service import ApiService
     from edged.runtime.structs import Problem
 
 STOP_S_MAX = 0.5  # To tell publishers why, and origins that the streams have ended.
@@ -75,7 +80,10 @@ class PopRole:
             None if self._tls is None else self._tls.client,
         )
         keys = StreamKeys.from_config(config.stream_keys)
-        self.door = PopDoor(self.pump, self.hub, keys, self.uplinks)
+        self.descriptions = Descriptions(self.hub, self.uplinks, self.pump.now)
+        self.door = PopDoor(self.pump, self.hub, keys, self.uplinks, descriptions=self.descriptions)
+        self.offers = IngestOffers(config, self.pump, self.hub, self.uplinks)
+        self.api: ApiService | None = None  # Made when all plug-ins have started.
         self.hls = HlsService(
             lookup=self.uplinks.lookup,
             subscribe=self.uplinks.parts.subscribe,
@@ -91,6 +99,7 @@ class PopRole:
         mount_pages(router, make_pages(read_hls()))
         self.http = HttpServer(router)
         self.http.mount("/live/", self.hls)
+        self._metrics = metrics
         RoleMetrics(self.name, self.pump, self.hub).register(metrics)
         metrics.register(SPECS, self._samples)
         playback_metrics.register(metrics, self.http, self.hls, role=self.name)
@@ -116,6 +125,8 @@ class PopRole:
         addresses: dict[str, str] = {}
         for name, table in self._config.ingest.items():
             addresses |= await self._start_plugin(nursery, name, table)
+        if self._config.api.enabled:
+            await self._start_api(nursery)
         addresses |= await self._start_playback(nursery)
         nursery.start_soon(self.hls.run)
         if self._tls is not None:
@@ -130,6 +141,8 @@ class PopRole:
             shard=self._pop.shard,
             on_table=self.uplinks.table_changed,
             on_states=self.uplinks.states_changed,
+            on_pops=self.offers.told,
+            offer=self.offers.own,
             tls=None if self._tls is None else self._tls.client,
         )
         await nursery.start(client.run)
@@ -141,13 +154,29 @@ class PopRole:
         config = plugin_config(name, table, problems)
         if config is None:
             raise ConfigError("; ".join(str(problem) for problem in problems))
-        serve = load_plugins()[name].serve
+        plugin = load_plugins()[name]
 
         async def run(*, task_status: trio.TaskStatus[dict[str, str]]) -> None:
-            await serve(config, self.door, task_status=task_status)
+            await plugin.serve(config, self.door, task_status=task_status)
 
         addresses: dict[str, str] = await nursery.start(run)
+        publishers_max = getattr(config, "publishers_max", 0)
+        self.offers.started(addresses, plugin.codecs, publishers_max)
         return addresses
+
+    async def _start_api(self, nursery: trio.Nursery) -> None:
+        side = PopSide(
+            self.hub,
+            self.uplinks,
+            self.door,
+            self.hls,
+            descriptions=self.descriptions,
+            offers=self.offers,
+        )
+        self.api = make_api(self._config, self.pump, side, self.offers, self.door.routes)
+        self.http.mount("/api/", self.api, any_method=True)
+        api_metrics.register(self._metrics, self.api.counters, role=self.name)
+        await nursery.start(self.api.run)
 
     async def _start_playback(self, nursery: trio.Nursery) -> dict[str, str]:
         playback = self._config.playback

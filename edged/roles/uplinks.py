@@ -6,7 +6,7 @@ links' own tasks is synchronous, in the pump's turn.
 
 import random
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 import trio
@@ -19,7 +19,7 @@ from edged.backbone.sender import OriginLink, OriginLinkStatistics
 from edged.backbone.session import LocalEnd
 from edged.errors import ConfigError
 from edged.media.routing import OriginReport, RoutingTable
-from edged.media.stream import PriorityClass, StreamId
+from edged.media.stream import DescriptionChange, PriorityClass, StreamId
 from edged.policy.capacitor import StateChanged
 from edged.policy.departures import LOST_S_MAX, Verdict, judge_origin
 from edged.policy.pop_view import PopView
@@ -64,6 +64,7 @@ class Uplinks:
         self.listing = Directory()
         self.placing = Placing(pump, view, self.listing, self._link)
         self.parts = PartsIn(pump, self.listing, self._link)
+        self.on_description_wanted: Callable[[str, DescriptionChange], None] = lambda *_: None
         self._pump, self._hub, self._local, self._tls = pump, hub, local, tls
         self._rng = random.Random()  # noqa: S311 - jitter of reconnects, no secret
         self._fence = Fence()
@@ -96,6 +97,18 @@ class Uplinks:
         """The newest run of a channel anywhere in the network."""
         record = self.listing.lookup(channel)
         return None if record is None else record.entry.stream_id
+
+    def tell_description(self, channel: str) -> None:
+        """Have the network hear how a publication of ours is described now."""
+        placement = self.placing.placements.get(channel)
+        if placement is not None:
+            placement.forwarding.describe()
+
+    def want_description(self, channel: str, change: DescriptionChange) -> bool:
+        """Ask the PoP where a channel is published, by its origin; False: there is no way."""
+        record = self.listing.lookup(channel)
+        link = None if record is None else self._link(record.origin)
+        return link is not None and link.want_description(channel, change)
 
     def statistics(self) -> list[OriginLinkStatistics]:
         """How each link fares."""
@@ -239,6 +252,10 @@ class Uplinks:
     def refused(self, forwarding: Forwarding, code: str, reason: str) -> None:
         """The origin does not take a stream, or no more."""
         self.placing.refused(forwarding, code, reason)
+
+    def description_wanted(self, channel: str, change: DescriptionChange) -> None:
+        """At another PoP someone changed a publication of ours."""
+        self.on_description_wanted(channel, change)
 
     def key_frame_wanted(self, forwarding: Forwarding, track_id: int) -> None:
         """Nothing to do: RTMP has no means to ask its encoder."""

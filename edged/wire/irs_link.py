@@ -2,8 +2,8 @@
 
     IrsLink (at IRS)      HELLO ── pop-hello ──▶ POP      ack, nack, telemetry, moved
                           HELLO ── origin-hello ─▶ ORIGIN  heartbeat
-    PeerLink (at a PoP or origin) says hello at once; then snapshot, delta, migrate, drain (PoPs
-    only), alive and goodbye come in.
+    PeerLink (at a PoP or origin) says hello at once; then snapshot, delta, migrate, drain, pops
+    (PoPs only), alive and goodbye come in.
 
 A peer speaks at least once a second (telemetry, heartbeats, alive). After SILENCE_S_MAX it is lost;
 but when our own timer fired late, the silence may be ours, and its count begins anew.
@@ -34,6 +34,7 @@ from edged.wire.table import (
     Nack,
     OriginHello,
     PopHello,
+    Pops,
     Snapshot,
     Telemetry,
     encode_frame,
@@ -100,7 +101,7 @@ _IRS_TRANSITIONS: dict[tuple[State, type[Message]], State] = {
 IrsEvent = (
     PopHello | OriginHello | Heartbeat | Telemetry | Moved | TableAcked | TableRefused | PeerLost
 )
-PeerEvent = TableArrived | PushRefused | Migrate | Drain | Goodbye | PeerLost
+PeerEvent = TableArrived | PushRefused | Migrate | Drain | Pops | Goodbye | PeerLost
 
 
 class _Timed:
@@ -188,6 +189,12 @@ class IrsLink(_Timed):
         self.pusher.offer(table)
         self._push(now)
 
+    def tell_pops(self, pops: Pops, now: float) -> None:
+        """Tell the PoP of the others; only if its hello wants that."""
+        assert self._hello is not None, "only PoPs are told"
+        assert self._hello.wants_pops, "an older PoP would close on it"
+        self._send(pops, now)
+
     def refuse(self, reason: str, now: float) -> None:
         """End the session with a reason; the shell flushes, then closes."""
         self._send(Goodbye(reason[:REASON_CHARS_MAX]), now)
@@ -258,7 +265,7 @@ class PeerLink(_Timed):
                     events.append(message)
                 case Snapshot() | Delta() if self._holder is not None:
                     events.append(self._receive_push(message, self._holder, now))
-                case Migrate() | Drain() if self._holder is not None:
+                case Migrate() | Drain() | Pops() if self._holder is not None:
                     events.append(message)
                 case _:
                     raise RemoteProtocolError(f"unexpected {type(message).__name__} from irs")

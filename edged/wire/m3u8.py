@@ -48,8 +48,8 @@ def render_media_playlist(playlist: MediaPlaylist) -> bytes:
     return "".join(out).encode()
 
 
-def render_multivariant(playlist: MultivariantPlaylist) -> bytes:
-    """The multivariant playlist's text, UTF-8."""
+def render_multivariant(playlist: MultivariantPlaylist, base: str = "") -> bytes:
+    """The multivariant playlist's text, UTF-8; `base` stands before each URI."""
     out = ["#EXTM3U\n", f"#EXT-X-VERSION:{MEDIA_VERSION}\n"]
     for audio in playlist.audio:
         language = (
@@ -59,11 +59,11 @@ def render_multivariant(playlist: MultivariantPlaylist) -> bytes:
         default = "YES" if audio.default else "NO"
         out.append(
             f'#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="{AUDIO_GROUP}",NAME="{_quoted(audio.name)}"{language},'
-            f'DEFAULT={default},AUTOSELECT=YES{channels},URI="{audio.uri}"\n'
+            f'DEFAULT={default},AUTOSELECT=YES{channels},URI="{base}{audio.uri}"\n'
         )
     for variant in playlist.variants:
         group = f',AUDIO="{AUDIO_GROUP}"' if playlist.audio else ""
-        out.append(f"#EXT-X-STREAM-INF:{_stream_attributes(variant)}{group}\n{variant.uri}\n")
+        out.append(f"#EXT-X-STREAM-INF:{_stream_attributes(variant)}{group}\n{base}{variant.uri}\n")
     return "".join(out).encode()
 
 

@@ -3,7 +3,7 @@
 On TCP: frames of u32 length (big-endian) + one msgpack map, tagged by `type`:
 
     PoP    -> IRS  pop-hello, ack, nack, telemetry, moved
-    IRS    -> PoP  snapshot, delta, migrate, drain, alive, goodbye
+    IRS    -> PoP  snapshot, delta, migrate, drain, pops, alive, goodbye
     origin -> IRS  origin-hello, heartbeat
     IRS    -> origin  alive, goodbye
 
@@ -28,6 +28,7 @@ from edged.media.routing import (
     Name,
     OriginReport,
     OriginRow,
+    PopRow,
     PopTelemetry,
     RoutingTable,
     Rule,
@@ -40,6 +41,7 @@ PROTO = 1
 HEADER_BYTES = 4
 HELLO_BYTES_MAX = 4096  # Names and an address; before it we do not know who makes us wait for it.
 FRAME_BYTES_MAX = 2**20  # A snapshot with the most rules and rows that configuration allows.
+POPS_MAX = 512  # Shards of the network; a row is about 100 bytes.
 MOVES_MAX = 1000  # Of one Migrate: a second's worth at the rate that cleared a cut link.
 REASON_CHARS_MAX = 200
 
@@ -62,6 +64,7 @@ class PopHello(Struct, frozen=True, tag="pop-hello", kw_only=True):
     epoch: Number = 0
     version: Number = 0
     crc: Crc = 0
+    wants_pops: bool = False  # It knows the message `pops`; those before it would close on one.
 
     @property
     def key(self) -> str:
@@ -167,6 +170,24 @@ class Drain(Struct, frozen=True, tag="drain", kw_only=True):
     until: Unix
 
 
+class PopKey(Struct, frozen=True, array_like=True):
+    """Which PoP shard."""
+
+    pop: Name
+    shard: Annotated[int, Meta(ge=0, le=4095)]
+
+
+class Pops(Struct, frozen=True, tag="pops", kw_only=True):
+    """Once a second: which PoPs there are for publishers, and what changed of them since.
+
+    It is no part of the table, whose CRC covers all that it has: older peers could not agree on it.
+    """
+
+    whole: bool  # The first of a session: what was told before holds no more.
+    changed: Annotated[tuple[PopRow, ...], Meta(max_length=POPS_MAX)] = ()
+    removed: Annotated[tuple[PopKey, ...], Meta(max_length=POPS_MAX)] = ()
+
+
 class Alive(Struct, frozen=True, tag="alive"):
     """Once a second from IRS, so that a dead path shows."""
 
@@ -191,6 +212,7 @@ Message = (
     | Moved
     | Migrate
     | Drain
+    | Pops
     | Alive
     | Goodbye
 )

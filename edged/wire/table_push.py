@@ -136,7 +136,9 @@ class TableHolder:
     def hello(self, pop: str, shard: int) -> PopHello:
         """Say who we are and what we have."""
         epoch, version = (0, 0) if self.table is None else self.table.stamp
-        return PopHello(pop=pop, shard=shard, epoch=epoch, version=version, crc=self.crc)
+        return PopHello(
+            pop=pop, shard=shard, epoch=epoch, version=version, crc=self.crc, wants_pops=True
+        )
 
     def receive(self, push: Snapshot | Delta) -> Ack | Nack:
         """Put the pushed table in force, or refuse it; either way the answer must be sent."""

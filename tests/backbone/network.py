@@ -18,7 +18,7 @@ from edged.backbone.session import LocalEnd
 from edged.errors import PeerLostError, PublishRefusedError
 from edged.media.parts import PackagedEvent
 from edged.media.routing import OriginReport, ReportedState
-from edged.media.stream import Grant, PriorityClass, StreamId
+from edged.media.stream import DescriptionChange, Grant, PriorityClass, StreamId
 from edged.media.track import AccessUnit, Track
 from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.pump import Pump
@@ -100,6 +100,7 @@ class Pop:
         self.accepted_streams: list[StreamId] = []
         self.refusals: list[tuple[Forwarding, str, str]] = []
         self.key_frames: list[tuple[Forwarding, int]] = []
+        self.wanted: list[tuple[str, DescriptionChange]] = []
         self.link: OriginLink | None = None
 
     def heartbeat(self, report: OriginReport) -> None:
@@ -122,6 +123,9 @@ class Pop:
 
     def key_frame_wanted(self, forwarding: Forwarding, track_id: int) -> None:
         self.key_frames.append((forwarding, track_id))
+
+    def description_wanted(self, channel: str, change: DescriptionChange) -> None:
+        self.wanted.append((channel, change))
 
     @contextlib.asynccontextmanager
     async def linked(

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from edged.backbone import directory as module
 from edged.backbone.directory import Directory, DirectoryRecord, OriginDirectory
 from edged.media.stream import StreamId
+from edged.policy import descriptions
 from edged.wire.backbone.frames import MESSAGE_BYTES_MAX
 from edged.wire.backbone.messages import DirectoryEntry, make_message_frame
 
@@ -135,12 +136,18 @@ def test_many_removals_go_in_several_messages() -> None:
 def test_titles_and_tags_are_bounded_and_nothing_new_is_no_delta() -> None:
     origin = OriginDirectory("ams", 1)
     long = DirectoryEntry(
-        stream_id=StreamId("a", 1), title="x" * 999, tags=tuple("y" * 99 for _ in range(99))
+        stream_id=StreamId("a", 1),
+        title="x\n" * 999,
+        tags=tuple("y" * 99 for _ in range(99)),
+        category="z" * 999,
+        labels=tuple("w" * 99 for _ in range(99)),
     )
     origin.set(long)
     kept = origin.get("a")
     assert kept is not None
-    assert len(kept.title) == module.TITLE_CHARS_MAX
+    assert kept.title == "x" * (descriptions.TITLE_CHARS_MAX // 2)  # No control characters.
+    assert len(kept.category) == descriptions.CATEGORY_CHARS_MAX
+    assert kept.labels == ("w" * descriptions.LABEL_CHARS_MAX,) * descriptions.LABELS_MAX
     assert len(kept.tags) == module.TAGS_MAX
     assert {len(tag) for tag in kept.tags} == {module.TAG_CHARS_MAX}
     origin.take_deltas()

@@ -4,12 +4,13 @@ import pytest
 import structlog
 import trio
 
-from edged.backbone.directory import ENTRIES_MAX, TITLE_CHARS_MAX
+from edged.backbone.directory import ENTRIES_MAX
 from edged.backbone.receiver import BackboneServer
 from edged.backbone.session import OUT_BYTES_MAX, LocalEnd
 from edged.errors import ConfigError
 from edged.media.parts import StreamEnded
 from edged.media.stream import Grant, PriorityClass, StreamId
+from edged.policy.descriptions import TITLE_CHARS_MAX
 from edged.runtime.hub import Hub
 from edged.runtime.pump import Pump
 from edged.wire.backbone.flows import UnitsSkipped

@@ -12,13 +12,21 @@ from edged.backbone.fence import Fence
 from edged.backbone.sender import FORWARDINGS_MAX, OriginLink
 from edged.backbone.session import DSCP, DSCP_CONTROL, OUT_BYTES_MAX, LocalEnd
 from edged.errors import ConfigError, PublishRefusedError
-from edged.media.stream import PriorityClass, StreamId
+from edged.media.stream import Description, DescriptionChange, PriorityClass, StreamId
 from edged.runtime.hub import Hub
 from edged.runtime.pump import Pump
 from edged.runtime.tls import Identity, MutualTls
 from edged.tools.cert import make_authority, make_host_certificate
-from edged.wire.backbone.messages import RenditionAck
-from tests.backbone.network import Origin, Pop, append, free_address, until
+from edged.wire.backbone.messages import Message, RenditionAck, StreamClosed
+from tests.backbone.network import (
+    Origin,
+    Pop,
+    RawPeer,
+    append,
+    free_address,
+    raw_origin,
+    until,
+)
 from tests.wire.backbone.builders import make_track
 
 pytestmark = pytest.mark.e2e
@@ -367,3 +375,81 @@ async def test_a_stranger_and_a_plain_caller_are_refused(
         assert not pop.up
         assert not stranger.up
         assert server.statistics().sessions == 0
+
+
+CHANGED = Description(title="changed", category="Music", labels=("live",))
+
+
+async def test_a_description_goes_to_the_origin_and_to_every_pop() -> None:
+    origin, pop, other = Origin(), Pop(), Pop("lon1")
+    async with origin.serving(), pop.linked(origin) as link, other.linked(origin):
+        stream = pop.publish()
+        forwarding = link.forward(stream)
+        await until(lambda: other.known.lookup("alice"))
+        stream.grant = stream.grant.described(CHANGED)
+        forwarding.describe()
+        await until(lambda: described(other) == described(pop) == CHANGED)
+        held = origin.hub.get("alice")
+        assert held is not None
+        assert held.grant == stream.grant
+
+
+async def test_a_description_changed_without_a_session_comes_with_the_next() -> None:
+    origin, pop = Origin(), Pop()
+    async with origin.serving(), pop.linked(origin) as link:
+        stream = pop.publish()
+        forwarding = link.forward(stream)
+        await until(lambda: pop.known.lookup("alice"))
+        link._sessions[PriorityClass.BASIC].connection.abort("the path broke")
+        await until(lambda: forwarding.state == "waiting")
+        stream.grant = stream.grant.described(CHANGED)
+        forwarding.describe()
+        await until(lambda: described(pop) == CHANGED)
+
+
+async def test_another_pop_asks_the_one_where_it_is_published() -> None:
+    origin, pop, other = Origin(), Pop(), Pop("lon1")
+    change = DescriptionChange(title="asked for elsewhere", labels=())
+    async with origin.serving(), pop.linked(origin) as link, other.linked(origin) as beside:
+        link.forward(pop.publish())
+        await until(lambda: other.known.lookup("alice"))
+        assert beside.want_description("alice", change)
+        assert beside.want_description("nobody", change)  # Passed on to nobody.
+        await until(lambda: pop.wanted)
+        assert pop.wanted == [("alice", change)]
+        assert other.wanted == []
+
+
+async def test_who_does_not_know_the_messages_is_not_sent_them() -> None:
+    heard: list[Message] = []
+
+    async def act(peer: RawPeer) -> None:
+        peers.append(peer)
+        try:
+            await peer.run()
+        finally:
+            heard.extend(peer.messages)
+
+    peers: list[RawPeer] = []
+    pop = Pop()
+    async with raw_origin(act) as address:
+        origin = Origin()
+        origin.address = address
+        async with pop.linked(origin) as link:
+            forwarding = link.forward(pop.publish())
+            await until(lambda: forwarding.state == "opening")
+            assert not link.want_description("alice", DescriptionChange(title="x"))
+            forwarding.describe()
+            link.stop_forwarding(forwarding, "over")
+            await until(lambda: any(isinstance(m, StreamClosed) for p in peers for m in p.messages))
+    kinds = {type(message).__name__ for message in heard}
+    assert "StreamOpened" in kinds
+    assert not kinds & {"StreamDescribed", "DescriptionWanted"}
+
+
+def described(pop: Pop) -> Description | None:
+    record = pop.known.lookup("alice")
+    if record is None:
+        return None
+    entry = record.entry
+    return Description(title=entry.title, category=entry.category, labels=entry.labels)

@@ -3,10 +3,19 @@
 import pytest
 
 from edged.errors import RemoteProtocolError
-from edged.irs.collectors import POPS_MAX, Collectors
-from edged.media.routing import ORIGINS_MAX, OriginReport, OriginState, PopTelemetry, ReportedState
+from edged.irs.collectors import Collectors
+from edged.media.routing import (
+    ORIGINS_MAX,
+    IngestOffer,
+    OriginReport,
+    OriginState,
+    PopRow,
+    PopState,
+    PopTelemetry,
+    ReportedState,
+)
 from edged.policy.planner import OriginSupply, PopDemand
-from edged.wire.table import OriginHello
+from edged.wire.table import POPS_MAX, OriginHello
 
 
 def hello(origin: str) -> OriginHello:
@@ -92,3 +101,18 @@ def test_bad_experiences_of_two_pops_outvote_a_heartbeat() -> None:
     (change,) = world.telemetry("ams/0", PopTelemetry({}, 1, {}, {"o1": 1}), 0.0)
     assert change.after is OriginState.SUSPECT
     assert world.supplies(0.0)[0].room == 0
+
+
+def test_offers_are_those_of_pops_that_are_connected_and_make_one() -> None:
+    world = Collectors()
+    offer = IngestOffer(("rtmp://ams/live",), PopState.UP, 0.1)
+    for key in ("ams/1", "fra/2", "old/1"):
+        world.pop_joined(key)
+        told = PopTelemetry({}, ingest=None if key == "old/1" else offer)
+        world.telemetry(key, told, 0.0)
+    assert world.offers() == {
+        ("ams", 1): PopRow("ams", 1, offer),
+        ("fra", 2): PopRow("fra", 2, offer),
+    }
+    world.pop_left("fra/2", 1.0)
+    assert list(world.offers()) == [("ams", 1)]

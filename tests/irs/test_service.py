@@ -10,7 +10,15 @@ from trio.testing import MockClock, memory_stream_pair
 
 from edged.irs.client import IrsClientConfig, OriginClient, PopClient
 from edged.irs.service import EPOCH_AHEAD_S_MAX, METRICS, IrsConfig, IrsService, find_problems
-from edged.media.routing import OriginState, ReportedState, RouteRequest, Rule
+from edged.media.routing import (
+    IngestOffer,
+    OriginState,
+    PopState,
+    ReportedState,
+    RouteRequest,
+    Rule,
+)
+from edged.policy.pop_board import PopBoard
 from edged.policy.pop_view import PopView
 from edged.policy.routing_table import choose_origin
 from edged.runtime.tls import Identity
@@ -22,6 +30,7 @@ from edged.wire.table import (
     Moved,
     OriginHello,
     PopHello,
+    Pops,
     encode_frame,
     table_crc,
 )
@@ -504,3 +513,57 @@ async def beat_until(frozen: trio.Event, address: str, origin: Origin) -> None:
             await stream.send_all(encode_frame(Heartbeat(origin.report())))
             await trio.sleep(0.1)
         await trio.sleep_forever()
+
+
+async def test_pops_hear_of_each_other_of_changes_and_of_who_left(
+    autojump_clock: MockClock,
+) -> None:
+    boards = {name: PopBoard(name, 0) for name in ("ams", "fra")}
+    loads = dict.fromkeys(boards, 0.0)
+
+    def client_of(name: str) -> PopClient:
+        def hear(pops: Pops) -> None:
+            removed = [(key.pop, key.shard) for key in pops.removed]
+            now = trio.current_time()
+            boards[name].apply(whole=pops.whole, changed=pops.changed, removed=removed, now=now)
+
+        def offer() -> IngestOffer:
+            return IngestOffer((f"rtmp://{name}/live",), PopState.UP, loads[name])
+
+        return PopClient(CLIENT, PopView(name), on_pops=hear, offer=offer)
+
+    def seen(name: str) -> list[tuple[str, float]]:
+        return [(row.pop, row.ingest.load) for row in boards[name].others(trio.current_time())]
+
+    async with trio.open_nursery() as nursery:
+        network = Network(nursery)
+        scopes = {}
+        for name in boards:
+            client = client_of(name)
+            nursery.start_soon(client.run_duties)
+            scopes[name] = network.join(name, client.run_stream)
+        network.add_pop("old")  # It makes no offer, and is told all the same.
+        await until(lambda: seen("ams") == [("fra", 0.0)] and seen("fra") == [("ams", 0.0)])
+        loads["fra"] = 0.5
+        took_s = await until(lambda: seen("ams") == [("fra", 0.5)])
+        assert took_s <= 2.1  # Telemetry once a second, pushes once a second.
+        scopes["fra"].cancel()
+        await until(lambda: seen("ams") == [])
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_pop_of_an_older_version_is_not_told_of_the_others(
+    autojump_clock: MockClock,
+) -> None:
+    async with trio.open_nursery() as nursery:
+        network = Network(nursery)
+        ours, theirs = memory_stream_pair()
+        nursery.start_soon(network.irs.handle, ours, "old", None)
+        await theirs.send_all(encode_frame(PopHello(pop="old")))
+        reader, heard = FrameReader(), list[Message]()
+        with trio.move_on_after(2.5):
+            while True:
+                heard += reader.receive_data(bytes(await theirs.receive_some(65536)))
+        assert heard
+        assert not any(isinstance(message, Pops) for message in heard)
+        nursery.cancel_scope.cancel()

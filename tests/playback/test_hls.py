@@ -119,6 +119,10 @@ def test_a_first_viewer_subscribes_and_waits_for_media(edge: Edge) -> None:
         assert "\n1f/v0.m3u8\n" in text(answer)
         assert 'URI="1f/a0.m3u8"' in text(answer)
     assert edge.service.watched() == ["demo"]
+    assert [shown.name for shown in edge.service.renditions("demo")] == ["v0", "a0"]
+    assert edge.service.renditions("other") == []
+    edge.push([*origin.segment(), StreamEnded(reason="bye")])
+    assert edge.service.renditions("demo") == []
 
 
 def test_a_silent_rendition_is_waited_for_until_the_second_whole_segment(edge: Edge) -> None:

@@ -142,9 +142,14 @@ def test_the_multivariant_playlist_is_rendered_once_a_version(place: Place) -> N
     assert place.stream.multivariant() is None, "no whole segment"
     place.step()
     first = place.stream.multivariant()
+    absolute = place.stream.multivariant("/live/demo/")
     place.step(PARTS)
     assert first is not None
     assert place.stream.multivariant() is first
+    assert absolute is not None
+    assert place.stream.multivariant("/live/demo/") is absolute
+    assert b"\n/live/demo/" in absolute.body[0]
+    assert absolute.head.split(b"\r\n")[3] == first.head.split(b"\r\n")[3]  # Cache-Control.
 
 
 def test_a_segment_too_large_to_send_is_refused(

@@ -111,22 +111,38 @@ def test_a_page(edge: World) -> None:
     assert answer.fields["x-content-type-options"] == "nosniff"
 
 
-def test_routes() -> None:
-    router = Router()
+class Anything:
+    """A service that answers with what it was asked."""
 
-    def other(request: RequestReceived) -> Response:
-        return Response(status=204)
+    def respond(
+        self, request: RequestReceived, exchange: HttpConnection, now: float
+    ) -> PreparedResponse | None:
+        text = f"{request.method} {request.path} {len(request.body)}"
+        return prepare(200, [text.encode()], content_type="text/plain", cache_control="no-store")
 
-    router.get("/", hello)
-    router.get("/watch/", hello)
-    router.get("/watch/deep/", other)
-    assert router.find("/") is hello
-    assert router.find("/watch/any/thing") is hello
-    assert router.find("/watch/deep/x") is other
-    assert router.find("/watch") is None
-    assert router.find("/x") is None
-    with pytest.raises(AssertionError, match="twice"):
-        router.get("/", other)
+
+def test_a_service_may_take_any_method_and_others_get_none_but_theirs(edge: World) -> None:
+    edge.server.mount("/live/", Service())
+    edge.server.mount("/api/", Anything(), any_method=True)
+    edge.server.router.get("/hello", hello)
+    client = edge.client()
+    client.ask("/api/x", "POST", "Content-Length: 2\r\n")
+    client.send(b"ab")
+    for method in ("PATCH", "OPTIONS", "DELETE", "GET"):
+        client.ask("/api/x", method)
+    assert [answer.body.decode() for answer in client.answers()] == [
+        "POST /api/x 2",
+        "PATCH /api/x 0",
+        "OPTIONS /api/x 0",
+        "DELETE /api/x 0",
+        "GET /api/x 0",
+    ]
+    for target in ("/live/x", "/hello"):
+        client.ask(target, "POST")
+        client.ask(target, "OPTIONS")
+        assert [answer.status for answer in client.answers()] == [405, 200]
+    assert client.get("/hello").status == 200
+    assert client.lost is None
 
 
 def test_errors_say_why(edge: World) -> None:

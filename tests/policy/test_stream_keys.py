@@ -240,3 +240,14 @@ def test_table_is_read_from_toml_and_never_shows_a_key() -> None:
     assert "0123456789abcdef" not in repr(config)
     with pytest.raises(msgspec.ValidationError, match="unknown field"):
         msgspec.toml.decode("keys = 1", type=StreamKeysConfig)
+
+
+def test_whose_key_it_is_can_be_asked_without_a_protocol() -> None:
+    keys = StreamKeys([StaticKey(channel="alice", key="key-of-alice", scope=("publish:rtmps",))])
+    assert keys.identify("key-of-alice", NOW).channel == "alice"
+    assert keys.identify("key-of-alice", NOW, "rtmps").channel == "alice"
+    with pytest.raises(PublishRefusedError, match="out_of_scope"):
+        keys.identify("key-of-alice", NOW, "rtmp")
+    for wrong in ("", "key-of-bob", "x" * 2000):
+        with pytest.raises(PublishRefusedError, match="unknown_key"):
+            keys.identify(wrong, NOW)

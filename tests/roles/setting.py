@@ -45,11 +45,11 @@ class Playback:
 class Pop:
     """What a PoP's role has around its uplinks."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "ams1") -> None:
         self.pump = Pump()
         self.hub = Hub()
-        self.view = PopView("ams1")
-        local = LocalEnd(role="pop", name="ams1", shard=1, instance=77)
+        self.view = PopView(name)
+        local = LocalEnd(role="pop", name=name, shard=1, instance=77)
         self.uplinks = Uplinks(self.pump, self.hub, self.view, local, None)
         self.playback = self.uplinks.parts.playback = Playback()
         self.given_up: list[PublishRefusedError] = []
@@ -113,9 +113,9 @@ class Pop:
 
 
 @contextlib.asynccontextmanager
-async def running_pop(*origins: Origin, quota: int = 10) -> AsyncIterator[Pop]:
+async def running_pop(*origins: Origin, quota: int = 10, name: str = "ams1") -> AsyncIterator[Pop]:
     """A PoP that is linked to these origins; the nearest is the first by name."""
-    pop = Pop()
+    pop = Pop(name)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pop.pump.run)
         await nursery.start(pop.uplinks.run)

@@ -9,9 +9,9 @@ import trio
 from structlog.testing import capture_logs
 
 from edged.errors import PublishRefusedError
-from edged.ingest.plugin import PublishRequest
+from edged.ingest.plugin import HttpAnswer, HttpRequest, HttpRoute, PublishRequest
 from edged.media.routing import OriginReport, ReportedState
-from edged.media.stream import PriorityClass, StreamId
+from edged.media.stream import DescriptionChange, PriorityClass, StreamId
 from edged.policy import attempts, takeover
 from edged.policy.stream_keys import StaticKey, StreamKeys
 from edged.policy.takeover import OUTNUMBERED, PUBLICATION_CHANCE_BITS, TAKEN_OVER
@@ -348,3 +348,57 @@ async def test_publishers_are_stopped_all_at_once() -> None:
             for publication in publications:
                 assert len(nursery.child_tasks) == 1
                 publication.end("drain")
+
+
+async def test_a_key_can_be_checked_without_publishing() -> None:
+    async with opened() as setting:
+        door = setting.door
+        assert door.check("key-of-alice", "rtmp", "10.0.0.7:5").title == "Alice"
+        assert door.identify("key-of-bob", "10.0.0.7:5").channel == "bob"
+        with pytest.raises(PublishRefusedError, match="out_of_scope"):
+            door.check("key-of-bob", "rtmp", "10.0.0.7:5")
+        assert len(setting.pop.hub) == 0
+        assert (door.refused_total, door.accepted_total) == (0, 0)
+        first = await door.publish(request(), Control())
+        assert door.check("key-of-alice", "rtmp", "10.0.0.7:5").channel == "alice"  # Taken over.
+        assert first.ended is None
+        await door.publish(request(), Control())
+        with pytest.raises(PublishRefusedError, match="takeover") as refused:
+            door.check("key-of-alice", "rtmp", "10.0.0.7:5")
+        assert refused.value.retry_after_s is not None
+        assert 29 < refused.value.retry_after_s <= takeover.TAKEOVER_INTERVAL_S
+
+
+async def test_wrong_keys_that_are_only_shown_count_too() -> None:
+    async with opened() as setting:
+        for number in range(attempts.WRONG_KEYS_MAX):
+            protocol = "rtmp" if number % 2 else None
+            with pytest.raises(PublishRefusedError, match="unknown_key"):
+                setting.door.identify("wrong-key", f"[10.0.0.7]:{number}", protocol)
+        with pytest.raises(PublishRefusedError, match="rate_limited") as refused:
+            await setting.door.publish(request(), Control())
+        assert refused.value.retry_after_s is not None
+        assert 59 < refused.value.retry_after_s <= attempts.WINDOW_S
+
+
+async def test_a_publication_that_comes_back_is_described_as_it_was() -> None:
+    async with opened() as setting:
+        publication = await setting.door.publish(request(), Control())
+        descriptions = setting.door._descriptions
+        await descriptions.change("alice", DescriptionChange(title="now", labels=("live",)))
+        publication.end("the line broke")
+        again = await setting.door.publish(request(), Control())
+        assert (again.grant.title, again.grant.labels) == ("now", ("live",))
+        assert again.grant.tags == ("music",)
+
+
+def test_routes_of_plug_ins_are_kept_for_the_api() -> None:
+    pop = Pop()
+    door = PopDoor(pop.pump, pop.hub, KEYS, pop.uplinks)
+    route = HttpRoute(name="x", method="GET", path="/x", summary="x", handle=handle_nothing)
+    door.add_routes([route])
+    assert door.routes == [route]
+
+
+async def handle_nothing(request: HttpRequest) -> HttpAnswer:
+    return HttpAnswer(status=204)

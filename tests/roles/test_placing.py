@@ -495,3 +495,18 @@ async def test_a_group_stays_together_and_a_pair_apart_across_pops() -> None:
             there.hub.close(first, "publisher left")
             there.uplinks.placing.end(first)
             await until(lambda: here.view.homes("event:7") == {"one": 1})
+
+
+async def test_whether_there_is_a_route_can_be_asked_and_counts_nothing() -> None:
+    one = Origin("one")
+    async with one.serving(), running_pop(one, quota=1) as pop:
+        placing = pop.uplinks.placing
+        assert placing.has_route(RouteRequest(channel="bob"))
+        pop.place(pop.open())
+        assert placing.has_route(REQUEST)  # Its own place would be free for it.
+        assert pop.view.by_name["one"].used == 1
+        pop.push_table()
+        assert not placing.has_route(RouteRequest(channel="bob"))
+        assert not placing.has_route(REQUEST)
+        told = pop.view.take_telemetry()
+        assert (told.arrivals, told.unplaced) == (1, 0)

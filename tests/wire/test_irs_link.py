@@ -35,6 +35,7 @@ from edged.wire.table import (
     Nack,
     OriginHello,
     PopHello,
+    Pops,
     Snapshot,
     Telemetry,
     encode_frame,
@@ -257,3 +258,19 @@ def test_a_delta_from_nowhere_is_refused() -> None:
     assert pop.receive_data(encode_frame(delta), 0.0) == [
         PushRefused("delta, but there is no table here")
     ]
+
+
+def test_a_pop_is_told_of_the_others_if_it_wants_that() -> None:
+    irs, pop = joined()
+    irs.tell_pops(Pops(whole=True), 1.0)
+    assert pop.receive_data(irs.data_to_send(), 1.0) == [Pops(whole=True)]
+    older = make_irs()
+    feed(older, PopHello(pop="lhr"))
+    with pytest.raises(AssertionError, match="older"):
+        older.tell_pops(Pops(whole=True), 1.0)
+
+
+def test_an_origin_is_not_told_of_pops() -> None:
+    origin = PeerLink(ORIGIN_HELLO, None, 0.0)
+    with pytest.raises(RemoteProtocolError, match="unexpected Pops"):
+        origin.receive_data(encode_frame(Pops(whole=True)), 0.0)

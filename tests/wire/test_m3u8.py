@@ -311,6 +311,16 @@ def test_multivariant_attributes_that_are_unknown_are_left_out() -> None:
     ]
 
 
+def test_at_another_address_each_uri_has_a_base() -> None:
+    variant = Variant(uri="1/v0.m3u8", bandwidth_bps=0, bandwidth_bps_mean=0, codecs=("opus",))
+    audio = AudioRendition(uri="1/a0.m3u8", name="a0", language="und", channels=2, default=True)
+    playlist = MultivariantPlaylist(variants=[variant], audio=[audio])
+    there = render_multivariant(playlist, "/live/demo/").decode()
+    assert 'URI="/live/demo/1/a0.m3u8"' in there
+    assert "\n/live/demo/1/v0.m3u8\n" in there
+    assert there.replace("/live/demo/", "").encode() == render_multivariant(playlist)
+
+
 def test_names_cannot_break_out_of_their_quotes() -> None:
     audio = AudioRendition(
         uri="1/a0.m3u8", name='a"\n#EXT' + "x" * 100, language="fr", channels=0, default=False

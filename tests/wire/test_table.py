@@ -10,17 +10,21 @@ import hypothesis
 import msgspec
 import pytest
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from edged.errors import RemoteProtocolError
 from edged.media.routing import (
     ADDRESS_CHARS_MAX,
     ORIGINS_MAX,
     RULES_MAX,
+    IngestOffer,
     Match,
     OriginReport,
     OriginRow,
     OriginState,
     PathProbe,
+    PopRow,
+    PopState,
     PopTelemetry,
     ReportedState,
     RoutingTable,
@@ -43,6 +47,8 @@ from edged.wire.table import (
     Nack,
     OriginHello,
     PopHello,
+    PopKey,
+    Pops,
     Snapshot,
     Telemetry,
     apply_delta,
@@ -98,6 +104,7 @@ TABLE = RoutingTable(
     rows=(OriginRow("ams1", "10.0.0.1:1940", OriginState.UP, 12, 3.5, 1, "rack-1"),),
     rules=(Rule(name="pin", match=Match(channel="alice"), pin="ams1"),),
 )
+OFFER = IngestOffer(("rtmp://lhr/live",), PopState.UP, 0.25)
 REPORT = OriginReport("ams1", 7, ReportedState.UP, 100, (9, 8, 7), 512.5)
 EVERY_MESSAGE: list[Message] = [
     PopHello(pop="lhr", shard=2, epoch=5, version=9, crc=77),
@@ -120,7 +127,9 @@ EVERY_MESSAGE: list[Message] = [
     Ack(epoch=5, version=9, nonce=1, crc=77),
     Nack(epoch=5, version=8, nonce=2, reason="crc"),
     Telemetry(
-        PopTelemetry({"ams1": (1, 2, 3)}, 4, {"ams1": 1}, {}, 0, {"ams1": PathProbe(12.5, 0.01)})
+        PopTelemetry(
+            {"ams1": (1, 2, 3)}, 4, {"ams1": 1}, {}, 0, {"ams1": PathProbe(12.5, 0.01)}, OFFER
+        )
     ),
     Moved(
         channel="alice",
@@ -132,6 +141,7 @@ EVERY_MESSAGE: list[Message] = [
     ),
     Migrate(moves=(Move("alice", "ams1", "fra1"),), deadline=1.7e9, budget_per_s=1000.0),
     Drain(origin="ams1", until=1.7e9),
+    Pops(whole=True, changed=(PopRow("lhr", 2, OFFER),), removed=(PopKey("ams", 1),)),
     Alive(5),
     Goodbye("drain"),
 ]
@@ -141,6 +151,30 @@ def test_every_message_travels() -> None:
     assert {type(message) for message in EVERY_MESSAGE} == set(get_args(Message))
     wire = b"".join(encode_frame(message) for message in EVERY_MESSAGE)
     assert FrameReader().receive_data(wire) == EVERY_MESSAGE
+
+
+class TelemetryBefore(Struct, frozen=True, array_like=True):
+    """As peers knew it that know nothing of offers."""
+
+    units: dict[str, tuple[int, int, int]]
+    arrivals: int = 0
+    refusals: dict[str, int] = {}
+    timeouts: dict[str, int] = {}
+    unplaced: int = 0
+    probes: dict[str, PathProbe] = {}
+
+
+def test_older_peers_take_what_newer_ones_say_and_the_other_way_round() -> None:
+    newer = PopTelemetry({"ams1": (1, 2, 3)}, 4, ingest=OFFER)
+    older = TelemetryBefore({"ams1": (1, 2, 3)}, 4)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(newer), type=TelemetryBefore) == older
+    told = msgspec.msgpack.decode(msgspec.msgpack.encode(older), type=PopTelemetry)
+    assert told == PopTelemetry({"ams1": (1, 2, 3)}, 4)
+    hello = msgspec.to_builtins(PopHello(pop="lhr", wants_pops=True))
+    del hello["wants_pops"]
+    assert not msgspec.convert(hello, PopHello).wants_pops
+    unknown = IngestOffer(("rtmp://x/live",), "asleep", 0.0)  # A state of the future.
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(unknown), type=IngestOffer) == unknown
 
 
 WIRE = b"".join(encode_frame(message) for message in EVERY_MESSAGE)

@@ -3,7 +3,9 @@
     ["stream_accepted", stream_no, wanted_seq]
 
 `stream_id`, `grant`, `tracks` and `track` are maps, as `edged.media` names their fields. A newer
-peer may add elements at an array's end; they are ignored. HELLO's body is `Hello` in the same form.
+peer may add elements at an array's end; they are ignored. A message that came after PROTO 1 is sent
+only to who names its feature in the hello: others would close on it. HELLO's body is `Hello` in the
+same form.
 Stream numbers belong to the sender of the stream (each direction counts its own), start at 1 and
 rise; `sub_no` belongs to the PoP and does the same.
 """
@@ -39,6 +41,9 @@ _ITEM_WIRE_BYTES_MAX = ITEM_BYTES_MAX + 2 * META_BYTES_MAX  # The largest item a
 WINDOW_BYTES_MIN = -(-_ITEM_WIRE_BYTES_MAX * GRANTS_PER_WINDOW // (GRANTS_PER_WINDOW - 1))
 TEXT_CHARS_MAX = 1000  # Of a reason that we repeat in our log.
 
+FEATURE_DESCRIPTIONS = "descriptions"  # StreamDescribed, DescriptionWanted.
+FEATURES = (FEATURE_DESCRIPTIONS,)  # Ours.
+
 Purpose = Literal["control", "media"]
 
 
@@ -54,6 +59,7 @@ class Hello(Struct, frozen=True, kw_only=True, array_like=True, tag="hello"):
     priority: PriorityClass  # Of a media session; 0 for control.
     session_window: int = SESSION_WINDOW_BYTES
     stream_window: int = STREAM_WINDOW_BYTES
+    features: tuple[str, ...] = ()
 
 
 class SessionClosed(Struct, frozen=True, array_like=True, tag="session_closed"):
@@ -124,6 +130,29 @@ class TrackChanged(Struct, frozen=True, array_like=True, tag="track_changed"):
 
     stream_no: int
     track: Track
+
+
+class StreamDescribed(Struct, frozen=True, array_like=True, tag="stream_described"):
+    """The description has changed since StreamOpened, whose grant had one."""
+
+    stream_no: int
+    title: str
+    category: str
+    labels: tuple[str, ...]
+
+
+class DescriptionWanted(Struct, frozen=True, array_like=True, tag="description_wanted"):
+    """Someone with a key of the channel wants this changed, at a PoP where it is not published.
+
+    A PoP tells the channel's origin, on the control session; that passes it on to the publisher's
+    PoP, on the stream's session, which has the truth and answers with StreamDescribed. None leaves
+    a value as it is.
+    """
+
+    channel: str
+    title: str | None
+    category: str | None
+    labels: tuple[str, ...] | None
 
 
 class StreamAck(Struct, frozen=True, array_like=True):
@@ -210,10 +239,12 @@ class DirectoryEntry(Struct, frozen=True, kw_only=True, array_like=True):
     stream_id: StreamId
     title: str = ""
     priority: PriorityClass = PriorityClass.BASIC
-    tags: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()  # Of the rules.
     pop: str = ""  # Where its publisher is.
     started_at: float = 0.0  # Unix seconds.
     renditions: int = 0  # 0 until it is packaged.
+    category: str = ""
+    labels: tuple[str, ...] = ()  # Descriptive tags.
 
 
 class DirectoryDelta(Struct, frozen=True, kw_only=True, array_like=True, tag="directory_delta"):
@@ -243,6 +274,8 @@ Message = (
     | StreamRefused
     | StreamClosed
     | TrackChanged
+    | StreamDescribed
+    | DescriptionWanted
     | UnitsAcked
     | KeyFrameWanted
     | SubscribeParts

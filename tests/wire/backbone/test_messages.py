@@ -49,6 +49,8 @@ MESSAGES: Sequence[m.Message] = [
     m.StreamRefused(1, "fenced", "older", STREAM_ID),
     m.StreamClosed(1, "gone", ended=True),
     m.TrackChanged(1, make_track(config_id=1)),
+    m.StreamDescribed(1, "title", "Music", ("live", "jazz")),
+    m.DescriptionWanted("alice", "title", None, ()),
     m.UnitsAcked(
         [m.StreamAck(1, 1, 100, 90, [RENDITION_ACK]), m.StreamAck(2, 3, -1, -1, [], b"state")]
     ),
@@ -65,7 +67,11 @@ MESSAGES: Sequence[m.Message] = [
         incarnation=5,
         version=2,
         from_version=0,
-        changed=[m.DirectoryEntry(stream_id=STREAM_ID, title="t", tags=("x",))],
+        changed=[
+            m.DirectoryEntry(
+                stream_id=STREAM_ID, title="t", tags=("x",), category="c", labels=("y",)
+            )
+        ],
         removed=["bob"],
     ),
     m.DirectoryWanted(3),
