@@ -22,7 +22,7 @@ from edged.runtime.tls import Identity
 from edged.tools.cert import make_authority, make_host_certificate
 from tests.bench.ingest import edged_server, media
 from tests.bench.ingest.bench import Port, choose_cores
-from tests.bench.ingest.measure import WARM_UP_S, Bench, Run, measure
+from tests.bench.ingest.measure import WARM_UP_S, Bench, Run, Server, measure
 from tests.bench.ingest.native import build
 from tests.bench.ingest.processes import BenchError, Process, free_port
 from tests.bench.siege.viewers import Joined
@@ -42,9 +42,9 @@ class Outcome(Struct, frozen=True):
 
 
 @contextlib.contextmanager
-def besieged(bench: Bench, streams: int) -> Iterator[tuple[edged_server.Server, Process, int, int]]:
+def besieged(bench: Bench, streams: int) -> Iterator[tuple[Server, Process, int, int]]:
     """The PoP, its sink, and the ports of viewers over TLS and of metrics."""
-    directory, port, metrics = bench.directory, free_port(), free_port()
+    directory, port = bench.directory, free_port()
     make_authority(directory, "bench", now=time.time())
     files = make_host_certificate(directory, Identity("pop", "viewers"), now=time.time())
     playback = (
@@ -53,17 +53,17 @@ def besieged(bench: Bench, streams: int) -> Iterator[tuple[edged_server.Server, 
     )
     edged_server.write_sink_files(directory, tls=False)
     arguments: list[str | Path] = [bench.programs.sink, "backbone", directory]
-    with Process(arguments, core=bench.cores.load, log=directory / "sink.log") as sink:
-        with edged_server.edged(
+    with (
+        Process(arguments, core=bench.cores.load, log=directory / "sink.log") as sink,
+        edged_server.edged(
             streams, sink.hear(Port).port, bench, tls=False, samples=None,
             program=PROGRAM, playback=playback,
-        ) as server:  # fmt: skip
-            media.write_files(directory, server.url, server.keys)
-            metrics = int(
-                (directory / "pop.toml").read_text().split("[metrics]")[1].split('"')[1]
-                .rpartition(":")[2]
-            )  # fmt: skip
-            yield server, sink, port, metrics
+        ) as server,
+    ):  # fmt: skip
+        media.write_files(directory, server.url, server.keys)
+        text = (directory / "pop.toml").read_text()
+        metrics = int(text.split("[metrics]")[1].split('"')[1].rpartition(":")[2])
+        yield server, sink, port, metrics
 
 
 class LagWatch(threading.Thread):
@@ -140,18 +140,23 @@ def as_table(outcomes: Sequence[Outcome], viewers: int) -> str:
     def median(values: list[float]) -> float:
         return statistics.median(values)
 
-    quiet = median([o.quiet.arrived.delay_us.p99 / 1000 for o in outcomes])
-    siege = median([o.siege.arrived.delay_us.p99 / 1000 for o in outcomes])
+    quiets = [o.quiet.arrived.delay_us for o in outcomes]
+    sieges = [o.siege.arrived.delay_us for o in outcomes]
+    quiet, siege = (median([delay.p99 / 1000 for delay in delays]) for delays in (quiets, sieges))
+    quiet_p50, siege_p50 = (
+        median([delay.p50 / 1000 for delay in delays]) for delays in (quiets, sieges)
+    )
+    quiet_max, siege_max = (
+        max(delay.max / 1000 for delay in delays) for delays in (quiets, sieges)
+    )
     joined = [o.joined for o in outcomes]
     return "\n".join([
         f"{outcomes[0].quiet.streams} streams, {viewers} viewers join over TLS; medians of"
         f" {len(outcomes)} rounds",
-        f"unit delay p50   quiet {median([o.quiet.arrived.delay_us.p50 / 1000 for o in outcomes]):6.1f} ms"
-        f"   siege {median([o.siege.arrived.delay_us.p50 / 1000 for o in outcomes]):6.1f} ms",
+        f"unit delay p50   quiet {quiet_p50:6.1f} ms   siege {siege_p50:6.1f} ms",
         f"unit delay p99   quiet {quiet:6.1f} ms   siege {siege:6.1f} ms   goal: at most"
         f" {GOAL_MS:g} ms above, {'reached' if siege <= quiet + GOAL_MS else 'missed'}",
-        f"unit delay max   quiet {max(o.quiet.arrived.delay_us.max for o in outcomes) / 1000:6.1f} ms"
-        f"   siege {max(o.siege.arrived.delay_us.max for o in outcomes) / 1000:6.1f} ms",
+        f"unit delay max   quiet {quiet_max:6.1f} ms   siege {siege_max:6.1f} ms",
         f"units missing    {sum(o.siege.missing for o in outcomes)}",
         f"loop lag         {max(o.lag_s_max for o in outcomes) * 1000:.1f} ms at most",
         f"viewers in       {median([float(j.joined) for j in joined]):.0f}, refused"
