@@ -15,6 +15,7 @@ from edged.wire.backbone.messages import (
     RenditionAck,
     StreamAck,
     StreamOpened,
+    StreamWaiting,
     make_message_frame,
 )
 
@@ -56,13 +57,21 @@ class Forwarding:
         origin: str,
         *,
         after: "Forwarding | None" = None,
+        takes_over: bool = False,
     ) -> None:
+        """`takes_over`: the origin has the run, under an older epoch; `after` None: of elsewhere.
+
+        What such a one was acknowledged needs units that are not here, so it counts for nothing.
+        """
         self.stream = stream
         self.stream_id = stream_id
         self.origin = origin
         self.state: State = "waiting"
         self.received_seq = -1
+        self.takes_over = takes_over
         self.packaged_seq: int = -1 if after is None else after.packaged_seq
+        if takes_over and after is None:
+            self.packaged_seq = stream.ring.first_seq - 1
         self.renditions: list[RenditionAck] = [] if after is None else after.renditions
         self.splice: bytes = b"" if after is None else after.splice
         self.refusal: PublishRefusedError | None = None
@@ -122,6 +131,8 @@ class Forwarding:
                 packaged_seq=self.packaged_seq,
                 renditions=self.renditions,
                 splice=self.splice,
+                takes_over=self.takes_over,
+                waiting=self.stream.waiting_since is not None,
             )
         )
         self._session, self.stream_no = session, stream_no
@@ -165,8 +176,14 @@ class Forwarding:
             self.stream.trim_below(packaged_seq + 1)
         if ack.renditions:
             self.renditions = ack.renditions
-        if ack.splice:
+        if ack.splice and ack.packaged_seq >= self.packaged_seq:
             self.splice = ack.splice
+
+    def tell_waiting(self) -> None:
+        """Have the origin know whether the stream waits for its publisher."""
+        if self._session is not None and self.state in ("opening", "open"):
+            waiting = self.stream.waiting_since is not None
+            self._session.send(StreamWaiting(self.stream_no, waiting))
 
     def session_lost(self) -> None:
         """Wait for the next session; the ring goes on filling."""

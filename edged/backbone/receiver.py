@@ -23,7 +23,7 @@ from edged.errors import RemoteProtocolError
 from edged.media.parts import PackagedEvent
 from edged.media.routing import OriginReport
 from edged.media.stream import Grant, PriorityClass, StreamId
-from edged.media.track import AccessUnit, Track
+from edged.media.track import AccessUnit, Track, formats_of
 from edged.runtime.connection import Connection, PumpClass
 from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.listeners import parse_address, serve
@@ -110,6 +110,7 @@ class BackboneServer:
             admit=host.admit,
             opened=self._stream_opened,
             closed=self._stream_closed,
+            changed=self._stream_changed,
         )
         self._ticks = 0
 
@@ -143,8 +144,10 @@ class BackboneServer:
         self._inbound.packaged(stream_id, packaged_seq, renditions, splice)
         entry = self._directory.get(stream_id.channel)
         if entry is not None and entry.stream_id == stream_id:
+            inbound = self._inbound.find(stream_id)
+            formats = () if inbound is None else formats_of(inbound.stream.tracks.values())
             count = len(renditions)
-            self._directory.set(msgspec.structs.replace(entry, renditions=count))
+            self._directory.set(msgspec.structs.replace(entry, renditions=count, formats=formats))
 
     def want_key_frame(self, stream_id: StreamId, track_id: int) -> None:
         """A reader here needs a random access point: ask upstream."""
@@ -300,6 +303,25 @@ class BackboneServer:
             )
         )
         self._subscriptions.stream_opened(stream)
+
+    def _stream_changed(self, inbound: Inbound) -> None:
+        """A stream has gone on under a newer epoch, or has begun or ceased to wait."""
+        stream, entry = inbound.stream, self._directory.get(inbound.stream_id.channel)
+        if entry is None or entry.stream_id.publication != stream.stream_id.publication:
+            return
+        if entry.stream_id != stream.stream_id:
+            self._subscriptions.stream_taken_over(stream)
+        self._directory.set(
+            msgspec.structs.replace(
+                entry,
+                stream_id=stream.stream_id,
+                title=stream.grant.title,
+                priority=stream.grant.priority,
+                tags=stream.grant.tags,
+                pop=inbound.peer.partition("/")[2],
+                waiting=inbound.waits,
+            )
+        )
 
     def _stream_closed(self, stream: LiveStream, reason: str) -> None:
         entry = self._directory.get(stream.channel)

@@ -28,7 +28,7 @@ NO_ROOM = "no room by its heartbeats"
 class Decision(Struct, frozen=True):
     """Where a stream goes, and why.
 
-    `rule`: what decided: "nearest" (by lease), "price", "pin", "group" or "prefer".
+    `rule`: what decided: "nearest" (by lease), "price", "pin", "group", "prefer" or "incumbent".
     `matched`: the configured rule that matched, "" for none. `alternatives`: the origins that would
     have come first, with why not.
     """
@@ -103,6 +103,25 @@ def choose_origin(request: RouteRequest, own: PopView, now: float) -> Decision:
         raise RouteUnavailableError(request.channel, own.version, passed)
     passed.pop(found.origin, None)
     return Decision(found.origin, found.address, "price", own.version, passed)
+
+
+def choose_incumbent(
+    request: RouteRequest, own: PopView, now: float, incumbent: str
+) -> Decision | None:
+    """Choose the origin that has the run already, if it may go on there; else None.
+
+    It has the stream's slot, so neither lease nor price matter; rules and its state do.
+    """
+    if own.table is None:
+        return None
+    if now >= own.states_until:
+        own.refresh(now)
+    candidate = own.by_name.get(incumbent)
+    rule = own.rules.first_match(request) if own.rules else None
+    if candidate is None or candidate.blocked or (rule is not None and _forbidden(candidate, rule)):
+        return None
+    matched = "" if rule is None else label(rule)
+    return Decision(incumbent, candidate.address, "incumbent", own.version, {}, matched)
 
 
 def explain_origin(request: RouteRequest, own: PopView, now: float) -> Explanation:

@@ -6,10 +6,7 @@ import trio
 
 from edged.backbone.fence import Fence
 from edged.backbone.inbound import (
-    ACKS_PER_MESSAGE_MAX,
     ORPHAN_S_MAX,
-    SPLICE_BYTES_PER_MESSAGE_MAX,
-    _in_messages,
 )
 from edged.backbone.session import BackboneSession
 from edged.errors import PublishRefusedError
@@ -18,7 +15,6 @@ from edged.runtime.hub import TRACKS_MAX, LiveStream
 from edged.wire.backbone.messages import (
     RenditionAck,
     StreamAccepted,
-    StreamAck,
     StreamOpened,
     StreamRefused,
     make_message_frame,
@@ -353,20 +349,6 @@ async def test_a_splice_reaches_the_next_origin_and_says_from_where() -> None:
             assert second.server is not None
             (inbound,) = second.server.streams
             assert (inbound.packaged_seq, inbound.splice) == (7, b"as of unit 7")
-
-
-@pytest.mark.parametrize(("size", "messages"), [(1, 2), (1310, 2), (2000, 3)])
-def test_acks_are_told_in_messages_that_are_not_too_large(size: int, messages: int) -> None:
-    acks = [StreamAck(number, 1, 0, 0, [], bytes(size)) for number in range(300)]
-    parted = list(_in_messages(acks))
-    assert len(parted) == messages
-    assert [ack for some in parted for ack in some] == acks
-    for some in parted:
-        assert len(some) <= ACKS_PER_MESSAGE_MAX
-        assert sum(len(ack.splice) for ack in some) <= SPLICE_BYTES_PER_MESSAGE_MAX
-    assert list(_in_messages([])) == []
-    large = StreamAck(1, 1, 0, 0, [], bytes(SPLICE_BYTES_PER_MESSAGE_MAX + 1))
-    assert list(_in_messages([large, large])) == [[large], [large]]
 
 
 async def test_the_newest_session_of_a_stream_is_right() -> None:

@@ -7,7 +7,7 @@ from edged.ingest.plugin import IngestPlugin, Publication, PublishRequest
 from edged.ingest.rtmp import RtmpConfig, plugin
 from edged.media.stream import Grant, StreamId
 from edged.media.track import AccessUnit
-from edged.runtime.hub import FencedError, Hub, LiveStream
+from edged.runtime.hub import FencedError, Hub
 from tests.wire.rtmp.peers import AAC, H264, h264_unit, unit
 
 START_US = 1_700_000_000_000_000
@@ -39,9 +39,9 @@ class Setting:
         publication.set_track(AAC)
         return publication
 
-    def close(self, stream: LiveStream, reason: str) -> None:
-        self.closed.append(reason)
-        self.hub.close(stream, reason)
+    def close(self, publication: Publication, reason: str, may_return: bool) -> None:
+        self.closed.append(reason + (", for now" if may_return else ""))
+        self.hub.close(publication.stream, reason)
 
     def units(self) -> list[AccessUnit]:
         ring = self.publication.stream.ring

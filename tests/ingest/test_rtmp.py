@@ -18,7 +18,7 @@ from edged.ingest.plugin import Publication, PublisherControl, PublishRequest
 from edged.ingest.rtmp import RtmpConfig, RtmpTlsConfig, serve_rtmp
 from edged.media.stream import Grant, StreamId
 from edged.media.track import AccessUnit
-from edged.runtime.hub import Hub, LiveStream
+from edged.runtime.hub import Hub
 from edged.runtime.pump import Pump
 from edged.runtime.tls import Identity
 from edged.tools.cert import make_authority, make_host_certificate
@@ -40,6 +40,7 @@ class Door:
         self.controls: list[PublisherControl] = []
         self.publications: list[Publication] = []
         self.ended: list[str] = []
+        self.lost = 0  # Of these: who may come back.
         self.may_decide = trio.Event()
         self.may_decide.set()
         self.fails_with: Exception | None = None
@@ -63,9 +64,10 @@ class Door:
         )
         return self.publications[-1]
 
-    def _close(self, stream: LiveStream, reason: str) -> None:
+    def _close(self, publication: Publication, reason: str, may_return: bool) -> None:
         self.ended.append(reason)
-        self.hub.close(stream, reason)
+        self.lost += may_return
+        self.hub.close(publication.stream, reason)
 
     def units(self) -> list[AccessUnit]:
         ring = self.publications[-1].stream.ring

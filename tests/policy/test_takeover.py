@@ -102,7 +102,7 @@ def test_two_pops_do_not_take_a_channel_from_each_other_for_ever() -> None:
     west, east = ChannelRuns(), ChannelRuns()
     west.begun(run(1))
     for runs in (west, east):
-        runs.listed(run(1))
+        runs.listed(run(1), waiting=False, now=0.0)
     assert east.takes_over("alice", here=False, listed=run(1), now=0.0)
     east.begun(run(2))
     east.taken_over("alice", 0.0)
@@ -110,7 +110,7 @@ def test_two_pops_do_not_take_a_channel_from_each_other_for_ever() -> None:
     # At once, when the directory does not list the newer run yet.
     with pytest.raises(PublishRefusedError, match="takeover"):
         west.takes_over("alice", here=False, listed=run(1), now=0.1)
-    west.listed(run(2))
+    west.listed(run(2), waiting=False, now=0.1)
     with pytest.raises(PublishRefusedError, match="takeover"):
         west.takes_over("alice", here=False, listed=run(2), now=0.15)
     assert west.takes_over("alice", here=False, listed=run(2), now=0.05 + TAKEOVER_INTERVAL_S)
