@@ -51,11 +51,16 @@ Packets = dict[str, list[Packet]]  # By "video" and "audio".
 
 @functools.cache
 def make_clip(
-    video: str = "h264", audio: str = "aac", seconds: int = 6, tone: int = 440, gop: int = GOP
+    video: str = "h264",
+    audio: str = "aac",
+    seconds: int = 6,
+    tone: int = 440,
+    gop: int = GOP,
+    size: tuple[int, int] = SIZE,
 ) -> Path:
     """A clip as Debian's ffmpeg makes it; other tones make other pictures too."""
-    path = _folder() / f"{video}-{audio}-{seconds}-{tone}-{gop}.mp4"
-    width, height = SIZE
+    width, height = size
+    path = _folder() / f"{video}-{audio}-{seconds}-{tone}-{gop}-{width}.mp4"
     picture = f"testsrc2=size={width}x{height}:rate={RATE},drawbox=color=red@{tone / 4000}:t=fill"
     subprocess.run(  # noqa: S603 - our own arguments
         ["ffmpeg", "-v", "error", "-nostdin", "-y",  # noqa: S607 - whichever is installed
