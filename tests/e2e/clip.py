@@ -56,6 +56,7 @@ def make_clip(
     seconds: int = 6,
     tone: int = 440,
     gop: int = GOP,
+    *,
     size: tuple[int, int] = SIZE,
 ) -> Path:
     """A clip as Debian's ffmpeg makes it; other tones make other pictures too."""

@@ -18,7 +18,7 @@ from tests.bench.latency.viewer import open_stock_server, page_url
 from tests.conftest import require
 from tests.e2e.browser import Page, open_browser
 from tests.e2e.clip import make_clip
-from tests.e2e.network import Demo, Edged, open_demo, open_network, wait_until
+from tests.e2e.network import Edged, open_demo, open_network, wait_until
 from tests.e2e.publisher import Publisher, publish_clip
 from tests.e2e.viewer import Viewer
 
@@ -34,7 +34,20 @@ RESUMED_S_MAX = 5.0  # From the newcomer's start to its media at a viewer; the m
 async def ffmpeg(clip: Path, url: str) -> AsyncIterator[trio.Process]:
     """Debian's ffmpeg, which publishes a clip in real time until it is killed, without goodbye."""
     process = await trio.lowlevel.open_process(
-        ["ffmpeg", "-v", "error", "-nostdin", "-re", "-i", str(clip), "-c", "copy", "-f", "flv", url],
+        [
+            "ffmpeg",
+            "-v",
+            "error",
+            "-nostdin",
+            "-re",
+            "-i",
+            str(clip),
+            "-c",
+            "copy",
+            "-f",
+            "flv",
+            url,
+        ],
         stdin=subprocess.DEVNULL,
     )
     try:
@@ -202,8 +215,8 @@ async def test_it_comes_back_at_another_pop() -> None:
 
 
 BEGIN = """(() => {
-  const seen = (window.seen = { fatal: [], errors: [], loads: 0 });
-  window.hls.on(Hls.Events.ERROR, (_, data) => (data.fatal ? seen.fatal : seen.errors).push(data.details));
+  const seen = (window.seen = { fatal: [], loads: 0 });
+  window.hls.on(Hls.Events.ERROR, (_, data) => { if (data.fatal) seen.fatal.push(data.details); });
   window.hls.on(Hls.Events.MANIFEST_LOADING, () => (seen.loads += 1));
 })()"""
 SHOWS = "document.querySelector('video').videoWidth === {width}"
