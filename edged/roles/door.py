@@ -91,7 +91,7 @@ class PopDoor:
             if timer.cancelled_caught:
                 now = self.pump.now()
                 if now - due > LATE_S_MAX:
-                    self._grace.slept(now - due)
+                    self._grace.slept(now - due + LATE_S_MAX)
                 self.tick(self.pump.now())
             else:
                 self._waits = trio.Event()

@@ -405,6 +405,7 @@ class Placing:
         Nothing of it is lost; one that was to join a run is one of its own.
         """
         stream = placement.stream
+        self.runs.heard(stream.stream_id)
         number = self.next_number(stream.channel)
         stream.stream_id = StreamId(stream.channel, number)
         self.runs.begun(stream.stream_id)

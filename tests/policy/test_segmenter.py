@@ -631,8 +631,11 @@ def test_another_publisher_goes_on_wherever_its_timeline_is(
             hole = ended.duration - inside
             assert 0 <= hole <= max(0, shift_ms + 100) * timescale / 1000
             assert ended.duration <= 4.5 * timescale
-        for one, two in itertools.pairwise(parts):
-            assert (two.msn, two.index) in ((one.msn, one.index + 1), (one.msn + 1, 0))
+        for earlier, later in itertools.pairwise(parts):
+            assert (later.msn, later.index) in (
+                (earlier.msn, earlier.index + 1),
+                (earlier.msn + 1, 0),
+            )
     assert apart["v0"] == apart["a0"]
     assert len(apart["v0"]) == 1
     assert run.segmenter.statistics().units_dropped == 0
