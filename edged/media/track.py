@@ -78,7 +78,7 @@ class Track(Struct, frozen=True, kw_only=True):
 
 
 class TrackFormat(Struct, frozen=True, array_like=True):
-    """What of a track never changes in a run: who goes on with it must send the same."""
+    """What of a track never changes in a run, whoever sends it."""
 
     track_id: int
     codec: str  # Of `Codec`; as text, because a newer peer may name one that is not known here.

@@ -3,10 +3,11 @@
     tracks, units --> held until it shows --> fits:  the run goes on, behind a discontinuity
                                           `-> does not: a run of its own, nothing of it lost
 
-It fits when it has announced the very tracks of the run, each with its codec and timescale; another
-size, profile or bit rate is a new configuration and no hindrance. What it sends is held until all
-tracks are there and the first picture that one may begin at, so that the run goes on with that. A
-publisher that does not come to it within HOLD_S of its own time is judged by what there is.
+It fits when it has announced the very tracks of the run, each with its codec; another size, profile
+or sample rate is a new configuration and no hindrance, and the run keeps its timescales. What it
+sends is held until all tracks are there and the first picture that one may begin at, so that the
+run goes on with that. A publisher that does not come to it within HOLD_S of its own time is judged
+by what there is.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from edged.media.stream import Grant
+from edged.media.timing import rescale
 from edged.media.track import AccessUnit, CodecConfig, Kind, Track, TrackFormat
 
 HOLD_S = 1.0  # For a track that the run has and that is not announced: headers come at once.
@@ -73,7 +75,8 @@ class Joining:
     @property
     def done(self) -> bool:
         """Whether nothing is left to do but to add `config_shifts`."""
-        return self.fits is True and not self._awaited and not self._held
+        same = all(self._timescales.get(k) == f.timescale for k, f in self._formats.items())
+        return self.fits is True and same and not self._awaited and not self._held
 
     def add_track(self, track: Track) -> None:
         """Take a track, or the new configuration of one."""
@@ -82,7 +85,7 @@ class Joining:
         if self.fits is None and track.kind is not Kind.DATA:
             self._announced.add(track.track_id)
             known = self._formats.get(track.track_id)
-            if known is None or (known.codec, known.timescale) != (track.codec, track.timescale):
+            if known is None or known.codec != track.codec:
                 self.fits = False
                 return
             if track.kind is Kind.VIDEO:
@@ -143,10 +146,16 @@ class Joining:
         return early
 
     def _adopt(self, item: Item) -> Item:
-        """Give a track or a unit the numbers by which the run knows them."""
+        """Give a track or a unit the numbers by which the run knows them, and its timescale."""
+        known = self._formats.get(item.track_id)
         if isinstance(item, Track):
-            shift = self._shift(item)
-            return msgspec.structs.replace(item, config_id=item.config_id + shift)
+            timescale = item.timescale if known is None else known.timescale
+            config_id = item.config_id + self._shift(item)
+            return msgspec.structs.replace(item, config_id=config_id, timescale=timescale)
+        own = self._timescales[item.track_id]
+        if known is not None and known.timescale != own:
+            item.dts = rescale(item.dts, own, known.timescale)
+            item.pts = rescale(item.pts, own, known.timescale)
         item.config_id += self.config_shifts.get(item.track_id, 0)
         if item.track_id in self._awaited:
             self._awaited.discard(item.track_id)

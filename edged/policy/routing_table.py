@@ -105,20 +105,20 @@ def choose_origin(request: RouteRequest, own: PopView, now: float) -> Decision:
     return Decision(found.origin, found.address, "price", own.version, passed)
 
 
-def choose_incumbent(
-    request: RouteRequest, own: PopView, now: float, incumbent: str
-) -> Decision | None:
+def choose_incumbent(request: RouteRequest, own: PopView, incumbent: str) -> Decision | None:
     """Choose the origin that has the run already, if it may go on there; else None.
 
-    It has the stream's slot, so neither lease nor price matter; rules and its state do.
+    It has the stream's slot, so neither lease nor price matter; rules do, and whether it can be
+    reached and stays. A missed heartbeat or two is no reason to begin a run anew.
     """
-    if own.table is None:
-        return None
-    if now >= own.states_until:
-        own.refresh(now)
     candidate = own.by_name.get(incumbent)
+    if own.table is None or candidate is None or own.link_state(incumbent):
+        return None
+    state = own.capacitor.state(incumbent)
+    if state in (OriginState.DOWN, OriginState.DRAIN):
+        return None
     rule = own.rules.first_match(request) if own.rules else None
-    if candidate is None or candidate.blocked or (rule is not None and _forbidden(candidate, rule)):
+    if rule is not None and _forbidden(candidate, rule):
         return None
     matched = "" if rule is None else label(rule)
     return Decision(incumbent, candidate.address, "incumbent", own.version, {}, matched)

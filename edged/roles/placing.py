@@ -146,8 +146,7 @@ class Placing:
 
     def can_join(self, request: RouteRequest, origin: str) -> bool:
         """Whether a run that an origin has may go on there from here."""
-        now = self._pump.now()
-        return choose_incumbent(request, self._view, now, origin) is not None
+        return choose_incumbent(request, self._view, origin) is not None
 
     def take_over(self, stream: LiveStream) -> None:
         """A run has another publisher: raise its epoch, so that everyone hears of it.
@@ -277,7 +276,7 @@ class Placing:
             raise PublishRefusedError("no_route", NO_ROUTE, str(error)) from error
 
     def _choose_incumbent(self, request: RouteRequest, origin: str) -> Decision:
-        decision = choose_incumbent(request, self._view, self._pump.now(), origin)
+        decision = choose_incumbent(request, self._view, origin)
         if decision is None:
             detail = f"origin {origin} has the run, and nothing may go there now"
             raise PublishRefusedError("no_route", NO_ROUTE, detail)

@@ -220,21 +220,23 @@ BEGIN = """(() => {
   window.hls.on(Hls.Events.MANIFEST_LOADING, () => (seen.loads += 1));
 })()"""
 SHOWS = "document.querySelector('video').videoWidth === {width}"
+SOUND_BYTES = "document.querySelector('video').webkitAudioDecodedByteCount"
 FRAMES = "document.querySelector('video').getVideoPlaybackQuality().totalVideoFrames"
 
 
 async def plays(page: Page) -> None:
-    """Pictures are presented, for a second and a half."""
-    before = await page.evaluate(FRAMES)
-    assert isinstance(before, int)
+    """Pictures are presented and sound is decoded, for a second and a half."""
+    before = await page.evaluate(f"[{FRAMES}, {SOUND_BYTES}]")
+    assert isinstance(before, list)
     await trio.sleep(1.5)
-    await page.wait_for(f"{FRAMES} > {before} + 20", 5)
+    await page.wait_for(f"{FRAMES} > {before[0]} + 20 && {SOUND_BYTES} > {before[1]} + 2000", 5)
 
 
 async def test_a_stock_player_goes_on_without_loading_the_page_again() -> None:
-    """Through a return and a takeover; each publisher's pictures have another size."""
+    """Through a return and a takeover; each publisher's pictures and sound are of another sort."""
     require("chromium", "ffmpeg")
-    small, large = make_clip(seconds=60), make_clip(seconds=60, size=(640, 360))
+    small = make_clip(seconds=60)
+    large = make_clip(seconds=60, size=(640, 360), rate=44_100)
     with trio.fail_after(120):
         async with (
             open_demo() as demo,

@@ -96,9 +96,8 @@ def test_elsewhere_configurations_count_from_above_all_there_were() -> None:
     [
         track(1, Codec.H265),
         track(3, Codec.AAC),
-        msgspec.structs.replace(AUDIO, timescale=44_100),
     ],
-    ids=["codec", "one more", "sample rate"],
+    ids=["codec", "one more"],
 )
 def test_other_tracks_do_not_fit_and_nothing_is_lost(other: Track) -> None:
     newcomer = begin([VIDEO])
@@ -111,6 +110,24 @@ def test_other_tracks_do_not_fit_and_nothing_is_lost(other: Track) -> None:
     assert items[2] is other
     assert [u.discontinuity for u in units_of(items)] == [False, False]
     assert newcomer.config_shifts == {}
+
+
+def test_another_sample_rate_keeps_the_run_s_timescale() -> None:
+    config = msgspec.structs.replace(AUDIO.config, sample_rate=44_100)
+    slower = msgspec.structs.replace(AUDIO, timescale=44_100, config=config)
+    newcomer = begin([VIDEO, slower])
+    newcomer.add_units([picture(2, key=True), make(slower, 2, key=True), make(slower, 3, key=True)])
+    _, audio, _, first, second = newcomer.take()
+    assert isinstance(audio, Track)
+    assert (audio.timescale, audio.config_id, audio.config) == (48_000, 1, config)
+    assert isinstance(first, AccessUnit)
+    assert isinstance(second, AccessUnit)
+    assert (first.pts, first.dts, second.dts) == (96_000, 96_000, 144_000)
+    assert not newcomer.done, "what comes later passes through it too"
+    newcomer.add_units([make(slower, 4, key=True)])
+    (later,) = newcomer.take()
+    assert isinstance(later, AccessUnit)
+    assert (later.dts, later.config_id, later.discontinuity) == (192_000, 1, False)
 
 
 def test_data_tracks_count_for_nothing() -> None:

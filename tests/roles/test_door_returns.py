@@ -474,3 +474,28 @@ async def test_a_title_of_its_own_is_heard_of() -> None:
         assert second.stream is first.stream
         assert place.pop.hub.get("alice") is run.stream
         assert run.stream.grant.title == "Alice"
+
+
+async def test_of_two_pops_that_take_over_at_once_one_wins_and_the_other_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(uplinks, "TICK_S", 0.01)
+    monkeypatch.setattr(placing, "LISTED_S_MAX", 0.3)
+    async with two_pops() as (origin, west, east), running_pop(origin) as third:
+        north = Place(third, GRACE_S)
+        told, ours, theirs = Control(), Control(), Control()
+        await west.publish(told)
+        await until(lambda: origin.units("alice"))
+        await package(origin, east, north)
+        publications = await east.publish(ours), await north.publish(theirs)
+        await until(lambda: told.stops and (ours.stops or theirs.stops))
+        await trio.sleep(0.4)
+        assert sorted([ours.stops, theirs.stops]) == [[], [("Rejected", TAKEN_OVER)]]
+        winner, live = (east, publications[0]) if theirs.stops else (north, publications[1])
+        copy = origin.hub.get("alice")
+        assert copy is not None
+        assert copy.stream_id == winner.run
+        before = copy.ring.next_seq
+        send(live, 5, 10)
+        await until(lambda: copy.ring.next_seq == before + 5)
+        assert len(origin.opened) == 1
