@@ -46,6 +46,8 @@ class PopConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     name: Annotated[str, Meta(pattern=NAME_PATTERN)]
     shard: Annotated[int, Meta(ge=1, le=64)] = 1  # edged@1, edged@2, ... of one host.
+    # How long a stream waits for a publisher that has lost its connection; 0: not at all.
+    publisher_grace_s: Annotated[float, Meta(ge=0, le=60)] = 10.0
     tls: TlsFiles | None = None  # This PoP's identity; needed unless all peers are on loopback.
     # Where broadcasters reach it, the first first; default: what its listeners say.
     ingest_urls: Annotated[

@@ -17,6 +17,7 @@ from edged.wire.backbone.messages import (
     StreamAck,
     StreamDescribed,
     StreamOpened,
+    StreamWaiting,
     make_message_frame,
 )
 
@@ -58,13 +59,21 @@ class Forwarding:
         origin: str,
         *,
         after: "Forwarding | None" = None,
+        takes_over: bool = False,
     ) -> None:
+        """`takes_over`: the origin has the run, under an older epoch; `after` None: of elsewhere.
+
+        What such a one was acknowledged needs units that are not here, so it counts for nothing.
+        """
         self.stream = stream
         self.stream_id = stream_id
         self.origin = origin
         self.state: State = "waiting"
         self.received_seq = -1
+        self.takes_over = takes_over
         self.packaged_seq: int = -1 if after is None else after.packaged_seq
+        if takes_over and after is None:
+            self.packaged_seq = stream.ring.first_seq - 1
         self.renditions: list[RenditionAck] = [] if after is None else after.renditions
         self.splice: bytes = b"" if after is None else after.splice
         self.refusal: PublishRefusedError | None = None
@@ -124,6 +133,8 @@ class Forwarding:
                 packaged_seq=self.packaged_seq,
                 renditions=self.renditions,
                 splice=self.splice,
+                takes_over=self.takes_over,
+                waiting=self.stream.waiting_since is not None,
             )
         )
         self._session, self.stream_no = session, stream_no
@@ -167,7 +178,7 @@ class Forwarding:
             self.stream.trim_below(packaged_seq + 1)
         if ack.renditions:
             self.renditions = ack.renditions
-        if ack.splice:
+        if ack.splice and ack.packaged_seq >= self.packaged_seq:
             self.splice = ack.splice
 
     def describe(self) -> None:
@@ -179,6 +190,12 @@ class Forwarding:
         session, told = self._session, self.stream.grant.description
         if session is not None and FEATURE_DESCRIPTIONS in session.peer.features:
             session.send(StreamDescribed(self.stream_no, told.title, told.category, told.labels))
+
+    def tell_waiting(self) -> None:
+        """Have the origin know whether the stream waits for its publisher."""
+        if self._session is not None and self.state in ("opening", "open"):
+            waiting = self.stream.waiting_since is not None
+            self._session.send(StreamWaiting(self.stream_no, waiting))
 
     def session_lost(self) -> None:
         """Wait for the next session; the ring goes on filling."""

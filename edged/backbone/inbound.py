@@ -2,7 +2,8 @@
 
 Used by an origin for what PoPs forward, and by a PoP for the units it subscribes to. A stream
 outlives its session by ORPHAN_S_MAX: the sender resumes it, on a new session, after the last unit
-that came.
+that came. Another sender may take it over, under a newer epoch of the same run: it stays the same
+stream to all who read it here.
 """
 
 import math
@@ -11,7 +12,9 @@ from collections.abc import Callable, Iterator
 import structlog
 from msgspec import Struct
 
+from edged.backbone.acks import in_messages
 from edged.backbone.fence import Fence, explain_fence
+from edged.backbone.inbound_stream import Inbound
 from edged.backbone.session import BackboneSession
 from edged.errors import EdgedError, PublishRefusedError, UnsupportedMediaError
 from edged.media.stream import Description, Grant, StreamId
@@ -29,6 +32,7 @@ from edged.wire.backbone.messages import (
     StreamDescribed,
     StreamOpened,
     StreamRefused,
+    StreamWaiting,
     TrackChanged,
     UnitsAcked,
 )
@@ -37,8 +41,6 @@ ORPHAN_S_MAX = (
     15.0  # A PoP reconnects within backoff's 5 s; then its failover has moved the stream.
 )
 WANTED_FROM_OLDEST = -1
-ACKS_PER_MESSAGE_MAX = 200  # With some 30 renditions each they stay below MESSAGE_BYTES_MAX,
-SPLICE_BYTES_PER_MESSAGE_MAX = 256 * 1024  # also with so much of these.
 CHANNEL_CHARS_MAX = 256  # Channels are parts of URLs, log lines and the directory.
 
 logger = structlog.get_logger("edged.backbone")
@@ -47,31 +49,7 @@ Admit = Callable[[StreamId, Grant, list[Track]], None]
 Opened = Callable[[LiveStream, StreamOpened], None]
 Closed = Callable[[LiveStream, str], None]
 Described = Callable[[LiveStream], None]
-
-
-class Inbound:
-    """One stream that comes in."""
-
-    def __init__(self, stream: LiveStream, peer: str, now: float) -> None:
-        self.stream = stream
-        self.peer = peer  # Role and name of who sends it.
-        self.session: BackboneSession | None = None
-        self.stream_no = 0
-        self.orphaned_at = now  # Until a session has it.
-        self.started_at = now
-        self.received_seq = -1
-        self.packaged_seq = -1
-        self.renditions: list[RenditionAck] = []
-        self.units_lost = 0
-        self.acked: tuple[int, int] = (-2, -2)
-        self.renditions_changed = False
-        self.splice = b""
-        self.splice_changed = False
-
-    @property
-    def stream_id(self) -> StreamId:
-        """Which run of which channel it is."""
-        return self.stream.stream_id
+Changed = Callable[[Inbound], None]
 
 
 class _FencedByError(FencedError):
@@ -89,6 +67,7 @@ class InboundStatistics(Struct, frozen=True, kw_only=True):
     orphans: int
     opened: int
     resumed: int
+    taken_over: int  # Gone on with from another PoP, or another publisher of the same.
     fenced: int  # Streams refused because a newer run is there or was.
     units_lost: int
 
@@ -105,10 +84,14 @@ class InboundStreams:
         opened: Opened,
         closed: Closed,
         described: Described = lambda _: None,
+        changed: Changed = lambda _: None,
     ) -> None:
+        """`changed`: a stream is another's now, or has begun or ceased to wait."""
         self._hub, self._fence = hub, fence
         self._admit, self._opened, self._closed = admit, opened, closed
         self._described = described
+        self._changed = changed
+        self._taken_over_count = 0
         self._streams: dict[str, Inbound] = {}
         self._by_session: dict[BackboneSession, dict[int, Inbound]] = {}
         self._dirty: dict[Inbound, None] = {}
@@ -128,6 +111,10 @@ class InboundStreams:
                     self._describe(inbound.stream, told)
             case StreamClosed():
                 self.closed(session, message)
+            case StreamWaiting():
+                inbound = self._by_session.get(session, {}).get(message.stream_no)
+                if inbound is not None:
+                    self._set_waiting(inbound, now if message.waiting else None)
             case _:
                 return False
         return True
@@ -147,6 +134,7 @@ class InboundStreams:
             inbound.orphaned_at = math.inf
             inbound.acked = (-2, -2)
             inbound.renditions_changed = inbound.splice_changed = True
+            self._set_waiting(inbound, now if message.waiting else None)
             self._by_session.setdefault(session, {})[message.stream_no] = inbound
             self._dirty[inbound] = None
             session.send(StreamAccepted(message.stream_no, wanted_seq))
@@ -206,6 +194,7 @@ class InboundStreams:
             if inbound.session is session:
                 inbound.session = None
                 inbound.orphaned_at = now
+                self._changed(inbound)
 
     def expire(self, now: float) -> None:
         """End the streams that nobody resumed, and those whose publication was ended here."""
@@ -283,7 +272,7 @@ class InboundStreams:
             inbound.renditions_changed = inbound.splice_changed = False
             acks.setdefault(inbound.session, []).append(ack)
         for session, moved in acks.items():
-            for some in _in_messages(moved):
+            for some in in_messages(moved):
                 session.send(UnitsAcked(some))
 
     def __iter__(self) -> Iterator[Inbound]:
@@ -297,6 +286,7 @@ class InboundStreams:
             orphans=sum(1 for inbound in streams if inbound.session is None),
             opened=self._opened_count,
             resumed=self._resumed_count,
+            taken_over=self._taken_over_count,
             fenced=self._fenced_count,
             units_lost=self._lost_count,
         )
@@ -308,11 +298,18 @@ class InboundStreams:
         live = self._streams.get(stream_id.channel)
         if live is not None and live.stream_id == stream_id and live.stream.ended is None:
             newest = self._fence.newest(stream_id.channel)
+            if message.takes_over and live.peer != _name(session):
+                # Two PoPs at once, and by chance with one number: the first has it.
+                raise _FencedByError(stream_id, stream_id, live=True)
             if newest is None or stream_id >= newest:
                 return self._resume(live, session, message)
             self._stop_fenced(live, newest)
             live = None
         self._check(message, live)
+        if message.takes_over and live is not None and _goes_on(live, stream_id):
+            return self._take_over(live, session, message)
+        if message.takes_over and not message.splice and message.packaged_seq >= 0:
+            raise PublishRefusedError("lost_state", "the run that it was to go on with is not here")
         self._admit(stream_id, message.grant, message.tracks)
         # It holds a slot: nothing from here on can fail.
         self._fence.admit(stream_id)
@@ -320,7 +317,7 @@ class InboundStreams:
             self.stop(live, "stopped", live.stream.ended)
         elif live is not None:
             self._stop_fenced(live, stream_id, live=True)
-        peer = f"{session.peer.role}/{session.peer.name}"
+        peer = _name(session)
         stream = self._hub.open(
             stream_id, message.grant, started_at=now, came_from=f"backbone {peer}"
         )
@@ -403,6 +400,45 @@ class InboundStreams:
             stream.grant = stream.grant.described(told)
             self._described(stream)
 
+    def _take_over(
+        self, inbound: Inbound, session: BackboneSession, message: StreamOpened
+    ) -> tuple[Inbound, int]:
+        """The same run from another sender, or of another publisher: who sent it is told."""
+        stream, stream_id = inbound.stream, message.stream_id
+        if len(stream.tracks.keys() | {track.track_id for track in message.tracks}) > TRACKS_MAX:
+            raise UnsupportedMediaError(f"more than {TRACKS_MAX} tracks in one publication")
+        self._admit(stream_id, message.grant, message.tracks)
+        for track in message.tracks:
+            stream.set_track(track)
+        self._fence.admit(stream_id)
+        if inbound.session is not None:
+            reason = explain_fence(inbound.stream_id, stream_id, live=True)
+            self._by_session.get(inbound.session, {}).pop(inbound.stream_no, None)
+            self._refuse(inbound.session, inbound.stream_no, "fenced", reason, stream_id)
+        logger.info(
+            "stream taken over",
+            channel=stream_id.channel,
+            publication=f"{stream_id.publication:x}",
+            home_epoch=stream_id.home_epoch,
+            source=_name(session),
+            before=inbound.peer,
+            received_seq=inbound.received_seq,
+        )
+        stream.stream_id, stream.grant = stream_id, message.grant
+        inbound.peer = _name(session)
+        stream.came_from = f"backbone {inbound.peer}"
+        # Units of another PoP are numbered from far above: nothing between them is lost.
+        wanted_seq = max(stream.ring.next_seq, message.first_seq)
+        stream.ring.note_loss(wanted_seq)
+        inbound.received_seq = wanted_seq - 1
+        self._taken_over_count += 1
+        return inbound, wanted_seq
+
+    def _set_waiting(self, inbound: Inbound, since: float | None) -> None:
+        """Note whether a stream waits for its publisher, and have those told who ask."""
+        inbound.stream.waiting_since = since
+        self._changed(inbound)
+
     def _append_with_gaps(self, inbound: Inbound, units: list[AccessUnit]) -> None:
         """Append runs without gaps, and note what is lost between them."""
         stream, start = inbound.stream, 0
@@ -447,16 +483,10 @@ class InboundStreams:
         self._closed(inbound.stream, reason)
 
 
-def _in_messages(acks: list[StreamAck]) -> Iterator[list[StreamAck]]:
-    """The acks in lists that each fit a message."""
-    some: list[StreamAck] = []
-    size = 0
-    for ack in acks:
-        size += len(ack.splice)
-        full = len(some) == ACKS_PER_MESSAGE_MAX or size > SPLICE_BYTES_PER_MESSAGE_MAX
-        if some and full:
-            yield some
-            some, size = [], len(ack.splice)
-        some.append(ack)
-    if some:
-        yield some
+def _name(session: BackboneSession) -> str:
+    return f"{session.peer.role}/{session.peer.name}"
+
+
+def _goes_on(inbound: Inbound, stream_id: StreamId) -> bool:
+    """Whether a run that comes in goes on under this newer epoch of it."""
+    return inbound.stream.ended is None and inbound.stream_id.publication == stream_id.publication

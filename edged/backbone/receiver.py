@@ -16,14 +16,15 @@ from msgspec import Struct
 
 from edged.backbone.directory import OriginDirectory
 from edged.backbone.fence import Fence
-from edged.backbone.inbound import ORPHAN_S_MAX, Inbound, InboundStatistics, InboundStreams
+from edged.backbone.inbound import ORPHAN_S_MAX, InboundStatistics, InboundStreams
+from edged.backbone.inbound_stream import Inbound
 from edged.backbone.session import OUT_BYTES_MAX, BackboneSession, LocalEnd
 from edged.backbone.subscriptions import Replay, Subscriptions, SubscriptionStatistics
 from edged.errors import RemoteProtocolError
 from edged.media.parts import PackagedEvent
 from edged.media.routing import OriginReport
 from edged.media.stream import Grant, PriorityClass, StreamId
-from edged.media.track import AccessUnit, Track
+from edged.media.track import AccessUnit, Track, formats_of
 from edged.runtime.connection import Connection, PumpClass
 from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.listeners import parse_address, serve
@@ -112,6 +113,7 @@ class BackboneServer:
             opened=self._stream_opened,
             closed=self._stream_closed,
             described=self._stream_described,
+            changed=self._stream_changed,
         )
         self._ticks = 0
 
@@ -145,8 +147,10 @@ class BackboneServer:
         self._inbound.packaged(stream_id, packaged_seq, renditions, splice)
         entry = self._directory.get(stream_id.channel)
         if entry is not None and entry.stream_id == stream_id:
+            inbound = self._inbound.find(stream_id)
+            formats = () if inbound is None else formats_of(inbound.stream.tracks.values())
             count = len(renditions)
-            self._directory.set(msgspec.structs.replace(entry, renditions=count))
+            self._directory.set(msgspec.structs.replace(entry, renditions=count, formats=formats))
 
     def want_key_frame(self, stream_id: StreamId, track_id: int) -> None:
         """A reader here needs a random access point: ask upstream."""
@@ -313,6 +317,25 @@ class BackboneServer:
         if entry is not None and entry.stream_id == stream.stream_id:
             told = msgspec.structs.asdict(stream.grant.description)
             self._directory.set(msgspec.structs.replace(entry, **told))
+
+    def _stream_changed(self, inbound: Inbound) -> None:
+        """A stream has gone on under a newer epoch, or has begun or ceased to wait."""
+        stream, entry = inbound.stream, self._directory.get(inbound.stream_id.channel)
+        if entry is None or entry.stream_id.publication != stream.stream_id.publication:
+            return
+        if entry.stream_id != stream.stream_id:
+            self._subscriptions.stream_taken_over(stream)
+        self._directory.set(
+            msgspec.structs.replace(
+                entry,
+                stream_id=stream.stream_id,
+                **msgspec.structs.asdict(stream.grant.description),
+                priority=stream.grant.priority,
+                tags=stream.grant.tags,
+                pop=inbound.peer.partition("/")[2],
+                waiting=inbound.waits,
+            )
+        )
 
     def _stream_closed(self, stream: LiveStream, reason: str) -> None:
         entry = self._directory.get(stream.channel)

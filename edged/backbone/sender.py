@@ -150,15 +150,19 @@ class OriginLink:
         stream_id: StreamId | None = None,
         *,
         after: Forwarding | None = None,
+        takes_over: bool = False,
     ) -> Forwarding:
         """Send a publication to this origin, from now on and whenever the session is up.
 
         `stream_id` has the home_epoch of this home, if it is not the stream's own; `after` is the
-        forwarding to the origin before, for the splice. Raises EdgedError at FORWARDINGS_MAX.
+        forwarding to the origin before, for the splice; `takes_over` as in StreamOpened. Raises
+        EdgedError at FORWARDINGS_MAX.
         """
         if len(self._forwardings) >= FORWARDINGS_MAX:
             raise EdgedError(f"{FORWARDINGS_MAX} streams go to {self.origin} already")
-        forwarding = Forwarding(stream, stream_id or stream.stream_id, self.origin, after=after)
+        forwarding = Forwarding(
+            stream, stream_id or stream.stream_id, self.origin, after=after, takes_over=takes_over
+        )
         priority = stream.grant.priority
         self._forwardings[forwarding] = priority
         session = self._sessions.get(priority)

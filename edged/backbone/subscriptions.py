@@ -154,6 +154,13 @@ class Subscriptions:
             if not subscription.parts:
                 self._open_units(subscription, stream)
 
+    def stream_taken_over(self, stream: LiveStream) -> None:
+        """A run goes on under a newer epoch: so does what is pushed of it, none of it lost."""
+        for subscription in self._by_channel.get(stream.channel, {}):
+            held = subscription.stream_id
+            if held is not None and held.publication == stream.stream_id.publication:
+                subscription.stream_id = stream.stream_id
+
     def units_accepted(self, session: BackboneSession, stream_no: int, wanted_seq: int) -> None:
         """The PoP takes a stream of units: begin where it wants, else at the latest GOP."""
         subscription = self._by_stream_no.get((session, stream_no))

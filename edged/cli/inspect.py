@@ -54,7 +54,7 @@ def streams(
                 line.goes_to,
                 line.video,
                 line.audio,
-                format_duration(line.seconds),
+                format_duration(line.seconds) if line.state == "live" else line.state,
                 f"{line.mbps:.2f}",
                 f"{line.gop_s:.1f} s" if line.gop_s else "",
                 str(line.viewers),

@@ -8,6 +8,7 @@ the network wants of them comes back through their `PublisherControl`.
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
 import trio
 from msgspec import Struct
 
@@ -54,37 +55,125 @@ class PublisherControl(Protocol):
         """Ask the encoder not to exceed this rate, where the protocol can say so."""
 
 
+class Joins(Protocol):
+    """Judges whether a publisher can go on with a run; what it sends passes through meanwhile."""
+
+    fits: bool | None  # None until it shows.
+    config_shifts: dict[int, int]  # By track: what is added to its config ids, also afterwards.
+
+    @property
+    def done(self) -> bool:
+        """Whether it fits, and nothing is left to do but to add `config_shifts`."""
+
+    def add_track(self, track: Track) -> None:
+        """Take a track, or the new configuration of one."""
+
+    def add_units(self, units: Sequence[AccessUnit]) -> None:
+        """Take units, in order of arrival."""
+
+    def take(self) -> list[Track | AccessUnit]:
+        """What goes on now."""
+
+
 class Publication:
-    """An accepted session: where a plug-in puts its units. All of it is synchronous."""
+    """An accepted session: where a plug-in puts its units. All of it is synchronous.
+
+    One that joins a run puts them there when it has shown that it fits; else the network has given
+    it a run of its own by then, which is `stream` from then on.
+    """
 
     def __init__(
         self,
         stream: LiveStream,
         *,
         wallclock_us: Callable[[], int],
-        close: Callable[[LiveStream, str], None],
+        close: Callable[["Publication", str, bool], None],
+        joins: Joins | None = None,
+        settle: Callable[["Publication", bool], LiveStream] | None = None,
     ) -> None:
+        """`close` is told why it is over, and whether the publisher may come back.
+
+        `joins`: the stream is live already. Then `settle` is told once whether the publisher fits,
+        and says in which stream it goes on.
+        """
+        assert (joins is None) is (settle is None), "who joins is settled"
         self.stream = stream
         self.grant: Grant = stream.grant
+        self.over: str | None = None  # Why nothing more is taken of it, though the run may go on.
         self._wallclock_us = wallclock_us
         self._close = close
+        self._joins, self._settle = joins, settle
+        self._config_shifts: dict[int, int] = {}
         self._clock = StreamClock()
         self._seq = stream.ring.next_seq
 
     @property
     def ended(self) -> str | None:
         """Why the publication is over, if it is."""
-        return self.stream.ended
+        return self.over or self.stream.ended
 
     def set_track(self, track: Track) -> None:
         """Announce a track or its new configuration, before the units that need it."""
-        if self.stream.ended is None:
-            self.stream.set_track(track)
+        if self.ended is not None:
+            return
+        if self._joins is not None:
+            self._joins.add_track(track)
+            self._go_on(self._joins)
+            return
+        if shift := self._config_shifts.get(track.track_id, 0):
+            track = msgspec.structs.replace(track, config_id=track.config_id + shift)
+        self.stream.set_track(track)
 
     def append(self, units: Sequence[AccessUnit]) -> None:
         """Take units in order of arrival; numbers them and gives them the stream's wallclock."""
-        if self.stream.ended is not None:
+        if self.over is not None or self.stream.ended is not None:
             return
+        if self._joins is not None:
+            self._joins.add_units(units)
+            self._go_on(self._joins)
+            return
+        if self._config_shifts:
+            for unit in units:
+                unit.config_id += self._config_shifts.get(unit.track_id, 0)
+        self._append(units)
+
+    def end(self, reason: str) -> None:
+        """The publisher left, or was made to."""
+        self._finish(reason, may_return=False)
+
+    def lose(self, reason: str) -> None:
+        """The publisher is gone without a word: it may come back, and the run waits for it."""
+        self._finish(reason, may_return=True)
+
+    def _finish(self, reason: str, *, may_return: bool) -> None:
+        self.over = self.over or reason
+        self._close(self, reason, may_return)
+
+    def _go_on(self, joins: Joins) -> None:
+        """Put what has been held into the stream, once it is known into which."""
+        if joins.fits is None:
+            return
+        if self._settle is not None:
+            settle, self._settle = self._settle, None
+            self.stream = settle(self, joins.fits)
+            self._seq = self.stream.ring.next_seq
+        items = joins.take()
+        if joins.done or not joins.fits:
+            self._joins = None
+            self._config_shifts = {k: shift for k, shift in joins.config_shifts.items() if shift}
+        if self.ended is not None:  # No origin takes the run of its own.
+            return
+        units: list[AccessUnit] = []
+        for item in items:
+            if isinstance(item, AccessUnit):
+                units.append(item)
+                continue
+            self._append(units)
+            units = []
+            self.stream.set_track(item)
+        self._append(units)
+
+    def _append(self, units: Sequence[AccessUnit]) -> None:
         seq = self._seq
         tracks, clock = self.stream.tracks, self._clock
         for unit in units:
@@ -102,11 +191,8 @@ class Publication:
                 )
             seq += 1
         self._seq = seq
-        self.stream.append(units)
-
-    def end(self, reason: str) -> None:
-        """The publisher left, or was made to."""
-        self._close(self.stream, reason)
+        if units:
+            self.stream.append(units)
 
 
 class HttpRequest(Struct, frozen=True, kw_only=True):

@@ -109,7 +109,7 @@ class RtmpPublisher:
         channel = None
         if self._publication is not None:
             channel = self._publication.stream.channel
-            self._end_publication(reason)
+            self._end_publication(reason, lost=True)
         logger.info(
             "publisher ended" if channel else "connection ended",
             channel=channel,
@@ -174,8 +174,10 @@ class RtmpPublisher:
                         size=f"{config.width}x{config.height}" if config.width else None,
                         sample_rate=config.sample_rate or None,
                     )
-            case rtmp.PublishEnded() | rtmp.PeerTimedOut():
+            case rtmp.PublishEnded():
                 self._close(event.reason)
+            case rtmp.PeerTimedOut():
+                self._close(event.reason, lost=True)
             case rtmp.PlayRefused():
                 self._close("play over RTMP is not offered; watch over LL-HLS")
             case _:
@@ -217,7 +219,10 @@ class RtmpPublisher:
                 self._owner.give_back(self)
         over = self._closed or self._connection.lost
         if publication is not None and over is not None:
-            publication.end(over)
+            if self._closed is None:
+                publication.lose(over)
+            else:
+                publication.end(over)
             return None
         return publication
 
@@ -264,17 +269,24 @@ class RtmpPublisher:
         self._core.refuse_publish(REFUSED_CODE, f"{code}: {reason}")
         self._close(f"refused: {code}: {reason}")
 
-    def _close(self, reason: str) -> None:
+    def _close(self, reason: str, *, lost: bool = False) -> None:
         """Close when what the core still has to say has left; the publication ends at once."""
         self._closed = self._closed or reason
         self._after()
         self._connection.close(reason)
-        self._end_publication(self._closed)
+        self._end_publication(self._closed, lost=lost)
 
-    def _end_publication(self, reason: str) -> None:
-        """Once: viewers need not wait for the publisher to hang up too."""
-        if self._publication is not None and not self._publication_over:
-            self._publication_over = True
+    def _end_publication(self, reason: str, *, lost: bool = False) -> None:
+        """Once: viewers need not wait for the publisher to hang up too.
+
+        `lost`: it has not said goodbye, nor have we, so it may come back.
+        """
+        if self._publication is None or self._publication_over:
+            return
+        self._publication_over = True
+        if lost:
+            self._publication.lose(reason)
+        else:
             self._publication.end(reason)
 
     def _after(self) -> None:

@@ -1,6 +1,7 @@
 """Tracks, codec configurations and access units: the canonical form of a live stream."""
 
 import enum
+from collections.abc import Iterable
 
 from msgspec import Struct
 
@@ -74,6 +75,21 @@ class Track(Struct, frozen=True, kw_only=True):
     def kind(self) -> Kind:
         """What the track carries."""
         return self.codec.kind
+
+
+class TrackFormat(Struct, frozen=True, array_like=True):
+    """What of a track never changes in a run, whoever sends it."""
+
+    track_id: int
+    codec: str  # Of `Codec`; as text, because a newer peer may name one that is not known here.
+    timescale: int
+
+
+def formats_of(tracks: Iterable[Track]) -> tuple[TrackFormat, ...]:
+    """The formats of tracks, by track; data tracks do not count, as nobody plays them."""
+    media = (track for track in tracks if track.kind is not Kind.DATA)
+    formats = (TrackFormat(track.track_id, str(track.codec), track.timescale) for track in media)
+    return tuple(sorted(formats, key=lambda known: known.track_id))
 
 
 class AccessUnit(Struct, kw_only=True, gc=False):

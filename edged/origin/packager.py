@@ -118,6 +118,8 @@ class Packager:
         self._done = False
         self._gop_s_max = config.target_duration_s + LATE_S_MAX
         self._warned = False
+        self._has_lost = False  # Units before the next one.
+        self._owes_from: int | None = None  # Units from here on are all that a successor can get.
         self._resumed: Resumed | None = None  # Until all that it had seen has come again.
         self._announced = not splice
         if splice:
@@ -188,6 +190,7 @@ class Packager:
             batch = self._cursor.read(READ_UNITS_MAX, READ_BYTES_MAX)
             if batch.skipped:
                 self._segmenter.skip_units()
+                self._has_lost = True
             if not batch.units:
                 return
             self._package(batch.units)
@@ -195,6 +198,8 @@ class Packager:
                 self._warn(gop_s)
 
     def _package(self, units: list[AccessUnit]) -> None:
+        if self._has_lost:
+            self._has_lost, self._owes_from = False, units[0].seq
         for unit in units:
             if self._resumed is not None:
                 if self._resumed.takes(unit):
@@ -206,9 +211,23 @@ class Packager:
                 if isinstance(event, SegmentEnded):
                     ended.add(event.rendition)
             # At once: a successor's window begins with a whole segment of the leading rendition.
-            if self._segmenter.leader in ended:
+            if self._segmenter.leader in ended or self._may_pay():
                 self._splice = save(self._segmenter)
                 self._packaged_seq = self._segmenter.packaged_seq
+                if self._owes_from is not None and self._packaged_seq >= self._owes_from - 1:
+                    self._owes_from = None
+
+    def _may_pay(self) -> bool:
+        """Whether units were lost, and all that is pending is from behind them by now.
+
+        What was saved before asks for units that nobody has: of another PoP, which had the stream
+        until then, or lost on the way.
+        """
+        segmenter = self._segmenter
+        if self._owes_from is None or segmenter.packaged_seq < self._owes_from - 1:
+            return False
+        begun = next((m for m in segmenter.marks() if m.name == segmenter.leader), None)
+        return begun is not None and begun.part < 0  # Its segment is whole for the successor.
 
     def _announce(self) -> None:
         """Say the renditions here too: where they began was elsewhere."""

@@ -164,7 +164,8 @@ class RenditionCutter:
         What is pending becomes its last part. A segment that nothing came of is absent media, and
         lasts `gap_ticks`.
         """
-        end = self.end_dts if until is None else until
+        went_back = until is not None and self.last is not None and until <= self.last.dts
+        end = self.end_dts if until is None or went_back else until
         if self._units:
             self._cut(len(self._units), end, out, ends_segment=True)
         if self.started:

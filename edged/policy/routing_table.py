@@ -28,7 +28,7 @@ NO_ROOM = "no room by its heartbeats"
 class Decision(Struct, frozen=True):
     """Where a stream goes, and why.
 
-    `rule`: what decided: "nearest" (by lease), "price", "pin", "group" or "prefer".
+    `rule`: what decided: "nearest" (by lease), "price", "pin", "group", "prefer" or "incumbent".
     `matched`: the configured rule that matched, "" for none. `alternatives`: the origins that would
     have come first, with why not.
     """
@@ -103,6 +103,25 @@ def choose_origin(request: RouteRequest, own: PopView, now: float) -> Decision:
         raise RouteUnavailableError(request.channel, own.version, passed)
     passed.pop(found.origin, None)
     return Decision(found.origin, found.address, "price", own.version, passed)
+
+
+def choose_incumbent(request: RouteRequest, own: PopView, incumbent: str) -> Decision | None:
+    """Choose the origin that has the run already, if it may go on there; else None.
+
+    It has the stream's slot, so neither lease nor price matter; rules do, and whether it can be
+    reached and stays. A missed heartbeat or two is no reason to begin a run anew.
+    """
+    candidate = own.by_name.get(incumbent)
+    if own.table is None or candidate is None or own.link_state(incumbent):
+        return None
+    state = own.capacitor.state(incumbent)
+    if state in (OriginState.DOWN, OriginState.DRAIN):
+        return None
+    rule = own.rules.first_match(request) if own.rules else None
+    if rule is not None and _forbidden(candidate, rule):
+        return None
+    matched = "" if rule is None else label(rule)
+    return Decision(incumbent, candidate.address, "incumbent", own.version, {}, matched)
 
 
 def explain_origin(request: RouteRequest, own: PopView, now: float) -> Explanation:

@@ -29,6 +29,7 @@ class StreamLine(Struct, kw_only=True):
     gop_s: float
     ring_mib: float
     viewers: int
+    state: str = "live"  # Or that it waits for its publisher, and how long by now.
 
 
 def new_instance() -> int:
@@ -57,7 +58,15 @@ def describe_stream(
         gop_s=round(max(gops, default=0) / 1e6, 2),
         ring_mib=round(stream.ring.payload_bytes / 2**20, 2),
         viewers=viewers,
+        state=describe_state(stream, now),
     )
+
+
+def describe_state(stream: LiveStream, now: float) -> str:
+    """Whether a stream is live, or waits for its publisher."""
+    if stream.waiting_since is None:
+        return "live"
+    return f"waiting for its publisher {max(0.0, now - stream.waiting_since):.0f} s"
 
 
 def _describe_tracks(stream: LiveStream, kind: Kind) -> str:

@@ -1,4 +1,9 @@
-"""The PoP's side of the ingest plug-in contract: key, channel's own run, place, publication."""
+"""The PoP's side of the ingest plug-in contract: key, channel's own run, place, publication.
+
+A run outlives its publisher. Whoever comes with a valid key of the channel goes on with the run
+that is live, if its tracks fit: after a loss within the grace, as a takeover else; here, or where
+another PoP's run is packaged. What does not fit begins a run of its own.
+"""
 
 import secrets
 import time
@@ -7,19 +12,47 @@ from collections.abc import Callable, Sequence
 import structlog
 import trio
 
+from edged.backbone.directory import DirectoryRecord
 from edged.errors import PublishRefusedError
 from edged.ingest.plugin import HttpRoute, Publication, PublisherControl, PublishRequest
 from edged.media.routing import RouteRequest
 from edged.media.stream import Grant, StreamId
+from edged.media.track import formats_of
 from edged.policy.attempts import Attempts
+from edged.policy.grace import Grace
+from edged.policy.joining import Joining, can_go_on
 from edged.policy.stream_keys import StreamKeys
-from edged.policy.takeover import PUBLICATION_CHANCE_BITS, TAKEN_OVER
+from edged.policy.takeover import (
+    EPOCH_CHANCE_BITS,
+    PUBLICATION_CHANCE_BITS,
+    TAKEN_OVER,
+    TAKEOVERS_MAX,
+    configs_from,
+    takeover_id,
+    takeovers,
+    units_from,
+)
 from edged.roles.descriptions import Descriptions
 from edged.roles.uplinks import Uplinks
 from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.pump import Pump
 
+LATE_S_MAX = 0.5  # Our timer later than this has slept, and who has come back may lie unread.
+
 logger = structlog.get_logger("edged.pop")
+
+
+class _Run:
+    """A run that is published here, or waits for who published it."""
+
+    def __init__(self, stream: LiveStream, request: PublishRequest, route: RouteRequest) -> None:
+        self.stream = stream
+        self.request = request  # Of the publisher that it has, or had.
+        self.route = route
+        self.control: PublisherControl | None = None  # None while it waits.
+        self.publication: Publication | None = None
+        self.takes_over = False  # Who joins, from one that was live until now.
+        self.origin = ""  # While the run is another PoP's: where it is to go on from here.
 
 
 class PopDoor:
@@ -33,19 +66,53 @@ class PopDoor:
         uplinks: Uplinks,
         *,
         descriptions: Descriptions | None = None,
+        grace_s: float = 0.0,
         unix_now: Callable[[], float] = time.time,
     ) -> None:
         self.pump = pump
         self.refused_total = 0
         self.accepted_total = 0
         self.routes: list[HttpRoute] = []  # What plug-ins add to the API.
+        self.returned_total = 0
         self._hub, self._keys, self._uplinks = hub, keys, uplinks
-        self._placing, self._runs = uplinks.placing, uplinks.placing.runs
+        self._placing, self._numbers = uplinks.placing, uplinks.placing.runs
+        self._placing.next_number = self._next_number
         self._attempts = Attempts()
         self._descriptions = descriptions or Descriptions(hub, uplinks, pump.now)
         self._unix_now = unix_now
-        self._controls: dict[LiveStream, PublisherControl] = {}
+        self._grace_s = grace_s
+        self._grace = Grace(grace_s)
+        self._runs: dict[str, _Run] = {}  # By channel.
         self._emptied = trio.Event()
+        self._waits = trio.Event()
+
+    async def run(self) -> None:
+        """End the runs whose publishers do not come back, until cancelled."""
+        while True:
+            due = self._grace.next_timeout()
+            with trio.move_on_at(due) as timer:
+                await self._waits.wait()
+            if timer.cancelled_caught:
+                now = self.pump.now()
+                if now - due > LATE_S_MAX:
+                    self._grace.slept(now - due + LATE_S_MAX)
+                self.tick(self.pump.now())
+            else:
+                self._waits = trio.Event()
+
+    def tick(self, now: float) -> None:
+        """End the runs whose grace is over."""
+        for channel in self._grace.expired(now):
+            run = self._runs[channel]
+            if run.control is not None:  # Whether that is who can go on will show at once.
+                self._grace.put_off(channel, now)
+            else:
+                self._end(run, f"the publisher did not come back within {self._grace_s:g} s")
+
+    @property
+    def waiting(self) -> int:
+        """Runs that wait for their publisher."""
+        return sum(run.control is None for run in self._runs.values())
 
     async def publish(self, request: PublishRequest, control: PublisherControl) -> Publication:
         """Check the key, place the stream; raises `PublishRefusedError` with code and reason."""
@@ -58,10 +125,12 @@ class PopDoor:
                 protocol=request.protocol,
             )
             await self._placing.wait_route(route)
-            return self._publish(request, grant, route, control)
+            publication = self._let_in(request, grant, route, control)
         except PublishRefusedError:
             self.refused_total += 1
             raise
+        self.accepted_total += 1
+        return publication
 
     def add_routes(self, routes: Sequence[HttpRoute]) -> None:
         """Keep a plug-in's HTTP handlers for the API, which is made when all have started."""
@@ -74,13 +143,7 @@ class PopDoor:
         counts.
         """
         grant = self.identify(key, peer, protocol)
-        live = self._hub.get(grant.channel)
-        self._runs.takes_over(
-            grant.channel,
-            here=live is not None and live.ended is None,
-            listed=self._uplinks.lookup(grant.channel),
-            now=self.pump.now(),
-        )
+        self._takes_over(grant.channel)
         return grant
 
     def identify(self, key: str, peer: str, protocol: str | None = None) -> Grant:
@@ -94,13 +157,16 @@ class PopDoor:
             raise
 
     def stop_all(self, code: str, reason: str) -> None:
-        """Tell every publisher why it has to go."""
-        for control in list(self._controls.values()):
-            control.stop(code, reason)
+        """Tell every publisher why it has to go; runs without one end."""
+        for run in list(self._runs.values()):
+            if run.control is not None:
+                run.control.stop(code, reason)
+            else:
+                self._end(run, reason)
 
     async def wait_empty(self) -> None:
         """Wait until every publisher is gone."""
-        while self._controls:
+        while self._runs:
             self._emptied = trio.Event()
             await self._emptied.wait()
 
@@ -115,57 +181,297 @@ class PopDoor:
             self._attempts.note_refused(request.peer, error.code, now)
             raise
 
-    def _publish(
+    def _next_number(self, channel: str) -> int:
+        chance = secrets.randbits(PUBLICATION_CHANCE_BITS)
+        return self._numbers.next_publication(channel, self._unix_now(), chance)
+
+    def _takes_over(self, channel: str) -> bool:
+        """Whether a publisher that comes now takes a live run over; raises when it may not."""
+        run, record = self._runs.get(channel), self._uplinks.listing.lookup(channel)
+        return self._numbers.takes_over(
+            channel,
+            here=run is not None and run.control is not None,
+            listed=None if record is None else record.entry.stream_id,
+            waiting=record is not None and record.entry.waiting,
+            now=self.pump.now(),
+        )
+
+    # A publisher comes.
+
+    def _let_in(
         self,
         request: PublishRequest,
         grant: Grant,
         route: RouteRequest,
         control: PublisherControl,
     ) -> Publication:
+        channel = grant.channel
+        run = self._runs.get(channel)
+        record = self._uplinks.listing.lookup(channel)
+        takes_over = self._takes_over(channel)
+        if run is not None and self._can_join_here(run, grant):
+            return self._join_here(run, request, grant, control)
+        there = run is None or bool(run.origin)
+        if there and record is not None and self._can_join_there(record, grant, route):
+            if run is not None:
+                self._replace(run, TAKEN_OVER)
+                self._forget(run, TAKEN_OVER)
+            return self._join_there(record, request, grant, route, control, takes_over=takes_over)
         self._placing.check_route(route)  # Else a newcomer without a place would end the incumbent.
-        channel, now = grant.channel, self.pump.now()
-        older = self._hub.get(channel)
-        takes_over = self._runs.takes_over(
-            channel,
-            here=older is not None and older.ended is None,
-            listed=self._uplinks.lookup(channel),
-            now=now,
-        )
-        chance = secrets.randbits(PUBLICATION_CHANCE_BITS)
-        number = self._runs.next_publication(channel, self._unix_now(), chance)
-        stream = self._hub.open(
-            StreamId(channel, number),
-            grant,
-            started_at=now,
-            came_from=f"{request.protocol} {request.peer}",
-        )
-        self._runs.begun(stream.stream_id)
+        return self._begin(request, grant, route, control, takes_over=takes_over)
+
+    def _can_join_here(self, run: _Run, grant: Grant) -> bool:
+        stream = run.stream
+        known = takeovers(stream.stream_id) < TAKEOVERS_MAX and not run.origin
+        return known and stream.units > 0 and can_go_on(stream.grant, grant)
+
+    def _can_join_there(self, record: DirectoryRecord, grant: Grant, route: RouteRequest) -> bool:
+        entry = record.entry
+        if not self._numbers.is_elsewhere(entry.stream_id):
+            return False  # Ours, which has ended, and is listed for a moment yet.
+        known = bool(entry.formats) and takeovers(entry.stream_id) < TAKEOVERS_MAX
+        same = (entry.priority, entry.tags) == (grant.priority, grant.tags)
+        return known and same and self._placing.can_join(route, record.origin)
+
+    def _join_here(
+        self, run: _Run, request: PublishRequest, grant: Grant, control: PublisherControl
+    ) -> Publication:
+        """Have a publisher go on with a run of ours, which has another one or waits."""
+        tracks = run.stream.tracks
+        configs = {key: (track.config_id, track.config) for key, track in tracks.items()}
+        if run.control is not None:
+            run.takes_over = True
+            self._numbers.taken_over(grant.channel, self.pump.now())
+        self._replace(run, TAKEN_OVER)
+        run.request, run.control = request, control
+        joining = Joining(formats_of(tracks.values()), configs)
+        return self._publication(run, grant, joining)
+
+    def _join_there(
+        self,
+        record: DirectoryRecord,
+        request: PublishRequest,
+        grant: Grant,
+        route: RouteRequest,
+        control: PublisherControl,
+        *,
+        takes_over: bool,
+    ) -> Publication:
+        """Have a publisher go on, from here, with a run of another PoP."""
+        if (told := self._descriptions.read(grant.channel)) is not None:
+            grant = grant.described(told)  # As it may have been changed there.
+        chance = secrets.randbits(EPOCH_CHANCE_BITS)
+        stream_id = takeover_id(record.entry.stream_id, chance)
+        stream = self._open(stream_id, request, grant)
+        stream.ring.note_loss(units_from(stream_id))
+        run = self._runs[grant.channel] = _Run(stream, request, route)
+        run.control, run.takes_over, run.origin = control, takes_over, record.origin
+        joining = Joining(record.entry.formats, configs_from=configs_from(stream_id))
+        return self._publication(run, grant, joining)
+
+    def _begin(
+        self,
+        request: PublishRequest,
+        grant: Grant,
+        route: RouteRequest,
+        control: PublisherControl,
+        *,
+        takes_over: bool,
+    ) -> Publication:
+        """Begin a new run; an older one of ours ends."""
+        channel = grant.channel
+        older = self._runs.get(channel)
+        stream = self._open(StreamId(channel, self._next_number(channel)), request, grant)
+        run = self._runs[channel] = _Run(stream, request, route)
+        run.control = control
+        publication = self._publication(run, grant, None)
+        self._numbers.begun(stream.stream_id)
         if takes_over:
-            self._runs.taken_over(channel, now)
-        if older is not None and older in self._controls:
-            self._controls[older].stop("Rejected", TAKEN_OVER)
+            self._numbers.taken_over(channel, self.pump.now())
+        self._grace.end(channel)
+        if older is not None:
+            self._replace(older, TAKEN_OVER)
         try:
-            self._placing.place(stream, route, lambda error: _give_up(channel, control, error))
+            self._place(run)
         except BaseException:
-            self._hub.close(stream, "no origin takes it")
+            self._forget(run, "no origin takes it")
             raise
-        self._controls[stream] = control
-        self.accepted_total += 1
-        return Publication(
-            stream, wallclock_us=lambda: int(self._unix_now() * 1e6), close=self._close
+        return publication
+
+    def _open(self, stream_id: StreamId, request: PublishRequest, grant: Grant) -> LiveStream:
+        return self._hub.open(
+            stream_id, grant, started_at=self.pump.now(), came_from=_came_from(request)
         )
 
-    def _close(self, stream: LiveStream, reason: str) -> None:
-        is_known = self._controls.pop(stream, None) is not None
-        self._hub.close(stream, reason)
-        if is_known:
-            self._placing.end(stream)
-            self._descriptions.ended(stream.channel)
-        if not self._controls:
+    def _publication(self, run: _Run, grant: Grant, joining: Joining | None) -> Publication:
+        publication = run.publication = Publication(
+            run.stream,
+            wallclock_us=lambda: int(self._unix_now() * 1e6),
+            close=lambda publication, reason, lost: self._close(publication, reason, lost=lost),
+            joins=joining,
+            settle=None if joining is None else self._settle,
+        )
+        publication.grant = grant
+        return publication
+
+    def _replace(self, run: _Run, reason: str) -> None:
+        """Take nothing more of the publisher that a run has, and tell it why."""
+        control, publication = run.control, run.publication
+        run.control = run.publication = None
+        if publication is not None:
+            publication.over = reason
+        if control is not None:
+            control.stop("Rejected", TAKEN_OVER)
+
+    def _place(self, run: _Run, *, joins: str = "") -> None:
+        self._placing.place(
+            run.stream, run.route, lambda error: self._give_up(run, error), joins=joins
+        )
+
+    # It has shown whether it fits.
+
+    def _settle(self, publication: Publication, fits: bool) -> LiveStream:
+        """Say in which stream a publisher that was to join one goes on."""
+        stream = publication.stream
+        run = self._runs.get(stream.channel)
+        assert run is not None, "who is replaced or gone sends no more"
+        assert run.publication is publication, "who is replaced or gone sends no more"
+        if run.origin:
+            self._settle_there(run, fits=fits)
+        elif fits:
+            self._settle_here(run, publication.grant)
+        else:
+            self._begin_beside(run, publication.grant)
+        run.takes_over = False
+        return run.stream
+
+    def _settle_here(self, run: _Run, grant: Grant) -> None:
+        stream, since = run.stream, run.stream.waiting_since
+        stream.grant, stream.came_from = grant, _came_from(run.request)
+        stream.waiting_since = None
+        self._grace.end(stream.channel)
+        self._log_join(run, waited_s=None if since is None else self.pump.now() - since)
+        if run.takes_over:
+            self._placing.take_over(stream)
+        else:
+            self._placing.waiting_changed(stream)
+
+    def _settle_there(self, run: _Run, *, fits: bool) -> None:
+        """Go on with a run of another PoP at its origin, or begin one in the same stream."""
+        stream, origin = run.stream, run.origin
+        run.origin = ""
+        if run.takes_over:
+            self._numbers.taken_over(stream.channel, self.pump.now())
+        if fits:
+            try:
+                self._place(run, joins=origin)
+            except PublishRefusedError as error:
+                logger.info("run cannot be joined", channel=stream.channel, why=str(error))
+            else:
+                self._numbers.begun(stream.stream_id)
+                self._log_join(run, origin=origin)
+                return
+        stream.stream_id = StreamId(stream.channel, self._next_number(stream.channel))
+        self._numbers.begun(stream.stream_id)
+        self._place_or_stop(run)
+
+    def _begin_beside(self, run: _Run, grant: Grant) -> None:
+        """A publisher that cannot go on with our run begins another, which ends that."""
+        channel = grant.channel
+        logger.info("tracks do not fit: a new run begins", channel=channel)
+        self._grace.end(channel)
+        run.stream = self._open(StreamId(channel, self._next_number(channel)), run.request, grant)
+        self._numbers.begun(run.stream.stream_id)
+        self._place_or_stop(run)
+
+    def _place_or_stop(self, run: _Run) -> None:
+        try:
+            self._place(run)
+        except PublishRefusedError as error:
+            control = run.control
+            self._forget(run, "no origin takes it")
+            if control is not None:
+                _stop(run.stream.channel, control, error)
+
+    def _log_join(
+        self, run: _Run, *, waited_s: float | None = None, origin: str | None = None
+    ) -> None:
+        self.returned_total += not run.takes_over
+        logger.info(
+            "run taken over" if run.takes_over else "publisher returned",
+            channel=run.stream.channel,
+            publication=f"{run.stream.stream_id.publication:x}",
+            came_from=_came_from(run.request),
+            waited_s=None if waited_s is None else round(waited_s, 3),
+            origin=origin,
+        )
+
+    # It leaves.
+
+    def _close(self, publication: Publication, reason: str, *, lost: bool) -> None:
+        run = self._runs.get(publication.stream.channel)
+        if run is None or run.publication is not publication:
+            return  # Replaced, or given up.
+        if lost and self._may_wait(run):
+            self._wait(run, reason)
+        else:
+            self._end(run, reason)
+
+    def _may_wait(self, run: _Run) -> bool:
+        stream = run.stream
+        alive = stream.ended is None and stream.units > 0 and not run.origin
+        return self._grace.enabled and alive and stream.channel in self._placing.placements
+
+    def _wait(self, run: _Run, reason: str) -> None:
+        stream, now = run.stream, self.pump.now()
+        run.control = run.publication = None
+        run.takes_over = False
+        if stream.waiting_since is None:
+            stream.waiting_since = now
+            self._placing.waiting_changed(stream)
+        for channel in self._grace.begin(stream.channel, now):
+            self._end(self._runs[channel], "too many wait for their publishers")
+        self._waits.set()
+        logger.warning(
+            "publisher lost, the stream waits for it",
+            channel=stream.channel,
+            publication=f"{stream.stream_id.publication:x}",
+            reason=reason,
+            grace_s=self._grace_s,
+        )
+
+    def _end(self, run: _Run, reason: str) -> None:
+        """A run is over."""
+        if run.control is None:
+            logger.info(
+                "stream ended without its publisher", channel=run.stream.channel, why=reason
+            )
+        self._forget(run, reason)
+        self._placing.end(run.stream)
+        self._descriptions.ended(run.stream.channel)
+
+    def _forget(self, run: _Run, reason: str) -> None:
+        channel = run.stream.channel
+        self._hub.close(run.stream, reason)
+        if self._runs.get(channel) is run:
+            self._grace.end(channel)
+            del self._runs[channel]
+        if not self._runs:
             self._emptied.set()
 
+    def _give_up(self, run: _Run, error: PublishRefusedError) -> None:
+        """Stop a publisher that was let in, or end the wait for one."""
+        if run.control is not None:
+            _stop(run.stream.channel, run.control, error)
+        else:
+            self._end(run, f"{error.code}: {error.reason}")
 
-def _give_up(channel: str, control: PublisherControl, error: PublishRefusedError) -> None:
+
+def _came_from(request: PublishRequest) -> str:
+    return f"{request.protocol} {request.peer}"
+
+
+def _stop(channel: str, control: PublisherControl, error: PublishRefusedError) -> None:
     """Stop a publisher that was let in; the log has what it is not told."""
     logger.warning(
         "publication given up",

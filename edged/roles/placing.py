@@ -4,6 +4,7 @@ All of it is synchronous, in the pump's turn, but for the wait for a first route
 """
 
 import math
+import secrets
 from collections.abc import Callable
 
 import structlog
@@ -17,8 +18,17 @@ from edged.media.routing import OriginState, RouteRequest
 from edged.media.stream import PriorityClass, StreamId
 from edged.policy.departures import ANSWER_S_MAX, STALLED_S_MAX
 from edged.policy.pop_view import PopView
-from edged.policy.routing_table import Decision, choose_origin
-from edged.policy.takeover import LISTED_S_MAX, OUTNUMBERED, TAKEN_OVER, ChannelRuns, Fencing
+from edged.policy.routing_table import Decision, choose_incumbent, choose_origin
+from edged.policy.takeover import (
+    EPOCH_CHANCE_BITS,
+    LISTED_S_MAX,
+    OUTNUMBERED,
+    TAKEN_OVER,
+    ChannelRuns,
+    Fencing,
+    takeover_id,
+)
+from edged.roles.placement import GiveUp, Placement
 from edged.runtime.hub import LiveStream
 from edged.runtime.pump import Pump
 
@@ -29,35 +39,6 @@ CUT_OFF = "the network has lost the way to where the stream went; publish again"
 BROKE_OFF = "the stream broke off inside the network; publish again"
 
 logger = structlog.get_logger("edged.pop")
-
-GiveUp = Callable[[PublishRefusedError], None]
-
-
-class Placement:
-    """A publication and where it goes."""
-
-    def __init__(
-        self,
-        stream: LiveStream,
-        request: RouteRequest,
-        decision: Decision,
-        forwarding: Forwarding,
-        give_up: GiveUp,
-        *,
-        renumbered: int,
-        placed_at: float,
-    ) -> None:
-        self.stream = stream
-        self.request = request
-        self.decision = decision
-        self.forwarding = forwarding
-        self.give_up = give_up  # Called when no origin takes it any more.
-        self.renumbered = renumbered  # How often it was fenced off by a run that had ended.
-        self.placed_at = placed_at
-        self.accepted = False  # By this origin, once.
-        self.fenced_at: float | None = None  # Not accepted but fenced off; by what, will show.
-        self.offered_at: float | None = None  # Without an answer as yet.
-        self.offers = -1  # The forwarding's count of sessions that `offered_at` belongs to.
 
 
 class Placing:
@@ -72,6 +53,9 @@ class Placing:
     ) -> None:
         """`link` gives the way to an origin, while there is one."""
         self.runs = ChannelRuns()
+        self.next_number: Callable[[str], int] = lambda channel: self.runs.next_publication(
+            channel, 0.0, 0
+        )  # Of a run that begins now; the door knows the time.
         self.placements: dict[str, Placement] = {}  # By channel.
         self._pump, self._view, self._listing, self._link = pump, view, listing, link
         self._changed = trio.Event()
@@ -126,19 +110,21 @@ class Placing:
         *,
         renumbered: int = 0,
         after: Forwarding | None = None,
+        joins: str = "",
     ) -> Placement:
         """Choose an origin and begin to forward; raises `PublishRefusedError` with the reasons.
 
         `after`: the forwarding to the origin that had it before, which the new one goes on from.
+        `joins`: the origin that has the run from another PoP, and goes on with it from here.
         """
         older = self.placements.get(stream.channel)
         if older is not None:  # Taken over here: the older run's ring has ended, its place is free.
             self._release(older)
-        decision = self._choose(request)
+        decision = self._choose_incumbent(request, joins) if joins else self._choose(request)
         link = self._link(decision.origin)
         assert link is not None, "what has no link is blocked"
         try:
-            forwarding = link.forward(stream, after=after)
+            forwarding = link.forward(stream, after=after, takes_over=bool(joins))
         except EdgedError as error:
             raise PublishRefusedError("full", NO_ROUTE, str(error)) from error
         if forwarding.refusal is not None:
@@ -152,6 +138,7 @@ class Placing:
             forwarding,
             give_up,
             renumbered=renumbered,
+            joins=bool(joins),
             placed_at=self._pump.now(),
         )
         self.placements[stream.channel] = placement
@@ -167,6 +154,38 @@ class Placing:
             home_epoch=stream.stream_id.home_epoch or None,
         )
         return placement
+
+    def can_join(self, request: RouteRequest, origin: str) -> bool:
+        """Whether a run that an origin has may go on there from here."""
+        return choose_incumbent(request, self._view, origin) is not None
+
+    def take_over(self, stream: LiveStream) -> None:
+        """A run has another publisher: raise its epoch, so that everyone hears of it.
+
+        Its origin goes on with it under the new one; units on the way under the old come again.
+        """
+        placement = self.placements.get(stream.channel)
+        link = None if placement is None else self._link(placement.decision.origin)
+        if placement is None or placement.stream is not stream or link is None:
+            return
+        known, before = stream.stream_id, placement.forwarding
+        stream.stream_id = takeover_id(known, secrets.randbits(EPOCH_CHANCE_BITS))
+        try:
+            forwarding = link.forward(stream, after=before, takes_over=True)
+        except EdgedError as error:
+            stream.stream_id = known  # It goes on all the same, but others do not hear of it.
+            logger.warning("takeover is not told", channel=stream.channel, reason=str(error))
+            return
+        placement.forwarding, placement.accepted = forwarding, False
+        placement.fenced_at, placement.placed_at = None, self._pump.now()
+        self._stop_forwarding(before, "taken over by another publisher")
+        self.runs.begun(stream.stream_id)
+        if forwarding.refusal is not None:
+            self._give_up(placement, forwarding.refusal)
+
+    def waiting_changed(self, stream: LiveStream) -> None:
+        """A stream has lost its publisher, or has one again: its origin tells the network."""
+        self._tell_waiting(stream, self._listing.lookup(stream.channel))
 
     def end(self, stream: LiveStream) -> None:
         """The publication ended: its forwarding ends with the ring, its place is free now."""
@@ -184,13 +203,17 @@ class Placing:
 
     def listed(self, channel: str, record: DirectoryRecord | None) -> None:
         """The directory has something new of a channel: a takeover, or where a group's tags are."""
-        if record is not None:
-            self.runs.listed(record.entry.stream_id)
         placement = self.placements.get(channel)
+        if record is not None:
+            waited = placement is not None and placement.stream.waiting_since is not None
+            waiting = record.entry.waiting or waited
+            self.runs.listed(record.entry.stream_id, waiting=waiting, now=self._pump.now())
         if placement is None:
             self._learn_tags(channel, record)
         elif record is not None and placement.stream.stream_id < record.entry.stream_id:
             self._taken_over(placement, f"by a run at origin {record.origin}")
+        else:
+            self._tell_waiting(placement.stream, record)
 
     def tick(self, now: float) -> None:
         """Judge what has waited long enough; call it a few times a second."""
@@ -204,7 +227,9 @@ class Placing:
                 self._broke_off(placement)
             elif self._is_convicted(placement, now):
                 self._go_on_elsewhere(placement, "no heartbeat and no progress")
-            elif self._is_unanswered(placement, now):
+            elif placement.joins and now - placement.placed_at >= ANSWER_S_MAX:
+                self._begin_anew(placement, f"no answer within {ANSWER_S_MAX:g} s")
+            elif placement.unanswered_s(now) >= ANSWER_S_MAX:
                 self._timed_out(placement, now)
 
     def slept(self, late_s: float) -> None:
@@ -222,7 +247,7 @@ class Placing:
         """The origin took a stream: after a refusal it is trusted again."""
         placement = self._of(forwarding)
         if placement is not None:
-            placement.accepted = True
+            placement.accepted, placement.joins = True, False
         self._view.accepted(forwarding.origin, forwarding.stream.grant.priority)
 
     def refused(self, forwarding: Forwarding, code: str, reason: str) -> None:
@@ -238,6 +263,8 @@ class Placing:
                 self._taken_over(placement, f"origin {forwarding.origin}: {reason}")
             else:  # By a run that is live, if the directory comes to list it; or by one long over.
                 placement.fenced_at = now
+        elif placement.joins:
+            self._begin_anew(placement, f"{code}: {reason}")
         elif code in ("full", "drain") and forwarding.packaged_seq < 0:  # Else it needs a splice.
             highest = placement.request.priority if code == "full" else PriorityClass.PARTNER
             self._view.refused(forwarding.origin, now, priority=highest)
@@ -258,6 +285,22 @@ class Placing:
         except RouteUnavailableError as error:
             self._view.note_request(request, placed=False)
             raise PublishRefusedError("no_route", NO_ROUTE, str(error)) from error
+
+    def _choose_incumbent(self, request: RouteRequest, origin: str) -> Decision:
+        decision = choose_incumbent(request, self._view, origin)
+        if decision is None:
+            detail = f"origin {origin} has the run, and nothing may go there now"
+            raise PublishRefusedError("no_route", NO_ROUTE, detail)
+        return decision
+
+    def _tell_waiting(self, stream: LiveStream, record: DirectoryRecord | None) -> None:
+        """Tell a stream's origin whether it waits, if that does not say so and knows the word."""
+        placement = self.placements.get(stream.channel)
+        entry = None if record is None else record.entry
+        if placement is None or entry is None or entry.stream_id != stream.stream_id:
+            return
+        if entry.formats and entry.waiting is not (stream.waiting_since is not None):
+            placement.forwarding.tell_waiting()
 
     def _is_routable(self, request: RouteRequest) -> bool:
         try:
@@ -305,6 +348,9 @@ class Placing:
         The home epoch rises: should the one before come back, nobody takes its parts any more.
         """
         stream, before = placement.stream, placement.forwarding
+        if placement.joins:
+            self._begin_anew(placement, detail)
+            return True
         if before.packaged_seq >= 0 and not before.splice:
             return False
         if stream.ring.first_seq > before.packaged_seq + 1 and before.splice:
@@ -315,6 +361,7 @@ class Placing:
         self._stop_forwarding(before, "goes on elsewhere")
         known = stream.stream_id
         stream.stream_id = StreamId(known.channel, known.publication, known.home_epoch + 1)
+        self.runs.begun(stream.stream_id)
         logger.warning(
             "stream goes on elsewhere",
             channel=stream.channel,
@@ -338,41 +385,48 @@ class Placing:
             return False
 
     def _is_convicted(self, placement: Placement, now: float) -> bool:
-        """Whether its origin is dead or frozen: heartbeats suspect, the lack of progress convicts.
-
-        While we were late ourselves, nobody is.
-        """
-        origin = placement.decision.origin
-        if now < self._judges_from or self._view.capacitor.state(origin) is not OriginState.DOWN:
-            return False
-        since = max(placement.forwarding.progress_at, placement.placed_at)
-        return now - since >= STALLED_S_MAX
+        """Whether its origin is dead or frozen; while we were late ourselves, nobody is."""
+        down = self._view.capacitor.state(placement.decision.origin) is OriginState.DOWN
+        stalled_s = placement.stalled_s(now, down=down)
+        return now >= self._judges_from and stalled_s >= STALLED_S_MAX
 
     def _taken_over(self, placement: Placement, detail: str) -> None:
         channel = placement.stream.channel
-        self.runs.fenced(channel, self._listed(channel), self._pump.now())
+        if placement.stream.waiting_since is None:  # Else its publisher has come back elsewhere.
+            self.runs.fenced(channel, self._listed(channel), self._pump.now())
         self._give_up(placement, PublishRefusedError("fenced", TAKEN_OVER, detail))
 
     def _judge_fencing(self, placement: Placement) -> None:
         stream, detail = placement.stream, f"origin {placement.forwarding.origin}"
         listed, renumbered = self._listed(stream.channel), placement.renumbered
-        match self.runs.judge_fencing(stream.stream_id, listed, renumbered=renumbered):
+        match self.runs.judge_fencing(
+            stream.stream_id, listed, renumbered=renumbered, joins=placement.joins
+        ):
             case Fencing.TAKEN_OVER:
                 self._taken_over(placement, detail)
             case Fencing.OUTNUMBERED:
                 self._give_up(placement, PublishRefusedError("fenced", OUTNUMBERED, detail))
             case Fencing.RENUMBER:
-                # No origin has it: nobody plays it by the number that it had.
-                number = self.runs.next_publication(stream.channel, 0.0, 0)
-                stream.stream_id = StreamId(stream.channel, number)
-                self.runs.begun(stream.stream_id)
-                logger.warning(
-                    "publication numbered anew: one that has ended had a newer number",
-                    channel=stream.channel,
-                    publication=f"{number:x}",
-                    detail=detail,
-                )
-                self._place_again(placement, renumbered=renumbered + 1)
+                self._begin_anew(placement, f"one that has ended had a newer number: {detail}")
+
+    def _begin_anew(self, placement: Placement, why: str) -> None:
+        """Give a run that no origin has from us another number: by the one it had, nobody plays it.
+
+        Nothing of it is lost; one that was to join a run is one of its own.
+        """
+        stream = placement.stream
+        self.runs.heard(stream.stream_id)
+        number = self.next_number(stream.channel)
+        stream.stream_id = StreamId(stream.channel, number)
+        self.runs.begun(stream.stream_id)
+        logger.warning(
+            "publication numbered anew",
+            channel=stream.channel,
+            publication=f"{number:x}",
+            joined=placement.joins or None,
+            why=why,
+        )
+        self._place_again(placement, renumbered=placement.renumbered + 1)
 
     def _listed(self, channel: str) -> StreamId | None:
         record = self._listing.lookup(channel)
@@ -388,17 +442,6 @@ class Placing:
         )
         detail = f"origin {forwarding.origin}: {forwarding.closed_reason}"
         self._give_up(placement, PublishRefusedError("internal", BROKE_OFF, detail))
-
-    def _is_unanswered(self, placement: Placement, now: float) -> bool:
-        """Whether the origin has not said a word on the stream for longer than it may take."""
-        forwarding = placement.forwarding
-        if forwarding.state != "opening":
-            placement.offered_at = None
-        elif placement.offered_at is None or placement.offers != forwarding.reopened:
-            placement.offered_at, placement.offers = now, forwarding.reopened
-        else:
-            return now - placement.offered_at >= ANSWER_S_MAX
-        return False
 
     def _timed_out(self, placement: Placement, now: float) -> None:
         """Vote against the origin, and go elsewhere if that is possible; else wait on."""

@@ -81,7 +81,14 @@ class PopRole:
         )
         keys = StreamKeys.from_config(config.stream_keys)
         self.descriptions = Descriptions(self.hub, self.uplinks, self.pump.now)
-        self.door = PopDoor(self.pump, self.hub, keys, self.uplinks, descriptions=self.descriptions)
+        self.door = PopDoor(
+            self.pump,
+            self.hub,
+            keys,
+            self.uplinks,
+            descriptions=self.descriptions,
+            grace_s=config.pop.publisher_grace_s,
+        )
         self.offers = IngestOffers(config, self.pump, self.hub, self.uplinks)
         self.api: ApiService | None = None  # Made when all plug-ins have started.
         self.hls = HlsService(
@@ -129,6 +136,7 @@ class PopRole:
             await self._start_api(nursery)
         addresses |= await self._start_playback(nursery)
         nursery.start_soon(self.hls.run)
+        nursery.start_soon(self.door.run)
         if self._tls is not None:
             nursery.start_soon(keep_certificates, self._tls)
         return addresses
@@ -246,6 +254,8 @@ class PopRole:
         labels = {"role": self.name}
         yield Sample("edged_ingest_accepted_total", self.door.accepted_total, labels)
         yield Sample("edged_ingest_refused_total", self.door.refused_total, labels)
+        yield Sample("edged_ingest_waiting", self.door.waiting, labels)
+        yield Sample("edged_ingest_returned_total", self.door.returned_total, labels)
         for link in self.uplinks.statistics():
             path = {**labels, "origin": link.origin}
             yield Sample("edged_backbone_sessions", len(link.up), path)
@@ -278,6 +288,16 @@ async def _outliving(run: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
 SPECS = (
     MetricSpec(name="edged_ingest_accepted_total", help="Publications accepted.", labels=("role",)),
     MetricSpec(name="edged_ingest_refused_total", help="Publishers refused.", labels=("role",)),
+    MetricSpec(
+        name="edged_ingest_waiting",
+        help="Streams that wait for a publisher that has lost its connection.",
+        labels=("role",),
+    ),
+    MetricSpec(
+        name="edged_ingest_returned_total",
+        help="Publishers that came back in time, to the same stream.",
+        labels=("role",),
+    ),
     MetricSpec(
         name="edged_backbone_sessions",
         help="Sessions that are up, of four: control and three classes.",

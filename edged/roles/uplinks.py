@@ -24,7 +24,8 @@ from edged.policy.capacitor import StateChanged
 from edged.policy.departures import LOST_S_MAX, Verdict, judge_origin
 from edged.policy.pop_view import PopView
 from edged.roles.parts_in import PartsIn
-from edged.roles.placing import Placement, Placing
+from edged.roles.placement import Placement
+from edged.roles.placing import Placing
 from edged.runtime.hub import Hub
 from edged.runtime.pump import Pump
 from edged.wire.backbone.messages import DirectoryDelta

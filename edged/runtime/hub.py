@@ -55,6 +55,7 @@ class LiveStream:
         self.track_statistics: dict[int, TrackStatistics] = {}
         self.ended: str | None = None
         self.goes_on = False  # It ended in this process only: another has it now.
+        self.waiting_since: float | None = None  # Monotonic: its publisher is lost, may come back.
         self._configs: dict[tuple[int, int], CodecConfig] = {}
         self._wakes: dict[int, Wake] = {}
         self._wake_ids = 0
@@ -81,7 +82,7 @@ class LiveStream:
             statistics.last_dts = unit.dts
             if unit.random_access:
                 statistics.random_accesses += 1
-                if statistics.gop_started_us:
+                if statistics.gop_started_us and not unit.discontinuity:
                     statistics.gop_us = unit.wallclock_us - statistics.gop_started_us
                 statistics.gop_started_us = unit.wallclock_us
         self._wake()

@@ -44,6 +44,21 @@ def test_acks_advance_and_never_go_back() -> None:
     assert forwarding.renditions == RENDITIONS
 
 
+def test_what_a_run_of_elsewhere_was_acked_before_counts_for_nothing() -> None:
+    """Its splice asks for units that only the PoP before had."""
+    stream = LiveStream(ALICE, Grant(channel="alice"), started_at=0.0, came_from="test")
+    stream.set_track(make_track())
+    stream.ring.note_loss(2**32)
+    append(stream, 100)
+    forwarding = Forwarding(stream, ALICE, "ams", takes_over=True)
+    assert forwarding.packaged_seq == 2**32 - 1
+    forwarding.acked(StreamAck(1, 1, 2**32 + 5, 40, RENDITIONS, b"as of unit 40"), 5.0)
+    assert (forwarding.packaged_seq, forwarding.splice) == (2**32 - 1, b"")
+    forwarding.acked(StreamAck(1, 1, 2**32 + 5, 2**32 - 1, RENDITIONS, b"as of then"), 5.0)
+    assert (forwarding.packaged_seq, forwarding.splice) == (2**32 - 1, b"as of then")
+    forwarding.tell_waiting()  # Without a session; it is offered with it.
+
+
 def test_acks_of_what_was_never_sent_are_cut() -> None:
     forwarding = make_forwarding()
     forwarding.acked(StreamAck(1, 1, 10**9, 10**9, []), 5.0)

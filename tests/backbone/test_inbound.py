@@ -4,21 +4,20 @@ from collections.abc import AsyncIterator
 import pytest
 import trio
 
+from edged.backbone.directory import DirectoryRecord
 from edged.backbone.fence import Fence
 from edged.backbone.inbound import (
-    ACKS_PER_MESSAGE_MAX,
     ORPHAN_S_MAX,
-    SPLICE_BYTES_PER_MESSAGE_MAX,
-    _in_messages,
 )
 from edged.backbone.session import BackboneSession
 from edged.errors import PublishRefusedError
+from edged.media.parts import PackagedEvent, StreamEnded
 from edged.media.stream import Grant, PriorityClass, StreamId
+from edged.media.track import formats_of
 from edged.runtime.hub import TRACKS_MAX, LiveStream
 from edged.wire.backbone.messages import (
     RenditionAck,
     StreamAccepted,
-    StreamAck,
     StreamOpened,
     StreamRefused,
     make_message_frame,
@@ -355,20 +354,6 @@ async def test_a_splice_reaches_the_next_origin_and_says_from_where() -> None:
             assert (inbound.packaged_seq, inbound.splice) == (7, b"as of unit 7")
 
 
-@pytest.mark.parametrize(("size", "messages"), [(1, 2), (1310, 2), (2000, 3)])
-def test_acks_are_told_in_messages_that_are_not_too_large(size: int, messages: int) -> None:
-    acks = [StreamAck(number, 1, 0, 0, [], bytes(size)) for number in range(300)]
-    parted = list(_in_messages(acks))
-    assert len(parted) == messages
-    assert [ack for some in parted for ack in some] == acks
-    for some in parted:
-        assert len(some) <= ACKS_PER_MESSAGE_MAX
-        assert sum(len(ack.splice) for ack in some) <= SPLICE_BYTES_PER_MESSAGE_MAX
-    assert list(_in_messages([])) == []
-    large = StreamAck(1, 1, 0, 0, [], bytes(SPLICE_BYTES_PER_MESSAGE_MAX + 1))
-    assert list(_in_messages([large, large])) == [[large], [large]]
-
-
 async def test_the_newest_session_of_a_stream_is_right() -> None:
     origin = Origin()
     async with (
@@ -386,3 +371,196 @@ async def test_the_newest_session_of_a_stream_is_right() -> None:
         assert server.statistics().inbound.resumed == 1
         assert len(origin.opened) == 1
         nursery.cancel_scope.cancel()
+
+
+def joined(pop: Pop, run: StreamId) -> LiveStream:
+    """A run that this PoP goes on with from another; its units begin far above."""
+    stream = pop.publish(run.channel, run.publication, run.home_epoch)
+    stream.ring.note_loss(2**32)
+    return stream
+
+
+async def test_another_pop_goes_on_with_a_run_and_all_who_read_it_stay() -> None:
+    origin, west, east, reader = Origin(), Pop("west"), Pop("east"), Pop("reader")
+    async with (
+        origin.serving() as server,
+        west.linked(origin) as from_west,
+        east.linked(origin) as from_east,
+        reader.linked(origin) as down,
+    ):
+        stream = west.publish()
+        append(stream, 15)
+        before = from_west.forward(stream)
+        await until(lambda: before.received_seq == 14)
+        copy = origin.hub.get("alice")
+        assert copy is not None
+        got: list[PackagedEvent] = []
+        origin.windows["alice"] = (stream.stream_id, [])
+        down.subscribe_parts("alice", lambda _, event: got.append(event))
+        await until(lambda: server.statistics().subscriptions.parts)
+        server.publish_event(copy.stream_id, StreamEnded(reason="only a mark: one"))
+        newer = StreamId("alice", 7, 1 << 20)
+        after = from_east.forward(joined(east, newer), takes_over=True)
+        await after.wait_decided()
+        append(after.stream, 10)
+        await until(lambda: after.received_seq == 2**32 + 9)
+        assert west.refusals == [
+            (before, "fenced", "publication 7 epoch 1 of 'alice' is not newer than publication 7"
+             " epoch 1048576, which is live here")
+        ]  # fmt: skip
+        assert before.fenced_by == newer
+        assert origin.hub.get("alice") is copy
+        assert (copy.stream_id, copy.ended, copy.came_from) == (newer, None, "backbone pop/east")
+        assert [unit.seq for unit in origin.units("alice")][-10:] == list(range(2**32, 2**32 + 10))
+        assert len(origin.opened) == 1, "nothing begins"
+        assert origin.admitted == [stream.stream_id, newer]
+        inbound = server.statistics().inbound
+        assert (inbound.streams, inbound.taken_over, inbound.units_lost) == (1, 1, 0)
+        append(stream, 5)  # What the older one still sends is not taken.
+        server.packaged(newer, 2**32 + 4, [RenditionAck("v0", 0, 0, 0, 0, "")], b"as of then")
+        await until(lambda: after.splice)
+        assert after.packaged_seq == 2**32 + 4
+        record = await listed(reader, newer)
+        assert (record.entry.pop, record.entry.renditions) == ("east", 1)
+        assert record.entry.formats == formats_of([make_track()])
+        assert copy.ring.next_seq == 2**32 + 10
+
+
+async def listed(pop: Pop, run: StreamId) -> DirectoryRecord:
+    """Wait until a PoP's directory has a run."""
+
+    def seen() -> DirectoryRecord | None:
+        record = pop.known.lookup(run.channel)
+        return record if record is not None and record.entry.stream_id == run else None
+
+    await until(seen)
+    record = seen()
+    assert record is not None
+    return record
+
+
+async def test_the_same_pop_goes_on_where_the_last_unit_came() -> None:
+    """For another publisher of the run: units on the way under the old epoch come again."""
+    origin, pop = Origin(), Pop()
+    async with origin.serving() as server, pop.linked(origin) as link:
+        stream = pop.publish()
+        append(stream, 15)
+        before = link.forward(stream)
+        await until(lambda: before.received_seq == 14)
+        server.packaged(stream.stream_id, 9, [], b"as of unit 9")
+        await until(lambda: before.splice)
+        append(stream, 5)
+        stream.stream_id = StreamId("alice", 7, 1 << 20)
+        after = link.forward(stream, after=before, takes_over=True)
+        link.stop_forwarding(before, "taken over")
+        append(stream, 5)
+        await until(lambda: after.received_seq == 24)
+        assert [unit.seq for unit in origin.units("alice")] == list(range(25))
+        assert pop.refusals == [], "it knows itself"
+        assert len(origin.opened) == 1
+        assert (after.packaged_seq, after.splice) == (9, b"as of unit 9")
+
+
+async def test_a_run_that_is_not_here_cannot_be_gone_on_with() -> None:
+    """One without a splice would begin anew under names that mean something else."""
+    origin, pop = Origin(), Pop()
+    async with origin.serving(), pop.linked(origin) as link:
+        run = StreamId("alice", 7, 1 << 20)
+        forwarding = link.forward(joined(pop, run), takes_over=True)
+        await until(lambda: pop.refusals)
+        assert pop.refusals == [
+            (forwarding, "lost_state", "the run that it was to go on with is not here")
+        ]
+        assert origin.hub.get("alice") is None
+        # With one it goes on, as from an origin that is lost.
+        forwarding.splice, forwarding.packaged_seq = b"as of unit 5", 5
+        spliced = link.forward(pop.publish(publication=8), takes_over=True, after=forwarding)
+        await spliced.wait_decided()
+        assert origin.opened[-1].splice == b"as of unit 5"
+
+
+async def test_of_two_pops_at_once_one_goes_on_and_the_other_is_told() -> None:
+    origin, west, north, east = Origin(), Pop("west"), Pop("north"), Pop("east")
+    async with (
+        origin.serving(),
+        west.linked(origin) as from_west,
+        north.linked(origin) as from_north,
+        east.linked(origin) as from_east,
+    ):
+        before = from_west.forward(west.publish())
+        await before.wait_decided()
+        newer, newest = (
+            StreamId("alice", 7, 1 << 20 | 1 << 8),
+            StreamId("alice", 7, 1 << 20 | 2 << 8),
+        )
+        first = from_north.forward(joined(north, newer), takes_over=True)
+        await first.wait_decided()
+        same = from_east.forward(joined(east, newer), takes_over=True)
+        await until(lambda: same.refusal)  # By chance with the same number.
+        assert same.fenced_by == newer
+        east.hub.close(same.stream, "refused")
+        second = from_east.forward(joined(east, newest), takes_over=True)
+        await second.wait_decided()
+        await until(lambda: first.refusal)
+        assert first.fenced_by == newest
+        copy = origin.hub.get("alice")
+        assert copy is not None
+        assert copy.stream_id == newest
+
+
+async def test_the_directory_says_which_runs_wait_for_their_publishers() -> None:
+    origin, pop, other = Origin(), Pop(), Pop("other")
+    async with origin.serving(), pop.linked(origin) as link, other.linked(origin):
+        stream = pop.publish()
+        forwarding = link.forward(stream)
+        await forwarding.wait_decided()
+
+        def waits() -> bool:
+            record = other.known.lookup("alice")
+            return record is not None and record.entry.waiting
+
+        stream.waiting_since = 5.0
+        forwarding.tell_waiting()
+        await until(waits)
+        basic(link._sessions).connection.abort("cut by the test")
+        await until(lambda: pop.lost)
+        await until(lambda: forwarding.state == "open")
+        await trio.sleep(0.2)
+        assert waits(), "it says so again when it is back"
+        stream.waiting_since = None
+        forwarding.tell_waiting()
+        await until(lambda: not waits())
+        copy = origin.hub.get("alice")
+        assert copy is not None
+        assert copy.waiting_since is None
+
+
+async def test_what_a_lost_pop_sent_waits_too() -> None:
+    origin, pop, other = Origin(), Pop(), Pop("other")
+    async with origin.serving(), other.linked(origin):
+        async with pop.linked(origin) as link:
+            await link.forward(pop.publish()).wait_decided()
+            record = await listed(other, StreamId("alice", 7, 1))
+            assert not record.entry.waiting
+        await until(lambda: (found := other.known.lookup("alice")) and found.entry.waiting)
+
+
+async def test_tracks_of_both_publishers_together_are_bounded() -> None:
+    origin, west, east = Origin(), Pop("west"), Pop("east")
+    async with (
+        origin.serving() as server,
+        west.linked(origin) as from_west,
+        east.linked(origin) as from_east,
+    ):
+        stream = west.publish()
+        await from_west.forward(stream).wait_decided()
+        newer = joined(east, StreamId("alice", 7, 1 << 20))
+        newer.tracks.clear()
+        for track_id in range(2, TRACKS_MAX + 2):
+            newer.set_track(make_track(track_id))
+        forwarding = from_east.forward(newer, takes_over=True)
+        await until(lambda: forwarding.refusal)
+        assert forwarding.refusal is not None
+        assert forwarding.refusal.code == "unsupported_media"
+        (inbound,) = server.streams
+        assert inbound.stream_id == stream.stream_id, "nothing has changed"

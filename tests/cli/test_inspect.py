@@ -106,6 +106,15 @@ def edged_at(socket: Path, lines: list[StreamLine], routes: list[RouteAnswer]) -
         yield
 
 
+def test_a_stream_that_waits_says_so_to_people(tmp_path: Path) -> None:
+    socket = tmp_path / "admin.sock"
+    waiting = structs.replace(LINE, state="waiting for its publisher 3 s")
+    with edged_at(socket, [waiting], []):
+        words = Answer("streams", "--socket", socket).out.split()
+        assert {"waiting", "publisher", "3"} <= set(words)
+        assert "1:02:05" not in words
+
+
 def test_streams_for_people_and_for_programs(tmp_path: Path) -> None:
     socket = tmp_path / "admin.sock"
     with edged_at(socket, [LINE], []):

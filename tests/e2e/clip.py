@@ -51,16 +51,23 @@ Packets = dict[str, list[Packet]]  # By "video" and "audio".
 
 @functools.cache
 def make_clip(
-    video: str = "h264", audio: str = "aac", seconds: int = 6, tone: int = 440, gop: int = GOP
+    video: str = "h264",
+    audio: str = "aac",
+    seconds: int = 6,
+    tone: int = 440,
+    gop: int = GOP,
+    *,
+    size: tuple[int, int] = SIZE,
+    rate: int = 48_000,
 ) -> Path:
     """A clip as Debian's ffmpeg makes it; other tones make other pictures too."""
-    path = _folder() / f"{video}-{audio}-{seconds}-{tone}-{gop}.mp4"
-    width, height = SIZE
+    width, height = size
+    path = _folder() / f"{video}-{audio}-{seconds}-{tone}-{gop}-{width}-{rate}.mp4"
     picture = f"testsrc2=size={width}x{height}:rate={RATE},drawbox=color=red@{tone / 4000}:t=fill"
     subprocess.run(  # noqa: S603 - our own arguments
         ["ffmpeg", "-v", "error", "-nostdin", "-y",  # noqa: S607 - whichever is installed
          "-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", f"sine=frequency={tone}:r=48000",
-         "-t", str(seconds), "-pix_fmt", "yuv420p", "-threads", "2", "-ac", "2",
+         "-t", str(seconds), "-pix_fmt", "yuv420p", "-threads", "2", "-ac", "2", "-ar", str(rate),
          "-g", str(gop), "-keyint_min", str(gop), "-b:v", "300k", "-c:v", *VIDEO[video],
          "-c:a", *AUDIO[audio], str(path)],
         check=True, timeout=ENCODE_TIMEOUT_S,

@@ -210,8 +210,11 @@ CHANNELS = ("one", "two", "three", "four")
 
 
 @contextlib.asynccontextmanager
-async def open_network() -> AsyncIterator[Network]:
-    """Make a CA and certificates with `edged cert`, and run each host with `edged run`."""
+async def open_network(*, doomed: Sequence[str] = ()) -> AsyncIterator[Network]:
+    """Make a CA and certificates with `edged cert`, and run each host with `edged run`.
+
+    `doomed`: hosts that the test kills.
+    """
     with tempfile.TemporaryDirectory(prefix="edged-e2e-") as name:
         folder = Path(name)
         await run_edged(folder, "cert", "ca", "test")
@@ -231,7 +234,7 @@ async def open_network() -> AsyncIterator[Network]:
             hosts = {}
             for host, path in configs.items():
                 edged = await stack.enter_async_context(
-                    open_edged(folder, host, "run", "-c", str(path))
+                    open_edged(folder, host, "run", "-c", str(path), doomed=host in doomed)
                 )
                 hosts[host] = Host(edged, path)
             network = Network(folder=folder, hosts=hosts, ports=ports, keys=keys)

@@ -169,8 +169,11 @@ async def test_leaves_and_comes_back() -> None:
 
 @pytest.mark.parametrize("pop", ["west", "east"])
 async def test_takeover(pop: str) -> None:
-    """A second publisher with the same key, at the same PoP and at another."""
-    old, new = make_clip(seconds=8), make_clip(seconds=4, tone=880)
+    """A second publisher with the same key and another codec, at the same PoP and at another.
+
+    With the same tracks it would go on with the run of the first: see test_takeover.
+    """
+    old, new = make_clip(seconds=8), make_clip("hevc", seconds=4, tone=880)
     with trio.fail_after(60):
         async with open_demo() as demo, trio.open_nursery() as nursery:
             west = demo.playback("west")
@@ -234,7 +237,7 @@ async def join_next_run(viewer: Viewer, last: Viewer) -> None:
 
 
 async def test_lost_publisher_ends_the_run() -> None:
-    """The connection goes without a word, as when a laptop's lid closes."""
+    """The connection goes without a word, as when a laptop's lid closes, and does not come back."""
     clip = make_clip(seconds=4)
     with trio.fail_after(60):
         async with open_demo() as demo, trio.open_nursery() as nursery:
@@ -250,3 +253,5 @@ async def test_lost_publisher_ends_the_run() -> None:
             check_same(read_packets(clip), viewer.packets())
             reason = (await demo.wait_log("publisher ended"))["reason"]
             assert "closed" in str(reason)
+            (line,) = demo.log("stream ended without its publisher")
+            assert line["why"] == "the publisher did not come back within 10 s"

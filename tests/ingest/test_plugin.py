@@ -1,12 +1,14 @@
 """What a plug-in's publication makes of units: numbers, wallclock, and an end."""
 
+from collections.abc import Sequence
+
 import pytest
 import rich.pretty
 
 from edged.ingest.plugin import HttpRequest, IngestPlugin, Publication, PublishRequest
 from edged.ingest.rtmp import RtmpConfig, plugin
 from edged.media.stream import Grant, StreamId
-from edged.media.track import AccessUnit
+from edged.media.track import AccessUnit, Track
 from edged.runtime.hub import FencedError, Hub, LiveStream
 from tests.wire.rtmp.peers import AAC, H264, h264_unit, unit
 
@@ -39,9 +41,9 @@ class Setting:
         publication.set_track(AAC)
         return publication
 
-    def close(self, stream: LiveStream, reason: str) -> None:
-        self.closed.append(reason)
-        self.hub.close(stream, reason)
+    def close(self, publication: Publication, reason: str, may_return: bool) -> None:
+        self.closed.append(reason + (", for now" if may_return else ""))
+        self.hub.close(publication.stream, reason)
 
     def units(self) -> list[AccessUnit]:
         ring = self.publication.stream.ring
@@ -122,6 +124,102 @@ def test_after_its_end_a_publication_takes_nothing_and_says_so() -> None:
     assert setting.closed == ["closed by peer"]
     assert [known.seq for known in setting.units()] == [0]
     assert setting.hub.get("alice") is not publication.stream
+
+
+class Judge:
+    """A `Joins` that says what a test has it say."""
+
+    def __init__(self) -> None:
+        self.fits: bool | None = None
+        self.done = False
+        self.config_shifts: dict[int, int] = {}
+        self.held: list[Track | AccessUnit] = []
+
+    def add_track(self, track: Track) -> None:
+        self.held.append(track)
+
+    def add_units(self, units: Sequence[AccessUnit]) -> None:
+        self.held += units
+
+    def take(self) -> list[Track | AccessUnit]:
+        held, self.held = self.held, []
+        return held
+
+
+class Joined(Setting):
+    """A second publisher that is to go on with the first one's stream."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.publication.append([h264_unit(0, key=True)])
+        self.judge = Judge()
+        self.settled: list[bool] = []
+        self.own: LiveStream | None = None
+        self.joining = Publication(
+            self.publication.stream,
+            wallclock_us=self.wall,
+            close=self.close,
+            joins=self.judge,
+            settle=self.settle,
+        )
+        self.publication.over = "taken over"
+
+    def settle(self, publication: Publication, fits: bool) -> LiveStream:
+        assert publication is self.joining
+        self.settled.append(fits)
+        return publication.stream if self.own is None else self.own
+
+
+def test_who_joins_is_held_until_it_fits_and_goes_on_in_the_stream() -> None:
+    setting = Joined()
+    joining, judge = setting.joining, setting.judge
+    setting.wall.now_us += 5_000_000
+    joining.set_track(H264)
+    joining.append([h264_unit(90_000, key=True)])
+    assert (len(setting.units()), setting.settled) == (1, [])
+    setting.publication.append([h264_unit(3000)])  # Nothing is taken of the older any more.
+    assert setting.publication.ended == "taken over"
+    judge.fits, judge.done, judge.config_shifts = True, True, {1: 3, 2: 0}
+    joining.append([h264_unit(93_000)])
+    joining.append([h264_unit(96_000), unit(AAC, 0, b"a")])
+    joining.set_track(H264)
+    assert setting.settled == [True]
+    went = setting.units()
+    assert [(u.seq, u.dts, u.config_id) for u in went] == [
+        (0, 0, 0), (1, 90_000, 0), (2, 93_000, 0), (3, 96_000, 3), (4, 0, 0),
+    ]  # fmt: skip
+    assert went[1].wallclock_us == START_US + 5_000_000  # Of when it came.
+    assert joining.stream.tracks[1].config_id == 3
+    joining.lose("closed by peer")
+    assert setting.closed == ["closed by peer, for now"]
+
+
+def test_who_does_not_fit_goes_on_in_a_stream_of_its_own() -> None:
+    setting = Joined()
+    setting.own = LiveStream(
+        StreamId("alice", 9), Grant(channel="alice"), started_at=0.0, came_from="test"
+    )
+    setting.joining.set_track(H264)
+    setting.judge.fits = False
+    setting.joining.append([h264_unit(90_000, key=True)])
+    setting.joining.append([h264_unit(93_000)])
+    assert setting.settled == [False]
+    assert setting.joining.stream is setting.own
+    assert setting.own.ring.next_seq == 2
+    assert len(setting.units()) == 1
+
+
+def test_who_does_not_fit_and_finds_no_place_is_over() -> None:
+    setting = Joined()
+    setting.own = LiveStream(
+        StreamId("alice", 9), Grant(channel="alice"), started_at=0.0, came_from="test"
+    )
+    setting.own.end("no origin takes it")
+    setting.judge.fits = False
+    setting.joining.set_track(H264)
+    setting.joining.append([h264_unit(90_000, key=True)])
+    assert setting.joining.ended == "no origin takes it"
+    assert setting.own.ring.next_seq == 0
 
 
 def test_an_older_publication_cannot_come_back() -> None:

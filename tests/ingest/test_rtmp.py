@@ -18,7 +18,7 @@ from edged.ingest.plugin import Publication, PublisherControl, PublishRequest
 from edged.ingest.rtmp import RtmpConfig, RtmpTlsConfig, serve_rtmp
 from edged.media.stream import Grant, StreamId
 from edged.media.track import AccessUnit
-from edged.runtime.hub import Hub, LiveStream
+from edged.runtime.hub import Hub
 from edged.runtime.pump import Pump
 from edged.runtime.tls import Identity
 from edged.tools.cert import make_authority, make_host_certificate
@@ -40,6 +40,7 @@ class Door:
         self.controls: list[PublisherControl] = []
         self.publications: list[Publication] = []
         self.ended: list[str] = []
+        self.lost = 0  # Of these: who may come back.
         self.may_decide = trio.Event()
         self.may_decide.set()
         self.fails_with: Exception | None = None
@@ -63,9 +64,10 @@ class Door:
         )
         return self.publications[-1]
 
-    def _close(self, stream: LiveStream, reason: str) -> None:
+    def _close(self, publication: Publication, reason: str, may_return: bool) -> None:
         self.ended.append(reason)
-        self.hub.close(stream, reason)
+        self.lost += may_return
+        self.hub.close(publication.stream, reason)
 
     def units(self) -> list[AccessUnit]:
         ring = self.publications[-1].stream.ring
@@ -218,6 +220,7 @@ async def test_the_end_of_a_session_ends_the_publication_and_is_one_line() -> No
                 await until(service.door.units)
             await until(lambda: service.door.ended)
             assert service.door.ended == ["closed by peer"]
+            assert service.door.lost == 1, "without a goodbye: it may come back"
     (started,) = [line for line in logs if line["event"] == "publisher started"]
     (ended,) = [line for line in logs if line["event"] == "publisher ended"]
     assert (started["channel"], started["priority"]) == ("alice", "basic")
@@ -234,6 +237,7 @@ async def test_an_end_in_good_order_is_answered() -> None:
         assert b"NetStream.Unpublish.Success" in peer.received
         await until(lambda: service.door.ended)
         assert service.door.ended[0].startswith("publisher sent")
+        assert service.door.lost == 0
 
 
 async def linger(peer: Encoder, door: Door) -> rtmp_module.RtmpPublisher:
@@ -368,6 +372,7 @@ async def test_deadlines(config: RtmpConfig, publishes: bool, reason: str) -> No
                     peer.session._call = lambda *_: None  # type: ignore[method-assign]
                 await until(lambda: peer.closed)
             await until(lambda: any("ended" in line["event"] for line in logs))
+            assert service.door.lost == publishes, "who falls silent may come back"
     (line,) = [line for line in logs if line["event"] in ("publisher ended", "connection ended")]
     assert reason in line["reason"]
 
@@ -444,6 +449,7 @@ async def test_a_publisher_that_cannot_be_carried_is_told_why(body: bytes, told:
             )
             await until(lambda: service.door.ended)
             assert service.door.ended[0].startswith(told), "at once, though the peer is still here"
+            assert service.door.lost == 0, "we have ended it"
     assert any(str(line.get("reason")).startswith(told) for line in logs)
 
 

@@ -365,6 +365,34 @@ def test_units_that_the_ring_lost_are_a_discontinuity() -> None:
     assert behind[0].independent
 
 
+def test_behind_a_takeover_a_successor_needs_nothing_from_before_it() -> None:
+    """The other PoP has none of it. It can go on long before the next segment's end."""
+    units = synthetic(9)
+    first = Origin(video_track(THIRTY), audio_track())
+    as_they_come(first, units[:300])
+    before = first.packager.progress().packaged_seq
+    assert before < 299
+    newer = synthetic(9)
+    for seq, unit in enumerate(newer, 2**32):
+        unit.seq = seq
+    for name in (1, 2):
+        next(unit for unit in newer if unit.track_id == name).discontinuity = True
+    first.stream.ring.note_loss(2**32)
+    as_they_come(first, newer[:4])
+    assert first.packager.progress().packaged_seq >= 2**32 - 1
+    as_they_come(first, newer[4:30])
+    second = resume(first, newer)
+    whole = Origin(video_track(THIRTY), audio_track())
+    as_they_come(whole, units[:300])
+    whole.stream.ring.note_loss(2**32)
+    as_they_come(whole, newer)
+    for rendition in ("v0", "a0"):
+        made = {(part.msn, part.index): part for part in first.parts(rendition)}
+        again = {(part.msn, part.index): part for part in second.parts(rendition)}
+        assert list((made | again).values()) == whole.parts(rendition)
+        assert max(made) < max(again)
+
+
 def test_a_changed_track_is_taken_up() -> None:
     origin = Origin(video_track(THIRTY))
     pictures = list(video_units(video_times(THIRTY, 8), 2))

@@ -231,6 +231,20 @@ def test_the_end_of_a_segment_flushes_and_starts_the_next() -> None:
     assert cutter.msn == 2
 
 
+def test_a_segment_does_not_end_before_its_last_unit() -> None:
+    """Behind a discontinuity times may go back, by less than shows that they began anew."""
+    track = audio_track()
+    cutter = make_cutter(track, [n * 1024 for n in range(20)])
+    out: list[PackagedEvent] = []
+    for n in range(20):
+        cutter.add_unit(msgspec.structs.replace(unit(n * 1024), track_id=2), out)
+    cutter.end_segment(1024, 1, out)
+    parts = [event for event in out if isinstance(event, Part)]
+    ended = out[-1]
+    assert isinstance(ended, SegmentEnded)
+    assert ended.duration == sum(part.duration for part in parts) == 20 * 1024
+
+
 def test_a_rendition_without_any_media_yet_has_no_gap_segments() -> None:
     cutter = constant()
     out: list[PackagedEvent] = []

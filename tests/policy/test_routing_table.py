@@ -27,6 +27,7 @@ from edged.policy.routing_table import (
     LEASE_USED_UP,
     NO_ROOM,
     PRICE_FULL_MS,
+    choose_incumbent,
     choose_origin,
     explain_origin,
     price_ms,
@@ -251,6 +252,29 @@ def test_a_class_that_was_refused_leaves_the_slots_kept_for_those_above() -> Non
         assert choose_origin(want(priority=PARTNER), view, 0.0).origin == "o1"
         view.refused("o1", 0.0)
         assert refusal(want(priority=PARTNER), view) == {"o1": HELD}
+
+
+def test_the_incumbent_goes_on_whatever_lease_and_price_say() -> None:
+    view = make_view({"o0": 5, "o1": 0}, Rule(match=Match(channel="far"), max_rtt_ms=15.0))
+    beat(view, "o1", 0)
+    decision = choose_incumbent(want(), view, "o1")
+    assert decision is not None
+    assert (decision.origin, decision.address, decision.rule) == ("o1", "o1:1", "incumbent")
+    view.refused("o1", 0.0)
+    assert choose_incumbent(want(), view, "o1") is not None  # It has its slot.
+    assert choose_incumbent(want(), view, "gone") is None
+    assert choose_incumbent(want("far"), view, "o1") is None  # A rule forbids it.
+    assert choose_incumbent(want("far"), view, "o0") is not None
+    view.handle_timeout(0.25)
+    assert view.by_name["o1"].blocked  # For new streams, by two heartbeats missed.
+    assert choose_incumbent(want(), view, "o1") is not None
+    view.heartbeat(OriginReport("o1", 1, ReportedState.DRAIN, 100, (0, 0, 0)), 0.3)
+    assert choose_incumbent(want(), view, "o1") is None
+    beat(view, "o1", 0, now=0.4)
+    assert choose_incumbent(want(), view, "o1") is not None
+    view.set_link("o1", up=False, now=0.5)
+    assert choose_incumbent(want(), view, "o1") is None
+    assert choose_incumbent(want(), PopView("lhr"), "o1") is None  # Without a table.
 
 
 def test_price_curve() -> None:

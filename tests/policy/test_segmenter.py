@@ -598,6 +598,49 @@ def test_item_29_dates_and_discontinuities_match_where_the_clock_is_anchored_ane
     assert dates["v0"] == {(0, EPOCH_US), (1, EPOCH_US + (12 - jump_s) * 1_000_000)}
 
 
+@hypothesis.given(
+    st.floats(1.2, 6), st.integers(-8000, 8000), st.booleans(), st.sampled_from([0, 6000])
+)
+@hypothesis.settings(max_examples=40, deadline=None)
+def test_another_publisher_goes_on_wherever_its_timeline_is(
+    before_s: float, shift_ms: int, sound_first: bool, reorder: int
+) -> None:
+    """Its times may be far off, or near by chance: it is one discontinuity, and no time is lost."""
+    units: list[AccessUnit] = []
+    for begin_ms, seconds in ((0, before_s), (int(before_s * 1000) + shift_ms, 5.0)):
+        pictures = list(video_units(video_times(THIRTY, seconds), 2, reorder=reorder))
+        sound = list(audio_units(seconds))
+        pictures[0].discontinuity = sound[0].discontinuity = bool(units)
+        tracks = [(90_000, pictures), (48_000, sound)]
+        one = in_order(*(reversed(tracks) if sound_first else tracks))
+        for timescale, moved in tracks:
+            for unit in moved:
+                unit.dts += begin_ms * timescale // 1000
+                unit.pts += begin_ms * timescale // 1000
+        units += one
+    for seq, unit in enumerate(units):
+        unit.seq = seq
+    run = segment([video_track(THIRTY), audio_track()], units)
+    apart: dict[str, set[int]] = {}
+    for name, timescale in (("v0", 90_000), ("a0", 48_000)):
+        parts = run.parts(name)
+        apart[name] = {part.msn for part in parts if part.discontinuity}
+        assert {part.discontinuity_sequence for part in parts} == {0, 1}
+        for ended in run.segments(name):
+            inside = sum(part.duration for part in parts if part.msn == ended.msn)
+            hole = ended.duration - inside
+            assert 0 <= hole <= max(0, shift_ms + 100) * timescale / 1000
+            assert ended.duration <= 4.5 * timescale
+        for earlier, later in itertools.pairwise(parts):
+            assert (later.msn, later.index) in (
+                (earlier.msn, earlier.index + 1),
+                (earlier.msn + 1, 0),
+            )
+    assert apart["v0"] == apart["a0"]
+    assert len(apart["v0"]) == 1
+    assert run.segmenter.statistics().units_dropped == 0
+
+
 def test_the_same_units_make_the_same_bytes_whatever_the_batches() -> None:
     one, other = make_run(RATES["23.976"], 1.5), make_run(RATES["23.976"], 1.5)
     assert one.events == other.events

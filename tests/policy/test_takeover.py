@@ -7,13 +7,19 @@ from hypothesis import strategies as st
 from edged.errors import PublishRefusedError
 from edged.media.stream import StreamId
 from edged.policy.takeover import (
+    EPOCH_CHANCE_BITS,
     LISTED_S_MAX,
     PUBLICATION_CHANCE_BITS,
     PUBLICATION_MAX,
     RENUMBERINGS_MAX,
     TAKEOVER_INTERVAL_S,
+    TAKEOVERS_MAX,
     ChannelRuns,
     Fencing,
+    configs_from,
+    takeover_id,
+    takeovers,
+    units_from,
 )
 
 UNIX = 1_700_000_000.0
@@ -102,7 +108,7 @@ def test_two_pops_do_not_take_a_channel_from_each_other_for_ever() -> None:
     west, east = ChannelRuns(), ChannelRuns()
     west.begun(run(1))
     for runs in (west, east):
-        runs.listed(run(1))
+        runs.listed(run(1), waiting=False, now=0.0)
     assert east.takes_over("alice", here=False, listed=run(1), now=0.0)
     east.begun(run(2))
     east.taken_over("alice", 0.0)
@@ -110,7 +116,7 @@ def test_two_pops_do_not_take_a_channel_from_each_other_for_ever() -> None:
     # At once, when the directory does not list the newer run yet.
     with pytest.raises(PublishRefusedError, match="takeover"):
         west.takes_over("alice", here=False, listed=run(1), now=0.1)
-    west.listed(run(2))
+    west.listed(run(2), waiting=False, now=0.1)
     with pytest.raises(PublishRefusedError, match="takeover"):
         west.takes_over("alice", here=False, listed=run(2), now=0.15)
     assert west.takes_over("alice", here=False, listed=run(2), now=0.05 + TAKEOVER_INTERVAL_S)
@@ -149,3 +155,85 @@ def test_what_has_fenced_a_run_off() -> None:
     assert judge(run(5), None, renumbered=RENUMBERINGS_MAX - 1) is Fencing.RENUMBER
     assert judge(run(5), None, renumbered=RENUMBERINGS_MAX) is Fencing.OUTNUMBERED
     assert ChannelRuns().judge_fencing(run(5), None, renumbered=0) is Fencing.OUTNUMBERED
+
+
+CHANCES = st.integers(0, 2**EPOCH_CHANCE_BITS - 1)
+
+
+@hypothesis.given(st.integers(1, TAKEOVERS_MAX - 1), CHANCES, CHANCES, st.integers(0, 200))
+def test_what_takes_over_is_above_all_that_it_cannot_have_heard_of(
+    count: int, chance: int, other: int, rehomings: int
+) -> None:
+    """Epoch, units and configurations; of two at once one is above the other's every re-homing."""
+    live = run(1)
+    for _ in range(count):
+        live = takeover_id(live, chance)
+    assert takeovers(live) == count
+    moved = StreamId(live.channel, live.publication, live.home_epoch + rehomings)
+    newer = takeover_id(live, other)
+    assert newer > moved
+    assert takeovers(newer) == count + 1
+    assert units_from(newer) >= units_from(moved) + 2**32
+    assert configs_from(newer) >= configs_from(moved) + 2**10
+    assert units_from(newer) < 2**63
+    assert configs_from(newer) + 2**10 <= 2**32
+    third = takeover_id(live, chance)
+    if chance != other:
+        one, two = sorted((newer, third))
+        assert StreamId(one.channel, one.publication, one.home_epoch + rehomings) < two
+        assert abs(units_from(one) - units_from(two)) >= 2**32
+    with pytest.raises(AssertionError, match="chance"):
+        takeover_id(live, 2**EPOCH_CHANCE_BITS)
+
+
+def test_before_the_first_takeover_all_counts_from_nothing() -> None:
+    assert (takeovers(run(1)), units_from(run(1)), configs_from(run(1))) == (0, 0, 0)
+
+
+def test_who_returns_to_a_run_that_waits_takes_nothing_over() -> None:
+    runs = ChannelRuns()
+    assert not runs.takes_over("alice", here=False, listed=run(1), waiting=True, now=0.0)
+    runs.listed(run(1), waiting=False, now=0.0)
+    runs.taken_over("alice", 0.0)
+    with pytest.raises(PublishRefusedError, match="takeover"):
+        runs.takes_over("alice", here=False, listed=run(1), now=1.0)
+    assert not runs.takes_over("alice", here=False, listed=run(1), waiting=True, now=1.0)
+
+
+def test_a_takeover_between_others_counts_here_too_a_return_does_not() -> None:
+    for waiting in (False, True):
+        runs = ChannelRuns()
+        runs.listed(run(1), waiting=waiting, now=0.0)
+        newer = takeover_id(run(1), 5)
+        moved = StreamId("alice", 1, newer.home_epoch + 1)
+        runs.listed(newer, waiting=False, now=1.0)
+        runs.listed(moved, waiting=False, now=25.0)  # Another home is no takeover.
+        if waiting:
+            assert runs.takes_over("alice", here=False, listed=moved, now=30.0)
+            continue
+        with pytest.raises(PublishRefusedError, match="takeover"):
+            runs.takes_over("alice", here=False, listed=moved, now=30.0)
+        assert runs.takes_over("alice", here=False, listed=moved, now=31.0)
+
+
+def test_a_run_of_ours_is_ours_under_every_epoch_it_had_here() -> None:
+    runs = ChannelRuns()
+    assert runs.is_elsewhere(run(1))
+    runs.begun(run(1))
+    runs.begun(StreamId("alice", 1, 2))
+    assert not runs.is_elsewhere(run(1))
+    assert not runs.is_elsewhere(StreamId("alice", 1, 2))
+    newer = takeover_id(run(1), 0)
+    assert runs.is_elsewhere(newer)
+    assert runs.takes_over("alice", here=False, listed=newer, now=0.0)
+    runs.begun(newer)  # It goes on here.
+    runs.listed(newer, waiting=False, now=0.0)
+    assert not runs.takes_over("alice", here=False, listed=newer, now=0.0)
+
+
+def test_who_was_to_join_a_run_can_always_begin_one() -> None:
+    runs = ChannelRuns()
+    runs.begun(run(5))
+    assert runs.judge_fencing(run(5), None, renumbered=0, joins=True) is Fencing.RENUMBER
+    newer = takeover_id(run(5), 0)
+    assert runs.judge_fencing(run(5), newer, renumbered=0, joins=True) is Fencing.TAKEN_OVER

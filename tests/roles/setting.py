@@ -11,7 +11,7 @@ from edged.media.parts import PackagedEvent
 from edged.media.routing import OriginRow, OriginState, RouteRequest, RoutingTable, Rule
 from edged.media.stream import Grant, PriorityClass, StreamId
 from edged.policy.pop_view import PopView
-from edged.roles.placing import Placement
+from edged.roles.placement import Placement
 from edged.roles.uplinks import SESSIONS, Uplinks
 from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.pump import Pump

@@ -48,6 +48,15 @@ def test_a_stream_in_words_and_numbers() -> None:
     assert (line.came_from, line.goes_to, line.viewers) == ("rtmp x", "fra1", 3)
 
 
+def test_a_stream_that_waits_says_so_and_since_when() -> None:
+    stream = live(Hub())
+    assert describe_stream("pop a", stream, 105.0, goes_to="", viewers=0).state == "live"
+    stream.waiting_since = 102.0
+    line = describe_stream("pop a", stream, 105.4, goes_to="", viewers=0)
+    assert line.state == "waiting for its publisher 3 s"
+    assert describe_stream("pop a", stream, 101.0, goes_to="", viewers=0).state.endswith(" 0 s")
+
+
 def test_a_stream_that_has_only_begun() -> None:
     line = describe_stream("pop a", live(Hub()), 100.0, goes_to="fra1", viewers=0)
     assert (line.video, line.audio, line.mbps, line.gop_s) == ("", "", 0.0, 0.0)

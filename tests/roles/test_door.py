@@ -135,7 +135,7 @@ async def test_a_newcomer_reuses_its_channel_s_place_when_the_lease_is_full() ->
         with pytest.raises(PublishRefusedError, match="no_route"):
             await door.publish(request("key-of-bob", "rtmps"), Control())
         newer = await door.publish(request(), second)
-        assert older.ended == "taken over by a newer publication"
+        assert older.ended == TAKEN_OVER
         assert first.stops == [("Rejected", "taken over by a newer publisher")]
         assert second.stops == []
         assert pop.uplinks.placements["alice"].stream is newer.stream
@@ -165,7 +165,7 @@ async def test_the_newest_publisher_takes_the_channel_over() -> None:
         first, second = Control(), Control()
         older = await setting.door.publish(request(), first)
         newer = await setting.door.publish(request(), second)
-        assert older.ended == "taken over by a newer publication"
+        assert older.ended == TAKEN_OVER
         assert first.stops == [("Rejected", "taken over by a newer publisher")]
         assert second.stops == []
         assert newer.stream.stream_id > older.stream.stream_id  # In the same millisecond, too.

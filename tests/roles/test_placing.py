@@ -4,15 +4,17 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
+from edged.backbone import sender as sender_module
 from edged.backbone.receiver import BackboneServer
 from edged.errors import PublishRefusedError
 from edged.media.routing import Match, OriginState, RouteRequest, Rule
 from edged.media.stream import PriorityClass, StreamId
 from edged.policy.pop_view import NOT_HELD
-from edged.policy.takeover import TAKEN_OVER
+from edged.policy.takeover import TAKEN_OVER, takeovers
 from edged.roles import placing as placing_module
 from edged.roles import uplinks as uplinks_module
-from edged.roles.placing import BROKE_OFF, NO_ROUTE, Placement
+from edged.roles.placement import Placement
+from edged.roles.placing import BROKE_OFF, NO_ROUTE
 from edged.wire.backbone.messages import DirectoryDelta, DirectoryEntry
 from tests.backbone.network import Origin, append, until
 from tests.roles.setting import REQUEST, Pop, running_pop
@@ -510,3 +512,94 @@ async def test_whether_there_is_a_route_can_be_asked_and_counts_nothing() -> Non
         assert not placing.has_route(REQUEST)
         told = pop.view.take_telemetry()
         assert (told.arrivals, told.unplaced) == (1, 0)
+
+
+async def test_behind_a_takeover_a_stream_goes_on_elsewhere_as_before() -> None:
+    """The origin's word under the new epoch goes to the new forwarding, and on to the next."""
+    one, two = Origin("one"), Origin("two")
+    async with one.serving() as server, two.serving(), running_pop(one, two) as pop:
+        placement = await packaged(pop, one, server)
+        stream, before = placement.stream, placement.forwarding
+        pop.uplinks.placing.take_over(stream)
+        newer = stream.stream_id
+        assert takeovers(newer) == 1
+        assert placement.forwarding is not before
+        await until(lambda: placement.accepted)
+        assert before.finished
+        append(stream, 10)
+        await until(lambda: len(one.units("alice")) == 20)
+        server.packaged(newer, 15, [], b"as of unit 15")
+        await until(lambda: placement.forwarding.packaged_seq == 15)
+        server.stop_stream(newer, "drain", "the origin is stopping")
+        await until(lambda: two.opened)
+        (opened,) = two.opened
+        assert (opened.packaged_seq, opened.splice) == (15, b"as of unit 15")
+        assert opened.stream_id == StreamId("alice", 1, newer.home_epoch + 1)
+        assert not opened.takes_over
+        assert pop.given_up == []
+        assert not pop.uplinks.placing.runs.is_elsewhere(newer)
+
+
+async def test_a_takeover_that_cannot_be_told_leaves_the_stream_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = Origin("one")
+    async with one.serving() as server, running_pop(one) as pop:
+        placement = await packaged(pop, one, server)
+        stream, before = placement.stream, placement.forwarding
+        monkeypatch.setattr(sender_module, "FORWARDINGS_MAX", 1)
+        pop.uplinks.placing.take_over(stream)
+        assert stream.stream_id == StreamId("alice", 1)
+        assert placement.forwarding is before
+        append(stream, 10)
+        await until(lambda: len(one.units("alice")) == 20)
+
+
+async def test_a_waiting_stream_goes_on_elsewhere_when_its_origin_dies(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(placing_module, "STALLED_S_MAX", 0.3)
+    monkeypatch.setattr(uplinks_module, "TICK_S", 0.01)
+    one, two = Origin("one"), Origin("two")
+    async with one.serving() as server, two.serving(), running_pop(one, two) as pop:
+        placement = await packaged(pop, one, server)
+        await until(lambda: placement.forwarding.received_seq == 9)
+        placement.stream.waiting_since = pop.pump.now()
+        await trio.sleep(0.4)  # Its last progress is long ago.
+        state = pop.view.capacitor.state
+        monkeypatch.setattr(
+            pop.view.capacitor,
+            "state",
+            lambda name: OriginState.DOWN if name == "one" else state(name),
+        )
+        pop.view.by_name["one"].blocked = "silent"
+        await trio.sleep(0.15)
+        assert pop.uplinks.placements["alice"] is placement, "a pause moves nothing"
+        await until(lambda: two.opened)
+        assert two.opened[0].waiting, "it waits there too"
+
+
+async def test_a_run_is_not_joined_at_an_origin_to_which_there_is_no_way() -> None:
+    one = Origin("one")
+    async with one.serving(), running_pop(one) as pop:
+        placing = pop.uplinks.placing
+        assert placing.can_join(REQUEST, "one")
+        assert not placing.can_join(REQUEST, "gone")
+        with pytest.raises(PublishRefusedError, match="origin gone has the run, and nothing may"):
+            placing.place(pop.open(), REQUEST, pop.given_up.append, joins="gone")
+
+
+async def test_a_run_that_was_to_be_joined_begins_anew_when_its_origin_is_cut_off() -> None:
+    one, two = Origin("one"), Origin("two")
+    async with one.serving() as server, two.serving(), running_pop(one, two) as pop:
+        server._inbound.handle = lambda *_: True  # type: ignore[method-assign] # No answer.
+        stream = pop.open()
+        stream.stream_id = StreamId("alice", 1, 1 << 20)
+        stream.ring.note_loss(2**32)
+        pop.uplinks.placing.place(stream, REQUEST, pop.given_up.append, joins="one")
+        append(stream, 5)
+        pop.view.by_name["one"].blocked = "cut off"
+        pop.uplinks.placing.cut_off("one", "lost for 10 s")
+        await until(lambda: len(two.units("alice")) == 5)
+        assert stream.stream_id.publication > 1
+        assert pop.given_up == []

@@ -46,6 +46,46 @@ async def test_viewers_find_a_channel_by_every_door(tmp_path: Path) -> None:
         assert status == 200
 
 
+async def test_a_lost_publisher_is_waited_for_and_goes_on(tmp_path: Path) -> None:
+    """From the encoder's socket to the numbers, and to what people are told."""
+    configs = [configure(raw) for raw in raw_network(tmp_path)]
+    async with running(*configs) as network:
+        roles = network.process.roles
+        (pop,) = [role for role in roles if isinstance(role, PopRole)]
+        (origin,) = [role for role in roles if isinstance(role, OriginRole)]
+
+        def states() -> set[str]:
+            return {line.state for role in (pop, origin) for line in role.streams()}
+
+        async with encoder(network.rtmp(), KEY) as peer:
+            await peer.accepted()
+            await broadcast(peer)
+            await until(lambda: is_packaged(pop))
+            assert states() == {"live"}
+            run = pop.uplinks.placements["alice"].stream.stream_id
+        await until(lambda: states() == {"waiting for its publisher 0 s"})
+        assert read_metrics(pop)["edged_ingest_waiting"] == 1
+        async with encoder(network.rtmp(), KEY) as peer:
+            await peer.accepted()
+            await broadcast(peer)
+            await until(lambda: states() == {"live"})
+            assert pop.uplinks.placements["alice"].stream.stream_id == run
+            seen = read_metrics(pop)
+            assert (seen["edged_ingest_waiting"], seen["edged_ingest_returned_total"]) == (0, 1)
+            peer.session.close()  # In good order: nothing waits.
+            await peer.flush()
+            await until(lambda: not states())
+
+
+def is_packaged(pop: PopRole) -> bool:
+    record = pop.uplinks.listing.lookup("alice")
+    return record is not None and bool(record.entry.formats)
+
+
+def read_metrics(pop: PopRole) -> dict[str, float]:
+    return {sample.name: sample.value for sample in pop._samples()}
+
+
 async def test_what_it_decided_and_would_decide(tmp_path: Path) -> None:
     configs = [configure(raw) for raw in raw_network(tmp_path)]
     async with running(*configs) as network, encoder(network.rtmp(), KEY) as peer:

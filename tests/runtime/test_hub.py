@@ -171,3 +171,13 @@ def test_units_are_counted_beyond_the_publications_that_brought_them() -> None:
     hub.close(second, "closed by peer")
     hub.close(second, "again")
     assert hub.units_total == 3
+
+
+def test_the_time_without_a_publisher_is_no_gop() -> None:
+    stream = open_stream(Hub())
+    for seq, at_s, discontinuity in ((0, 1, False), (1, 3, False), (2, 20, True), (3, 21, False)):
+        key = unit(seq, random_access=True)
+        key.wallclock_us, key.discontinuity = at_s * 1_000_000, discontinuity
+        stream.append([key])
+        gop_us = stream.track_statistics[0].gop_us
+        assert gop_us == {0: 0, 1: 2_000_000, 2: 2_000_000, 3: 1_000_000}[seq]

@@ -19,7 +19,7 @@ from edged.errors import EdgedError, RemoteProtocolError
 from edged.media.parts import InitSegment, PackagedEvent, Part, Rendition, SegmentEnded, StreamEnded
 from edged.media.routing import OriginReport
 from edged.media.stream import Grant, PriorityClass, StreamId
-from edged.media.track import Track
+from edged.media.track import Track, TrackFormat
 from edged.wire.backbone.frames import (
     FRAME_HEADER_BYTES,
     ITEM_BYTES_MAX,
@@ -92,6 +92,10 @@ class StreamOpened(Struct, frozen=True, kw_only=True, array_like=True, tag="stre
     renditions: list[RenditionAck] = []
     sub_no: int = 0  # The PoP's units subscription that this answers; 0 for a forwarded stream.
     splice: bytes = b""  # As in the last StreamAck that had one.
+    # The run is live at the origin under an older epoch, of this PoP or another: it goes on there,
+    # from `first_seq` or the unit after the last that came, whichever is later.
+    takes_over: bool = False
+    waiting: bool = False  # As in StreamWaiting.
 
 
 class StreamAccepted(Struct, frozen=True, array_like=True, tag="stream_accepted"):
@@ -123,6 +127,16 @@ class StreamClosed(Struct, frozen=True, array_like=True, tag="stream_closed"):
     stream_no: int
     reason: str
     ended: bool
+
+
+class StreamWaiting(Struct, frozen=True, array_like=True, tag="stream_waiting"):
+    """The publisher of a forwarded stream is lost and may come back, here or elsewhere; or is back.
+
+    Only for origins whose directory has `formats`: older ones do not know this message.
+    """
+
+    stream_no: int
+    waiting: bool
 
 
 class TrackChanged(Struct, frozen=True, array_like=True, tag="track_changed"):
@@ -245,6 +259,8 @@ class DirectoryEntry(Struct, frozen=True, kw_only=True, array_like=True):
     renditions: int = 0  # 0 until it is packaged.
     category: str = ""
     labels: tuple[str, ...] = ()  # Descriptive tags.
+    formats: tuple[TrackFormat, ...] = ()  # Of who goes on with it; empty until it is packaged.
+    waiting: bool = False  # Its publisher, or the PoP of that, is lost and may come back.
 
 
 class DirectoryDelta(Struct, frozen=True, kw_only=True, array_like=True, tag="directory_delta"):
@@ -273,6 +289,7 @@ Message = (
     | StreamAccepted
     | StreamRefused
     | StreamClosed
+    | StreamWaiting
     | TrackChanged
     | StreamDescribed
     | DescriptionWanted

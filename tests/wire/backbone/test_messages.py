@@ -17,7 +17,7 @@ from edged.media.parts import (
 )
 from edged.media.routing import OriginReport, ReportedState
 from edged.media.stream import PriorityClass
-from edged.media.track import Kind
+from edged.media.track import Kind, formats_of
 from edged.wire.backbone import messages as m
 from edged.wire.backbone.frames import (
     EVENT_HEADER_BYTES,
@@ -44,10 +44,13 @@ MESSAGES: Sequence[m.Message] = [
         packaged_seq=9,
         renditions=[RENDITION_ACK],
         splice=b"as packaged so far",
+        takes_over=True,
+        waiting=True,
     ),
     m.StreamAccepted(1, -1),
     m.StreamRefused(1, "fenced", "older", STREAM_ID),
     m.StreamClosed(1, "gone", ended=True),
+    m.StreamWaiting(1, waiting=True),
     m.TrackChanged(1, make_track(config_id=1)),
     m.StreamDescribed(1, "title", "Music", ("live", "jazz")),
     m.DescriptionWanted("alice", "title", None, ()),
@@ -69,7 +72,13 @@ MESSAGES: Sequence[m.Message] = [
         from_version=0,
         changed=[
             m.DirectoryEntry(
-                stream_id=STREAM_ID, title="t", tags=("x",), category="c", labels=("y",)
+                stream_id=STREAM_ID,
+                title="t",
+                tags=("x",),
+                category="c",
+                labels=("y",),
+                formats=formats_of([make_track()]),
+                waiting=True,
             )
         ],
         removed=["bob"],

@@ -1,0 +1,69 @@
+"""One publication and where it goes, with what is to be judged of that."""
+
+from collections.abc import Callable
+
+from edged.backbone.forwarding import Forwarding
+from edged.errors import PublishRefusedError
+from edged.media.routing import RouteRequest
+from edged.policy.routing_table import Decision
+from edged.runtime.hub import LiveStream
+
+GiveUp = Callable[[PublishRefusedError], None]
+
+
+class Placement:
+    """A publication and where it goes."""
+
+    def __init__(
+        self,
+        stream: LiveStream,
+        request: RouteRequest,
+        decision: Decision,
+        forwarding: Forwarding,
+        give_up: GiveUp,
+        *,
+        renumbered: int,
+        joins: bool,
+        placed_at: float,
+    ) -> None:
+        self.stream = stream
+        self.request = request
+        self.decision = decision
+        self.forwarding = forwarding
+        self.give_up = give_up  # Called when no origin takes it any more.
+        self.renumbered = renumbered  # How often it was fenced off by a run that had ended.
+        # The run is another PoP's until this origin accepts it from us, so it has no other home.
+        self.joins = joins
+        self.placed_at = placed_at
+        self.accepted = False  # By this origin, once.
+        self.silent_since: float | None = None  # The origin; while it is taken for dead.
+        self.fenced_at: float | None = None  # Not accepted but fenced off; by what, will show.
+        self.offered_at: float | None = None  # Without an answer as yet.
+        self.offers = -1  # The forwarding's count of sessions that `offered_at` belongs to.
+
+    def stalled_s(self, now: float, *, down: bool) -> float:
+        """How long its origin has made no progress; 0 unless that is `down` by its heartbeats.
+
+        Heartbeats suspect, the lack of progress convicts. Where nothing is left to be acknowledged,
+        as while a publisher is waited for, their longer silence has to.
+        """
+        if not down:
+            self.silent_since = None
+            return 0.0
+        if self.silent_since is None:
+            self.silent_since = now
+        since = max(self.forwarding.progress_at, self.placed_at)
+        if self.forwarding.received_seq >= self.stream.ring.next_seq - 1:
+            since = max(since, self.silent_since)
+        return now - since
+
+    def unanswered_s(self, now: float) -> float:
+        """How long the origin has not said a word on a stream that was offered to it."""
+        forwarding = self.forwarding
+        if forwarding.state != "opening":
+            self.offered_at = None
+        elif self.offered_at is None or self.offers != forwarding.reopened:
+            self.offered_at, self.offers = now, forwarding.reopened
+        else:
+            return now - self.offered_at
+        return 0.0
