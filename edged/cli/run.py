@@ -14,6 +14,8 @@ from rich.markup import escape
 from edged.cli.output import EXIT_CONFIG, console, errors, print_json
 from edged.config import find_hints, load_config, read_config
 from edged.roles.all_in_one import Process
+from edged.runtime.activation import Activation, receive
+from edged.runtime.listeners import adopt
 from edged.runtime.log import configure_logging
 from edged.runtime.notify import ServiceManager
 
@@ -27,15 +29,21 @@ def run(config: ConfigOption) -> None:
     for hint in find_hints(loaded):
         structlog.get_logger("edged").warning("configuration", key=hint.key, hint=hint.message)
 
-    manager = ServiceManager(os.environ)
+    manager, activation = ServiceManager(os.environ), receive(os.environ)
+    adopt(activation)
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             started = await nursery.start(Process([loaded]).run)
+            activation.close_unclaimed()
             manager.ready(", ".join(role for role in started if role != "metrics"))
             nursery.start_soon(manager.run_watchdog)
 
-    trio.run(until_signal, main, manager.stopping)
+    try:
+        trio.run(until_signal, main, manager.stopping)
+    finally:
+        adopt(Activation())
+        activation.close()
 
 
 def check(

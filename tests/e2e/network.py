@@ -81,16 +81,20 @@ async def open_edged(
     *arguments: str,
     doomed: bool = False,
     environ: Mapping[str, str] | None = None,
+    through: Sequence[str] = (),
+    pass_fds: Sequence[int] = (),
 ) -> AsyncIterator[Edged]:
     """Run `edged ARGUMENTS`; its standard output is FOLDER/NAME.out.
 
+    `through` is a command that becomes it, with descriptors that are passed on.
     At the end it must go in good order, unless it is `doomed` and the test has killed it, and must
     not have failed inside meanwhile.
     """
     with (folder / f"{name}.out").open("wb") as out, (folder / f"{name}.log").open("wb") as log:
         process = await trio.lowlevel.open_process(
-            [EDGED, *arguments],
+            [*through, EDGED, *arguments],
             stdin=subprocess.DEVNULL,
+            pass_fds=pass_fds,
             stdout=out,
             stderr=log,
             cwd=folder,
