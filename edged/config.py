@@ -29,6 +29,7 @@ from edged.policy import rules, stream_keys
 from edged.policy.stream_keys import StreamKeysConfig
 from edged.runtime.listeners import parse_address
 from edged.runtime.log import LogConfig
+from edged.runtime.shards import SHARDS_MAX, for_shard
 from edged.runtime.structs import Problem, convert_all
 from edged.runtime.tls import TlsFiles, is_loopback
 
@@ -41,7 +42,8 @@ class PopConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[pop]`: this process takes publishers in and serves viewers."""
 
     name: Annotated[str, Meta(pattern=NAME_PATTERN)]
-    shard: Annotated[int, Meta(ge=1, le=64)] = 1  # edged@1, edged@2, ... of one host.
+    # Of several processes (edged@1, edged@2, ...), which share the public ports; 0: it is alone.
+    shard: Annotated[int, Meta(ge=0, le=SHARDS_MAX)] = 0
     tls: TlsFiles | None = None  # This PoP's identity; needed unless all peers are on loopback.
 
 
@@ -66,9 +68,9 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     log: LogConfig = LogConfig()
 
 
-def load_config(path: Path) -> Config:
-    """Read a file; raises `ConfigError` with one line per problem."""
-    config, problems = read_config(path)
+def load_config(path: Path, shard: int | None = None) -> Config:
+    """Read a file, for one shard if given; raises `ConfigError` with one line per problem."""
+    config, problems = read_config(path, shard)
     if config is None or problems:
         lines = "\n".join(f"  {problem}" for problem in problems)
         count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
@@ -76,8 +78,8 @@ def load_config(path: Path) -> Config:
     return config
 
 
-def read_config(path: Path) -> tuple[Config | None, list[Problem]]:
-    """Read a file and find every problem in it."""
+def read_config(path: Path, shard: int | None = None) -> tuple[Config | None, list[Problem]]:
+    """Read a file, for one shard if given, and find every problem in it."""
     try:
         size = path.stat().st_size
         if size > FILE_BYTES_MAX:
@@ -89,7 +91,17 @@ def read_config(path: Path) -> tuple[Config | None, list[Problem]]:
         return None, [Problem("", f"is not TOML: {error}")]
     except RecursionError:
         return None, [Problem("", "is not TOML that can be read: nested too deeply")]
-    return parse_config(raw)
+    if shard is None:
+        return parse_config(raw)
+    config, problems = parse_config(
+        for_shard(raw, shard, admin=str(AdminConfig().socket), metrics=MetricsConfig().listen)
+    )
+    problems += [
+        Problem(name, "cannot be played by every shard; give it a file of its own")
+        for name in ("origin", "irs")
+        if name in raw
+    ]
+    return config, problems
 
 
 def parse_config(raw: dict[str, object]) -> tuple[Config | None, list[Problem]]:

@@ -89,7 +89,7 @@ def test_eleven_mistakes_give_eleven_messages(tmp_path: Path) -> None:
         "pop.colour: unknown key; allowed here: name, shard, tls",
         "pop.name: 'Ams1' is not allowed (Expected `str` matching regex"
         " '^[a-z0-9][a-z0-9._-]{0,62}\\\\Z'); a string matching ^[a-z0-9][a-z0-9._-]{0,62}\\Z",
-        "pop.shard: 65 is not allowed (Expected `int` <= 64); an integer >= 1 and <= 64",
+        "pop.shard: 65 is not allowed (Expected `int` <= 64); an integer >= 0 and <= 64",
         "irs_client.reconect_s_max: unknown key; did you mean 'reconnect_s_max'? allowed here:"
         " addresses, connect_timeout_s, persist_interval_s, reconnect_s_max, table_file,"
         " telemetry_interval_s",
@@ -496,3 +496,55 @@ def test_a_broken_plug_in_is_named(
     monkeypatch.setattr(config_module, "entry_points", lambda group: [entry_point(value)])
     with pytest.raises(ConfigError, match=message):
         load_plugins()
+
+
+SHARED = """
+[pop]
+name = "ams1"
+[irs_client]
+addresses = ["127.0.0.1:1940"]
+table_file = "/var/lib/edged/table"
+[ingest.rtmp]
+"""
+
+
+def test_a_file_for_one_of_its_shards(tmp_path: Path) -> None:
+    path = tmp_path / "pop.toml"
+    path.write_text(SHARED)
+    config = load_config(path, 3)
+    assert config.pop is not None
+    assert config.irs_client is not None
+    assert (config.pop.shard, config.irs_client.table_file) == (3, "/var/lib/edged/table-3")
+    assert config.admin.socket == Path("/run/edged/admin-3.sock")
+    assert config.metrics.listen == "127.0.0.1:9466"
+    alone = load_config(path)
+    assert alone.pop is not None
+    assert (alone.pop.shard, alone.metrics.listen) == (0, "127.0.0.1:9464")
+
+
+def test_what_shards_cannot_be_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "pop.toml"
+    path.write_text(
+        SHARED
+        + """
+        [origin]
+        name = "fra1"
+        listen = "127.0.0.1:7410"
+        [irs]
+        [metrics]
+        listen = "127.0.0.1:8079"
+        """
+    )
+    _, problems = read_config(path, 2)
+    assert [str(problem) for problem in problems] == [
+        "playback.listen: port 8080 is taken by metrics.listen",
+        "origin: cannot be played by every shard; give it a file of its own",
+        "irs: cannot be played by every shard; give it a file of its own",
+    ]
+    path.write_text(SHARED + '[metrics]\nlisten = "127.0.0.1:65535"\n')
+    _, problems = read_config(path, 2)
+    assert [problem.key for problem in problems] == ["metrics.listen"]
+    assert "'127.0.0.1:65536' is not" in problems[0].message
+    path.write_text("[irs]\n")
+    _, problems = read_config(path, 1)
+    assert [problem.key for problem in problems] == ["irs"]

@@ -26,6 +26,7 @@ from edged.roles.common import RoleMetrics, StreamLine, describe_stream, new_ins
 from edged.roles.door import PopDoor
 from edged.roles.uplinks import Uplinks
 from edged.runtime.hub import Hub
+from edged.runtime.listeners import has_inherited
 from edged.runtime.metrics import Metrics, MetricSpec, Sample
 from edged.runtime.pump import Pump
 from edged.runtime.tls import MutualTls, PublicTls, keep_certificates
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 STOP_S_MAX = 0.5  # To tell publishers why, and origins that the streams have ended.
 STOP_POLL_S = 0.01
+# To hear who is live before the first viewer asks, who would be told that nobody is.
+LISTED_S_MAX = 2.0
 
 logger = structlog.get_logger("edged.pop")
 
@@ -42,7 +45,7 @@ logger = structlog.get_logger("edged.pop")
 class RouteAnswer(Struct, kw_only=True):
     """What a PoP has decided for a channel, and would decide now: `edged route explain`."""
 
-    pop: str
+    pop: str  # "ams1", or "ams1/2" for one of its shards.
     channel: str
     live: bool  # Published here.
     placed: Decision | None  # As it was decided then, if it is live.
@@ -57,8 +60,10 @@ class PopRole:
         assert config.pop is not None, "the role is chosen by its table"
         self._config = config
         self._pop = config.pop
-        self.name = f"pop {config.pop.name}"
-        self.pump = Pump()
+        shard = config.pop.shard
+        self._place = f"{config.pop.name}/{shard}" if shard else config.pop.name
+        self.name = f"pop {self._place}"
+        self.pump = Pump(share_ports=shard > 0)
         self.hub = Hub()
         self._tls = None if config.pop.tls is None else MutualTls(config.pop.tls)
         self.view = PopView(config.pop.name)
@@ -69,7 +74,7 @@ class PopRole:
             LocalEnd(
                 role="pop",
                 name=config.pop.name,
-                shard=config.pop.shard,
+                shard=shard,
                 instance=new_instance(),
             ),
             None if self._tls is None else self._tls.client,
@@ -113,6 +118,8 @@ class PopRole:
 
     async def _start(self, nursery: trio.Nursery) -> dict[str, str]:
         await self._start_routing(nursery)
+        if self.pump.share_ports or has_inherited():  # Callers go to siblings meanwhile, or wait.
+            await self.uplinks.wait_listed(LISTED_S_MAX)
         addresses: dict[str, str] = {}
         for name, table in self._config.ingest.items():
             addresses |= await self._start_plugin(nursery, name, table)
@@ -194,7 +201,7 @@ class PopRole:
         explanation = explain_origin(request, self.view, self.pump.now())
         table = self.view.table
         return RouteAnswer(
-            pop=self._pop.name,
+            pop=self._place,
             channel=channel,
             live=placement is not None,
             placed=placement.decision if placement is not None else None,

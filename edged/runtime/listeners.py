@@ -62,6 +62,11 @@ def adopt(activation: Activation) -> None:
     _Inherited.activation = activation
 
 
+def has_inherited() -> bool:
+    """Whether sockets were passed in: callers wait in their queues until listeners are opened."""
+    return len(_Inherited.activation) > 0
+
+
 def open_listener(address: str, *, share_port: bool = False) -> socket.socket:
     """Bind and listen, or take the inherited socket that is bound there.
 

@@ -92,3 +92,16 @@ def test_bad_experiences_of_two_pops_outvote_a_heartbeat() -> None:
     (change,) = world.telemetry("ams/0", PopTelemetry({}, 1, {}, {"o1": 1}), 0.0)
     assert change.after is OriginState.SUSPECT
     assert world.supplies(0.0)[0].room == 0
+
+
+def test_shards_of_a_pop_are_one_witness() -> None:
+    """They share the host's path: when it fails, they all have bad experiences."""
+    world = Collectors()
+    world.origin_joined(hello("o1"))
+    world.heartbeat(beat("o1"), 0.0)
+    for key in ("lhr/1", "lhr/2", "ams/0"):
+        world.pop_joined(key)
+    for key in ("lhr/1", "lhr/2", "lhr/1"):
+        assert world.telemetry(key, PopTelemetry({}, timeouts={"o1": 3}), 0.0) == []
+    (change,) = world.telemetry("ams/0", PopTelemetry({}, timeouts={"o1": 1}), 0.0)
+    assert change.after is OriginState.SUSPECT
