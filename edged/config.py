@@ -148,28 +148,43 @@ def find_hints(config: Config) -> list[Problem]:
     return hints
 
 
+def load_plugin(name: str) -> IngestPlugin:
+    """An installed ingest plug-in; raises `ConfigError` with the reason when it cannot be used.
+
+    Only what a file asks for is loaded: a broken plug-in harms no PoP that does without it.
+    """
+    entries = list(entry_points(group=PLUGIN_GROUP))
+    found = sorted({entry.value for entry in entries if entry.name == name})
+    if not found:
+        known = ", ".join(sorted({entry.name for entry in entries})) or "none"
+        raise ConfigError(f"no such plug-in; installed: {known}")
+    if len(found) > 1:
+        raise ConfigError(f"several plug-ins have this name: {', '.join(found)}; uninstall one")
+    entry = next(entry for entry in entries if entry.name == name)
+    try:
+        plugin = entry.load()
+    except Exception as error:  # Another's code: it may raise anything.
+        why = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"plug-in {entry.value} cannot be loaded: {why}") from error
+    if not isinstance(plugin, IngestPlugin):
+        raise ConfigError(f"{entry.value} is no IngestPlugin")
+    return plugin
+
+
 def load_plugins() -> dict[str, IngestPlugin]:
-    """The installed ingest plug-ins, by name; raises `ConfigError` when one cannot be loaded."""
-    plugins: dict[str, IngestPlugin] = {}
-    for entry in entry_points(group=PLUGIN_GROUP):
-        try:
-            plugin = entry.load()
-        except (ImportError, AttributeError) as error:
-            raise ConfigError(f"ingest plug-in {entry.name!r} cannot be loaded: {error}") from error
-        if not isinstance(plugin, IngestPlugin):
-            raise ConfigError(f"ingest plug-in {entry.name!r}: {entry.value} is no IngestPlugin")
-        plugins[entry.name] = plugin
-    return plugins
+    """All installed ingest plug-ins, by name; raises `ConfigError` when one cannot be used."""
+    names = {entry.name for entry in entry_points(group=PLUGIN_GROUP)}
+    return {name: load_plugin(name) for name in sorted(names)}
 
 
 def plugin_config(name: str, table: object, problems: list[Problem]) -> Struct | None:
     """Convert `[ingest.NAME]` to the plug-in's own Struct."""
-    plugins = load_plugins()
-    if name not in plugins:
-        known = ", ".join(sorted(plugins)) or "none"
-        problems.append(Problem(f"ingest.{name}", f"no such plug-in; installed: {known}"))
+    try:
+        config_type = load_plugin(name).config_type
+    except ConfigError as error:
+        problems.append(Problem(f"ingest.{name}", str(error)))
         return None
-    return convert_all(table, plugins[name].config_type, f"ingest.{name}", problems)
+    return convert_all(table, config_type, f"ingest.{name}", problems)
 
 
 def _sound_tables(raw: Mapping[str, object]) -> dict[str, object]:

@@ -485,17 +485,42 @@ def test_plug_ins_are_found_by_their_entry_points(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("edged.ingest.nothing:plugin", "'mine' cannot be loaded: No module named"),
-        ("edged.ingest.rtmp:nothing", "'mine' cannot be loaded: module .* has no attribute"),
-        ("edged.ingest.rtmp:RtmpConfig", "'mine': edged.ingest.rtmp:RtmpConfig is no IngestPlugin"),
+        (
+            "edged.ingest.nothing:plugin",
+            "plug-in edged.ingest.nothing:plugin cannot be loaded: ModuleNotFoundError: No module",
+        ),
+        (
+            "edged.ingest.rtmp:nothing",
+            "plug-in edged.ingest.rtmp:nothing cannot be loaded: AttributeError: module",
+        ),
+        ("antigravity_of_theirs", "cannot be loaded: ZeroDivisionError: division by zero"),
+        ("edged.ingest.rtmp:RtmpConfig", "edged.ingest.rtmp:RtmpConfig is no IngestPlugin"),
     ],
 )
 def test_a_broken_plug_in_is_named(
-    value: str, message: str, monkeypatch: pytest.MonkeyPatch
+    value: str, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(config_module, "entry_points", lambda group: [entry_point(value)])
+    (tmp_path / "antigravity_of_theirs.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    good = EntryPoint(name="rtmp", value="edged.ingest.rtmp:plugin", group="edged.ingest")
+    monkeypatch.setattr(config_module, "entry_points", lambda group: [good, entry_point(value)])
     with pytest.raises(ConfigError, match=message):
         load_plugins()
+    (problem,) = problems_of(POP + "[ingest.mine]\n")
+    assert problem.startswith("ingest.mine: ")
+    assert message in problem
+    assert problems_of(POP) == [], "who does without it is not harmed"
+
+
+def test_two_plug_ins_of_one_name_are_one_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = [entry_point("edged.ingest.rtmp:plugin"), entry_point("theirs:plugin")]
+    monkeypatch.setattr(config_module, "entry_points", lambda group: entries)
+    assert problems_of(POP.replace("[ingest.rtmp]", "[ingest.mine]")) == [
+        "ingest.mine: several plug-ins have this name: edged.ingest.rtmp:plugin, theirs:plugin;"
+        " uninstall one"
+    ]
+    entries[1] = entries[0]  # Seen by two ways, as an editable installation is.
+    assert problems_of(POP.replace("[ingest.rtmp]", "[ingest.mine]")) == []
 
 
 SHARED = """

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -10,7 +11,7 @@ import trio
 from msgspec import Struct
 
 from edged.backbone.session import LocalEnd
-from edged.config import Config, load_plugins, plugin_config
+from edged.config import Config, load_plugin, plugin_config
 from edged.errors import ConfigError
 from edged.irs.client import PopClient
 from edged.media.routing import RouteRequest
@@ -22,13 +23,16 @@ from edged.playback.web.pages import make_pages, mount_pages, read_hls
 from edged.policy.pop_view import PopView
 from edged.policy.routing_table import Decision, Explanation, explain_origin
 from edged.policy.stream_keys import StreamKeys
+from edged.roles import fitness
 from edged.roles.common import RoleMetrics, StreamLine, describe_stream, new_instance
 from edged.roles.door import PopDoor
+from edged.roles.fitness import Fault
 from edged.roles.uplinks import Uplinks
 from edged.runtime.hub import Hub
 from edged.runtime.listeners import has_inherited
 from edged.runtime.metrics import Metrics, MetricSpec, Sample
 from edged.runtime.pump import Pump
+from edged.runtime.keeping import Part, keep_running
 from edged.runtime.tls import MutualTls, PublicTls, keep_certificates
 
 if TYPE_CHECKING:
@@ -79,6 +83,8 @@ class PopRole:
             ),
             None if self._tls is None else self._tls.client,
         )
+        self.irs: PopClient | None = None  # Once it has begun to run.
+        self.plugins: dict[str, Part] = {}
         keys = StreamKeys.from_config(config.stream_keys)
         self.door = PopDoor(self.pump, self.hub, keys, self.uplinks)
         self.hls = HlsService(
@@ -98,6 +104,7 @@ class PopRole:
         self.http.mount("/live/", self.hls)
         RoleMetrics(self.name, self.pump, self.hub).register(metrics)
         metrics.register(SPECS, self._samples)
+        metrics.register(fitness.SPECS, partial(fitness.read_pop_metrics, self))
         playback_metrics.register(metrics, self.http, self.hls, role=self.name)
 
     async def run(
@@ -131,7 +138,7 @@ class PopRole:
 
     async def _start_routing(self, nursery: trio.Nursery) -> None:
         assert self._config.irs_client is not None, "checked with the file"
-        client = PopClient(
+        client = self.irs = PopClient(
             self._config.irs_client,
             self.view,
             shard=self._pop.shard,
@@ -148,12 +155,13 @@ class PopRole:
         config = plugin_config(name, table, problems)
         if config is None:
             raise ConfigError("; ".join(str(problem) for problem in problems))
-        serve = load_plugins()[name].serve
+        serve = load_plugin(name).serve
 
         async def run(*, task_status: trio.TaskStatus[dict[str, str]]) -> None:
             await serve(config, self.door, task_status=task_status)
 
-        addresses: dict[str, str] = await nursery.start(run)
+        part = self.plugins[name] = Part(f"ingest.{name}")
+        addresses: dict[str, str] = await nursery.start(keep_running, part, run)
         return addresses
 
     async def _start_playback(self, nursery: trio.Nursery) -> dict[str, str]:
@@ -193,6 +201,10 @@ class PopRole:
                 )
             )
         return lines
+
+    def faults(self) -> list[Fault]:
+        """What keeps it from its work."""
+        return fitness.find_pop_faults(self)
 
     def explain(self, channel: str) -> RouteAnswer:
         """Where a channel goes, or would go now, and why."""

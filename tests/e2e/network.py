@@ -80,6 +80,7 @@ async def open_edged(
     name: str,
     *arguments: str,
     doomed: bool = False,
+    faulty: bool = False,
     environ: Mapping[str, str] | None = None,
     through: Sequence[str] = (),
     pass_fds: Sequence[int] = (),
@@ -116,7 +117,7 @@ async def open_edged(
             process.kill()
             with trio.CancelScope(shield=True):  # Nothing survives a kill.
                 await process.wait()
-    assert "Traceback" not in edged.log_text(), edged.log_text()
+    assert faulty or "Traceback" not in edged.log_text(), edged.log_text()
 
 
 async def wait_until(holds: Callable[[], bool], within_s: float = 5.0) -> None:
@@ -134,7 +135,11 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 async def run_edged(
-    folder: Path, *arguments: str, code: int = 0, timeout_s: float = 30.0
+    folder: Path,
+    *arguments: str,
+    code: int = 0,
+    timeout_s: float = 30.0,
+    environ: Mapping[str, str] | None = None,
 ) -> tuple[str, str]:
     """Run an `edged` command to its end; its output and its errors."""
     with trio.fail_after(timeout_s):
@@ -144,7 +149,7 @@ async def run_edged(
             capture_stderr=True,
             check=False,
             cwd=folder,
-            env=environment(folder),
+            env={**environment(folder), **(environ or {})},
         )
     out, errors = done.stdout.decode(), done.stderr.decode()
     assert done.returncode == code, f"{arguments} gave {done.returncode}: {out}{errors}"

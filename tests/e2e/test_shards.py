@@ -144,7 +144,7 @@ async def open_shards(*, shared: bool) -> AsyncIterator[Shards]:
 def take_neighbours() -> int:
     """A free port whose neighbour is free too, below those that the kernel gives to callers."""
     for _ in range(100):
-        port = random.randrange(20_000, 32_000, 2)
+        port = random.randrange(20_000, 32_000, 2)  # noqa: S311 - no secret
         with socket.socket() as one, socket.socket() as other, contextlib.suppress(OSError):
             one.bind(("127.0.0.1", port))
             other.bind(("127.0.0.1", port + 1))
