@@ -29,10 +29,10 @@ from edged.roles.door import PopDoor
 from edged.roles.fitness import Fault
 from edged.roles.uplinks import Uplinks
 from edged.runtime.hub import Hub
+from edged.runtime.keeping import Part, keep_running
 from edged.runtime.listeners import has_inherited
 from edged.runtime.metrics import Metrics, MetricSpec, Sample
 from edged.runtime.pump import Pump
-from edged.runtime.keeping import Part, keep_running
 from edged.runtime.tls import MutualTls, PublicTls, keep_certificates
 
 if TYPE_CHECKING:

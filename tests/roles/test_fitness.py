@@ -10,8 +10,8 @@ from edged.roles.fitness import SPECS, Fault, Health
 from edged.roles.irs import IrsRole
 from edged.roles.origin import OriginRole
 from edged.roles.pop import PopRole
-from edged.runtime.metrics import Metrics
 from edged.runtime.keeping import Part
+from edged.runtime.metrics import Metrics
 from tests.backbone.network import until
 from tests.roles.network import configure, raw_network, running
 

@@ -8,8 +8,8 @@ from msgspec import Struct
 from edged.ingest.plugin import Door, IngestPlugin
 from edged.media.track import Codec
 from edged.runtime.connection import Connection, PumpClass
-from edged.runtime.listeners import serve
 from edged.runtime.keeping import run_for
+from edged.runtime.listeners import serve
 
 
 class FaultyConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -17,8 +17,8 @@ from edged.ingest.plugin import PUBLISH_TIMEOUT_S, Door, IngestPlugin, Publicati
 from edged.media import h264, nal
 from edged.media.track import AccessUnit, Codec, Track
 from edged.runtime.connection import Connection, PumpClass
-from edged.runtime.listeners import serve
 from edged.runtime.keeping import run_for
+from edged.runtime.listeners import serve
 
 BLOCK = struct.Struct(">III")
 KEY_BYTES_MAX = 1024
