@@ -32,6 +32,7 @@ from edged.policy import rules, stream_keys
 from edged.policy.stream_keys import StreamKeysConfig
 from edged.runtime.listeners import parse_address
 from edged.runtime.log import LogConfig
+from edged.runtime.shards import SHARDS_MAX, for_shard
 from edged.runtime.structs import Problem, convert_all
 from edged.runtime.tls import TlsFiles, is_loopback
 
@@ -45,9 +46,10 @@ class PopConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[pop]`: this process takes publishers in and serves viewers."""
 
     name: Annotated[str, Meta(pattern=NAME_PATTERN)]
-    shard: Annotated[int, Meta(ge=1, le=64)] = 1  # edged@1, edged@2, ... of one host.
     # How long a stream waits for a publisher that has lost its connection; 0: not at all.
     publisher_grace_s: Annotated[float, Meta(ge=0, le=60)] = 10.0
+    # Of several processes (edged@1, edged@2, ...), which share the public ports; 0: it is alone.
+    shard: Annotated[int, Meta(ge=0, le=SHARDS_MAX)] = 0
     tls: TlsFiles | None = None  # This PoP's identity; needed unless all peers are on loopback.
     # Where broadcasters reach it, the first first; default: what its listeners say.
     ingest_urls: Annotated[
@@ -78,9 +80,9 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     log: LogConfig = LogConfig()
 
 
-def load_config(path: Path) -> Config:
-    """Read a file; raises `ConfigError` with one line per problem."""
-    config, problems = read_config(path)
+def load_config(path: Path, shard: int | None = None) -> Config:
+    """Read a file, for one shard if given; raises `ConfigError` with one line per problem."""
+    config, problems = read_config(path, shard)
     if config is None or problems:
         lines = "\n".join(f"  {problem}" for problem in problems)
         count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
@@ -88,8 +90,8 @@ def load_config(path: Path) -> Config:
     return config
 
 
-def read_config(path: Path) -> tuple[Config | None, list[Problem]]:
-    """Read a file and find every problem in it."""
+def read_config(path: Path, shard: int | None = None) -> tuple[Config | None, list[Problem]]:
+    """Read a file, for one shard if given, and find every problem in it."""
     try:
         size = path.stat().st_size
         if size > FILE_BYTES_MAX:
@@ -101,7 +103,17 @@ def read_config(path: Path) -> tuple[Config | None, list[Problem]]:
         return None, [Problem("", f"is not TOML: {error}")]
     except RecursionError:
         return None, [Problem("", "is not TOML that can be read: nested too deeply")]
-    return parse_config(raw)
+    if shard is None:
+        return parse_config(raw)
+    config, problems = parse_config(
+        for_shard(raw, shard, admin=str(AdminConfig().socket), metrics=MetricsConfig().listen)
+    )
+    problems += [
+        Problem(name, "cannot be played by every shard; give it a file of its own")
+        for name in ("origin", "irs")
+        if name in raw
+    ]
+    return config, problems
 
 
 def parse_config(raw: dict[str, object]) -> tuple[Config | None, list[Problem]]:
@@ -148,28 +160,43 @@ def find_hints(config: Config) -> list[Problem]:
     return hints
 
 
+def load_plugin(name: str) -> IngestPlugin:
+    """An installed ingest plug-in; raises `ConfigError` with the reason when it cannot be used.
+
+    Only what a file asks for is loaded: a broken plug-in harms no PoP that does without it.
+    """
+    entries = list(entry_points(group=PLUGIN_GROUP))
+    found = sorted({entry.value for entry in entries if entry.name == name})
+    if not found:
+        known = ", ".join(sorted({entry.name for entry in entries})) or "none"
+        raise ConfigError(f"no such plug-in; installed: {known}")
+    if len(found) > 1:
+        raise ConfigError(f"several plug-ins have this name: {', '.join(found)}; uninstall one")
+    entry = next(entry for entry in entries if entry.name == name)
+    try:
+        plugin = entry.load()
+    except Exception as error:  # Another's code: it may raise anything.
+        why = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"plug-in {entry.value} cannot be loaded: {why}") from error
+    if not isinstance(plugin, IngestPlugin):
+        raise ConfigError(f"{entry.value} is no IngestPlugin")
+    return plugin
+
+
 def load_plugins() -> dict[str, IngestPlugin]:
-    """The installed ingest plug-ins, by name; raises `ConfigError` when one cannot be loaded."""
-    plugins: dict[str, IngestPlugin] = {}
-    for entry in entry_points(group=PLUGIN_GROUP):
-        try:
-            plugin = entry.load()
-        except (ImportError, AttributeError) as error:
-            raise ConfigError(f"ingest plug-in {entry.name!r} cannot be loaded: {error}") from error
-        if not isinstance(plugin, IngestPlugin):
-            raise ConfigError(f"ingest plug-in {entry.name!r}: {entry.value} is no IngestPlugin")
-        plugins[entry.name] = plugin
-    return plugins
+    """All installed ingest plug-ins, by name; raises `ConfigError` when one cannot be used."""
+    names = {entry.name for entry in entry_points(group=PLUGIN_GROUP)}
+    return {name: load_plugin(name) for name in sorted(names)}
 
 
 def plugin_config(name: str, table: object, problems: list[Problem]) -> Struct | None:
     """Convert `[ingest.NAME]` to the plug-in's own Struct."""
-    plugins = load_plugins()
-    if name not in plugins:
-        known = ", ".join(sorted(plugins)) or "none"
-        problems.append(Problem(f"ingest.{name}", f"no such plug-in; installed: {known}"))
+    try:
+        config_type = load_plugin(name).config_type
+    except ConfigError as error:
+        problems.append(Problem(f"ingest.{name}", str(error)))
         return None
-    return convert_all(table, plugins[name].config_type, f"ingest.{name}", problems)
+    return convert_all(table, config_type, f"ingest.{name}", problems)
 
 
 def _sound_tables(raw: Mapping[str, object]) -> dict[str, object]:

@@ -89,7 +89,7 @@ def test_eleven_mistakes_give_eleven_messages(tmp_path: Path) -> None:
         "pop.colour: unknown key; allowed here: ingest_urls, name, publisher_grace_s, shard, tls",
         "pop.name: 'Ams1' is not allowed (Expected `str` matching regex"
         " '^[a-z0-9][a-z0-9._-]{0,62}\\\\Z'); a string matching ^[a-z0-9][a-z0-9._-]{0,62}\\Z",
-        "pop.shard: 65 is not allowed (Expected `int` <= 64); an integer >= 1 and <= 64",
+        "pop.shard: 65 is not allowed (Expected `int` <= 64); an integer >= 0 and <= 64",
         "irs_client.reconect_s_max: unknown key; did you mean 'reconnect_s_max'? allowed here:"
         " addresses, connect_timeout_s, persist_interval_s, reconnect_s_max, table_file,"
         " telemetry_interval_s",
@@ -485,17 +485,31 @@ def test_plug_ins_are_found_by_their_entry_points(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("edged.ingest.nothing:plugin", "'mine' cannot be loaded: No module named"),
-        ("edged.ingest.rtmp:nothing", "'mine' cannot be loaded: module .* has no attribute"),
-        ("edged.ingest.rtmp:RtmpConfig", "'mine': edged.ingest.rtmp:RtmpConfig is no IngestPlugin"),
+        (
+            "edged.ingest.nothing:plugin",
+            "plug-in edged.ingest.nothing:plugin cannot be loaded: ModuleNotFoundError: No module",
+        ),
+        (
+            "edged.ingest.rtmp:nothing",
+            "plug-in edged.ingest.rtmp:nothing cannot be loaded: AttributeError: module",
+        ),
+        ("antigravity_of_theirs", "cannot be loaded: ZeroDivisionError: division by zero"),
+        ("edged.ingest.rtmp:RtmpConfig", "edged.ingest.rtmp:RtmpConfig is no IngestPlugin"),
     ],
 )
 def test_a_broken_plug_in_is_named(
-    value: str, message: str, monkeypatch: pytest.MonkeyPatch
+    value: str, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(config_module, "entry_points", lambda group: [entry_point(value)])
+    (tmp_path / "antigravity_of_theirs.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    good = EntryPoint(name="rtmp", value="edged.ingest.rtmp:plugin", group="edged.ingest")
+    monkeypatch.setattr(config_module, "entry_points", lambda group: [good, entry_point(value)])
     with pytest.raises(ConfigError, match=message):
         load_plugins()
+    (problem,) = problems_of(POP + "[ingest.mine]\n")
+    assert problem.startswith("ingest.mine: ")
+    assert message in problem
+    assert problems_of(POP) == [], "who does without it is not harmed"
 
 
 @pytest.mark.parametrize(
@@ -512,3 +526,66 @@ def test_a_broken_plug_in_is_named(
 )
 def test_mistakes_about_the_api(text: str, problem: str) -> None:
     assert any(problem in found for found in problems_of(text)), problems_of(text)
+
+
+def test_two_plug_ins_of_one_name_are_one_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = [entry_point("edged.ingest.rtmp:plugin"), entry_point("theirs:plugin")]
+    monkeypatch.setattr(config_module, "entry_points", lambda group: entries)
+    assert problems_of(POP.replace("[ingest.rtmp]", "[ingest.mine]")) == [
+        "ingest.mine: several plug-ins have this name: edged.ingest.rtmp:plugin, theirs:plugin;"
+        " uninstall one"
+    ]
+    entries[1] = entries[0]  # Seen by two ways, as an editable installation is.
+    assert problems_of(POP.replace("[ingest.rtmp]", "[ingest.mine]")) == []
+
+
+SHARED = """
+[pop]
+name = "ams1"
+[irs_client]
+addresses = ["127.0.0.1:1940"]
+table_file = "/var/lib/edged/table"
+[ingest.rtmp]
+"""
+
+
+def test_a_file_for_one_of_its_shards(tmp_path: Path) -> None:
+    path = tmp_path / "pop.toml"
+    path.write_text(SHARED)
+    config = load_config(path, 3)
+    assert config.pop is not None
+    assert config.irs_client is not None
+    assert (config.pop.shard, config.irs_client.table_file) == (3, "/var/lib/edged/table-3")
+    assert config.admin.socket == Path("/run/edged/admin-3.sock")
+    assert config.metrics.listen == "127.0.0.1:9466"
+    alone = load_config(path)
+    assert alone.pop is not None
+    assert (alone.pop.shard, alone.metrics.listen) == (0, "127.0.0.1:9464")
+
+
+def test_what_shards_cannot_be_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "pop.toml"
+    path.write_text(
+        SHARED
+        + """
+        [origin]
+        name = "fra1"
+        listen = "127.0.0.1:7410"
+        [irs]
+        [metrics]
+        listen = "127.0.0.1:8079"
+        """
+    )
+    _, problems = read_config(path, 2)
+    assert [str(problem) for problem in problems] == [
+        "playback.listen: port 8080 is taken by metrics.listen",
+        "origin: cannot be played by every shard; give it a file of its own",
+        "irs: cannot be played by every shard; give it a file of its own",
+    ]
+    path.write_text(SHARED + '[metrics]\nlisten = "127.0.0.1:65535"\n')
+    _, problems = read_config(path, 2)
+    assert [problem.key for problem in problems] == ["metrics.listen"]
+    assert "'127.0.0.1:65536' is not" in problems[0].message
+    path.write_text("[irs]\n")
+    _, problems = read_config(path, 1)
+    assert [problem.key for problem in problems] == ["irs"]

@@ -215,3 +215,13 @@ def test_the_changelog_has_this_version() -> None:
     )
     assert entry is not None
     assert len(re.findall(r"^- ", entry[1], re.MULTILINE)) >= 1
+
+
+def test_the_plug_in_that_the_readme_shows_is_the_one_that_is_tested() -> None:
+    shown = section("Write an ingest plug-in")
+    folder = ROOT / "tests" / "plugins" / "toy"
+    for language, name, count in (("python", "edged_toy.py", 4), ("toml", "pyproject.toml", 1)):
+        blocks = re.findall(rf"^```{language}\n(.*?)^```$", shown, re.MULTILINE | re.DOTALL)
+        assert len(blocks) == count
+        for block in blocks:
+            assert block in (folder / name).read_text()

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from edged.api.admin import AdminConfig
 from edged.cli.output import EXIT_CONFIG
+from edged.runtime.listeners import BACKLOG
 from tests.conftest import require
 
 ROOT = Path(__file__).parents[1]
 UNIT = ROOT / "systemd" / "edged@.service"
+SOCKET = ROOT / "systemd" / "edged@.socket"
 EXPOSURE_MAX = 1.5  # Of 10; services as Debian ships them have 9.6.
 
 
@@ -35,8 +37,10 @@ def test_systemd_knows_every_key(tmp_path: Path) -> None:
     drop_in = tmp_path / f"{UNIT.name}.d" / "gpu.conf"
     drop_in.parent.mkdir()
     shutil.copy(ROOT / "systemd" / "edged-gpu.conf", drop_in)
+    sock = tmp_path / SOCKET.name
+    shutil.copy(SOCKET, sock)
     done = subprocess.run(  # noqa: S603 - our own arguments
-        ["systemd-analyze", "verify", "--man=no", str(unit)],  # noqa: S607 - whichever is installed
+        ["systemd-analyze", "verify", "--man=no", str(unit), str(sock)],  # noqa: S607 - whichever is installed
         capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
     ours = [line for line in done.stderr.splitlines() if "edged" in line or "gpu.conf" in line]
@@ -61,3 +65,15 @@ def test_its_folders_are_where_the_configuration_looks() -> None:
         assert paths
         for path in paths:
             assert path.startswith(("/run/edged/", "/var/lib/edged/", "/etc/edged/")), path
+
+
+def test_the_sockets_are_those_that_a_pop_listens_on() -> None:
+    """As config/pop.toml has them, shown defaults included: what matches no `listen` is closed."""
+    text = SOCKET.read_text()
+    ports = re.findall(r"^ListenStream=(\d+)$", text, re.MULTILINE)
+    shown = (ROOT / "config" / "pop.toml").read_text()
+    listens = re.findall(r'^#?listen = "\[::\]:(\d+)"$', shown, re.MULTILINE)
+    assert ports == listens == ["1935", "1936", "8080", "8443"]
+    assert "\nBindIPv6Only=both\n" in text
+    assert "\nReusePort=yes\n" in text
+    assert f"\nBacklog={BACKLOG}\n" in text

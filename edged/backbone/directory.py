@@ -150,6 +150,10 @@ class Directory:
         if found is not None:
             self._notify(set(found.entries))
 
+    def has_heard(self, origin: str) -> bool:
+        """Whether an origin has told who is live there, were it nobody."""
+        return origin in self._origins
+
     def lookup(self, channel: str) -> DirectoryRecord | None:
         """Where the newest run of a channel is."""
         best: DirectoryRecord | None = None

@@ -1,29 +1,18 @@
 """`edged streams` and `edged route`: what a running process sees and decides."""
 
-import os
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
-import trio
 import typer
 from rich.markup import escape
 from rich.text import Text
 
-from edged.api.admin import ask, default_sockets, demo_directory, require_private
+from edged.cli.asking import ConfigOption, JsonOption, ShardOption, SocketOption, Where, ask_all
 from edged.cli.output import console, print_json, print_table
-from edged.config import load_config
-from edged.errors import EdgedError
 from edged.roles.common import StreamLine
 from edged.roles.pop import RouteAnswer
 
 route_app = typer.Typer(help="Where streams go, and why.", no_args_is_help=True)
-
-ConfigOption = Annotated[
-    Path | None, typer.Option("-c", "--config", help="Ask the edged that runs with this file.")
-]
-SocketOption = Annotated[Path | None, typer.Option("--socket", help="Ask at this admin socket.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @route_app.callback()
@@ -32,17 +21,29 @@ def _group() -> None:
 
 
 def streams(
-    *, config: ConfigOption = None, socket: SocketOption = None, as_json: JsonOption = False
+    *,
+    config: ConfigOption = None,
+    socket: SocketOption = None,
+    shard: ShardOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """List the live streams of the edged that runs on this host."""
-    answer = ask_running("streams", {}, config, socket)
-    lines = msgspec.json.decode(answer, type=list[StreamLine])
+    """List the live streams of the edged that runs on this host, of all its shards."""
+    asked = ask_all("streams", {}, Where(config=config, socket=socket, shard=shard))
+    lines = [
+        line
+        for answer in asked.answers
+        for line in msgspec.json.decode(answer, type=list[StreamLine])
+    ]
     if as_json:
         print_json(lines)
-        return
-    if not lines:
+    elif not lines:
         console.print("no live streams")
-        return
+    else:
+        _print_streams(lines)
+    asked.finish()
+
+
+def _print_streams(lines: list[StreamLine]) -> None:
     print_table(
         "",
         ("role", "channel", "from", "to", "video", "audio", "live", "Mbps", "GOP", "viewers"),
@@ -70,16 +71,23 @@ def explain(
     *,
     config: ConfigOption = None,
     socket: SocketOption = None,
+    shard: ShardOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say which origin a channel goes to, by which rule, and why not to the others."""
-    answer = ask_running("route-explain", {"channel": channel}, config, socket)
-    routes = msgspec.json.decode(answer, type=list[RouteAnswer])
+    where = Where(config=config, socket=socket, shard=shard)
+    asked = ask_all("route-explain", {"channel": channel}, where)
+    routes = [
+        route
+        for answer in asked.answers
+        for route in msgspec.json.decode(answer, type=list[RouteAnswer])
+    ]
     if as_json:
         print_json(routes)
-        return
-    for route in routes:
-        _print_route(route)
+    else:
+        for route in routes:
+            _print_route(route)
+    asked.finish()
 
 
 def _print_route(route: RouteAnswer) -> None:
@@ -121,32 +129,6 @@ def _print_route(route: RouteAnswer) -> None:
             for verdict in now.origins
         ],
     )
-
-
-def ask_running(
-    command: str, arguments: dict[str, str], config: Path | None, socket: Path | None
-) -> bytes:
-    """Ask the edged of the file or the socket given, or whichever runs on this host."""
-    place = socket
-    if place is None and config is not None:
-        place = load_config(config).admin.socket
-    elif place is None:
-        place = next(filter(_is_there, default_sockets()), None)
-    if place is None:
-        raise EdgedError(
-            "no edged runs here (no admin socket found); give -c FILE or --socket PATH"
-        )
-    return trio.run(ask, place, command, arguments)
-
-
-def _is_there(socket: Path) -> bool:
-    """Whether one of the usual places has a socket; raises `ConfigError` when others may own it."""
-    if socket.parent == demo_directory() and os.path.lexists(socket.parent):
-        require_private(socket.parent)
-    try:
-        return socket.exists()
-    except PermissionError:  # Another user's service; this user is no administrator of it.
-        return False
 
 
 def format_duration(seconds: float) -> str:

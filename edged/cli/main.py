@@ -8,6 +8,7 @@ import typer
 from edged import __version__
 from edged.cli.certs import cert_app
 from edged.cli.demo import demo
+from edged.cli.health import health
 from edged.cli.inspect import route_app, streams
 from edged.cli.keys import key_app
 from edged.cli.output import EXIT_CONFIG, EXIT_FAILED, fail
@@ -28,6 +29,7 @@ app.command()(run)
 app.command()(check)
 app.command("publish")(publish_command)
 app.command()(streams)
+app.command()(health)
 app.add_typer(route_app, name="route")
 app.add_typer(key_app, name="key")
 app.add_typer(cert_app, name="cert")

@@ -14,37 +14,59 @@ from rich.markup import escape
 from edged.cli.output import EXIT_CONFIG, console, errors, print_json
 from edged.config import find_hints, load_config, read_config
 from edged.roles.all_in_one import Process
+from edged.runtime.activation import Activation, receive
+from edged.runtime.listeners import adopt
 from edged.runtime.log import configure_logging
 from edged.runtime.notify import ServiceManager
+from edged.runtime.shards import SHARDS_MAX
+
+SHARD_DIGITS_MAX = 2
 
 ConfigOption = Annotated[Path, typer.Option("-c", "--config", help="The configuration file.")]
 
 
-def run(config: ConfigOption) -> None:
+ShardOption = Annotated[
+    str,
+    typer.Option(
+        "--shard",
+        metavar="N|auto",
+        help="Which of several processes with this file it is; auto: N where the file is N.toml.",
+    ),
+]
+
+
+def run(config: ConfigOption, *, shard: ShardOption = "") -> None:
     """Run the roles whose tables the file has: pop, origin, irs."""
-    loaded = load_config(config)
+    loaded = load_config(config, shard_number(shard, config))
     configure_logging(loaded.log)
     for hint in find_hints(loaded):
         structlog.get_logger("edged").warning("configuration", key=hint.key, hint=hint.message)
 
-    manager = ServiceManager(os.environ)
+    manager, activation = ServiceManager(os.environ), receive(os.environ)
+    adopt(activation)
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             started = await nursery.start(Process([loaded]).run)
+            activation.close_unclaimed()
             manager.ready(", ".join(role for role in started if role != "metrics"))
             nursery.start_soon(manager.run_watchdog)
 
-    trio.run(until_signal, main, manager.stopping)
+    try:
+        trio.run(until_signal, main, manager.stopping)
+    finally:
+        adopt(Activation())
+        activation.close()
 
 
 def check(
     config: ConfigOption,
     *,
+    shard: ShardOption = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check a configuration file and print every problem at once."""
-    loaded, problems = read_config(config)
+    loaded, problems = read_config(config, shard_number(shard, config))
     hints = find_hints(loaded) if loaded is not None else []
     if as_json:
         print_json({"file": str(config), "problems": problems, "hints": hints})
@@ -55,6 +77,8 @@ def check(
         else:
             assert loaded is not None, "there is nothing wrong with it"
             roles = [name for name in ("pop", "origin", "irs") if getattr(loaded, name) is not None]
+            if loaded.pop is not None and loaded.pop.shard:
+                roles[0] += f" (shard {loaded.pop.shard})"
             console.print(
                 f"[green]{escape(str(config))} is fine[/]; roles: {', '.join(roles)}",
                 soft_wrap=True,
@@ -65,6 +89,21 @@ def check(
                 errors.print(f"  [{style}]{name}[/]: {escape(problem.message)}", soft_wrap=True)
     if problems:
         raise typer.Exit(EXIT_CONFIG)
+
+
+def shard_number(text: str, config: Path) -> int | None:
+    """What `--shard` says; None: the process is no shard."""
+    if text == "auto":
+        text = config.stem  # Of the file as it was named, though it be a link to another.
+        if not text.isascii() or not text.isdigit():
+            return None
+    if not text:
+        return None
+    if text.isascii() and text.isdigit() and len(text) <= SHARD_DIGITS_MAX:
+        number = int(text)
+        if 1 <= number <= SHARDS_MAX:
+            return number
+    raise typer.BadParameter(f"{text[:20]!r} is no shard: 1 to {SHARDS_MAX}, or auto")
 
 
 async def until_signal(

@@ -76,13 +76,14 @@ class Collectors:
             rate = told.arrivals / max(RATE_INTERVAL_S_MIN, now - pop.told_at)
             pop.arrivals_per_s += ARRIVALS_SMOOTHING * (rate - pop.arrivals_per_s)
         pop.told, pop.told_at = told, now
-        voters = sum(1 for other in self._pops.values() if other.left_at is None)
+        # Shards of a host share its paths: they are one witness.
+        here = {_name(other) for other, pop in self._pops.items() if pop.left_at is None}
         changes: list[StateChanged] = []
         for counts, refused in ((told.refusals, True), (told.timeouts, False)):
             for origin, count in counts.items():
                 if count:
                     changes += self.capacitor.vote_against(
-                        origin, key, voters=voters, now=now, refused=refused
+                        origin, _name(key), voters=len(here), now=now, refused=refused
                     )
         return changes
 
@@ -141,3 +142,8 @@ class Collectors:
             )
             for key, pop in sorted(self._pops.items())
         ]
+
+
+def _name(key: str) -> str:
+    """The PoP of a shard: of "lhr/2", "lhr"."""
+    return key.partition("/")[0]

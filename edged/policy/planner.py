@@ -6,6 +6,7 @@ has nothing to share. (The optimising solver takes this place later, with the sa
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -13,7 +14,9 @@ from msgspec import Struct
 from edged.media.routing import OriginRow, OriginState
 from edged.policy.routing_table import price_ms
 
-ARRIVALS_FLOOR = 1.0  # A PoP without arrivals yet gets a share too: its first publisher is coming.
+# A PoP without arrivals yet gets a share too: its first publisher is coming. Its shards divide this
+# among them, for callers come to the PoP, not to the shard.
+ARRIVALS_FLOOR = 1.0
 
 
 class OriginSupply(Struct, frozen=True, kw_only=True):
@@ -34,13 +37,19 @@ class PopDemand(Struct, frozen=True, kw_only=True):
     units: dict[str, int] = {}  # Now at each origin.
     arrivals_per_s: float = 0.0
 
+    @property
+    def name(self) -> str:
+        """The PoP whose shard it is: "lhr"."""
+        return self.pop.partition("/")[0]
+
 
 def plan_leases(
     origins: Sequence[OriginSupply], pops: Sequence[PopDemand], *, reserve_fraction: float
 ) -> dict[str, tuple[OriginRow, ...]]:
     """Make the rows of every PoP, sorted by origin."""
     rows: dict[str, list[OriginRow]] = {pop.pop: [] for pop in pops}
-    weights = [ARRIVALS_FLOOR + pop.arrivals_per_s for pop in pops]
+    shards = Counter(pop.name for pop in pops)
+    weights = [ARRIVALS_FLOOR / shards[pop.name] + pop.arrivals_per_s for pop in pops]
     for place, supply in enumerate(sorted(origins, key=lambda supply: supply.origin)):
         reserve = math.ceil(supply.slots_total * reserve_fraction)
         free = max(0, supply.room - reserve) if supply.state.takes_streams else 0

@@ -14,11 +14,13 @@ from edged.config import Config
 from edged.errors import EdgedError
 from edged.playback.http import HttpServer, Response, Router
 from edged.roles.common import StreamLine
+from edged.roles.fitness import Health
 from edged.roles.irs import IrsRole
 from edged.roles.origin import OriginRole
 from edged.roles.pop import PopRole, RouteAnswer
 from edged.runtime.metrics import CONTENT_TYPE, Metrics
 from edged.runtime.process import settle_memory
+from edged.runtime.process_metrics import SPECS, ProcessMetrics
 from edged.runtime.pump import Pump
 from edged.wire.h1 import RequestReceived
 
@@ -35,6 +37,7 @@ class Process:
         assert configs, "a process plays at least one role"
         self._shared = configs[0]
         self.metrics = Metrics()
+        self.metrics.register(SPECS, ProcessMetrics().read)
         self.roles: list[Role] = [
             make(config, self.metrics)
             for table, make in _MAKERS
@@ -62,6 +65,11 @@ class Process:
         """The live streams of all roles."""
         return [line for role in self.roles for line in role.streams()]
 
+    def health(self) -> Health:
+        """Whether its roles can do their work."""
+        faults = [fault for role in self.roles for fault in role.faults()]
+        return Health(roles=[role.name for role in self.roles], faults=faults)
+
     def explain(self, channel: str) -> list[RouteAnswer]:
         """Where a channel goes, at each PoP of this process."""
         pops = [role for role in self.roles if isinstance(role, PopRole)]
@@ -80,7 +88,11 @@ class Process:
                 raise EdgedError("route-explain needs a channel")
             return self.explain(channel)
 
-        return {"streams": streams, "route-explain": route_explain}
+        def health(arguments: Arguments) -> object:
+            del arguments
+            return self.health()
+
+        return {"streams": streams, "route-explain": route_explain, "health": health}
 
     async def _start_metrics(self, nursery: trio.Nursery) -> str:
         def metrics(request: RequestReceived) -> Response:

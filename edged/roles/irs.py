@@ -8,6 +8,7 @@ import trio
 from edged.config import Config
 from edged.irs.service import METRICS, IrsService
 from edged.roles.common import StreamLine
+from edged.roles.fitness import Fault, find_irs_faults
 from edged.runtime.metrics import Metrics
 from edged.runtime.tls import MutualTls, keep_certificates
 
@@ -40,3 +41,7 @@ class IrsRole:
     def streams(self) -> list[StreamLine]:
         """IRS carries no streams."""
         return []
+
+    def faults(self) -> list[Fault]:
+        """What keeps it from its work."""
+        return find_irs_faults(self)

@@ -1,5 +1,7 @@
 """The origin: takes units in over the backbone, packages them, pushes parts to the PoPs."""
 
+from functools import partial
+
 import structlog
 import trio
 
@@ -14,7 +16,9 @@ from edged.media.stream import Grant, StreamId
 from edged.media.track import Track
 from edged.origin.packager import Progress
 from edged.origin.service import OriginService
+from edged.roles import fitness
 from edged.roles.common import RoleMetrics, StreamLine, describe_stream, new_instance
+from edged.roles.fitness import Fault
 from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.metrics import Metrics
 from edged.runtime.pump import Pump
@@ -52,7 +56,9 @@ class OriginRole:
             listen=config.origin.listen,
             tls=None if self._tls is None else self._tls.server,
         )
+        self.irs: OriginClient | None = None  # Once it has begun to run.
         RoleMetrics(self.name, self.pump, self.hub).register(metrics)
+        metrics.register(fitness.SPECS, partial(fitness.read_origin_metrics, self))
 
     async def run(
         self, *, task_status: trio.TaskStatus[dict[str, str]] = trio.TASK_STATUS_IGNORED
@@ -70,7 +76,7 @@ class OriginRole:
                     address=self._config.address or address,
                     domain=self._config.domain,
                 )
-                client = OriginClient(
+                client = self.irs = OriginClient(
                     self._client_config,
                     hello,
                     self.report,
@@ -86,6 +92,10 @@ class OriginRole:
             describe_stream(self.name, stream, now, goes_to="LL-HLS", viewers=0)
             for stream in self.hub
         ]
+
+    def faults(self) -> list[Fault]:
+        """What keeps it from its work."""
+        return fitness.find_origin_faults(self)
 
     # What the backbone server asks (`OriginHost`).
 

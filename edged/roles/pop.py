@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -11,7 +12,7 @@ from msgspec import Struct
 
 from edged.api import metrics as api_metrics
 from edged.backbone.session import LocalEnd
-from edged.config import Config, load_plugins, plugin_config
+from edged.config import Config, load_plugin, plugin_config
 from edged.errors import ConfigError
 from edged.irs.client import PopClient
 from edged.media.routing import RouteRequest
@@ -23,13 +24,17 @@ from edged.playback.web.pages import make_pages, mount_pages, read_hls
 from edged.policy.pop_view import PopView
 from edged.policy.routing_table import Decision, Explanation, explain_origin
 from edged.policy.stream_keys import StreamKeys
+from edged.roles import fitness
 from edged.roles.api import PopSide, make_api
 from edged.roles.common import RoleMetrics, StreamLine, describe_stream, new_instance
 from edged.roles.descriptions import Descriptions
 from edged.roles.door import PopDoor
+from edged.roles.fitness import Fault
 from edged.roles.offers import IngestOffers
 from edged.roles.uplinks import Uplinks
 from edged.runtime.hub import Hub
+from edged.runtime.keeping import Part, keep_running
+from edged.runtime.listeners import has_inherited
 from edged.runtime.metrics import Metrics, MetricSpec, Sample
 from edged.runtime.pump import Pump
 from edged.runtime.tls import MutualTls, PublicTls, keep_certificates
@@ -40,6 +45,8 @@ if TYPE_CHECKING:
 
 STOP_S_MAX = 0.5  # To tell publishers why, and origins that the streams have ended.
 STOP_POLL_S = 0.01
+# To hear who is live before the first viewer asks, who would be told that nobody is.
+LISTED_S_MAX = 2.0
 
 logger = structlog.get_logger("edged.pop")
 
@@ -47,7 +54,7 @@ logger = structlog.get_logger("edged.pop")
 class RouteAnswer(Struct, kw_only=True):
     """What a PoP has decided for a channel, and would decide now: `edged route explain`."""
 
-    pop: str
+    pop: str  # "ams1", or "ams1/2" for one of its shards.
     channel: str
     live: bool  # Published here.
     placed: Decision | None  # As it was decided then, if it is live.
@@ -62,8 +69,10 @@ class PopRole:
         assert config.pop is not None, "the role is chosen by its table"
         self._config = config
         self._pop = config.pop
-        self.name = f"pop {config.pop.name}"
-        self.pump = Pump()
+        shard = config.pop.shard
+        self._place = f"{config.pop.name}/{shard}" if shard else config.pop.name
+        self.name = f"pop {self._place}"
+        self.pump = Pump(share_ports=shard > 0)
         self.hub = Hub()
         self._tls = None if config.pop.tls is None else MutualTls(config.pop.tls)
         self.view = PopView(config.pop.name)
@@ -74,11 +83,13 @@ class PopRole:
             LocalEnd(
                 role="pop",
                 name=config.pop.name,
-                shard=config.pop.shard,
+                shard=shard,
                 instance=new_instance(),
             ),
             None if self._tls is None else self._tls.client,
         )
+        self.irs: PopClient | None = None  # Once it has begun to run.
+        self.plugins: dict[str, Part] = {}
         keys = StreamKeys.from_config(config.stream_keys)
         self.descriptions = Descriptions(self.hub, self.uplinks, self.pump.now)
         self.door = PopDoor(
@@ -109,6 +120,7 @@ class PopRole:
         self._metrics = metrics
         RoleMetrics(self.name, self.pump, self.hub).register(metrics)
         metrics.register(SPECS, self._samples)
+        metrics.register(fitness.SPECS, partial(fitness.read_pop_metrics, self))
         playback_metrics.register(metrics, self.http, self.hls, role=self.name)
 
     async def run(
@@ -129,6 +141,8 @@ class PopRole:
 
     async def _start(self, nursery: trio.Nursery) -> dict[str, str]:
         await self._start_routing(nursery)
+        if self.pump.share_ports or has_inherited():  # Callers go to siblings meanwhile, or wait.
+            await self.uplinks.wait_listed(LISTED_S_MAX)
         addresses: dict[str, str] = {}
         for name, table in self._config.ingest.items():
             addresses |= await self._start_plugin(nursery, name, table)
@@ -143,7 +157,7 @@ class PopRole:
 
     async def _start_routing(self, nursery: trio.Nursery) -> None:
         assert self._config.irs_client is not None, "checked with the file"
-        client = PopClient(
+        client = self.irs = PopClient(
             self._config.irs_client,
             self.view,
             shard=self._pop.shard,
@@ -162,12 +176,13 @@ class PopRole:
         config = plugin_config(name, table, problems)
         if config is None:
             raise ConfigError("; ".join(str(problem) for problem in problems))
-        plugin = load_plugins()[name]
+        plugin = load_plugin(name)
 
         async def run(*, task_status: trio.TaskStatus[dict[str, str]]) -> None:
             await plugin.serve(config, self.door, task_status=task_status)
 
-        addresses: dict[str, str] = await nursery.start(run)
+        part = self.plugins[name] = Part(f"ingest.{name}")
+        addresses: dict[str, str] = await nursery.start(keep_running, part, run)
         publishers_max = getattr(config, "publishers_max", 0)
         self.offers.started(addresses, plugin.codecs, publishers_max)
         return addresses
@@ -224,6 +239,10 @@ class PopRole:
             )
         return lines
 
+    def faults(self) -> list[Fault]:
+        """What keeps it from its work."""
+        return fitness.find_pop_faults(self)
+
     def explain(self, channel: str) -> RouteAnswer:
         """Where a channel goes, or would go now, and why."""
         placement = self.uplinks.placements.get(channel)
@@ -231,7 +250,7 @@ class PopRole:
         explanation = explain_origin(request, self.view, self.pump.now())
         table = self.view.table
         return RouteAnswer(
-            pop=self._pop.name,
+            pop=self._place,
             channel=channel,
             live=placement is not None,
             placed=placement.decision if placement is not None else None,

@@ -18,7 +18,7 @@ from edged.backbone.inbound import ORPHAN_S_MAX
 from edged.backbone.sender import OriginLink, OriginLinkStatistics
 from edged.backbone.session import LocalEnd
 from edged.errors import ConfigError
-from edged.media.routing import OriginReport, RoutingTable
+from edged.media.routing import OriginReport, OriginState, RoutingTable
 from edged.media.stream import DescriptionChange, PriorityClass, StreamId
 from edged.policy.capacitor import StateChanged
 from edged.policy.departures import LOST_S_MAX, Verdict, judge_origin
@@ -31,6 +31,7 @@ from edged.runtime.pump import Pump
 from edged.wire.backbone.messages import DirectoryDelta
 
 TICK_S = 0.25  # Round trips are measured, and what has waited is judged.
+LISTED_POLL_S = 0.02
 TICK_LATE_S_MAX = 0.5  # Later than this we have slept, and what we waited for may lie unread.
 SESSIONS = (None, *PriorityClass)  # Control, and media of each class.
 
@@ -110,6 +111,23 @@ class Uplinks:
         record = self.listing.lookup(channel)
         link = None if record is None else self._link(record.origin)
         return link is not None and link.want_description(channel, change)
+
+    async def wait_listed(self, within_s: float) -> bool:
+        """Wait until every origin of the table that is up has told who is live there.
+
+        False if that takes too long, as when there is no table.
+        """
+        with trio.move_on_after(within_s):
+            while not self._is_listed():  # noqa: ASYNC110 - once, at the start
+                await trio.sleep(LISTED_POLL_S)
+            return True
+        return False
+
+    def _is_listed(self) -> bool:
+        table = self.view.table
+        rows = [] if table is None else [row for row in table.rows if row.address]
+        up = [row.origin for row in rows if row.state is not OriginState.DOWN]
+        return bool(up) and all(map(self.listing.has_heard, up))
 
     def statistics(self) -> list[OriginLinkStatistics]:
         """How each link fares."""

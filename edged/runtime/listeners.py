@@ -1,7 +1,12 @@
-"""Connecting and listening for the pump: sockets made by Trio, then handed over."""
+"""Connecting and listening for the pump: sockets made by Trio, then handed over.
+
+A listener whose address whoever started us has open already takes that socket (runtime/activation).
+What was passed in belongs to the process as its descriptors do, so it is kept once, here.
+"""
 
 import contextlib
 import errno
+import ipaddress
 import math
 import os
 import socket
@@ -12,6 +17,7 @@ import structlog
 import trio
 
 from edged.errors import ConfigError, PeerLostError
+from edged.runtime.activation import Activation
 from edged.runtime.connection import OUT_BYTES_MAX, Connection, MakeHandler, PumpClass
 from edged.runtime.pump import Pump
 
@@ -45,33 +51,86 @@ def peer_name(address: object) -> str:
     return str(address)
 
 
-def open_listener(address: str) -> socket.socket:
-    """Bind and listen; raises `ConfigError` that names the address and the reason.
+class _Inherited:
+    """What was passed to this process; nothing until `adopt`."""
 
-    All addresses are those of IPv6 and IPv4, or of IPv4 alone on a host without IPv6.
+    activation = Activation()
+
+
+def adopt(activation: Activation) -> None:
+    """Let listeners that are opened from now on take the sockets that were passed in."""
+    _Inherited.activation = activation
+
+
+def has_inherited() -> bool:
+    """Whether sockets were passed in: callers wait in their queues until listeners are opened."""
+    return len(_Inherited.activation) > 0
+
+
+def open_listener(address: str, *, share_port: bool = False) -> socket.socket:
+    """Bind and listen, or take the inherited socket that is bound there.
+
+    Raises `ConfigError` that names the address and the reason. All addresses are those of IPv6 and
+    IPv4, or of IPv4 alone on a host without IPv6. `share_port`: other processes of this user that
+    ask for it too may listen there, and the kernel spreads the callers (SO_REUSEPORT, socket(7)).
     """
     host, port = parse_address(address)
     try:
         try:
-            sock = _bind(host, port)
+            sock = _open(host, port, share_port=share_port)
         except OSError as error:
             if host != "::" or error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
                 raise
             logger.warning("no IPv6 on this host, listening on IPv4 alone", listen=address)
-            sock = _bind("0.0.0.0", port)  # noqa: S104 - as asked
+            sock = _open("0.0.0.0", port, share_port=share_port)  # noqa: S104 - as asked
     except OSError as error:
-        raise ConfigError(f"cannot listen on {address!r}: {error.strerror or error}") from error
+        why = error.strerror or str(error)
+        passed = _Inherited.activation.at_port(port) if error.errno == errno.EADDRINUSE else ""
+        if passed:
+            why += f"; a socket that was passed in has the port: {passed}"
+        raise ConfigError(f"cannot listen on {address!r}: {why}") from error
     except ValueError as error:  # A name that is none; UnicodeError is a ValueError.
         raise ConfigError(f"cannot listen on {address!r}: {error}") from error
     sock.setblocking(False)
     return sock
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def _open(host: str, port: int, *, share_port: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    if _Inherited.activation:
+        for numeric in _numeric(family, host):
+            sock = _Inherited.activation.claim(family, numeric, port)
+            if sock is not None:
+                _check_both_families(sock, host)
+                return sock
+    return _bind(family, host, port, share_port=share_port)
+
+
+def _numeric(family: socket.AddressFamily, host: str) -> list[str]:
+    """The host as it is, or what a name stands for."""
+    try:
+        return [str(ipaddress.ip_address(host))]
+    except ValueError:
+        found = socket.getaddrinfo(host, None, family, socket.SOCK_STREAM)
+        return [str(entry[4][0]) for entry in found]
+
+
+def _check_both_families(sock: socket.socket, host: str) -> None:
+    """An inherited [::] takes IPv4 only if it was bound so."""
+    if host == "::" and sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
+        logger.warning(
+            "inherited socket takes IPv6 alone",
+            listen=peer_name(sock.getsockname()),
+            hint="set BindIPv6Only=both in the socket unit",
+        )
+
+
+def _bind(family: socket.AddressFamily, host: str, port: int, *, share_port: bool) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if share_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.bind((host, port))
@@ -94,7 +153,7 @@ async def serve(
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Accept until cancelled. Starts with the address bound ("127.0.0.1:1935"), port 0 resolved."""
-    listener = open_listener(address)
+    listener = open_listener(address, share_port=pump.share_ports)
     open_count = 0
     turned_away = _TurnedAway(address)
 

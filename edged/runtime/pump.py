@@ -73,9 +73,13 @@ class PumpStatistics(Struct, frozen=True):
 
 
 class Pump:
-    """All data-plane sockets of one role."""
+    """All data-plane sockets of one role.
 
-    def __init__(self) -> None:
+    `share_ports`: its listeners share their ports with those of the role's other processes.
+    """
+
+    def __init__(self, *, share_ports: bool = False) -> None:
+        self.share_ports = share_ports
         self._lag_s, self._lag_at = 0.0, -math.inf
         self._master = select.epoll()
         self._epolls = {pump_class: select.epoll() for pump_class in PumpClass}

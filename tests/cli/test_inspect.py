@@ -10,7 +10,7 @@ import trio
 from msgspec import structs
 
 from edged.api.admin import AdminConfig, Arguments, serve_admin
-from edged.cli import inspect as inspect_module
+from edged.cli import asking
 from edged.cli.inspect import format_duration
 from edged.errors import ConfigError, EdgedError
 from edged.media.routing import OriginState
@@ -146,9 +146,9 @@ def test_a_demos_place_that_others_may_own_is_not_asked(
 ) -> None:
     folder, usual = tmp_path / "demo", tmp_path / "usual.sock"
     folder.mkdir(0o700)
-    monkeypatch.setattr(inspect_module, "demo_directory", lambda: folder)
+    monkeypatch.setattr(asking, "demo_directory", lambda: folder)
     places = [usual, folder / "admin.sock"]
-    monkeypatch.setattr(inspect_module, "default_sockets", lambda: places)
+    monkeypatch.setattr(asking, "default_sockets", lambda: places)
     with edged_at(folder / "admin.sock", [LINE], []):
         assert "alice" in Answer("streams").out
         folder.chmod(0o755)
@@ -173,7 +173,7 @@ def test_the_running_edged_is_found_by_its_file_or_its_usual_place(
     config = tmp_path / "irs.toml"
     config.write_text(f'[irs]\n[admin]\nsocket = "{socket}"\n')
     places = [tmp_path / "none.sock", socket]
-    monkeypatch.setattr(inspect_module, "default_sockets", lambda: places)
+    monkeypatch.setattr(asking, "default_sockets", lambda: places)
     answer = Answer("streams")
     assert isinstance(answer.error, EdgedError)
     assert "no edged runs here (no admin socket found)" in str(answer.error)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import trio
+import typer
 
-from edged.cli.run import until_signal
+from edged.cli.run import shard_number, until_signal
 from edged.errors import ConfigError
 from tests.backbone.network import free_address
 from tests.cli.invoke import Answer, interrupting
@@ -144,3 +145,59 @@ async def test_the_second_signal_ends_the_process_at_once() -> None:
     finally:
         signal.signal(signal.SIGINT, before)
     assert then == [signal.SIG_DFL]
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "number"),
+    [
+        ("", "1.toml", None),
+        ("7", "pop.toml", 7),
+        ("64", "1.toml", 64),
+        ("auto", "2.toml", 2),
+        ("auto", "pop.toml", None),
+        ("auto", "pop-2.toml", None),
+    ],
+)
+def test_shard_number(text: str, name: str, number: int | None) -> None:
+    assert shard_number(text, Path("/etc/edged") / name) == number
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("0", "a"),
+        ("65", "a"),
+        ("x", "a"),
+        ("9" * 5000, "a"),
+        ("auto", "0.toml"),
+        ("auto", "65.toml"),
+    ],
+)
+def test_what_is_no_shard_is_refused(text: str, name: str) -> None:
+    with pytest.raises(typer.BadParameter, match="is no shard: 1 to 64, or auto"):
+        shard_number(text, Path(name))
+
+
+def test_check_of_a_shard_by_the_name_of_a_link(tmp_path: Path) -> None:
+    (tmp_path / "pop.toml").write_text(
+        """
+        [pop]
+        name = "a"
+        [irs_client]
+        addresses = ["127.0.0.1:1940"]
+        table_file = "table"
+        [ingest.rtmp]
+        [[stream_keys.static]]
+        channel = "one"
+        key = "key-of-one"
+        """
+    )
+    link = tmp_path / "2.toml"
+    link.symlink_to("pop.toml")
+    answer = Answer("check", "-c", link, "--shard", "auto")
+    assert answer.out == f"{link} is fine; roles: pop (shard 2)\n"
+    assert Answer("check", "-c", link).out == f"{link} is fine; roles: pop\n"
+    answer = Answer("check", "-c", irs_file(tmp_path), "--shard", "1")
+    assert answer.code == 2
+    assert "irs: cannot be played by every shard" in answer.err
+    assert Answer("run", "-c", link, "--shard", "none").code == 2

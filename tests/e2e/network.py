@@ -80,17 +80,22 @@ async def open_edged(
     name: str,
     *arguments: str,
     doomed: bool = False,
+    faulty: bool = False,
     environ: Mapping[str, str] | None = None,
+    through: Sequence[str] = (),
+    pass_fds: Sequence[int] = (),
 ) -> AsyncIterator[Edged]:
     """Run `edged ARGUMENTS`; its standard output is FOLDER/NAME.out.
 
+    `through` is a command that becomes it, with descriptors that are passed on.
     At the end it must go in good order, unless it is `doomed` and the test has killed it, and must
     not have failed inside meanwhile.
     """
     with (folder / f"{name}.out").open("wb") as out, (folder / f"{name}.log").open("wb") as log:
         process = await trio.lowlevel.open_process(
-            [EDGED, *arguments],
+            [*through, EDGED, *arguments],
             stdin=subprocess.DEVNULL,
+            pass_fds=pass_fds,
             stdout=out,
             stderr=log,
             cwd=folder,
@@ -112,7 +117,7 @@ async def open_edged(
             process.kill()
             with trio.CancelScope(shield=True):  # Nothing survives a kill.
                 await process.wait()
-    assert "Traceback" not in edged.log_text(), edged.log_text()
+    assert faulty or "Traceback" not in edged.log_text(), edged.log_text()
 
 
 async def wait_until(holds: Callable[[], bool], within_s: float = 5.0) -> None:
@@ -130,7 +135,11 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 async def run_edged(
-    folder: Path, *arguments: str, code: int = 0, timeout_s: float = 30.0
+    folder: Path,
+    *arguments: str,
+    code: int = 0,
+    timeout_s: float = 30.0,
+    environ: Mapping[str, str] | None = None,
 ) -> tuple[str, str]:
     """Run an `edged` command to its end; its output and its errors."""
     with trio.fail_after(timeout_s):
@@ -140,7 +149,7 @@ async def run_edged(
             capture_stderr=True,
             check=False,
             cwd=folder,
-            env=environment(folder),
+            env={**environment(folder), **(environ or {})},
         )
     out, errors = done.stdout.decode(), done.stderr.decode()
     assert done.returncode == code, f"{arguments} gave {done.returncode}: {out}{errors}"

@@ -21,6 +21,10 @@ class Answer(Struct, frozen=True):
     body: bytes
 
 
+class ServerClosedError(AssertionError):
+    """A server must not do that while it runs."""
+
+
 class HttpClient:
     """HTTP/1.1 with one connection kept alive."""
 
@@ -71,8 +75,15 @@ class HttpClient:
 
     async def _more(self, stream: trio.SocketStream) -> None:
         data = await stream.receive_some(RECEIVE_BYTES)
-        assert data, "the server closed in the middle of an answer"
+        if not data:
+            raise ServerClosedError("the server closed in the middle of an answer")
         self._inbox += data
+
+    async def forget(self) -> None:
+        """Begin the next request on a new connection."""
+        if self._stream is not None:
+            await trio.aclose_forcefully(self._stream)
+            self._stream = None
 
 
 class Arrival(Struct, frozen=True):

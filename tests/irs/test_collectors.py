@@ -116,3 +116,16 @@ def test_offers_are_those_of_pops_that_are_connected_and_make_one() -> None:
     }
     world.pop_left("fra/2", 1.0)
     assert list(world.offers()) == [("ams", 1)]
+
+
+def test_shards_of_a_pop_are_one_witness() -> None:
+    """They share the host's path: when it fails, they all have bad experiences."""
+    world = Collectors()
+    world.origin_joined(hello("o1"))
+    world.heartbeat(beat("o1"), 0.0)
+    for key in ("lhr/1", "lhr/2", "ams/0"):
+        world.pop_joined(key)
+    for key in ("lhr/1", "lhr/2", "lhr/1"):
+        assert world.telemetry(key, PopTelemetry({}, timeouts={"o1": 3}), 0.0) == []
+    (change,) = world.telemetry("ams/0", PopTelemetry({}, timeouts={"o1": 1}), 0.0)
+    assert change.after is OriginState.SUSPECT

@@ -89,3 +89,17 @@ def test_demand_gets_more_and_price_rises_with_use() -> None:
     ]
     assert rows["b/0"][0].quota == 7 + 99
     assert rows["a/0"][0].price > rows["a/0"][1].price == 0.0
+
+
+def test_a_pop_of_several_shards_is_one_pop_until_publishers_come() -> None:
+    """Four shards that nobody publishes at take no more than another PoP of one process."""
+    pops = [PopDemand(pop=f"lhr/{shard}") for shard in range(1, 5)] + [PopDemand(pop="ams/0")]
+    rows = plan_leases([supply("o1", 800)], pops, reserve_fraction=0.0)
+    quotas = {pop: row.quota for pop, (row,) in rows.items()}
+    assert quotas == {"lhr/1": 100, "lhr/2": 100, "lhr/3": 100, "lhr/4": 100, "ams/0": 400}
+
+
+def test_the_busy_shard_gets_more_than_its_siblings() -> None:
+    pops = [PopDemand(pop="lhr/1", arrivals_per_s=7.0), PopDemand(pop="lhr/2")]
+    rows = plan_leases([supply("o1", 800)], pops, reserve_fraction=0.0)
+    assert {pop: row.quota for pop, (row,) in rows.items()} == {"lhr/1": 750, "lhr/2": 50}

@@ -57,7 +57,7 @@ async def test_it_says_how_full_it_is_and_when_it_is() -> None:
             assert (offers.own().state, offers.own().load) == (state, load)
         offers.draining = True
         assert offers.own().state == PopState.DRAIN
-        assert offers.row() == PopRow("ams1", 1, offers.own())
+        assert offers.row() == PopRow("ams1", 0, offers.own())
 
 
 async def test_a_lagging_loop_is_load(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +93,7 @@ async def test_what_others_offer_is_believed_while_irs_speaks(
     async with reached() as pop:
         offers = offers_of(pop)
         row = PopRow("fra1", 1, IngestOffer(("rtmp://fra1/live",), PopState.UP, 0.0))
-        offers.told(Pops(whole=True, changed=(row, PopRow("ams1", 1, row.ingest))))
+        offers.told(Pops(whole=True, changed=(row, PopRow("ams1", 0, row.ingest))))
         assert offers.others() == [row]
         heard_at = pop.pump.now()
         monkeypatch.setattr(type(pop.pump), "now", lambda _: heard_at + HEARD_S_MAX + 1)

@@ -74,6 +74,27 @@ async def test_an_origin_that_left_the_table_and_came_back_is_subscribed_to_agai
         await until(lambda: pop.playback.batches)
 
 
+async def test_a_pop_can_wait_to_hear_who_is_live() -> None:
+    """From every origin that is up, were it nobody; without a table it waits in vain."""
+    one, two = Origin("one"), Origin("two")
+    async with one.serving(), running_pop() as pop:
+        assert not await pop.uplinks.wait_listed(0.05)
+        async with trio.open_nursery() as nursery:
+
+            async def appear() -> None:
+                await trio.sleep(0.05)
+                pop.push_table(one)
+
+            nursery.start_soon(appear)
+            assert await pop.uplinks.wait_listed(5.0)
+        assert pop.uplinks.listing.has_heard("one")
+        async with two.serving():
+            pop.push_table(one, two)
+            assert not pop.uplinks.listing.has_heard("two")
+            assert await pop.uplinks.wait_listed(5.0)
+            assert pop.uplinks.listing.has_heard("two")
+
+
 async def test_an_origin_that_moves_is_followed() -> None:
     one = Origin("one")
     async with running_pop() as pop:

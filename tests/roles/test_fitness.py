@@ -1,0 +1,117 @@
+"""What keeps roles from their work is found, and shown as metrics."""
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from edged.config import Config
+from edged.roles.fitness import SPECS, Fault, Health
+from edged.roles.irs import IrsRole
+from edged.roles.origin import OriginRole
+from edged.roles.pop import PopRole
+from edged.runtime.keeping import Part
+from edged.runtime.metrics import Metrics
+from tests.backbone.network import until
+from tests.roles.network import configure, raw_network, running
+
+
+def whats(faults: list[Fault], *, grave: bool | None = None) -> list[str]:
+    return [fault.what for fault in faults if grave is None or fault.grave is grave]
+
+
+def configs(folder: Path) -> list[Config]:
+    return [configure(raw) for raw in raw_network(folder)]
+
+
+async def test_a_network_that_works_has_no_faults(tmp_path: Path) -> None:
+    async with running(*configs(tmp_path)) as network:
+        process = network.process
+        await until(lambda: not process.health().faults)
+        assert process.health() == Health(roles=["irs", "origin fra1", "pop west"], faults=[])
+        assert process.health().fit
+        text = process.metrics.render().decode()
+        for line in (
+            'edged_routing_irs_sessions{role="pop west"} 1.0',
+            'edged_routing_irs_sessions{role="origin fra1"} 1.0',
+            'edged_routing_origins{role="pop west",usable="yes"} 1.0',
+            'edged_routing_origins{role="pop west",usable="no"} 0.0',
+            'edged_ingest_plugin_up{plugin="rtmp",role="pop west"} 1.0',
+            'edged_ingest_plugin_failures_total{plugin="rtmp",role="pop west"} 0.0',
+        ):
+            assert f"\n{line}\n" in text
+        assert {spec.name for spec in SPECS if f"\n{spec.name}{{" in text} == {
+            spec.name for spec in SPECS
+        }
+        (pop,) = [role for role in process.roles if isinstance(role, PopRole)]
+        pop.plugins["rtmp"].up = False
+        pop.plugins["rtmp"].failure = "KeyError: 'x'"
+        assert whats(process.health().faults) == ["ingest plug-in 'rtmp' is down: KeyError: 'x'"]
+        assert not process.health().fit
+
+
+async def test_without_irs_and_without_a_table_a_pop_is_unfit(tmp_path: Path) -> None:
+    async with running(configs(tmp_path)[2]) as network:
+        health = network.process.health()
+        assert whats(health.faults) == [
+            "no routing table: IRS has not been reached, and none is on disk"
+        ]
+        assert not health.fit
+        assert "edged_routing_table_age_seconds" not in network.process.metrics.render().decode()
+
+
+async def test_irs_may_go_and_the_origin_may_not(tmp_path: Path) -> None:
+    irs, origin, pop = configs(tmp_path)
+    first, second = trio.CancelScope(), trio.CancelScope()
+
+    async def run(
+        role: IrsRole | OriginRole, scope: trio.CancelScope, *, task_status: trio.TaskStatus[object]
+    ) -> None:
+        with scope:
+            await role.run(task_status=task_status)
+
+    irs_role, origin_role = IrsRole(irs, Metrics()), OriginRole(origin, Metrics())
+    assert whats(irs_role.faults()) == ["no origin takes streams: none has been heard"]
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run, irs_role, first)
+        await nursery.start(run, origin_role, second)
+        async with running(pop) as network:
+            health = network.process.health
+            await until(lambda: not health().faults)
+            first.cancel()
+            await until(lambda: health().faults)
+            assert health().fit, "it routes by the table it has"
+            assert whats(health().faults)[0].startswith(
+                "no session to IRS; routing goes on by a table of "
+            )
+            await until(lambda: bool(origin_role.faults()))
+            assert whats(origin_role.faults()) == [
+                "no session to IRS, which tells PoPs of this origin"
+            ]
+            second.cancel()
+            await until(lambda: not health().fit)
+            (grave,) = whats(health().faults, grave=True)
+            assert grave.startswith("no origin takes streams: fra1: link down")
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_full_origin_says_so_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    role = OriginRole(configs(tmp_path)[1], Metrics())
+    monkeypatch.setattr(role.service, "free", lambda: (0, 0, 0))
+    assert whats(role.faults(), grave=False) == [
+        "no session to IRS, which tells PoPs of this origin",
+        "all 500 slots are taken",
+    ]
+
+
+async def test_a_loop_that_lags_turns_viewers_away(tmp_path: Path) -> None:
+    role = PopRole(configs(tmp_path)[2], Metrics())
+    role.plugins["toy"] = Part("toy")
+    role.pump._note_lag(0.7)
+    assert whats(role.faults(), grave=True) == [
+        "ingest plug-in 'toy' is down: it has not started yet",
+        "no routing table: IRS has not been reached, and none is on disk",
+        "the loop was 0.7 s late; above 0.5 s new viewers are turned away",
+    ]
