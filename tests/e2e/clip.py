@@ -15,8 +15,7 @@ import av
 import trio
 from msgspec import Struct
 
-from edged.media import vp9
-from edged.media.track import AccessUnit, Codec, Track
+from edged.media.track import AccessUnit, Track
 from edged.tools.file_source import FileSource
 
 SIZE = (320, 180)
@@ -139,50 +138,12 @@ def check_spacing(packets: Sequence[Packet], spacing: Fraction) -> None:
 
 def read_units(path: Path) -> tuple[list[Track], list[AccessUnit]]:
     """The clip as access units, in the order of their decoding times."""
-    if "vp9" in path.name:
-        return _read_vp9(path)
     source = FileSource(path, loop=False)
     units: list[AccessUnit] = []
     while source.next_due_s() is not None:
         units += source.take_units()
     source.close()
     return list(source.tracks), _sorted(list(source.tracks), units)
-
-
-def _read_vp9(path: Path) -> tuple[list[Track], list[AccessUnit]]:
-    """`FileSource` re-encodes VP9; here it must stay what it is."""
-    plain = FileSource(path, loop=False)
-    audio = plain.tracks[1]
-    plain.close()
-    raw: list[tuple[bool, Fraction, Fraction, bool, bytes]] = []
-    with av.open(str(path)) as container:
-        for packet in container.demux():
-            if packet.size:
-                assert packet.pts is not None
-                assert packet.dts is not None
-                base = packet.time_base
-                times = packet.pts * base, packet.dts * base
-                raw.append(
-                    (packet.stream.type == "video", *times, packet.is_keyframe, bytes(packet))
-                )
-    first = next(payload for is_video, *_, payload in raw if is_video)
-    config = vp9.with_size(vp9.parse_config(vp9.make_record(first, RATE)), first)
-    tracks = [audio, Track(track_id=1, codec=Codec.VP9, timescale=90_000, config=config)]
-    start = min(dts for _, _, dts, _, _ in raw)
-    units = [
-        AccessUnit(
-            track_id=tracks[is_video].track_id,
-            seq=0,
-            config_id=0,
-            pts=round((pts - start) * tracks[is_video].timescale),
-            dts=round((dts - start) * tracks[is_video].timescale),
-            wallclock_us=0,
-            payload=payload,
-            random_access=key,
-        )
-        for is_video, pts, dts, key, payload in raw
-    ]
-    return tracks, _sorted(tracks, units)
 
 
 def _sorted(tracks: list[Track], units: list[AccessUnit]) -> list[AccessUnit]:
