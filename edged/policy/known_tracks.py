@@ -8,7 +8,7 @@ CONFIGS_MAX = 4  # Of a track: units in flight name the last one or the one befo
 
 
 class KnownTracks:
-    """Tracks by id; video becomes the renditions v0, v1, ..., audio a0, a1, ..."""
+    """Tracks by id; video becomes the renditions v0, v1, ..., audio a0, a1, ... as they begin."""
 
     def __init__(self) -> None:
         self.configs: dict[int, dict[int, Track]] = {}  # By track and configuration.
@@ -35,11 +35,16 @@ class KnownTracks:
             if len(self.configs) >= TRACKS_MAX:
                 raise RemoteProtocolError(f"track {track_id} exceeds {TRACKS_MAX} tracks")
             configs = self.configs[track_id] = {}
-            taken = sum(name.startswith(track.kind[0]) for name in self.names.values())
-            self.names[track_id] = f"{track.kind[0]}{taken}"
         configs[track.config_id] = track
         if len(configs) > CONFIGS_MAX:
             del configs[min(configs)]
+
+    def name(self, track: Track) -> str:
+        """The name of the track's rendition, given when it is first asked for."""
+        if track.track_id not in self.names:
+            taken = sum(name.startswith(track.kind[0]) for name in self.names.values())
+            self.names[track.track_id] = f"{track.kind[0]}{taken}"
+        return self.names[track.track_id]
 
     def of(self, unit: AccessUnit) -> Track:
         """The track with the configuration that the unit names. Raises RemoteProtocolError."""

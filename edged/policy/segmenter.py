@@ -183,17 +183,12 @@ class Segmenter:
                 # Whole seconds are exact in every timescale.
                 offset_s = -(units[0].dts // self._tracks.timescale(track_id)) if units else 0
                 self._offset_s = max(self._offset_s, offset_s)
-        begun = [
-            self._begin(starting[track_id], out)
-            for track_id in self._tracks.configs
-            if starting.get(track_id)
-        ]
+        # By their ids: in which order they came says nothing.
+        begun = [self._begin(units, out) for _, units in sorted(starting.items()) if units]
         if self._leader is None or not self._leader.is_video:
             video = [cutter for cutter in begun if cutter.is_video]
-            if video:
-                self._lead(min(video, key=lambda cutter: cutter.track.track_id))
-            elif self._leader is None and begun:
-                self._lead(begun[0])
+            if video or (self._leader is None and begun):
+                self._lead((video or begun)[0])
         for unit in sorted((u for units in starting.values() for u in units), key=lambda u: u.seq):
             self._push(self._cutters[unit.track_id], unit, out)
 
@@ -223,7 +218,7 @@ class Segmenter:
         if track.kind is Kind.VIDEO and cadence.rate is not None:
             rate_num, rate_den = cadence.rate.numerator, cadence.rate.denominator
         return Rendition(
-            name=self._tracks.names[track.track_id],
+            name=self._tracks.name(track),
             kind=track.kind,
             timescale=track.timescale,
             codec_string=config.codec_string,

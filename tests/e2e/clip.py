@@ -45,7 +45,7 @@ class Packet(Struct, frozen=True):
     key: bool | None = None  # None where it is not known.
 
 
-Packets = dict[str, list[Packet]]  # By "video" and "audio".
+Packets = dict[str, list[Packet]]  # By "video" and "audio", or by the names of renditions.
 
 
 @functools.cache
@@ -67,6 +67,47 @@ def make_clip(
     return path
 
 
+class Rung(Struct, frozen=True):
+    """One rung of a ladder."""
+
+    codec: str
+    size: tuple[int, int]
+    kbps: int
+
+
+@functools.cache
+def make_ladder_clip(
+    rungs: tuple[Rung, ...], audio: tuple[tuple[str, str], ...], seconds: int = 6, gop: int = GOP
+) -> Path:
+    """A clip of several rungs, their key frames aligned, and of audio given as codec, language.
+
+    Each audio track has a tone of its own.
+    """
+    name = "-".join([*(f"{r.codec}{r.size[1]}" for r in rungs), *map("".join, audio)])
+    path = _folder() / f"ladder-{name}-{seconds}-{gop}.mp4"
+    inputs = ["-f", "lavfi", "-i", f"testsrc2=size=640x360:rate={RATE}"]
+    outputs: list[str] = []
+    for index, rung in enumerate(rungs):
+        width, height = rung.size
+        options = [f"{o}:v:{index}" if o.startswith("-") else o for o in VIDEO[rung.codec][1:]]
+        outputs += [
+            "-map", "0:v", f"-filter:v:{index}", f"scale={width}:{height}",
+            f"-c:v:{index}", VIDEO[rung.codec][0], f"-b:v:{index}", f"{rung.kbps}k",
+            *(option.replace("-tag:v:v:", "-tag:v:") for option in options),
+        ]  # fmt: skip
+    for index, (codec, language) in enumerate(audio):
+        inputs += ["-f", "lavfi", "-i", f"sine=frequency={440 * (index + 1)}:r=48000"]
+        outputs += ["-map", f"{index + 1}:a", f"-c:a:{index}", *AUDIO[codec],
+                    f"-metadata:s:a:{index}", f"language={language}"]  # fmt: skip
+    subprocess.run(  # noqa: S603 - our own arguments
+        ["ffmpeg", "-v", "error", "-nostdin", "-y", *inputs, *outputs,  # noqa: S607
+         "-t", str(seconds), "-pix_fmt", "yuv420p", "-threads", "2", "-ac", "2",
+         "-g", str(gop), "-keyint_min", str(gop), str(path)],
+        check=True, timeout=ENCODE_TIMEOUT_S,
+    )  # fmt: skip
+    return path
+
+
 @functools.cache
 def _folder() -> Path:
     # Removed with the process: the object is kept by the cache of the function below.
@@ -78,9 +119,24 @@ def _temporary() -> "tempfile.TemporaryDirectory[str]":
     return tempfile.TemporaryDirectory(prefix="edged-clips-")
 
 
+def read_renditions(source: Path) -> Packets:
+    """The same by the names of the renditions that a file's streams become: "v0", "a1"."""
+    with av.open(str(source), "r") as container:
+        kinds = [stream.type for stream in container.streams]
+    names = [f"{kind[0]}{kinds[:index].count(kind)}" for index, kind in enumerate(kinds)]
+    return {names[index]: packets for index, packets in _read(source).items()}
+
+
 def read_packets(source: Path | bytes) -> Packets:
-    """What FFmpeg's demuxer finds in a file."""
-    read: Packets = {}
+    """What FFmpeg's demuxer finds in a file of one stream of each kind."""
+    file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
+    with av.open(file, "r") as container:
+        kinds = [stream.type for stream in container.streams]
+    return {kinds[index]: packets for index, packets in _read(source).items()}
+
+
+def _read(source: Path | bytes) -> dict[int, list[Packet]]:
+    read: dict[int, list[Packet]] = {}
     file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
     with av.open(file, "r") as container:
         for packet in container.demux():
@@ -88,7 +144,7 @@ def read_packets(source: Path | bytes) -> Packets:
                 continue
             assert packet.pts is not None
             assert packet.dts is not None
-            read.setdefault(packet.stream.type, []).append(
+            read.setdefault(packet.stream_index, []).append(
                 Packet(
                     hashlib.md5(bytes(packet)).hexdigest(),  # noqa: S324 - as framemd5 has it
                     packet.size,
@@ -114,9 +170,11 @@ def check_same(published: Packets, served: Packets, *, whole: bool = True) -> No
         got = served[kind]
         assert got, kind
         digests = [packet.digest for packet in sent]
+        assert got[0].digest in digests, f"{kind} begins with what was not sent"
         first = digests.index(got[0].digest)
         if whole:
-            begin = published["video"][0].dts
+            leading = published.get("video") or published["v0"]
+            begin = leading[0].dts
             assert first == 0 or sent[first - 1].dts < begin, f"{kind} begins with unit {first}"
             assert first + len(got) == len(sent), f"{kind}: {first} + {len(got)} of {len(sent)}"
         matching = sent[first : first + len(got)]
@@ -124,7 +182,7 @@ def check_same(published: Packets, served: Packets, *, whole: bool = True) -> No
         assert mine == [packet.digest for packet in matching], kind
         for ours, theirs in zip(got, matching, strict=True):
             assert ours.size == theirs.size
-            assert kind == "audio" or ours.key in (None, theirs.key)
+            assert kind[0] == "a" or ours.key in (None, theirs.key)
             shifts += [ours.pts - theirs.pts, ours.dts - theirs.dts]
     spread = max(shifts) - min(shifts)
     assert spread <= 2 * MS, f"times spread by {float(spread) * 1000:.2f} ms"

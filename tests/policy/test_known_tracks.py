@@ -7,17 +7,19 @@ from edged.policy.known_tracks import CONFIGS_MAX, TRACKS_MAX, KnownTracks
 from tests.policy.synthetic import audio_track, video_track, video_units
 
 
-def test_renditions_are_named_in_the_order_in_which_they_were_announced() -> None:
+def test_renditions_are_named_as_they_begin() -> None:
     tracks = KnownTracks()
-    for track_id in (2, 7, 4):
-        tracks.add(audio_track(track_id=track_id))
-        tracks.add(msgspec.structs.replace(video_track(), track_id=track_id + 100))
-    assert tracks.names == {2: "a0", 102: "v0", 7: "a1", 107: "v1", 4: "a2", 104: "v2"}
-    assert len(tracks) == 6
+    known = [audio_track(track_id=track_id) for track_id in (2, 7, 4)]
+    known += [msgspec.structs.replace(video_track(), track_id=track_id) for track_id in (109, 105)]
+    for track in known:
+        tracks.add(track)
+    assert [tracks.name(track) for track in reversed(known)] == ["v0", "v1", "a0", "a1", "a2"]
+    assert [tracks.name(track) for track in known] == ["a2", "a1", "a0", "v1", "v0"]
+    assert len(tracks) == 5
     assert 7 in tracks
     assert 1 not in tracks
     assert tracks.kinds == {Kind.AUDIO, Kind.VIDEO}
-    assert (tracks.kind(107), tracks.timescale(107)) == (Kind.VIDEO, 90_000)
+    assert (tracks.kind(105), tracks.timescale(105)) == (Kind.VIDEO, 90_000)
 
 
 def test_a_track_keeps_its_kind_and_timescale() -> None:

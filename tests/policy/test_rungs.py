@@ -150,12 +150,12 @@ def test_hints_come_true_in_all_rungs() -> None:
         assert wrong == [], name
 
 
-def test_the_lowest_track_leads_in_whatever_order_tracks_come() -> None:
+def test_the_lowest_track_leads_and_is_v0_in_whatever_order_tracks_come() -> None:
     tracks, units = make_ladder([Rung(gop_s=2), Rung(gop_s=1)])
     run = segment(list(reversed(tracks)), units)
-    assert run.segmenter.leader == "v1"
-    assert run.rendition("v1").width == 1920
-    assert [e.duration for e in run.segments("v1")][1:-1] == [180_000] * 5
+    assert run.segmenter.leader == "v0"
+    assert run.rendition("v0").width == 1920
+    assert [e.duration for e in run.segments("v0")][1:-1] == [180_000] * 5
 
 
 def test_a_rung_that_stops_becomes_gaps_and_the_others_go_on() -> None:
