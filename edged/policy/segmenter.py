@@ -278,8 +278,10 @@ class Segmenter:
         leader = self._leader
         init = self._new_init(cutter, unit, out) if unit.config_id != cutter.config_id else None
         jumped = self._has_jumped(cutter, unit)
-        apart = jumped or unit.discontinuity or init is not None or unit.track_id in self._skipped
-        self._skipped.discard(unit.track_id)
+        apart = jumped or unit.discontinuity or init is not None
+        if self._skipped and unit.track_id in self._skipped:
+            self._skipped.remove(unit.track_id)
+            apart = True
         if apart and cutter.has_media:
             self._discontinue(cutter, unit, out, jumped=jumped)
         elif self._rule.must_end(cutter, unit, leads=cutter is leader):
@@ -293,12 +295,8 @@ class Segmenter:
         if unit.dts + cutter.offset_ticks < 0:
             self._statistics.units_dropped += 1
             return
-        if cutter.is_video and unit.random_access:
-            cutter.gops.note(unit)
-            if cutter is not leader:
-                self._expect(cutter)
-        if cutter is leader and (unit.random_access or not cutter.started):
-            self._forecast(cutter, unit)
+        if (unit.random_access and cutter.is_video) or (cutter is leader and not cutter.started):
+            self._note_start(cutter, unit)
         cutter.add_unit(unit, out)
         self._bound_segments(cutter, out)
 
@@ -468,13 +466,18 @@ class Segmenter:
         self._expect(cutter)
         return boundary
 
-    def _forecast(self, leader: RenditionCutter, unit: AccessUnit) -> None:
-        """Foresee the next boundary, for the preload hints."""
+    def _note_start(self, cutter: RenditionCutter, unit: AccessUnit) -> None:
+        """A rung has random access, or the leading segment begins: foresee the next boundary."""
+        if unit.random_access and cutter.is_video:
+            cutter.gops.note(unit)
+        if (leader := self._leader) is not cutter:
+            self._expect(cutter)
+            return
         start = leader.segment_start if leader.started else unit.dts
         end = self._rule.expected_end(leader, start)
         self._expected_pts = None if end is None else end + leader.gops.shift
-        for cutter in self._cutters.values():
-            self._expect(cutter)
+        for other in self._cutters.values():
+            self._expect(other)
 
     def _expect(self, cutter: RenditionCutter) -> None:
         """Tell a cutter from which decode time on units likely belong to the next segment."""
