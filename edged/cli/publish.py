@@ -26,7 +26,8 @@ def publish_command(
     *,
     key: Annotated[str | None, typer.Option(help="The stream key, if not in the URL.")] = None,
     file: Annotated[
-        Path | None, typer.Option(help="Publish this file, looped, instead of the test picture.")
+        Path | None,
+        typer.Option(help="Publish all tracks of this file, looped, not the test picture."),
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="Do not loop the file.")] = False,
     count: Annotated[int, typer.Option(help='Publishers; "{n}" in the key becomes 1, 2, ...')] = 1,

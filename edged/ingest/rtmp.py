@@ -119,6 +119,7 @@ class RtmpPublisher:
             duration_s=round(self._connection.pump.now() - self._started_at, 3),
             received_bytes=self._connection.received_bytes,
             units=statistics.units,
+            units_unusable=statistics.units_unusable or None,
         )
         self._owner.forget(self)
 
@@ -173,6 +174,16 @@ class RtmpPublisher:
                         codec=config.codec_string,
                         size=f"{config.width}x{config.height}" if config.width else None,
                         sample_rate=config.sample_rate or None,
+                        language=None if event.track.language == "und" else event.track.language,
+                        name=event.track.name or None,
+                    )
+            case rtmp.UnitsUnusable():
+                if self._publication is not None:
+                    logger.warning(
+                        "units dropped",
+                        channel=self._publication.stream.channel,
+                        track=event.track_id,
+                        reason=event.reason,
                     )
             case rtmp.PublishEnded():
                 self._close(event.reason)

@@ -19,6 +19,7 @@ from edged.media.track import AccessUnit
 # against the ring's bytes, so that empty units cannot fill the memory either.
 UNIT_OVERHEAD_BYTES = 320
 AUDIO_GOP_US = 1_000_000  # Where there is no video to say, a group is a second.
+JOIN_US_MAX = 500_000  # Rungs whose random access is further apart are not aligned.
 # A group longer than the ring is cut to this share at once, and not unit by unit.
 CUT_NUM, CUT_DEN = 3, 4
 _DELTA, _RANDOM_ACCESS = 1, 2
@@ -55,8 +56,10 @@ class _Gop:
 class GopRing:
     """The units of one publication, all tracks in order of arrival.
 
-    A group starts at a random access unit of a video track; while no track has shown itself to be
-    video (by having both random access and other units), at any unit a second after the last start.
+    A group starts at a random access unit of a video track, unless it is the track's first unit in
+    the growing group: so the random access units of several rungs at one time begin one group
+    together, whichever comes first. While no track has shown itself to be video (by having both
+    random access and other units), a group starts at any unit a second after the last start.
 
     At the limits: whole groups leave from the front; a group that alone exceeds a limit loses its
     own front, `gapless` turns False, and a reader that had not got so far waits for the next group.
@@ -203,7 +206,7 @@ class GopRing:
         """The group for a unit that is a random access, or of a stream that has shown no video."""
         gop = self._gop
         if self._video:
-            starts = flags == _VIDEO
+            starts = flags == _VIDEO and not (gop.keyed and self._joins(unit, gop))
         elif not gop.units and not gop.keyed:
             starts = True
         else:
@@ -213,6 +216,13 @@ class GopRing:
             gop = self._open_gop(unit.wallclock_us, keyed=True)
             self._trim()
         return gop
+
+    def _joins(self, unit: AccessUnit, gop: _Gop) -> bool:
+        """Whether a random access unit is another rung's share of the group's start."""
+        if abs(unit.wallclock_us - gop.start_us) > JOIN_US_MAX:
+            return False
+        track_id = unit.track_id
+        return all(other.track_id != track_id for other in gop.units)
 
     def _open_gop(self, start_us: int, *, keyed: bool) -> _Gop:
         last = self._gop

@@ -19,7 +19,8 @@ class Rendition(Struct, frozen=True, kw_only=True):
     frame_rate_num: int = 0
     frame_rate_den: int = 1
     channels: int = 0
-    language: str = "und"
+    language: str = "und"  # RFC 5646.
+    label: str = ""  # What people call it; empty where the publisher does not say.
 
 
 class InitSegment(Struct, frozen=True, kw_only=True):

@@ -87,23 +87,26 @@ class AudioRendition(Struct, frozen=True, kw_only=True):
     """One EXT-X-MEDIA of TYPE=AUDIO."""
 
     uri: str
-    name: str
+    name: str  # What a player's menu shows; once in each group.
     language: str  # RFC 5646; "und" is left out.
     channels: int
     default: bool
+    autoselect: bool = True  # No other of the group with this language is.
+    group: str = "audio"
 
 
 class Variant(Struct, frozen=True, kw_only=True):
     """One EXT-X-STREAM-INF."""
 
     uri: str
-    bandwidth_bps: int  # Peak segment bit rate, of the variant and the greatest audio rendition.
+    bandwidth_bps: int  # Peak segment bit rate, of the variant and its group's greatest audio.
     bandwidth_bps_mean: int
     codecs: tuple[str, ...]  # RFC 6381: every format that the variant and its audio may hold.
     width: int = 0
     height: int = 0
     frame_rate_num: int = 0
     frame_rate_den: int = 1
+    audio_group: str = ""  # Empty where there is no audio beside it.
 
 
 class MultivariantPlaylist(Struct, frozen=True, kw_only=True):

@@ -17,7 +17,8 @@ from edged.media.parts import InitSegment, PackagedEvent, SegmentEnded, StreamEn
 from edged.media.stream import StreamId
 from edged.media.track import AccessUnit, Track
 from edged.policy.segment_rule import LATE_S_MAX, SegmenterConfig
-from edged.policy.segmenter import RenditionMark, Segmenter, SegmenterStatistics
+from edged.policy.segmenter import Segmenter
+from edged.policy.segmenter_report import RenditionMark, SegmenterStatistics
 from edged.policy.splice import Resumed, read_state, save
 from edged.wire.cmaf.fragment import make_fragment
 from edged.wire.cmaf.init import make_init
@@ -189,13 +190,14 @@ class Packager:
         while True:
             batch = self._cursor.read(READ_UNITS_MAX, READ_BYTES_MAX)
             if batch.skipped:
-                self._segmenter.skip_units()
+                for event in self._segmenter.skip_units():
+                    self._publish(event)
                 self._has_lost = True
             if not batch.units:
                 return
             self._package(batch.units)
-            if not self._warned and (gop_s := self._segmenter.long_gop_s) is not None:
-                self._warn(gop_s)
+            if not self._warned:
+                self._warn()
 
     def _package(self, units: list[AccessUnit]) -> None:
         if self._has_lost:
@@ -236,16 +238,24 @@ class Packager:
             data = make_init(track)
             self._publish(InitSegment(rendition=rendition.name, digest=digest, data=data))
 
-    def _warn(self, gop_s: float) -> None:
+    def _warn(self) -> None:
         """Say once what the broadcaster should change; how often it happened is said at the end."""
-        self._warned = True
-        logger.warning(
-            "key frames too far apart: segments begin without one, so viewers start late",
-            channel=self._stream.stream_id.channel,
-            publication=f"{self._stream.stream_id.publication:x}",
-            gop_s_min=round(gop_s, 3),  # It goes on.
-            gop_s_max=self._gop_s_max,
-        )
+        stream_id = self._stream.stream_id
+        names = {"channel": stream_id.channel, "publication": f"{stream_id.publication:x}"}
+        if (gop_s := self._segmenter.long_gop_s) is not None:
+            self._warned = True
+            logger.warning(
+                "key frames too far apart: segments begin without one, so viewers start late",
+                **names,
+                gop_s_min=round(gop_s, 3),  # It goes on.
+                gop_s_max=self._gop_s_max,
+            )
+        elif self._segmenter.misaligned:
+            self._warned = True
+            logger.warning(
+                "key frames of the rungs are not at the same times: viewers change rungs late",
+                **names,
+            )
 
     def _finish(self, reason: str) -> None:
         self._done = True
@@ -269,6 +279,8 @@ class Packager:
             units=statistics.units,
             parts=statistics.parts,
             long_gops=statistics.long_gops,
+            unaligned=statistics.unaligned,
+            deviation_s=round(statistics.deviation_s, 3),
             discontinuities=statistics.discontinuities,
             units_dropped=statistics.units_dropped,
             missing_s=round(statistics.missing_s, 3),

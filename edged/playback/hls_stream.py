@@ -132,7 +132,7 @@ class HlsStream:
     def release(self, now: float, count: ViewerCount) -> int:
         """Answer everyone whose wait is over; returns how many."""
         released = 0
-        main = self._main_rendition()
+        main = self._main_renditions()
         for name, playlist in list(self._playlists.items()):
             if playlist.first and (playlist.window.listed or self.ended_at is not None):
                 first, playlist.first = playlist.first, {}
@@ -143,8 +143,8 @@ class HlsStream:
                 continue
             answered = self._release_playlist(playlist)
             released += answered
-            if name == main and answered:
-                count.note_released(answered, now)
+            if answered and name in main:
+                count.note_released(answered, now, name)
         for name in list(self._part_waiters):
             response = self._make(name)
             if response is None and not self.window.is_hinted(name):
@@ -221,7 +221,7 @@ class HlsStream:
             return None
         if directives.msn is not None:
             return self._answer_reload(playlist, directives, exchange, now)
-        if name == self._main_rendition():
+        if name in self._main_renditions():
             exchange.polled = count.note_poll(exchange.polled, now)
         return self._render(playlist)[0]
 
@@ -337,11 +337,11 @@ class HlsStream:
             playlist = self._playlists[name] = _Playlist(self.window.renditions[name])
         return playlist
 
-    def _main_rendition(self) -> str:
-        """The rendition whose playlist every player of this stream follows: one variant for now."""
+    def _main_renditions(self) -> list[str]:
+        """The renditions of which every player follows one: the rungs of video, else of audio."""
         windows = self.window.renditions
-        videos = (name for name, w in windows.items() if w.rendition.kind is Kind.VIDEO)
-        return next(videos, next(iter(windows), ""))
+        videos = [name for name, w in windows.items() if w.rendition.kind is Kind.VIDEO]
+        return videos or list(windows)
 
     def _plain_age_s(self) -> int:
         return max(1, self.target_duration_s // 2)

@@ -20,6 +20,7 @@ from msgspec import Struct
 from edged.media.parts import InitSegment, PackagedEvent, Part, Rendition, SegmentEnded
 from edged.media.track import AccessUnit, Kind, Track
 from edged.policy.cadence import US, Cadence, Pace
+from edged.policy.gops import Gops
 
 UNITS_MAX = 512  # Of a part: units whose times do not advance; then it is cut early.
 BYTES_MAX = 32 * 2**20  # Of a part: 1 s at 256 Mbps; then it is cut early.
@@ -63,6 +64,7 @@ class RenditionCutter:
     ) -> None:
         self.track = track
         self.rendition = rendition
+        self.is_video = rendition.kind is Kind.VIDEO
         self.config_id = track.config_id
         self.init_digest = ""
         self.msn = 0
@@ -79,6 +81,7 @@ class RenditionCutter:
         self.segment_bytes = 0
         self.ticks_missing = 0  # Holes: where units are further apart than a part is long.
         self.lag_s = 0.0  # How far others were ahead when the last segment ended.
+        self.gops = Gops()
         self._pace = Pace(track, cadence)
         self._writer = writer
         self._units: list[AccessUnit] = []

@@ -48,6 +48,8 @@ class RenditionWindow:
         self._bandwidth_bps = 0  # Peak of whole segments.
         self._bandwidth_bps_told = 0
         self._oldest_init_told = ""
+        self._heard_msn = -1  # The newest segment that any part came of.
+        self._silent_told = False
         self._cut_short = False  # `end` completed the last segment; more of it may exist.
 
     @property
@@ -106,6 +108,17 @@ class RenditionWindow:
         return True
 
     @property
+    def is_silent(self) -> bool:
+        """Whether all that is listed is absent media: the track has stopped."""
+        return bool(self.listed) and self._heard_msn < self.listed[0].entry.msn
+
+    def tell_silence(self) -> bool:
+        """Whether it has fallen silent, or come back, since this last said so."""
+        silent = self.is_silent
+        changed, self._silent_told = silent is not self._silent_told, silent
+        return changed
+
+    @property
     def parts_from(self) -> int:
         """Index in `listed` of the first segment that ends near enough to be listed with parts."""
         room_us = PARTS_TARGETS * self.rendition.target_duration_s * US
@@ -126,6 +139,7 @@ class RenditionWindow:
         while len(growing.parts) < part.index:
             self._list_missing(growing)
         growing.parts.append(part)
+        self._heard_msn = part.msn
         self._list(
             growing, part.duration * US // self.rendition.timescale, part.independent, part.gap
         )

@@ -1,4 +1,9 @@
-"""Where a segment may end, where it must, and where it will if the stream goes on as it does."""
+"""Where a segment may end, where it must, and where it will if the stream goes on as it does.
+
+One rendition leads. Another rung of video follows at its own random access: at the very same time
+where the encoder aligns its key frames, else as soon as there is one, or without where none comes
+in time. So an MSN means about the same seconds in all, whatever the encoder does.
+"""
 
 from typing import Annotated
 
@@ -16,6 +21,9 @@ EARLY_DEN = 20  # A segment may be a twentieth short, or GOPs a frame short of i
 WAIT_TARGETS = 1.5  # x target duration from one segment to the next: RFC 8216bis §6.2.1.
 WAIT_SPARE_S = 0.25  # Of that: units do not come at the very pace of their times.
 PARTS_MAX = 480  # Of a segment: 4.4 s in parts of 10 ms; below what a window takes.
+# Of the leading segment's length: so long a rung waits for random access that lies elsewhere. It
+# must be past its boundary before the leading one comes to the next.
+UNALIGNED_NUM, UNALIGNED_DEN = 7, 8
 
 
 class SegmenterConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -27,25 +35,12 @@ class SegmenterConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class SegmentRule:
-    """The rule of one stream, with what it has learnt of the leading rendition's GOPs."""
+    """The rule of one stream."""
 
     def __init__(self, config: SegmenterConfig) -> None:
         self.long_gops = 0  # Segments that had to end without random access.
         self.long_gop_ticks = 0  # How far into its GOP the last of them ended.
-        self.gop_ticks = 0  # The last whole GOP of the leading rendition.
         self._config = config
-        self._random_access_dts: int | None = None
-
-    def forget_gops(self) -> None:
-        """Another rendition leads, or the timeline has changed."""
-        self._random_access_dts = None
-
-    def note_random_access(self, unit: AccessUnit) -> None:
-        """The leading rendition has come to a random access unit."""
-        last = self._random_access_dts
-        if last is not None and unit.dts > last:
-            self.gop_ticks = unit.dts - last
-        self._random_access_dts = unit.dts
 
     def late_ticks(self, timescale: int) -> int:
         """The longest segment of a rendition that follows."""
@@ -61,6 +56,30 @@ class SegmentRule:
         boundary = waiting.boundaries[0]
         since_last_s = boundary.segment_us / US - waiting.lag_s + cutter.past_s(boundary)
         return since_last_s >= WAIT_TARGETS * self._config.target_duration_s - WAIT_SPARE_S
+
+    def awaits_random_access(self, cutter: RenditionCutter, unit: AccessUnit) -> bool:
+        """Whether a rung that is past its boundary goes on to its own random access.
+
+        It does unless that is, or may be, too far away; `unit` has none.
+        """
+        boundary = cutter.boundaries[0]
+        timescale = cutter.rendition.timescale
+        start = boundary.pts * timescale // boundary.timescale
+        room = boundary.segment_us * timescale * UNALIGNED_NUM // (US * UNALIGNED_DEN)
+        if unit.pts - start > room:
+            return False
+        following = cutter.gops.next_from(unit.dts + 1)
+        return following is None or following + cutter.gops.shift - start <= room
+
+    def follower_end(self, cutter: RenditionCutter, dts: int, leader: RenditionCutter) -> int:
+        """Where a rung's segment will end whose boundary is at its decode time `dts`."""
+        half_gap = cutter.cadence.gap_ticks // 2
+        following = cutter.gops.next_from(dts - half_gap)
+        segment_s = max(self._config.segment_s, leader.gops.ticks / leader.rendition.timescale)
+        room = int(segment_s * cutter.rendition.timescale)
+        if following is None or (following - dts) * UNALIGNED_DEN > room * UNALIGNED_NUM:
+            return dts
+        return following - half_gap if following > dts + half_gap else dts
 
     def must_end(self, cutter: RenditionCutter, unit: AccessUnit, *, leads: bool) -> bool:
         """Whether the segment ends before `unit`, by the rendition's own measure."""
@@ -80,17 +99,25 @@ class SegmentRule:
         segment = self._config.segment_s * timescale
         if cutter.rendition.kind is Kind.AUDIO:
             return elapsed + gap / 2 >= segment
-        limit = self._limit_ticks(timescale)
         if unit.random_access:
-            reached = elapsed + segment / EARLY_DEN >= segment
-            # The next one may come too late; but a stub of a segment helps nobody.
-            return reached or (elapsed + self.gop_ticks > limit and elapsed * 2 >= segment)
+            return self.may_end(cutter, elapsed)
+        limit = self._limit_ticks(timescale)
         if elapsed + gap > limit:
             self.long_gops += 1
-            last = self._random_access_dts
+            last = cutter.gops.last_dts
             self.long_gop_ticks = elapsed if last is None else unit.dts - last
             return True
         return False
+
+    def may_end(self, leader: RenditionCutter, elapsed: int) -> bool:
+        """Whether the leading rung's segment ends at random access so many ticks from its start."""
+        timescale = leader.rendition.timescale
+        segment = self._config.segment_s * timescale
+        if elapsed + segment / EARLY_DEN >= segment:
+            return True
+        # The next one may come too late; but a stub of a segment helps nobody.
+        late = elapsed + leader.gops.ticks > self._limit_ticks(timescale)
+        return late and elapsed * 2 >= segment
 
     def expected_end(self, cutter: RenditionCutter, start: int) -> int | None:
         """The decode time from which on units of the leading rendition are of the next segment.
@@ -102,7 +129,7 @@ class SegmentRule:
         segment = int(self._config.segment_s * timescale)
         if cutter.rendition.kind is Kind.AUDIO:
             return start + segment - half_gap
-        last, gop = self._random_access_dts, self.gop_ticks
+        last, gop = cutter.gops.last_dts, cutter.gops.ticks
         if last is None or gop <= 0:
             return None
         gops = max(1, -(-(start + segment - segment // EARLY_DEN - last) // gop))

@@ -2,60 +2,33 @@
 
     units in `seq` order -> [start: measure each track] -> a cutter for each rendition -> events
 
-One rendition leads: the first video, else the first audio. Its segments end at random access; the
-others follow at the first unit with that presentation time, so that an MSN means the same seconds
-in all. Everything follows from the order of the units alone, never from a clock: another origin
-that replays them makes the same bytes.
+One rendition leads: the video with the lowest track id, else the first audio. Its segments end at
+random access; the others follow at the first unit with that presentation time, other rungs at
+their own random access (see `segment_rule`), so that an MSN means the same seconds in all. If a
+leading rung falls silent and another goes on, that one leads from then on. Everything follows from
+the order of the units alone, never from a clock: another origin makes the same bytes of them.
 """
 
 import hashlib
 from collections.abc import Iterable
 
 import msgspec
-from msgspec import Struct
 
 from edged.errors import RemoteProtocolError
 from edged.media.parts import PackagedEvent, Rendition, StreamEnded
 from edged.media.track import AccessUnit, Kind, Track
-from edged.policy.cadence import US, Cadence, is_measured, measure_cadence
+from edged.policy.cadence import US, Cadence, measure_cadence
 from edged.policy.cutter import Boundary, FragmentWriter, RenditionCutter
+from edged.policy.held_units import HELD_S_MAX, HeldUnits, is_decided
+from edged.policy.known_tracks import KnownTracks
 from edged.policy.segment_rule import SegmenterConfig, SegmentRule
+from edged.policy.segmenter_report import RenditionMark, SegmenterStatistics
+from edged.policy.waiting_units import JUMP_BACK_S_MAX, JUMP_S_MAX, WaitingUnits
 
-START_S = 1  # The longest wait for a track that has been announced but is silent.
-START_VIDEO_S = 3  # The same when audio waits for the first picture.
-WAITING_UNITS_MAX = 2048  # Before the start, over all tracks; then it starts with what it knows.
-WAITING_BYTES_MAX = 32 * 2**20  # The same: 3 s at 85 Mbps.
 SEGMENT_BYTES_MAX = 48 * 2**20  # Of all renditions: 4.4 s at 91 Mbps; a window holds two of it.
 DISCONTINUITIES_MAX = 16  # At once; each segment that ends without one allows one more.
-TRACKS_MAX = 32  # What a window takes.
-CONFIGS_MAX = 4  # Of a track: units in flight name the last one or the one before.
-JUMP_BACK_S_MAX = 1  # Further back is another timeline; less is an encoder's disorder.
-JUMP_S_MAX = 3  # Further on is another timeline, unless another track is there as well.
 OFFSET_MAX = 2**31  # Ticks from dts to pts: a fragment has 32 bits for it.
 TIME_MAX = 2**62  # Ticks: a fragment has 64 bits for it.
-
-
-class SegmenterStatistics(Struct, kw_only=True):
-    """What has been cut, and what was wrong with the stream."""
-
-    units: int = 0
-    units_dropped: int = 0  # Before the first random access, or earlier than their timeline.
-    parts: int = 0
-    long_gops: int = 0  # Segments that had to end at a picture without random access.
-    gop_s: float = 0.0  # The leading rendition's last GOP.
-    discontinuities: int = 0
-    missing_s: float = 0.0  # Absent media, of the rendition that misses most.
-
-
-class RenditionMark(Struct, frozen=True, kw_only=True):
-    """How far a rendition is packaged: what an ack carries, and what a new home goes on from."""
-
-    name: str
-    msn: int
-    part: int  # Index of the last one of `msn`; -1 when there is none yet.
-    tfdt: int  # Where the next part begins.
-    discontinuity_sequence: int
-    init_digest: str
 
 
 class Segmenter:
@@ -71,10 +44,9 @@ class Segmenter:
         self._rule = SegmentRule(config)
         self._statistics = SegmenterStatistics()
         self._writer = writer
-        self._tracks: dict[int, dict[int, Track]] = {}  # By track and configuration.
-        self._names: dict[int, str] = {}
-        self._waiting: dict[int, list[AccessUnit]] = {}
-        self._waiting_bytes = 0
+        self._tracks = KnownTracks()
+        self._waiting = WaitingUnits(self._tracks)
+        self._held = HeldUnits()
         self._cutters: dict[int, RenditionCutter] = {}
         self._leader: RenditionCutter | None = None
         self._skipped: set[int] = set()
@@ -82,13 +54,12 @@ class Segmenter:
         self._discontinuities_left = DISCONTINUITIES_MAX
         self._last_seq = -1
         self._expected_pts: int | None = None  # Of the leader's next boundary.
-        self._random_access_shift = 0  # From dts to pts, where the leader has random access.
 
     @property
     def packaged_seq(self) -> int:
         """All units up to this one are in parts, or will never be; -1 before the first."""
         pending = [cutter.pending_seq for cutter in self._cutters.values()]
-        pending += [units[0].seq for units in self._waiting.values() if units]
+        pending += self._waiting.first_seqs + self._held.first_seqs
         return min((seq - 1 for seq in pending if seq is not None), default=self._last_seq)
 
     @property
@@ -108,10 +79,15 @@ class Segmenter:
             return None
         return self._rule.long_gop_ticks / self._leader.rendition.timescale
 
+    @property
+    def misaligned(self) -> bool:
+        """Whether the rungs' random access is not at the same times."""
+        return self._statistics.misaligned
+
     def statistics(self) -> SegmenterStatistics:
         """What has been cut, and what was wrong with the stream."""
         leader = self._leader
-        gop_s = self._rule.gop_ticks / leader.rendition.timescale if leader is not None else 0.0
+        gop_s = leader.gops.ticks / leader.rendition.timescale if leader is not None else 0.0
         cutters = self._cutters.values()
         missing_s = [c.ticks_missing / c.rendition.timescale for c in cutters]
         return msgspec.structs.replace(
@@ -145,30 +121,15 @@ class Segmenter:
 
     def add_track(self, track: Track) -> None:
         """Take a track, or a track's new configuration; data tracks are not packaged."""
-        if track.kind is Kind.DATA:
-            return
-        configs = self._tracks.get(track.track_id)
-        if track.timescale <= 0 or (
-            configs is not None
-            and (track.kind, track.timescale)
-            != (self._kind(track.track_id), self._timescale(track.track_id))
-        ):
-            raise RemoteProtocolError(
-                f"track {track.track_id} may not become {track.kind} of timescale {track.timescale}"
-            )
-        if configs is None:
-            if len(self._tracks) >= TRACKS_MAX:
-                raise RemoteProtocolError(f"track {track.track_id} exceeds {TRACKS_MAX} tracks")
-            configs = self._tracks[track.track_id] = {}
-            taken = sum(name.startswith(track.kind[0]) for name in self._names.values())
-            self._names[track.track_id] = f"{track.kind[0]}{taken}"
-        configs[track.config_id] = track
-        if len(configs) > CONFIGS_MAX:
-            del configs[min(configs)]
+        if track.kind is not Kind.DATA:
+            self._tracks.add(track)
 
-    def skip_units(self) -> None:
+    def skip_units(self) -> list[PackagedEvent]:
         """Units have been lost before the next one: what follows stands behind a discontinuity."""
+        out: list[PackagedEvent] = []
+        self._let_go(list(self._held.by_track), out)
         self._skipped = set(self._cutters)
+        return out
 
     def add_unit(self, unit: AccessUnit) -> list[PackagedEvent]:
         """Take the next unit of the publication; returns what it completes."""
@@ -179,9 +140,14 @@ class Segmenter:
             raise RemoteProtocolError(
                 f"unit {unit.seq} of track {unit.track_id}: dts {unit.dts}, pts {unit.pts}"
             )
-        cutter = self._cutters.get(unit.track_id)
+        cutter, held = self._cutters.get(unit.track_id), self._held.by_track
         if cutter is not None:
-            self._push(cutter, unit, out)
+            if self._skipped and self._is_lost(cutter, unit):
+                return out
+            if held or (cutter.is_video and unit.random_access):
+                self._offer(cutter, unit, out)
+            else:
+                self._push(cutter, unit, out)
         elif unit.track_id in self._tracks:
             self._wait(unit, out)
         return out
@@ -189,8 +155,9 @@ class Segmenter:
     def end(self, reason: str) -> list[PackagedEvent]:
         """The publication ended: what is pending is cut, and nothing follows."""
         out: list[PackagedEvent] = []
-        if any(self._waiting.values()):
-            self._start(list(self._waiting), out)
+        self._let_go(list(self._held.by_track), out)
+        if self._waiting:
+            self._start(list(self._waiting.by_track), out)
         for cutter in self._cutters.values():
             if cutter.started:
                 cutter.end_segment(None, 0, out)
@@ -199,93 +166,51 @@ class Segmenter:
 
     def _wait(self, unit: AccessUnit, out: list[PackagedEvent]) -> None:
         """Keep a unit of a track that is not measured yet."""
-        units = self._waiting.setdefault(unit.track_id, [])
-        track = self._track_of(unit)
-        if not units and track.kind is Kind.VIDEO and not unit.random_access:
-            self._statistics.units_dropped += 1
-            return
-        if units:
-            step = unit.dts - units[-1].dts
-            if not -JUMP_BACK_S_MAX * track.timescale <= step <= JUMP_S_MAX * track.timescale:
-                self._statistics.units_dropped += len(units)
-                self._waiting_bytes -= sum(len(waiting.payload) for waiting in units)
-                units.clear()
-            elif step <= 0:
-                unit = msgspec.structs.replace(unit, dts=units[-1].dts + 1)
-        units.append(unit)
-        self._waiting_bytes += len(unit.payload)
-        full = self._waiting_bytes >= WAITING_BYTES_MAX
-        full = full or sum(map(len, self._waiting.values())) >= WAITING_UNITS_MAX
+        waiting = self._waiting
+        self._statistics.units_dropped += waiting.add(unit)
         if self._cutters:
-            if full or self._measured(unit.track_id):
+            if waiting.full or waiting.is_measured(unit.track_id):
                 self._start([unit.track_id], out)
-        elif full or self._may_start():
-            self._start([track_id for track_id, units in self._waiting.items() if units], out)
-
-    def _may_start(self) -> bool:
-        kinds = {self._kind(track_id) for track_id in self._tracks}
-        measured = [track_id for track_id in self._waiting if self._measured(track_id)]
-        if len(kinds) > 1 and len(measured) == len(self._tracks):
-            return True
-        awaits_video = Kind.VIDEO in kinds and not any(
-            units and self._kind(track_id) is Kind.VIDEO
-            for track_id, units in self._waiting.items()
-        )
-        patience_s = START_VIDEO_S if awaits_video else START_S
-        return any(
-            units and units[-1].dts - units[0].dts >= patience_s * self._timescale(track_id)
-            for track_id, units in self._waiting.items()
-        )
+        elif waiting.full or waiting.may_start():
+            self._start(list(waiting.by_track), out)
 
     def _start(self, track_ids: Iterable[int], out: list[PackagedEvent]) -> None:
         """Begin these tracks' renditions, with all that has waited."""
-        starting = {track_id: self._waiting.pop(track_id) for track_id in track_ids}
-        self._waiting_bytes = sum(len(u.payload) for units in self._waiting.values() for u in units)
+        starting = self._waiting.take(track_ids)
         if not self._cutters:
-            self._drop_before_video(starting)
+            self._statistics.units_dropped += self._waiting.drop_before_video(starting)
             for track_id, units in starting.items():
                 # Whole seconds are exact in every timescale.
-                offset_s = -(units[0].dts // self._timescale(track_id)) if units else 0
+                offset_s = -(units[0].dts // self._tracks.timescale(track_id)) if units else 0
                 self._offset_s = max(self._offset_s, offset_s)
-        for track_id in sorted(starting, key=list(self._tracks).index):
-            if starting[track_id]:
-                self._begin(starting[track_id], out)
+        # By their ids: in which order they came says nothing.
+        begun = [self._begin(units, out) for _, units in sorted(starting.items()) if units]
+        if self._leader is None or not self._leader.is_video:
+            video = [cutter for cutter in begun if cutter.is_video]
+            if video or (self._leader is None and begun):
+                self._lead((video or begun)[0])
         for unit in sorted((u for units in starting.values() for u in units), key=lambda u: u.seq):
             self._push(self._cutters[unit.track_id], unit, out)
 
-    def _drop_before_video(self, starting: dict[int, list[AccessUnit]]) -> None:
-        """Audio from before the first picture would make the first segments differ."""
-        video = [units[0] for key, units in starting.items() if self._kind(key) is Kind.VIDEO]
-        if not video:
-            return
-        first = video[0]
-        timescale = self._timescale(first.track_id)
-        for track_id, units in starting.items():
-            if self._kind(track_id) is Kind.AUDIO:
-                own = self._timescale(track_id)
-                kept = [unit for unit in units if unit.dts * timescale >= first.dts * own]
-                self._statistics.units_dropped += len(units) - len(kept)
-                units[:] = kept
+    def _lead(self, cutter: RenditionCutter) -> None:
+        self._leader = cutter
+        self._expected_pts = None
 
-    def _begin(self, units: list[AccessUnit], out: list[PackagedEvent]) -> None:
+    def _begin(self, units: list[AccessUnit], out: list[PackagedEvent]) -> RenditionCutter:
         """Make the cutter of a track from its first units."""
-        track = self._track_of(units[0])
+        track = self._tracks.of(units[0])
         cadence = measure_cadence(track, [u.dts for u in units], self._config.part_ms * 1000)
         rendition = self._rendition(track, cadence)
         cutter = RenditionCutter(track, rendition, cadence, self._writer)
         cutter.offset_ticks = self._offset_s * track.timescale
-        if self._leader is not None:
-            cutter.msn = self._leader.msn + len(self._leader.boundaries)
-            cutter.discontinuity_sequence = self._leader.discontinuity_sequence
+        if (leader := self._leader) is not None:
+            cutter.msn = leader.msn + len(leader.boundaries)
+            ahead = sum(boundary.discontinuity for boundary in leader.boundaries)
+            cutter.discontinuity_sequence = leader.discontinuity_sequence + ahead
         init, digest = self._make_init(track)
         self._cutters[track.track_id] = cutter
-        if self._leader is None or (
-            track.kind is Kind.VIDEO and self._leader.rendition.kind is Kind.AUDIO
-        ):
-            self._leader = cutter
-            self._rule.forget_gops()
-            self._expected_pts = None
         cutter.announce(init, digest, out)
+        return cutter
 
     def _rendition(self, track: Track, cadence: Cadence) -> Rendition:
         config = track.config
@@ -293,7 +218,7 @@ class Segmenter:
         if track.kind is Kind.VIDEO and cadence.rate is not None:
             rate_num, rate_den = cadence.rate.numerator, cadence.rate.denominator
         return Rendition(
-            name=self._names[track.track_id],
+            name=self._tracks.name(track),
             kind=track.kind,
             timescale=track.timescale,
             codec_string=config.codec_string,
@@ -305,21 +230,61 @@ class Segmenter:
             frame_rate_den=rate_den,
             channels=config.channels,
             language=track.language,
+            label=track.name,
         )
 
     def _make_init(self, track: Track) -> tuple[bytes, str]:
         init = self._writer.make_init(track)
         return init, hashlib.sha256(init).hexdigest()[:16]
 
+    def _offer(self, cutter: RenditionCutter, unit: AccessUnit, out: list[PackagedEvent]) -> None:
+        """Push a unit, or hold it until the leading rung has come as far; then let others go."""
+        if unit.random_access and cutter.is_video and self._takes_lead(cutter, unit):
+            self._lead(cutter)
+        held, leader = self._held, self._leader
+        if unit.track_id in held.by_track or self._is_early(cutter, unit):
+            held.add(unit)
+        else:
+            self._push(cutter, unit, out)
+        if not held or leader is None:
+            return
+        over, in_vain = held.due(self._cutters, leader, cutter, unit)
+        if in_vain:
+            self._lead(self._cutters[min(in_vain)])
+        if over or in_vain:
+            self._let_go(over + in_vain, out)
+
+    def _is_early(self, cutter: RenditionCutter, unit: AccessUnit) -> bool:
+        """Whether a rung comes to a key frame where the leading one, not there yet, may end."""
+        leader = self._leader
+        if leader is None or cutter is leader or not (cutter.is_video and unit.random_access):
+            return False
+        if not cutter.started or not leader.started or cutter.boundaries or unit.discontinuity:
+            return False
+        if unit.config_id != cutter.config_id or is_decided(leader, unit, cutter.track.timescale):
+            return False
+        if self._ahead_s(cutter, unit, leader) > HELD_S_MAX:
+            return False
+        dts = unit.pts * leader.track.timescale // cutter.track.timescale - leader.gops.shift
+        return self._rule.may_end(leader, leader.elapsed(dts))
+
+    def _let_go(self, track_ids: list[int], out: list[PackagedEvent]) -> None:
+        units = [unit for track_id in track_ids for unit in self._held.by_track.pop(track_id)]
+        for unit in sorted(units, key=lambda unit: unit.seq):
+            self._push(self._cutters[unit.track_id], unit, out)
+
     def _push(self, cutter: RenditionCutter, unit: AccessUnit, out: list[PackagedEvent]) -> None:
         """Put a unit into the segment that it belongs to, ending others before."""
-        init = self._new_init(cutter, unit) if unit.config_id != cutter.config_id else None
+        leader = self._leader
+        init = self._new_init(cutter, unit, out) if unit.config_id != cutter.config_id else None
         jumped = self._has_jumped(cutter, unit)
-        apart = jumped or unit.discontinuity or init is not None or unit.track_id in self._skipped
-        self._skipped.discard(unit.track_id)
+        apart = jumped or unit.discontinuity or init is not None
+        if self._skipped and unit.track_id in self._skipped:
+            self._skipped.remove(unit.track_id)
+            apart = True
         if apart and cutter.has_media:
             self._discontinue(cutter, unit, out, jumped=jumped)
-        elif self._rule.must_end(cutter, unit, leads=cutter is self._leader):
+        elif self._rule.must_end(cutter, unit, leads=cutter is leader):
             if not cutter.boundaries:
                 self._add_boundary(cutter, unit, out)
             self._pass_boundary(cutter, unit, out)
@@ -330,8 +295,8 @@ class Segmenter:
         if unit.dts + cutter.offset_ticks < 0:
             self._statistics.units_dropped += 1
             return
-        if cutter is self._leader and (unit.random_access or not cutter.started):
-            self._forecast(cutter, unit)
+        if (unit.random_access and cutter.is_video) or (cutter is leader and not cutter.started):
+            self._note_start(cutter, unit)
         cutter.add_unit(unit, out)
         self._bound_segments(cutter, out)
 
@@ -347,16 +312,44 @@ class Segmenter:
                 f"segment of {segment_bytes} bytes in all renditions, limit {SEGMENT_BYTES_MAX}"
             )
 
-    def _new_init(self, cutter: RenditionCutter, unit: AccessUnit) -> tuple[bytes, str] | None:
+    def _is_lost(self, cutter: RenditionCutter, unit: AccessUnit) -> bool:
+        """Whether a picture cannot be decoded, as units before it are missing."""
+        lost = unit.track_id in self._skipped and cutter.is_video and not unit.random_access
+        self._statistics.units_dropped += lost
+        return lost
+
+    def _takes_lead(self, cutter: RenditionCutter, unit: AccessUnit) -> bool:
+        """Whether a rung takes the lead at this random access, as the one that has it is silent."""
+        leader = self._leader
+        if leader is None or cutter is leader or cutter.boundaries or leader.boundaries:
+            return False
+        return self._ahead_s(cutter, unit, leader) > HELD_S_MAX
+
+    @staticmethod
+    def _ahead_s(cutter: RenditionCutter, unit: AccessUnit, leader: RenditionCutter) -> float:
+        """By how much a rung's unit is further than the leading rung."""
+        timescale = cutter.track.timescale
+        if leader.last is None:
+            return cutter.elapsed(unit.dts) / timescale  # At least: it has nothing here yet.
+        return unit.dts / timescale - leader.last.dts / leader.track.timescale
+
+    def _new_init(
+        self, cutter: RenditionCutter, unit: AccessUnit, out: list[PackagedEvent]
+    ) -> tuple[bytes, str] | None:
         """Take the unit's configuration; None when it makes no other init segment."""
-        track = self._track_of(unit)
+        track = self._tracks.of(unit)
         init, digest = self._make_init(track)
         rendition = msgspec.structs.replace(
             self._rendition(track, cutter.cadence),
             part_target_us=cutter.rendition.part_target_us,
         )
+        told = cutter.rendition
         cutter.switch(track, rendition)
-        return (init, digest) if digest != cutter.init_digest else None
+        if digest != cutter.init_digest:
+            return init, digest
+        if rendition != told:
+            out.append(rendition)  # Another name or language.
+        return None
 
     def _discontinue(
         self, cutter: RenditionCutter, unit: AccessUnit, out: list[PackagedEvent], *, jumped: bool
@@ -366,8 +359,7 @@ class Segmenter:
             self._add_boundary(cutter, unit, out, discontinuity=True, jumped=jumped)
         while not self._pass_boundary(cutter, unit, out).discontinuity:
             pass
-        if cutter is self._leader:
-            self._rule.forget_gops()
+        cutter.gops.forget()
 
     def _has_jumped(self, cutter: RenditionCutter, unit: AccessUnit) -> bool:
         """Whether the unit lies on another timeline than the last one of its track."""
@@ -394,10 +386,26 @@ class Segmenter:
         past_s = unit.pts / timescale - boundary.pts / boundary.timescale
         if boundary.jumped:
             return abs(past_s) < JUMP_S_MAX
-        if cutter.rendition.kind is Kind.VIDEO:
-            half_s = cutter.cadence.gap_ticks / timescale / 2
-            return past_s >= -half_s and unit.random_access
+        if cutter.is_video:
+            return self._is_rung_past(cutter, unit, past_s)
         return unit.pts * boundary.timescale >= boundary.pts * timescale
+
+    def _is_rung_past(self, cutter: RenditionCutter, unit: AccessUnit, past_s: float) -> bool:
+        if past_s < -cutter.cadence.gap_ticks / cutter.rendition.timescale / 2:
+            return False
+        boundary, last = cutter.boundaries[0], cutter.last
+        if not cutter.started and not boundary.discontinuity and last is not None:
+            # Nothing came of the segment. If the one before was ended for it late, this one has yet
+            # to come; else it is absent media.
+            return unit.dts - last.dts > cutter.cadence.part_ticks
+        if boundary.discontinuity or cutter is self._leader:
+            return unit.random_access
+        if not unit.random_access:
+            if self._rule.awaits_random_access(cutter, unit):
+                return False
+            self._statistics.unaligned += 1
+        self._statistics.deviation_s = max(self._statistics.deviation_s, past_s)
+        return True
 
     def _add_boundary(
         self,
@@ -453,19 +461,23 @@ class Segmenter:
         cutter.end_segment(until, max(boundary.segment_us * timescale // US, 1), out)
         if boundary.discontinuity:
             cutter.restart(boundary.offset_s * timescale)
+        if boundary.jumped:
+            cutter.gops.forget()
         self._expect(cutter)
         return boundary
 
-    def _forecast(self, leader: RenditionCutter, unit: AccessUnit) -> None:
-        """Foresee the next boundary, for the preload hints."""
-        if unit.random_access:
-            self._rule.note_random_access(unit)
-            self._random_access_shift = unit.pts - unit.dts
+    def _note_start(self, cutter: RenditionCutter, unit: AccessUnit) -> None:
+        """A rung has random access, or the leading segment begins: foresee the next boundary."""
+        if unit.random_access and cutter.is_video:
+            cutter.gops.note(unit)
+        if (leader := self._leader) is not cutter:
+            self._expect(cutter)
+            return
         start = leader.segment_start if leader.started else unit.dts
         end = self._rule.expected_end(leader, start)
-        self._expected_pts = None if end is None else end + self._random_access_shift
-        for cutter in self._cutters.values():
-            self._expect(cutter)
+        self._expected_pts = None if end is None else end + leader.gops.shift
+        for other in self._cutters.values():
+            self._expect(other)
 
     def _expect(self, cutter: RenditionCutter) -> None:
         """Tell a cutter from which decode time on units likely belong to the next segment."""
@@ -478,23 +490,9 @@ class Segmenter:
         else:
             pts, timescale = self._expected_pts, leader.rendition.timescale
         # Those with B-frames decode earlier than they present, all by about as much.
-        shift = self._random_access_shift if cutter.rendition.kind is Kind.VIDEO else 0
-        cutter.expected_end = -(-pts * cutter.rendition.timescale // timescale) - shift
-
-    def _measured(self, track_id: int) -> bool:
-        units = self._waiting.get(track_id, [])
-        return bool(units) and is_measured(self._track_of(units[0]), [u.dts for u in units])
-
-    def _track_of(self, unit: AccessUnit) -> Track:
-        track = self._tracks[unit.track_id].get(unit.config_id)
-        if track is None:
-            raise RemoteProtocolError(
-                f"unit {unit.seq} of track {unit.track_id} names unknown config {unit.config_id}"
-            )
-        return track
-
-    def _kind(self, track_id: int) -> Kind:
-        return next(iter(self._tracks[track_id].values())).kind
-
-    def _timescale(self, track_id: int) -> int:
-        return next(iter(self._tracks[track_id].values())).timescale
+        end = -(-pts * cutter.rendition.timescale // timescale)
+        if cutter.is_video:
+            end -= cutter.gops.shift
+            if leader is not None and cutter is not leader:
+                end = self._rule.follower_end(cutter, end, leader)
+        cutter.expected_end = end

@@ -22,10 +22,12 @@ from edged.media.parts import Rendition
 from edged.media.track import AccessUnit, Track
 from edged.policy.cadence import Cadence
 from edged.policy.cutter import Boundary, FragmentWriter, RenditionCutter
+from edged.policy.gops import Gops
 from edged.policy.segment_rule import SegmenterConfig
-from edged.policy.segmenter import Segmenter, SegmenterStatistics
+from edged.policy.segmenter import Segmenter
+from edged.policy.segmenter_report import SegmenterStatistics
 
-VERSION = 1  # Another version's state means other parts: it is refused, not guessed at.
+VERSION = 2  # Another version's state means other parts: it is refused, not guessed at.
 STATE_BYTES_MAX = 256 * 1024  # 32 tracks with 2048 waiting units between them, and room.
 
 
@@ -44,8 +46,6 @@ class RuleState(Struct, array_like=True):
 
     long_gops: int
     long_gop_ticks: int
-    gop_ticks: int
-    random_access_dts: int | None
 
 
 class CutterState(Struct, array_like=True, kw_only=True):
@@ -69,6 +69,7 @@ class CutterState(Struct, array_like=True, kw_only=True):
     segment_bytes: int
     ticks_missing: int
     lag_s: float
+    gops: Gops
     pace: PaceState
     units: list[AccessUnit]
     cut_to: int | None
@@ -85,6 +86,7 @@ class SegmenterState(Struct, array_like=True, kw_only=True):
     tracks: dict[int, dict[int, Track]]
     names: dict[int, str]
     waiting: dict[int, list[AccessUnit]]
+    held: dict[int, list[AccessUnit]]
     cutters: dict[int, CutterState]
     leader: int | None
     skipped: list[int]
@@ -93,7 +95,6 @@ class SegmenterState(Struct, array_like=True, kw_only=True):
     last_seq: int
     packaged_seq: int  # The units from the one after it on are needed again.
     expected_pts: int | None
-    random_access_shift: int
 
 
 def save(segmenter: Segmenter) -> bytes:
@@ -103,16 +104,12 @@ def save(segmenter: Segmenter) -> bytes:
     state = SegmenterState(
         version=VERSION,
         config=s._config,
-        rule=RuleState(
-            s._rule.long_gops,
-            s._rule.long_gop_ticks,
-            s._rule.gop_ticks,
-            s._rule._random_access_dts,
-        ),
+        rule=RuleState(s._rule.long_gops, s._rule.long_gop_ticks),
         statistics=s._statistics,
-        tracks=s._tracks,
-        names=s._names,
-        waiting={key: [_bare(unit) for unit in units] for key, units in s._waiting.items()},
+        tracks=s._tracks.configs,
+        names=s._tracks.names,
+        waiting={key: [_bare(u) for u in units] for key, units in s._waiting.by_track.items()},
+        held={key: [_bare(u) for u in units] for key, units in s._held.by_track.items()},
         cutters={key: _save_cutter(cutter) for key, cutter in s._cutters.items()},
         leader=leader,
         skipped=sorted(s._skipped),
@@ -121,7 +118,6 @@ def save(segmenter: Segmenter) -> bytes:
         last_seq=s._last_seq,
         packaged_seq=s.packaged_seq,
         expected_pts=s._expected_pts,
-        random_access_shift=s._random_access_shift,
     )
     return msgspec.msgpack.encode(state, enc_hook=_encode_fraction)
 
@@ -140,6 +136,8 @@ def read_state(data: bytes) -> SegmenterState:
         raise RemoteProtocolError(f"splice names the leader {state.leader}, which it does not have")
     if state.cutters.keys() - state.tracks.keys() or state.waiting.keys() - state.tracks.keys():
         raise RemoteProtocolError("splice has a rendition of a track that it does not have")
+    if state.held.keys() - state.cutters.keys() or not all(state.held.values()):
+        raise RemoteProtocolError("splice holds units of a rendition that it does not have")
     return state
 
 
@@ -151,7 +149,9 @@ class Resumed:
         self._last_seq = state.last_seq
         self._missing: dict[int, tuple[list[AccessUnit], int]] = {}
         lists = [cutter._units for cutter in self.segmenter._cutters.values()]
-        for units in (*lists, *self.segmenter._waiting.values()):
+        lists += self.segmenter._waiting.by_track.values()
+        lists += self.segmenter._held.by_track.values()
+        for units in lists:
             for index, unit in enumerate(units):
                 self._missing[unit.seq] = units, index
 
@@ -184,9 +184,7 @@ class Resumed:
         segmenter = self.segmenter
         for cutter in segmenter._cutters.values():
             cutter._bytes = sum(len(unit.payload) for unit in cutter._units)
-        segmenter._waiting_bytes = sum(
-            len(unit.payload) for units in segmenter._waiting.values() for unit in units
-        )
+        segmenter._waiting.count_bytes()
 
 
 def _bare(unit: AccessUnit) -> AccessUnit:
@@ -214,6 +212,7 @@ def _save_cutter(cutter: RenditionCutter) -> CutterState:
         segment_bytes=cutter.segment_bytes,
         ticks_missing=cutter.ticks_missing,
         lag_s=cutter.lag_s,
+        gops=cutter.gops,
         pace=PaceState(pace.cadence, pace.last, pace.due, list(pace._times), pace._skips),
         units=[_bare(unit) for unit in cutter._units],
         cut_to=cutter._cut_to,
@@ -225,10 +224,10 @@ def _restore(state: SegmenterState, writer: FragmentWriter) -> Segmenter:
     segmenter = Segmenter(state.config, writer)
     rule = segmenter._rule
     rule.long_gops, rule.long_gop_ticks = state.rule.long_gops, state.rule.long_gop_ticks
-    rule.gop_ticks, rule._random_access_dts = state.rule.gop_ticks, state.rule.random_access_dts
     segmenter._statistics = state.statistics
-    segmenter._tracks, segmenter._names = state.tracks, state.names
-    segmenter._waiting = state.waiting
+    segmenter._tracks.configs, segmenter._tracks.names = state.tracks, state.names
+    segmenter._waiting.by_track = state.waiting
+    segmenter._held.by_track = state.held
     segmenter._cutters = {key: _restore_cutter(one, writer) for key, one in state.cutters.items()}
     segmenter._leader = None if state.leader is None else segmenter._cutters[state.leader]
     segmenter._skipped = set(state.skipped)
@@ -236,7 +235,6 @@ def _restore(state: SegmenterState, writer: FragmentWriter) -> Segmenter:
     segmenter._discontinuities_left = state.discontinuities_left
     segmenter._last_seq = state.last_seq
     segmenter._expected_pts = state.expected_pts
-    segmenter._random_access_shift = state.random_access_shift
     return segmenter
 
 
@@ -251,6 +249,7 @@ def _restore_cutter(state: CutterState, writer: FragmentWriter) -> RenditionCutt
     cutter.discontinuity_sequence = state.discontinuity_sequence
     cutter.parts_cut, cutter.segment_bytes = state.parts_cut, state.segment_bytes
     cutter.ticks_missing, cutter.lag_s = state.ticks_missing, state.lag_s
+    cutter.gops = state.gops
     pace = cutter._pace
     pace.last, pace.due, pace._skips = state.pace.last, state.pace.due, state.pace.skips
     pace._times.extend(state.pace.times)

@@ -1,9 +1,9 @@
 """How many people watch a channel here, told from playlist requests alone.
 
-A low-latency player always has exactly one request blocked on the main rendition's playlist, so the
-requests that one new part releases are the players. A plain player polls; it is told from a
-low-latency one, which polls once when it starts, by polling again on the same connection. Both are
-counted per window, and the last whole window steadies the number.
+A low-latency player always has exactly one request blocked on the playlist of the rung that it
+plays, so the requests that one new part releases are the players of that rung. A plain player
+polls; it is told from a low-latency one, which polls once when it starts, by polling again on the
+same connection. Both are counted per window, and the last whole window steadies the number.
 """
 
 WINDOW_S = 4.0  # A target duration: every plain player polls within it.
@@ -14,13 +14,14 @@ class ViewerCount:
 
     def __init__(self, now: float) -> None:
         self._window = int(now / WINDOW_S)
-        self._blocked = self._blocked_before = 0
+        self._blocked: dict[str, int] = {}  # By rung.
+        self._blocked_before = 0
         self._polling = self._polling_before = 0
 
-    def note_released(self, requests: int, now: float) -> None:
-        """One new part released that many blocked requests."""
+    def note_released(self, requests: int, now: float, rung: str = "") -> None:
+        """One new part of a rung released that many blocked requests."""
         self._turn(now)
-        self._blocked = max(self._blocked, requests)
+        self._blocked[rung] = max(self._blocked.get(rung, 0), requests)
 
     def note_poll(self, polled_before: int | None, now: float) -> int:
         """A connection polled: takes what its last poll returned, returns what to keep."""
@@ -32,14 +33,15 @@ class ViewerCount:
     def viewers(self, now: float) -> int:
         """The estimate."""
         self._turn(now)
-        return max(self._blocked, self._blocked_before) + max(self._polling, self._polling_before)
+        blocked = max(sum(self._blocked.values()), self._blocked_before)
+        return blocked + max(self._polling, self._polling_before)
 
     def _turn(self, now: float) -> None:
         window = int(now / WINDOW_S)
         if window == self._window:
             return
         follows = window == self._window + 1
-        self._blocked_before = self._blocked if follows else 0
+        self._blocked_before = sum(self._blocked.values()) if follows else 0
         self._polling_before = self._polling if follows else 0
-        self._blocked = self._polling = 0
+        self._blocked, self._polling = {}, 0
         self._window = window

@@ -18,11 +18,9 @@ from edged.media.parts import (
     StreamEnded,
 )
 from edged.media.playlist import (
-    AudioRendition,
     MediaPlaylist,
     MultivariantPlaylist,
     RenditionReport,
-    Variant,
     init_name,
     playlist_name,
 )
@@ -35,6 +33,7 @@ from edged.policy.rendition_window import (
     RenditionWindow,
     WindowSegment,
 )
+from edged.policy.variants import make_multivariant
 
 RENDITIONS_MAX = 32  # A ladder of eight rungs and some audio languages; more is a broken origin.
 INITS_MAX = 128  # Of one rendition. Encoders change configuration a few times a day.
@@ -225,28 +224,15 @@ class StreamWindow:
         """What to render for the stream now; None while nothing has media.
 
         Its URIs begin with the publication, because it stands one folder above. A rendition whose
-        first segment is not whole yet is left out beside one that has some (see `ready`).
+        first segment is not whole yet is left out beside one that has some (see `ready`), and so is
+        one of which nothing has come for as long as the playlist is.
         """
         listed = [window for window in self.renditions.values() if window.listed]
         if not listed:
             return None
         shown = [window for window in listed if window.has_whole_segment] or listed
-        video = [window for window in shown if window.rendition.kind is Kind.VIDEO]
-        audio = [window for window in shown if window.rendition.kind is Kind.AUDIO]
-        beside = audio if video else []
-        return MultivariantPlaylist(
-            variants=[self._variant(window, beside) for window in video or audio],
-            audio=[
-                AudioRendition(
-                    uri=f"{self.prefix}/{playlist_name(window.rendition.name)}",
-                    name=window.rendition.name,
-                    language=window.rendition.language,
-                    channels=window.rendition.channels,
-                    default=window is beside[0],
-                )
-                for window in beside
-            ],
-        )
+        heard = [window for window in shown if not window.is_silent] or shown
+        return make_multivariant(self.prefix, heard)
 
     def replay(self) -> list[PackagedEvent]:
         """The events that give a late subscriber the playlists of now, not what is kept beyond."""
@@ -409,7 +395,8 @@ class StreamWindow:
             window.evict()
         while self.payload_bytes > self.limits.payload_bytes_max:
             self._evict_early()
-        self.version += sum(other.tell_formats() for other in self.renditions.values())
+        for other in self.renditions.values():
+            self.version += other.tell_formats() + other.tell_silence()
 
     def _evict_early(self) -> None:
         """Drop a segment of the rendition that holds the longest time beyond what is needed.
@@ -427,22 +414,6 @@ class StreamWindow:
         self.segments_evicted_early += 1
         # What went had left the playlist that long ago.
         self.segments_evicted_needed += window.kept_us < self.needed_us(window)
-
-    def _variant(self, window: RenditionWindow, beside: list[RenditionWindow]) -> Variant:
-        shown = window.rendition
-        codecs = [codec for each in (window, *beside) for codec in each.codec_strings]
-        beside_peak_bps = max((other.bandwidth_bps for other in beside), default=0)
-        beside_mean_bps = max((other.bandwidth_bps_mean for other in beside), default=0)
-        return Variant(
-            uri=f"{self.prefix}/{playlist_name(shown.name)}",
-            bandwidth_bps=window.bandwidth_bps + beside_peak_bps,
-            bandwidth_bps_mean=window.bandwidth_bps_mean + beside_mean_bps,
-            codecs=tuple(dict.fromkeys(codecs)),
-            width=shown.width,
-            height=shown.height,
-            frame_rate_num=shown.frame_rate_num,
-            frame_rate_den=shown.frame_rate_den,
-        )
 
 
 def _fixed(rendition: Rendition) -> tuple[Kind, int, int, int]:

@@ -16,18 +16,17 @@ from av.video.frame import PictureType
 from msgspec import Struct
 
 from edged.errors import EdgedError, RemoteProtocolError, ToolMissingError, UnsupportedMediaError
-from edged.media import aac, av1, h264, h265, opus
+from edged.media import aac, av1, h264, h265, opus, vp9
 from edged.media.nal import LENGTH_BYTES, from_annexb, split_annexb
 from edged.media.track import AccessUnit, CodecConfig, Track
 
 VIDEO_TIMESCALE = 90_000
 SAMPLE_RATE = 48_000
-FIRST_PACKETS_MAX = (
-    2_000  # Read to find each stream's first packet; more than any sane interleaving needs.
-)
+FIRST_PACKETS_MAX = 2_000  # Read to find each stream's first; no sane interleaving needs more.
 UNDATED_MAX = 32  # Twice the deepest reordering of any codec; a file beyond it has no dts at all.
 REENCODED_KBPS_MAX = 6_000
 GOP_S = 2
+TRACKS_MAX = 16  # What a publication may have.
 
 _SPS, _PPS = 7, 8  # NAL unit types (ISO/IEC 14496-10 table 7-1).
 _VPS_SPS_PPS = (32, 33, 34)  # The same of ISO/IEC 23008-2 table 7-1.
@@ -57,10 +56,13 @@ class Fitting(Struct, frozen=True):
     is_random_access: Callable[[bytes], bool] | None = None  # None: as the file says.
 
 
-def choose_fitting(stream: AvStream) -> Fitting | None:
+def choose_fitting(path: Path, stream: AvStream) -> Fitting | None:
     """Return how to copy the stream, or None where it must be re-encoded."""
+    codec = stream.codec_context.codec.canonical_name
     try:
-        return _fit(stream.codec_context.codec.canonical_name, stream.codec_context)
+        if codec == "vp9":
+            return _fit_vp9(_first_packet(path, stream.index))
+        return _fit(codec, stream.codec_context)
     except (RemoteProtocolError, UnsupportedMediaError):
         return None  # FFmpeg may still decode what we can't carry.
 
@@ -85,6 +87,20 @@ def _fit(codec: str, context: av.CodecContext) -> Fitting | None:
     elif codec == "opus" and record:
         fitting = Fitting(opus.parse_config(opus.dops_from_head(record)), bytes)
     return fitting
+
+
+def _fit_vp9(key_frame: bytes) -> Fitting:
+    """Of its own files FFmpeg gives no record; the first picture says as much."""
+    config = vp9.with_size(vp9.parse_config(vp9.make_record(key_frame)), key_frame)
+    return Fitting(config, bytes, vp9.is_random_access)
+
+
+def _first_packet(path: Path, index: int) -> bytes:
+    with av.open(str(path)) as container:
+        for packet in container.demux(container.streams[index]):
+            if packet.size:
+                return bytes(packet)
+    raise UnsupportedMediaError(f"{path}: stream {index} has no packet")
 
 
 class Copier:
@@ -165,11 +181,11 @@ class Transcoder:
 
 
 class FileSource:
-    """A file's first video and first audio stream as a live `Source`; not thread-safe, one caller
-    at a time.
+    """All of a file's video and audio streams as a live `Source`: video first, each in the file's
+    order. Not thread-safe, one caller at a time.
 
     Raises ToolMissingError if there is no such file, UnsupportedMediaError if nothing in it can be
-    published.
+    published, or too much.
     """
 
     def __init__(self, path: Path, *, loop: bool = True) -> None:
@@ -181,6 +197,7 @@ class FileSource:
         self._pass_start_s = self._end_s = Fraction(
             0
         )  # Where this pass through the file begins, and the last unit ends.
+        self._labels: dict[int, tuple[str, str]] = {}  # Language and name, by track.
         self._container, self._makers = self._open()
         self._units = self._read()
         self._base_s, self._ahead = self._find_base()
@@ -190,6 +207,8 @@ class FileSource:
                 codec=maker.config.codec,
                 timescale=_timescale(maker.config),
                 config=maker.config,
+                language=self._labels[track_id][0],
+                name=self._labels[track_id][1],
             )
             for track_id, maker in sorted(self._by_track.items())
         ]
@@ -253,9 +272,17 @@ class FileSource:
                 f"{self._path}: not media that FFmpeg can read: {error}"
             ) from error
         makers: dict[int, tuple[int, Copier | Transcoder]] = {}
-        chosen: list[AvStream] = [*container.streams.video[:1], *container.streams.audio[:1]]
+        covers = av.stream.Disposition.attached_pic
+        chosen: list[AvStream] = [v for v in container.streams.video if not v.disposition & covers]
+        chosen += container.streams.audio
+        if len(chosen) > TRACKS_MAX:
+            container.close()
+            raise UnsupportedMediaError(
+                f"{self._path}: {len(chosen)} video and audio streams, limit {TRACKS_MAX}"
+            )
         for track_id, stream in enumerate(chosen, start=1):
-            fitting = choose_fitting(stream)
+            self._labels[track_id] = (stream.language or "und", stream.metadata.get("title", ""))
+            fitting = choose_fitting(self._path, stream)
             maker = Copier(track_id, fitting) if fitting else Transcoder(track_id, stream)
             makers[stream.index] = (track_id, maker)
         if not makers:

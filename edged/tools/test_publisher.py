@@ -38,9 +38,9 @@ from edged.wire.rtmp import (
 PUBLISHERS_MAX = 1_000  # More need a generator in another language, not this one.
 CONNECT_TIMEOUT_S = 10.0
 SEND_S_MAX = 10.0  # A server that takes nothing for so long is lost.
-QUEUE_UNITS_MAX = (
-    160  # About two seconds of 30 fps and 48 kHz AAC; then skip to the next random access point.
-)
+# Of a track, on average: about two seconds of 30 fps and 48 kHz AAC; then each track skips to its
+# next random access point.
+QUEUE_UNITS_MAX = 80
 GOODBYE_S_MAX = 1.0  # For what is queued at the end, and to say so.
 LATE_S_MAX = 0.5  # Later than this, the source leaves out what was due.
 BACKOFF_S_MIN, BACKOFF_S_MAX = 0.25, 8.0  # Doubles with each failure in a row.
@@ -198,16 +198,15 @@ class _Publisher:
         self._place = place
         self._fan_out = fan_out
         self._tracks = {track.track_id: track for track in fan_out.source.tracks}
-        self._has_video = any(track.kind is Kind.VIDEO for track in self._tracks.values())
+        self._queue_max = QUEUE_UNITS_MAX * len(self._tracks)
         self._queue: list[AccessUnit] = []
         self._filled = trio.Event()
         self._accepted = False  # This connection.
         self._was_accepted = (
             False  # Any connection: a wrong key is not asked again, a restarting server is.
         )
-        self._synchronised = (
-            False  # A random access point has been queued since the connection or the last skip.
-        )
+        # Tracks that have begun since the connection or the last skip, video with random access.
+        self._synchronised: set[int] = set()
         self._finishing = False
         self._stop = trio.CancelScope()
 
@@ -215,14 +214,14 @@ class _Publisher:
         """Queue a unit for this connection, if it is one that takes units."""
         if not self._accepted or self._finishing:
             return
-        if len(self._queue) >= QUEUE_UNITS_MAX:
+        if len(self._queue) >= self._queue_max:
             self._queue.clear()
-            self._synchronised = False
-            self._report("skipped", f"more than {QUEUE_UNITS_MAX} units were waiting to be sent")
+            self._synchronised.clear()
+            self._report("skipped", f"more than {self._queue_max} units were waiting to be sent")
             self._fan_out.source.request_key_frame()
-        if not self._synchronised:
-            self._synchronised = unit.random_access or not self._has_video
-        if self._synchronised:
+        if unit.random_access or self._tracks[unit.track_id].kind is not Kind.VIDEO:
+            self._synchronised.add(unit.track_id)
+        if unit.track_id in self._synchronised:
             self._queue.append(unit)
             self._filled.set()
 
@@ -275,7 +274,7 @@ class _Publisher:
         PeerLostError.
         """
         self._queue.clear()
-        self._synchronised = False
+        self._synchronised.clear()
         stream = await _connect(self._place, self._fan_out.options.tls)
         session = RtmpClientSession(now=trio.current_time(), entropy=os.urandom, url=self._place)
         line = _Line(stream, session, self._place)
@@ -459,17 +458,41 @@ def _same_time(unit: AccessUnit, tracks: dict[int, Track], track: Track) -> int:
 
 
 def _metadata(tracks: list[Track]) -> dict[str, AmfValue]:
-    """What onMetaData says; servers show it, ours reads the codec configurations instead."""
+    """What onMetaData says: the first track of each kind, and the others by their numbers on the
+    wire (E-RTMP v2). Servers show it; ours reads names, and the codec configurations otherwise.
+    """
     values: dict[str, AmfValue] = {"encoder": "edged publish"}
-    for track in tracks:
-        config = track.config
-        if track.kind is Kind.VIDEO:
-            values |= {"width": float(config.width), "height": float(config.height)}
-            if config.frame_rate_num:
-                values["framerate"] = config.frame_rate_num / config.frame_rate_den
-        elif track.kind is Kind.AUDIO:
-            values |= {
-                "audiosamplerate": float(config.sample_rate),
-                "audiochannels": float(config.channels),
-            }
+    for kind, key in ((Kind.VIDEO, "videoTrackIdInfoMap"), (Kind.AUDIO, "audioTrackIdInfoMap")):
+        same = [track for track in tracks if track.kind is kind]
+        if same:
+            values |= _describe(same[0])
+        others: dict[str, AmfValue] = {
+            str(number): _describe(track) | _names(track)
+            for number, track in enumerate(same)
+            if number or _names(track)
+        }
+        if others:
+            values[key] = others
+    return values
+
+
+def _describe(track: Track) -> dict[str, AmfValue]:
+    config = track.config
+    if track.kind is not Kind.VIDEO:
+        return {
+            "audiosamplerate": float(config.sample_rate),
+            "audiochannels": float(config.channels),
+        }
+    values: dict[str, AmfValue] = {"width": float(config.width), "height": float(config.height)}
+    if config.frame_rate_num:
+        values["framerate"] = config.frame_rate_num / config.frame_rate_den
+    return values
+
+
+def _names(track: Track) -> dict[str, AmfValue]:
+    values: dict[str, AmfValue] = {}
+    if track.language != "und":
+        values["language"] = track.language
+    if track.name:
+        values["title"] = track.name
     return values

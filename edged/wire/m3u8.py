@@ -16,7 +16,6 @@ MEDIA_VERSION = (
     6  # EXT-X-MAP in a playlist of whole segments (RFC 8216bis §8); nothing here needs more.
 )
 HOLD_BACK_TARGETS = 3  # x target duration (RFC 8216bis §4.4.3.8).
-AUDIO_GROUP = "audio"
 WALLCLOCK_US_MAX = 253_402_300_799_999_999  # The last microsecond of the year 9999.
 US = 1_000_000
 
@@ -57,12 +56,13 @@ def render_multivariant(playlist: MultivariantPlaylist, base: str = "") -> bytes
         )
         channels = f',CHANNELS="{audio.channels}"' if audio.channels else ""
         default = "YES" if audio.default else "NO"
+        autoselect = "YES" if audio.autoselect or audio.default else "NO"
         out.append(
-            f'#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="{AUDIO_GROUP}",NAME="{_quoted(audio.name)}"{language},'
-            f'DEFAULT={default},AUTOSELECT=YES{channels},URI="{base}{audio.uri}"\n'
+            f'#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="{audio.group}",NAME="{_quoted(audio.name)}"{language},'
+            f'DEFAULT={default},AUTOSELECT={autoselect}{channels},URI="{base}{audio.uri}"\n'
         )
     for variant in playlist.variants:
-        group = f',AUDIO="{AUDIO_GROUP}"' if playlist.audio else ""
+        group = f',AUDIO="{variant.audio_group}"' if variant.audio_group else ""
         out.append(f"#EXT-X-STREAM-INF:{_stream_attributes(variant)}{group}\n{base}{variant.uri}\n")
     return "".join(out).encode()
 

@@ -15,8 +15,7 @@ import av
 import trio
 from msgspec import Struct
 
-from edged.media import vp9
-from edged.media.track import AccessUnit, Codec, Track
+from edged.media.track import AccessUnit, Track
 from edged.tools.file_source import FileSource
 
 SIZE = (320, 180)
@@ -46,7 +45,7 @@ class Packet(Struct, frozen=True):
     key: bool | None = None  # None where it is not known.
 
 
-Packets = dict[str, list[Packet]]  # By "video" and "audio".
+Packets = dict[str, list[Packet]]  # By "video" and "audio", or by the names of renditions.
 
 
 @functools.cache
@@ -75,6 +74,47 @@ def make_clip(
     return path
 
 
+class Rung(Struct, frozen=True):
+    """One rung of a ladder."""
+
+    codec: str
+    size: tuple[int, int]
+    kbps: int
+
+
+@functools.cache
+def make_ladder_clip(
+    rungs: tuple[Rung, ...], audio: tuple[tuple[str, str], ...], seconds: int = 6, gop: int = GOP
+) -> Path:
+    """A clip of several rungs, their key frames aligned, and of audio given as codec, language.
+
+    Each audio track has a tone of its own.
+    """
+    name = "-".join([*(f"{r.codec}{r.size[1]}" for r in rungs), *map("".join, audio)])
+    path = _folder() / f"ladder-{name}-{seconds}-{gop}.mp4"
+    inputs = ["-f", "lavfi", "-i", f"testsrc2=size=640x360:rate={RATE}"]
+    outputs: list[str] = []
+    for index, rung in enumerate(rungs):
+        width, height = rung.size
+        options = [f"{o}:v:{index}" if o.startswith("-") else o for o in VIDEO[rung.codec][1:]]
+        outputs += [
+            "-map", "0:v", f"-filter:v:{index}", f"scale={width}:{height}",
+            f"-c:v:{index}", VIDEO[rung.codec][0], f"-b:v:{index}", f"{rung.kbps}k",
+            *(option.replace("-tag:v:v:", "-tag:v:") for option in options),
+        ]  # fmt: skip
+    for index, (codec, language) in enumerate(audio):
+        inputs += ["-f", "lavfi", "-i", f"sine=frequency={440 * (index + 1)}:r=48000"]
+        outputs += ["-map", f"{index + 1}:a", f"-c:a:{index}", *AUDIO[codec],
+                    f"-metadata:s:a:{index}", f"language={language}"]  # fmt: skip
+    subprocess.run(  # noqa: S603 - our own arguments
+        ["ffmpeg", "-v", "error", "-nostdin", "-y", *inputs, *outputs,  # noqa: S607
+         "-t", str(seconds), "-pix_fmt", "yuv420p", "-threads", "2", "-ac", "2",
+         "-g", str(gop), "-keyint_min", str(gop), str(path)],
+        check=True, timeout=ENCODE_TIMEOUT_S,
+    )  # fmt: skip
+    return path
+
+
 @functools.cache
 def _folder() -> Path:
     # Removed with the process: the object is kept by the cache of the function below.
@@ -86,9 +126,24 @@ def _temporary() -> "tempfile.TemporaryDirectory[str]":
     return tempfile.TemporaryDirectory(prefix="edged-clips-")
 
 
+def read_renditions(source: Path) -> Packets:
+    """The same by the names of the renditions that a file's streams become: "v0", "a1"."""
+    with av.open(str(source), "r") as container:
+        kinds = [stream.type for stream in container.streams]
+    names = [f"{kind[0]}{kinds[:index].count(kind)}" for index, kind in enumerate(kinds)]
+    return {names[index]: packets for index, packets in _read(source).items()}
+
+
 def read_packets(source: Path | bytes) -> Packets:
-    """What FFmpeg's demuxer finds in a file."""
-    read: Packets = {}
+    """What FFmpeg's demuxer finds in a file of one stream of each kind."""
+    file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
+    with av.open(file, "r") as container:
+        kinds = [stream.type for stream in container.streams]
+    return {kinds[index]: packets for index, packets in _read(source).items()}
+
+
+def _read(source: Path | bytes) -> dict[int, list[Packet]]:
+    read: dict[int, list[Packet]] = {}
     file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
     with av.open(file, "r") as container:
         for packet in container.demux():
@@ -96,7 +151,7 @@ def read_packets(source: Path | bytes) -> Packets:
                 continue
             assert packet.pts is not None
             assert packet.dts is not None
-            read.setdefault(packet.stream.type, []).append(
+            read.setdefault(packet.stream_index, []).append(
                 Packet(
                     hashlib.md5(bytes(packet)).hexdigest(),  # noqa: S324 - as framemd5 has it
                     packet.size,
@@ -122,9 +177,11 @@ def check_same(published: Packets, served: Packets, *, whole: bool = True) -> No
         got = served[kind]
         assert got, kind
         digests = [packet.digest for packet in sent]
+        assert got[0].digest in digests, f"{kind} begins with what was not sent"
         first = digests.index(got[0].digest)
         if whole:
-            begin = published["video"][0].dts
+            leading = published.get("video") or published["v0"]
+            begin = leading[0].dts
             assert first == 0 or sent[first - 1].dts < begin, f"{kind} begins with unit {first}"
             assert first + len(got) == len(sent), f"{kind}: {first} + {len(got)} of {len(sent)}"
         matching = sent[first : first + len(got)]
@@ -132,7 +189,7 @@ def check_same(published: Packets, served: Packets, *, whole: bool = True) -> No
         assert mine == [packet.digest for packet in matching], kind
         for ours, theirs in zip(got, matching, strict=True):
             assert ours.size == theirs.size
-            assert kind == "audio" or ours.key in (None, theirs.key)
+            assert kind[0] == "a" or ours.key in (None, theirs.key)
             shifts += [ours.pts - theirs.pts, ours.dts - theirs.dts]
     spread = max(shifts) - min(shifts)
     assert spread <= 2 * MS, f"times spread by {float(spread) * 1000:.2f} ms"
@@ -146,50 +203,12 @@ def check_spacing(packets: Sequence[Packet], spacing: Fraction) -> None:
 
 def read_units(path: Path) -> tuple[list[Track], list[AccessUnit]]:
     """The clip as access units, in the order of their decoding times."""
-    if "vp9" in path.name:
-        return _read_vp9(path)
     source = FileSource(path, loop=False)
     units: list[AccessUnit] = []
     while source.next_due_s() is not None:
         units += source.take_units()
     source.close()
     return list(source.tracks), _sorted(list(source.tracks), units)
-
-
-def _read_vp9(path: Path) -> tuple[list[Track], list[AccessUnit]]:
-    """`FileSource` re-encodes VP9; here it must stay what it is."""
-    plain = FileSource(path, loop=False)
-    audio = plain.tracks[1]
-    plain.close()
-    raw: list[tuple[bool, Fraction, Fraction, bool, bytes]] = []
-    with av.open(str(path)) as container:
-        for packet in container.demux():
-            if packet.size:
-                assert packet.pts is not None
-                assert packet.dts is not None
-                base = packet.time_base
-                times = packet.pts * base, packet.dts * base
-                raw.append(
-                    (packet.stream.type == "video", *times, packet.is_keyframe, bytes(packet))
-                )
-    first = next(payload for is_video, *_, payload in raw if is_video)
-    config = vp9.with_size(vp9.parse_config(vp9.make_record(first, RATE)), first)
-    tracks = [audio, Track(track_id=1, codec=Codec.VP9, timescale=90_000, config=config)]
-    start = min(dts for _, _, dts, _, _ in raw)
-    units = [
-        AccessUnit(
-            track_id=tracks[is_video].track_id,
-            seq=0,
-            config_id=0,
-            pts=round((pts - start) * tracks[is_video].timescale),
-            dts=round((dts - start) * tracks[is_video].timescale),
-            wallclock_us=0,
-            payload=payload,
-            random_access=key,
-        )
-        for is_video, pts, dts, key, payload in raw
-    ]
-    return tracks, _sorted(tracks, units)
 
 
 def _sorted(tracks: list[Track], units: list[AccessUnit]) -> list[AccessUnit]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 from structlog.testing import capture_logs
@@ -17,7 +18,7 @@ from edged.ingest import rtmp as rtmp_module
 from edged.ingest.plugin import Publication, PublisherControl, PublishRequest
 from edged.ingest.rtmp import RtmpConfig, RtmpTlsConfig, serve_rtmp
 from edged.media.stream import Grant, StreamId
-from edged.media.track import AccessUnit
+from edged.media.track import AccessUnit, Codec
 from edged.runtime.hub import Hub
 from edged.runtime.pump import Pump
 from edged.runtime.tls import Identity
@@ -122,6 +123,59 @@ async def test_a_publisher_s_units_arrive_numbered_and_timed() -> None:
         assert door.requests[0].app == "live"
         assert door.requests[0].peer.startswith("127.0.0.1:")
         assert "edged" in door.requests[0].encoder
+
+
+async def test_several_tracks_are_announced_with_what_the_metadata_says_of_them() -> None:
+    with capture_logs() as logs:
+        async with serving() as service, encoder(service.address) as peer:
+            await peer.accepted()
+            picture = h264_unit(0, key=True).payload
+            names: dict[str, AmfValue] = {"1": {"language": "de", "title": "Deutsch"}}
+            peer.session.send_metadata({"audioTrackIdInfoMap": names})
+            tracks = [
+                msgspec.structs.replace(track, track_id=track_id)
+                for track_id, track in ((1, H264), (3, H264), (2, AAC), (4, AAC))
+            ]
+            for track in tracks:
+                peer.session.send_track(track)
+                payload = picture if track.codec is Codec.H264 else b"x"
+                peer.session.send_unit(unit(track, 0, payload), track)
+            await peer.flush()
+            door = service.door
+            await until(lambda: len(door.units()) == 4)
+            known = door.publications[0].stream.tracks
+            assert list(known) == [1, 3, 2, 4]
+            assert [(t.language, t.name) for t in known.values()][2:] == [
+                ("und", ""),
+                ("de", "Deutsch"),
+            ]
+    told = [line for line in logs if line["event"] == "track"]
+    assert [(line["track"], line["language"], line["name"]) for line in told][2:] == [
+        (2, None, None),
+        (4, "de", "Deutsch"),
+    ]
+
+
+async def test_units_without_configuration_are_dropped_and_told_of_once() -> None:
+    with capture_logs() as logs:
+        async with serving() as service:
+            async with encoder(service.address) as peer:
+                await peer.accepted()
+                peer.session.send_track(H264)
+                other = msgspec.structs.replace(H264, track_id=3)
+                peer.session._tracks[3] = 2  # Its number on the wire, without its announcement.
+                for index in range(3):
+                    one = msgspec.structs.replace(h264_unit(3000 * index, key=True), track_id=3)
+                    peer.session.send_unit(one, other)
+                peer.session.send_unit(h264_unit(0, key=True), H264)
+                await peer.flush()
+                await until(service.door.units)
+            await until(lambda: service.door.ended)
+    (line,) = [line for line in logs if line["event"] == "units dropped"]
+    assert (line["channel"], line["track"], line["log_level"]) == ("alice", 3, "warning")
+    assert line["reason"] == "h264 access unit on track 3 before its configuration"
+    (ended,) = [line for line in logs if line["event"] == "publisher ended"]
+    assert (ended["units"], ended["units_unusable"]) == (1, 3)
 
 
 async def test_reading_pauses_until_the_door_has_decided() -> None:

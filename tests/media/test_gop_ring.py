@@ -266,6 +266,45 @@ def test_groups_of_a_second_return_when_the_video_has_stopped() -> None:
     assert ring.reader(start="latest_gop").lag_units <= 20
 
 
+@pytest.mark.parametrize("order", [(1, 3, 5), (5, 1, 3), (3, 5, 1)])
+def test_aligned_rungs_make_one_group_whichever_comes_first(order: tuple[int, ...]) -> None:
+    ring = make_ring()
+    starts = []
+    for frame in range(40):
+        for number, track in enumerate(order):
+            if frame % 10 == 0 and number == 0:
+                starts.append(ring.next_seq)
+            us = frame * 100_000 + number * 300
+            ring.append(make_unit(ring.next_seq, us, track=track, key=frame % 10 == 0))
+            ring.append(make_unit(ring.next_seq, us, track=AUDIO, key=True))
+    assert ring.gops == 4
+    assert ring.last_gop_start_seq == starts[-1]
+    cursor = ring.reader(start="latest_gop")
+    first: dict[int, bool] = {}
+    for unit in cursor.read(1000, 10**6).units:
+        first.setdefault(unit.track_id, unit.random_access)
+    assert first == {1: True, 2: True, 3: True, 5: True}
+
+
+def test_rungs_with_random_access_elsewhere_make_groups_of_their_own() -> None:
+    ring = make_ring()
+    for frame in range(40):
+        for number, track in enumerate((1, 3)):
+            key = frame % 10 == 5 * number
+            ring.append(make_unit(ring.next_seq, frame * 100_000, track=track, key=key))
+    assert ring.gops == 8
+
+
+def test_a_rung_that_appears_late_joins_no_group_that_began_long_ago() -> None:
+    ring = make_ring()
+    for frame in range(12):
+        ring.append(make_unit(ring.next_seq, frame * 100_000, key=frame % 10 == 0))
+        if frame >= 6:
+            ring.append(make_unit(ring.next_seq, frame * 100_000, track=3, key=frame in (6, 8)))
+    starts = [gop.first_seq for gop in ring._gops]
+    assert starts == [0, 11, 14], "at first it is not known to be video"
+
+
 def test_a_stream_taken_over_in_the_middle_begins_at_its_own_seq() -> None:
     ring = make_ring()
     cursor = ring.reader(start="oldest")

@@ -24,6 +24,7 @@ from edged.policy.window import StreamWindow
 from edged.runtime.hub import RING_BYTES_MAX, LiveStream
 from tests.conftest import require
 from tests.media.samples import Packet, Sample, box, demux, encode_audio, encode_video
+from tests.policy.ladder import Rung, make_ladder
 from tests.policy.synthetic import (
     audio_track,
     audio_units,
@@ -445,6 +446,39 @@ def test_a_gop_beyond_the_limit_is_warned_of_once() -> None:
         "gop_s_max": 4.4,
     }
     assert (ended["event"], ended["long_gops"]) == ("packaging ended", 5)
+
+
+def test_rungs_that_are_not_aligned_are_warned_of_once() -> None:
+    tracks, units = make_ladder([Rung(), Rung(offset_s=1)], seconds=9)
+    origin = Origin(*tracks)
+    with capture_logs() as logs:
+        for unit in units:
+            origin.stream.append([unit])
+        origin.stream.end("over")
+    warning, ended = logs
+    assert warning == {
+        "event": "key frames of the rungs are not at the same times: viewers change rungs late",
+        "log_level": "warning",
+        "channel": "ch",
+        "publication": "ab",
+    }
+    assert (ended["unaligned"], ended["deviation_s"]) == (0, 1.0)
+
+
+def test_what_a_skip_lets_go_is_published() -> None:
+    """The second rung's key frame waits for the leading one's, which the ring has lost."""
+    tracks, units = make_ladder([Rung(), Rung(reorder=12_000)], seconds=9)
+    origin = Origin(*tracks)
+    held = next(n for n, u in enumerate(units) if u.track_id == 3 and u.dts >= 4 * 90_000)
+    origin.stream.append(units[: held + 1])
+    assert origin.packager.progress().packaged_seq < held
+    ring = origin.stream.ring
+    ring.note_loss(units[held + 20].seq)
+    origin.stream.append(units[held + 20 :])
+    origin.stream.end("over")
+    assert {len(origin.window.renditions[name].listed) for name in ("v0", "v1", "a0")} == {4}
+    assert origin.window.parts_missing == 0
+    assert [part.discontinuity for part in origin.parts("v1") if part.index == 0].count(True) == 1
 
 
 def test_closing_ends_the_playlists_with_what_is_pending() -> None:

@@ -30,7 +30,7 @@ from edged.playback.hls import (
 )
 from edged.playback.http import HttpServer, Router
 from edged.policy.segment_rule import LATE_S_MAX, SegmenterConfig
-from edged.policy.segmenter import START_VIDEO_S
+from edged.policy.waiting_units import START_VIDEO_S
 from edged.runtime.pump import Pump
 from tests.playback.fakes import DIGEST, PARTS, Answer, Client, Origin, World, world
 

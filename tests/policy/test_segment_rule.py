@@ -13,8 +13,8 @@ from tests.policy.synthetic import CmafWriter, audio_track, segment, video_track
 THIRTY = Fraction(30)
 
 
-def cutter(*, audio: bool = False) -> RenditionCutter:
-    """A cutter whose segment has begun at 10 s."""
+def cutter(*random_access_s: float, audio: bool = False) -> RenditionCutter:
+    """A cutter whose segment has begun at 10 s, with random access seen at these times."""
     track = audio_track() if audio else video_track(THIRTY)
     cadence = measure_cadence(track, [0], 200_000)
     rendition = msgspec.structs.replace(
@@ -23,6 +23,8 @@ def cutter(*, audio: bool = False) -> RenditionCutter:
     made = RenditionCutter(track, rendition, cadence, CmafWriter())
     out: list[PackagedEvent] = []
     made.add_unit(unit(10, track.timescale), out)
+    for seconds in random_access_s:
+        made.gops.note(unit(seconds, track.timescale))
     return made
 
 
@@ -45,9 +47,9 @@ def unit(seconds: float, timescale: int, *, random_access: bool = True) -> Acces
     )
 
 
-def ends(rule: SegmentRule, seconds: float, *, random_access: bool = True) -> bool:
+def ends(rule: SegmentRule, seconds: float, *seen_s: float, random_access: bool = True) -> bool:
     picture = unit(10 + seconds, 90_000, random_access=random_access)
-    return rule.must_end(cutter(), picture, leads=True)
+    return rule.must_end(cutter(*seen_s), picture, leads=True)
 
 
 def test_a_leading_segment_ends_at_random_access_once_it_is_long_enough() -> None:
@@ -60,29 +62,15 @@ def test_a_leading_segment_ends_at_random_access_once_it_is_long_enough() -> Non
     assert ends(rule, 4.37, random_access=False)
     assert rule.long_gops == 1
     assert rule.long_gop_ticks == round(4.37 * 90_000), "no random access is known of"
-    rule.note_random_access(unit(9, 90_000))
-    assert ends(rule, 4.37, random_access=False)
+    assert ends(rule, 4.37, 9, random_access=False)
     assert rule.long_gop_ticks == round(5.37 * 90_000)
 
 
 def test_it_ends_earlier_when_the_next_random_access_would_be_too_late() -> None:
     rule = SegmentRule(SegmenterConfig())
-    rule.note_random_access(unit(1, 90_000))
-    rule.note_random_access(unit(4, 90_000))
-    assert rule.gop_ticks == 270_000
-    assert ends(rule, 1.5)
-    assert not ends(rule, 1.3), "3 s later is in time"
-    assert not ends(rule, 0.9), "a stub"
-
-
-def test_random_access_that_goes_back_or_follows_a_break_is_no_gop() -> None:
-    rule = SegmentRule(SegmenterConfig())
-    rule.note_random_access(unit(4, 90_000))
-    rule.note_random_access(unit(1, 90_000))
-    assert rule.gop_ticks == 0
-    rule.forget_gops()
-    rule.note_random_access(unit(3, 90_000))
-    assert rule.gop_ticks == 0
+    assert ends(rule, 1.5, 1, 4)
+    assert not ends(rule, 1.3, 1, 4), "3 s later is in time"
+    assert not ends(rule, 0.9, 1, 4), "a stub"
 
 
 def test_audio_that_leads_ends_at_the_nearest_unit() -> None:
@@ -137,25 +125,47 @@ def test_a_segment_that_has_not_begun_does_not_end() -> None:
 @pytest.mark.parametrize(("gop_s", "end_s"), [(1, 12), (1.5, 13), (2, 12), (4, 14)])
 def test_expected_end(gop_s: float, end_s: float) -> None:
     rule = SegmentRule(SegmenterConfig())
-    rule.note_random_access(unit(10 - gop_s, 90_000))
-    assert rule.expected_end(cutter(), 900_000) is None
-    rule.note_random_access(unit(10, 90_000))
-    assert rule.expected_end(cutter(), 900_000) == end_s * 90_000 - 1500
+    assert rule.expected_end(cutter(10 - gop_s), 900_000) is None
+    assert rule.expected_end(cutter(10 - gop_s, 10), 900_000) == end_s * 90_000 - 1500
 
 
 def test_expected_end_at_the_last_random_access_in_time() -> None:
     """Random access at 10.2 s, 11.4 s and 12.6 s: with a target of 2 s the last is too late."""
     rule = SegmentRule(SegmenterConfig(segment_s=2.0, target_duration_s=2))
-    rule.note_random_access(unit(9.0, 90_000))
-    rule.note_random_access(unit(10.2, 90_000))
-    assert rule.expected_end(cutter(), 900_000) == round(11.4 * 90_000) - 1500
+    assert rule.expected_end(cutter(9.0, 10.2), 900_000) == round(11.4 * 90_000) - 1500
 
 
 def test_expected_end_of_a_long_gop_is_the_limit() -> None:
     rule = SegmentRule(SegmenterConfig())
-    rule.note_random_access(unit(1.7, 90_000))
-    rule.note_random_access(unit(10, 90_000))
-    assert rule.expected_end(cutter(), 900_000) == 900_000 + 396_000 - 2999
+    assert rule.expected_end(cutter(1.7, 10), 900_000) == 900_000 + 396_000 - 2999
+
+
+def waits(seconds: float, *seen_s: float) -> bool:
+    """Whether a rung whose segment of 2 s should have ended at 12 s waits at a picture without."""
+    rung = cutter(*seen_s)
+    rung.boundaries.append(Boundary(pts=12 * 48_000, timescale=48_000, segment_us=2_000_000))
+    return SegmentRule(SegmenterConfig()).awaits_random_access(
+        rung, unit(10 + seconds, 90_000, random_access=False)
+    )
+
+
+def test_a_rung_waits_for_its_own_random_access_if_it_comes_in_time() -> None:
+    assert waits(2.1), "nothing is known of its GOPs"
+    assert waits(3.75)
+    assert not waits(3.76), "the next boundary is at 14 s"
+    assert waits(2.1, 9.5, 11.5), "at 13.5 s"
+    assert not waits(2.1, 7.9, 11.9), "at 15.9 s"
+    assert not waits(2.1, 8, 10), "at 14 s"
+
+
+def test_the_forecast_of_a_rung_is_its_own_random_access_if_it_comes_in_time() -> None:
+    rule = SegmentRule(SegmenterConfig())
+    boundary, leader = 12 * 90_000, cutter(8, 10)
+    assert rule.follower_end(cutter(), boundary, leader) == boundary
+    assert rule.follower_end(cutter(8, 10), boundary, leader) == boundary, "the very same"
+    assert rule.follower_end(cutter(9, 11), boundary, leader) == 13 * 90_000 - 1500
+    assert rule.follower_end(cutter(5, 11), boundary, leader) == boundary, "at 17 s: too late"
+    assert rule.follower_end(cutter(5, 9), boundary, leader) == 13 * 90_000 - 1500
 
 
 def test_configuration_limits() -> None:

@@ -14,9 +14,10 @@ from edged.media.stream import StreamId
 from edged.media.track import AccessUnit, Codec, Track
 from edged.policy import cutter as cutter_module
 from edged.policy import segmenter as segmenter_module
+from edged.policy import waiting_units
 from edged.policy.cadence import REPACED_DELTAS
 from edged.policy.segment_rule import SegmenterConfig
-from edged.policy.segmenter import CONFIGS_MAX, DISCONTINUITIES_MAX, TRACKS_MAX, Segmenter
+from edged.policy.segmenter import DISCONTINUITIES_MAX, Segmenter
 from edged.policy.window import StreamWindow
 from tests.policy.synthetic import (
     EPOCH_US,
@@ -790,17 +791,6 @@ def test_a_new_configuration_that_makes_the_same_init_changes_nothing() -> None:
     assert run.segmenter.statistics().discontinuities == 0
 
 
-def test_a_track_keeps_its_kind_and_timescale() -> None:
-    segmenter = Segmenter(SegmenterConfig(), CmafWriter())
-    segmenter.add_track(video_track(THIRTY))
-    with pytest.raises(RemoteProtocolError, match="may not become video of timescale 1000"):
-        segmenter.add_track(msgspec.structs.replace(video_track(), timescale=1000))
-    with pytest.raises(RemoteProtocolError, match="may not become audio"):
-        segmenter.add_track(audio_track(track_id=1))
-    with pytest.raises(RemoteProtocolError, match="timescale 0"):
-        segmenter.add_track(msgspec.structs.replace(audio_track(), timescale=0))
-
-
 def test_a_segment_at_its_byte_limit_and_one_past_it(monkeypatch: pytest.MonkeyPatch) -> None:
     units = in_order((90_000, video_units(video_times(THIRTY, 7), 2)), (48_000, audio_units(7)))
     run = segment([video_track(THIRTY), audio_track()], units)
@@ -916,19 +906,6 @@ def test_video_that_joins_audio_takes_the_lead() -> None:
             assert starts[part.msn] == pytest.approx(part.tfdt / 90_000, abs=0.03)
 
 
-def test_two_videos_keep_step() -> None:
-    one = video_track(THIRTY)
-    other = msgspec.structs.replace(one, track_id=3)
-    second = [
-        msgspec.structs.replace(unit, track_id=3, dts=unit.dts + 300, pts=unit.pts + 300)
-        for unit in video_units(video_times(THIRTY, 9), 2)
-    ]
-    units = in_order((90_000, video_units(video_times(THIRTY, 9), 2)), (90_000, second))
-    run = segment([one, other, audio_track()], units)
-    assert [e.duration for e in run.segments("v0")] == [e.duration for e in run.segments("v1")]
-    assert all(p.independent for p in run.parts("v1") if p.index == 0)
-
-
 def test_times_that_do_not_advance_are_nudged() -> None:
     units = list(video_units(video_times(THIRTY, 4), 2))
     units[3].dts = units[2].dts
@@ -952,11 +929,11 @@ def test_a_jump_while_waiting_starts_anew() -> None:
 
 
 def test_waiting_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segmenter_module, "WAITING_UNITS_MAX", 20)
+    monkeypatch.setattr(waiting_units, "WAITING_UNITS_MAX", 20)
     units = in_order((90_000, video_units(video_times(THIRTY, 1), 2)))
     run = segment([video_track()], units, end=False)
     assert run.made_by[0] == 19
-    monkeypatch.setattr(segmenter_module, "WAITING_BYTES_MAX", 400)
+    monkeypatch.setattr(waiting_units, "WAITING_BYTES_MAX", 400)
     run = segment([video_track()], units, end=False)
     assert run.made_by[0] == 9
 
@@ -1008,21 +985,6 @@ def test_what_no_publisher_of_ours_sends_is_refused() -> None:
             segmenter.add_unit(msgspec.structs.replace(unit, **change))
     with pytest.raises(RemoteProtocolError, match="unknown config 9"):
         segmenter.add_unit(msgspec.structs.replace(unit, config_id=9))
-
-
-def test_tracks_and_configurations_are_bounded() -> None:
-    segmenter = Segmenter(SegmenterConfig(), CmafWriter())
-    for track_id in range(TRACKS_MAX):
-        segmenter.add_track(audio_track(track_id=track_id))
-    with pytest.raises(RemoteProtocolError, match=f"exceeds {TRACKS_MAX} tracks"):
-        segmenter.add_track(audio_track(track_id=TRACKS_MAX))
-    segmenter = Segmenter(SegmenterConfig(), CmafWriter())
-    for config_id in range(CONFIGS_MAX + 1):
-        segmenter.add_track(video_track(THIRTY, config_id=config_id))
-    (unit,) = in_order((90_000, video_units([0], 2)))
-    with pytest.raises(RemoteProtocolError, match="unknown config 0"):
-        segmenter.add_unit(unit)
-    assert segmenter.add_unit(msgspec.structs.replace(unit, config_id=1)) == []
 
 
 def test_a_codec_that_cannot_be_packaged_says_so() -> None:

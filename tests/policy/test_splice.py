@@ -14,6 +14,7 @@ from edged.media.track import AccessUnit, Track
 from edged.policy.segment_rule import SegmenterConfig
 from edged.policy.segmenter import Segmenter
 from edged.policy.splice import STATE_BYTES_MAX, VERSION, Resumed, read_state, save
+from tests.policy.ladder import Rung, make_ladder
 from tests.policy.synthetic import (
     CmafWriter,
     audio_track,
@@ -58,9 +59,9 @@ def go_on(resumed: Resumed, units: list[AccessUnit]) -> list[PackagedEvent]:
     return feed(resumed.segmenter, [unit for unit in units if not resumed.takes(unit)])
 
 
-def check_splice(units: list[AccessUnit], at: int) -> None:
+def check_splice(units: list[AccessUnit], at: int, tracks: tuple[Track, ...] = TRACKS) -> None:
     """Stop after `at` units: what follows is the same from the first one and its successor."""
-    first = begin()
+    first = begin(tracks)
     feed(first, units[:at])
     state = read_state(save(first))
     expected = [*feed(first, units[at:]), *first.end("over")]
@@ -112,6 +113,41 @@ def test_a_successor_makes_the_same_parts_of_a_broken_stream(seed: int, at: int)
     check_splice(units, min(at, len(units)))
 
 
+@hypothesis.given(st.integers(0, 2**32), st.integers(0, 900))
+@hypothesis.settings(max_examples=60, deadline=None)
+def test_a_successor_makes_the_same_parts_of_several_rungs(seed: int, at: int) -> None:
+    """Aligned or not, in any order of sending, and where some of them stop."""
+    rng = random.Random(seed)  # noqa: S311 - replayable, not secret
+    rungs = [
+        Rung(
+            gop_s=rng.choice([0.5, 1, 2, 3]),
+            offset_s=rng.choice([0, 0, 0.3, 1]),
+            rate=Fraction(rng.choice([24, 30, 60])),
+            reorder=rng.choice([0, 6000]),
+            shift=rng.choice([0, 0, 90, -400]),
+        )
+        for _ in range(rng.randint(2, 4))
+    ]
+    tracks, units = make_ladder(rungs, seconds=8, audio=rng.randint(0, 2))
+    if rng.random() < 0.5:
+        silent, begin_s, end_s = rng.choice([1, 3]), rng.uniform(0, 8), rng.uniform(0, 9)
+        units = [u for u in units if u.track_id != silent or not begin_s <= u.dts / 90_000 < end_s]
+    check_splice(units, min(at, len(units)), tuple(tracks))
+
+
+def test_a_successor_goes_on_while_units_are_held() -> None:
+    """The second rung's key frames come first: its units wait for the leading one's."""
+    tracks, units = make_ladder([Rung(reorder=0), Rung(reorder=12_000)], seconds=7)
+    first = begin(tuple(tracks))
+    held = 0
+    for at, unit in enumerate(units):
+        if first._held:
+            held += 1
+            check_splice(units, at, tuple(tracks))
+        first.add_unit(unit)
+    assert held >= 12
+
+
 def test_units_that_are_needed_and_lost_are_told() -> None:
     units = stream()
     first = begin()
@@ -142,6 +178,13 @@ def test_a_state_is_small() -> None:
     assert len(save(first)) < 4096
 
 
+BROKEN: tuple[tuple[int, object, str], ...] = (
+    (4, {}, "a track that it does not have"),
+    (7, {9: []}, "holds units of a rendition that it does not have"),
+    (9, 99, "leader 99"),
+)
+
+
 def test_a_state_that_cannot_be_read_is_refused() -> None:
     first = begin()
     feed(first, stream()[:300])
@@ -154,7 +197,7 @@ def test_a_state_that_cannot_be_read_is_refused() -> None:
     other = msgspec.msgpack.encode([VERSION + 1, *raw[1:]])
     with pytest.raises(RemoteProtocolError, match=f"version {VERSION + 1}, not {VERSION}"):
         read_state(other)
-    for index, value, message in ((8, 99, "leader 99"), (4, {}, "a track that it does not have")):
+    for index, value, message in BROKEN:
         broken = [*raw[:index], value, *raw[index + 1 :]]
         with pytest.raises(RemoteProtocolError, match=message):
             read_state(msgspec.msgpack.encode(broken))

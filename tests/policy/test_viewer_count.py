@@ -10,6 +10,14 @@ def test_low_latency_players_are_those_that_a_part_releases() -> None:
     assert count.viewers(4.0) == 7
 
 
+def test_players_of_all_rungs_are_counted() -> None:
+    count = ViewerCount(0.0)
+    for part in range(20):
+        for rung, players in (("v0", 7), ("v1", 3), ("v2", 1)):
+            count.note_released(players, part * 0.2, rung)
+    assert count.viewers(4.0) == 11
+
+
 def test_those_who_left_are_forgotten_after_two_windows() -> None:
     count = ViewerCount(0.0)
     count.note_released(7, 1.0)

@@ -7,7 +7,7 @@ import pytest
 
 from edged.errors import ToolMissingError, UnsupportedMediaError
 from edged.media.track import AccessUnit, Codec
-from edged.tools.file_source import FileSource
+from edged.tools.file_source import TRACKS_MAX, FileSource
 from edged.tools.test_picture import PictureConfig, PicturePainter
 
 FRAMES = 30
@@ -100,6 +100,8 @@ def test_h264_and_aac_are_copied(tmp_path: Path, name: str) -> None:
         ("h.mp4", "libx265", Codec.H265),
         ("h.ts", "libx265", Codec.H265),
         ("v.mkv", "libsvtav1", Codec.AV1),
+        ("v.webm", "libvpx-vp9", Codec.VP9),
+        ("v.mp4", "libvpx-vp9", Codec.VP9),
     ],
 )
 def test_other_video_codecs_are_copied(
@@ -112,6 +114,61 @@ def test_other_video_codecs_are_copied(
     assert len(units) == FRAMES
     assert units[0].random_access
     assert not units[1].random_access
+    assert (source.tracks[0].config.width, source.tracks[0].config.height) == (320, 180)
+
+
+OPTIONS = {"g": "15", "x265-params": "log-level=none:keyint=15"}
+
+
+def make_multitrack(path: Path, audio: int = 2) -> Path:
+    """Two sizes of the picture by two codecs, and silence in several languages."""
+    with av.open(str(path), "w") as output:
+        rungs = []
+        for encoder, width, height in (("libx264", 320, 180), ("libx265", 160, 90)):
+            rung = output.add_stream(encoder, rate=30, options=dict(OPTIONS))
+            assert isinstance(rung, av.VideoStream)
+            rung.width, rung.height, rung.pix_fmt = width, height, "yuv420p"
+            rungs.append(rung)
+        sounds = []
+        for number in range(audio):
+            sound = output.add_stream("aac", rate=48000, layout="stereo")
+            assert isinstance(sound, av.AudioStream)
+            sound.metadata.update(
+                {"language": ("eng", "deu")[number % 2], "title": f"Sound {number}"}
+            )
+            sounds.append(sound)
+        for rung in rungs:
+            write_pictures(output, rung)
+        for sound in sounds:
+            write_silence(output, sound)
+    return path
+
+
+def test_all_tracks_are_published_with_their_names(tmp_path: Path) -> None:
+    source = FileSource(make_multitrack(tmp_path / "all.mkv"), loop=False)
+    units = read(source, 9.0)
+    assert [(t.track_id, t.codec, t.config.width) for t in source.tracks] == [
+        (1, Codec.H264, 320),
+        (2, Codec.H265, 160),
+        (3, Codec.AAC, 0),
+        (4, Codec.AAC, 0),
+    ]
+    assert [(t.language, t.name) for t in source.tracks] == [
+        ("und", ""),
+        ("und", ""),
+        ("eng", "Sound 0"),
+        ("deu", "Sound 1"),
+    ]
+    assert [len(of_track) for of_track in units.values()][:2] == [FRAMES, FRAMES]
+    assert [n for n, unit in enumerate(units[2]) if unit.random_access] == [0, 15]
+
+
+def test_tracks_at_the_limit_and_one_past_it(tmp_path: Path) -> None:
+    at_limit = make_multitrack(tmp_path / "at.mkv", TRACKS_MAX - 2)
+    assert len(FileSource(at_limit).tracks) == TRACKS_MAX
+    path = make_multitrack(tmp_path / "past.mkv", TRACKS_MAX - 1)
+    with pytest.raises(UnsupportedMediaError, match="17 video and audio streams, limit 16"):
+        FileSource(path)
 
 
 def test_opus_is_copied_and_unfit_video_is_encoded_anew(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from edged.errors import ConfigError, PeerLostError, PublishRefusedError
 from edged.media.track import AccessUnit, Track
 from edged.runtime.tls import Identity, make_server_context
 from edged.tools.cert import make_authority, make_host_certificate
+from edged.tools.file_source import FileSource
 from edged.tools.test_picture import VIDEO_TRACK_ID, PictureConfig, TestPicture
 from edged.tools.test_publisher import (
     PUBLISHERS_MAX,
@@ -28,6 +29,7 @@ from edged.wire.rtmp import (
     TrackAnnounced,
     UnitReceived,
 )
+from tests.tools.test_file_source import make_multitrack
 
 SMALL = PictureConfig(width=320, height=180)
 
@@ -190,6 +192,28 @@ async def test_one_encode_reaches_several_keys(nursery: trio.Nursery) -> None:
 
 
 @pytest.mark.e2e
+async def test_all_tracks_of_a_file_arrive_with_their_names(
+    nursery: trio.Nursery, tmp_path: Path
+) -> None:
+    server = Server()
+    await nursery.start(server.serve)
+    source = FileSource(make_multitrack(tmp_path / "all.mkv"), loop=False)
+    await publish(expand_urls(server.url, "key"), source, unix_now=time.time)
+    nursery.cancel_scope.cancel()
+    tracks = {track.track_id: track for track in server.tracks["key"]}
+    assert list(tracks) == [1, 3, 2, 4], "video has odd ids here"
+    assert [track.config for track in tracks.values()] == [t.config for t in source.tracks]
+    assert [(t.language, t.name) for t in tracks.values()][2:] == [
+        ("eng", "Sound 0"),
+        ("deu", "Sound 1"),
+    ]
+    for track_id in tracks:
+        units = [unit for unit in server.units["key"] if unit.track_id == track_id]
+        assert len(units) >= 30
+        assert units[0].random_access
+
+
+@pytest.mark.e2e
 async def test_a_refusal_is_told_with_its_reason_and_not_retried(nursery: trio.Nursery) -> None:
     server = Server(refuse=["wrong"])
     await nursery.start(server.serve)
@@ -296,5 +320,5 @@ async def test_a_server_that_reads_nothing_costs_only_itself(nursery: trio.Nurse
     )
     nursery.cancel_scope.cancel()
     assert {report.index for report in reports if report.event == "skipped"} == {0}
-    assert f"{QUEUE_UNITS_MAX} units" in next(r.reason for r in reports if r.event == "skipped")
+    assert f"{2 * QUEUE_UNITS_MAX} units" in next(r.reason for r in reports if r.event == "skipped")
     assert len(server.units["k2"]) > 200

@@ -80,6 +80,34 @@ export class Player {
     return hls ? hls.levels?.[hls.currentLevel] ?? null : null;
   }
 
+  // What a viewer may choose from: rungs from the best, -1 for the player's own choice; languages. Each is [index, thing].
+  get rungs() {
+    const rungs = [...(this.hls?.levels ?? []).entries()];
+    return rungs.length > 1 ? rungs.reverse() : [];
+  }
+
+  get languages() {
+    const tracks = [...(this.hls?.audioTracks ?? []).entries()];
+    return tracks.length > 1 ? tracks : [];
+  }
+
+  get chosenRung() {
+    return this.hls?.autoLevelEnabled === false ? this.hls.manualLevel : -1;
+  }
+
+  get chosenLanguage() {
+    return this.hls?.audioTrack ?? -1;
+  }
+
+  // From the next segment on: what is buffered beyond it is replaced, and the picture goes on meanwhile.
+  chooseRung(index) {
+    if (this.hls) this.hls.nextLevel = index;
+  }
+
+  chooseLanguage(index) {
+    if (this.hls) this.hls.audioTrack = index;
+  }
+
   seekToEdge() {
     const position = this.hls ? this.hls.liveSyncPosition : this.#nativeEdge();
     if (!Number.isFinite(position) || position <= this.#video.currentTime) return;

@@ -8,6 +8,7 @@ const TITLE_MS = 10_000;
 const FAR_S = 3; // Behind the target by more: the page offers the way back.
 const IDLE_MS = 3_000; // Without a move of the pointer: the controls go.
 const LATENCY_SMOOTHING = 0.3; // Weight of the newest of four samples a second.
+const CODECS = { avc1: "H.264", avc3: "H.264", hvc1: "HEVC", hev1: "HEVC", av01: "AV1", vp09: "VP9" };
 const $ = (id) => document.getElementById(id);
 
 const channel = channelOf(location.pathname);
@@ -80,12 +81,48 @@ function measure() {
   latencyMs = jump ? now : latencyMs + LATENCY_SMOOTHING * (now - latencyMs);
 }
 
-function rungName() {
-  const rung = player.rung;
+function rungName(rung = player.rung) {
   const height = rung?.height || video.videoHeight;
   if (!height) return null;
   const fps = Math.round(rung?.frameRate || 0);
   return `${height}p${fps || ""}`;
+}
+
+// Rungs of one size, in different codecs, are told apart by those.
+function rungLabels(rungs) {
+  const names = rungs.map(([, rung]) => rungName(rung) ?? `${Math.round(rung.bitrate / 1000)} kbps`);
+  return rungs.map(([, rung], i) => {
+    const alone = names.indexOf(names[i]) === names.lastIndexOf(names[i]);
+    return alone ? names[i] : `${names[i]} ${CODECS[rung.videoCodec?.slice(0, 4)] ?? Math.round(rung.bitrate / 1000)}`;
+  });
+}
+
+function languageLabel({ name, lang }) {
+  try {
+    // The server names a rendition by its language where the broadcaster gave it no other name.
+    return lang && name === lang ? new Intl.DisplayNames(navigator.language, { type: "language" }).of(lang) : name;
+  } catch {
+    return name;
+  }
+}
+
+// Fill a menu if its choices have changed; hidden where there is nothing to choose.
+function showMenu(menu, choices, chosen) {
+  const shape = JSON.stringify(choices);
+  menu.parentElement.hidden = choices.length === 0;
+  if (menu.dataset.shape !== shape) {
+    menu.dataset.shape = shape;
+    menu.replaceChildren(...choices.map(([value, label]) => new Option(label, value)));
+  }
+  menu.value = String(chosen);
+}
+
+function showMenus() {
+  const { rungs, languages } = player;
+  const labels = rungLabels(rungs);
+  const quality = rungs.map(([index], i) => [index, labels[i]]);
+  showMenu($("quality"), quality.length ? [[-1, "Auto"], ...quality] : [], player.chosenRung);
+  showMenu($("language"), languages.map(([index, track]) => [index, languageLabel(track)]), player.chosenLanguage);
 }
 
 function snapshot() {
@@ -129,6 +166,7 @@ function update() {
   $("rung").textContent = (playing && stats.rung) || "–";
   const far = stats.behindS !== null && stats.holdBackS !== null && stats.behindS > stats.holdBackS + FAR_S;
   $("to-live").hidden = !(playing && far);
+  showMenus();
   showControls();
 }
 
@@ -168,6 +206,9 @@ function toggleFull() {
   else video.webkitEnterFullscreen?.(); // iPhones have it on the video only.
 }
 
+$("quality").addEventListener("change", (event) => player.chooseRung(Number(event.target.value)));
+$("language").addEventListener("change", (event) => player.chooseLanguage(Number(event.target.value)));
+
 const KEYS = { m: toggleMute, k: togglePlay, f: toggleFull };
 
 $("unmute").addEventListener("click", toggleMute);
@@ -179,7 +220,7 @@ $("to-live").addEventListener("click", () => player.seekToEdge());
 for (const event of ["play", "pause", "volumechange", "loadeddata"]) video.addEventListener(event, showControls);
 for (const event of ["pointermove", "pointerdown", "keydown"]) stage.addEventListener(event, wakeControls);
 document.addEventListener("keydown", (event) => {
-  if (!event.ctrlKey && !event.metaKey && !event.altKey) KEYS[event.key]?.();
+  if (!event.ctrlKey && !event.metaKey && !event.altKey && event.target.tagName !== "SELECT") KEYS[event.key]?.();
 });
 
 window.edged = { snapshot, player, clock, video };

@@ -22,6 +22,7 @@ from edged.wire.rtmp.events import (
     ServerEvent,
     TrackAnnounced,
     UnitReceived,
+    UnitsUnusable,
 )
 from edged.wire.rtmp.limits import RtmpLimits
 from edged.wire.rtmp.server import RtmpServerSession
@@ -59,5 +60,6 @@ __all__ = [
     "ServerEvent",
     "TrackAnnounced",
     "UnitReceived",
+    "UnitsUnusable",
     "parse_url",
 ]

@@ -34,6 +34,13 @@ class UnitReceived(Struct, frozen=True, gc=False):
     unit: AccessUnit
 
 
+class UnitsUnusable(Struct, frozen=True):
+    """A track's units are dropped until its configuration comes. Said once, counted each time."""
+
+    track_id: int
+    reason: str
+
+
 class MetadataReceived(Struct, frozen=True):
     """onMetaData, whether sent by @setDataFrame or plainly."""
 
@@ -95,6 +102,7 @@ ServerEvent = (
     PublishRequested
     | TrackAnnounced
     | UnitReceived
+    | UnitsUnusable
     | MetadataReceived
     | DataReceived
     | PublishEnded

@@ -95,7 +95,7 @@ class RtmpServerSession:
         counters.chunk_bytes = self._reader.chunk_size
         media = self._media.state
         counters.tracks, counters.units = len(media.tracks), media.units
-        counters.unit_bytes = media.unit_bytes
+        counters.unit_bytes, counters.units_unusable = media.unit_bytes, media.units_unusable
         return counters
 
     def receive_data(self, data: bytes | memoryview, now: float) -> list[ServerEvent]:
@@ -362,9 +362,9 @@ class RtmpServerSession:
             values = values[1:]
         name = values[0] if values else None
         if name == "onMetaData" and len(values) > 1 and isinstance(values[1], dict):
-            rate = values[1].get("framerate")
-            if isinstance(rate, float):
-                self._media.set_frame_rate(rate)
+            before = len(events)
+            self._media.receive_metadata(values[1], events)
+            self._workload.add_events(events[before:], 0)  # Names may change tracks.
             events.append(MetadataReceived(values[1]))
         elif isinstance(name, str) and name != "@clearDataFrame":
             events.append(DataReceived(name, values[1:], message.timestamp))

@@ -28,6 +28,7 @@ class RtmpStatistics(Struct):
     messages: int = 0
     units: int = 0  # Of the broadcast now on, as are `unit_bytes` and `tracks`.
     unit_bytes: int = 0
+    units_unusable: int = 0  # Dropped, as they had no configuration.
     sent_bytes: int = 0
     chunk_bytes: int = CHUNK_BYTES_DEFAULT  # The publisher's chunk size.
     tracks: int = 0

@@ -15,10 +15,18 @@ from edged.media.nal import normalise_lengths
 from edged.media.timing import FrameGrid, Unroller, rescale
 from edged.media.track import AccessUnit, Codec, CodecConfig, Kind, Track
 from edged.wire.rtmp import amf0, flv
-from edged.wire.rtmp.events import DataReceived, ServerEvent, TrackAnnounced, UnitReceived
+from edged.wire.rtmp.amf0 import AmfValue
+from edged.wire.rtmp.events import (
+    DataReceived,
+    ServerEvent,
+    TrackAnnounced,
+    UnitReceived,
+    UnitsUnusable,
+)
 from edged.wire.rtmp.flv import MediaPacket, PacketType
 from edged.wire.rtmp.limits import RtmpLimits
 from edged.wire.rtmp.messages import Message
+from edged.wire.rtmp.track_info import TrackInfo, parse_track_info
 
 VIDEO_TIMESCALE = 90_000
 OPUS_TIMESCALE = 48_000  # RFC 6716: Opus counts at 48 kHz whatever it encodes.
@@ -32,6 +40,7 @@ _FRAMES, _AAC, _H264 = PacketType.FRAMES, Codec.AAC, Codec.H264
 _VIDEO_TRACK, _AUDIO_TRACK = 1, 2  # Of track 0 on the wire.
 _H264_KEY = flv.FRAME_KEY << 4 | flv.LEGACY_AVC  # FLV §E.4.3.1: frame type, codec id.
 _H264_FIRST = (_H264_KEY, 2 << 4 | flv.LEGACY_AVC)  # 2: an inter frame.
+_NO_INFO = TrackInfo()
 _TEMPORAL_DELIMITER = b"\x12\x00"
 
 
@@ -55,8 +64,11 @@ class AssemblerState(Struct):
     tracks: dict[int, TrackState] = {}
     frame_rate_num: int = 0  # From onMetaData: for video whose configuration has none.
     frame_rate_den: int = 1
+    info: dict[int, TrackInfo] = {}  # What onMetaData says of single tracks.
     units: int = 0  # Received so far.
     unit_bytes: int = 0
+    units_unusable: int = 0  # Without the configuration that they need.
+    told_unusable: set[int] = set()  # Tracks of which that has been said.
 
 
 class TrackAssembler:
@@ -93,18 +105,39 @@ class TrackAssembler:
             if packet.codec is not None:  # Else a channel layout; the codec's own record has it.
                 self._receive(packet, 2 * packet.track + 2, message.timestamp, events)
 
-    def set_frame_rate(self, frames_per_s: float) -> None:
-        """What onMetaData says; out of bounds it is passed over."""
-        if not 1 <= frames_per_s <= FRAME_RATE_MAX:
+    def receive_metadata(self, values: dict[str, AmfValue], events: list[ServerEvent]) -> None:
+        """Take what onMetaData says of the tracks: those known already change their names."""
+        rate = values.get("framerate")
+        if isinstance(rate, float):
+            self.set_frame_rate(rate)
+        info = parse_track_info(values)
+        if info == self.state.info:
             return
-        rate = Fraction(frames_per_s).limit_denominator(1001)
-        ntsc = Fraction(1001 * frames_per_s / 1000).limit_denominator(1) * Fraction(1000, 1001)
-        if abs(ntsc - Fraction(frames_per_s)) < Fraction(1, 100) and rate.denominator != 1:
-            rate = ntsc  # 29.97 is 30000/1001.
-        self.state.frame_rate_num, self.state.frame_rate_den = rate.numerator, rate.denominator
+        self.state.info = info
+        self._give_grids()
+        for state in self.state.tracks.values():
+            track = state.track
+            named = self._name(msgspec.structs.replace(track, config_id=track.config_id + 1))
+            if state.announced and (named.language, named.name) != (track.language, track.name):
+                state.track = named
+                events.append(TrackAnnounced(named))
+
+    def set_frame_rate(self, frames_per_s: float) -> None:
+        """What onMetaData says of all video; out of bounds it is passed over."""
+        rate = _frame_rate(frames_per_s)
+        if rate is not None:
+            self.state.frame_rate_num, self.state.frame_rate_den = rate.numerator, rate.denominator
+            self._give_grids()
+
+    def _give_grids(self) -> None:
         for state in self.state.tracks.values():
             if state.grid is None and state.track.kind is Kind.VIDEO:
-                state.grid = self._make_grid(state.track.config, state.track.timescale)
+                state.grid = self._make_grid(state.track)
+
+    def _name(self, track: Track) -> Track:
+        """The track with what onMetaData says of it."""
+        info = self.state.info.get(track.track_id, _NO_INFO)
+        return msgspec.structs.replace(track, language=info.language or "und", name=info.name)
 
     def _receive(
         self, packet: MediaPacket, track_id: int, timestamp: int, events: list[ServerEvent]
@@ -131,9 +164,14 @@ class TrackAssembler:
     ) -> None:
         state = self.state.tracks.get(track_id)
         if state is None or state.track.codec is not packet.codec:
-            raise RemoteProtocolError(
-                f"{packet.codec} access unit on track {track_id} before its configuration"
-            )
+            # An encoder may have begun to send before we listened, or lost a message: what can be
+            # decoded goes on, and the track with its next configuration.
+            self.state.units_unusable += 1
+            if track_id not in self.state.told_unusable:
+                self.state.told_unusable.add(track_id)
+                reason = f"{packet.codec} access unit on track {track_id} before its configuration"
+                events.append(UnitsUnusable(track_id, reason))
+            return
         shift_ms, nano = packet.composition_ms, packet.nano
         self._add_unit(state, packet.payload, timestamp, events, packet.key, shift_ms, nano)
 
@@ -206,14 +244,16 @@ class TrackAssembler:
             )
         config, length_size = _parse_config(codec, record)
         timescale = _timescale(config)
-        grid = self._make_grid(config, timescale)
-        track = Track(
-            track_id=track_id,
-            codec=config.codec,
-            timescale=timescale,
-            config=config,
-            config_id=0 if old is None else old.track.config_id + 1,
+        track = self._name(
+            Track(
+                track_id=track_id,
+                codec=config.codec,
+                timescale=timescale,
+                config=config,
+                config_id=0 if old is None else old.track.config_id + 1,
+            )
         )
+        grid = self._make_grid(track)
         state = TrackState(track, record, length_size, grid, announced=codec is not Codec.VP9)
         if old is not None:
             state.last_ms = old.last_ms
@@ -222,10 +262,12 @@ class TrackAssembler:
                 state.grid = old.grid  # Exact times go on through the change.
                 state.grid_samples = old.grid_samples
         self.state.tracks[track_id] = state
+        self.state.told_unusable.discard(track_id)
         if state.announced:
             events.append(TrackAnnounced(track))
 
-    def _make_grid(self, config: CodecConfig, timescale: int) -> FrameGrid | None:
+    def _make_grid(self, track: Track) -> FrameGrid | None:
+        config, timescale = track.config, track.timescale
         if config.codec.kind is Kind.AUDIO:
             if not config.samples_per_unit:
                 return None  # Opus: with its first packet.
@@ -233,6 +275,9 @@ class TrackAssembler:
         num, den = config.frame_rate_num, config.frame_rate_den
         if not num:
             num, den = self.state.frame_rate_num, self.state.frame_rate_den
+            rate = _frame_rate(self.state.info.get(track.track_id, _NO_INFO).frame_rate)
+            if rate is not None:
+                num, den = rate.numerator, rate.denominator
         if not den <= num <= FRAME_RATE_MAX * den:
             return None
         return FrameGrid.for_video(timescale, num, den)
@@ -247,6 +292,17 @@ class TrackAssembler:
         state.track = msgspec.structs.replace(track, config=config, config_id=config_id)
         state.announced = True
         events.append(TrackAnnounced(state.track))
+
+
+def _frame_rate(frames_per_s: float) -> Fraction | None:
+    """The exact rate that metadata means; None out of bounds."""
+    if not 1 <= frames_per_s <= FRAME_RATE_MAX:
+        return None
+    rate = Fraction(frames_per_s).limit_denominator(1001)
+    ntsc = Fraction(1001 * frames_per_s / 1000).limit_denominator(1) * Fraction(1000, 1001)
+    if abs(ntsc - Fraction(frames_per_s)) < Fraction(1, 100) and rate.denominator != 1:
+        return ntsc  # 29.97 is 30000/1001.
+    return rate
 
 
 def _regrid_opus(state: TrackState, samples: int) -> None:

@@ -1,3 +1,4 @@
+import collections
 import contextlib
 import hashlib
 from math import inf
@@ -30,6 +31,7 @@ from edged.wire.rtmp import (
     ServerEvent,
     TrackAnnounced,
     UnitReceived,
+    UnitsUnusable,
     amf0,
     flv,
 )
@@ -249,8 +251,31 @@ def test_a_broadcast_ends_in_good_order_and_may_begin_again(name: str) -> None:
     (asked,) = raw.call("publish", [None, "key", "live"], stream_id=1)
     assert isinstance(asked, PublishRequested)
     raw.server.accept_publish(0.0)
-    with pytest.raises(RemoteProtocolError, match="before its configuration"):
-        raw.send(m.VIDEO, b"\x17\x01\0\0\0\0\0\0\x01\x65")
+    (told,) = raw.send(m.VIDEO, b"\x17\x01\0\0\0\0\0\0\x01\x65")
+    assert told == UnitsUnusable(1, "h264 access unit on track 1 before its configuration")
+
+
+def test_units_without_configuration_are_counted_and_no_sign_of_life() -> None:
+    raw = Raw().publish()
+    for ms in range(3):
+        raw.send(m.VIDEO, b"\x17\x01\0\0\0\0\0\0\x01\x65", timestamp=ms)
+    statistics = raw.server.statistics()
+    assert (statistics.units_unusable, statistics.units) == (3, 0)
+    assert raw.server.next_timeout() == RtmpLimits().media_silence_s_max
+
+
+def test_names_that_change_all_the_time_are_bounded_like_configurations() -> None:
+    raw = Raw().publish()
+    raw.send(m.VIDEO, flv.make_config(Codec.H264, H264.config.record))
+    wire = [
+        amf0.encode(["onMetaData", {"videoTrackIdInfoMap": {"0": {"name": f"rung {number}"}}}])
+        for number in range(20_000)
+    ]
+    sent = iter(wire)
+    with pytest.raises(RemoteProtocolError, match="commands in a burst"):
+        collections.deque((raw.send(m.DATA_AMF0, body) for body in sent), maxlen=0)
+    rest = len(list(sent))
+    assert 0 < rest < len(wire)
 
 
 def test_a_second_publish_is_refused_and_harms_nothing() -> None:

@@ -2,6 +2,7 @@ import contextlib
 import itertools
 
 import hypothesis
+import msgspec
 import pytest
 from hypothesis import strategies as st
 
@@ -10,12 +11,19 @@ from edged.media import aac, h264, opus
 from edged.media.track import AccessUnit, Codec, Track
 from edged.wire.rtmp import amf0, flv
 from edged.wire.rtmp import messages as m
-from edged.wire.rtmp.events import DataReceived, ServerEvent, TrackAnnounced, UnitReceived
+from edged.wire.rtmp.events import (
+    DataReceived,
+    ServerEvent,
+    TrackAnnounced,
+    UnitReceived,
+    UnitsUnusable,
+)
 from edged.wire.rtmp.limits import RtmpLimits
 from edged.wire.rtmp.messages import Message
 from edged.wire.rtmp.tracks import TIME_MS_MAX, TrackAssembler
 from tests.wire.rtmp.peers import AAC, H264, OPUS, OPUS_20_MS, PPS, SPS, h264_unit
 
+Values = dict[str, amf0.AmfValue]
 AVCC = h264.make_record([SPS], [PPS])
 # One without VUI timing.
 SPS_UNTIMED = bytes.fromhex("6742000af84f2e02d4040413c2")
@@ -241,8 +249,8 @@ def test_a_track_may_change_its_codec_and_timescale() -> None:
     assert (track.codec, track.timescale, track.config_id) == (Codec.OPUS, 48_000, 1)
     after = feed.sound(1020, Codec.OPUS, OPUS_20_MS)
     assert after.dts / 48_000 - before.dts / 44_100 == pytest.approx(0.020, abs=0.002)
-    with pytest.raises(RemoteProtocolError, match="aac access unit on track 2 before"):
-        feed.sound(1040)
+    (told,) = feed.audio(1040, flv.make_frames(Codec.AAC, b"aac", key=True))
+    assert isinstance(told, UnitsUnusable)
 
 
 def test_opus_packets_of_changing_duration() -> None:
@@ -279,13 +287,83 @@ def test_nal_lengths_that_do_not_add_up_are_refused() -> None:
         feed.video(0, flv.make_frames(Codec.H264, b"\0\0\0\x09abc", key=True))
 
 
-def test_units_before_their_configuration() -> None:
-    with pytest.raises(RemoteProtocolError, match="h264 access unit on track 1 before"):
-        Feed().frame(0)
+def test_units_before_their_configuration_are_dropped_counted_and_told_of_once() -> None:
+    feed = Feed()
+    body = flv.make_frames(Codec.H264, h264_unit(0, key=True).payload, key=True)
+    assert feed.video(0, body) == [
+        UnitsUnusable(1, "h264 access unit on track 1 before its configuration")
+    ]
+    assert feed.video(33, body) == []
+    feed.h264()
+    assert only_unit(feed.video(66, body)).random_access
+    other = flv.make_frames(Codec.H265, b"\0\0\0\x01x", key=True, enhanced=True)
+    (told,) = feed.video(99, other)
+    assert isinstance(told, UnitsUnusable), "it is of another codec than its configuration"
+    assert feed.assembler.state.units_unusable == 3
+    track = flv.make_frames(Codec.H264, b"\0\0\0\x01x", key=True, track=1)
+    (told,) = feed.video(0, track)
+    assert isinstance(told, UnitsUnusable)
+    assert told.track_id == 3
+
+
+def test_a_track_that_appears_later_is_announced_then() -> None:
     feed = Feed()
     feed.h264()
-    with pytest.raises(RemoteProtocolError, match="h264 access unit on track 3 before"):
-        feed.frame(0, track=1)
+    assert feed.frame(0, key=True).track_id == 1
+    late = feed.h264(track=7)
+    assert (late.track_id, late.config_id) == (15, 0)
+    assert feed.frame(33, track=7, key=True).track_id == 15
+    assert feed.frame(66).track_id == 1
+
+
+def test_a_track_named_twice_in_a_message_gives_two_units_in_order() -> None:
+    feed = Feed()
+    feed.h264(track=1)
+    payload = h264_unit(0, key=False).payload
+    one = bytes([1]) + (3 + len(payload)).to_bytes(3, "big") + b"\0\0\0" + payload
+    body = bytes([0x80 | 0x20 | 6, 0x10 | 1]) + b"avc1" + one + one  # ManyTracks.
+    first, second = feed.video(40, body)
+    assert isinstance(first, UnitReceived)
+    assert isinstance(second, UnitReceived)
+    assert second.unit.dts == first.unit.dts + 1
+
+
+def test_the_metadata_names_tracks_whether_it_comes_before_or_after() -> None:
+    values: Values = {
+        "audioTrackIdInfoMap": {
+            "0": {"language": "en", "title": "English"},
+            "1": {"language": "de"},
+        }
+    }
+    feed = Feed()
+    events: list[ServerEvent] = []
+    feed.assembler.receive_metadata(values, events)
+    assert events == []
+    first = feed.aac()
+    assert (first.language, first.name, first.config_id) == ("en", "English", 0)
+    late = Feed()
+    before = late.aac()
+    assert (before.language, before.name) == ("und", "")
+    late.assembler.receive_metadata(values, events)
+    named = late.track(events)
+    assert named == msgspec.structs.replace(first, config_id=1)
+    events.clear()
+    late.assembler.receive_metadata(values, events)
+    assert events == [], "the same once more"
+    assert late.sound(0).config_id == 1
+
+
+def test_the_metadata_has_a_frame_rate_for_each_track() -> None:
+    feed = Feed()
+    values: Values = {
+        "framerate": 60.0,
+        "videoTrackIdInfoMap": {"1": {"framerate": 25.0}, "2": {"framerate": 9000.0}},
+    }
+    feed.assembler.receive_metadata(values, [])
+    for track in range(3):
+        feed.h264(h264.make_record([SPS_UNTIMED], [PPS]), track)
+    grids = [feed.assembler.state.tracks[track_id].grid for track_id in (1, 3, 5)]
+    assert [grid.frame_num / grid.frame_den for grid in grids if grid] == [1500, 3600, 1500]
 
 
 def test_tracks_at_the_limit_and_one_past_it() -> None:
