@@ -30,7 +30,7 @@ def test_cpu_grows_with_work() -> None:
     until = time.process_time() + 0.05
     while time.process_time() < until:
         pass
-    assert values()["edged_process_cpu_seconds_total"] - before >= 0.04
+    assert values()["edged_process_cpu_seconds_total"] - before > 0.03  # In ticks of 10 ms.
 
 
 def test_descriptors_are_counted() -> None:
