@@ -116,6 +116,12 @@ class RenditionCutter:
         """Ticks from the segment's start to `dts`."""
         return dts - self.segment_start if self.started else 0
 
+    @property
+    def elapsed_us(self) -> int:
+        """How long the segment is so far."""
+        ticks = self.end_dts - self.segment_start if self.started else 0
+        return ticks * US // self.track.timescale
+
     def past_s(self, boundary: Boundary) -> float:
         """Seconds by which its last unit is beyond a boundary of this timeline; at least 0."""
         if self.last is None:

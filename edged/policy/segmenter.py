@@ -420,10 +420,14 @@ class Segmenter:
         timescale = cutter.track.timescale
         if jumped:
             self._offset_s = max(0, -(unit.dts // timescale))
+        for other in self._cutters.values():
+            while other.boundaries and (discontinuity or other is not cutter):
+                # It has not come to the last boundary: it is silent, or a segment behind.
+                self._pass_boundary(other, unit if other is cutter else None, out)
         boundary = Boundary(
             pts=unit.pts,
             timescale=timescale,
-            segment_us=(cutter.end_dts - cutter.segment_start) * US // timescale,
+            segment_us=cutter.elapsed_us or max(c.elapsed_us for c in self._cutters.values()),
             discontinuity=discontinuity,
             jumped=jumped,
             offset_s=self._offset_s,
@@ -439,9 +443,6 @@ class Segmenter:
             left = self._discontinuities_left + 1
             self._discontinuities_left = min(left, DISCONTINUITIES_MAX)
         for other in self._cutters.values():
-            while other is not cutter and other.boundaries:
-                # It has not come to the last boundary: it is silent, or a segment behind.
-                self._pass_boundary(other, None, out)
             other.boundaries.append(boundary)
             self._expect(other)
 
@@ -473,8 +474,7 @@ class Segmenter:
         if (leader := self._leader) is not cutter:
             self._expect(cutter)
             return
-        start = leader.segment_start if leader.started else unit.dts
-        end = self._rule.expected_end(leader, start)
+        end = self._rule.expected_end(leader, leader.segment_start if leader.started else unit.dts)
         self._expected_pts = None if end is None else end + leader.gops.shift
         for other in self._cutters.values():
             self._expect(other)

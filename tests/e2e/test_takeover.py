@@ -71,15 +71,19 @@ def places(viewer: Viewer) -> dict[str, list[tuple[int, int]]]:
 def check_one_run(viewer: Viewer, *, discontinuities: int = 1) -> None:
     """The viewer never left its playlists, which go on without a hole behind a discontinuity.
 
-    That no request of his was answered with an error he has checked himself.
+    That no request of his was answered with an error he has checked himself. Where a publisher was
+    lost right behind a key frame, that segment may lack a unit of the other rendition.
     """
     assert viewer.tracks.keys() == {"v0", "a0"}
     for track in viewer.tracks.values():
         assert track.discontinuities == discontinuities
-        assert (track.gaps, track.ended) == (0, False)
-    for came in places(viewer).values():
+        assert track.gaps <= discontinuities
+        assert not track.ended
+    for name, came in places(viewer).items():
         for (msn, index), after in itertools.pairwise(came):
-            assert after in ((msn, index + 1), (msn + 1, 0), (msn + 1, -1)), (msn, index, after)
+            beginnings = [(msn + 1, 0), (msn + 1, -1)]
+            beginnings += [(msn + 2, 0)] if viewer.tracks[name].gaps else []
+            assert after in ((msn, index + 1), *beginnings), (name, msn, index, after)
 
 
 async def resumed(viewer: Viewer, within_s: float = RESUMED_S_MAX) -> None:

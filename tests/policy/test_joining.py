@@ -236,7 +236,7 @@ def test_whoever_comes_something_sound_goes_on(
         given.append(msgspec.structs.replace(unit))
         newcomer.add_units([unit])
         went += newcomer.take()
-    units = units_of(went)
+    units = units_of([*went, *newcomer.take()])
     order = [int(unit.payload) for unit in units]
     assert order == sorted(order)
     if newcomer.fits is None:
