@@ -3,7 +3,7 @@
 import structlog
 import trio
 
-from edged.backbone.receiver import BackboneServer
+from edged.backbone.receiver import BackboneServer, PeerStatistics
 from edged.backbone.session import LocalEnd
 from edged.config import Config
 from edged.errors import RemoteProtocolError
@@ -38,6 +38,7 @@ class OriginRole:
         self._instance = new_instance()
         self._tls = None if config.origin.tls is None else MutualTls(config.origin.tls)
         self._state = ReportedState.UP
+        self.irs: OriginClient | None = None  # Once it has begun to run.
         self.service = OriginService(
             config.origin,
             publish=self._publish,
@@ -70,7 +71,7 @@ class OriginRole:
                     address=self._config.address or address,
                     domain=self._config.domain,
                 )
-                client = OriginClient(
+                client = self.irs = OriginClient(
                     self._client_config,
                     hello,
                     self.report,
@@ -86,6 +87,10 @@ class OriginRole:
             describe_stream(self.name, stream, now, goes_to="LL-HLS", viewers=0)
             for stream in self.hub
         ]
+
+    def peers(self) -> dict[tuple[str, int], PeerStatistics]:
+        """The PoP shards that are connected."""
+        return self.server.peers()
 
     # What the backbone server asks (`OriginHost`).
 
