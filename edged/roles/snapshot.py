@@ -229,9 +229,10 @@ class Snapshots:
 
 
 def _attention(each: _Found) -> tuple[int, int, str]:
-    """What is wrong first, then what is watched most."""
+    """What is wrong first, then what is watched most, roughly."""
     rank = max((RANK[warning.severity] for warning in each.health.warnings), default=0)
-    return (-rank, -sum(each.viewers.values()), each.channel)
+    # By powers of two, so that rows do not change places with each viewer.
+    return (-rank, -sum(each.viewers.values()).bit_length(), each.channel)
 
 
 def _bitrate(each: _Found) -> tuple[float, str]:

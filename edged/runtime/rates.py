@@ -4,7 +4,6 @@ Hot paths keep plain integers; whoever shows them reads them once a second into 
 answers how fast they rose lately. Plain arrays: 0.5 KB per column for a minute.
 """
 
-import itertools
 import math
 from array import array
 
@@ -21,7 +20,7 @@ class History:
     INTERVAL_S_MIN after it, is not taken.
     """
 
-    __slots__ = ("_at", "_columns", "_next", "_samples_max", "_size")
+    __slots__ = ("_at", "_columns", "_next", "_rising", "_samples_max", "_size")
 
     def __init__(self, columns: int, samples_max: int = SAMPLES_MAX) -> None:
         assert columns > 0, "there is something to be noted"
@@ -29,6 +28,7 @@ class History:
         self._samples_max = samples_max
         self._at = array("d", bytes(8 * samples_max))
         self._columns = [array("d", bytes(8 * samples_max)) for _ in range(columns)]
+        self._rising = [0] * columns  # Samples since a counter last fell, that one counted.
         self._next = 0  # Where the next sample goes.
         self._size = 0
 
@@ -42,10 +42,13 @@ class History:
             return False
         if self._size and at - self._at[self._next - 1] < INTERVAL_S_MIN:
             return False
-        index = self._next
+        index, rising = self._next, self._rising
         self._at[index] = at
-        for column, value in zip(self._columns, values, strict=True):
-            column[index] = min(max(0.0, value), VALUE_MAX) if math.isfinite(value) else 0.0
+        for number, value in enumerate(values):
+            column = self._columns[number]
+            taken = min(max(0.0, value), VALUE_MAX) if math.isfinite(value) else 0.0
+            rising[number] = rising[number] + 1 if taken >= column[index - 1] else 1
+            column[index] = taken
         self._next = (index + 1) % self._samples_max
         self._size = min(self._size + 1, self._samples_max)
         return True
@@ -53,25 +56,27 @@ class History:
     def rate(self, column: int, window_s: float) -> float:
         """How much a counter rose per second over about the last `window_s`; 0 until it is known.
 
-        A fall within the window counts from there.
+        A fall within the window counts from there. The sample taken as its begin is the one nearest
+        in time: a sampler that is a little late or early must not halve the window.
         """
-        if self._size < 2:  # noqa: PLR2004 - a rate needs two samples
+        reach = min(self._rising[column], self._size) - 1  # Steps back that may be taken.
+        if reach < 1:
             return 0.0
-        values, times = self._columns[column], self._at
+        times, most = self._at, self._samples_max
         last = self._next - 1
-        at, value = times[last], values[last]
-        first, steps = last, 0
-        while steps < self._size - 1:
-            before = (first - 1) % self._samples_max
-            if values[before] > values[first]:
-                break
-            # Take a sample that is a little early rather than miss half of the window.
-            if steps and at - times[before] > window_s + (times[first] - times[before]) / 2:
-                break
-            first, steps = before, steps + 1
-        if not steps:
-            return 0.0
-        return max(0.0, (value - values[first]) / (at - times[first]))
+        at = times[last]
+        low, high = 1, reach  # The fewest steps back that reach the window's begin, or beyond.
+        while low < high:
+            steps = (low + high) // 2
+            if at - times[(last - steps) % most] >= window_s:
+                high = steps
+            else:
+                low = steps + 1
+        before = at - times[(last - low) % most]
+        if low > 1 and before - window_s > window_s - (at - times[(last - low + 1) % most]):
+            low -= 1
+        values, first = self._columns[column], (last - low) % most
+        return (values[last] - values[first]) / (at - times[first])
 
     def latest(self, column: int) -> float:
         """The newest value of a column; 0 without one."""
@@ -79,18 +84,17 @@ class History:
 
     def rates(self, column: int) -> list[float]:
         """How much a counter rose per second between its samples, oldest first."""
-        found = []
-        order = self._order()
-        values, times = self._columns[column], self._at
-        for before, after in itertools.pairwise(order):
-            rise = values[after] - values[before]
-            found.append(max(0.0, rise) / (times[after] - times[before]))
-        return found
+        values, times = self._ordered(self._columns[column]), self._ordered(self._at)
+        return [
+            (value - before) / (at - since) if value > before else 0.0
+            for before, value, since, at in zip(values, values[1:], times, times[1:], strict=False)
+        ]
 
     def values(self, column: int) -> list[float]:
         """A gauge's samples, oldest first."""
-        return [self._columns[column][index] for index in self._order()]
+        return self._ordered(self._columns[column]).tolist()
 
-    def _order(self) -> list[int]:
-        start = self._next - self._size
-        return [(start + step) % self._samples_max for step in range(self._size)]
+    def _ordered(self, ring: "array[float]") -> "array[float]":
+        if self._size < self._samples_max:
+            return ring[: self._size]
+        return ring[self._next :] + ring[: self._next]

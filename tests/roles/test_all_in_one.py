@@ -13,6 +13,7 @@ from edged.errors import EdgedError
 from edged.roles.all_in_one import Process
 from edged.roles.common import StreamLine
 from edged.roles.pop import RouteAnswer
+from edged.roles.status import RoutesSeen, Status
 from tests.backbone.network import free_address, until
 from tests.ingest.rtmp_peer import encoder
 from tests.roles.network import KEY, broadcast, configure, get, get_whole, raw_network, running
@@ -65,9 +66,15 @@ async def test_the_admin_door_answers(tmp_path: Path) -> None:
         (other,) = network.process.explain("bob")
         assert not other.live
         assert other.now.decision is not None
+        seen = msgspec.json.decode(await ask(socket, "status", {"limit": "5"}), type=Status)
+        assert [(stream.channel, stream.origin) for stream in seen.streams] == [("alice", "fra1")]
+        (routes,) = msgspec.json.decode(await ask(socket, "routes", {}), type=list[RoutesSeen])
+        assert [stream.channel for stream in routes.streams] == ["alice"]
+        with pytest.raises(EdgedError, match="sort 'age' is none of"):
+            await ask(socket, "status", {"sort": "age"})
         with pytest.raises(EdgedError, match="route-explain needs a channel"):
             await ask(socket, "route-explain", {})
-        with pytest.raises(EdgedError, match="known: route-explain, streams"):
+        with pytest.raises(EdgedError, match="known: route-explain, routes, status, streams"):
             await ask(socket, "kick", {})
 
 
@@ -95,6 +102,19 @@ async def test_without_a_pop_there_is_no_route_to_explain(tmp_path: Path) -> Non
         assert network.process.streams() == []
         with pytest.raises(EdgedError, match="is no PoP"):
             network.process.explain("alice")
+        with pytest.raises(EdgedError, match="is no PoP"):
+            network.process.routes()
+
+
+async def test_streams_are_told_with_what_was_measured(tmp_path: Path) -> None:
+    configs = [configure(raw) for raw in raw_network(tmp_path)]
+    async with running(*configs) as network, encoder(network.rtmp(), KEY) as peer:
+        await peer.accepted()
+        await broadcast(peer)
+        await until(lambda: all(line.health for line in network.process.streams()))
+        lines = {line.role: line for line in network.process.streams()}
+        assert set(lines) == {"origin fra1", "pop west"}
+        assert lines["pop west"].health == "ok"
 
 
 async def test_all_roles_of_one_file(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ export function spark(label) {
 export function setSpark(node, values, floor = 1) {
   const [area, line] = node.children;
   const shown = values.slice(-SECONDS - 1);
-  if (shown.length < 2) {
+  if (shown.length < 2 || !shown.some((value) => value > 0)) {
     attr(area, "d", null);
     attr(line, "d", null);
     return;

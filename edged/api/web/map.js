@@ -1,6 +1,7 @@
 // The network drawn: broadcasters and viewers, PoPs, links, origins.
 
 import { attr, icon, keyed, setIcon, svg, text } from "./dom.js";
+import { LAG_MS_HIGH } from "./network.js";
 import { ago, ms, number, plural, rate, shorten } from "./words.js";
 
 const SHOWN_MAX = 8; // Per column: what is wrong first; the rest is counted.
@@ -13,11 +14,11 @@ const CHARACTER = 7.4; // Of 13 px text, about.
 function geometry(width) {
   const wide = width >= 860;
   const narrow = width < 520;
-  const chip = wide ? 178 : 0;
+  const chip = wide ? 212 : 0;
   const pop = wide ? 214 : narrow ? Math.min(152, width * 0.42) : 196;
   const origin = wide ? 214 : narrow ? Math.min(140, width * 0.38) : 190;
-  const popX = wide ? chip + 64 : 0;
-  return { wide, narrow, chip, pop, origin, popX, originX: width - origin, width };
+  const popX = wide ? chip + 56 : 1;
+  return { wide, narrow, chip, pop, origin, popX, originX: width - origin - 1, width };
 }
 
 function pick(nodes, order) {
@@ -81,7 +82,9 @@ function setCard(group, x, y, width, { name, state, word, fact, title, share }) 
 function popCard(pop, narrow) {
   const lag = pop.here ? `lag ${ms(pop.lag)}` : "on another host";
   const blind = pop.here && !pop.irs.connected;
-  const word = !pop.connected ? "not connected" : blind ? (narrow ? "no IRS" : `no IRS for ${ago(pop.irs.for_s)}`) : pop.table ? `table v${pop.table[1]}` : "no table yet";
+  const table = pop.table ? `table v${pop.table[1]}` : "no table yet";
+  const slow = pop.here && pop.lag >= LAG_MS_HIGH ? `${number(pop.lag)} ms late` : table;
+  const word = !pop.connected ? "not connected" : blind ? (narrow ? "no IRS" : `no IRS for ${ago(pop.irs.for_s)}`) : slow;
   const people = pop.here ? `${number(pop.publishers)} live, ${plural(pop.viewers, "viewer")}` : `${number(pop.publishers)} live`;
   return { name: pop.name, state: pop.state, word: `PoP · ${word}`, fact: narrow ? people : pop.here ? `${lag}${pop.tableAge === null ? "" : ` · table ${ago(pop.tableAge)} old`}` : `${people}, ${lag}`, title: `PoP ${pop.name}: ${word}, ${people}, ${lag}`, share: null };
 }
@@ -206,7 +209,7 @@ export class NetworkMap {
       setIcon(mark, irs.state);
       for (const [key, value] of Object.entries({ x: middle - wide / 2 + 10, y: 7, width: 18, height: 18 })) attr(mark, key, value);
       setText(name, middle - wide / 2 + 35, 21, word);
-      const ends = popY.size + originY.size > IRS_LINES_MAX ? [] : [
+      const ends = form.narrow || popY.size + originY.size > IRS_LINES_MAX ? [] : [
         ...[...popY].map(([pop, y]) => ({ name: pop, x: form.popX + form.pop, y: y + 16, side: -1 })),
         ...[...originY].map(([origin, y]) => ({ name: origin, x: form.originX, y: y + 16, side: 1 })),
       ];

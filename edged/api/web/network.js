@@ -4,8 +4,8 @@
 import { ago, number, plural } from "./words.js";
 
 const RANK = { bad: 0, warn: 1, ok: 2, idle: 3 };
-const LAG_MS_SHED = 500; // Above it new viewers are turned away.
-const LAG_MS_HIGH = 100;
+export const LAG_MS_SHED = 500; // Above it new viewers are turned away.
+export const LAG_MS_HIGH = 100;
 const FDS_SHARE_HIGH = 0.8;
 const worst = (...states) => states.reduce((one, other) => (RANK[one] <= RANK[other] ? one : other));
 const originState = (state) => ({ up: "ok", probation: "ok", down: "bad" })[state] ?? "warn";
@@ -38,6 +38,11 @@ function addPops(status, pops, links) {
       const before = pops.get(name);
       pops.set(name, { name, here: false, publishers: (before?.publishers ?? 0) + streams, connected: seen.connected, table: seen.acked });
       for (const origin of new Set([...Object.keys(seen.streams), ...Object.keys(seen.rtt_ms)])) {
+        const known = links.find((link) => link.pop === name && link.origin === origin);
+        if (known) { // Another shard's.
+          known.streams += seen.streams[origin] ?? 0;
+          continue;
+        }
         links.push({
           pop: name, origin, state: seen.connected ? "ok" : "warn", word: seen.connected ? "up" : "unknown", why: "",
           rtt: seen.rtt_ms[origin] ?? null, streams: seen.streams[origin] ?? 0, feeds: null, out: null, in: null,
@@ -129,42 +134,55 @@ export function network(status) {
   };
 }
 
-// What is wrong, worst first: [{ state, text }].
+// What is wrong, worst first: [{ state, head, rest }]; `head` alone says what, for a headline.
 export function findings(status, seen) {
   const found = [];
-  const say = (state, text) => found.push({ state, text });
+  const say = (state, head, rest) => found.push({ state, head, rest });
   for (const origin of seen.origins) {
-    if (origin.state === "bad") say("bad", `Origin ${origin.name} is ${origin.word}${origin.why && origin.why !== origin.word ? `: ${origin.why}` : ""}. Its streams go on elsewhere.`);
-    else if (origin.state === "warn") say("warn", `Origin ${origin.name}: ${origin.word}${origin.why ? ` (${origin.why})` : ""}. Nothing new goes there${origin.blockedAt.length ? ` from ${origin.blockedAt.join(", ")}` : ""}.`);
-    else if (origin.total && origin.used >= origin.total) say("warn", `Origin ${origin.name} is full: ${origin.used} of ${origin.total} slots are used.`);
+    const why = origin.why && origin.why !== origin.word ? ` (${origin.why.replace(/^link down: /, "")})` : "";
+    const where = origin.blockedAt.length ? ` from ${origin.blockedAt.join(" and ")}` : "";
+    if (origin.state === "bad") say("bad", `Origin ${origin.name} is ${origin.word}`, `${why}: its streams go on elsewhere, where there is room.`);
+    else if (origin.state === "warn") say("warn", `Origin ${origin.name} is ${origin.word}`, `${why}: nothing new goes there${where}.`);
+    else if (origin.total && origin.used >= origin.total) say("warn", `Origin ${origin.name} is full`, `: ${origin.used} of ${origin.total} slots are used.`);
   }
   for (const link of seen.links) {
-    if (link.state === "warn" && link.word !== "unknown") say("warn", `Link ${link.pop} → ${link.origin}: ${link.word} up.`);
+    if (link.state === "warn" && link.word !== "unknown") say("warn", `The link ${link.pop} → ${link.origin} is incomplete`, `: ${link.word} up.`);
   }
   for (const pop of status.pops) {
-    if (!pop.table) say("bad", `PoP ${pop.pop} has no routing table yet: it takes no publishers.`);
-    if (!pop.irs.connected) say("warn", `PoP ${pop.pop} has had no IRS for ${ago(pop.irs.for_s)}. It goes on routing by its table and what it hears itself.`);
-    if (pop.table && !seen.origins.some((origin) => origin.state === "ok")) say("bad", `PoP ${pop.pop} has no origin that takes streams.`);
+    if (!pop.table) say("bad", `PoP ${pop.pop} has no routing table yet`, ": it takes no publishers.");
+    if (!pop.irs.connected) say("warn", `PoP ${pop.pop} has had no IRS for ${ago(pop.irs.for_s)}`, ": it goes on routing by its table and what it hears itself.");
+    if (pop.table && !seen.origins.some((origin) => origin.state === "ok")) say("bad", `PoP ${pop.pop} has no origin that takes streams`, ".");
   }
   for (const origin of status.origins) {
-    if (!origin.irs.connected) say("warn", `Origin ${origin.origin} has had no IRS for ${ago(origin.irs.for_s)}: PoPs are not told of it.`);
+    if (!origin.irs.connected) say("warn", `Origin ${origin.origin} has had no IRS for ${ago(origin.irs.for_s)}`, ": PoPs are not told of it.");
   }
   for (const role of status.roles) {
-    if (role.lag_ms >= LAG_MS_SHED) say("bad", `The loop of ${role.role} is ${number(role.lag_ms)} ms late: new viewers are turned away.`);
-    else if (role.lag_ms >= LAG_MS_HIGH) say("warn", `The loop of ${role.role} is ${number(role.lag_ms)} ms late.`);
+    const head = `The loop of ${role.role} is ${number(role.lag_ms)} ms late`;
+    if (role.lag_ms >= LAG_MS_SHED) say("bad", head, ": new viewers are turned away.");
+    else if (role.lag_ms >= LAG_MS_HIGH) say("warn", head, ": this host has too much to do.");
   }
   const { fds, fds_max: most } = status.process;
-  if (most > 0 && fds >= FDS_SHARE_HIGH * most) say("warn", `${number(fds)} of ${number(most)} file descriptors are open.`);
+  if (most > 0 && fds >= FDS_SHARE_HIGH * most) say("warn", `${number(fds)} of ${number(most)} file descriptors are open`, ": raise the limit before connections are refused.");
   const warned = status.totals.warned_streams;
-  if (warned) say("warn", `${plural(warned, "stream")} ${warned === 1 ? "has" : "have"} a warning for ${warned === 1 ? "its" : "their"} broadcaster${warned === 1 ? "" : "s"}.`);
+  if (warned) say("warn", `${plural(warned, "stream")} ${warned === 1 ? "has" : "have"} a warning for ${warned === 1 ? "its broadcaster" : "their broadcasters"}`, ", see the list below.");
   return found.sort((one, other) => RANK[one.state] - RANK[other.state]);
 }
 
-export function headline(status, found) {
-  const live = status.totals.streams;
-  const all = live === 0 ? "nothing is live" : live === 1 ? "one stream is live" : `${number(live)} streams are live`;
-  if (!found.length) return { state: "ok", text: `All is well, ${all}` };
-  const bad = found.filter((one) => one.state === "bad").length;
-  if (bad) return { state: "bad", text: bad === 1 ? "Something is broken" : `${bad} things are broken` };
-  return { state: "warn", text: found.length === 1 ? "One thing to look at" : `${found.length} things to look at` };
+export function headline(status, seen, found) {
+  const { streams, viewers } = status.totals;
+  const live = streams === 0 ? "Nothing is live" : streams === 1 ? "One stream is live" : `${number(streams)} streams are live`;
+  if (!found.length) {
+    const parts = [[seen.pops.length, "PoP"], [seen.origins.length, "origin"]].filter(([count]) => count).map(([count, word]) => plural(count, word));
+    const irs = seen.irs ? ", IRS connected" : "";
+    return { state: "ok", text: "All is well", rest: `${live}${streams ? `, ${plural(viewers, "viewer")}` : ""}. ${parts.join(" and ")}${irs}.` };
+  }
+  const more = found.length - 1;
+  return { state: found[0].state, text: more ? `${found[0].head}, and ${plural(more, "more thing")} to look at` : found[0].head, rest: "" };
+}
+
+// A finding as a line below the headline, which has said its head if it is the first.
+export function line({ head, rest }, first) {
+  if (!first) return `${head}${rest}`;
+  const tail = rest.replace(/^ \(([^)]*)\)(.*)$/, "$2 Its link: $1.").replace(/^[\s:,.]+/, "");
+  return tail.charAt(0).toUpperCase() + tail.slice(1);
 }

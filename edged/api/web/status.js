@@ -3,7 +3,7 @@
 import { setSpark, spark } from "./charts.js";
 import { $, attr, el, icon, keyed, setIcon, text } from "./dom.js";
 import { NetworkMap } from "./map.js";
-import { findings, headline, network } from "./network.js";
+import { findings, headline, line, network } from "./network.js";
 import { setFacts, showStreams } from "./streams.js";
 import { ago, bits, bytes, duration, ms, number, plural, rate } from "./words.js";
 
@@ -11,7 +11,8 @@ const POLL_MS = 1_000;
 const ANSWER_MS = 5_000;
 const LOST_AFTER_MS = 3_500;
 const FILTER_MS = 200;
-const FINDINGS_MAX = 4;
+const FINDINGS_SHOWN = 2; // The room that is kept for them, so that nothing below moves.
+const FINDINGS_MAX = 30;
 
 let status = null; // The last one that came.
 let cameAt = 0; // By performance.now().
@@ -109,15 +110,21 @@ function showTiles() {
   }
 }
 
-function showVerdict(found) {
-  const { state, text: words } = headline(status, found);
+function showVerdict(seen) {
+  const found = findings(status, seen);
+  const { state, text: words, rest } = headline(status, seen, found);
   attr($("verdict"), "data-state", state);
   if (!$("verdict-icon").firstChild) $("verdict-icon").append(icon(state));
   setIcon($("verdict-icon").firstChild, state);
   text($("headline"), words);
   document.title = `${{ ok: "✓", warn: "▲", bad: "✕" }[state]} ${status.totals.streams} live · edged status`;
-  const shown = found.slice(0, FINDINGS_MAX);
-  if (found.length > FINDINGS_MAX) shown.push({ state: "warn", text: `And ${found.length - FINDINGS_MAX} more.` });
+  const all = $("all-findings");
+  const unfold = all.getAttribute("aria-expanded") === "true";
+  attr(all, "hidden", found.length <= FINDINGS_SHOWN);
+  text(all, unfold ? "Show less" : `Show all ${found.length}`);
+  const shown = found.slice(0, unfold ? FINDINGS_MAX : FINDINGS_SHOWN).map((one, index) => ({ state: one.state, text: line(one, index === 0) })).filter((one) => one.text);
+  if (rest) shown.push({ state: "ok", text: rest });
+  if (unfold && found.length > FINDINGS_MAX) shown.push({ state: "warn", text: `And ${found.length - FINDINGS_MAX} more.` });
   keyed($("findings"), shown, (one) => one.text.replace(/[\d.,]+/g, "#"), () => el("li"), (node, one) => {
     attr(node, "data-state", one.state);
     text(node, one.text);
@@ -179,7 +186,7 @@ function showProcess() {
 
 function show() {
   const seen = network(status);
-  showVerdict(findings(status, seen));
+  showVerdict(seen);
   showTiles();
   map.show(seen);
   showList();
@@ -220,6 +227,10 @@ $("login-form").addEventListener("submit", async (event) => {
 $("logout").addEventListener("click", async () => {
   await ask("/logout").catch(() => {});
   showLogin("You have signed out.");
+});
+$("all-findings").addEventListener("click", (event) => {
+  attr(event.currentTarget, "aria-expanded", String(event.currentTarget.getAttribute("aria-expanded") !== "true"));
+  showVerdict(network(status));
 });
 let filtering = 0;
 $("filter").addEventListener("input", () => {

@@ -2,7 +2,7 @@
 
 import { setSpark, spark } from "./charts.js";
 import { attr, el, icon, keyed, setIcon, svg, text } from "./dom.js";
-import { bits, codec, duration, ms, number, picture, plural, rate, sound } from "./words.js";
+import { bits, duration, ms, number, picture, plural, rate, sound } from "./words.js";
 
 const opened = new Set(); // Channels, by the hand of who looks.
 let nextId = 0;
@@ -28,7 +28,7 @@ function makeRow() {
     cell("bitrate num", spark("Bitrate over the last minute"), el("output"), el("small")),
     cell("fps num", el("output"), el("small")),
     cell("gop num", el("output"), el("small")),
-    cell("viewers num", spark("Viewers over the last minute"), el("output")),
+    cell("viewers num", spark("Viewers over the last minute"), el("output"), el("small")),
     cell("route"),
     cell("since num"),
     cell("chevron", svg("svg", { viewBox: "0 0 24 24", "aria-hidden": "true" }, svg("path", { d: "m7 9.5 5 5 5-5" }))),
@@ -72,7 +72,7 @@ function setRow(item, stream) {
   attr(gop, "data-state", health.gop_s !== null && health.gop_s > GOP_S_LONG ? "warn" : null);
   setSpark(viewers.children[0], stream.viewers_history, 4);
   text(viewers.children[1], number(stream.viewers));
-  attr(viewers, "aria-label", plural(stream.viewers, "viewer"));
+  text(viewers.children[2], stream.viewers === 1 ? "viewer" : "viewers");
   const from = stream.route?.pop ?? "";
   text(route, stream.origin ? `${from ? `${from} → ` : ""}${stream.origin}` : "nowhere");
   attr(route, "title", stream.route?.why ?? "");
@@ -125,7 +125,7 @@ function setMore(more, stream) {
   attr(warnings, "hidden", !stream.health.warnings.length);
   const { route } = stream;
   text(why.children[0], route ? `Why ${route.origin}?` : `At ${stream.origin || "no origin"}`);
-  text(why.children[1], route ? `${route.why}. Decided ${duration(route.for_s)} ago by ${route.matched ? `rule “${route.matched}”` : `“${route.rule}”`}, table v${route.table_version}; ${route.address}.` : "This process did not place it.");
+  text(why.children[1], route ? `${route.why}. Decided ${duration(route.for_s)} ago, by table v${route.table_version}; it is at ${route.address}.` : "This process did not place it.");
   keyed(why.children[2], route ? Object.entries(route.passed) : [], ([origin]) => origin, () => el("li", {}, el("b"), el("span")), (node, [origin, reason]) => {
     text(node.firstChild, origin);
     text(node.lastChild, ` was passed over: ${reason}`);
@@ -140,5 +140,3 @@ export function setFacts(list, pairs) {
 export function showStreams(parent, streams) {
   keyed(parent, streams, (stream) => stream.channel, makeRow, setRow);
 }
-
-export const describeCodec = codec;
