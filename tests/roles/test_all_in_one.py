@@ -1,5 +1,6 @@
 """Whole networks in one process, over their real listeners."""
 
+import hashlib
 import tomllib
 from pathlib import Path
 
@@ -132,15 +133,19 @@ async def test_all_roles_of_one_file(tmp_path: Path) -> None:
 async def test_the_development_file_runs_as_its_comments_say(tmp_path: Path) -> None:
     text = (Path(__file__).parents[2] / "config" / "dev.toml").read_text()
     assert "rtmp://127.0.0.1/live --key dev-stream-key" in text
+    assert hashlib.sha256(b"dev-admin-token").hexdigest() in text
     for port in (1940, 7410):
         text = text.replace(f"127.0.0.1:{port}", free_address())
-    text = text.replace("127.0.0.1:1935", "127.0.0.1:0").replace("127.0.0.1:8080", "127.0.0.1:0")
+    for port in (1935, 8080, 9465):
+        text = text.replace(f"127.0.0.1:{port}", "127.0.0.1:0")
     text = text.replace("/tmp/edged-dev", str(tmp_path))  # noqa: S108 - what the file has
     raw = tomllib.loads(text) | {"metrics": {"listen": "127.0.0.1:0"}}
     async with running(configure(raw)) as network:
         async with encoder(network.rtmp("dev"), "dev-stream-key") as peer:
             await peer.accepted()
         status, _ = await network.get("/watch/dev", "dev")
+        assert status == 200
+        status, _ = await get(network.addresses["admin"]["http"], "/")
         assert status == 200
 
 

@@ -125,7 +125,8 @@ function showVerdict(seen) {
   const shown = found.slice(0, unfold ? FINDINGS_MAX : FINDINGS_SHOWN).map((one, index) => ({ state: one.state, text: line(one, index === 0) })).filter((one) => one.text);
   if (rest) shown.push({ state: "ok", text: rest });
   if (unfold && found.length > FINDINGS_MAX) shown.push({ state: "warn", text: `And ${found.length - FINDINGS_MAX} more.` });
-  keyed($("findings"), shown, (one) => one.text.replace(/[\d.,]+/g, "#"), () => el("li"), (node, one) => {
+  shown.forEach((one, index) => (one.row = index));
+  keyed($("findings"), shown, (one) => one.row, () => el("li"), (node, one) => {
     attr(node, "data-state", one.state);
     text(node, one.text);
   });
