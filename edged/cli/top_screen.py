@@ -90,7 +90,7 @@ def _role_rows(status: Status) -> list[Row]:
     for irs in status.irs:
         connected = sum(pop.connected for pop in irs.pops)
         up = sum(origin.state in ("up", "probation") for origin in irs.origins)
-        told = f"table v{irs.version}, {connected} PoPs, {up} of {len(irs.origins)} origins up"
+        told = f"table v{irs.version}, {_pops(connected)}, {up} of {len(irs.origins)} origins up"
         said[irs.role] = ("ok" if up == len(irs.origins) else "warn", told)
     return [_role_row(role, *said.get(role.role, ("ok", ""))) for role in status.roles]
 
@@ -117,7 +117,7 @@ def _describe_pop(pop: PopSeen) -> tuple[str, str]:
 
 
 def _describe_origin(origin: OriginHere) -> tuple[str, str]:
-    told = f"{origin.slots_used} of {origin.slots_total} slots, {len(origin.pops)} PoPs"
+    told = f"{origin.slots_used} of {origin.slots_total} slots, {_pops(len(origin.pops))}"
     if not origin.irs.connected:
         return "warn", f"no IRS for {origin.irs.for_s:.0f} s, {told}"
     return ("ok" if origin.state == "up" else "warn"), f"{origin.state}, {told}"
@@ -285,6 +285,10 @@ def _table(rows: Sequence[Row], width: int, *, hidden: dict[str, int]) -> Table:
 def _line(text: Text, width: int) -> Text:
     text.truncate(width, overflow="ellipsis")
     return text
+
+
+def _pops(count: int) -> str:
+    return "1 PoP" if count == 1 else f"{count} PoPs"
 
 
 def _mark(state: str) -> Text:

@@ -77,6 +77,7 @@ def run(script: str) -> object:
         ("bits(9.996e6)", ["10.0", "Mbps"]),
         ("bits(123.4e6)", ["123", "Mbps"]),
         ("bits(1.5e9)", ["1.50", "Gbps"]),
+        ("bits(290e9)", ["290", "Gbps"]),
         ("duration(59.9)", "0:59"),
         ("duration(3725)", "1:02:05"),
         ("duration(90000)", "1\u00a0d 1:00\u00a0h"),

@@ -52,8 +52,8 @@ def test_the_process_the_roles_and_the_links() -> None:
     assert lines[0] == "edged 0.1.0  pid 4242  up 1:02:05  cpu 21 %  rss 300 MiB  fds 110/20000"
     assert lines[1] == "1 live  1234 viewers  in 18.2  out 421 Mbps  lag 2.4 ms  ● no warnings"
     text = " ".join(" ".join(lines).split())
-    assert "table v42, 1 PoPs, 1 of 1 origins up" in text
-    assert "up, 3 of 500 slots, 1 PoPs" in text
+    assert "table v42, 1 PoP, 1 of 1 origins up" in text
+    assert "up, 3 of 500 slots, 1 PoP" in text
     assert "table v42, 3 publishers, 7 viewers" in text
     assert "● west → fra1 up 7.1 ms 3 2 18.2 5.00 0 1" in text
     assert "● lhr → fra9 4 sessions 2 1.00 2.00" in text, "an origin's own PoPs are elsewhere"

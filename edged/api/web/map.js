@@ -4,7 +4,7 @@ import { attr, icon, keyed, setIcon, svg, text } from "./dom.js";
 import { LAG_MS_HIGH } from "./network.js";
 import { ago, ms, number, plural, rate, shorten } from "./words.js";
 
-const SHOWN_MAX = 8; // Per column: what is wrong first; the rest is counted.
+const SHOWN_MAX = 5; // Per column: what is wrong first; the rest is counted.
 const CARD = 86;
 const GAP = 22;
 const IRS_HEIGHT = 30;
@@ -12,13 +12,13 @@ const IRS_LINES_MAX = 8;
 const CHARACTER = 7.4; // Of 13 px text, about.
 
 function geometry(width) {
-  const wide = width >= 860;
+  const wide = width >= 1000;
   const narrow = width < 520;
-  const chip = wide ? 212 : 0;
+  const chip = wide ? 240 : 0;
   const pop = wide ? 214 : narrow ? Math.min(152, width * 0.42) : 196;
   const origin = wide ? 214 : narrow ? Math.min(140, width * 0.38) : 190;
   const popX = wide ? chip + 56 : 1;
-  return { wide, narrow, chip, pop, origin, popX, originX: width - origin - 1, width };
+  return { wide, long: width >= 1150, narrow, chip, pop, origin, popX, originX: width - origin - 1, width };
 }
 
 function pick(nodes, order) {
@@ -104,8 +104,8 @@ function linkWords(link, form) {
   if (form.narrow) return rtt;
   const parts = [];
   if (link.state === "warn") parts.push(`▲ ${link.word}`);
-  if (link.streams) parts.push(form.wide ? plural(link.streams, "stream") : `${link.streams}↑`);
-  if (link.feeds) parts.push(form.wide ? plural(link.feeds, "feed") : `${link.feeds}↓`);
+  if (link.streams) parts.push(form.long ? plural(link.streams, "stream") : `${link.streams}↑`);
+  if (link.feeds) parts.push(form.long ? plural(link.feeds, "feed") : `${link.feeds}↓`);
   if (link.active && link.out !== null) parts.push(rate(link.out + link.in));
   if (rtt) parts.push(rtt);
   return parts.join(" · ");

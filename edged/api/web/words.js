@@ -6,9 +6,8 @@ export function number(value, digits = 0) {
 
 // Bits per second as a number and its unit.
 export function bits(bps) {
-  if (bps >= 9.995e8) return [number(bps / 1e9, 2), "Gbps"];
-  const mbps = bps / 1e6;
-  return [number(mbps, mbps >= 99.95 ? 0 : mbps >= 9.995 ? 1 : 2), "Mbps"];
+  const [value, unit] = bps >= 9.995e8 ? [bps / 1e9, "Gbps"] : [bps / 1e6, "Mbps"];
+  return [number(value, value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2), unit];
 }
 
 export const rate = (bps) => bits(bps).join("\u00a0");
