@@ -36,8 +36,8 @@ class WarningView(Protocol):
         """What is wrong and what to do, for the broadcaster."""
 
     @property
-    def since(self) -> float:
-        """When it began, in the pump's time."""
+    def since_ms(self) -> int:
+        """When it began, in Unix time."""
 
 
 class HealthView(Protocol):
@@ -48,11 +48,11 @@ class HealthView(Protocol):
         """Frames per second, measured."""
 
     @property
-    def bitrate_bps_2s(self) -> float | None:
+    def bitrate_bps(self) -> float:
         """Over the last 2 s."""
 
     @property
-    def bitrate_bps_60s(self) -> float | None:
+    def bitrate_60s_bps(self) -> float:
         """Over the last minute."""
 
     @property
@@ -68,7 +68,7 @@ class HealthView(Protocol):
         """How far sound is ahead of the picture."""
 
     @property
-    def jumps(self) -> int | None:
+    def jumps(self) -> int:
         """How often its timestamps jumped."""
 
     @property
@@ -85,8 +85,8 @@ def unknown_health(channel: str) -> HealthView | None:
     return None
 
 
-def merge_health(counted: HealthSeen, view: HealthView | None, now: float) -> HealthSeen:
-    """What a measurer knows, and what it does not know from the counters."""
+def merge_health(counted: HealthSeen, view: HealthView | None, unix: float) -> HealthSeen:
+    """What a measurer knows, and what it does not know from the counters. `unix`: seconds."""
     if view is None:
         return counted
     warnings = [
@@ -94,15 +94,14 @@ def merge_health(counted: HealthSeen, view: HealthView | None, now: float) -> He
             code=warning.code,
             severity=_severity(warning.severity),
             text=warning.text[:TEXT_CHARS_MAX],
-            for_s=max(0.0, now - warning.since),
+            for_s=max(0.0, unix - warning.since_ms / 1000),
         )
         for warning in list(view.warnings)[:WARNINGS_MAX]
     ]
-    bitrate_2s, bitrate_60s = view.bitrate_bps_2s, view.bitrate_bps_60s
     return HealthSeen(
         fps=counted.fps if view.fps is None else view.fps,
-        bitrate_bps_2s=counted.bitrate_bps_2s if bitrate_2s is None else bitrate_2s,
-        bitrate_bps_60s=counted.bitrate_bps_60s if bitrate_60s is None else bitrate_60s,
+        bitrate_bps_2s=view.bitrate_bps,
+        bitrate_bps_60s=view.bitrate_60s_bps,
         gop_s=counted.gop_s if view.gop_s is None else view.gop_s,
         jitter_ms=view.jitter_ms,
         av_skew_ms=view.av_skew_ms,

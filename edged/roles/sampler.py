@@ -5,7 +5,8 @@ over all streams in slices and lets the pumps run between them: a slice holds th
 millisecond, however many streams there are.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import trio
@@ -76,7 +77,7 @@ class StreamSamples:
         self._heard_at = now
         self._warned_at: dict[str, float] = {}  # Code -> when it began.
 
-    def sample(self, now: float, viewers: int, health: HealthOf | None) -> None:
+    def sample(self, now: float, viewers: int, health: HealthOf | None, unix: float) -> None:
         """Read the counters, and judge."""
         stream = self.stream
         units = payload_bytes = frames = 0
@@ -106,7 +107,7 @@ class StreamSamples:
         if view is None:
             self.health = self._warn(counted, now)
         else:
-            self.health = merge_health(counted, view, now)
+            self.health = merge_health(counted, view, unix)
 
     def _warn(self, health: HealthSeen, now: float) -> HealthSeen:
         live_s = now - self.stream.started_at
@@ -135,7 +136,9 @@ class RoleSamples:
         self.links: dict[str, History] = {}  # By peer.
         self.in_bps = self.out_bps = 0.0
 
-    def sample_streams(self, viewers: "SampledPop | None", now: float) -> Iterator[None]:
+    def sample_streams(
+        self, viewers: "SampledPop | None", now: float, unix: float
+    ) -> Iterator[None]:
         """Sample every stream, stopping after each slice."""
         known, self_streams = self.streams, self.role.hub
         found: dict[str, StreamSamples] = {}
@@ -146,9 +149,9 @@ class RoleSamples:
                 samples = StreamSamples(stream, now)
             found[channel] = samples
             if viewers is None:
-                samples.sample(now, 0, None)
+                samples.sample(now, 0, None, unix)
             else:
-                samples.sample(now, viewers.viewers(channel), viewers.health)
+                samples.sample(now, viewers.viewers(channel), viewers.health, unix)
             if not count % SLICE_STREAMS:
                 yield
         self.streams = found
@@ -178,7 +181,14 @@ class RoleSamples:
 class Sampler:
     """All roles of a process."""
 
-    def __init__(self, pops: list[SampledPop], origins: list[SampledOrigin]) -> None:
+    def __init__(
+        self,
+        pops: list[SampledPop],
+        origins: list[SampledOrigin],
+        *,
+        unix_now: Callable[[], float] = time.time,
+    ) -> None:
+        self._unix_now = unix_now
         self.pops = [(pop, RoleSamples(pop)) for pop in pops]
         self.origins = [(origin, RoleSamples(origin)) for origin in origins]
         self.totals = History(5)  # Streams, viewers, bps in, bps out, lag in ms.
@@ -211,9 +221,10 @@ class Sampler:
         count_fds = not self._passes % FDS_EVERY
         self.usage = read_usage(None if count_fds else self.usage.fds)
         self._passes += 1
+        unix = self._unix_now()
         self._cpu.note(now, self.usage.cpu_s)
         for pop, samples in self.pops:
-            yield from samples.sample_streams(pop, now)
+            yield from samples.sample_streams(pop, now, unix)
             links = pop.links()
             for link in links:
                 samples.sample_link(link.origin, now, link.received_bytes, link.sent_bytes)
@@ -222,7 +233,7 @@ class Sampler:
             samples.out_bps = 8 * samples.served.rate(0, SHORT_S)
             yield
         for origin, samples in self.origins:
-            yield from samples.sample_streams(None, now)
+            yield from samples.sample_streams(None, now, unix)
             peers = origin.peers()
             for (name, shard), peer in peers.items():
                 key = peer_key(name, shard)

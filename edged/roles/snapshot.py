@@ -10,7 +10,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import trio
@@ -286,7 +286,7 @@ def _describe(each: _Found, now: float, unix: float) -> StreamSeen:
     return StreamSeen(
         channel=each.channel,
         title=stream.grant.title,
-        state="silent" if health.silent_s >= SILENT_S else "live",
+        state=_state(health),
         role=role.name if role is not None else "",
         publication=f"{stream.stream_id.publication:x}",
         home_epoch=stream.stream_id.home_epoch,
@@ -309,6 +309,11 @@ def _describe(each: _Found, now: float, unix: float) -> StreamSeen:
             round(value) for value in (samples.history.values(VIEWERS) if samples else ())
         ],
     )
+
+
+def _state(health: HealthSeen) -> Literal["live", "silent"]:
+    """Whether anything comes of a stream that is taken in or packaged here."""
+    return "silent" if health.silent_s >= SILENT_S else "live"
 
 
 def _describe_elsewhere(each: _Found, unix: float) -> StreamSeen:

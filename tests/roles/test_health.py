@@ -25,17 +25,17 @@ class Said(Struct, frozen=True):
     code: str
     severity: str
     text: str
-    since: float
+    since_ms: int
 
 
 class Measured(Struct, frozen=True, kw_only=True):
     fps: float | None = None
-    bitrate_bps_2s: float | None = None
-    bitrate_bps_60s: float | None = None
+    bitrate_bps: float = 5.9e6
+    bitrate_60s_bps: float = 5.8e6
     gop_s: float | None = None
     jitter_ms: float | None = None
     av_skew_ms: float | None = None
-    jumps: int | None = None
+    jumps: int = 0
     warnings: list[Said] = []
 
 
@@ -89,12 +89,12 @@ def test_warnings_speak_to_the_broadcaster(code: str, severity: str, words: list
 
 
 def test_a_measurer_goes_before_the_counters() -> None:
-    said = Said("jitter", "warning", "Your upload stutters.", 90.0)
+    said = Said("jitter", "warning", "Your upload stutters.", 90_000)
     measured = Measured(fps=29.97, jitter_ms=12.0, av_skew_ms=-40.0, jumps=2, warnings=[said])
     view: HealthView = measured
     merged = merge_health(GOOD, view, 100.0)
     assert (merged.fps, merged.jitter_ms, merged.av_skew_ms, merged.jumps) == (29.97, 12, -40, 2)
-    assert (merged.gop_s, merged.bitrate_bps_2s, merged.bitrate_bps_60s) == (2.0, 6e6, 6e6)
+    assert (merged.gop_s, merged.bitrate_bps_2s, merged.bitrate_bps_60s) == (2.0, 5.9e6, 5.8e6)
     (warning,) = merged.warnings
     assert (warning.code, warning.for_s, warning.text) == ("jitter", 10.0, "Your upload stutters.")
     assert merge_health(GOOD, None, 100.0) is GOOD
@@ -102,7 +102,7 @@ def test_a_measurer_goes_before_the_counters() -> None:
 
 
 def test_a_measurers_words_are_bounded() -> None:
-    said = Said("x", "strange", "a" * 1000, 200.0)
+    said = Said("x", "strange", "a" * 1000, 200_000)
     merged = merge_health(GOOD, Measured(warnings=[said] * 20), 100.0)
     assert len(merged.warnings) == WARNINGS_MAX
     warning = merged.warnings[0]

@@ -117,12 +117,12 @@ async def test_silence_is_told_and_how_long_it_has_been() -> None:
 async def test_a_measurer_is_asked_where_there_is_one() -> None:
     class View(Struct):
         fps: float | None = 59.9
-        bitrate_bps_2s: float | None = None
-        bitrate_bps_60s: float | None = None
+        bitrate_bps: float = 1e6
+        bitrate_60s_bps: float = 1e6
         gop_s: float | None = None
         jitter_ms: float | None = 4.0
         av_skew_ms: float | None = None
-        jumps: int | None = 0
+        jumps: int = 0
         warnings: list[object] = []
 
     def health(channel: str) -> HealthView | None:
