@@ -19,8 +19,8 @@ from msgspec import Meta, Struct, structs
 
 from edged.api import config as api_config
 from edged.api.admin import AdminConfig
-from edged.api.config import ApiConfig
 from edged.api.admin_access import find_problems as find_admin_problems
+from edged.api.config import ApiConfig
 from edged.errors import ConfigError
 from edged.ingest.plugin import IngestPlugin
 from edged.irs.client import IrsClientConfig

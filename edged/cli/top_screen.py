@@ -228,7 +228,12 @@ def _stream_row(stream: StreamSeen) -> Row:
         "jitter>": Text("" if health.jitter_ms is None else f"{health.jitter_ms:.0f} ms"),
         "viewers>": Text(str(stream.viewers)),
         "ring>": Text(f"{stream.ring_s:.1f} s" if known else ""),
-        "live>": Text(format_duration(stream.live_s)),
+        "live>": Text(
+            format_duration(stream.live_s)
+            if stream.waiting_s is None
+            else f"waits {format_duration(stream.waiting_s)}",
+            "" if stream.waiting_s is None else "yellow",
+        ),
     }
 
 

@@ -28,8 +28,8 @@ from edged.roles.api import PopSide, make_api
 from edged.roles.common import RoleMetrics, StreamLine, describe_stream, new_instance
 from edged.roles.descriptions import Descriptions
 from edged.roles.door import PopDoor
-from edged.roles.offers import IngestOffers
 from edged.roles.health import HealthOf, unknown_health
+from edged.roles.offers import IngestOffers
 from edged.roles.uplinks import Uplinks
 from edged.runtime.hub import Hub
 from edged.runtime.metrics import Metrics, MetricSpec, Sample

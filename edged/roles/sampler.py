@@ -111,7 +111,9 @@ class StreamSamples:
 
     def _warn(self, health: HealthSeen, now: float) -> HealthSeen:
         live_s = now - self.stream.started_at
-        codes = find_warnings(health, live_s=live_s, fps_wanted=self.fps_wanted)
+        codes: list[str] = []
+        if self.stream.waiting_since is None:  # Else there is nobody to be warned.
+            codes = find_warnings(health, live_s=live_s, fps_wanted=self.fps_wanted)
         if not codes and not self._warned_at:
             return health
         self._warned_at = {code: self._warned_at.get(code, now) for code in codes}

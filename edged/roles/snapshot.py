@@ -275,6 +275,7 @@ def _describe(each: _Found, now: float, unix: float) -> StreamSeen:
     stream, samples, pop, health = each.stream, each.samples, each.pop, each.health
     if stream is None:
         return _describe_elsewhere(each, unix)
+    waiting_since = stream.waiting_since
     placement = None if pop is None else pop.uplinks.placements.get(each.channel)
     route = None
     if pop is not None and placement is not None:
@@ -286,7 +287,8 @@ def _describe(each: _Found, now: float, unix: float) -> StreamSeen:
     return StreamSeen(
         channel=each.channel,
         title=stream.grant.title,
-        state=_state(health),
+        state=_state(stream, health),
+        waiting_s=None if waiting_since is None else round(max(0.0, now - waiting_since), 1),
         role=role.name if role is not None else "",
         publication=f"{stream.stream_id.publication:x}",
         home_epoch=stream.stream_id.home_epoch,
@@ -311,8 +313,10 @@ def _describe(each: _Found, now: float, unix: float) -> StreamSeen:
     )
 
 
-def _state(health: HealthSeen) -> Literal["live", "silent"]:
+def _state(stream: LiveStream, health: HealthSeen) -> Literal["live", "silent", "waiting"]:
     """Whether anything comes of a stream that is taken in or packaged here."""
+    if stream.waiting_since is not None:
+        return "waiting"
     return "silent" if health.silent_s >= SILENT_S else "live"
 
 

@@ -10,7 +10,7 @@ from edged.policy.route_words import explain_choice
 from edged.policy.routing_table import price_of
 from edged.roles.irs import IrsRole
 from edged.roles.origin import OriginRole
-from edged.roles.placing import Placement
+from edged.roles.placement import Placement
 from edged.roles.pop import PopRole
 from edged.roles.sampler import RoleSamples, peer_key
 from edged.roles.status import (

@@ -237,6 +237,7 @@ class StreamSeen(Struct, frozen=True, kw_only=True):
     came_from: str = ""  # "rtmp 10.0.0.7:50112"
     encoder: str = ""
     live_s: float = 0.0
+    waiting_s: float | None = None  # So long for its publisher, who was lost and may come back.
     tracks: list[TrackSeen] = []
     ring_bytes: int = 0
     ring_s: float = 0.0

@@ -150,6 +150,12 @@ def test_a_stream_of_which_little_is_known() -> None:
     assert "● alice nowhere" in text
 
 
+def test_a_stream_that_waits_for_its_publisher() -> None:
+    waiting = structs.replace(stream(), state="waiting", waiting_s=7.0)
+    lines = shown(Screen(status((waiting,)), 10), 80)
+    assert any(line.startswith("▲ alice") and line.endswith("waits 0:07") for line in lines)
+
+
 def test_sparks() -> None:
     assert spark([], floor=1.0) == ""
     assert spark([0.0, 0.0], floor=1.0) == "▁▁"

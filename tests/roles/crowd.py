@@ -6,7 +6,7 @@ from edged.backbone.forwarding import Forwarding
 from edged.media.routing import OriginRow, OriginState, RouteRequest, RoutingTable, Rule
 from edged.media.stream import Grant, StreamId
 from edged.policy.routing_table import Decision
-from edged.roles.placing import Placement
+from edged.roles.placement import Placement
 from edged.roles.pop import PopRole
 from edged.runtime.hub import LiveStream
 from edged.runtime.metrics import Metrics
@@ -74,6 +74,7 @@ def add_stream(
         Forwarding(stream, stream.stream_id, "fra1"),
         lambda error: None,
         renumbered=0,
+        joins=False,
         placed_at=trio.current_time(),
     )
     pop.uplinks.placing.placed_by[matched] += 1

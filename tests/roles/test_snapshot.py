@@ -103,6 +103,19 @@ async def test_a_silent_stream_is_called_so_and_goes_first() -> None:
     assert (status.totals.warnings, status.totals.warned_streams) == (1, 1)
 
 
+async def test_a_stream_that_waits_for_its_publisher(autojump_clock: MockClock) -> None:
+    pop = make_pop()
+    sampler = Sampler([pop], [])
+    stream = add_stream(pop, "alice", seconds=1.0)
+    stream.waiting_since = trio.current_time()
+    sample(sampler, seconds=6)
+    await trio.sleep(6.0)
+    status = Snapshots([pop], sampler).make(StatusQuery())
+    (seen,) = status.streams
+    assert (seen.state, seen.waiting_s, seen.health.warnings) == ("waiting", 6.0, [])
+    assert status.totals.warnings == 0, "nobody is there to be warned"
+
+
 async def test_a_channel_that_is_only_watched_here() -> None:
     pop = make_pop()
     sampler = Sampler([pop], [])

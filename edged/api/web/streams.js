@@ -2,7 +2,7 @@
 
 import { setSpark, spark } from "./charts.js";
 import { attr, el, icon, keyed, setIcon, svg, text } from "./dom.js";
-import { bits, duration, ms, number, picture, plural, rate, sound } from "./words.js";
+import { ago, bits, duration, ms, number, picture, plural, rate, sound } from "./words.js";
 
 const opened = new Set(); // Channels, by the hand of who looks.
 let nextId = 0;
@@ -77,9 +77,9 @@ function setRow(item, stream) {
   text(route, stream.origin ? `${from ? `${from} → ` : ""}${stream.origin}` : "nowhere");
   attr(route, "title", stream.route?.why ?? "");
   text(since, duration(stream.live_s));
-  const warning = health.warnings[0];
-  attr(first, "hidden", warning === undefined);
-  text(first, warning ? warning.text : "");
+  const told = stream.state === "waiting" ? `Its broadcaster is lost; the stream has waited for ${ago(stream.waiting_s ?? 0)} and goes on when the broadcaster is back.` : health.warnings[0]?.text ?? "";
+  attr(first, "hidden", !told);
+  text(first, told);
   const open = opened.has(stream.channel);
   attr(button, "aria-expanded", String(open));
   attr(more, "hidden", !open);
