@@ -19,6 +19,7 @@ from msgspec import Meta, Struct, structs
 
 from edged.api import config as api_config
 from edged.api.admin import AdminConfig
+from edged.api.admin_access import find_problems as find_admin_problems
 from edged.api.config import ApiConfig
 from edged.errors import ConfigError
 from edged.ingest.plugin import IngestPlugin
@@ -248,6 +249,7 @@ def _find_rule_problems(config: Config) -> list[Problem]:
     """What the policies object to in their tables."""
     found = [f"stream_keys.{text}" for text in stream_keys.find_problems(config.stream_keys)]
     found += [f"api.{text}" for text in api_config.find_problems(config.api)]
+    found += [f"admin.{text}" for text in find_admin_problems(config.admin)]
     if config.irs is not None:
         found += [f"irs.{text}" for text in rules.find_problems(config.irs.rules)]
         if config.irs_client is not None:

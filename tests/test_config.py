@@ -218,6 +218,27 @@ def test_the_largest_file(excess: int, tmp_path: Path) -> None:
         assert config is not None
 
 
+def test_the_status_page_is_for_loopback_and_behind_a_token(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.touch()
+    admin = f"[admin]\nlisten = '%s'\ntoken_file = '{token}'\n"
+    assert problems_of(IRS + admin % "127.0.0.1:9465") == []
+    assert problems_of(IRS + admin % "[::1]:9465") == []
+    (problem,) = problems_of(IRS + admin % "[::]:9465")
+    assert problem.startswith("admin.listen: '[::]:9465' is not on loopback")
+    assert problems_of(IRS + "[admin]\nlisten = '127.0.0.1:9465'\n") == [
+        "admin: listen needs a token: token_file or token_sha256"
+    ]
+    clash = problems_of(IRS + admin % "127.0.0.1:9464")
+    assert clash in (
+        ["admin.listen: port 9464 is taken by metrics.listen"],
+        ["metrics.listen: port 9464 is taken by admin.listen"],
+    )
+    (problem,) = problems_of(IRS + "[admin]\nlisten = '127.0.0.1:1'\ntoken_sha256 = 'secret'\n")
+    assert problem.startswith("admin.token_sha256: ")
+    assert "'secret'" not in problem
+
+
 def test_unknown_tables() -> None:
     (problem,) = problems_of(IRS + "[iirs]\n")
     assert problem.startswith("iirs: unknown key; did you mean 'irs'? allowed here: admin, api,")

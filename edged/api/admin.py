@@ -11,11 +11,12 @@ import stat
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import structlog
 import trio
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from edged.errors import ConfigError, EdgedError
 
@@ -32,9 +33,22 @@ Handler = Callable[[Arguments], object]  # Returns what msgspec can encode; may 
 
 
 class AdminConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[admin]`: where the command line finds this process."""
+    """`[admin]`: where the command line finds this process, and its status page, if it has one."""
 
     socket: Path = Path("/run/edged/admin.sock")
+    listen: str | None = None  # Of the status page: loopback only. None: there is none.
+    token_file: Path | None = None  # What opens the page: in a file,
+    token_sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")] | None = None  # or its digest.
+
+    def __post_init__(self) -> None:
+        """A page needs a token, given once."""
+        given = [key for key in ("token_file", "token_sha256") if getattr(self, key) is not None]
+        if len(given) > 1:
+            raise ValueError("token_file and token_sha256: give one of them")
+        if self.listen is not None and not given:
+            raise ValueError("listen needs a token: token_file or token_sha256")
+        if self.listen is None and given:
+            raise ValueError(f"{given[0]} is of no use without listen")
 
 
 class AdminRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -81,6 +81,14 @@ class ServerStatistics(Struct, frozen=True, kw_only=True):
     subscriptions: SubscriptionStatistics
 
 
+class PeerStatistics(Struct, kw_only=True):
+    """What comes from a PoP shard and goes there, by the sessions that are up."""
+
+    sessions: int = 0
+    received_bytes: int = 0
+    sent_bytes: int = 0
+
+
 class BackboneServer:
     """Accepts PoPs' sessions. `tls` None is plain TCP, for loopback only (else ConfigError)."""
 
@@ -174,6 +182,16 @@ class BackboneServer:
             inbound=self._inbound.statistics(),
             subscriptions=self._subscriptions.statistics(),
         )
+
+    def peers(self) -> dict[tuple[str, int], PeerStatistics]:
+        """The PoP shards (name, shard) that are connected."""
+        found: dict[tuple[str, int], PeerStatistics] = {}
+        for session in self._sessions:
+            peer = found.setdefault((session.peer.name, session.peer.shard), PeerStatistics())
+            peer.sessions += 1
+            peer.received_bytes += session.connection.received_bytes
+            peer.sent_bytes += session.connection.sent_bytes
+        return found
 
     def tick(self, now: float) -> None:
         """Acks; every other time heartbeats, the directory's changes and orphans."""

@@ -85,11 +85,14 @@ class OriginLinkStatistics(Struct, frozen=True, kw_only=True):
     """How a link fares."""
 
     origin: str
+    address: str
     up: list[str]  # "control", "partner", ...
     forwardings: int
     subscriptions: int
     reconnects: int
     units_skipped: int
+    received_bytes: int  # By all its sessions, those that are gone too.
+    sent_bytes: int
     control: LinkStatistics | None
 
 
@@ -121,6 +124,7 @@ class OriginLink:
         self._by_stream_no: dict[tuple[BackboneSession, int], Forwarding] = {}
         self._feeds = Feeds(origin, hub, fence)
         self._reconnects = self._units_skipped = 0
+        self._received_before = self._sent_before = 0  # Bytes of sessions that are gone.
 
     async def run(self) -> None:
         """Keep the sessions up until cancelled."""
@@ -232,13 +236,17 @@ class OriginLink:
     def statistics(self) -> OriginLinkStatistics:
         """How the link fares."""
         control = self._sessions.get(None)
+        connections = [session.connection for session in self._sessions.values()]
         return OriginLinkStatistics(
             origin=self.origin,
+            address=self.address,
             up=sorted("control" if p is None else p.label for p in self._sessions),
             forwardings=len(self._forwardings),
             subscriptions=len(self._feeds),
             reconnects=self._reconnects,
             units_skipped=self._units_skipped,
+            received_bytes=self._received_before + sum(each.received_bytes for each in connections),
+            sent_bytes=self._sent_before + sum(each.sent_bytes for each in connections),
             control=None if control is None else control.link.statistics(self._pump.now()),
         )
 
@@ -316,6 +324,8 @@ class OriginLink:
         priority = None if session.peer.purpose == "control" else session.peer.priority
         if self._sessions.get(priority) is session:
             del self._sessions[priority]
+            self._received_before += session.connection.received_bytes
+            self._sent_before += session.connection.sent_bytes
         for key in [key for key in self._by_stream_no if key[0] is session]:
             self._by_stream_no.pop(key).session_lost()
         self._feeds.session_lost(session, self._pump.now())

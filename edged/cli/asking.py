@@ -64,6 +64,15 @@ def ask_all(command: str, arguments: dict[str, str], where: Where) -> Answers:
     return found
 
 
+def ask_one(command: str, arguments: dict[str, str], where: Where) -> bytes:
+    """Ask the one edged that the options mean; raises `EdgedError` when several run here."""
+    places = find_sockets(where)
+    if len(places) > 1:
+        names = ", ".join(map(str, places))
+        raise EdgedError(f"several run here ({names}): say which by --shard N or --socket PATH")
+    return trio.run(ask, places[0], command, arguments)
+
+
 def find_sockets(where: Where) -> list[Path]:
     """The admin socket of the file or the one given, or whichever is on this host; and its shards'.
 

@@ -5,6 +5,7 @@ between them; and a test publisher that sends a generated picture to the first P
 """
 
 import contextlib
+import hashlib
 import secrets
 import socket
 import time
@@ -32,6 +33,7 @@ TEST_CHANNEL = "demo"
 OWN_CHANNEL = "mine"
 RTMP_PORT = 1935
 PLAYBACK_PORT = 8080
+TOKEN_BYTES = 24
 POPS = ("west", "east")
 
 
@@ -45,6 +47,7 @@ class DemoAddresses(Struct, frozen=True, kw_only=True):
     channel: str
     stream_key: str
     admin: str
+    status: str  # The status page; what is behind "#" lets in, and no server or log sees it.
 
 
 class _Keys(Struct):
@@ -114,12 +117,17 @@ def load_keys(folder: Path) -> _Keys:
 def plan_demo(keys: _Keys, folder: Path, *, any_port: bool) -> tuple[DemoAddresses, list[Config]]:
     """Choose ports and write the four configurations, as files of four hosts would say it."""
     ports = _Ports(any_port=any_port)
-    irs, backbone, metrics = (f"127.0.0.1:{ports.take()}" for _ in range(3))
+    irs, backbone, metrics, page = (f"127.0.0.1:{ports.take()}" for _ in range(4))
     rtmp = {pop: ports.take(RTMP_PORT + index) for index, pop in enumerate(POPS)}
     playback = {pop: ports.take(PLAYBACK_PORT + index) for index, pop in enumerate(POPS)}
     ports.release()
+    token = secrets.token_urlsafe(TOKEN_BYTES)  # Of this demo only: nobody has to keep it.
     common: dict[str, object] = {
-        "admin": {"socket": str(folder / "admin.sock")},
+        "admin": {
+            "socket": str(folder / "admin.sock"),
+            "listen": page,
+            "token_sha256": hashlib.sha256(token.encode()).hexdigest(),
+        },
         "metrics": {"listen": metrics},
     }
     raws: list[dict[str, object]] = [
@@ -161,6 +169,7 @@ def plan_demo(keys: _Keys, folder: Path, *, any_port: bool) -> tuple[DemoAddress
         channel=OWN_CHANNEL,
         stream_key=keys.own,
         admin=str(folder / "admin.sock"),
+        status=f"http://{page}/#{token}",
     )
     return addresses, configs
 
@@ -182,7 +191,8 @@ def describe(addresses: DemoAddresses, *, publisher: bool) -> Panel:
     for pop, url in addresses.playback.items():
         table.add_row(f"watch it at {pop}", f"[cyan]{url}/watch/{addresses.channel}[/]")
     table.add_row("", "")
-    table.add_row("look inside", "edged streams; edged route explain demo")
+    table.add_row("status page", f"[bold cyan]{addresses.status}[/]")
+    table.add_row("look inside", "edged top; edged routes; edged route explain demo")
     table.add_row("metrics", addresses.metrics)
     return Panel(
         table, title="edged demo: IRS, origin, two PoPs", subtitle="Ctrl-C ends it", expand=False

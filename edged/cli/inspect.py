@@ -46,7 +46,10 @@ def streams(
 def _print_streams(lines: list[StreamLine]) -> None:
     print_table(
         "",
-        ("role", "channel", "from", "to", "video", "audio", "live", "Mbps", "GOP", "viewers"),
+        (
+            *("role", "channel", "from", "to", "video", "audio", "live", "Mbps", "fps", "GOP"),
+            *("viewers", "health"),
+        ),
         [
             (
                 line.role,
@@ -57,8 +60,10 @@ def _print_streams(lines: list[StreamLine]) -> None:
                 line.audio,
                 format_duration(line.seconds) if line.state == "live" else line.state,
                 f"{line.mbps:.2f}",
+                f"{line.fps:.1f}" if line.fps is not None else "",
                 f"{line.gop_s:.1f} s" if line.gop_s else "",
                 str(line.viewers),
+                Text(line.health, "" if line.health in ("", "ok") else "yellow"),
             )
             for line in lines
         ],

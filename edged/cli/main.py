@@ -13,7 +13,9 @@ from edged.cli.inspect import route_app, streams
 from edged.cli.keys import key_app
 from edged.cli.output import EXIT_CONFIG, EXIT_FAILED, fail
 from edged.cli.publish import publish_command
+from edged.cli.routes import routes
 from edged.cli.run import check, run
+from edged.cli.top import top
 from edged.errors import ConfigError, EdgedError
 
 app = typer.Typer(
@@ -28,8 +30,10 @@ app.command()(demo)
 app.command()(run)
 app.command()(check)
 app.command("publish")(publish_command)
+app.command()(top)
 app.command()(streams)
 app.command()(health)
+app.command()(routes)
 app.add_typer(route_app, name="route")
 app.add_typer(key_app, name="key")
 app.add_typer(cert_app, name="cert")

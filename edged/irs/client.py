@@ -95,6 +95,7 @@ class PopClient:
         self.holder = TableHolder()
         self.sessions: dict[str, tuple[PeerLink, Driver]] = {}  # Now up, by address.
         self.tables_received = self.pushes_refused = 0
+        self.changed_at: float | None = None  # When a session last came or went; None: never.
         self._tls = tls
         self._rng = rng or random.Random()  # noqa: S311 - spreads reconnects, keeps no secret
         self._on_table = on_table
@@ -150,11 +151,13 @@ class PopClient:
         log.info("irs session begins", irs=address, epoch=hello.epoch, version=hello.version)
         link.send(Telemetry(self._take_telemetry()), trio.current_time())  # It plans with it.
         session = self.sessions[address] = (link, driver)
+        self.changed_at = trio.current_time()
         try:
             return await driver.run()
         finally:
             if self.sessions.get(address) is session:
                 del self.sessions[address]
+                self.changed_at = trio.current_time()
 
     def _handle(self, event: object) -> None:
         match event:
@@ -256,6 +259,7 @@ class OriginClient:
     ) -> None:
         self.config = config
         self.sessions: set[str] = set()  # Addresses of the IRSs now connected.
+        self.changed_at: float | None = None  # When a session last came or went; None: never.
         self._hello = hello
         self._report = report
         self._tls = tls
@@ -288,6 +292,7 @@ class OriginClient:
         driver = Driver(stream, link, _take_goodbye)
         log.info("irs session begins", irs=address, origin=self._hello.origin)
         self.sessions.add(address)
+        self.changed_at = trio.current_time()
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._beat, link, driver)
@@ -295,6 +300,7 @@ class OriginClient:
                 nursery.cancel_scope.cancel()
         finally:
             self.sessions.discard(address)
+            self.changed_at = trio.current_time()
         return reason
 
     async def _beat(self, link: PeerLink, driver: Driver) -> None:

@@ -51,6 +51,11 @@ class Collectors:
             for name in self._hellos.keys() - self.capacitor.origins - {hello.origin}:
                 del self._hellos[name]  # The capacitor has forgotten it, or it never beat.
 
+    def address(self, origin: str) -> str:
+        """Where an origin said that PoPs reach it; "" when it has not said."""
+        hello = self._hellos.get(origin)
+        return "" if hello is None else hello.address
+
     def heartbeat(self, report: OriginReport, now: float) -> list[StateChanged]:
         """Take an origin's heartbeat."""
         return self.capacitor.heartbeat(report, now)

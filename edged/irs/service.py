@@ -84,6 +84,8 @@ class OriginStatus(Struct, frozen=True, kw_only=True):
     origin: str
     state: OriginState
     report: OriginReport
+    connected: bool
+    address: str
 
 
 class IrsStatus(Struct, frozen=True, kw_only=True):
@@ -298,7 +300,15 @@ class IrsService:
         for name in capacitor.origins:
             state, report = capacitor.state(name), capacitor.report(name)
             if state is not None and report is not None:
-                origins.append(OriginStatus(origin=name, state=state, report=report))
+                origins.append(
+                    OriginStatus(
+                        origin=name,
+                        state=state,
+                        report=report,
+                        connected=name in self._origins,
+                        address=self.collectors.address(name),
+                    )
+                )
         return IrsStatus(
             epoch=self.epoch,
             version=self.version,

@@ -147,7 +147,7 @@ def explain_origin(request: RouteRequest, own: PopView, now: float) -> Explanati
                 quota=candidate.quota,
                 used=candidate.used,
                 room=own.room(candidate, priority=priority, now=now),
-                price_ms=_price_of(candidate, own),
+                price_ms=price_of(candidate, own),
                 verdict="chosen" if chosen else reasons.get(candidate.origin, "farther"),
             )
         )
@@ -280,7 +280,7 @@ def _least_price(
             passed[candidate.origin] = f"{before}; {why}" if before == LEASE_USED_UP else why
             continue
         rtt = min(candidate.rtt_ms, 2 * PRICE_FULL_MS)  # Unknown: after everything measured.
-        cost = rtt + _price_of(candidate, own)
+        cost = rtt + price_of(candidate, own)
         if best is None or cost < best_cost:
             best, best_cost = candidate, cost
     if best is not None:
@@ -290,7 +290,7 @@ def _least_price(
     return best
 
 
-def _price_of(candidate: Candidate, own: PopView) -> float:
+def price_of(candidate: Candidate, own: PopView) -> float:
     """Price by the origin's last heartbeat here, our newest placements counted; else by IRS."""
     report = own.capacitor.report(candidate.origin)
     if report is None or not report.slots_total:

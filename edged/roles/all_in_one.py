@@ -4,8 +4,10 @@ Roles start in the order in which they need each other: IRS, origins, PoPs. They
 their listeners, as they would on different hosts.
 """
 
+import time
 from collections.abc import Callable, Sequence
 
+import msgspec
 import structlog
 import trio
 
@@ -13,11 +15,16 @@ from edged.api.admin import Arguments, Handler, serve_admin
 from edged.config import Config
 from edged.errors import EdgedError
 from edged.playback.http import HttpServer, Response, Router
+from edged.roles.admin_http import serve_admin_http
 from edged.roles.common import StreamLine
 from edged.roles.fitness import Health
 from edged.roles.irs import IrsRole
 from edged.roles.origin import OriginRole
 from edged.roles.pop import PopRole, RouteAnswer
+from edged.roles.routes import describe_routes
+from edged.roles.sampler import RoleSamples, Sampler
+from edged.roles.snapshot import Snapshots, StatusQuery
+from edged.roles.status import RoutesSeen
 from edged.runtime.metrics import CONTENT_TYPE, Metrics
 from edged.runtime.process import settle_memory
 from edged.runtime.process_metrics import SPECS, ProcessMetrics
@@ -38,6 +45,8 @@ class Process:
         self._shared = configs[0]
         self.metrics = Metrics()
         self.metrics.register(SPECS, ProcessMetrics().read)
+        self.snapshots: Snapshots | None = None  # Once it runs.
+        self._sampler: Sampler | None = None
         self.roles: list[Role] = [
             make(config, self.metrics)
             for table, make in _MAKERS
@@ -56,14 +65,36 @@ class Process:
             for role in self.roles:
                 started[role.name] = await nursery.start(role.run)
                 logger.info("role started", role=role.name, **started[role.name])
+            sampler = self._sampler = self._make_sampler()
+            nursery.start_soon(sampler.run)
+            self.snapshots = Snapshots(self.roles, sampler)
             await nursery.start(serve_admin, self._shared.admin, self._handlers())
             started["metrics"] = {"http": await self._start_metrics(nursery)}
+            if self._shared.admin.listen is not None:
+                address: str = await nursery.start(
+                    serve_admin_http, self._shared.admin, self.snapshots.answer
+                )
+                started["admin"] = {"http": address}
             settle_memory()
             task_status.started(started)
 
     def streams(self) -> list[StreamLine]:
-        """The live streams of all roles."""
-        return [line for role in self.roles for line in role.streams()]
+        """The live streams of all roles, with what the sampler has seen of them."""
+        lines = []
+        for role in self.roles:
+            seen = {} if isinstance(role, IrsRole) else self._samples(role).streams
+            for line in role.streams():
+                if (samples := seen.get(line.channel)) is not None:
+                    health = samples.health
+                    line.fps = None if health.fps is None else round(health.fps, 1)
+                    line.health = ", ".join(each.code for each in health.warnings) or "ok"
+                lines.append(line)
+        return lines
+
+    def routes(self) -> list[RoutesSeen]:
+        """What each PoP of this process routes by, and where its streams went."""
+        now, unix = trio.current_time(), time.time()
+        return [describe_routes(pop, self._samples(pop), now, unix) for pop in self._pops()]
 
     def health(self) -> Health:
         """Whether its roles can do their work."""
@@ -72,10 +103,23 @@ class Process:
 
     def explain(self, channel: str) -> list[RouteAnswer]:
         """Where a channel goes, at each PoP of this process."""
+        return [pop.explain(channel) for pop in self._pops()]
+
+    def _pops(self) -> list[PopRole]:
         pops = [role for role in self.roles if isinstance(role, PopRole)]
         if not pops:
             raise EdgedError("this edged is no PoP: it routes nothing")
-        return [pop.explain(channel) for pop in pops]
+        return pops
+
+    def _make_sampler(self) -> Sampler:
+        return Sampler(
+            [role for role in self.roles if isinstance(role, PopRole)],
+            [role for role in self.roles if isinstance(role, OriginRole)],
+        )
+
+    def _samples(self, role: OriginRole | PopRole) -> RoleSamples:
+        assert self._sampler is not None, "the process runs"
+        return self._sampler.of(role)
 
     def _handlers(self) -> dict[str, Handler]:
         def streams(arguments: Arguments) -> object:
@@ -92,7 +136,22 @@ class Process:
             del arguments
             return self.health()
 
-        return {"streams": streams, "route-explain": route_explain, "health": health}
+        def status(arguments: Arguments) -> object:
+            assert self.snapshots is not None, "the process runs"
+            words = [arguments.get(name, "") for name in ("filter", "sort", "limit")]
+            return msgspec.Raw(self.snapshots.answer(StatusQuery.parse(*words)))
+
+        def routes(arguments: Arguments) -> object:
+            del arguments
+            return self.routes()
+
+        return {
+            "streams": streams,
+            "route-explain": route_explain,
+            "routes": routes,
+            "status": status,
+            "health": health,
+        }
 
     async def _start_metrics(self, nursery: trio.Nursery) -> str:
         def metrics(request: RequestReceived) -> Response:

@@ -30,6 +30,8 @@ class StreamLine(Struct, kw_only=True):
     ring_mib: float
     viewers: int
     state: str = "live"  # Or that it waits for its publisher, and how long by now.
+    fps: float | None = None  # Measured.
+    health: str = ""  # "ok", or the codes of its warnings; "": not sampled yet.
 
 
 def new_instance() -> int:

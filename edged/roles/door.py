@@ -38,6 +38,7 @@ from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.pump import Pump
 
 LATE_S_MAX = 0.5  # Our timer later than this has slept, and who has come back may lie unread.
+ENCODER_CHARS_MAX = 100  # Of its name, for people; it can be anything.
 
 logger = structlog.get_logger("edged.pop")
 
@@ -299,9 +300,11 @@ class PopDoor:
         return publication
 
     def _open(self, stream_id: StreamId, request: PublishRequest, grant: Grant) -> LiveStream:
-        return self._hub.open(
+        stream = self._hub.open(
             stream_id, grant, started_at=self.pump.now(), came_from=_came_from(request)
         )
+        stream.encoder = request.encoder[:ENCODER_CHARS_MAX]
+        return stream
 
     def _publication(self, run: _Run, grant: Grant, joining: Joining | None) -> Publication:
         publication = run.publication = Publication(
@@ -348,6 +351,7 @@ class PopDoor:
     def _settle_here(self, run: _Run, grant: Grant) -> None:
         stream, since = run.stream, run.stream.waiting_since
         stream.grant, stream.came_from = grant, _came_from(run.request)
+        stream.encoder = run.request.encoder[:ENCODER_CHARS_MAX]
         stream.waiting_since = None
         self._grace.end(stream.channel)
         self._log_join(run, waited_s=None if since is None else self.pump.now() - since)

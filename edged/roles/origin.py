@@ -5,7 +5,7 @@ from functools import partial
 import structlog
 import trio
 
-from edged.backbone.receiver import BackboneServer
+from edged.backbone.receiver import BackboneServer, PeerStatistics
 from edged.backbone.session import LocalEnd
 from edged.config import Config
 from edged.errors import RemoteProtocolError
@@ -42,6 +42,7 @@ class OriginRole:
         self._instance = new_instance()
         self._tls = None if config.origin.tls is None else MutualTls(config.origin.tls)
         self._state = ReportedState.UP
+        self.irs: OriginClient | None = None  # Once it has begun to run.
         self.service = OriginService(
             config.origin,
             publish=self._publish,
@@ -56,7 +57,6 @@ class OriginRole:
             listen=config.origin.listen,
             tls=None if self._tls is None else self._tls.server,
         )
-        self.irs: OriginClient | None = None  # Once it has begun to run.
         RoleMetrics(self.name, self.pump, self.hub).register(metrics)
         metrics.register(fitness.SPECS, partial(fitness.read_origin_metrics, self))
 
@@ -96,6 +96,10 @@ class OriginRole:
     def faults(self) -> list[Fault]:
         """What keeps it from its work."""
         return fitness.find_origin_faults(self)
+
+    def peers(self) -> dict[tuple[str, int], PeerStatistics]:
+        """The PoP shards that are connected."""
+        return self.server.peers()
 
     # What the backbone server asks (`OriginHost`).
 

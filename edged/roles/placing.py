@@ -5,6 +5,7 @@ All of it is synchronous, in the pump's turn, but for the wait for a first route
 
 import math
 import secrets
+from collections import Counter
 from collections.abc import Callable
 
 import structlog
@@ -14,7 +15,7 @@ from edged.backbone.directory import Directory, DirectoryRecord
 from edged.backbone.forwarding import Forwarding
 from edged.backbone.sender import OriginLink
 from edged.errors import EdgedError, PublishRefusedError, RouteUnavailableError
-from edged.media.routing import OriginState, RouteRequest
+from edged.media.routing import RULES_MAX, OriginState, RouteRequest
 from edged.media.stream import PriorityClass, StreamId
 from edged.policy.departures import ANSWER_S_MAX, STALLED_S_MAX
 from edged.policy.pop_view import PopView
@@ -32,6 +33,7 @@ from edged.roles.placement import GiveUp, Placement
 from edged.runtime.hub import LiveStream
 from edged.runtime.pump import Pump
 
+RULES_COUNTED_MAX = 4 * RULES_MAX  # Of all tables since the start; then the counts begin anew.
 ROUTE_WAIT_S_MAX = 3.0  # A publisher that is there before the first origin; encoders wait longer.
 # What publishers are told names no origin: the detail beside it does, for the log.
 NO_ROUTE = "the network cannot take the stream now; try again"
@@ -57,6 +59,7 @@ class Placing:
             channel, 0.0, 0
         )  # Of a run that begins now; the door knows the time.
         self.placements: dict[str, Placement] = {}  # By channel.
+        self.placed_by: Counter[str] = Counter()  # Rule that matched, "" for none -> streams.
         self._pump, self._view, self._listing, self._link = pump, view, listing, link
         self._changed = trio.Event()
         self._judges_from = -math.inf  # We were late before: what comes of it is to be heard first.
@@ -142,6 +145,9 @@ class Placing:
             placed_at=self._pump.now(),
         )
         self.placements[stream.channel] = placement
+        self.placed_by[decision.matched] += 1
+        if len(self.placed_by) > RULES_COUNTED_MAX:
+            self.placed_by = Counter({decision.matched: 1})
         self._learn_tags(stream.channel, None)
         logger.info(
             "stream placed",

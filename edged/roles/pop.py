@@ -11,6 +11,7 @@ import trio
 from msgspec import Struct
 
 from edged.api import metrics as api_metrics
+from edged.backbone.sender import OriginLinkStatistics
 from edged.backbone.session import LocalEnd
 from edged.config import Config, load_plugin, plugin_config
 from edged.errors import ConfigError
@@ -30,6 +31,7 @@ from edged.roles.common import RoleMetrics, StreamLine, describe_stream, new_ins
 from edged.roles.descriptions import Descriptions
 from edged.roles.door import PopDoor
 from edged.roles.fitness import Fault
+from edged.roles.health import HealthOf, unknown_health
 from edged.roles.offers import IngestOffers
 from edged.roles.uplinks import Uplinks
 from edged.runtime.hub import Hub
@@ -90,6 +92,7 @@ class PopRole:
         )
         self.irs: PopClient | None = None  # Once it has begun to run.
         self.plugins: dict[str, Part] = {}
+        self.health: HealthOf = unknown_health  # How each publication comes in.
         keys = StreamKeys.from_config(config.stream_keys)
         self.descriptions = Descriptions(self.hub, self.uplinks, self.pump.now)
         self.door = PopDoor(
@@ -242,6 +245,22 @@ class PopRole:
     def faults(self) -> list[Fault]:
         """What keeps it from its work."""
         return fitness.find_pop_faults(self)
+
+    def viewers(self, channel: str) -> int:
+        """How many watch a channel here."""
+        return self.hls.viewers(channel)
+
+    def viewers_total(self) -> int:
+        """How many watch anything here."""
+        return sum(map(self.hls.viewers, self.hls.watched()))
+
+    def links(self) -> list[OriginLinkStatistics]:
+        """How each link to an origin fares."""
+        return self.uplinks.statistics()
+
+    def served_bytes(self) -> int:
+        """Bytes of bodies queued for viewers since the start."""
+        return self.http.body_bytes
 
     def explain(self, channel: str) -> RouteAnswer:
         """Where a channel goes, or would go now, and why."""

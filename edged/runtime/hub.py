@@ -50,6 +50,7 @@ class LiveStream:
         self.grant = grant
         self.started_at = started_at  # Monotonic.
         self.came_from = came_from  # Where its units come from: "rtmp 10.0.0.7:50112".
+        self.encoder = ""  # As the broadcaster's program names itself, where it is published.
         self.ring = GopRing(bytes_max=RING_BYTES_MAX, duration_us_max=RING_US_MAX)
         self.tracks: dict[int, Track] = {}
         self.track_statistics: dict[int, TrackStatistics] = {}

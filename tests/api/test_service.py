@@ -239,9 +239,11 @@ async def test_who_reads_nothing_is_held_by_the_pump_alone() -> None:
         for _ in range(64):
             await deaf.send("/api/v1/streams?limit=500")
         started = time.perf_counter()
-        while time.perf_counter() - started < 0.5:
+        busy = True  # As long as there is room, the next is answered.
+        while time.perf_counter() - started < (10 if busy else 0.5):
             assert (await good.ask(HEALTH)).status == 200
-        assert world.service.counters.in_work == 0
+            busy = world.service.counters.in_work > 0
+        assert not busy
         # As for any viewer: one answer beyond what is low, the rest is not even asked for.
         listed = world.service.counters.requests.get(("GET", "/api/v1/streams", 200), 0)
         assert 0 < listed < 64

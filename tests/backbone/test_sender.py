@@ -57,6 +57,30 @@ async def test_units_arrive_unchanged_and_are_acked() -> None:
         assert link.forwardings == [forwarding]
 
 
+async def test_bytes_are_counted_over_sessions_that_come_and_go() -> None:
+    origin, pop = Origin(), Pop()
+    async with origin.serving() as server, pop.linked(origin) as link:
+        stream = pop.publish()
+        append(stream, 25, 10_000)
+        forwarding = link.forward(stream)
+        await until(lambda: forwarding.received_seq == 24)
+        before = link.statistics()
+        assert before.address == origin.address
+        assert before.sent_bytes > 250_000
+        assert before.received_bytes > 0
+        ((key, peer),) = server.peers().items()
+        assert (key[0], peer.sessions) == ("fra1", 4)
+        assert peer.received_bytes > 250_000
+        for session in list(link._sessions.values()):
+            session.connection.abort("the path broke")
+        await until(lambda: not link.statistics().up)
+        lost = link.statistics()
+        assert lost.sent_bytes >= before.sent_bytes
+        assert lost.received_bytes >= before.received_bytes
+        await until(lambda: len(link.statistics().up) == 4)
+        assert link.statistics().sent_bytes > lost.sent_bytes
+
+
 async def test_packaged_acks_trim_the_ring_and_bring_what_a_splice_needs() -> None:
     origin, pop = Origin(), Pop()
     async with origin.serving() as server, pop.linked(origin) as link:

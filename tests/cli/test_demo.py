@@ -1,5 +1,6 @@
 """`edged demo`: its plan, and the network without its publisher; the picture is in tests/e2e."""
 
+import hashlib
 import json
 import signal
 import socket
@@ -54,6 +55,12 @@ def test_the_plan_is_four_hosts(tmp_path: Path) -> None:
         assert known.check("live", keys.test, 0.0, "rtmp").channel == "demo"
     places = [*addresses.rtmp.values(), *addresses.playback.values(), addresses.metrics]
     assert len(set(places)) == 5
+    page, _, token = addresses.status.partition("#")
+    for config in configs:
+        assert f"http://{config.admin.listen}/" == page
+        assert config.admin.token_sha256 == hashlib.sha256(token.encode()).hexdigest()
+    again, _ = plan_demo(keys, tmp_path, any_port=True)
+    assert again.status.partition("#")[2] != token
     assert set(addresses.watch) == set(POPS)
 
 
@@ -77,7 +84,10 @@ def test_it_prints_what_a_person_needs(tmp_path: Path, publisher: bool) -> None:
     with console.capture() as capture:
         console.print(describe(addresses, publisher=publisher))
     shown = capture.get()
-    for text in (*addresses.rtmp.values(), keys.own, addresses.metrics, "OBS", "Ctrl-C"):
+    for text in (
+        *(*addresses.rtmp.values(), keys.own, addresses.metrics, "OBS", "Ctrl-C"),
+        *(addresses.status, "edged top"),
+    ):
         assert text in shown
     assert (addresses.watch["east"] in shown) is publisher
     assert keys.test not in shown

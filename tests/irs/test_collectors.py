@@ -33,6 +33,7 @@ def test_an_origin_counts_from_its_first_heartbeat_and_with_its_address() -> Non
     assert world.supplies(0.0) == []
     world.heartbeat(beat("o1"), 0.0)
     world.heartbeat(beat("stranger"), 0.0)
+    assert (world.address("o1"), world.address("stranger")) == ("o1:1", "")
     assert world.supplies(0.0) == [
         OriginSupply(
             origin="o1",

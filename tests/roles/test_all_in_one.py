@@ -1,5 +1,6 @@
 """Whole networks in one process, over their real listeners."""
 
+import hashlib
 import tomllib
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from edged.errors import EdgedError
 from edged.roles.all_in_one import Process
 from edged.roles.common import StreamLine
 from edged.roles.pop import RouteAnswer
+from edged.roles.status import RoutesSeen, Status
 from tests.backbone.network import free_address, until
 from tests.ingest.rtmp_peer import encoder
 from tests.roles.network import KEY, broadcast, configure, get, get_whole, raw_network, running
@@ -65,9 +67,16 @@ async def test_the_admin_door_answers(tmp_path: Path) -> None:
         (other,) = network.process.explain("bob")
         assert not other.live
         assert other.now.decision is not None
+        seen = msgspec.json.decode(await ask(socket, "status", {"limit": "5"}), type=Status)
+        assert [(stream.channel, stream.origin) for stream in seen.streams] == [("alice", "fra1")]
+        (routes,) = msgspec.json.decode(await ask(socket, "routes", {}), type=list[RoutesSeen])
+        assert [stream.channel for stream in routes.streams] == ["alice"]
+        with pytest.raises(EdgedError, match="sort 'age' is none of"):
+            await ask(socket, "status", {"sort": "age"})
         with pytest.raises(EdgedError, match="route-explain needs a channel"):
             await ask(socket, "route-explain", {})
-        with pytest.raises(EdgedError, match=r"known: .*health.*route-explain.*streams"):
+        known = "known: health, route-explain, routes, status, streams"
+        with pytest.raises(EdgedError, match=known):
             await ask(socket, "kick", {})
 
 
@@ -95,6 +104,19 @@ async def test_without_a_pop_there_is_no_route_to_explain(tmp_path: Path) -> Non
         assert network.process.streams() == []
         with pytest.raises(EdgedError, match="is no PoP"):
             network.process.explain("alice")
+        with pytest.raises(EdgedError, match="is no PoP"):
+            network.process.routes()
+
+
+async def test_streams_are_told_with_what_was_measured(tmp_path: Path) -> None:
+    configs = [configure(raw) for raw in raw_network(tmp_path)]
+    async with running(*configs) as network, encoder(network.rtmp(), KEY) as peer:
+        await peer.accepted()
+        await broadcast(peer)
+        await until(lambda: all(line.health for line in network.process.streams()))
+        lines = {line.role: line for line in network.process.streams()}
+        assert set(lines) == {"origin fra1", "pop west"}
+        assert lines["pop west"].health == "ok"
 
 
 async def test_all_roles_of_one_file(tmp_path: Path) -> None:
@@ -112,15 +134,19 @@ async def test_all_roles_of_one_file(tmp_path: Path) -> None:
 async def test_the_development_file_runs_as_its_comments_say(tmp_path: Path) -> None:
     text = (Path(__file__).parents[2] / "config" / "dev.toml").read_text()
     assert "rtmp://127.0.0.1/live --key dev-stream-key" in text
+    assert hashlib.sha256(b"dev-admin-token").hexdigest() in text
     for port in (1940, 7410):
         text = text.replace(f"127.0.0.1:{port}", free_address())
-    text = text.replace("127.0.0.1:1935", "127.0.0.1:0").replace("127.0.0.1:8080", "127.0.0.1:0")
+    for port in (1935, 8080, 9465):
+        text = text.replace(f"127.0.0.1:{port}", "127.0.0.1:0")
     text = text.replace("/tmp/edged-dev", str(tmp_path))  # noqa: S108 - what the file has
     raw = tomllib.loads(text) | {"metrics": {"listen": "127.0.0.1:0"}}
     async with running(configure(raw)) as network:
         async with encoder(network.rtmp("dev"), "dev-stream-key") as peer:
             await peer.accepted()
         status, _ = await network.get("/watch/dev", "dev")
+        assert status == 200
+        status, _ = await get(network.addresses["admin"]["http"], "/")
         assert status == 200
 
 

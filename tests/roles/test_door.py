@@ -16,7 +16,7 @@ from edged.policy import attempts, takeover
 from edged.policy.stream_keys import StaticKey, StreamKeys
 from edged.policy.takeover import OUTNUMBERED, PUBLICATION_CHANCE_BITS, TAKEN_OVER
 from edged.roles import placing, uplinks
-from edged.roles.door import PopDoor
+from edged.roles.door import ENCODER_CHARS_MAX, PopDoor
 from edged.roles.placing import NO_ROUTE
 from edged.wire.backbone.messages import DirectoryDelta, DirectoryEntry
 from tests.backbone.network import Origin, until
@@ -62,14 +62,19 @@ async def opened() -> AsyncIterator[Setting]:
         yield Setting(pop, origin)
 
 
-def request(key: str = "key-of-alice", protocol: str = "rtmp", app: str = "live") -> PublishRequest:
-    return PublishRequest(protocol=protocol, app=app, stream_key=key, peer="10.0.0.7:50112")
+def request(
+    key: str = "key-of-alice", protocol: str = "rtmp", app: str = "live", encoder: str = ""
+) -> PublishRequest:
+    return PublishRequest(
+        protocol=protocol, app=app, stream_key=key, peer="10.0.0.7:50112", encoder=encoder
+    )
 
 
 async def test_a_valid_key_opens_a_stream_that_is_placed() -> None:
     async with opened() as setting:
-        publication = await setting.door.publish(request(), Control())
+        publication = await setting.door.publish(request(encoder="OBS" * 100), Control())
         stream = publication.stream
+        assert stream.encoder == ("OBS" * 100)[:ENCODER_CHARS_MAX]
         assert publication.grant.title == "Alice"
         assert stream.channel == "alice"
         assert stream.came_from == "rtmp 10.0.0.7:50112"

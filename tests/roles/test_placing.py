@@ -27,6 +27,7 @@ async def test_a_stream_goes_to_the_nearest_origin_with_room() -> None:
         placement = pop.place(stream)
         assert placement.decision.origin == "one"
         assert pop.uplinks.placements["alice"] is placement
+        assert pop.uplinks.placing.placed_by == {"": 1}
         assert pop.view.by_name["one"].used == 1
         append(stream, 20)
         await until(lambda: len(one.units("alice")) == 20)
@@ -40,6 +41,22 @@ async def test_a_stream_goes_to_the_nearest_origin_with_room() -> None:
         assert not pop.uplinks.placements
         assert pop.view.by_name["one"].used == 0
         await until(lambda: pop.uplinks.lookup("alice") is None)
+
+
+async def test_streams_are_counted_by_the_rule_that_placed_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = Origin("one")
+    async with one.serving(), running_pop(one) as pop:
+        pop.push_table(one, rules=(Rule(name="mine", match=Match(channel="alice"), pin="one"),))
+        pop.place(pop.open())
+        for channel in ("bob", "carol"):
+            pop.place(pop.open(channel), RouteRequest(channel=channel))
+        assert pop.uplinks.placing.placed_by == {"mine": 1, "": 2}
+        monkeypatch.setattr(placing_module, "RULES_COUNTED_MAX", 2)
+        pop.push_table(one, rules=(Rule(name="another", match=Match(channel="dave"), pin="one"),))
+        pop.place(pop.open("dave"), RouteRequest(channel="dave"))
+        assert pop.uplinks.placing.placed_by == {"another": 1}, "beyond the limit it begins anew"
 
 
 async def test_no_route_is_a_refusal_with_a_reason_for_each_origin() -> None:

@@ -1,0 +1,59 @@
+"""Routing decisions and rules in words, for whoever looks at a network."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from edged.media.routing import Rule
+
+PASSED_MAX = 4  # Named in a sentence; beyond it they are counted.
+
+_MECHANISMS = {
+    "nearest": "the nearest origin whose lease has room",
+    "price": "the best of what is near and free by the origins' own heartbeats, "
+    "as no lease allowed it",
+    "pin": "the only origin that the rule allows",
+    "group": "where the streams of its group go",
+    "prefer": "the origin that the rule prefers",
+}
+
+
+def explain_choice(origin: str, rule: str, matched: str, passed: Mapping[str, str]) -> str:
+    """A sentence: where a stream went, by what, and what stood in the way of others.
+
+    `rule`, `matched` and `passed` are those of a `Decision`.
+    """
+    text = f"{origin} is {_MECHANISMS.get(rule, f'chosen by {rule}')}"
+    if matched:
+        text += f" (rule {matched!r})"
+    if passed:
+        named = [f"{name}: {why}" for name, why in list(passed.items())[:PASSED_MAX]]
+        more = len(passed) - len(named)
+        text += f"; not {'; not '.join(named)}{f'; nor {more} more' if more else ''}"
+    return text
+
+
+def describe_match(rule: Rule) -> dict[str, str]:
+    """What a rule matches, by key; empty: every stream."""
+    given = msgspec.to_builtins(rule.match)
+    return {key: str(value) for key, value in given.items() if value}
+
+
+def describe_effect(rule: Rule) -> str:
+    """What a rule does with the streams that it matches."""
+    does = []
+    if rule.pin:
+        does.append(f"pin to {rule.pin}")
+    if rule.prefer:
+        does.append(f"prefer {', '.join(rule.prefer)}")
+    if rule.avoid:
+        does.append(f"avoid {', '.join(rule.avoid)}")
+    if rule.group_by:
+        does.append(f"together by {rule.group_by}")
+    if rule.anti_affinity:
+        does.append(f"apart by {rule.anti_affinity}")
+    if rule.reserve:
+        does.append("may use the reserve")
+    if rule.max_rtt_ms is not None:
+        does.append(f"at most {rule.max_rtt_ms:g} ms away")
+    return "; ".join(does) or "nothing: the nearest with room"

@@ -1,0 +1,162 @@
+"""The admin HTTP listener: the status page and `/status.json`, read-only, for those with the token.
+
+    /                   the page; it holds no data
+    /web/DIGEST/...     its files
+    /login              trades `Authorization: Bearer TOKEN` for a session's cookie
+    /logout             ends the session
+    /status.json        the `Status`; ?filter=TEXT&sort=attention&limit=100
+
+It has a pump of its own, and its connections are few.
+"""
+
+import secrets
+from collections.abc import Callable
+from urllib.parse import parse_qs
+
+import structlog
+import trio
+
+from edged.api.admin import AdminConfig
+from edged.api.admin_access import (
+    AccessRefusedError,
+    AdminAccess,
+    find_problems,
+    is_own_host,
+    read_token_sha256,
+)
+from edged.api.admin_pages import FIELDS, PageFile, make_pages
+from edged.errors import ConfigError, EdgedError
+from edged.playback.http import Handler, HttpServer, Response, Router
+from edged.roles.snapshot import StatusQuery
+from edged.runtime.listeners import parse_address
+from edged.runtime.pump import Pump
+from edged.wire.h1 import RequestReceived
+
+CONNECTIONS_MAX = 64  # Some browsers and scripts of one host.
+QUERY_FIELDS_MAX = 8
+JSON = "application/json"
+
+logger = structlog.get_logger("edged.admin")
+
+Answer = Callable[[StatusQuery], bytes]
+
+
+class AdminPages:
+    """What the listener answers."""
+
+    def __init__(self, access: AdminAccess, answer: Answer, now: Callable[[], float]) -> None:
+        self._access, self._answer, self._now = access, answer, now
+        self._warned = 0
+        self.router = Router()
+        files = make_pages()
+        self.router.get("/", self._own(lambda _request: _file(files["/"])))
+        self.router.get("/web/", self._own(lambda request: _asset(files, request.path)))
+        self.router.get("/login", self._own(self._login))
+        self.router.get("/logout", self._own(self._logout))
+        self.router.get("/status.json", self._own(self._status))
+
+    def _own(self, handler: Handler) -> Handler:
+        """Only for who calls us by our own name, and with every refusal as a response."""
+
+        def answer(request: RequestReceived) -> Response:
+            host = request.field(b"host")
+            if not is_own_host(host):
+                return _refusal(421, "ask by a loopback address or localhost, through a tunnel")
+            try:
+                return handler(request)
+            except AccessRefusedError as error:
+                self._log_refusal(error)
+                retry = () if error.retry_s is None else (("Retry-After", str(error.retry_s)),)
+                return _refusal(error.status, str(error), retry)
+
+        return answer
+
+    def _log_refusal(self, error: AccessRefusedError) -> None:
+        """Wrong tokens are told, as many as are counted; not each request without one."""
+        if self._access.wrong_total != self._warned:
+            self._warned = self._access.wrong_total
+            logger.warning("admin token refused", reason=str(error), in_all=self._warned)
+
+    def _login(self, request: RequestReceived) -> Response:
+        value = self._access.login(request.field(b"authorization"), self._now())
+        logger.info("admin logged in")
+        return _json(b"{}", (("Set-Cookie", self._access.set_cookie(value)),))
+
+    def _logout(self, request: RequestReceived) -> Response:
+        self._access.logout(request.field(b"cookie"))
+        return _json(b"{}", (("Set-Cookie", self._access.set_cookie("")),))
+
+    def _status(self, request: RequestReceived) -> Response:
+        self._access.check(request.field(b"authorization"), request.field(b"cookie"), self._now())
+        try:
+            query = _parse_query(request.query)
+        except (EdgedError, ValueError) as error:
+            return _refusal(400, str(error))
+        try:
+            return _json(self._answer(query))
+        except EdgedError as error:
+            return _refusal(429, str(error), (("Retry-After", "1"),))
+
+
+async def serve_admin_http(
+    config: AdminConfig,
+    answer: Answer,
+    *,
+    task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Listen until cancelled; starts with the address bound. Raises `ConfigError`."""
+    listen = config.listen
+    assert listen is not None, "there is a page only where it was asked for"
+    problems = find_problems(config)
+    if problems:
+        raise ConfigError("; ".join(f"admin.{problem}" for problem in problems))
+    port = parse_address(listen)[1]
+    access = AdminAccess(
+        read_token_sha256(config), entropy=secrets.token_bytes, cookie=f"edged_admin_{port}"
+    )
+    pump = Pump()
+    pages = AdminPages(access, answer, pump.now)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pump.run)
+        address: str = await nursery.start(
+            lambda task_status: HttpServer(pages.router, cors=False).serve(
+                pump,
+                listen,
+                connections_max=CONNECTIONS_MAX,
+                task_status=task_status,
+            )
+        )
+        task_status.started(address)
+
+
+def _parse_query(query: str) -> StatusQuery:
+    given = parse_qs(query, strict_parsing=bool(query), max_num_fields=QUERY_FIELDS_MAX)
+    known = {"filter", "sort", "limit"}
+    if strange := sorted(given.keys() - known):
+        raise EdgedError(f"unknown {strange[0][:40]!r}; known: {', '.join(sorted(known))}")
+    words = {name: given.get(name, [""])[0] for name in known}
+    return StatusQuery.parse(words["filter"], words["sort"], words["limit"])
+
+
+def _asset(files: dict[str, PageFile], path: str) -> Response:
+    found = files.get(path)
+    return (
+        _refusal(404, "there is no such file; load the page again") if not found else _file(found)
+    )
+
+
+def _file(file: PageFile) -> Response:
+    return Response(
+        body=file.body,
+        content_type=file.content_type,
+        cache_control=file.cache_control,
+        fields=file.fields,
+    )
+
+
+def _json(body: bytes, fields: tuple[tuple[str, str], ...] = ()) -> Response:
+    return Response(body=body, content_type=JSON, fields=(*FIELDS, *fields))
+
+
+def _refusal(status: int, reason: str, fields: tuple[tuple[str, str], ...] = ()) -> Response:
+    return Response(status=status, body=f"{reason}\n".encode(), fields=(*FIELDS, *fields))

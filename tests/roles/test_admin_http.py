@@ -1,0 +1,178 @@
+"""The admin HTTP listener: who is let in, and what it answers."""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+import trio
+from msgspec import Struct
+from structlog.testing import capture_logs
+
+from edged.api.admin import AdminConfig
+from edged.api.admin_access import WRONG_TOKENS_MAX
+from edged.errors import ConfigError, EdgedError
+from edged.roles.admin_http import serve_admin_http
+from edged.roles.snapshot import StatusQuery
+from edged.runtime.listeners import parse_address
+
+TOKEN = "token-of-the-test-1234"  # noqa: S105 - it opens nothing
+BEARER = f"Authorization: Bearer {TOKEN}"
+
+
+class Answer(Struct):
+    status: int
+    fields: dict[str, str]
+    body: bytes
+
+
+class Listener:
+    """A running listener, and the questions that came through."""
+
+    def __init__(self) -> None:
+        self.address = ""
+        self.asked: list[StatusQuery] = []
+        self.fails_with: EdgedError | None = None
+
+    def answer(self, query: StatusQuery) -> bytes:
+        self.asked.append(query)
+        if self.fails_with is not None:
+            raise self.fails_with
+        return b'{"streams": []}'
+
+    async def get(
+        self, path: str, *lines: str, host: str = "localhost", method: str = "GET"
+    ) -> Answer:
+        """One request with these header lines."""
+        name, port = parse_address(self.address)
+        head = [f"{method} {path} HTTP/1.1", f"Host: {host}", *lines, "Connection: close"]
+        async with await trio.open_tcp_stream(name, port) as stream:
+            await stream.send_all("".join(f"{line}\r\n" for line in [*head, ""]).encode())
+            data = b""
+            with trio.fail_after(5):
+                while chunk := await stream.receive_some(65536):
+                    data += chunk
+        top, _, body = data.partition(b"\r\n\r\n")
+        first, *rest = top.decode().split("\r\n")
+        fields = dict(line.lower().split(": ", 1) for line in rest)
+        return Answer(int(first.split()[1]), fields, body)
+
+
+@contextlib.asynccontextmanager
+async def listening() -> AsyncIterator[Listener]:
+    listener = Listener()
+    config = AdminConfig(
+        listen="127.0.0.1:0", token_sha256=hashlib.sha256(TOKEN.encode()).hexdigest()
+    )
+    async with trio.open_nursery() as nursery:
+        listener.address = await nursery.start(serve_admin_http, config, listener.answer)
+        yield listener
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_page_is_for_all_and_the_status_is_not() -> None:
+    async with listening() as listener:
+        page = await listener.get("/")
+        assert page.status == 200
+        assert b"<title>edged status</title>" in page.body
+        assert "default-src 'none'" in page.fields["content-security-policy"]
+        script = page.body.decode().split('<script type="module" src="')[1].split('"')[0]
+        assert (await listener.get(script)).status == 200
+        assert (await listener.get("/web/0/status.js")).status == 404
+        refused = await listener.get("/status.json")
+        assert (refused.status, refused.body) == (401, b"this needs the token of [admin]\n")
+        assert listener.asked == []
+        assert (await listener.get("/streams.json")).status == 404
+
+
+async def test_programs_send_the_token_each_time() -> None:
+    async with listening() as listener:
+        answer = await listener.get("/status.json", BEARER)
+        assert (answer.status, json.loads(answer.body)) == (200, {"streams": []})
+        assert answer.fields["cache-control"] == "no-store"
+        assert "access-control-allow-origin" not in answer.fields
+        await listener.get("/status.json?filter=al%20ice&sort=viewers&limit=5", BEARER)
+        assert listener.asked == [
+            StatusQuery(),
+            StatusQuery(text="al ice", sort="viewers", limit=5),
+        ]
+
+
+async def test_browsers_trade_it_for_a_session() -> None:
+    async with listening() as listener:
+        login = await listener.get("/login", BEARER)
+        assert login.status == 200
+        field = login.fields["set-cookie"]
+        assert "httponly" in field
+        assert "samesite=strict" in field
+        cookie = f"Cookie: {field.split(';')[0]}"
+        assert TOKEN not in field
+        assert (await listener.get("/status.json", cookie)).status == 200
+        logout = await listener.get("/logout", cookie)
+        assert "max-age=0" in logout.fields["set-cookie"]
+        assert (await listener.get("/status.json", cookie)).status == 401
+
+
+async def test_wrong_tokens_are_refused_logged_and_limited() -> None:
+    with capture_logs() as logs:
+        async with listening() as listener:
+            for _ in range(WRONG_TOKENS_MAX):
+                wrong = await listener.get("/login", "Authorization: Bearer wrong")
+                assert (wrong.status, wrong.body) == (401, b"the token is wrong\n")
+                assert "set-cookie" not in wrong.fields
+            late = await listener.get("/status.json", BEARER)
+            assert late.status == 429
+            assert 1 <= int(late.fields["retry-after"]) <= 60
+            await listener.get("/status.json")
+    told = [line for line in logs if line["event"] == "admin token refused"]
+    assert len(told) == WRONG_TOKENS_MAX
+    assert "wrong" not in {str(line.get("token")) for line in told}
+    assert not any(TOKEN in str(line) for line in logs)
+
+
+@pytest.mark.parametrize("path", ["/", "/status.json", "/login"])
+async def test_a_name_that_was_made_to_point_here_is_refused(path: str) -> None:
+    """DNS rebinding: the browser asks by the attacker's name."""
+    async with listening() as listener:
+        answer = await listener.get(path, BEARER, host="rebound.example:9465")
+        assert answer.status == 421
+        assert listener.asked == []
+        assert (await listener.get(path, BEARER, host="127.0.0.1:1234")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("sort=age", b"sort 'age' is none of"),
+        ("limit=x", b"limit 'x' is no number"),
+        ("token=secret", b"unknown 'token'; known: filter, limit, sort"),
+        ("&".join(["filter=a"] * 9), b"fields"),
+        ("=&&", b"bad query field"),
+    ],
+)
+async def test_questions_that_are_none(query: str, message: bytes) -> None:
+    async with listening() as listener:
+        answer = await listener.get(f"/status.json?{query}", BEARER)
+        assert answer.status == 400
+        assert message.lower() in answer.body.lower()
+        assert listener.asked == []
+
+
+async def test_too_many_questions_are_told_to_come_again() -> None:
+    async with listening() as listener:
+        listener.fails_with = EdgedError("too many")
+        answer = await listener.get("/status.json", BEARER)
+        assert (answer.status, answer.fields["retry-after"]) == (429, "1")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+async def test_it_is_read_only(method: str) -> None:
+    async with listening() as listener:
+        assert (await listener.get("/status.json", BEARER, method=method)).status == 405
+
+
+async def test_it_listens_on_loopback_only() -> None:
+    config = AdminConfig(listen="0.0.0.0:0", token_sha256="0" * 64)
+    with pytest.raises(ConfigError, match="is not on loopback"):
+        await serve_admin_http(config, Listener().answer)

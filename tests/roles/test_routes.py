@@ -1,0 +1,36 @@
+"""The answer to `edged routes`."""
+
+import trio
+
+from edged.roles import routes
+from edged.roles.routes import describe_routes
+from edged.roles.sampler import Sampler
+from tests.roles.crowd import add_stream, make_pop
+
+
+async def test_table_rules_and_streams() -> None:
+    pop = make_pop()
+    add_stream(pop, "bob", matched="the final")
+    add_stream(pop, "alice")
+    samples = Sampler([pop], []).of(pop)
+    seen = describe_routes(pop, samples, trio.current_time(), 1004.0)
+    assert (seen.pop, seen.table, seen.table_age_s) == ("west", (7, 42), 4.0)
+    assert [origin.origin for origin in seen.origins] == ["fra1", "fra2"]
+    (rule,) = seen.rules
+    assert (rule.label, rule.match, rule.does) == ("the final", {}, "prefer fra2")
+    assert rule.placed == 1
+    assert [(stream.channel, stream.route.matched) for stream in seen.streams] == [
+        ("alice", ""),
+        ("bob", "the final"),
+    ]
+    assert seen.streams_total == 2
+
+
+async def test_streams_are_limited() -> None:
+    pop = make_pop()
+    for number in range(routes.STREAMS_MAX + 1):
+        add_stream(pop, f"c{number:04}")
+    samples = Sampler([pop], []).of(pop)
+    seen = describe_routes(pop, samples, trio.current_time(), 1004.0)
+    assert len(seen.streams) == routes.STREAMS_MAX
+    assert seen.streams_total == routes.STREAMS_MAX + 1
