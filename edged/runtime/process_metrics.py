@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+import trio
+
 from edged.runtime.metrics import MetricSpec, Sample
 
 PROC = Path("/proc/self")
@@ -24,6 +26,7 @@ SPECS = (
     ),
     MetricSpec(name="edged_process_fds", help="Open descriptors; a connection is one."),
     MetricSpec(name="edged_process_fds_max", help="Descriptors that it may have open."),
+    MetricSpec(name="edged_process_tasks", help="Tasks of its loop, waiting ones included."),
     MetricSpec(name="edged_process_start_seconds", help="When it started, in Unix seconds."),
 )
 
@@ -36,12 +39,13 @@ class ProcessMetrics:
         self._started_at = time.time()
 
     def read(self) -> Iterable[Sample]:
-        """The values of now."""
+        """The values of now, of the process in whose loop it is read."""
         times = os.times()
         yield Sample("edged_process_cpu_seconds_total", times.user + times.system)
         yield Sample("edged_process_start_seconds", self._started_at)
         yield Sample("edged_process_memory_max_bytes", self._memory_max_bytes())
         yield Sample("edged_process_fds_max", resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        yield Sample("edged_process_tasks", _count_tasks())
         try:
             pages = int((self._proc / "statm").read_text().split()[1])
             yield Sample("edged_process_resident_bytes", pages * resource.getpagesize())
@@ -71,3 +75,11 @@ class ProcessMetrics:
             except (OSError, ValueError):  # None there, or "max".
                 continue
         return min(limits)
+
+
+def _count_tasks() -> int:
+    """Of the loop that we are in; none where there is no loop."""
+    try:
+        return trio.lowlevel.current_statistics().tasks_living
+    except RuntimeError:
+        return 0

@@ -64,12 +64,21 @@ async def open_pair(
     channels: Sequence[str] = ("one",),
     *,
     doomed: Sequence[str] = ORIGINS,
+    metrics: bool = False,
 ) -> AsyncIterator[Pair]:
-    """Run it until the block ends; `doomed`: what the test may kill."""
+    """Run it until the block ends; `doomed`: what the test may kill.
+
+    With `metrics` each host's are at `ports["NAME.metrics"]`.
+    """
     with tempfile.TemporaryDirectory(prefix="edged-e2e-") as name:
         folder = Path(name)
+        hosts_all = ("irs", *origins, *pops)
         ports = take_ports(
-            ["irs", *origins, *(f"{pop}.{what}" for pop in pops for what in ("rtmp", "http"))]
+            [
+                *("irs", *origins),
+                *(f"{pop}.{what}" for pop in pops for what in ("rtmp", "http")),
+                *(f"{host}.metrics" for host in hosts_all if metrics),
+            ]
         )
         at = {what: f"127.0.0.1:{port}" for what, port in ports.items()}
         client = f'[irs_client]\naddresses = ["{at["irs"]}"]\n'
@@ -92,7 +101,8 @@ async def open_pair(
             for host, text in texts.items():
                 path = folder / f"{host}.toml"
                 common = f'[admin]\nsocket = "{folder}/{host}.sock"\n'
-                path.write_text(text + common + '[metrics]\nlisten = "127.0.0.1:0"\n')
+                port = ports.get(f"{host}.metrics", 0)
+                path.write_text(text + common + f'[metrics]\nlisten = "127.0.0.1:{port}"\n')
                 hosts[host] = await stack.enter_async_context(
                     open_edged(folder, host, "run", "-c", str(path), doomed=host in doomed)
                 )

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+import trio
 
 from edged.runtime.metrics import Metrics
 from edged.runtime.process_metrics import SPECS, ProcessMetrics
@@ -31,6 +32,14 @@ def test_cpu_grows_with_work() -> None:
     while time.process_time() < until:
         pass
     assert values()["edged_process_cpu_seconds_total"] - before > 0.03  # In ticks of 10 ms.
+
+
+async def test_tasks_are_those_of_the_loop() -> None:
+    before = values()["edged_process_tasks"]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.sleep_forever)
+        assert values()["edged_process_tasks"] == before + 1
+        nursery.cancel_scope.cancel()
 
 
 def test_descriptors_are_counted() -> None:
