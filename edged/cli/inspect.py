@@ -127,6 +127,11 @@ def ask_running(
     command: str, arguments: dict[str, str], config: Path | None, socket: Path | None
 ) -> bytes:
     """Ask the edged of the file or the socket given, or whichever runs on this host."""
+    return trio.run(ask, find_socket(config, socket), command, arguments)
+
+
+def find_socket(config: Path | None, socket: Path | None) -> Path:
+    """Where the edged of the file or the socket given answers, or whichever runs on this host."""
     place = socket
     if place is None and config is not None:
         place = load_config(config).admin.socket
@@ -136,7 +141,7 @@ def ask_running(
         raise EdgedError(
             "no edged runs here (no admin socket found); give -c FILE or --socket PATH"
         )
-    return trio.run(ask, place, command, arguments)
+    return place
 
 
 def _is_there(socket: Path) -> bool:

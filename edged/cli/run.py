@@ -1,8 +1,9 @@
 """`edged run` and `edged check`: real hosts."""
 
+import contextlib
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -13,9 +14,17 @@ from rich.markup import escape
 
 from edged.cli.output import EXIT_CONFIG, console, errors, print_json
 from edged.config import find_hints, load_config, read_config
+from edged.errors import EdgedError
 from edged.roles.all_in_one import Process
+from edged.roles.operations import Operations
 from edged.runtime.log import configure_logging
 from edged.runtime.notify import ServiceManager
+
+STOP_S_MAX = (
+    10.0  # From the end of the drain to that of the process: publishers and links are told.
+)
+
+logger = structlog.get_logger("edged")
 
 ConfigOption = Annotated[Path, typer.Option("-c", "--config", help="The configuration file.")]
 
@@ -25,17 +34,35 @@ def run(config: ConfigOption) -> None:
     loaded = load_config(config)
     configure_logging(loaded.log)
     for hint in find_hints(loaded):
-        structlog.get_logger("edged").warning("configuration", key=hint.key, hint=hint.message)
+        logger.warning("configuration", key=hint.key, hint=hint.message)
 
     manager = ServiceManager(os.environ)
+    process = Process([loaded], config, manager)
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
-            started = await nursery.start(Process([loaded]).run)
+            await nursery.start(reload_on_signal, process.operations)
+            started = await nursery.start(process.run)
             manager.ready(", ".join(role for role in started if role != "metrics"))
             nursery.start_soon(manager.run_watchdog)
 
-    trio.run(until_signal, main, manager.stopping)
+    async def stop() -> None:
+        drain_s = process.operations.config.drain.on_stop_s
+        manager.stopping(drain_s + STOP_S_MAX)
+        await process.operations.drain_to_stop(manager.status)
+
+    trio.run(until_signal, main, stop)
+
+
+async def reload_on_signal(
+    operations: Operations, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Read the file again at each SIGHUP, until cancelled; what is wrong with it is logged."""
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        task_status.started()
+        async for _ in signals:
+            with contextlib.suppress(EdgedError):  # It has been logged.
+                operations.reload()
 
 
 def check(
@@ -68,24 +95,36 @@ def check(
 
 
 async def until_signal(
-    main: Callable[[], Awaitable[None]], stopping: Callable[[], None] = lambda: None
+    main: Callable[[], Awaitable[None]], stop: Callable[[], Awaitable[None]] | None = None
 ) -> None:
-    """Run until it ends, or SIGINT or SIGTERM comes; a second signal ends the process at once.
+    """Run until it ends, or SIGINT or SIGTERM comes; after that SIGINT ends the process at once.
 
-    `stopping` is called at the first.
+    `stop` runs at the first signal, with `main` still running; a second ends it.
     """
     async with trio.open_nursery() as nursery:
 
         async def watch(*, task_status: trio.TaskStatus[None]) -> None:
             with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
                 task_status.started()
-                async for _ in signals:
-                    stopping()
-                    nursery.cancel_scope.cancel()
-                    break
+                await anext(signals)
+                if stop is not None:
+                    await _until_next(signals, stop)
+                nursery.cancel_scope.cancel()
             # Only now: the receiver's end puts back the handlers that were there before it.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 
         await nursery.start(watch)
         await main()
+        nursery.cancel_scope.cancel()
+
+
+async def _until_next(signals: AsyncIterator[int], stop: Callable[[], Awaitable[None]]) -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def hurry() -> None:
+            await anext(signals)
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(hurry)
+        await stop()
         nursery.cancel_scope.cancel()

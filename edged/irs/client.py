@@ -107,7 +107,7 @@ class PopClient:
                         address,
                         self._run_session,
                         rng=self._rng,
-                        reconnect_s_max=self.config.reconnect_s_max,
+                        reconnect_s_max=lambda: self.config.reconnect_s_max,
                     )
                 )
             nursery.start_soon(self.run_duties)
@@ -257,7 +257,7 @@ class OriginClient:
                         address,
                         self._run_session,
                         rng=self._rng,
-                        reconnect_s_max=self.config.reconnect_s_max,
+                        reconnect_s_max=lambda: self.config.reconnect_s_max,
                     )
                 )
 

@@ -5,6 +5,7 @@ their listeners, as they would on different hosts.
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import structlog
 import trio
@@ -15,9 +16,11 @@ from edged.errors import EdgedError
 from edged.playback.http import HttpServer, Response, Router
 from edged.roles.common import StreamLine
 from edged.roles.irs import IrsRole
+from edged.roles.operations import Operations
 from edged.roles.origin import OriginRole
 from edged.roles.pop import PopRole, RouteAnswer
 from edged.runtime.metrics import CONTENT_TYPE, Metrics
+from edged.runtime.notify import ServiceManager
 from edged.runtime.process import settle_memory
 from edged.runtime.pump import Pump
 from edged.wire.h1 import RequestReceived
@@ -31,7 +34,13 @@ logger = structlog.get_logger("edged")
 class Process:
     """The roles of one process and what they share: metrics and the admin door."""
 
-    def __init__(self, configs: Sequence[Config]) -> None:
+    def __init__(
+        self,
+        configs: Sequence[Config],
+        path: Path | None = None,
+        manager: ServiceManager | None = None,
+    ) -> None:
+        """`path`: the file of the one configuration, to be read again; `manager` is told of it."""
         assert configs, "a process plays at least one role"
         self._shared = configs[0]
         self.metrics = Metrics()
@@ -41,6 +50,7 @@ class Process:
             for config in configs
             if getattr(config, table) is not None
         ]
+        self.operations = Operations(self.roles, self._shared, path, manager)
 
     async def run(
         self,
@@ -53,7 +63,7 @@ class Process:
             for role in self.roles:
                 started[role.name] = await nursery.start(role.run)
                 logger.info("role started", role=role.name, **started[role.name])
-            await nursery.start(serve_admin, self._shared.admin, self._handlers())
+            await nursery.start(serve_admin, self._shared.admin, self._handlers(nursery))
             started["metrics"] = {"http": await self._start_metrics(nursery)}
             settle_memory()
             task_status.started(started)
@@ -69,7 +79,7 @@ class Process:
             raise EdgedError("this edged is no PoP: it routes nothing")
         return [pop.explain(channel) for pop in pops]
 
-    def _handlers(self) -> dict[str, Handler]:
+    def _handlers(self, nursery: trio.Nursery) -> dict[str, Handler]:
         def streams(arguments: Arguments) -> object:
             del arguments
             return self.streams()
@@ -80,7 +90,8 @@ class Process:
                 raise EdgedError("route-explain needs a channel")
             return self.explain(channel)
 
-        return {"streams": streams, "route-explain": route_explain}
+        known: dict[str, Handler] = {"streams": streams, "route-explain": route_explain}
+        return known | self.operations.handlers(nursery)
 
     async def _start_metrics(self, nursery: trio.Nursery) -> str:
         def metrics(request: RequestReceived) -> Response:

@@ -8,10 +8,11 @@ import structlog
 import trio
 
 from edged.errors import PublishRefusedError
-from edged.ingest.plugin import Publication, PublisherControl, PublishRequest
+from edged.ingest.plugin import PrepareReload, Publication, PublisherControl, PublishRequest
 from edged.media.routing import RouteRequest
 from edged.media.stream import Grant, StreamId
 from edged.policy.attempts import Attempts
+from edged.policy.blocks import Blocks
 from edged.policy.stream_keys import StreamKeys
 from edged.policy.takeover import PUBLICATION_CHANCE_BITS, TAKEN_OVER
 from edged.roles.uplinks import Uplinks
@@ -39,14 +40,20 @@ class PopDoor:
         self._hub, self._keys, self._uplinks = hub, keys, uplinks
         self._placing, self._runs = uplinks.placing, uplinks.placing.runs
         self._attempts = Attempts()
+        self._blocks = Blocks()
         self._unix_now = unix_now
         self._controls: dict[LiveStream, PublisherControl] = {}
+        self._requests: dict[LiveStream, PublishRequest] = {}
         self._emptied = trio.Event()
+        self._draining = ""  # Why nobody is let in now.
+        self.prepares: dict[str, PrepareReload] = {}  # Of the plug-ins, by name.
 
     async def publish(self, request: PublishRequest, control: PublisherControl) -> Publication:
         """Check the key, place the stream; raises `PublishRefusedError` with code and reason."""
         try:
+            self._check_open()
             grant = self._check_key(request)
+            self._blocks.check(grant.channel, self.pump.now())
             route = RouteRequest(
                 channel=grant.channel,
                 priority=grant.priority,
@@ -59,6 +66,71 @@ class PopDoor:
             self.refused_total += 1
             raise
 
+    def on_reload(self, name: str, prepare: PrepareReload) -> None:
+        """Have a plug-in's `prepare` called when the file is read again."""
+        self.prepares[name] = prepare
+
+    @property
+    def published(self) -> list[LiveStream]:
+        """What is published here now."""
+        return list(self._controls)
+
+    def refuse_all(self, reconnect_url: str | None) -> None:
+        """Let nobody in from now on: this PoP drains."""
+        where = f"publish to {reconnect_url}" if reconnect_url else "publish to another"
+        self._draining = f"this PoP is draining; {where}"
+
+    def admit_again(self) -> None:
+        """Let publishers in as before."""
+        self._draining = ""
+
+    def drain(self, stream: LiveStream, reconnect_url: str | None) -> None:
+        """Have a publisher go elsewhere, if it is still here."""
+        control = self._controls.get(stream)
+        if control is not None:
+            control.drain(reconnect_url)
+
+    def stop(self, stream: LiveStream, code: str, reason: str) -> None:
+        """Tell a publisher why it has to go, if it is still here."""
+        control = self._controls.get(stream)
+        if control is not None:
+            control.stop(code, reason)
+
+    def kick(self, channel: str, reason: str, *, block_s: float = 0.0) -> bool:
+        """End a publication for good; with `block_s` refuse the channel for so long.
+
+        Says whether it was live here. Raises EdgedError when the block can't be; then nothing has
+        changed.
+        """
+        if block_s:
+            self._blocks.block(channel, reason, seconds=block_s, now=self.pump.now())
+        stream = next((known for known in self._controls if known.channel == channel), None)
+        if stream is None:
+            return False
+        told = f"kicked: {reason}"
+        control = self._controls[stream]
+        self._close(stream, told)  # At once, whatever the plug-in would wait for.
+        control.stop("Rejected", told)
+        return True
+
+    def use_keys(self, keys: StreamKeys) -> list[str]:
+        """Check publishers by other keys from now on; nobody is sent away.
+
+        Returns the channels that are live though their key would no longer be let in.
+        """
+        self._keys = keys
+        invalid = []
+        for stream, request in self._requests.items():
+            try:
+                now = self._unix_now()
+                grant = keys.check(request.app, request.stream_key, now, request.protocol)
+            except PublishRefusedError:
+                invalid.append(stream.channel)
+            else:
+                if grant.channel != stream.channel:
+                    invalid.append(stream.channel)
+        return sorted(invalid)
+
     def stop_all(self, code: str, reason: str) -> None:
         """Tell every publisher why it has to go."""
         for control in list(self._controls.values()):
@@ -69,6 +141,10 @@ class PopDoor:
         while self._controls:
             self._emptied = trio.Event()
             await self._emptied.wait()
+
+    def _check_open(self) -> None:
+        if self._draining:
+            raise PublishRefusedError("drain", self._draining)
 
     def _check_key(self, request: PublishRequest) -> Grant:
         now = self.pump.now()
@@ -88,6 +164,8 @@ class PopDoor:
         route: RouteRequest,
         control: PublisherControl,
     ) -> Publication:
+        self._check_open()  # Since it began to wait for a route.
+        self._blocks.check(grant.channel, self.pump.now())
         self._placing.check_route(route)  # Else a newcomer without a place would end the incumbent.
         channel, now = grant.channel, self.pump.now()
         older = self._hub.get(channel)
@@ -116,6 +194,7 @@ class PopDoor:
             self._hub.close(stream, "no origin takes it")
             raise
         self._controls[stream] = control
+        self._requests[stream] = request
         self.accepted_total += 1
         return Publication(
             stream, wallclock_us=lambda: int(self._unix_now() * 1e6), close=self._close
@@ -123,6 +202,7 @@ class PopDoor:
 
     def _close(self, stream: LiveStream, reason: str) -> None:
         is_known = self._controls.pop(stream, None) is not None
+        self._requests.pop(stream, None)
         self._hub.close(stream, reason)
         if is_known:
             self._placing.end(stream)

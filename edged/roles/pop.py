@@ -12,6 +12,7 @@ from msgspec import Struct
 from edged.backbone.session import LocalEnd
 from edged.config import Config, load_plugins, plugin_config
 from edged.errors import ConfigError
+from edged.ingest.plugin import DRAINING
 from edged.irs.client import PopClient
 from edged.media.routing import RouteRequest
 from edged.playback import metrics as playback_metrics
@@ -22,10 +23,18 @@ from edged.playback.web.pages import make_pages, mount_pages, read_hls
 from edged.policy.pop_view import PopView
 from edged.policy.routing_table import Decision, Explanation, explain_origin
 from edged.policy.stream_keys import StreamKeys
-from edged.roles.common import RoleMetrics, StreamLine, describe_stream, new_instance
+from edged.roles.common import (
+    Commit,
+    RoleMetrics,
+    StreamLine,
+    describe_stream,
+    new_instance,
+    prepare_mutual,
+)
 from edged.roles.door import PopDoor
+from edged.roles.draining import Drainer
 from edged.roles.uplinks import Uplinks
-from edged.runtime.hub import Hub
+from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.metrics import Metrics, MetricSpec, Sample
 from edged.runtime.pump import Pump
 from edged.runtime.tls import MutualTls, PublicTls, keep_certificates
@@ -91,6 +100,9 @@ class PopRole:
         mount_pages(router, make_pages(read_hls()))
         self.http = HttpServer(router)
         self.http.mount("/live/", self.hls)
+        self.drainer = Drainer(self.name, self, self.pump.now)
+        self._client: PopClient | None = None
+        self._public: PublicTls | None = None
         RoleMetrics(self.name, self.pump, self.hub).register(metrics)
         metrics.register(SPECS, self._samples)
         playback_metrics.register(metrics, self.http, self.hls, role=self.name)
@@ -124,7 +136,7 @@ class PopRole:
 
     async def _start_routing(self, nursery: trio.Nursery) -> None:
         assert self._config.irs_client is not None, "checked with the file"
-        client = PopClient(
+        self._client = PopClient(
             self._config.irs_client,
             self.view,
             shard=self._pop.shard,
@@ -132,7 +144,7 @@ class PopRole:
             on_states=self.uplinks.states_changed,
             tls=None if self._tls is None else self._tls.client,
         )
-        await nursery.start(client.run)
+        await nursery.start(self._client.run)
 
     async def _start_plugin(
         self, nursery: trio.Nursery, name: str, table: dict[str, object]
@@ -156,6 +168,7 @@ class PopRole:
         addresses["http"] = await nursery.start(self.http.serve, self.pump, playback.listen)
         if playback.tls is not None:
             public = PublicTls(str(playback.tls.certificate), str(playback.tls.key))
+            self._public = public
             nursery.start_soon(keep_certificates, public)
 
             async def https(*, task_status: trio.TaskStatus[str]) -> None:
@@ -166,6 +179,61 @@ class PopRole:
 
             addresses["https"] = await nursery.start(https)
         return addresses
+
+    def prepare_reload(self, new: Config) -> Commit:
+        """Check what is new for this role, and return what takes it into use."""
+        keys = StreamKeys.from_config(new.stream_keys)
+        assert new.pop is not None, "a role that comes or goes needs a restart"
+        takes = [prepare_mutual(self._tls, new.pop.tls)]
+        if self._public is not None and new.playback.tls is not None:
+            files = new.playback.tls
+            takes.append(self._public.prepare(str(files.certificate), str(files.key)))
+        for name, table in new.ingest.items():
+            problems: list[Problem] = []
+            plugin_table = plugin_config(name, table, problems)
+            if plugin_table is None:
+                raise ConfigError("; ".join(str(problem) for problem in problems))
+            if name in self.door.prepares:
+                takes.append(self.door.prepares[name](plugin_table))
+
+        def commit() -> list[str]:
+            self._config = new
+            for take in takes:
+                take()
+            self.hls.reconfigure(new.playback.hls)
+            if self._client is not None and new.irs_client is not None:
+                self._client.config = new.irs_client
+            invalid = self.door.use_keys(keys)
+            what = "is live, though its stream key is no longer valid; `edged kick` ends it"
+            return [f"channel {channel!r} {what}" for channel in invalid]
+
+        return commit
+
+    # What its drain asks (`Drainable`).
+
+    drain_notice_s = 0.0  # Publishers hear it with the answer.
+
+    def drain_begin(self, reconnect_url: str | None) -> None:
+        """Refuse publishers; viewers are served, each answer closing its connection."""
+        self.door.refuse_all(reconnect_url)
+        self.http.draining = True
+
+    def drain_undo(self) -> None:
+        """Let publishers in again."""
+        self.door.admit_again()
+        self.http.draining = False
+
+    def drain_streams(self) -> list[LiveStream]:
+        """The publications of this PoP."""
+        return self.door.published
+
+    def drain_one(self, stream: LiveStream, reconnect_url: str | None) -> None:
+        """Have its publisher go elsewhere."""
+        self.door.drain(stream, reconnect_url)
+
+    def drain_end(self, stream: LiveStream) -> None:
+        """Stop its publisher, who was asked in vain."""
+        self.door.stop(stream, "Rejected", DRAINING)
 
     # What people ask.
 

@@ -37,9 +37,13 @@ class Control:
 
     def __init__(self) -> None:
         self.stops: list[tuple[str, str]] = []
+        self.drains: list[str | None] = []
 
     def stop(self, code: str, reason: str) -> None:
         self.stops.append((code, reason))
+
+    def drain(self, reconnect_url: str | None) -> None:
+        self.drains.append(reconnect_url)
 
     def want_key_frame(self) -> None:
         """Not wanted here."""
