@@ -431,7 +431,9 @@ class HttpConnection:
             server.body_bytes += response.size
         self._session.request_answered(now)
         if not keep_alive:
-            self._close("the PoP is draining" if request.keep_alive else "one response was asked for")
+            self._close(
+                "the PoP is draining" if request.keep_alive else "one response was asked for"
+            )
 
     def _write(self, chunks: Sequence[bytes], now: float) -> None:
         """Send a response; of what has to wait, note by when the viewer should have taken it."""

@@ -67,7 +67,7 @@ async def test_the_admin_door_answers(tmp_path: Path) -> None:
         assert other.now.decision is not None
         with pytest.raises(EdgedError, match="route-explain needs a channel"):
             await ask(socket, "route-explain", {})
-        with pytest.raises(EdgedError, match="known: .*reload.*route-explain, streams"):
+        with pytest.raises(EdgedError, match=r"known: .*reload.*route-explain, streams"):
             await ask(socket, "kick", {})
 
 
