@@ -39,6 +39,8 @@ from edged.runtime.tls import TlsFiles, is_loopback
 
 FILE_BYTES_MAX = 4 * 2**20  # Thousands of static stream keys, with room.
 PLUGIN_GROUP = "edged.ingest"
+# rtmp://HOST[:PORT]/APP, as E-RTMP's tcUrl; no key.
+REDIRECT_PATTERN = r"^(rtmps?://[A-Za-z0-9.:\[\]_-]{1,255}/[A-Za-z0-9._/-]{1,255})?\Z"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}\Z"  # As in `edged://ROLE/NAME` of a certificate.
 INGEST_URL_PATTERN = r"^[a-z][a-z0-9]{0,15}://[^\s/?#@]+(/[^\s?#]*)?\Z"
 
@@ -65,6 +67,15 @@ class MetricsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     listen: str = "127.0.0.1:9464"
 
 
+class DrainConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[drain]`: how this process lets go of what it has."""
+
+    deadline_s: Annotated[float, Meta(ge=1, le=600)] = 30.0  # Of `edged drain`.
+    on_stop_s: Annotated[float, Meta(ge=0, le=60)] = 5.0  # Of SIGTERM, while something is live.
+    # Where publishers are sent that can be asked to reconnect; "": to the address that they have.
+    redirect: Annotated[str, Meta(pattern=REDIRECT_PATTERN)] = ""
+
+
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -77,6 +88,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     stream_keys: StreamKeysConfig = StreamKeysConfig()
     api: ApiConfig = ApiConfig()
     admin: AdminConfig = AdminConfig()
+    drain: DrainConfig = DrainConfig()
     metrics: MetricsConfig = MetricsConfig()
     log: LogConfig = LogConfig()
 

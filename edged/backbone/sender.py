@@ -155,11 +155,13 @@ class OriginLink:
         *,
         after: Forwarding | None = None,
         takes_over: bool = False,
+        hold: bool = False,
     ) -> Forwarding:
         """Send a publication to this origin, from now on and whenever the session is up.
 
         `stream_id` has the home_epoch of this home, if it is not the stream's own; `after` is the
-        forwarding to the origin before, for the splice; `takes_over` as in StreamOpened. Raises
+        forwarding to the origin before, for the splice; `takes_over` as in StreamOpened; `hold`
+        offers it on the next session, or by `offer_held`, not on the one that is up. Raises
         EdgedError at FORWARDINGS_MAX.
         """
         if len(self._forwardings) >= FORWARDINGS_MAX:
@@ -169,10 +171,15 @@ class OriginLink:
         )
         priority = stream.grant.priority
         self._forwardings[forwarding] = priority
-        session = self._sessions.get(priority)
+        if not hold:
+            self.offer_held(forwarding)
+        return forwarding
+
+    def offer_held(self, forwarding: Forwarding) -> None:
+        """Offer what waits on the session that is up, if one is."""
+        session = self._sessions.get(self._forwardings[forwarding])
         if session is not None and (frame := self._offer(forwarding, session)) is not None:
             session.send_encoded(frame)
-        return forwarding
 
     def stop_forwarding(self, forwarding: Forwarding, reason: str) -> None:
         """Send no more of it to this origin; no word comes of it any more."""

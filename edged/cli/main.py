@@ -11,6 +11,7 @@ from edged.cli.demo import demo
 from edged.cli.health import health
 from edged.cli.inspect import route_app, streams
 from edged.cli.keys import key_app
+from edged.cli.operate import drain, kick, log_app, reload
 from edged.cli.output import EXIT_CONFIG, EXIT_FAILED, fail
 from edged.cli.publish import publish_command
 from edged.cli.routes import routes
@@ -35,6 +36,10 @@ app.command()(streams)
 app.command()(health)
 app.command()(routes)
 app.add_typer(route_app, name="route")
+app.command()(kick)
+app.command()(drain)
+app.command("reload")(reload)
+app.add_typer(log_app, name="log")
 app.add_typer(key_app, name="key")
 app.add_typer(cert_app, name="cert")
 

@@ -1,8 +1,9 @@
 """`edged run` and `edged check`: real hosts."""
 
+import contextlib
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,9 @@ from rich.markup import escape
 
 from edged.cli.output import EXIT_CONFIG, console, errors, print_json
 from edged.config import find_hints, load_config, read_config
+from edged.errors import EdgedError
 from edged.roles.all_in_one import Process
+from edged.roles.operations import Operations
 from edged.runtime.activation import Activation, receive
 from edged.runtime.listeners import adopt
 from edged.runtime.log import configure_logging
@@ -21,6 +24,12 @@ from edged.runtime.notify import ServiceManager
 from edged.runtime.shards import SHARDS_MAX
 
 SHARD_DIGITS_MAX = 2
+
+STOP_S_MAX = (
+    10.0  # From the end of the drain to that of the process: publishers and links are told.
+)
+
+logger = structlog.get_logger("edged")
 
 ConfigOption = Annotated[Path, typer.Option("-c", "--config", help="The configuration file.")]
 
@@ -37,26 +46,45 @@ ShardOption = Annotated[
 
 def run(config: ConfigOption, *, shard: ShardOption = "") -> None:
     """Run the roles whose tables the file has: pop, origin, irs."""
-    loaded = load_config(config, shard_number(shard, config))
+    number = shard_number(shard, config)
+    loaded = load_config(config, number)
     configure_logging(loaded.log)
     for hint in find_hints(loaded):
-        structlog.get_logger("edged").warning("configuration", key=hint.key, hint=hint.message)
+        logger.warning("configuration", key=hint.key, hint=hint.message)
 
     manager, activation = ServiceManager(os.environ), receive(os.environ)
     adopt(activation)
+    process = Process([loaded], config, manager, shard=number)
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
-            started = await nursery.start(Process([loaded]).run)
+            await nursery.start(reload_on_signal, process.operations)
+            started = await nursery.start(process.run)
             activation.close_unclaimed()
             manager.ready(", ".join(role for role in started if role != "metrics"))
             nursery.start_soon(manager.run_watchdog)
 
+    async def stop() -> None:
+        drain_s = process.operations.config.drain.on_stop_s
+        manager.stopping(drain_s + STOP_S_MAX)
+        await process.operations.drain_to_stop(manager.status)
+
     try:
-        trio.run(until_signal, main, manager.stopping)
+        trio.run(until_signal, main, stop)
     finally:
         adopt(Activation())
         activation.close()
+
+
+async def reload_on_signal(
+    operations: Operations, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Read the file again at each SIGHUP, until cancelled; what is wrong with it is logged."""
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        task_status.started()
+        async for _ in signals:
+            with contextlib.suppress(EdgedError):  # It has been logged.
+                operations.reload()
 
 
 def check(
@@ -107,24 +135,36 @@ def shard_number(text: str, config: Path) -> int | None:
 
 
 async def until_signal(
-    main: Callable[[], Awaitable[None]], stopping: Callable[[], None] = lambda: None
+    main: Callable[[], Awaitable[None]], stop: Callable[[], Awaitable[None]] | None = None
 ) -> None:
-    """Run until it ends, or SIGINT or SIGTERM comes; a second signal ends the process at once.
+    """Run until it ends, or SIGINT or SIGTERM comes; after that SIGINT ends the process at once.
 
-    `stopping` is called at the first.
+    `stop` runs at the first signal, with `main` still running; a second ends it.
     """
     async with trio.open_nursery() as nursery:
 
         async def watch(*, task_status: trio.TaskStatus[None]) -> None:
             with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
                 task_status.started()
-                async for _ in signals:
-                    stopping()
-                    nursery.cancel_scope.cancel()
-                    break
+                await anext(signals)
+                if stop is not None:
+                    await _until_next(signals, stop)
+                nursery.cancel_scope.cancel()
             # Only now: the receiver's end puts back the handlers that were there before it.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 
         await nursery.start(watch)
         await main()
+        nursery.cancel_scope.cancel()
+
+
+async def _until_next(signals: AsyncIterator[int], stop: Callable[[], Awaitable[None]]) -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def hurry() -> None:
+            await anext(signals)
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(hurry)
+        await stop()
         nursery.cancel_scope.cancel()

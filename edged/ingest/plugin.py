@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from edged.media.stream import Grant
 
 PUBLISH_TIMEOUT_S = 10.0  # From the request to the grant; encoders give up at about that time.
+DRAINING = "drain: this PoP is draining; connect again"  # What a drained publisher is told.
+
+# Checks a table `[ingest.NAME]` and raises ConfigError if it cannot be taken into use; returns what
+# takes it into use, which is called at once if the rest of the file is in order too.
+PrepareReload = Callable[[Struct], Callable[[], None]]
 
 
 class PublishRequest(Struct, frozen=True, kw_only=True):
@@ -46,7 +51,18 @@ class PublisherControl(Protocol):
     """What the network wants of a publisher; a plug-in does what its protocol can."""
 
     def stop(self, code: str, reason: str) -> None:
-        """End the session and tell the broadcaster why (takeover, kick, drain)."""
+        """End the session and tell the broadcaster why (takeover, kick)."""
+
+    def drain(self, reconnect_url: str | None) -> None:
+        """This PoP wants to be rid of the publisher, who shall publish elsewhere.
+
+        A protocol that can ask a broadcaster to reconnect does so and goes on taking what comes
+        until it has left; `reconnect_url` says where to, None by the address that it has. All
+        others end the session, telling why: encoders connect again by themselves. Who is still
+        there at the drain's deadline is stopped.
+        """
+        del reconnect_url
+        self.stop("Rejected", DRAINING)
 
     def want_key_frame(self) -> None:
         """A reader needs a random access point soon; a protocol without the means ignores it."""
@@ -251,6 +267,12 @@ class Door(Protocol):
     async def publish(self, request: PublishRequest, control: PublisherControl) -> Publication:
         """Check the key, place the stream; raises `PublishRefusedError` with code and reason."""
 
+    def on_reload(self, name: str, prepare: PrepareReload) -> None:
+        """Have `prepare` called with the table of the plug-in `name` when the file is read again.
+
+        It is called only if no key beside `IngestPlugin.live_keys` has changed.
+        """
+
 
 class ServePlugin(Protocol):
     """A plug-in's main task: listen, and let publishers in through the door."""
@@ -268,3 +290,6 @@ class IngestPlugin(Struct, frozen=True, kw_only=True):
     config_type: type[Struct]  # Decoded from `[ingest.NAME]`; unknown keys are errors.
     serve: ServePlugin
     codecs: tuple[str, ...]  # Of `edged.media.track.Codec`: what it can carry into the network.
+    # Keys of its table that can change while it runs, those of tables inside as "tls.key": how they
+    # take effect. All others need a restart. With any, `serve` calls `Door.on_reload`.
+    live_keys: Mapping[str, str] = {}

@@ -7,6 +7,7 @@ to its answer, while reading pauses.
 import secrets
 import ssl
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from msgspec import Meta, Struct
 
 from edged.errors import EdgedError, PeerLostError, PublishRefusedError, RemoteProtocolError
 from edged.ingest.plugin import (
+    DRAINING,
     PUBLISH_TIMEOUT_S,
     Door,
     IngestPlugin,
@@ -39,6 +41,8 @@ OUT_BYTES_MAX = (
     64 * 1024
 )  # Replies and acknowledgements only: a publisher that reads none is broken.
 LOW_WATER_BYTES_MIN = 4096  # Below it the extra system call costs more than the wake-up it saves.
+
+SESSIONS_FROM_NOW_ON = "for sessions from now on"
 
 logger = structlog.get_logger("edged.rtmp")
 
@@ -129,6 +133,16 @@ class RtmpPublisher:
         """Tell the encoder why, then close."""
         self._core.close(f"NetStream.Publish.{code}", reason)
         self._close(reason)
+
+    def drain(self, reconnect_url: str | None) -> None:
+        """Ask an encoder that can to reconnect, and close for the others.
+
+        E-RTMP v2, "Reconnect Request": we go on taking what comes until the encoder disconnects.
+        """
+        if self._core.request_reconnect("this PoP is draining", reconnect_url or ""):
+            self._after()
+        else:
+            self.stop("Rejected", DRAINING)
 
     def want_key_frame(self) -> None:
         """RTMP has no means to ask for one."""
@@ -316,14 +330,7 @@ class RtmpIngest:
     def __init__(self, config: RtmpConfig, door: Door, nursery: trio.Nursery) -> None:
         self.config = config
         self.door = door
-        self.limits = rtmp.RtmpLimits(
-            handshake_timeout_s=config.handshake_timeout_s,
-            publish_timeout_s=config.publish_timeout_s,
-            media_silence_s_max=config.silence_timeout_s,
-            message_bytes_max=config.message_bytes_max,
-            # One message, and what of others lies between its chunks.
-            buffered_bytes_max=config.message_bytes_max * 3 // 2,
-        )
+        self.limits = _limits_of(config)
         self.start_soon = nursery.start_soon
         self._pending: dict[RtmpPublisher, str] = {}  # Not granted yet: where they come from.
         self._pending_from: Counter[str] = Counter()
@@ -340,6 +347,10 @@ class RtmpIngest:
         self._pending[session] = address
         self._pending_from[address] += 1
         return session
+
+    def reconfigure(self, config: RtmpConfig) -> None:
+        """Take limits into use for the sessions from now on; those that are there keep theirs."""
+        self.config, self.limits = config, _limits_of(config)
 
     def reserve(self, session: RtmpPublisher) -> None:
         """Take a place before the door is asked, which others may be waiting for as well.
@@ -373,6 +384,17 @@ class RtmpIngest:
                 del self._pending_from[address]
 
 
+def _limits_of(config: RtmpConfig) -> rtmp.RtmpLimits:
+    return rtmp.RtmpLimits(
+        handshake_timeout_s=config.handshake_timeout_s,
+        publish_timeout_s=config.publish_timeout_s,
+        media_silence_s_max=config.silence_timeout_s,
+        message_bytes_max=config.message_bytes_max,
+        # One message, and what of others lies between its chunks.
+        buffered_bytes_max=config.message_bytes_max * 3 // 2,
+    )
+
+
 async def serve_rtmp(
     config: Struct,
     door: Door,
@@ -387,6 +409,21 @@ async def serve_rtmp(
     async with trio.open_nursery() as nursery:
         ingest = RtmpIngest(config, door, nursery)
 
+        def prepare_reload(new: Struct) -> Callable[[], None]:
+            new = msgspec.convert(new, RtmpConfig)
+            take = None
+            if tls is not None and new.tls is not None:
+                take = tls.prepare(str(new.tls.certificate), str(new.tls.key))
+
+            def commit() -> None:
+                ingest.reconfigure(new)
+                if take is not None:
+                    take()
+
+            return commit
+
+        door.on_reload("rtmp", prepare_reload)
+
         async def listen(address: str, context: ssl.SSLContext | None) -> str:
             bound: str = await nursery.start(
                 lambda task_status: serve(
@@ -395,7 +432,7 @@ async def serve_rtmp(
                     ingest.make_session,
                     PumpClass.PUBLISHER,
                     tls=context,
-                    connections_max=config.publishers_max + PENDING_MAX,
+                    connections_max=lambda: ingest.config.publishers_max + PENDING_MAX,
                     out_bytes_max=OUT_BYTES_MAX,
                     task_status=task_status,
                 )
@@ -415,4 +452,13 @@ plugin = IngestPlugin(
     config_type=RtmpConfig,
     serve=serve_rtmp,
     codecs=(Codec.H264, Codec.H265, Codec.AV1, Codec.VP9, Codec.AAC, Codec.OPUS),
+    live_keys={
+        "handshake_timeout_s": SESSIONS_FROM_NOW_ON,
+        "publish_timeout_s": SESSIONS_FROM_NOW_ON,
+        "silence_timeout_s": SESSIONS_FROM_NOW_ON,
+        "message_bytes_max": SESSIONS_FROM_NOW_ON,
+        "publishers_max": "counts for publishers from now on; nobody is sent away",
+        "tls.certificate": "shown to connections from now on",
+        "tls.key": "used for connections from now on",
+    },
 )

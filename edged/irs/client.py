@@ -117,7 +117,7 @@ class PopClient:
                         address,
                         self._run_session,
                         rng=self._rng,
-                        reconnect_s_max=self.config.reconnect_s_max,
+                        reconnect_s_max=lambda: self.config.reconnect_s_max,
                     )
                 )
             nursery.start_soon(self.run_duties)
@@ -276,7 +276,7 @@ class OriginClient:
                         address,
                         self._run_session,
                         rng=self._rng,
-                        reconnect_s_max=self.config.reconnect_s_max,
+                        reconnect_s_max=lambda: self.config.reconnect_s_max,
                     )
                 )
 

@@ -31,9 +31,9 @@ class Planner:
         """`publish(rows, renew)` is synchronous; with `renew` all are pushed, else the changed."""
         self._collectors = collectors
         self._publish = publish
-        self._push_interval_s = push_interval_s
-        self._lease_ttl_s = lease_ttl_s
-        self._reserve_fraction = reserve_fraction
+        self.push_interval_s = push_interval_s
+        self.lease_ttl_s = lease_ttl_s
+        self.reserve_fraction = reserve_fraction
         self._urgent = trio.Event()
         self.plans = 0
         self.plan_s = 0.0  # The last one took so long.
@@ -53,7 +53,7 @@ class Planner:
             started = trio.current_time()
             renew = started >= renew_at
             if renew:
-                renew_at = started + self._push_interval_s
+                renew_at = started + self.push_interval_s
             self.plan_now(renew=renew)
             await trio.sleep(PLAN_INTERVAL_S_MIN)
 
@@ -62,8 +62,8 @@ class Planner:
         now = trio.current_time()
         rows = plan_leases(
             self._collectors.supplies(now),
-            self._collectors.demands(now, self._lease_ttl_s),
-            reserve_fraction=self._reserve_fraction,
+            self._collectors.demands(now, self.lease_ttl_s),
+            reserve_fraction=self.reserve_fraction,
         )
         self.plans += 1
         self._publish(rows, renew)

@@ -206,6 +206,14 @@ class IrsService:
         self._pushed = {"snapshot": 0, "delta": 0}  # By sessions that have ended.
         self._warm_at = 0.0
 
+    def reconfigure(self, config: IrsConfig) -> None:
+        """Plan by other rules and times from now on: every PoP gets a new table at once."""
+        self.config = config
+        self.planner.push_interval_s = config.push_interval_s
+        self.planner.lease_ttl_s = config.lease_ttl_s
+        self.planner.reserve_fraction = config.reserve_fraction
+        self._offer_anew()
+
     async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; starts with the bound address ("127.0.0.1:1940")."""
         host, _ = parse_address(self.config.listen)
@@ -289,9 +297,7 @@ class IrsService:
         if (epoch, version) > (self.epoch, self.version) and self._is_plausible(epoch):
             log.warning("epoch raised", before=self.epoch, after=epoch + 1)
             self.epoch = epoch + 1
-            for session in self._pops.values():
-                session.offered = None
-            self.planner.hurry()
+            self._offer_anew()
 
     def status(self) -> IrsStatus:
         """What IRS sees now."""
@@ -378,6 +384,11 @@ class IrsService:
             reason=reason,
             lasted_s=round(trio.current_time() - session.opened_at, 1),
         )
+
+    def _offer_anew(self) -> None:
+        for session in self._pops.values():
+            session.offered = None
+        self.planner.hurry()
 
     def _is_plausible(self, epoch: int) -> bool:
         return epoch <= self.now_unix() + EPOCH_AHEAD_S_MAX

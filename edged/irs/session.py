@@ -170,7 +170,7 @@ async def keep_session(
     run_session: Callable[[str], Awaitable[str]],
     *,
     rng: random.Random,
-    reconnect_s_max: float,
+    reconnect_s_max: Callable[[], float],
 ) -> None:
     """Keep a session up for ever, with backoff and jitter.
 
@@ -194,7 +194,7 @@ async def keep_session(
         if lasted_s >= STEADY_S:
             delay_s = RECONNECT_S_MIN
         await trio.sleep(delay_s * (JITTER_MIN + (JITTER_MAX - JITTER_MIN) * rng.random()))
-        delay_s = min(2 * delay_s, reconnect_s_max)
+        delay_s = min(2 * delay_s, reconnect_s_max())
 
 
 async def connect(

@@ -81,6 +81,11 @@ class OriginService:
         self._parts = 0
         self.slots = Slots(config.slots, config.slots_reserve)
 
+    def reconfigure(self, config: OriginConfig) -> None:
+        """Have other slots at once, and other parts and playlists for streams from now on."""
+        self._config = config
+        self.slots.resize(config.slots, config.slots_reserve)
+
     def admit(self, stream_id: StreamId, grant: Grant, tracks: list[Track]) -> None:
         """Let a stream in, or raise `PublishRefusedError`."""
         del tracks  # The plug-ins let in only what the packager can carry.

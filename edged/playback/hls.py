@@ -156,6 +156,13 @@ class HlsService:
         self._fenced = 0
         self._past: Counter[str] = Counter()  # The windows' statistics, of those dropped.
 
+    def reconfigure(self, config: HlsConfig) -> None:
+        """Keep more or less of each stream from its next part on."""
+        self._limits = config.window_limits()
+        for channel in self._channels.values():
+            for stream in channel.streams.values():
+                stream.window.limits = self._limits
+
     async def run(self) -> None:
         """Give back what nobody watches, until cancelled."""
         while True:

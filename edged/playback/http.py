@@ -143,10 +143,9 @@ class HttpServer:
         self.stamp = b""  # The Date of this second; its identity tells responses to be made anew.
         self.responses: dict[int, int] = {}
         self.body_bytes = 0
-        self.connections = 0
-        self.connections_total = 0
-        self.refused = 0
-        self.stalled = 0
+        self.connections = self.connections_total = 0
+        self.refused = self.stalled = 0
+        self.draining = False  # Then each answer closes its connection, so that viewers move.
         self._unix_now = unix_now
         self._stamped_until = -math.inf
         self._services: list[tuple[str, Service]] = []
@@ -407,18 +406,21 @@ class HttpConnection:
         server = self._server
         server.tick(now)
         with_body = request.method != "HEAD"
-        if request.keep_alive and with_body:
+        keep_alive = request.keep_alive and not server.draining
+        if keep_alive and with_body:
             chunks = response.chunks(server.stamp)
         else:
-            chunks = response.variant(server.stamp, body=with_body, close=not request.keep_alive)
+            chunks = response.variant(server.stamp, body=with_body, close=not keep_alive)
         self._write(chunks, now)
         status = response.status
         server.responses[status] = server.responses.get(status, 0) + 1
         if with_body:
             server.body_bytes += response.size
         self._session.request_answered(now)
-        if not request.keep_alive:
-            self._close("the client asked for one response")
+        if not keep_alive:
+            self._close(
+                "the PoP is draining" if request.keep_alive else "one response was asked for"
+            )
 
     def _write(self, chunks: Sequence[bytes], now: float) -> None:
         """Send a response; of what has to wait, note by when the viewer should have taken it."""

@@ -28,6 +28,10 @@ class Grace:
         """Whether runs wait at all."""
         return self._grace_s > 0
 
+    def reconfigure(self, grace_s: float) -> None:
+        """Another time for those who are lost from now on."""
+        self._grace_s = grace_s
+
     def begin(self, channel: str, now: float) -> list[str]:
         """A run's publisher is lost; returns those that wait no longer, at the limit.
 

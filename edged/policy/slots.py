@@ -24,8 +24,13 @@ class Slots:
 
     def free(self, priority: PriorityClass) -> int:
         """How many more streams of a class would be admitted."""
-        left = self.total - len(self._held)
+        left = max(0, self.total - len(self._held))
         return left if priority is PriorityClass.PARTNER else max(0, left - self.reserve)
+
+    def resize(self, total: int, reserve: int) -> None:
+        """Have more slots or fewer; who holds one keeps it."""
+        assert 0 <= reserve <= total, "the reserve is part of the total"
+        self.total, self.reserve = total, reserve
 
     def take(self, stream_id: StreamId, priority: PriorityClass) -> None:
         """Hold a slot for a stream, or raise `PublishRefusedError` ("full").

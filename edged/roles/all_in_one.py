@@ -6,6 +6,7 @@ their listeners, as they would on different hosts.
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import msgspec
 import structlog
@@ -19,6 +20,7 @@ from edged.roles.admin_http import serve_admin_http
 from edged.roles.common import StreamLine
 from edged.roles.fitness import Health
 from edged.roles.irs import IrsRole
+from edged.roles.operations import Operations
 from edged.roles.origin import OriginRole
 from edged.roles.pop import PopRole, RouteAnswer
 from edged.roles.routes import describe_routes
@@ -26,6 +28,7 @@ from edged.roles.sampler import RoleSamples, Sampler
 from edged.roles.snapshot import Snapshots, StatusQuery
 from edged.roles.status import RoutesSeen
 from edged.runtime.metrics import CONTENT_TYPE, Metrics
+from edged.runtime.notify import ServiceManager
 from edged.runtime.process import settle_memory
 from edged.runtime.process_metrics import SPECS, ProcessMetrics
 from edged.runtime.pump import Pump
@@ -40,7 +43,18 @@ logger = structlog.get_logger("edged")
 class Process:
     """The roles of one process and what they share: metrics and the admin door."""
 
-    def __init__(self, configs: Sequence[Config]) -> None:
+    def __init__(
+        self,
+        configs: Sequence[Config],
+        path: Path | None = None,
+        manager: ServiceManager | None = None,
+        *,
+        shard: int | None = None,
+    ) -> None:
+        """`path`: the file of the one configuration, to be read again, as that shard's.
+
+        `manager` is told of it.
+        """
         assert configs, "a process plays at least one role"
         self._shared = configs[0]
         self.metrics = Metrics()
@@ -53,6 +67,7 @@ class Process:
             for config in configs
             if getattr(config, table) is not None
         ]
+        self.operations = Operations(self.roles, self._shared, path, manager, shard=shard)
 
     async def run(
         self,
@@ -68,7 +83,7 @@ class Process:
             sampler = self._sampler = self._make_sampler()
             nursery.start_soon(sampler.run)
             self.snapshots = Snapshots(self.roles, sampler)
-            await nursery.start(serve_admin, self._shared.admin, self._handlers())
+            await nursery.start(serve_admin, self._shared.admin, self._handlers(nursery))
             started["metrics"] = {"http": await self._start_metrics(nursery)}
             if self._shared.admin.listen is not None:
                 address: str = await nursery.start(
@@ -121,7 +136,7 @@ class Process:
         assert self._sampler is not None, "the process runs"
         return self._sampler.of(role)
 
-    def _handlers(self) -> dict[str, Handler]:
+    def _handlers(self, nursery: trio.Nursery) -> dict[str, Handler]:
         def streams(arguments: Arguments) -> object:
             del arguments
             return self.streams()
@@ -145,13 +160,14 @@ class Process:
             del arguments
             return self.routes()
 
-        return {
+        known: dict[str, Handler] = {
             "streams": streams,
             "route-explain": route_explain,
             "routes": routes,
             "status": status,
             "health": health,
         }
+        return known | self.operations.handlers(nursery)
 
     async def _start_metrics(self, nursery: trio.Nursery) -> str:
         def metrics(request: RequestReceived) -> Response:

@@ -1,7 +1,7 @@
 """What all roles share: how a stream is described, and metrics of the pump and the hub."""
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from msgspec import Struct
 
@@ -9,8 +9,11 @@ from edged.media.track import Kind
 from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.metrics import Metrics, MetricSpec, Sample
 from edged.runtime.pump import Pump
+from edged.runtime.tls import MutualTls, TlsFiles
 
 INSTANCE_BITS = 63
+
+Commit = Callable[[], list[str]]  # Takes a file read again into use; what is to be known of it.
 
 
 class StreamLine(Struct, kw_only=True):
@@ -37,6 +40,16 @@ class StreamLine(Struct, kw_only=True):
 def new_instance() -> int:
     """Chance that names this start of a process."""
     return secrets.randbits(INSTANCE_BITS)
+
+
+def prepare_mutual(tls: MutualTls | None, files: TlsFiles | None) -> Callable[[], None]:
+    """Check a role's certificates, and return what takes them into use.
+
+    Whether there are any does not change while it runs.
+    """
+    if tls is None or files is None:
+        return lambda: None
+    return tls.prepare(files)
 
 
 def describe_stream(

@@ -10,16 +10,21 @@ import time
 from collections.abc import Callable, Sequence
 
 import structlog
-import trio
 
 from edged.backbone.directory import DirectoryRecord
 from edged.errors import PublishRefusedError
-from edged.ingest.plugin import HttpRoute, Publication, PublisherControl, PublishRequest
+from edged.ingest.plugin import (
+    HttpRoute,
+    PrepareReload,
+    Publication,
+    PublisherControl,
+    PublishRequest,
+)
 from edged.media.routing import RouteRequest
 from edged.media.stream import Grant, StreamId
 from edged.media.track import formats_of
 from edged.policy.attempts import Attempts
-from edged.policy.grace import Grace
+from edged.policy.blocks import Blocks
 from edged.policy.joining import Joining, can_go_on
 from edged.policy.stream_keys import StreamKeys
 from edged.policy.takeover import (
@@ -33,6 +38,7 @@ from edged.policy.takeover import (
     units_from,
 )
 from edged.roles.descriptions import Descriptions
+from edged.roles.runs import Run, Runs, tell_given_up
 from edged.roles.uplinks import Uplinks
 from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.pump import Pump
@@ -43,20 +49,7 @@ ENCODER_CHARS_MAX = 100  # Of its name, for people; it can be anything.
 logger = structlog.get_logger("edged.pop")
 
 
-class _Run:
-    """A run that is published here, or waits for who published it."""
-
-    def __init__(self, stream: LiveStream, request: PublishRequest, route: RouteRequest) -> None:
-        self.stream = stream
-        self.request = request  # Of the publisher that it has, or had.
-        self.route = route
-        self.control: PublisherControl | None = None  # None while it waits.
-        self.publication: Publication | None = None
-        self.takes_over = False  # Who joins, from one that was live until now.
-        self.origin = ""  # While the run is another PoP's: where it is to go on from here.
-
-
-class PopDoor:
+class PopDoor(Runs):
     """Lets publishers in. One per PoP, for all its plug-ins."""
 
     def __init__(
@@ -70,55 +63,27 @@ class PopDoor:
         grace_s: float = 0.0,
         unix_now: Callable[[], float] = time.time,
     ) -> None:
-        self.pump = pump
+        descriptions = descriptions or Descriptions(hub, uplinks, pump.now)
+        super().__init__(pump, hub, uplinks.placing, descriptions, grace_s)
         self.refused_total = 0
         self.accepted_total = 0
         self.routes: list[HttpRoute] = []  # What plug-ins add to the API.
         self.returned_total = 0
-        self._hub, self._keys, self._uplinks = hub, keys, uplinks
-        self._placing, self._numbers = uplinks.placing, uplinks.placing.runs
+        self.prepares: dict[str, PrepareReload] = {}  # Of the plug-ins, by name.
+        self._keys, self._uplinks = keys, uplinks
+        self._numbers = uplinks.placing.runs
         self._placing.next_number = self._next_number
         self._attempts = Attempts()
-        self._descriptions = descriptions or Descriptions(hub, uplinks, pump.now)
+        self._blocks = Blocks()
         self._unix_now = unix_now
-        self._grace_s = grace_s
-        self._grace = Grace(grace_s)
-        self._runs: dict[str, _Run] = {}  # By channel.
-        self._emptied = trio.Event()
-        self._waits = trio.Event()
-
-    async def run(self) -> None:
-        """End the runs whose publishers do not come back, until cancelled."""
-        while True:
-            due = self._grace.next_timeout()
-            with trio.move_on_at(due) as timer:
-                await self._waits.wait()
-            if timer.cancelled_caught:
-                now = self.pump.now()
-                if now - due > LATE_S_MAX:
-                    self._grace.slept(now - due + LATE_S_MAX)
-                self.tick(self.pump.now())
-            else:
-                self._waits = trio.Event()
-
-    def tick(self, now: float) -> None:
-        """End the runs whose grace is over."""
-        for channel in self._grace.expired(now):
-            run = self._runs[channel]
-            if run.control is not None:  # Whether that is who can go on will show at once.
-                self._grace.put_off(channel, now)
-            else:
-                self._end(run, f"the publisher did not come back within {self._grace_s:g} s")
-
-    @property
-    def waiting(self) -> int:
-        """Runs that wait for their publisher."""
-        return sum(run.control is None for run in self._runs.values())
+        self._draining = ""  # Why nobody is let in now.
 
     async def publish(self, request: PublishRequest, control: PublisherControl) -> Publication:
         """Check the key, place the stream; raises `PublishRefusedError` with code and reason."""
         try:
+            self._check_open()
             grant = self._descriptions.adopt(self._check_key(request))
+            self._blocks.check(grant.channel, self.pump.now())
             route = RouteRequest(
                 channel=grant.channel,
                 priority=grant.priority,
@@ -136,6 +101,40 @@ class PopDoor:
     def add_routes(self, routes: Sequence[HttpRoute]) -> None:
         """Keep a plug-in's HTTP handlers for the API, which is made when all have started."""
         self.routes += routes
+
+    def on_reload(self, name: str, prepare: PrepareReload) -> None:
+        """Have a plug-in's `prepare` called when the file is read again."""
+        self.prepares[name] = prepare
+
+    def refuse_all(self, reconnect_url: str | None) -> None:
+        """Let nobody in from now on: this PoP drains."""
+        where = f"publish to {reconnect_url}" if reconnect_url else "publish to another"
+        self._draining = f"this PoP is draining; {where}"
+
+    def admit_again(self) -> None:
+        """Let publishers in as before."""
+        self._draining = ""
+
+    def kick(self, channel: str, reason: str, *, block_s: float = 0.0) -> bool:
+        """End a publication for good; with `block_s` refuse the channel for so long.
+
+        Says whether it was live here. Raises EdgedError when the block can't be; then nothing has
+        changed.
+        """
+        if block_s:
+            self._blocks.block(channel, reason, seconds=block_s, now=self.pump.now())
+        run = self._runs.get(channel)
+        if run is not None:
+            self.stop(run.stream, "Rejected", f"kicked: {reason}")
+        return run is not None
+
+    def use_keys(self, keys: StreamKeys) -> list[str]:
+        """Check publishers by other keys from now on; nobody is sent away.
+
+        Returns the channels that are live though their key would no longer be let in.
+        """
+        self._keys = keys
+        return self.find_invalid(keys, self._unix_now())
 
     def check(self, key: str, protocol: str, peer: str) -> Grant:
         """Whether a key would be let in now, by that protocol, without a publication.
@@ -157,19 +156,9 @@ class PopDoor:
             self._attempts.note_refused(peer, error.code, now)
             raise
 
-    def stop_all(self, code: str, reason: str) -> None:
-        """Tell every publisher why it has to go; runs without one end."""
-        for run in list(self._runs.values()):
-            if run.control is not None:
-                run.control.stop(code, reason)
-            else:
-                self._end(run, reason)
-
-    async def wait_empty(self) -> None:
-        """Wait until every publisher is gone."""
-        while self._runs:
-            self._emptied = trio.Event()
-            await self._emptied.wait()
+    def _check_open(self) -> None:
+        if self._draining:
+            raise PublishRefusedError("drain", self._draining)
 
     def _check_key(self, request: PublishRequest) -> Grant:
         now = self.pump.now()
@@ -206,6 +195,8 @@ class PopDoor:
         route: RouteRequest,
         control: PublisherControl,
     ) -> Publication:
+        self._check_open()  # Since it began to wait for a route.
+        self._blocks.check(grant.channel, self.pump.now())
         channel = grant.channel
         run = self._runs.get(channel)
         record = self._uplinks.listing.lookup(channel)
@@ -221,7 +212,7 @@ class PopDoor:
         self._placing.check_route(route)  # Else a newcomer without a place would end the incumbent.
         return self._begin(request, grant, route, control, takes_over=takes_over)
 
-    def _can_join_here(self, run: _Run, grant: Grant) -> bool:
+    def _can_join_here(self, run: Run, grant: Grant) -> bool:
         stream = run.stream
         known = takeovers(stream.stream_id) < TAKEOVERS_MAX and not run.origin
         return known and stream.units > 0 and can_go_on(stream.grant, grant)
@@ -235,7 +226,7 @@ class PopDoor:
         return known and same and self._placing.can_join(route, record.origin)
 
     def _join_here(
-        self, run: _Run, request: PublishRequest, grant: Grant, control: PublisherControl
+        self, run: Run, request: PublishRequest, grant: Grant, control: PublisherControl
     ) -> Publication:
         """Have a publisher go on with a run of ours, which has another one or waits."""
         tracks = run.stream.tracks
@@ -265,7 +256,7 @@ class PopDoor:
         stream_id = takeover_id(record.entry.stream_id, chance)
         stream = self._open(stream_id, request, grant)
         stream.ring.note_loss(units_from(stream_id))
-        run = self._runs[grant.channel] = _Run(stream, request, route)
+        run = self._runs[grant.channel] = Run(stream, request, route)
         run.control, run.takes_over, run.origin = control, takes_over, record.origin
         joining = Joining(record.entry.formats, configs_from=configs_from(stream_id))
         return self._publication(run, grant, joining)
@@ -283,7 +274,7 @@ class PopDoor:
         channel = grant.channel
         older = self._runs.get(channel)
         stream = self._open(StreamId(channel, self._next_number(channel)), request, grant)
-        run = self._runs[channel] = _Run(stream, request, route)
+        run = self._runs[channel] = Run(stream, request, route)
         run.control = control
         publication = self._publication(run, grant, None)
         self._numbers.begun(stream.stream_id)
@@ -306,7 +297,7 @@ class PopDoor:
         stream.encoder = request.encoder[:ENCODER_CHARS_MAX]
         return stream
 
-    def _publication(self, run: _Run, grant: Grant, joining: Joining | None) -> Publication:
+    def _publication(self, run: Run, grant: Grant, joining: Joining | None) -> Publication:
         publication = run.publication = Publication(
             run.stream,
             wallclock_us=lambda: int(self._unix_now() * 1e6),
@@ -317,7 +308,7 @@ class PopDoor:
         publication.grant = grant
         return publication
 
-    def _replace(self, run: _Run, reason: str) -> None:
+    def _replace(self, run: Run, reason: str) -> None:
         """Take nothing more of the publisher that a run has, and tell it why."""
         control, publication = run.control, run.publication
         run.control = run.publication = None
@@ -326,7 +317,7 @@ class PopDoor:
         if control is not None:
             control.stop("Rejected", TAKEN_OVER)
 
-    def _place(self, run: _Run, *, joins: str = "") -> None:
+    def _place(self, run: Run, *, joins: str = "") -> None:
         self._placing.place(
             run.stream, run.route, lambda error: self._give_up(run, error), joins=joins
         )
@@ -348,7 +339,7 @@ class PopDoor:
         run.takes_over = False
         return run.stream
 
-    def _settle_here(self, run: _Run, grant: Grant) -> None:
+    def _settle_here(self, run: Run, grant: Grant) -> None:
         stream, since = run.stream, run.stream.waiting_since
         stream.grant, stream.came_from = grant, _came_from(run.request)
         stream.encoder = run.request.encoder[:ENCODER_CHARS_MAX]
@@ -360,7 +351,7 @@ class PopDoor:
         else:
             self._placing.waiting_changed(stream)
 
-    def _settle_there(self, run: _Run, *, fits: bool) -> None:
+    def _settle_there(self, run: Run, *, fits: bool) -> None:
         """Go on with a run of another PoP at its origin, or begin one in the same stream."""
         stream, origin = run.stream, run.origin
         run.origin = ""
@@ -379,7 +370,7 @@ class PopDoor:
         self._numbers.begun(stream.stream_id)
         self._place_or_stop(run)
 
-    def _begin_beside(self, run: _Run, grant: Grant) -> None:
+    def _begin_beside(self, run: Run, grant: Grant) -> None:
         """A publisher that cannot go on with our run begins another, which ends that."""
         channel = grant.channel
         logger.info("tracks do not fit: a new run begins", channel=channel)
@@ -388,17 +379,17 @@ class PopDoor:
         self._numbers.begun(run.stream.stream_id)
         self._place_or_stop(run)
 
-    def _place_or_stop(self, run: _Run) -> None:
+    def _place_or_stop(self, run: Run) -> None:
         try:
             self._place(run)
         except PublishRefusedError as error:
             control = run.control
             self._forget(run, "no origin takes it")
             if control is not None:
-                _stop(run.stream.channel, control, error)
+                tell_given_up(run.stream.channel, control, error)
 
     def _log_join(
-        self, run: _Run, *, waited_s: float | None = None, origin: str | None = None
+        self, run: Run, *, waited_s: float | None = None, origin: str | None = None
     ) -> None:
         self.returned_total += not run.takes_over
         logger.info(
@@ -410,81 +401,6 @@ class PopDoor:
             origin=origin,
         )
 
-    # It leaves.
-
-    def _close(self, publication: Publication, reason: str, *, lost: bool) -> None:
-        run = self._runs.get(publication.stream.channel)
-        if run is None or run.publication is not publication:
-            return  # Replaced, or given up.
-        if lost and self._may_wait(run):
-            self._wait(run, reason)
-        else:
-            self._end(run, reason)
-
-    def _may_wait(self, run: _Run) -> bool:
-        stream = run.stream
-        alive = stream.ended is None and stream.units > 0 and not run.origin
-        return self._grace.enabled and alive and stream.channel in self._placing.placements
-
-    def _wait(self, run: _Run, reason: str) -> None:
-        stream, now = run.stream, self.pump.now()
-        run.control = run.publication = None
-        run.takes_over = False
-        if stream.waiting_since is None:
-            stream.waiting_since = now
-            self._placing.waiting_changed(stream)
-        for channel in self._grace.begin(stream.channel, now):
-            self._end(self._runs[channel], "too many wait for their publishers")
-        self._waits.set()
-        logger.warning(
-            "publisher lost, the stream waits for it",
-            channel=stream.channel,
-            publication=f"{stream.stream_id.publication:x}",
-            reason=reason,
-            grace_s=self._grace_s,
-        )
-
-    def _end(self, run: _Run, reason: str) -> None:
-        """A run is over."""
-        if run.control is None:
-            logger.info(
-                "stream ended without its publisher", channel=run.stream.channel, why=reason
-            )
-        self._forget(run, reason)
-        self._placing.end(run.stream)
-        self._descriptions.ended(run.stream.channel)
-
-    def _forget(self, run: _Run, reason: str) -> None:
-        channel = run.stream.channel
-        self._hub.close(run.stream, reason)
-        if self._runs.get(channel) is run:
-            self._grace.end(channel)
-            del self._runs[channel]
-        if not self._runs:
-            self._emptied.set()
-
-    def _give_up(self, run: _Run, error: PublishRefusedError) -> None:
-        """Stop a publisher that was let in, or end the wait for one."""
-        if run.control is not None:
-            _stop(run.stream.channel, run.control, error)
-        else:
-            self._end(run, f"{error.code}: {error.reason}")
-
 
 def _came_from(request: PublishRequest) -> str:
     return f"{request.protocol} {request.peer}"
-
-
-def _stop(channel: str, control: PublisherControl, error: PublishRefusedError) -> None:
-    """Stop a publisher that was let in; the log has what it is not told."""
-    logger.warning(
-        "publication given up",
-        channel=channel,
-        code=error.code,
-        reason=error.reason,
-        detail=error.detail or None,
-    )
-    if error.code == "fenced":  # By a newer publisher, or by the number of one that has ended.
-        control.stop("Rejected", error.reason)
-    else:
-        control.stop("Failed", f"{error.code}: {error.reason}")

@@ -7,7 +7,8 @@ import trio
 
 from edged.config import Config
 from edged.irs.service import METRICS, IrsService
-from edged.roles.common import StreamLine
+from edged.roles.common import Commit, StreamLine, prepare_mutual
+from edged.roles.draining import Drainer
 from edged.roles.fitness import Fault, find_irs_faults
 from edged.runtime.metrics import Metrics
 from edged.runtime.tls import MutualTls, keep_certificates
@@ -26,6 +27,12 @@ class IrsRole:
             now_unix=time.time,
             tls=None if self._tls is None else self._tls.server,
         )
+        self.drainer = Drainer(
+            self.name,
+            None,
+            trio.current_time,
+            note="nothing to drain: PoPs go on with their tables",
+        )
         metrics.register(METRICS, self.service.read_metrics)
 
     async def run(
@@ -37,6 +44,19 @@ class IrsRole:
             if self._tls is not None:
                 nursery.start_soon(keep_certificates, self._tls)
             task_status.started({"irs": address})
+
+    def prepare_reload(self, new: Config) -> Commit:
+        """Check what is new for this role, and return what takes it into use."""
+        config = new.irs
+        assert config is not None, "a role that comes or goes needs a restart"
+        take_tls = prepare_mutual(self._tls, config.tls)
+
+        def commit() -> list[str]:
+            self.service.reconfigure(config)
+            take_tls()
+            return []
+
+        return commit
 
     def streams(self) -> list[StreamLine]:
         """IRS carries no streams."""

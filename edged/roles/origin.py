@@ -8,7 +8,7 @@ import trio
 from edged.backbone.receiver import BackboneServer, PeerStatistics
 from edged.backbone.session import LocalEnd
 from edged.config import Config
-from edged.errors import RemoteProtocolError
+from edged.errors import PublishRefusedError, RemoteProtocolError
 from edged.irs.client import OriginClient
 from edged.media.parts import PackagedEvent
 from edged.media.routing import OriginReport, ReportedState
@@ -17,7 +17,15 @@ from edged.media.track import Track
 from edged.origin.packager import Progress
 from edged.origin.service import OriginService
 from edged.roles import fitness
-from edged.roles.common import RoleMetrics, StreamLine, describe_stream, new_instance
+from edged.roles.common import (
+    Commit,
+    RoleMetrics,
+    StreamLine,
+    describe_stream,
+    new_instance,
+    prepare_mutual,
+)
+from edged.roles.draining import Drainer
 from edged.roles.fitness import Fault
 from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.metrics import Metrics
@@ -25,6 +33,9 @@ from edged.runtime.pump import Pump
 from edged.runtime.tls import MutualTls, keep_certificates
 from edged.wire.backbone.messages import RenditionAck, StreamOpened
 from edged.wire.table import OriginHello
+
+DRAIN_NOTICE_S = 0.3  # Three heartbeats: then PoPs know that others are to be chosen.
+DRAINING = "the origin is draining"
 
 logger = structlog.get_logger("edged.origin")
 
@@ -57,6 +68,7 @@ class OriginRole:
             listen=config.origin.listen,
             tls=None if self._tls is None else self._tls.server,
         )
+        self.drainer = Drainer(self.name, self, self.pump.now)
         RoleMetrics(self.name, self.pump, self.hub).register(metrics)
         metrics.register(fitness.SPECS, partial(fitness.read_origin_metrics, self))
 
@@ -76,13 +88,13 @@ class OriginRole:
                     address=self._config.address or address,
                     domain=self._config.domain,
                 )
-                client = self.irs = OriginClient(
+                self.irs = OriginClient(
                     self._client_config,
                     hello,
                     self.report,
                     tls=None if self._tls is None else self._tls.client,
                 )
-                nursery.start_soon(client.run)
+                nursery.start_soon(self.irs.run)
             task_status.started({"backbone": address})
 
     def streams(self) -> list[StreamLine]:
@@ -101,10 +113,54 @@ class OriginRole:
         """The PoP shards that are connected."""
         return self.server.peers()
 
+    def prepare_reload(self, new: Config) -> Commit:
+        """Check what is new for this role, and return what takes it into use."""
+        config, client_config = new.origin, new.irs_client
+        assert config is not None, "a role that comes or goes needs a restart"
+        take_tls = prepare_mutual(self._tls, config.tls)
+
+        def commit() -> list[str]:
+            self._config = config
+            self.service.reconfigure(config)
+            if self.irs is not None and client_config is not None:
+                self.irs.config = client_config
+            take_tls()
+            return []
+
+        return commit
+
+    # What its drain asks (`Drainable`).
+
+    drain_notice_s = DRAIN_NOTICE_S
+
+    def drain_begin(self, reconnect_url: str | None) -> None:
+        """Say so with the next heartbeat, and refuse what is still offered."""
+        del reconnect_url  # PoPs know the other origins.
+        self._state = ReportedState.DRAIN
+
+    def drain_undo(self) -> None:
+        """Take streams again."""
+        self._state = ReportedState.UP
+
+    def drain_streams(self) -> list[LiveStream]:
+        """The streams packaged here."""
+        return list(self.hub)
+
+    def drain_one(self, stream: LiveStream, reconnect_url: str | None) -> None:
+        """Have its PoP go on with a stream at another origin."""
+        del reconnect_url
+        self.server.stop_stream(stream.stream_id, "drain", DRAINING)
+
+    def drain_end(self, stream: LiveStream) -> None:
+        """The same: it has been let go of before, unless its PoP was away."""
+        self.drain_one(stream, None)
+
     # What the backbone server asks (`OriginHost`).
 
     def admit(self, stream_id: StreamId, grant: Grant, tracks: list[Track]) -> None:
         """Let a stream in, or raise `PublishRefusedError`."""
+        if self._state is not ReportedState.UP:
+            raise PublishRefusedError("drain", DRAINING)
         self.service.admit(stream_id, grant, tracks)
 
     def stream_opened(self, stream: LiveStream, opened: StreamOpened) -> None:

@@ -39,7 +39,26 @@ class Placement:
         self.silent_since: float | None = None  # The origin; while it is taken for dead.
         self.fenced_at: float | None = None  # Not accepted but fenced off; by what, will show.
         self.offered_at: float | None = None  # Without an answer as yet.
+        self.held_at: float | None = None  # Its origin drains, and no other takes it.
         self.offers = -1  # The forwarding's count of sessions that `offered_at` belongs to.
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether another origin, or this one started anew, can go on where this one stopped."""
+        before = self.forwarding
+        if not before.splice:
+            return before.packaged_seq < 0
+        # Else the ring has let go of what a successor needs.
+        return self.stream.ring.first_seq <= before.packaged_seq + 1
+
+    def slept(self, late_s: float) -> None:
+        """The time in which we were not there counts for nobody."""
+        if self.offered_at is not None:
+            self.offered_at += late_s
+        if self.fenced_at is not None:
+            self.fenced_at += late_s
+        if self.held_at is not None:
+            self.held_at += late_s
 
     def stalled_s(self, now: float, *, down: bool) -> float:
         """How long its origin has made no progress; 0 unless that is `down` by its heartbeats.

@@ -16,8 +16,8 @@ from edged.backbone.forwarding import Forwarding
 from edged.backbone.sender import OriginLink
 from edged.errors import EdgedError, PublishRefusedError, RouteUnavailableError
 from edged.media.routing import RULES_MAX, OriginState, RouteRequest
-from edged.media.stream import PriorityClass, StreamId
-from edged.policy.departures import ANSWER_S_MAX, STALLED_S_MAX
+from edged.media.stream import StreamId
+from edged.policy.departures import ANSWER_S_MAX, LOST_S_MAX, STALLED_S_MAX
 from edged.policy.pop_view import PopView
 from edged.policy.routing_table import Decision, choose_incumbent, choose_origin
 from edged.policy.takeover import (
@@ -229,6 +229,8 @@ class Placing:
             if placement.fenced_at is not None:
                 if now - placement.fenced_at >= LISTED_S_MAX:
                     self._judge_fencing(placement)
+            elif placement.held_at is not None:
+                self._judge_held(placement, placement.held_at, now)
             elif placement.forwarding.finished:
                 self._broke_off(placement)
             elif self._is_convicted(placement, now):
@@ -242,10 +244,7 @@ class Placing:
         """We were late ourselves by so much: answers may lie unread, so it counts for nobody."""
         self._judges_from = self._pump.now() + STALLED_S_MAX
         for placement in self.placements.values():
-            if placement.offered_at is not None:
-                placement.offered_at += late_s
-            if placement.fenced_at is not None:
-                placement.fenced_at += late_s
+            placement.slept(late_s)
 
     # What origins say.
 
@@ -271,17 +270,15 @@ class Placing:
                 placement.fenced_at = now
         elif placement.joins:
             self._begin_anew(placement, f"{code}: {reason}")
-        elif code in ("full", "drain") and forwarding.packaged_seq < 0:  # Else it needs a splice.
-            highest = placement.request.priority if code == "full" else PriorityClass.PARTNER
-            self._view.refused(forwarding.origin, now, priority=highest)
+        elif code == "full" and forwarding.packaged_seq < 0:  # Else it needs a splice.
+            self._view.refused(forwarding.origin, now, priority=placement.request.priority)
             self._place_again(placement)
+        elif code == "drain":
+            self._view.refused(forwarding.origin, now)
+            self._drained(placement, reason)
         else:
-            if code == "drain":
-                self._view.refused(forwarding.origin, now)
-                if self._go_on_elsewhere(placement, f"{code}: {reason}"):
-                    return
-            detail = f"origin {forwarding.origin}"
-            self._give_up(placement, PublishRefusedError(code, reason, detail))
+            told = PublishRefusedError(code, reason, f"origin {forwarding.origin}")
+            self._give_up(placement, told)
 
     # Inside.
 
@@ -357,11 +354,7 @@ class Placing:
         if placement.joins:
             self._begin_anew(placement, detail)
             return True
-        if before.packaged_seq >= 0 and not before.splice:
-            return False
-        if stream.ring.first_seq > before.packaged_seq + 1 and before.splice:
-            return False  # The ring has let go of what a successor needs.
-        if not self._is_routable_without(placement):
+        if not placement.can_go_on or not self._is_routable_without(placement):
             return False
         self._release(placement)
         self._stop_forwarding(before, "goes on elsewhere")
@@ -382,11 +375,47 @@ class Placing:
             placement.give_up(error)
         return True
 
+    def _drained(self, placement: Placement, reason: str) -> None:
+        """Its origin lets go of a stream: another goes on, or we wait for this one's successor."""
+        before = placement.forwarding
+        if before.packaged_seq < 0 and self._is_routable_without(placement):
+            self._place_again(placement)
+        elif self._go_on_elsewhere(placement, f"drain: {reason}"):
+            pass
+        elif placement.can_go_on and (link := self._link(before.origin)) is not None:
+            placement.forwarding = link.forward(placement.stream, after=before, hold=True)
+            placement.held_at = self._pump.now()
+            logger.warning(
+                "stream waits for an origin",
+                channel=placement.stream.channel,
+                origin=before.origin,
+                why=f"drain: {reason}",
+                for_s_max=LOST_S_MAX,
+            )
+        else:
+            self._give_up(
+                placement, PublishRefusedError("drain", reason, f"origin {before.origin}")
+            )
+
+    def _judge_held(self, placement: Placement, held_at: float, now: float) -> None:
+        """Offer it where it is taken now; give it up when it has waited as long as for the lost."""
+        forwarding, origin = placement.forwarding, placement.decision.origin
+        if forwarding.state != "waiting":  # Offered on a new session: the origin is back.
+            placement.held_at = None
+        elif self._go_on_elsewhere(placement, "another origin takes it"):
+            pass
+        elif self._is_routable(placement.request) and (link := self._link(origin)) is not None:
+            placement.held_at = None
+            link.offer_held(forwarding)
+        elif now - held_at >= LOST_S_MAX or not placement.can_go_on:
+            detail = f"origin {origin} drains, and no other takes it"
+            self._give_up(placement, PublishRefusedError("drain", CUT_OFF, detail))
+
     def _is_routable_without(self, placement: Placement) -> bool:
         """Whether another origin would take the stream now."""
-        origin, now = placement.decision.origin, self._pump.now()
+        origin = placement.decision.origin
         try:
-            return choose_origin(placement.request, self._view, now).origin != origin
+            return choose_origin(placement.request, self._view, self._pump.now()).origin != origin
         except RouteUnavailableError:
             return False
 

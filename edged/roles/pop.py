@@ -15,6 +15,7 @@ from edged.backbone.sender import OriginLinkStatistics
 from edged.backbone.session import LocalEnd
 from edged.config import Config, load_plugin, plugin_config
 from edged.errors import ConfigError
+from edged.ingest.plugin import DRAINING
 from edged.irs.client import PopClient
 from edged.media.routing import RouteRequest
 from edged.playback import metrics as playback_metrics
@@ -27,14 +28,22 @@ from edged.policy.routing_table import Decision, Explanation, explain_origin
 from edged.policy.stream_keys import StreamKeys
 from edged.roles import fitness
 from edged.roles.api import PopSide, make_api
-from edged.roles.common import RoleMetrics, StreamLine, describe_stream, new_instance
+from edged.roles.common import (
+    Commit,
+    RoleMetrics,
+    StreamLine,
+    describe_stream,
+    new_instance,
+    prepare_mutual,
+)
 from edged.roles.descriptions import Descriptions
 from edged.roles.door import PopDoor
+from edged.roles.draining import Drainer
 from edged.roles.fitness import Fault
 from edged.roles.health import HealthOf, unknown_health
 from edged.roles.offers import IngestOffers
 from edged.roles.uplinks import Uplinks
-from edged.runtime.hub import Hub
+from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.keeping import Part, keep_running
 from edged.runtime.listeners import has_inherited
 from edged.runtime.metrics import Metrics, MetricSpec, Sample
@@ -121,6 +130,8 @@ class PopRole:
         self.http = HttpServer(router)
         self.http.mount("/live/", self.hls)
         self._metrics = metrics
+        self.drainer = Drainer(self.name, self, self.pump.now)
+        self._public: PublicTls | None = None
         RoleMetrics(self.name, self.pump, self.hub).register(metrics)
         metrics.register(SPECS, self._samples)
         metrics.register(fitness.SPECS, partial(fitness.read_pop_metrics, self))
@@ -160,7 +171,7 @@ class PopRole:
 
     async def _start_routing(self, nursery: trio.Nursery) -> None:
         assert self._config.irs_client is not None, "checked with the file"
-        client = self.irs = PopClient(
+        self.irs = PopClient(
             self._config.irs_client,
             self.view,
             shard=self._pop.shard,
@@ -170,7 +181,7 @@ class PopRole:
             offer=self.offers.own,
             tls=None if self._tls is None else self._tls.client,
         )
-        await nursery.start(client.run)
+        await nursery.start(self.irs.run)
 
     async def _start_plugin(
         self, nursery: trio.Nursery, name: str, table: dict[str, object]
@@ -211,6 +222,7 @@ class PopRole:
         addresses["http"] = await nursery.start(self.http.serve, self.pump, playback.listen)
         if playback.tls is not None:
             public = PublicTls(str(playback.tls.certificate), str(playback.tls.key))
+            self._public = public
             nursery.start_soon(keep_certificates, public)
 
             async def https(*, task_status: trio.TaskStatus[str]) -> None:
@@ -221,6 +233,62 @@ class PopRole:
 
             addresses["https"] = await nursery.start(https)
         return addresses
+
+    def prepare_reload(self, new: Config) -> Commit:
+        """Check what is new for this role, and return what takes it into use."""
+        keys = StreamKeys.from_config(new.stream_keys)
+        assert new.pop is not None, "a role that comes or goes needs a restart"
+        takes, grace_s = [prepare_mutual(self._tls, new.pop.tls)], new.pop.publisher_grace_s
+        if self._public is not None and new.playback.tls is not None:
+            files = new.playback.tls
+            takes.append(self._public.prepare(str(files.certificate), str(files.key)))
+        for name, table in new.ingest.items():
+            problems: list[Problem] = []
+            plugin_table = plugin_config(name, table, problems)
+            if plugin_table is None:
+                raise ConfigError("; ".join(str(problem) for problem in problems))
+            if name in self.door.prepares:
+                takes.append(self.door.prepares[name](plugin_table))
+
+        def commit() -> list[str]:
+            self._config = new
+            for take in takes:
+                take()
+            self.hls.reconfigure(new.playback.hls)
+            self.door.use_grace(grace_s)
+            if self.irs is not None and new.irs_client is not None:
+                self.irs.config = new.irs_client
+            invalid = self.door.use_keys(keys)
+            what = "is live, though its stream key is no longer valid; `edged kick` ends it"
+            return [f"channel {channel!r} {what}" for channel in invalid]
+
+        return commit
+
+    # What its drain asks (`Drainable`).
+
+    drain_notice_s = 0.0  # Publishers hear it with the answer.
+
+    def drain_begin(self, reconnect_url: str | None) -> None:
+        """Refuse publishers; viewers are served, each answer closing its connection."""
+        self.door.refuse_all(reconnect_url)
+        self.http.draining = self.offers.draining = True
+
+    def drain_undo(self) -> None:
+        """Let publishers in again."""
+        self.door.admit_again()
+        self.http.draining = self.offers.draining = False
+
+    def drain_streams(self) -> list[LiveStream]:
+        """The publications of this PoP."""
+        return self.door.published
+
+    def drain_one(self, stream: LiveStream, reconnect_url: str | None) -> None:
+        """Have its publisher go elsewhere."""
+        self.door.drain(stream, reconnect_url)
+
+    def drain_end(self, stream: LiveStream) -> None:
+        """Stop its publisher, who was asked in vain."""
+        self.door.stop(stream, "Rejected", DRAINING)
 
     # What people ask.
 

@@ -11,6 +11,7 @@ import math
 import os
 import socket
 import ssl
+from collections.abc import Callable
 from functools import partial
 
 import structlog
@@ -148,11 +149,14 @@ async def serve(
     pump_class: PumpClass,
     *,
     tls: ssl.SSLContext | None = None,
-    connections_max: int = 100_000,
+    connections_max: int | Callable[[], int] = 100_000,
     out_bytes_max: int = OUT_BYTES_MAX,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Accept until cancelled. Starts with the address bound ("127.0.0.1:1935"), port 0 resolved."""
+    """Accept until cancelled. Starts with the address bound ("127.0.0.1:1935"), port 0 resolved.
+
+    `connections_max` may change meanwhile; connections that are open beyond it stay.
+    """
     listener = open_listener(address, share_port=pump.share_ports)
     open_count = 0
     turned_away = _TurnedAway(address)
@@ -181,9 +185,10 @@ async def serve(
                         break
                     continue  # That caller is gone again.
                 shed = pump_class >= PumpClass.VIEWER and pump.lag_s > SHED_LAG_S
-                if shed or open_count >= connections_max:
+                most = connections_max() if callable(connections_max) else connections_max
+                if shed or open_count >= most:
                     sock.close()
-                    why = "the loop lags" if shed else f"{connections_max} connections are open"
+                    why = "the loop lags" if shed else f"{most} connections are open"
                     turned_away.note(why, pump.now())
                     continue
                 try:

@@ -7,6 +7,7 @@ is an abstract name. Where there is no such socket nobody is told anything.
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Mapping
 
 import structlog
@@ -26,6 +27,7 @@ class ServiceManager:
         address = environ.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._watchdog_s = _watchdog_s(environ)
+        self._running = ""  # What `ready` said that runs.
 
     @property
     def listens(self) -> bool:
@@ -34,15 +36,25 @@ class ServiceManager:
 
     def ready(self, status: str) -> None:
         """All listeners are bound; what runs is said in one line."""
+        self._running = status
         self._send("READY=1", f"STATUS={_line(status)}")
 
     def status(self, status: str) -> None:
         """One line for `systemctl status`."""
         self._send(f"STATUS={_line(status)}")
 
-    def stopping(self) -> None:
-        """We were asked to end, and do."""
-        self._send("STOPPING=1")
+    def reloading(self) -> None:
+        """The configuration is read again; `reloaded` says that it is done."""
+        self._send("RELOADING=1", f"MONOTONIC_USEC={int(time.monotonic() * 1e6)}")
+
+    def reloaded(self, refused: str = "") -> None:
+        """It was read again; `refused`: why it is as before."""
+        status = f"{self._running}; last reload refused: {refused}" if refused else self._running
+        self._send("READY=1", f"STATUS={_line(status)}")
+
+    def stopping(self, within_s: float) -> None:
+        """We were asked to end, and do; the manager shall wait so long, or as its unit says."""
+        self._send("STOPPING=1", f"EXTEND_TIMEOUT_USEC={int(within_s * 1e6)}")
 
     async def run_watchdog(self) -> None:
         """Give signs of life until cancelled: a loop that stands still gives none."""

@@ -13,7 +13,7 @@ identity anew, so a reloaded or revoked certificate counts from the next connect
 import ipaddress
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -76,13 +76,19 @@ class MutualTls:
         On ConfigError nothing has changed. A CA that left the file is still trusted until a
         restart, because OpenSSL cannot take one out of a live context.
         """
-        stamp = self._read_stamp()
-        _make_context(
-            ssl.PROTOCOL_TLS_SERVER, self._files
-        )  # A half-written pair fails here, harmlessly.
-        for context in (self.server, self.client):
-            _load(context, self._files)
-        self._stamp = stamp
+        self.prepare(self._files)()
+
+    def prepare(self, files: TlsFiles) -> Callable[[], None]:
+        """Check files, perhaps others than before, and return what takes them into use at once."""
+        stamp = _read_stamp(files.ca, files.certificate, files.key)
+        _make_context(ssl.PROTOCOL_TLS_SERVER, files)  # A half-written pair fails here, harmlessly.
+
+        def commit() -> None:
+            for context in (self.server, self.client):
+                _load(context, files)
+            self._files, self._stamp = files, stamp
+
+        return commit
 
     def reload_if_changed(self) -> bool:
         """Call `reload` if a file's time or size changed since; say whether it did."""
@@ -105,13 +111,21 @@ class PublicTls:
 
     def reload_if_changed(self) -> bool:
         """Read the files anew if they changed, and say so; a ConfigError has changed nothing."""
-        stamp = _read_stamp(self._certificate, self._key)
-        if stamp == self._stamp:
+        if _read_stamp(self._certificate, self._key) == self._stamp:
             return False
-        make_server_context(self._certificate, self._key)  # A half-written pair fails here.
-        _load_chain(self.context, self._certificate, self._key)
-        self._stamp = stamp
+        self.prepare(self._certificate, self._key)()
         return True
+
+    def prepare(self, certificate: str, key: str) -> Callable[[], None]:
+        """Check files, perhaps others than before, and return what takes them into use at once."""
+        stamp = _read_stamp(certificate, key)
+        make_server_context(certificate, key)  # A half-written pair fails here, harmlessly.
+
+        def commit() -> None:
+            _load_chain(self.context, certificate, key)
+            self._certificate, self._key, self._stamp = certificate, key, stamp
+
+        return commit
 
 
 class Reloadable(Protocol):

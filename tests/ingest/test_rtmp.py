@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from edged.errors import PublishRefusedError
 from edged.ingest import rtmp as rtmp_module
-from edged.ingest.plugin import Publication, PublisherControl, PublishRequest
+from edged.ingest.plugin import PrepareReload, Publication, PublisherControl, PublishRequest
 from edged.ingest.rtmp import RtmpConfig, RtmpTlsConfig, serve_rtmp
 from edged.media.stream import Grant, StreamId
 from edged.media.track import AccessUnit, Codec
@@ -45,6 +45,10 @@ class Door:
         self.may_decide = trio.Event()
         self.may_decide.set()
         self.fails_with: Exception | None = None
+        self.prepares: dict[str, PrepareReload] = {}
+
+    def on_reload(self, name: str, prepare: PrepareReload) -> None:
+        self.prepares[name] = prepare
 
     async def publish(self, request: PublishRequest, control: PublisherControl) -> Publication:
         self.requests.append(request)

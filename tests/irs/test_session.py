@@ -247,7 +247,7 @@ async def test_attempts_back_off_with_jitter_and_are_said_once(autojump_clock: M
 
     rng = random.Random(1)  # noqa: S311 - a test's jitter
     with capture_logs() as logs, trio.move_on_after(10):
-        await keep_session("h:1", fail, rng=rng, reconnect_s_max=0.2)
+        await keep_session("h:1", fail, rng=rng, reconnect_s_max=lambda: 0.2)
     gaps = [after - before for before, after in itertools.pairwise(attempts)]
     assert 0.025 <= gaps[0] <= 0.075
     assert 0.05 <= gaps[1] <= 0.15
@@ -265,6 +265,6 @@ async def test_a_steady_session_makes_the_next_reconnect_quick(autojump_clock: M
 
     rng = random.Random(1)  # noqa: S311 - a test's jitter
     with capture_logs() as logs, trio.move_on_after(59):
-        await keep_session("h:1", last, rng=rng, reconnect_s_max=30.0)
+        await keep_session("h:1", last, rng=rng, reconnect_s_max=lambda: 30.0)
     assert len(begun) == 10
     assert len(logs) == 9

@@ -229,7 +229,7 @@ def test_one_response_for_those_who_ask_to_close(edge: World, service: Service) 
         assert answer.fields["connection"] == "close"
         assert client.sock.recv(1) == b""
         edge.pump.advance(HEAR_OUT_S)
-        assert client.lost == "the client asked for one response"
+        assert client.lost == "one response was asked for"
     assert service.asked == ["/live/a", "/live/a"]
 
 

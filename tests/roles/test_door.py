@@ -8,7 +8,7 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from edged.errors import PublishRefusedError
+from edged.errors import EdgedError, PublishRefusedError
 from edged.ingest.plugin import HttpAnswer, HttpRequest, HttpRoute, PublishRequest
 from edged.media.routing import OriginReport, ReportedState
 from edged.media.stream import DescriptionChange, PriorityClass, StreamId
@@ -37,9 +37,13 @@ class Control:
 
     def __init__(self) -> None:
         self.stops: list[tuple[str, str]] = []
+        self.drains: list[str | None] = []
 
     def stop(self, code: str, reason: str) -> None:
         self.stops.append((code, reason))
+
+    def drain(self, reconnect_url: str | None) -> None:
+        self.drains.append(reconnect_url)
 
     def want_key_frame(self) -> None:
         """Not wanted here."""
@@ -407,3 +411,90 @@ def test_routes_of_plug_ins_are_kept_for_the_api() -> None:
 
 async def handle_nothing(request: HttpRequest) -> HttpAnswer:
     return HttpAnswer(status=204)
+
+
+async def test_a_pop_that_drains_lets_nobody_in() -> None:
+    async with opened() as setting:
+        control = Control()
+        publication = await setting.door.publish(request(), control)
+        setting.door.refuse_all("rtmp://other/live")
+        told = r"drain: this PoP is draining; publish to rtmp://other/live"
+        with pytest.raises(PublishRefusedError, match=told):
+            await setting.door.publish(request("key-of-bob", "rtmps"), Control())
+        assert setting.door.published == [publication.stream]
+        setting.door.drain(publication.stream, "rtmp://other/live")
+        assert (control.drains, control.stops) == (["rtmp://other/live"], [])
+        setting.door.stop(publication.stream, "Rejected", "drain: enough")
+        assert control.stops == [("Rejected", "drain: enough")]
+        publication.end("closed")
+        setting.door.drain(publication.stream, None)  # It has left: nobody is told.
+        setting.door.stop(publication.stream, "Rejected", "twice")
+        assert (len(control.drains), len(control.stops)) == (1, 1)
+        setting.door.refuse_all(None)
+        with pytest.raises(PublishRefusedError, match="publish to another"):
+            await setting.door.publish(request(), Control())
+        setting.door.admit_again()
+        await setting.door.publish(request(), Control())
+
+
+@pytest.mark.parametrize("what", ["drains", "is blocked"])
+async def test_who_waits_for_a_route_meanwhile_is_not_let_in(what: str) -> None:
+    async with opened() as setting, trio.open_nursery() as nursery:
+        setting.pop.view.by_name.clear()
+        setting.pop.push_table()
+        refusals: list[str] = []
+
+        async def publish() -> None:
+            with pytest.raises(PublishRefusedError) as refusal:
+                await setting.door.publish(request(), Control())
+            refusals.append(refusal.value.code)
+
+        nursery.start_soon(publish)
+        await trio.testing.wait_all_tasks_blocked(0.005)
+        if what == "drains":
+            setting.door.refuse_all(None)
+        else:
+            setting.door.kick("alice", "no", block_s=60.0)
+        setting.pop.push_table(setting.origin)
+        setting.pop.uplinks.placing.routes_changed()
+        with trio.fail_after(5):
+            while not refusals:  # noqa: ASYNC110 - as it takes the wait for a route
+                await trio.sleep(0.01)
+        assert refusals == ["drain" if what == "drains" else "kicked"]
+
+
+async def test_kicked_is_ended_at_once_and_refused_for_a_while() -> None:
+    async with opened() as setting:
+        control = Control()
+        publication = await setting.door.publish(request(), control)
+        other = await setting.door.publish(request("key-of-bob", "rtmps"), Control())
+        assert setting.door.kick("alice", "no rights", block_s=60.0)
+        assert control.stops == [("Rejected", "kicked: no rights")]
+        assert publication.ended == "kicked: no rights"
+        assert setting.pop.hub.get("alice") is None
+        assert not setting.door.kick("alice", "again")
+        publication.end("as the plug-in does")
+        with pytest.raises(PublishRefusedError, match=r"kicked: no rights; refused for another"):
+            await setting.door.publish(request(), Control())
+        assert other.ended is None
+        with pytest.raises(EdgedError, match="block of"):
+            setting.door.kick("bob", "too long", block_s=1e9)
+        assert other.ended is None, "nothing has changed"
+
+
+async def test_other_keys_send_nobody_away_and_say_who_would_not_be_let_in() -> None:
+    async with opened() as setting:
+        alice = await setting.door.publish(request(), Control())
+        bob = await setting.door.publish(request("key-of-bob", "rtmps"), Control())
+        kept = StaticKey(channel="bob", key="key-of-bob", scope=("publish:rtmps",))
+        moved = StaticKey(channel="eve", key="key-of-alice")
+        assert setting.door.use_keys(StreamKeys([kept])) == ["alice"]
+        assert setting.door.use_keys(StreamKeys([kept, moved])) == ["alice"]
+        assert alice.ended is bob.ended is None
+        with pytest.raises(PublishRefusedError, match="unknown_key"):
+            await setting.door.publish(request("key-of-carol"), Control())
+        carol = StaticKey(channel="carol", key="key-of-carol")
+        assert setting.door.use_keys(StreamKeys([carol])) == ["alice", "bob"]
+        await setting.door.publish(request("key-of-carol"), Control())
+        alice.end("left")
+        assert setting.door.use_keys(StreamKeys([carol])) == ["bob"]

@@ -9,12 +9,13 @@ from edged.backbone.receiver import BackboneServer
 from edged.errors import PublishRefusedError
 from edged.media.routing import Match, OriginState, RouteRequest, Rule
 from edged.media.stream import PriorityClass, StreamId
+from edged.policy.departures import LOST_S_MAX
 from edged.policy.pop_view import NOT_HELD
 from edged.policy.takeover import TAKEN_OVER, takeovers
 from edged.roles import placing as placing_module
 from edged.roles import uplinks as uplinks_module
 from edged.roles.placement import Placement
-from edged.roles.placing import BROKE_OFF, NO_ROUTE
+from edged.roles.placing import BROKE_OFF, CUT_OFF, NO_ROUTE
 from edged.wire.backbone.messages import DirectoryDelta, DirectoryEntry
 from tests.backbone.network import Origin, append, until
 from tests.roles.setting import REQUEST, Pop, running_pop
@@ -171,9 +172,90 @@ async def test_when_no_other_origin_takes_it_nothing_is_moved(
         assert not pop.uplinks.placing._go_on_elsewhere(placement, "test")
         assert pop.uplinks.placements["alice"] is placement
         assert placement.stream.stream_id.home_epoch == 1
-        server.stop_stream(placement.stream.stream_id, "drain", "the origin is stopping")
-        await until(lambda: pop.given_up)
-        assert pop.given_up[0].code == "drain"
+
+
+async def held(pop: Pop, origin: Origin, server: BackboneServer) -> Placement:
+    """A stream that its only origin has let go of."""
+    placement = await packaged(pop, origin, server)
+    server.stop_stream(placement.stream.stream_id, "drain", "the origin is stopping")
+    await until(lambda: placement.held_at is not None)
+    assert placement.forwarding.state == "waiting"
+    assert (placement.forwarding.packaged_seq, placement.forwarding.splice) == (
+        5,
+        b"as of unit 5",
+    )
+    return placement
+
+
+async def test_a_stream_waits_for_the_only_origin_that_stopped() -> None:
+    """As a restart has it: what comes meanwhile stays in the ring."""
+    one, serving = Origin("one"), trio.CancelScope()
+
+    async def serve(*, task_status: trio.TaskStatus[BackboneServer]) -> None:
+        with serving:
+            async with one.serving() as server:
+                task_status.started(server)
+                await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(serve)
+        async with running_pop(one) as pop:
+            placement = await held(pop, one, server)
+            append(placement.stream, 5)
+            serving.cancel()
+            again = Origin("one", incarnation=2)
+            again.address = one.address
+            async with again.serving():
+                await until(lambda: again.opened)
+                assert again.opened[0].splice == b"as of unit 5"
+                await until(lambda: len(again.units("alice")) == 9)
+                await until(lambda: placement.held_at is None)
+                assert pop.given_up == []
+
+
+async def test_a_held_stream_goes_to_an_origin_that_comes() -> None:
+    one, two = Origin("one"), Origin("two")
+    async with one.serving() as server, two.serving(), running_pop(one) as pop:
+        placement = await held(pop, one, server)
+        pop.push_table(one, two)
+        await until(lambda: two.opened)
+        assert two.opened[0].splice == b"as of unit 5"
+        assert placement.stream.stream_id.home_epoch == 2
+        assert pop.given_up == []
+        assert pop.uplinks.placements["alice"].forwarding.origin == "two"
+
+
+async def test_a_held_stream_goes_back_where_a_drain_was_undone() -> None:
+    one = Origin("one")
+    async with one.serving() as server, running_pop(one) as pop:
+        placement = await held(pop, one, server)
+        pop.view.accepted("one", PriorityClass.BASIC)  # As its next answer would say.
+        await until(lambda: len(one.opened) == 2)
+        assert one.opened[1].splice == b"as of unit 5"
+        assert placement.held_at is None
+        await until(lambda: len(one.units("alice")) == 4)
+        assert pop.given_up == []
+
+
+@pytest.mark.parametrize("why", ["too long", "not in the ring"])
+async def test_a_held_stream_is_given_up_at_last(why: str) -> None:
+    one = Origin("one")
+    async with one.serving() as server, running_pop(one) as pop:
+        placement = await held(pop, one, server)
+        now = pop.pump.now()
+        if why == "too long":
+            pop.uplinks.placing.slept(5.0)  # Which counts for nobody.
+            pop.uplinks.placing.tick(now + LOST_S_MAX)
+            assert pop.given_up == []
+            pop.uplinks.placing.tick(now + LOST_S_MAX + 5.0)
+        else:
+            placement.forwarding.packaged_seq = placement.stream.ring.first_seq - 2
+            pop.uplinks.placing.tick(now)
+        assert [error.code for error in pop.given_up] == ["drain"]
+        assert pop.given_up[0].reason == CUT_OFF
+        assert "origin one drains" in pop.given_up[0].detail
+        assert not pop.uplinks.placements
+        assert pop.uplinks.statistics()[0].forwardings == 0
 
 
 async def test_what_the_ring_has_let_go_of_cannot_go_on() -> None:

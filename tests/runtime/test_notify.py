@@ -1,5 +1,7 @@
 import os
+import re
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,11 +44,20 @@ def test_what_is_told(manager: tuple[Manager, str]) -> None:
     assert ours.listens
     ours.ready("pop ams1:\n rtmp 1935")
     ours.status("x" * (STATUS_CHARS_MAX + 1))
-    ours.stopping()
-    assert heard.heard() == [
+    ours.reloading()
+    ours.reloaded()
+    ours.reloaded("pop.name:\n restart")
+    ours.stopping(15.5)
+    told = heard.heard()
+    clock = told.pop(2)
+    assert re.fullmatch(r"RELOADING=1\nMONOTONIC_USEC=\d+", clock)
+    assert abs(int(clock.rpartition("=")[2]) / 1e6 - time.monotonic()) < 60
+    assert told == [
         "READY=1\nSTATUS=pop ams1: rtmp 1935",
         "STATUS=" + "x" * STATUS_CHARS_MAX,
-        "STOPPING=1",
+        "READY=1\nSTATUS=pop ams1: rtmp 1935",
+        "READY=1\nSTATUS=pop ams1: rtmp 1935; last reload refused: pop.name: restart",
+        "STOPPING=1\nEXTEND_TIMEOUT_USEC=15500000",
     ]
 
 
@@ -60,7 +71,7 @@ def test_without_a_manager_nobody_is_told() -> None:
 
 def test_a_manager_that_is_gone_is_a_line_in_the_log(tmp_path: Path) -> None:
     with capture_logs() as logs:
-        ServiceManager({"NOTIFY_SOCKET": f"{tmp_path}/gone"}).stopping()
+        ServiceManager({"NOTIFY_SOCKET": f"{tmp_path}/gone"}).stopping(1.0)
     assert [(line["event"], line["what"]) for line in logs] == [
         ("service manager not told", "STOPPING=1")
     ]

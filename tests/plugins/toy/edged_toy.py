@@ -13,7 +13,14 @@ import trio
 from msgspec import Meta, Struct
 
 from edged.errors import PublishRefusedError, RemoteProtocolError
-from edged.ingest.plugin import PUBLISH_TIMEOUT_S, Door, IngestPlugin, Publication, PublishRequest
+from edged.ingest.plugin import (
+    PUBLISH_TIMEOUT_S,
+    Door,
+    IngestPlugin,
+    Publication,
+    PublisherControl,
+    PublishRequest,
+)
 from edged.media import h264, nal
 from edged.media.track import AccessUnit, Codec, Track
 from edged.runtime.connection import Connection, PumpClass
@@ -33,7 +40,7 @@ class ToyConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     publishers_max: Annotated[int, Meta(ge=1, le=10_000)] = 100
 
 
-class ToyPublisher:
+class ToyPublisher(PublisherControl):
     """One connection: what the pump calls, and what the network wants of the publisher."""
 
     def __init__(self, connection: Connection, door: Door, nursery: trio.Nursery) -> None:

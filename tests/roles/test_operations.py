@@ -1,0 +1,717 @@
+"""What an operator does to a running process, over real listeners: kick, drain, reload, levels."""
+
+import contextlib
+import json
+import shutil
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+
+import msgspec
+import pytest
+import structlog
+import trio
+from structlog.testing import capture_logs
+
+from edged.api.admin import ask
+from edged.config import load_config
+from edged.errors import ConfigError, EdgedError
+from edged.media.stream import Grant, StreamId
+from edged.policy.stream_keys import make_signed_key
+from edged.roles.all_in_one import Process
+from edged.roles.draining import DrainLine
+from edged.roles.irs import IrsRole
+from edged.roles.operations import SHOWN_MAX, KickAnswer, ReloadAnswer
+from edged.roles.origin import OriginRole
+from edged.roles.pop import PopRole
+from edged.roles.reloading import ReloadRefusedError, all_keys, effect_of
+from edged.runtime.listeners import parse_address
+from edged.runtime.log import LevelStatus, level_status, set_level
+from edged.runtime.notify import ServiceManager
+from edged.runtime.tls import Identity
+from edged.tools.cert import make_authority, make_host_certificate
+from edged.wire.rtmp import Closed, PublishRefused, ReconnectRequested
+from tests.backbone.network import free_address, until
+from tests.ingest.rtmp_peer import Encoder, encoder
+from tests.roles.network import KEY, broadcast
+from tests.runtime.test_tls import handshake
+from tests.wire.rtmp.peers import H264, h264_unit
+
+OTHER_KEY = "another-key-of-bob"
+SIGNER = {"main": "put-at-least-32-characters-of-chance-here"}
+
+
+def to_toml(tables: Mapping[str, object], prefix: str = "") -> str:
+    """Tables as a file; what is in lists is written inline."""
+    lines, inner = [f"[{prefix}]"] if prefix else [], []
+    for key, value in tables.items():
+        path = f"{prefix}.{key}" if prefix else key
+        if isinstance(value, dict):
+            inner.append(to_toml(value, path))
+        else:
+            lines.append(f"{key} = {_inline(value)}")
+    return "\n".join([*lines, *inner])
+
+
+def _inline(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_inline, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key} = {_inline(item)}' for key, item in value.items())}}}"
+    return json.dumps(value)
+
+
+class Host:
+    """A process that plays all roles, under TLS, by one file; and what the test has at it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / "edged.toml"
+        self.tables = self._tables()
+        self.write()
+        self.process = Process([load_config(self.path)], self.path)
+        self.addresses: dict[str, dict[str, str]] = {}
+        irs, origin, pop = self.process.roles
+        assert isinstance(irs, IrsRole)
+        assert isinstance(origin, OriginRole)
+        assert isinstance(pop, PopRole)
+        self.irs, self.origin, self.pop = irs, origin, pop
+
+    def _tables(self) -> dict[str, object]:
+        make_authority(self.folder, "test", now=time.time())
+        tls = {role: self.certificate(role) for role in ("irs", "origin", "pop")}
+        public = {name: tls["pop"][name] for name in ("certificate", "key")}
+        irs, any_port = free_address(), "127.0.0.1:0"
+        return {
+            "irs": {"listen": irs, "warmup_s": 0.0, "tls": tls["irs"]},
+            "origin": {"name": "a", "listen": free_address(), "tls": tls["origin"]},
+            "pop": {"name": "a", "tls": tls["pop"]},
+            "irs_client": {"addresses": [irs]},
+            "ingest": {"rtmp": {"listen": any_port, "tls": {**public, "listen": any_port}}},
+            "playback": {"listen": any_port, "tls": {**public, "listen": any_port}},
+            "stream_keys": {"static": [{"channel": "alice", "key": KEY}]},
+            "admin": {"socket": str(self.folder / "admin.sock")},
+            "metrics": {"listen": any_port},
+        }
+
+    def certificate(self, role: str, name: str = "a") -> dict[str, object]:
+        identity = Identity(role, name)
+        made = make_host_certificate(self.folder, identity, now=time.time(), hosts=["127.0.0.1"])
+        return {"ca": made.ca, "certificate": made.certificate, "key": made.key}
+
+    def write(self) -> None:
+        self.path.write_text(to_toml(self.tables))
+
+    def set(self, key: str, value: object) -> None:
+        """Have another value in the file."""
+        *tables, name = key.split(".")
+        at = self.tables
+        for table in tables:
+            at = at.setdefault(table, {})  # type: ignore[assignment]
+        at[name] = value
+        self.write()
+
+    def rtmp(self, scheme: str = "rtmp") -> str:
+        return self.addresses["pop a"][scheme]
+
+    async def ask(self, command: str, **arguments: str) -> bytes:
+        return await ask(self.folder / "admin.sock", command, arguments)
+
+
+@contextlib.asynccontextmanager
+async def hosting(folder: Path) -> AsyncIterator[Host]:
+    host = Host(folder)
+    async with trio.open_nursery() as nursery:
+        host.addresses = await nursery.start(host.process.run)
+        yield host
+        nursery.cancel_scope.cancel()
+
+
+async def send(peer: Encoder, frames: int = 2) -> None:
+    peer.session.send_track(H264)
+    for frame in range(frames):
+        peer.session.send_unit(h264_unit(frame * 3000, key=not frame), H264)
+    await peer.flush()
+
+
+# What a changed key does. Each gets the host after the reload.
+
+Check = Callable[[Host], Awaitable[None]]
+
+
+def compare(read: Callable[[Host], object], value: object) -> Check:
+    async def check(host: Host) -> None:
+        assert read(host) == value
+
+    return check
+
+
+def serial_of(host: Host, role: str) -> str:
+    """The number of a role's certificate in its file."""
+    tables = host.tables[role]
+    assert isinstance(tables, dict)
+    return str(ssl._ssl._test_decode_cert(tables["tls"]["certificate"])["serialNumber"])  # type: ignore[attr-defined]
+
+
+async def greet(host: Host, address: str) -> str:
+    """The number of the certificate that a listener shows, to a host of the network."""
+    context = ssl.create_default_context(cafile=str(host.folder / "ca.pem"))
+    context.check_hostname = False
+    tls = host.certificate("pop", "probe")
+    context.load_cert_chain(str(tls["certificate"]), str(tls["key"]))
+    stream = await trio.open_ssl_over_tcp_stream(*parse_address(address), ssl_context=context)
+    async with stream:
+        await stream.do_handshake()
+        shown = stream.getpeercert()
+        assert shown is not None
+        return str(shown["serialNumber"])
+
+
+def shows(role: str, *listener: str) -> Check:
+    async def check(host: Host) -> None:
+        address = host.addresses
+        for name in listener:
+            address = address[name]  # type: ignore[assignment]
+        assert await greet(host, str(address)) == serial_of(host, role)
+
+    return check
+
+
+async def pop_shows(host: Host) -> None:
+    """The PoP is a client on the backbone: what it shows an origin from now on."""
+    assert host.pop._tls is not None
+    assert host.origin._tls is not None
+    _, server = handshake(host.pop._tls.client, host.origin._tls.server)
+    shown = server.getpeercert()
+    assert shown is not None
+    assert shown["serialNumber"] == serial_of(host, "pop")
+
+
+async def takes_bob(host: Host, app: str = "live", key: str = OTHER_KEY) -> None:
+    async with encoder(host.rtmp(), key, app) as peer:
+        await peer.accepted()
+
+
+async def takes_signed(host: Host) -> None:
+    await takes_bob(host, key=make_signed_key(SIGNER["main"], "bob", signer="main"))
+
+
+async def takes_app(host: Host) -> None:
+    async with encoder(host.rtmp(), "no-such-key", "other") as peer:
+        assert "not valid here" in (await peer.refused()).description
+
+
+async def packages_anew(host: Host) -> None:
+    """A stream that begins now, as `origin.*` says now."""
+    async with encoder(host.rtmp(), OTHER_KEY) as peer:
+        await peer.accepted()
+        await send(peer)
+        await until(lambda: host.origin.service._streams.get("bob"))
+        entry = host.origin.service._streams["bob"]
+        assert entry.window.limits.playlist_s == 20.0
+        config = entry.packager._segmenter._config
+        assert (config.part_ms, config.segment_s, config.target_duration_s) == (300, 3.0, 5)
+
+
+async def closes_strangers(host: Host) -> None:
+    """No handshake within the new time."""
+    async with await trio.open_tcp_stream(*parse_address(host.rtmp())) as stream:
+        with trio.fail_after(3):
+            assert await stream.receive_some(1) == b""
+
+
+async def closes_idlers(host: Host) -> None:
+    """No publish within the new time, counted from the handshake."""
+    async with await trio.open_tcp_stream(*parse_address(host.rtmp())) as stream:
+        await stream.send_all(b"\3" + bytes(1536))
+        left = 1 + 2 * 1536
+        with trio.fail_after(3):
+            while left:
+                left -= len(await stream.receive_some(left))
+            await stream.send_all(bytes(1536))
+            with contextlib.suppress(trio.BrokenResourceError):
+                while await stream.receive_some(4096):
+                    pass
+
+
+async def closes_the_silent(host: Host) -> None:
+    async with encoder(host.rtmp(), OTHER_KEY) as peer:
+        await peer.accepted()
+        assert "no audio or video for 0.1 s" in (await peer.stopped()).description
+
+
+async def takes_no_large_frames(host: Host) -> None:
+    async with encoder(host.rtmp(), OTHER_KEY) as peer:
+        await peer.accepted()
+        peer.session.send_track(H264)
+        large = msgspec.structs.replace(h264_unit(0, key=True), payload=bytes(70_000))
+        peer.session.send_unit(large, H264)
+        with contextlib.suppress(trio.BrokenResourceError):
+            await peer.flush()
+        assert "exceeds 65536" in (await peer.stopped()).description
+
+
+async def takes_no_second(host: Host) -> None:
+    async with encoder(host.rtmp(), OTHER_KEY) as peer:
+        assert "full: this PoP takes 1 publishers" in (await peer.refused()).description
+
+
+async def tells_pops(host: Host) -> None:
+    """The table that the PoP has now is made by the new times and rules."""
+
+    def holds() -> bool:
+        table = host.pop.view.table
+        return table is not None and (table.lease_ttl_s, table.ttl_s) == (8.0, 20.0) and (
+            [rule.avoid for rule in table.rules] == [("lab1",)]
+        )  # fmt: skip
+
+    await until(holds)
+    planner = host.irs.service.planner
+    assert (planner.push_interval_s, planner.lease_ttl_s) == (0.5, 8.0)
+    assert planner.reserve_fraction == 0.1
+
+
+async def clients_are_told(host: Host) -> None:
+    for client in (host.pop.irs, host.origin.irs):
+        assert client is not None
+        assert (client.config.connect_timeout_s, client.config.reconnect_s_max) == (2.0, 0.5)
+    assert host.pop.irs is not None
+    config = host.pop.irs.config
+    assert (config.telemetry_interval_s, config.persist_interval_s) == (0.5, 1.0)
+
+
+async def windows_are_told(host: Host) -> None:
+    channel = host.pop.hls._channels["alice"]
+    assert channel.newest is not None
+    for limits in (host.pop.hls._limits, channel.newest.window.limits):
+        assert (limits.playlist_s, limits.retention_s, limits.payload_bytes_max) == (
+            (20.0, 60.0, 2**21)
+        )
+
+
+async def levels_are_told(host: Host) -> None:
+    assert level_status().configured == "debug"
+    renderers = [type(step).__name__ for step in structlog.get_config()["processors"]]
+    assert "JSONRenderer" in renderers
+
+
+async def drains_so(host: Host) -> None:
+    config = host.process.operations.config.drain
+    assert (config.deadline_s, config.on_stop_s) == (20.0, 1.0)
+    assert config.redirect == "rtmp://other.example.net/live"
+
+
+def renew(role: str) -> Callable[[Host], dict[str, object]]:
+    """Other files with a new certificate, and a CA file of another name."""
+
+    def make(host: Host) -> dict[str, object]:
+        made = host.certificate(role)
+        places: dict[str, object] = {}
+        for name, path in made.items():
+            places[name] = f"{host.folder}/{role}-renewed-{name}.pem"
+            shutil.copy(str(path), str(places[name]))
+        return places
+
+    return make
+
+
+def public(table: str) -> Callable[[Host], dict[str, object]]:
+    def make(host: Host) -> dict[str, object]:
+        made = renew("pop")(host)
+        return {f"{table}.tls.{name}": made[name] for name in ("certificate", "key")}
+
+    return make
+
+
+def mutual(role: str) -> Callable[[Host], dict[str, object]]:
+    return lambda host: {f"{role}.tls.{name}": value for name, value in renew(role)(host).items()}
+
+
+def values(**keys: object) -> Callable[[Host], dict[str, object]]:
+    return lambda _: {key.replace("__", "."): value for key, value in keys.items()}
+
+
+BOB: list[object] = [{"channel": "alice", "key": KEY}, {"channel": "bob", "key": OTHER_KEY}]
+STEPS: list[tuple[Callable[[Host], dict[str, object]], Check]] = [
+    (values(stream_keys__static=BOB), takes_bob),
+    (values(stream_keys__secrets=SIGNER), takes_signed),
+    (values(stream_keys__apps=["live", "other"]), takes_app),
+    (
+        values(
+            origin__packager__part_ms=300,
+            origin__packager__segment_s=3.0,
+            origin__packager__target_duration_s=5,
+            origin__playlist_s=20.0,
+        ),
+        packages_anew,
+    ),
+    (
+        values(origin__slots=7, origin__slots_reserve=2),
+        compare(
+            lambda host: (host.origin.report().slots_total, host.origin.report().slots_free),
+            (7, (6, 4, 4)),
+        ),
+    ),
+    (values(ingest__rtmp__handshake_timeout_s=0.1), closes_strangers),
+    (values(ingest__rtmp__publish_timeout_s=0.1), closes_idlers),
+    (values(ingest__rtmp__silence_timeout_s=0.1), closes_the_silent),
+    (
+        values(
+            ingest__rtmp__message_bytes_max=65536,
+            # Again what they were.
+            ingest__rtmp__silence_timeout_s=10.0,
+            ingest__rtmp__publish_timeout_s=10.0,
+            ingest__rtmp__handshake_timeout_s=5.0,
+        ),
+        takes_no_large_frames,
+    ),
+    (values(ingest__rtmp__publishers_max=1), takes_no_second),
+    (
+        values(
+            irs__push_interval_s=0.5,
+            irs__lease_ttl_s=8.0,
+            irs__table_ttl_s=20.0,
+            irs__reserve_fraction=0.1,
+            irs__rules=[{"avoid": ["lab1"], "match": {"glob": "sport-*"}}],
+        ),
+        tells_pops,
+    ),
+    (
+        values(
+            irs_client__telemetry_interval_s=0.5,
+            irs_client__persist_interval_s=1.0,
+            irs_client__connect_timeout_s=2.0,
+            irs_client__reconnect_s_max=0.5,
+        ),
+        clients_are_told,
+    ),
+    (
+        values(
+            playback__hls__playlist_s=20.0,
+            playback__hls__retention_s=60.0,
+            playback__hls__payload_bytes_max=2**21,
+        ),
+        windows_are_told,
+    ),
+    (
+        values(
+            drain__deadline_s=20.0,
+            drain__on_stop_s=1.0,
+            drain__redirect="rtmp://other.example.net/live",
+        ),
+        drains_so,
+    ),
+    (
+        values(log__level="debug", log__format="json", log__lines_per_second_max=5000),
+        levels_are_told,
+    ),
+    (mutual("irs"), shows("irs", "irs", "irs")),
+    (mutual("origin"), shows("origin", "origin a", "backbone")),
+    (mutual("pop"), pop_shows),
+    (public("ingest.rtmp"), shows("pop", "pop a", "rtmps")),
+    (public("playback"), shows("pop", "pop a", "https")),
+]
+
+
+async def test_each_live_key_takes_effect_and_disconnects_nobody(tmp_path: Path) -> None:
+    """All at one process, with a publisher and a viewer at it that stay connected throughout."""
+    done: set[str] = set()
+    async with hosting(tmp_path) as host, encoder(host.rtmp(), KEY) as peer:
+        await peer.accepted()
+        await broadcast(peer)
+        viewer = await trio.open_tcp_stream(*parse_address(host.rtmp("http")))
+        async with viewer:
+            await until_watched(viewer)
+            for make, check in STEPS:
+                changes = make(host)
+                for key, value in changes.items():
+                    host.set(key, value)
+                answer = host.process.operations.reload()
+                changed = {change.key for change in answer.changed}
+                assert changed <= set(changes)
+                assert all(change.effect.live for change in answer.changed)
+                await check(host)
+                done |= changed
+                await send(peer)
+                assert not peer.closed, changes
+                assert [line.channel for line in host.pop.streams()][:1] == ["alice"], changes
+                assert await is_watched(viewer), changes
+        assert host.process.operations.reload().changed == []
+    live = {key for key in all_keys() if effect_of(key).live}
+    assert live - done == set(), "is it in effect? add a step"
+
+
+async def until_watched(viewer: trio.SocketStream) -> None:
+    with trio.fail_after(10):
+        while not await is_watched(viewer):  # noqa: ASYNC110 - the directory takes its time
+            await trio.sleep(0.02)
+
+
+async def is_watched(viewer: trio.SocketStream) -> bool:
+    """One more request on the connection that is kept alive."""
+    await viewer.send_all(b"GET /live/alice/master.m3u8 HTTP/1.1\r\nHost: a\r\n\r\n")
+    answer = b""
+    with trio.fail_after(10):
+        while b"\r\n\r\n" not in answer:
+            more = await viewer.receive_some(65536)
+            assert more, "the viewer was disconnected"
+            answer += more
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert b"Connection: close" not in head
+        size = next(
+            int(line.split(b":")[1])
+            for line in head.split(b"\r\n")
+            if line.lower().startswith(b"content-length:")
+        )
+        while len(body) < size:
+            body += await viewer.receive_some(65536)
+    return b" 200 " in head.split(b"\r\n")[0]
+
+
+# The rest: what is refused, and what the door answers.
+
+
+async def test_a_file_with_mistakes_changes_nothing(tmp_path: Path) -> None:
+    async with hosting(tmp_path) as host:
+        before = host.process.operations.config
+        host.set("stream_keys.static", [{"channel": "bob", "key": OTHER_KEY}])
+        host.set("log.level", "loud")
+        host.set("drain.deadline_s", 0)
+        with capture_logs() as logs, pytest.raises(ConfigError, match="2 problems") as refusal:
+            host.process.operations.reload()
+        assert "log.level" in str(refusal.value)
+        assert "drain.deadline_s" in str(refusal.value)
+        assert [line["event"] for line in logs] == ["configuration not reloaded"]
+        assert host.process.operations.config is before
+        async with encoder(host.rtmp(), OTHER_KEY) as peer:
+            assert "not valid here" in (await peer.refused()).description
+
+
+async def test_a_key_that_cannot_change_has_all_refused(tmp_path: Path) -> None:
+    async with hosting(tmp_path) as host:
+        host.set("stream_keys.static", [{"channel": "bob", "key": OTHER_KEY}])
+        host.set("pop.name", "b")
+        host.set("metrics.listen", "127.0.0.1:9999")
+        with pytest.raises(ReloadRefusedError, match="2 keys cannot change without a restart"):
+            host.process.operations.reload()
+        async with encoder(host.rtmp(), OTHER_KEY) as peer:
+            assert "not valid here" in (await peer.refused()).description
+
+
+async def test_certificates_that_cannot_be_used_change_nothing(tmp_path: Path) -> None:
+    async with hosting(tmp_path) as host:
+        host.set("stream_keys.static", [{"channel": "bob", "key": OTHER_KEY}])
+        broken = tmp_path / "broken.pem"
+        broken.write_text("no PEM")
+        host.set("playback.tls.certificate", str(broken))
+        with pytest.raises(ConfigError, match=r"broken\.pem"):
+            host.process.operations.reload()
+        async with encoder(host.rtmp(), OTHER_KEY) as peer:
+            assert "not valid here" in (await peer.refused()).description
+
+
+async def test_certificates_renewed_in_place_are_read_again(tmp_path: Path) -> None:
+    async with hosting(tmp_path) as host:
+        host.certificate("origin")
+        assert host.process.operations.reload().changed == []
+        await shows("origin", "origin a", "backbone")(host)
+
+
+async def test_who_is_live_with_a_key_that_is_gone_is_told(tmp_path: Path) -> None:
+    async with hosting(tmp_path) as host, encoder(host.rtmp(), KEY) as peer:
+        await peer.accepted()
+        host.set("stream_keys.static", [{"channel": "bob", "key": OTHER_KEY}])
+        answer = msgspec.json.decode(await host.ask("reload"), type=ReloadAnswer)
+        assert [change.key for change in answer.changed] == ["stream_keys.static"]
+        assert (
+            "channel 'alice' is live, though its stream key is no longer valid" in answer.notes[0]
+        )
+        assert not peer.closed
+
+
+async def test_without_a_file_there_is_nothing_to_read_again(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    with pytest.raises(EdgedError, match="runs without a file"):
+        Process([load_config(host.path)]).operations.reload()
+
+
+async def test_the_service_manager_is_told_of_reloads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(
+        ServiceManager, "_send", lambda _, *lines: told.append(lines[0].partition("\n")[0])
+    )
+    async with hosting(tmp_path) as host:
+        host.process.operations.reload()
+        host.set("pop.name", "b")
+        with pytest.raises(ReloadRefusedError):
+            host.process.operations.reload()
+    assert told == ["RELOADING=1", "READY=1"] * 2
+
+
+async def test_kick_by_the_door(tmp_path: Path) -> None:
+    async with hosting(tmp_path) as host, encoder(host.rtmp(), KEY) as peer:
+        await peer.accepted()
+        with pytest.raises(EdgedError, match="'bob' is not published here; live here: alice"):
+            await host.ask("kick", channel="bob")
+        answer = msgspec.json.decode(
+            await host.ask("kick", channel="alice", reason=" no\n rights ", block_s="60"),
+            type=KickAnswer,
+        )
+        assert answer == KickAnswer(channel="alice", kicked=["pop a"], blocked_s=60.0)
+        told = await peer.stopped()
+        assert told == Closed("NetStream.Publish.Rejected", "kicked: no rights")
+        async with encoder(host.rtmp(), KEY) as again:
+            refusal = await again.refused()
+            assert refusal.description.startswith("kicked: no rights; refused for another")
+        # To refuse a channel it need not be live.
+        answer = msgspec.json.decode(
+            await host.ask("kick", channel="bob", block_s="60"), type=KickAnswer
+        )
+        assert answer.kicked == []
+        with pytest.raises(EdgedError, match="live here: nothing"):
+            await host.ask("kick", channel="alice")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({}, "kick needs a channel"),
+        ({"channel": "a", "block_s": "soon"}, "block_s 'soon' is no number"),
+        ({"channel": "a", "block_s": "0"}, "above 0 and up to 604800"),
+        ({"channel": "a", "block_s": "604801"}, "above 0 and up to 604800"),
+        ({"channel": "a", "block_s": "nan"}, "is no number"),
+        ({"channel": "a", "reason": "x" * 201}, "reason of 201 characters, allowed are 200"),
+    ],
+)
+async def test_kick_refuses_nonsense(
+    arguments: dict[str, str], problem: str, tmp_path: Path
+) -> None:
+    host = Host(tmp_path)
+    with pytest.raises(EdgedError, match=problem):
+        host.process.operations._kick(arguments)
+
+
+async def test_who_is_no_pop_says_where_to_kick(tmp_path: Path) -> None:
+    async with hosting(tmp_path) as host, encoder(host.rtmp(), KEY) as peer:
+        await peer.accepted()
+        await until(host.origin.streams)
+        operations = host.process.operations
+        operations._roles = [host.origin]
+        with pytest.raises(EdgedError, match="no publisher is connected here; live here: alice"):
+            operations.kick("alice")
+        operations._roles = [host.origin, host.pop]
+        host.pop.door.published[0].came_from = "backbone pop/b"
+        assert operations._live("alice").startswith("; it comes from backbone pop/a: kick it there")
+
+
+async def test_what_is_live_is_told_within_bounds(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    for number in range(SHOWN_MAX + 3):
+        host.pop.hub.open(*stream_of(f"c{number:02}"), started_at=0.0, came_from="rtmp a")
+    told = host.process.operations._live("nobody")
+    assert told.startswith("; live here: c00, c01")
+    assert told.endswith("c19 and 3 more")
+
+
+def stream_of(channel: str) -> tuple[StreamId, Grant]:
+    return StreamId(channel, 1), Grant(channel=channel)
+
+
+def lines_of(answer: bytes) -> dict[str, DrainLine]:
+    return {line.role: line for line in msgspec.json.decode(answer, type=list[DrainLine])}
+
+
+async def test_drain_by_the_door(tmp_path: Path) -> None:
+    """Ours can reconnect, and is asked; then it leaves by itself."""
+    async with hosting(tmp_path) as host, encoder(host.rtmp(), KEY) as peer:
+        await peer.accepted()
+        await until(host.origin.streams)
+        lines = lines_of(await host.ask("drain", deadline_s="20", to="rtmp://b.example/live"))
+        assert {name: (line.state, line.left) for name, line in lines.items()} == {
+            "irs": ("serving", 0),
+            "origin a": ("draining", 1),
+            "pop a": ("draining", 1),
+        }
+        assert "nothing to drain" in lines["irs"].note
+        await until(lambda: len(peer.events) > 1)
+        assert peer.events[1] == ReconnectRequested("rtmp://b.example/live", "this PoP is draining")
+        assert not peer.closed
+        async with encoder(host.rtmp(), KEY) as again:
+            assert await again.refused() == PublishRefused(
+                "NetStream.Publish.BadName",
+                "drain: this PoP is draining; publish to rtmp://b.example/live",
+            )
+        assert host.pop.http.draining
+        peer.session.close()
+        await peer.flush()
+        await until(lambda: host.pop.drainer.line().state == "drained")
+        await until(lambda: host.origin.drainer.line().state == "drained")
+        assert lines_of(await host.ask("drain-status"))["pop a"].left == 0
+        assert lines_of(await host.ask("drain-undo"))["pop a"].state == "serving"
+        assert not host.pop.http.draining
+        await until(lambda: host.process.explain("alice")[0].now.decision)  # Heard of by PoPs.
+        await takes(host, KEY)
+
+
+async def takes(host: Host, key: str) -> None:
+    async with encoder(host.rtmp(), key) as peer:
+        await peer.accepted()
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"to": "http://other/live"}, {"to": "rtmp://other"}, {"deadline_s": "601"}]
+)
+async def test_drain_refuses_nonsense(arguments: dict[str, str], tmp_path: Path) -> None:
+    async with hosting(tmp_path) as host:
+        with pytest.raises(EdgedError, match="is no"):
+            await host.ask("drain", **arguments)
+        assert host.pop.drainer.line().state == "serving"
+
+
+async def test_before_the_end_what_is_live_is_let_go_of(tmp_path: Path) -> None:
+    said: list[str] = []
+    async with hosting(tmp_path) as host:
+        operations = host.process.operations
+        with trio.fail_after(0.2):  # At once when nothing is live.
+            await operations.drain_to_stop(said.append)
+        assert said == []
+        async with encoder(host.rtmp(), KEY) as peer:
+            await peer.accepted()
+            host.set("drain.on_stop_s", 0.5)
+            operations.reload()
+            began_at = trio.current_time()
+            await operations.drain_to_stop(said.append)
+            assert 0.4 < trio.current_time() - began_at < 2
+            told = await peer.stopped()
+            assert told.description == "drain: this PoP is draining; connect again"
+        assert said[0].startswith("stopping: ")
+
+
+async def test_without_time_to_stop_nothing_is_drained(tmp_path: Path) -> None:
+    async with hosting(tmp_path) as host, encoder(host.rtmp(), KEY) as peer:
+        await peer.accepted()
+        host.set("drain.on_stop_s", 0)
+        host.process.operations.reload()
+        await host.process.operations.drain_to_stop(lambda _: None)
+        assert not peer.closed
+
+
+async def test_levels_by_the_door(tmp_path: Path) -> None:
+    async with hosting(tmp_path) as host:
+        try:
+            answer = await host.ask("log-level", level="debug", logger="edged.pop", for_s="60")
+            status = msgspec.json.decode(answer, type=LevelStatus)
+            assert [(entry.logger, entry.level) for entry in status.set] == [("edged.pop", "debug")]
+            status = msgspec.json.decode(await host.ask("log-level"), type=LevelStatus)
+            assert len(status.set) == 1
+            with pytest.raises(EdgedError, match="level 'loud' is none of debug, info"):
+                await host.ask("log-level", level="loud")
+            with pytest.raises(EdgedError, match=r"no logger 'edged\.x'"):
+                await host.ask("log-level", level="debug", logger="edged.x")
+            answer = await host.ask("log-level", level="configured", logger="edged.pop")
+            assert msgspec.json.decode(answer, type=LevelStatus).set == []
+        finally:
+            set_level(None, "edged.pop")
