@@ -26,7 +26,7 @@ from edged.wire.rtmp.events import (
 from edged.wire.rtmp.limits import RtmpLimits
 from edged.wire.rtmp.server import RtmpServerSession
 from edged.wire.rtmp.state import Phase, RtmpState, RtmpStatistics
-from edged.wire.rtmp.url import RtmpUrl, parse_url
+from edged.wire.rtmp.url import RtmpUrl, parse_url, resolve
 
 Event = ServerEvent
 
@@ -60,4 +60,5 @@ __all__ = [
     "TrackAnnounced",
     "UnitReceived",
     "parse_url",
+    "resolve",
 ]
