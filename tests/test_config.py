@@ -220,7 +220,9 @@ def test_the_largest_file(excess: int, tmp_path: Path) -> None:
 
 def test_unknown_tables() -> None:
     (problem,) = problems_of(IRS + "[iirs]\n")
-    assert problem.startswith("iirs: unknown key; did you mean 'irs'? allowed here: admin, ingest,")
+    assert problem.startswith(
+        "iirs: unknown key; did you mean 'irs'? allowed here: admin, drain, ingest,"
+    )
 
 
 @pytest.mark.parametrize(
