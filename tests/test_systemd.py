@@ -7,6 +7,8 @@ from pathlib import Path
 
 from edged.api.admin import AdminConfig
 from edged.cli.output import EXIT_CONFIG
+from edged.cli.run import STOP_S_MAX
+from edged.config import DrainConfig
 from edged.runtime.listeners import BACKLOG
 from tests.conftest import require
 
@@ -53,6 +55,18 @@ def test_it_asks_for_what_the_program_does() -> None:
     assert re.search(r"^WatchdogSec=\d+$", text, re.MULTILINE)
     assert "edged run -c ${CONFIGURATION_DIRECTORY}/%i.toml" in text
     assert f"RestartPreventExitStatus={EXIT_CONFIG}\n" in text
+
+
+def test_a_reload_says_whether_it_was_refused() -> None:
+    assert "\nExecReload=/opt/edged/bin/edged reload -c ${CONFIGURATION_DIRECTORY}/%i.toml\n" in (
+        UNIT.read_text()
+    )
+
+
+def test_it_waits_for_the_drain_of_a_stop() -> None:
+    found = re.search(r"^TimeoutStopSec=(\d+)$", UNIT.read_text(), re.MULTILINE)
+    assert found is not None
+    assert int(found[1]) > DrainConfig().on_stop_s + STOP_S_MAX
 
 
 def test_its_folders_are_where_the_configuration_looks() -> None:

@@ -29,7 +29,7 @@ log_app = typer.Typer(help="What a running edged logs.", no_args_is_help=True)
 
 POLL_S = 0.5
 UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)([smhd]?)")
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)([smhd]?)", re.ASCII)
 
 
 @log_app.callback()

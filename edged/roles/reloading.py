@@ -42,6 +42,7 @@ def _restart(why: str) -> Effect:
     return Effect(live=False, text=why)
 
 
+_API = _restart("the API is made when the process starts")
 _ROLE = _restart("roles come and go with their process")
 _NAME = _restart("peers know this process by it")
 _LISTENER = _restart("a listener is bound once, when the process starts")
@@ -110,7 +111,14 @@ EFFECTS: dict[str, Effect] = {
     "admin.listen": _LISTENER,
     "admin.token_file": _restart("the door on HTTP was opened with it"),
     "admin.token_sha256": _restart("the door on HTTP was opened with it"),
-    "api": _restart("the API is made when the process starts"),
+    "api.enabled": _API,
+    "api.rate_per_minute": _API,
+    "api.body_bytes_max": _API,
+    "api.requests_max": _API,
+    "api.request_timeout_s": _API,
+    "api.bitrate_bps_max": _API,
+    "api.trusted_proxies": _API,
+    "api.admin_token_sha256": _API,
     "drain.deadline_s": _live("for the next drain"),
     "drain.on_stop_s": _live("for the end of this process"),
     "drain.redirect": _live("for the next drain"),

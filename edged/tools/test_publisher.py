@@ -33,6 +33,7 @@ from edged.wire.rtmp import (
     RtmpClientSession,
     RtmpUrl,
     parse_url,
+    resolve,
 )
 
 PUBLISHERS_MAX = 1_000  # More need a generator in another language, not this one.
@@ -195,7 +196,8 @@ class _Publisher:
         self.is_running = True
         self.failure: EdgedError | None = None
         self._index = index
-        self._place = place
+        self._home = place
+        self._place = place  # Elsewhere once a server has asked it away, until that fails.
         self._fan_out = fan_out
         self._tracks = {track.track_id: track for track in fan_out.source.tracks}
         self._queue_max = QUEUE_UNITS_MAX * len(self._tracks)
@@ -248,6 +250,7 @@ class _Publisher:
                     retry_s = None if self._gives_up(error, failures) else self._backoff_s(failures)
                     event = "refused" if isinstance(error, PublishRefusedError) else "lost"
                     self._report(event, str(error), retry_s)
+                    self._place = error.to if isinstance(error, _AskedAwayError) else self._home
                     if retry_s is None:
                         self.failure = error
                         break
@@ -325,6 +328,14 @@ class _Publisher:
         )
 
 
+class _AskedAwayError(PeerLostError):
+    """The server wants the publisher to connect again, perhaps to another place."""
+
+    def __init__(self, reason: str, to: RtmpUrl) -> None:
+        self.to = to
+        super().__init__(reason)
+
+
 class _Line:
     """The Trio shell around one `RtmpClientSession`."""
 
@@ -396,10 +407,13 @@ class _Line:
                 )
             case Closed(code, description):
                 raise PeerLostError(f"{where} ended the broadcast: {description or code}")
-            case ReconnectRequested(_, description):
-                raise PeerLostError(
-                    f"{where} asks to connect again: {description or 'no reason given'}"
-                )
+            case ReconnectRequested(tc_url, description):
+                reason = f"{where} asks to connect again: {description or 'no reason given'}"
+                try:
+                    to = resolve(self._place, tc_url)
+                except ConfigError:
+                    to = self._place
+                raise _AskedAwayError(reason, to)
             case PeerTimedOut(reason):
                 raise PeerLostError(f"{where}: {reason}")
 

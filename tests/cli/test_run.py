@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 import trio
 import typer
+from structlog.testing import capture_logs
 
-from edged.cli.run import shard_number, until_signal
+from edged.cli.run import reload_on_signal, shard_number, until_signal
+from edged.config import load_config
 from edged.errors import ConfigError
-from tests.backbone.network import free_address
+from edged.roles.all_in_one import Process
+from tests.backbone.network import free_address, until
 from tests.cli.invoke import Answer, interrupting
 
 MISTAKEN = """
@@ -201,3 +204,52 @@ def test_check_of_a_shard_by_the_name_of_a_link(tmp_path: Path) -> None:
     assert answer.code == 2
     assert "irs: cannot be played by every shard" in answer.err
     assert Answer("run", "-c", link, "--shard", "none").code == 2
+
+
+async def test_at_the_first_signal_it_stops_in_its_own_time() -> None:
+    """`stop` runs while `main` goes on; a second signal ends `stop`."""
+    for hurry in (False, True):
+        steps: list[str] = []
+
+        async def main(steps: list[str] = steps) -> None:
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                await trio.sleep_forever()
+            finally:
+                steps.append("main ends")
+
+        async def stop(steps: list[str] = steps, hurry: bool = hurry) -> None:
+            steps.append("stop begins")
+            if hurry:
+                os.kill(os.getpid(), signal.SIGTERM)
+                await trio.sleep_forever()
+            await trio.sleep(0.01)
+            steps.append("stop ends")
+
+        before = signal.getsignal(signal.SIGINT)
+        try:
+            with trio.fail_after(5):
+                await until_signal(main, stop)
+        finally:
+            signal.signal(signal.SIGINT, before)
+        told = ["stop begins", "main ends"] if hurry else ["stop begins", "stop ends", "main ends"]
+        assert steps == told
+
+
+async def test_sighup_reads_the_file_again(tmp_path: Path) -> None:
+    path = irs_file(tmp_path)
+    process = Process([load_config(path)], path)
+    with capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(reload_on_signal, process.operations)
+            await nursery.start(process.run)
+            path.write_text(path.read_text() + "[drain]\non_stop_s = 1.0\n")
+            os.kill(os.getpid(), signal.SIGHUP)
+            await until(lambda: process.operations.config.drain.on_stop_s == 1.0)
+            path.write_text(path.read_text() + "deadline_s = 0\n")
+            os.kill(os.getpid(), signal.SIGHUP)
+            await until(lambda: [x for x in logs if x["event"] == "configuration not reloaded"])
+            assert process.operations.config.drain.deadline_s == 30.0
+            nursery.cancel_scope.cancel()
+    (line,) = [line for line in logs if line["event"] == "configuration reloaded"]
+    assert line["changed"] == ["drain.on_stop_s"]

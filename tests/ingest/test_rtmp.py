@@ -13,7 +13,7 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from edged.errors import PublishRefusedError
+from edged.errors import ConfigError, PublishRefusedError
 from edged.ingest import rtmp as rtmp_module
 from edged.ingest.plugin import PrepareReload, Publication, PublisherControl, PublishRequest
 from edged.ingest.rtmp import RtmpConfig, RtmpTlsConfig, serve_rtmp
@@ -23,7 +23,7 @@ from edged.runtime.hub import Hub
 from edged.runtime.pump import Pump
 from edged.runtime.tls import Identity
 from edged.tools.cert import make_authority, make_host_certificate
-from edged.wire.rtmp import AmfValue, PublishAccepted, RtmpClientOptions
+from edged.wire.rtmp import AmfValue, PublishAccepted, ReconnectRequested, RtmpClientOptions
 from edged.wire.rtmp import messages as m
 from tests.ingest.rtmp_peer import Encoder, encoder, until
 from tests.wire.rtmp.peers import AAC, H264, h264_unit, unit
@@ -367,6 +367,70 @@ async def test_what_the_network_wants_of_a_publisher() -> None:
         assert closed.description == "taken over by a newer publisher"
         await until(lambda: service.door.ended)
         assert service.door.ended == ["taken over by a newer publisher"]
+
+
+@pytest.mark.parametrize("reconnects", [True, False], ids=["can be asked", "cannot"])
+@pytest.mark.parametrize("url", ["rtmp://other.example/live", None])
+async def test_drained_an_encoder_is_asked_to_reconnect_or_closed(
+    reconnects: bool, url: str | None
+) -> None:
+    """E-RTMP v2: until it disconnects, what it sends is taken."""
+    options = RtmpClientOptions(reconnects=reconnects)
+    async with serving() as service, encoder(service.address, options=options) as peer:
+        await peer.accepted()
+        (control,) = service.door.controls
+        control.drain(url)
+        if not reconnects:
+            closed = await peer.stopped()
+            assert closed.code == "NetStream.Publish.Rejected"
+            assert closed.description == "drain: this PoP is draining; connect again"
+            return
+        await until(lambda: len(peer.events) > 1)
+        assert peer.events[1] == ReconnectRequested(url or "", "this PoP is draining")
+        peer.session.send_track(H264)
+        peer.session.send_unit(h264_unit(0, key=True), H264)
+        await peer.flush()
+        (publication,) = service.door.publications
+        await until(lambda: publication.stream.units == 1)
+        control.stop("Rejected", "drain: enough")
+        assert (await peer.stopped()).description == "drain: enough"
+
+
+async def test_reloaded_limits_are_for_sessions_from_now_on() -> None:
+    async with serving() as service, encoder(service.address) as old:
+        await old.accepted()
+        service.door.prepares["rtmp"](RtmpConfig(publishers_max=1, message_bytes_max=65536))()
+        async with encoder(service.address) as new:
+            assert "full: this PoP takes 1 publishers" in (await new.refused()).description
+        old.session.send_track(H264)
+        large = h264_unit(0, key=True, size=70_000)
+        old.session.send_unit(large, H264)
+        await old.flush()
+        (publication,) = service.door.publications
+        await until(lambda: publication.stream.units == 1)
+        service.door.prepares["rtmp"](RtmpConfig(message_bytes_max=65536))()
+        async with encoder(service.address) as new:
+            await new.accepted()
+            new.session.send_track(H264)
+            new.session.send_unit(large, H264)
+            with contextlib.suppress(trio.BrokenResourceError):
+                await new.flush()
+            assert "exceeds 65536" in (await new.stopped()).description
+        assert not old.closed
+
+
+async def test_a_reloaded_certificate_is_checked_first(tmp_path: Path) -> None:
+    make_authority(tmp_path, "test", now=time.time())
+    files = make_host_certificate(tmp_path, Identity("pop", "a"), now=time.time())
+    tls = RtmpTlsConfig(
+        listen="127.0.0.1:0", certificate=Path(files.certificate), key=Path(files.key)
+    )
+    async with serving(RtmpConfig(listen="127.0.0.1:0", tls=tls)) as service:
+        gone = msgspec.structs.replace(tls, certificate=tmp_path / "gone.pem")
+        with pytest.raises(ConfigError, match=r"gone\.pem"):
+            service.door.prepares["rtmp"](RtmpConfig(publishers_max=1, tls=gone))
+        for _ in range(2):  # Nothing has changed: two may publish.
+            service.door.prepares["rtmp"](RtmpConfig(tls=tls))()
 
 
 async def test_play_is_refused_with_a_reason() -> None:

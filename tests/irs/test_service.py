@@ -133,6 +133,29 @@ async def test_a_drain_and_a_return_reach_the_tables(autojump_clock: MockClock) 
         nursery.cancel_scope.cancel()
 
 
+async def test_reconfigured_every_pop_gets_a_new_table_at_once(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        network = Network(nursery)
+        network.add_origin("o1")
+        pop, _ = network.add_pop("lhr")
+        await trio.sleep(1)
+        before = pop.holder.table
+        assert before is not None
+        rules = (Rule(avoid=("o1",)),)
+        network.irs.reconfigure(
+            IrsConfig(push_interval_s=5.0, lease_ttl_s=60.0, table_ttl_s=70.0, rules=rules)
+        )
+        await until(lambda: pop.holder.table is not before, within_s=0.2)
+        table = pop.holder.table
+        assert table is not None
+        assert (table.rules, table.lease_ttl_s, table.ttl_s) == (rules, 60.0, 70.0)
+        version = network.irs.version
+        await trio.sleep(20)
+        assert network.irs.version - version <= 6  # By the new interval.
+        assert len(network.irs.status().pops) == 1
+        nursery.cancel_scope.cancel()
+
+
 async def test_leases_follow_what_pops_tell_and_never_exceed_what_is_free(
     autojump_clock: MockClock,
 ) -> None:

@@ -268,3 +268,25 @@ async def test_a_steady_session_makes_the_next_reconnect_quick(autojump_clock: M
         await keep_session("h:1", last, rng=rng, reconnect_s_max=lambda: 30.0)
     assert len(begun) == 10
     assert len(logs) == 9
+
+
+async def test_the_longest_wait_may_change_meanwhile(autojump_clock: MockClock) -> None:
+    attempts: list[float] = []
+    longest = 30.0
+
+    async def fail(address: str) -> str:
+        attempts.append(trio.current_time())
+        return f"cannot connect to {address}: refused"
+
+    rng = random.Random(1)  # noqa: S311 - a test's jitter
+    with trio.move_on_after(200):
+        async with trio.open_nursery() as nursery:
+
+            async def keep() -> None:
+                await keep_session("h:1", fail, rng=rng, reconnect_s_max=lambda: longest)
+
+            nursery.start_soon(keep)
+            await trio.sleep(150)
+            longest = 0.2
+    assert len([at for at in attempts if at < 150]) < 20
+    assert len([at for at in attempts if at > 150]) > 5

@@ -9,6 +9,7 @@ from edged.errors import PublishRefusedError
 from edged.media.parts import PackagedEvent, Part, StreamEnded
 from edged.media.stream import Grant, PriorityClass, StreamId
 from edged.media.track import Codec, CodecConfig, Track
+from edged.origin.packager import PackagerConfig
 from edged.origin.service import OriginConfig, OriginService
 from edged.policy.window import StreamWindow
 from edged.runtime.hub import Hub, LiveStream
@@ -204,3 +205,29 @@ def test_the_reserve_is_part_of_the_slots() -> None:
     assert OriginConfig(name="a", slots=5, slots_reserve=5)
     with pytest.raises(ValueError, match="slots_reserve 6 exceeds slots 5"):
         OriginConfig(name="a", slots=5, slots_reserve=6)
+
+
+def test_reconfigured_slots_count_at_once_and_lengths_for_new_streams() -> None:
+    setting = Setting(slots=2)
+    old = setting.open("alice")
+    setting.service.reconfigure(
+        OriginConfig(name="fra1", slots=1, playlist_s=20.0, packager=PackagerConfig(part_ms=400))
+    )
+    assert setting.service.free() == (0, 0, 0)
+    with pytest.raises(PublishRefusedError, match="1 of 1 are used"):
+        setting.admit("bob")
+    feed(old)
+    assert setting.service._streams["alice"].window.limits.playlist_s == 16.0
+    setting.close(old, "over")
+    new = setting.open("carol")
+    feed(new)
+    assert setting.service._streams["carol"].window.limits.playlist_s == 20.0
+    longest = {
+        stream.channel: max(
+            event.duration
+            for event in setting.of(stream)
+            if isinstance(event, Part) and event.rendition == "v0"
+        )
+        for stream in (old, new)
+    }
+    assert longest["carol"] == 2 * longest["alice"]

@@ -1187,3 +1187,16 @@ async def test_a_real_viewer_that_does_not_read_holds_nobody_up() -> None:
                 await trio.sleep(0.2)
                 answer = await fetch(address, BASE + "v0-0.m4s")
     assert len(answer) > 9_000_000
+
+
+def test_reconfigured_a_stream_keeps_as_much_as_is_said_now(edge: Edge) -> None:
+    origin = Origin()
+    edge.watch(origin, segments=12)
+    window = edge.service._channels["demo"].newest
+    assert window is not None
+    listed = len(window.window.renditions["v0"].listed)
+    edge.service.reconfigure(HlsConfig(playlist_s=12.0, retention_s=22.0))
+    for _ in range(PARTS):
+        edge.push(origin.both())
+    assert len(window.window.renditions["v0"].listed) < listed
+    assert edge.service._limits.playlist_s == 12.0

@@ -233,6 +233,27 @@ def test_one_response_for_those_who_ask_to_close(edge: World, service: Service) 
     assert service.asked == ["/live/a", "/live/a"]
 
 
+def test_a_pop_that_drains_answers_and_closes(edge: World, service: Service) -> None:
+    """So viewers move; what they asked for before they get, and new ones are served."""
+    client, waiting = edge.client(), edge.client()
+    client.ask("/live/a")
+    (answer,) = client.answers()
+    assert "connection" not in answer.fields
+    edge.server.draining = True
+    for each in (client, waiting):
+        each.ask("/live/a")
+        (answer,) = each.answers()
+        assert (answer.status, answer.fields["connection"]) == (200, "close")
+        assert each.sock.recv(1) == b""
+        edge.pump.advance(HEAR_OUT_S)
+        assert each.lost == "the PoP is draining"
+    edge.server.draining = False
+    again = edge.client()
+    again.ask("/live/a")
+    (answer,) = again.answers()
+    assert "connection" not in answer.fields
+
+
 def test_a_large_last_response_is_not_cut_off(edge: World, service: Service) -> None:
     client = edge.client()
     client.ask("/live/big", fields="Connection: close\r\n")

@@ -34,6 +34,20 @@ def test_a_newer_run_takes_its_channel_s_slot_over() -> None:
     assert slots.used == 0
 
 
+def test_resized_who_holds_a_slot_keeps_it() -> None:
+    slots = Slots(total=3, reserve=0)
+    for channel in "abc":
+        slots.take(StreamId(channel, 1), BASIC)
+    slots.resize(2, 1)
+    assert (slots.used, slots.free(BASIC), slots.free(PARTNER)) == (3, 0, 0)
+    slots.give_back(StreamId("a", 1))
+    with pytest.raises(PublishRefusedError, match="2 of 2 are used, 1 are kept for partners"):
+        slots.take(StreamId("d", 1), PARTNER)
+    slots.resize(4, 1)
+    assert (slots.free(BASIC), slots.free(PARTNER)) == (1, 2)
+    slots.take(StreamId("d", 1), BASIC)
+
+
 @hypothesis.given(
     st.integers(0, 5),
     st.lists(

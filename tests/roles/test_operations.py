@@ -245,7 +245,7 @@ async def takes_no_large_frames(host: Host) -> None:
     async with encoder(host.rtmp(), OTHER_KEY) as peer:
         await peer.accepted()
         peer.session.send_track(H264)
-        large = msgspec.structs.replace(h264_unit(0, key=True), payload=bytes(70_000))
+        large = h264_unit(0, key=True, size=70_000)
         peer.session.send_unit(large, H264)
         with contextlib.suppress(trio.BrokenResourceError):
             await peer.flush()

@@ -3,10 +3,13 @@
 import contextlib
 from collections.abc import AsyncIterator
 
+import pytest
 import trio
 
+from edged.errors import PublishRefusedError
 from edged.media.parts import Part
-from edged.media.routing import ReportedState
+from edged.media.routing import OriginState, ReportedState
+from edged.media.stream import Grant, StreamId
 from edged.media.track import Codec, CodecConfig, Track
 from edged.roles.origin import OriginRole
 from edged.runtime.metrics import Metrics
@@ -134,3 +137,25 @@ async def test_its_heartbeat() -> None:
         assert (report.slots_total, report.slots_free) == (10, (10, 7, 7))
         await until(lambda: setting.pop.view.capacitor.report("one") == report)
         assert 0 <= report.incarnation < 2**63
+
+
+async def test_draining_it_says_so_refuses_and_lets_its_streams_go_on_elsewhere() -> None:
+    async with opened() as setting:
+        pop, role = setting.pop, setting.role
+        placement = pop.place(pop.open())
+        await until(lambda: placement.accepted)
+        role.drain_begin(None)
+        assert role.report().state is ReportedState.DRAIN
+        await until(lambda: pop.view.capacitor.state("one") is OriginState.DRAIN)
+        with pytest.raises(PublishRefusedError, match="drain: the origin is draining"):
+            role.admit(StreamId("bob", 1), Grant(channel="bob"), [])
+        (stream,) = role.drain_streams()
+        role.drain_one(stream, None)
+        assert role.drain_streams() == []
+        assert stream.goes_on, "its viewers wait for what is packaged elsewhere"
+        await until(lambda: placement.held_at is not None)
+        role.drain_undo()
+        assert role.report().state is ReportedState.UP
+        await until(lambda: len(role.drain_streams()) == 1)
+        role.drain_end(role.drain_streams()[0])
+        assert role.drain_streams() == []

@@ -213,6 +213,36 @@ async def test_a_reset_before_the_handshake_ends_nothing_else(tmp_path: Path) ->
         nursery.cancel_scope.cancel()
 
 
+async def test_how_many_may_connect_can_change_meanwhile() -> None:
+    most = 1
+    async with running_pump() as pump, trio.open_nursery() as nursery:
+        bound = await nursery.start(
+            lambda task_status: serve(
+                pump,
+                "127.0.0.1:0",
+                Recorder,
+                PumpClass.PUBLISHER,
+                connections_max=lambda: most,
+                task_status=task_status,
+            )
+        )
+        callers = [await trio.open_tcp_stream(*parse_address(bound))]
+        refused = await trio.open_tcp_stream(*parse_address(bound))
+        with trio.fail_after(5):
+            assert await refused.receive_some(1) == b""
+        most = 2
+        callers.append(await trio.open_tcp_stream(*parse_address(bound)))
+        await trio.sleep(0.02)
+        most = 0  # Who is there stays.
+        for caller in callers:
+            with trio.move_on_after(0.02) as waiting:
+                await caller.receive_some(1)
+            assert waiting.cancelled_caught
+            await caller.aclose()
+        await refused.aclose()
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("address", ["nowhere", "a..b:7410", f"{'x' * 70}.example:1", ":99999"])
 async def test_an_address_that_is_none_is_a_lost_peer(address: str) -> None:
     async with running_pump() as pump:

@@ -218,6 +218,37 @@ def test_a_public_certificate_reloads_in_its_context(tmp_path: Path) -> None:
         public.reload_if_changed()
 
 
+def test_other_files_are_taken_into_use_at_once_or_not_at_all(tmp_path: Path) -> None:
+    """As a reload does: all is checked first, then committed."""
+    old, new = make_files(tmp_path, POP), make_files(tmp_path / ".", ORIGIN)
+    mutual, public = MutualTls(old), PublicTls(old.certificate, old.key)
+    other = MutualTls(make_files(tmp_path, Identity("irs", "irs")))
+
+    def shown(context: ssl.SSLContext) -> Identity:
+        client, _ = handshake(other.client, context)
+        return peer_identity(client)
+
+    commits = [mutual.prepare(new), public.prepare(new.certificate, new.key)]
+    assert shown(mutual.server) == shown_public(public, other) == POP
+    for commit in commits:
+        commit()
+    assert shown(mutual.server) == shown_public(public, other) == ORIGIN
+    assert not mutual.reload_if_changed()
+    assert not public.reload_if_changed()
+    broken = tmp_path / "broken.pem"
+    broken.write_text("no PEM")
+    with pytest.raises(ConfigError, match=r"broken\.pem"):
+        mutual.prepare(TlsFiles(ca=old.ca, certificate=str(broken), key=old.key))
+    with pytest.raises(ConfigError, match=r"gone\.pem"):
+        public.prepare(f"{tmp_path}/gone.pem", new.key)
+    assert shown(mutual.server) == shown_public(public, other) == ORIGIN
+
+
+def shown_public(public: PublicTls, other: MutualTls) -> Identity:
+    client, _ = handshake(other.client, public.context)
+    return peer_identity(client)
+
+
 class Renewed:
     """Certificates whose second renewal is broken."""
 

@@ -46,6 +46,7 @@ class Server:
         self.ended: list[str] = []
         self.deaf = ""  # The key whose connection is not read once it is accepted.
         self.cut_after = 0  # Units of the first connection; then it is cut off. 0: never.
+        self.sends_to = ""  # Where who is accepted is asked to reconnect to, if set.
 
     async def serve(
         self, tls: ssl.SSLContext | None = None, *, task_status: trio.TaskStatus[None]
@@ -88,7 +89,10 @@ class Server:
         if key in self.refuse:
             session.refuse_publish("NetStream.Publish.Denied", "unknown stream key")
             return []
-        return session.accept_publish(trio.current_time())
+        events = session.accept_publish(trio.current_time())
+        if self.sends_to:
+            assert session.request_reconnect("draining", self.sends_to)
+        return events
 
     def _note(self, key: str, event: ServerEvent) -> None:
         if isinstance(event, TrackAnnounced):
@@ -322,3 +326,57 @@ async def test_a_server_that_reads_nothing_costs_only_itself(nursery: trio.Nurse
     assert {report.index for report in reports if report.event == "skipped"} == {0}
     assert f"{2 * QUEUE_UNITS_MAX} units" in next(r.reason for r in reports if r.event == "skipped")
     assert len(server.units["k2"]) > 200
+
+
+async def test_asked_to_reconnect_it_goes_where_it_is_sent() -> None:
+    """And comes back when it is not taken there."""
+    here, there = Server(), Server()
+    reports: list[PublisherReport] = []
+    async with trio.open_nursery() as nursery:
+        await nursery.start(here.serve)
+        await nursery.start(there.serve)
+        here.sends_to = there.url
+
+        async def publish_it() -> None:
+            await publish(
+                expand_urls(here.url, "key"),
+                TestPicture(SMALL),
+                PublishOptions(duration_s=60),
+                report=reports.append,
+                unix_now=time.time,
+            )
+
+        nursery.start_soon(publish_it)
+        with trio.fail_after(20):
+            while not there.units.get("key"):  # noqa: ASYNC110 - on the far side of a socket
+                await trio.sleep(0.01)
+            assert here.keys == ["key"]
+            (asked,) = [
+                each for each in reports if "asks to connect again: draining" in each.reason
+            ]
+            assert asked.place == here.url
+            here.sends_to, there.cut_after = "", 1
+            while len(here.keys) < 2:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+
+
+async def test_asked_to_go_nowhere_it_comes_back() -> None:
+    here = Server()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(here.serve)
+        here.sends_to = "http://nowhere/live"
+
+        async def publish_it() -> None:
+            await publish(
+                expand_urls(here.url, "key"),
+                TestPicture(SMALL),
+                PublishOptions(duration_s=60),
+                unix_now=time.time,
+            )
+
+        nursery.start_soon(publish_it)
+        with trio.fail_after(20):
+            while len(here.keys) < 2:  # noqa: ASYNC110 - on the far side of a socket
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()

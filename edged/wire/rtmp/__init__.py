@@ -27,7 +27,7 @@ from edged.wire.rtmp.events import (
 from edged.wire.rtmp.limits import RtmpLimits
 from edged.wire.rtmp.server import RtmpServerSession
 from edged.wire.rtmp.state import Phase, RtmpState, RtmpStatistics
-from edged.wire.rtmp.url import RtmpUrl, parse_url
+from edged.wire.rtmp.url import RtmpUrl, parse_url, resolve
 
 Event = ServerEvent
 
@@ -62,4 +62,5 @@ __all__ = [
     "UnitReceived",
     "UnitsUnusable",
     "parse_url",
+    "resolve",
 ]

@@ -58,6 +58,7 @@ class RtmpClientOptions(Struct, frozen=True, kw_only=True):
     flash_ver: str = "FMLE/3.0 (compatible; edged)"
     enhanced: bool = False  # FourCC headers also for H.264 and AAC.
     amf3_commands: bool = False  # Commands in the AMF3 wrapper (type 17).
+    reconnects: bool = True  # It says that it can be asked to reconnect.
 
 
 FFMPEG_LIKE = RtmpClientOptions(
@@ -65,6 +66,7 @@ FFMPEG_LIKE = RtmpClientOptions(
     mirror_chunk_size=True,
     handshake_scheme=1,
     flash_ver="FMLE/3.0 (compatible; Lavf)",
+    reconnects=False,
 )
 
 
@@ -222,7 +224,9 @@ class RtmpClientSession:
             self._writer.chunk_size = options.chunk_size
         self._step = Step.CONNECT
         codecs: list[AmfValue] = [*flv.VIDEO_FOURCCS, *flv.AUDIO_FOURCCS]
-        caps = replies.CAPS_RECONNECT | replies.CAPS_MULTITRACK | replies.CAPS_MODEX
+        caps = replies.CAPS_MULTITRACK | replies.CAPS_MODEX
+        if options.reconnects:
+            caps |= replies.CAPS_RECONNECT
         self._call(
             "connect",
             [

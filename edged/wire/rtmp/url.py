@@ -29,6 +29,21 @@ class RtmpUrl(Struct, frozen=True, kw_only=True):
         return f"RtmpUrl({self.tc_url!r})"
 
 
+def resolve(base: RtmpUrl, tc_url: str) -> RtmpUrl:
+    """Where a reconnect request's tcUrl sends a publisher: absolute, or relative to where it is.
+
+    E-RTMP v2, "Reconnect Request": "rtmp://HOST/APP", "//HOST/APP", "/APP"; empty: where it is.
+    Raises ConfigError.
+    """
+    if not tc_url:
+        return base
+    if tc_url.startswith("//"):
+        tc_url = f"{base.scheme}:{tc_url}"
+    elif tc_url.startswith("/"):
+        tc_url = base.tc_url.removesuffix(f"/{base.app}") + tc_url
+    return parse_url(f"{tc_url.rstrip('/')}/{base.stream_key}")
+
+
 def parse_url(text: str) -> RtmpUrl:
     """The last part of the path is the stream key, all before it the app.
 
