@@ -58,9 +58,8 @@ def test_it_asks_for_what_the_program_does() -> None:
 
 
 def test_a_reload_says_whether_it_was_refused() -> None:
-    assert "\nExecReload=/opt/edged/bin/edged reload -c ${CONFIGURATION_DIRECTORY}/%i.toml\n" in (
-        UNIT.read_text()
-    )
+    command = "edged reload -c ${CONFIGURATION_DIRECTORY}/%i.toml --shard auto"
+    assert f"\nExecReload=/opt/edged/bin/{command}\n" in UNIT.read_text()
 
 
 def test_it_waits_for_the_drain_of_a_stop() -> None:

@@ -20,6 +20,7 @@ from edged.cli.asking import (
     find_sockets,
 )
 from edged.cli.output import EXIT_FAILED, console, print_json, print_table
+from edged.cli.run import shard_number
 from edged.errors import EdgedError
 from edged.roles.draining import DrainLine, DrainState
 from edged.roles.operations import KickAnswer, ReloadAnswer
@@ -146,13 +147,15 @@ def reload(
     *,
     config: ConfigOption = None,
     socket: SocketOption = None,
-    shard: ShardOption = None,
+    shard: Annotated[
+        str, typer.Option("--shard", metavar="N|auto", help="Which shard; as of `edged run`.")
+    ] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Have a running edged read its file again: all of it takes effect, or nothing."""
-    answer = msgspec.json.decode(
-        ask_one("reload", {}, Where(config=config, socket=socket, shard=shard)), type=ReloadAnswer
-    )
+    number = shard_number(shard, config)
+    where = Where(config=config, socket=socket, shard=number)
+    answer = msgspec.json.decode(ask_one("reload", {}, where), type=ReloadAnswer)
     if as_json:
         print_json(answer)
         return

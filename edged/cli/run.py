@@ -119,9 +119,9 @@ def check(
         raise typer.Exit(EXIT_CONFIG)
 
 
-def shard_number(text: str, config: Path) -> int | None:
+def shard_number(text: str, config: Path | None) -> int | None:
     """What `--shard` says; None: the process is no shard."""
-    if text == "auto":
+    if text == "auto" and config is not None:
         text = config.stem  # Of the file as it was named, though it be a link to another.
         if not text.isascii() or not text.isdigit():
             return None

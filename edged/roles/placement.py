@@ -8,6 +8,11 @@ from edged.media.routing import RouteRequest
 from edged.policy.routing_table import Decision
 from edged.runtime.hub import LiveStream
 
+# What publishers are told names no origin: the detail beside it does, for the log.
+NO_ROUTE = "the network cannot take the stream now; try again"
+CUT_OFF = "the network has lost the way to where the stream went; publish again"
+BROKE_OFF = "the stream broke off inside the network; publish again"
+
 GiveUp = Callable[[PublishRefusedError], None]
 
 

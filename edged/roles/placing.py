@@ -3,6 +3,7 @@
 All of it is synchronous, in the pump's turn, but for the wait for a first route.
 """
 
+import contextlib
 import math
 import secrets
 from collections import Counter
@@ -29,16 +30,12 @@ from edged.policy.takeover import (
     Fencing,
     takeover_id,
 )
-from edged.roles.placement import GiveUp, Placement
+from edged.roles.placement import BROKE_OFF, CUT_OFF, NO_ROUTE, GiveUp, Placement
 from edged.runtime.hub import LiveStream
 from edged.runtime.pump import Pump
 
 RULES_COUNTED_MAX = 4 * RULES_MAX  # Of all tables since the start; then the counts begin anew.
 ROUTE_WAIT_S_MAX = 3.0  # A publisher that is there before the first origin; encoders wait longer.
-# What publishers are told names no origin: the detail beside it does, for the log.
-NO_ROUTE = "the network cannot take the stream now; try again"
-CUT_OFF = "the network has lost the way to where the stream went; publish again"
-BROKE_OFF = "the stream broke off inside the network; publish again"
 
 logger = structlog.get_logger("edged.pop")
 
@@ -413,11 +410,10 @@ class Placing:
 
     def _is_routable_without(self, placement: Placement) -> bool:
         """Whether another origin would take the stream now."""
-        origin = placement.decision.origin
-        try:
-            return choose_origin(placement.request, self._view, self._pump.now()).origin != origin
-        except RouteUnavailableError:
-            return False
+        with contextlib.suppress(RouteUnavailableError):
+            chosen = choose_origin(placement.request, self._view, self._pump.now())
+            return chosen.origin != placement.decision.origin
+        return False
 
     def _is_convicted(self, placement: Placement, now: float) -> bool:
         """Whether its origin is dead or frozen; while we were late ourselves, nobody is."""

@@ -76,7 +76,7 @@ async def test_the_admin_door_answers(tmp_path: Path) -> None:
         with pytest.raises(EdgedError, match="route-explain needs a channel"):
             await ask(socket, "route-explain", {})
         with pytest.raises(EdgedError, match=r"known: .*reload.*routes, status, streams"):
-            await ask(socket, "kick", {})
+            await ask(socket, "dance", {})
 
 
 async def test_metrics_of_all_roles_are_scraped(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from edged.policy.stream_keys import StaticKey, StreamKeys
 from edged.policy.takeover import OUTNUMBERED, PUBLICATION_CHANCE_BITS, TAKEN_OVER
 from edged.roles import placing, uplinks
 from edged.roles.door import ENCODER_CHARS_MAX, PopDoor
-from edged.roles.placing import NO_ROUTE
+from edged.roles.placement import NO_ROUTE
 from edged.wire.backbone.messages import DirectoryDelta, DirectoryEntry
 from tests.backbone.network import Origin, until
 from tests.roles.setting import Pop, running_pop

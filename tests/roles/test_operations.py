@@ -334,6 +334,10 @@ def values(**keys: object) -> Callable[[Host], dict[str, object]]:
 
 BOB: list[object] = [{"channel": "alice", "key": KEY}, {"channel": "bob", "key": OTHER_KEY}]
 STEPS: list[tuple[Callable[[Host], dict[str, object]], Check]] = [
+    (
+        values(pop__publisher_grace_s=0.0),
+        compare(lambda host: host.pop.door._grace.enabled, False),
+    ),
     (values(stream_keys__static=BOB), takes_bob),
     (values(stream_keys__secrets=SIGNER), takes_signed),
     (values(stream_keys__apps=["live", "other"]), takes_app),

@@ -14,8 +14,7 @@ from edged.policy.pop_view import NOT_HELD
 from edged.policy.takeover import TAKEN_OVER, takeovers
 from edged.roles import placing as placing_module
 from edged.roles import uplinks as uplinks_module
-from edged.roles.placement import Placement
-from edged.roles.placing import BROKE_OFF, CUT_OFF, NO_ROUTE
+from edged.roles.placement import BROKE_OFF, CUT_OFF, NO_ROUTE, Placement
 from edged.wire.backbone.messages import DirectoryDelta, DirectoryEntry
 from tests.backbone.network import Origin, append, until
 from tests.roles.setting import REQUEST, Pop, running_pop

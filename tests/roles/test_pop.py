@@ -13,7 +13,7 @@ from edged.errors import ConfigError
 from edged.media.routing import OriginRow, OriginState, RoutingTable
 from edged.roles.irs import IrsRole
 from edged.roles.origin import OriginRole
-from edged.roles.placing import NO_ROUTE
+from edged.roles.placement import NO_ROUTE
 from edged.roles.pop import SPECS, STOP_S_MAX, PopRole
 from edged.runtime.listeners import open_listener, parse_address, peer_name
 from edged.runtime.metrics import Metrics

@@ -11,7 +11,7 @@ from edged.media.routing import OriginReport, ReportedState, RouteRequest
 from edged.policy import departures
 from edged.roles import uplinks as uplinks_module
 from edged.roles.parts_in import LOST
-from edged.roles.placing import CUT_OFF
+from edged.roles.placement import CUT_OFF
 from tests.backbone.network import Origin, append, until
 from tests.roles.setting import Pop, events_of, live_at, package, running_pop
 
