@@ -16,6 +16,7 @@ class FaultyConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """`[ingest.faulty]`."""
 
     listen: str
+    broken_file: str = ""  # While it is there the plug-in does not start.
 
 
 class Session:
@@ -53,6 +54,8 @@ async def serve_faulty(
 ) -> None:
     """Listen until somebody says die."""
     assert isinstance(config, FaultyConfig)
+    if config.broken_file and await trio.Path(config.broken_file).exists():
+        raise RuntimeError(f"broken by {config.broken_file}")
     die = trio.Event()
     async with trio.open_nursery() as nursery:
         address: str = await nursery.start(
