@@ -143,8 +143,7 @@ class HttpServer:
         self.stamp = b""  # The Date of this second; its identity tells responses to be made anew.
         self.responses: dict[int, int] = {}
         self.body_bytes = 0
-        self.connections = self.connections_total = 0
-        self.refused = self.stalled = 0
+        self.connections = self.connections_total = self.refused = self.stalled = 0
         self.draining = False  # Then each answer closes its connection, so that viewers move.
         self._unix_now = unix_now
         self._stamped_until = -math.inf
