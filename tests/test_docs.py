@@ -14,7 +14,7 @@ import typer.main
 
 import edged
 from edged.api.problems import CODES
-from edged.cli.main import app
+from edged.cli.main import make_app
 from edged.runtime.metrics import MetricSpec
 from tests.api.client import World
 
@@ -68,7 +68,7 @@ def rows(text: str) -> list[list[str]]:
 
 def commands() -> Iterator[tuple[str, Command]]:
     """Every command of the command line, with what one types for it."""
-    waiting: list[tuple[str, object]] = [("edged", typer.main.get_command(app))]
+    waiting: list[tuple[str, object]] = [("edged", typer.main.get_command(make_app()))]
     while waiting:
         path, command = waiting.pop()
         if isinstance(command, Group):

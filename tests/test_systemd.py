@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from edged.api.admin import AdminConfig
-from edged.cli.output import EXIT_CONFIG
+from edged.cli import EXIT_CONFIG
 from edged.cli.run import STOP_S_MAX
 from edged.config import DrainConfig
 from edged.runtime.listeners import BACKLOG

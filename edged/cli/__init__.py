@@ -1,1 +1,4 @@
 """The command line, a file per group of commands."""
+
+EXIT_FAILED = 1
+EXIT_CONFIG = 2

@@ -10,7 +10,8 @@ from msgspec import Struct
 from rich.markup import escape
 
 from edged.api.admin import ask, default_sockets, demo_directory, require_private
-from edged.cli.output import EXIT_FAILED, errors
+from edged.cli import EXIT_FAILED
+from edged.cli.output import errors
 from edged.config import load_config
 from edged.errors import EdgedError
 from edged.runtime.shards import SHARDS_MAX, of_shard

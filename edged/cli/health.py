@@ -4,8 +4,9 @@ import msgspec
 import typer
 from rich.markup import escape
 
+from edged.cli import EXIT_FAILED
 from edged.cli.asking import ConfigOption, JsonOption, ShardOption, SocketOption, Where, ask_all
-from edged.cli.output import EXIT_FAILED, console, print_json
+from edged.cli.output import console, print_json
 from edged.roles.fitness import Health
 
 

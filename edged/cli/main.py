@@ -1,47 +1,69 @@
-"""The command `edged`: its groups of commands, and what errors look like."""
+"""The command `edged`: its groups of commands, and what errors look like.
 
+A command's module is imported when that command is run, so that `edged run` waits for no encoder
+and no table printer; all of them are only for the help.
+"""
+
+import importlib
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from msgspec import Struct
 
 from edged import __version__
-from edged.cli.certs import cert_app
-from edged.cli.demo import demo
-from edged.cli.health import health
-from edged.cli.inspect import route_app, streams
-from edged.cli.keys import key_app
-from edged.cli.operate import drain, kick, log_app, reload
-from edged.cli.output import EXIT_CONFIG, EXIT_FAILED, fail
-from edged.cli.publish import publish_command
-from edged.cli.routes import routes
-from edged.cli.run import check, run
-from edged.cli.top import top
+from edged.cli import EXIT_CONFIG, EXIT_FAILED
 from edged.errors import ConfigError, EdgedError
 
-app = typer.Typer(
-    name="edged",
-    help="A live-streaming edge: RTMP in, routed over a backbone, LL-HLS out.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+
+class Command(Struct, frozen=True):
+    """Where a command, or a group of them, is."""
+
+    name: str
+    module: str
+    attribute: str
+    is_group: bool = False
+
+
+COMMANDS = (
+    Command("demo", "edged.cli.demo", "demo"),
+    Command("run", "edged.cli.run", "run"),
+    Command("check", "edged.cli.run", "check"),
+    Command("publish", "edged.cli.publish", "publish_command"),
+    Command("top", "edged.cli.top", "top"),
+    Command("streams", "edged.cli.inspect", "streams"),
+    Command("health", "edged.cli.health", "health"),
+    Command("routes", "edged.cli.routes", "routes"),
+    Command("route", "edged.cli.inspect", "route_app", is_group=True),
+    Command("kick", "edged.cli.operate", "kick"),
+    Command("drain", "edged.cli.operate", "drain"),
+    Command("reload", "edged.cli.operate", "reload"),
+    Command("log", "edged.cli.operate", "log_app", is_group=True),
+    Command("key", "edged.cli.keys", "key_app", is_group=True),
+    Command("cert", "edged.cli.certs", "cert_app", is_group=True),
 )
-app.command()(demo)
-app.command()(run)
-app.command()(check)
-app.command("publish")(publish_command)
-app.command()(top)
-app.command()(streams)
-app.command()(health)
-app.command()(routes)
-app.add_typer(route_app, name="route")
-app.command()(kick)
-app.command()(drain)
-app.command("reload")(reload)
-app.add_typer(log_app, name="log")
-app.add_typer(key_app, name="key")
-app.add_typer(cert_app, name="cert")
+
+
+def make_app(arguments: Sequence[str] = ()) -> typer.Typer:
+    """The command line: with the one command that `arguments` begin with, or with all."""
+    made = typer.Typer(
+        name="edged",
+        help="A live-streaming edge: RTMP in, routed over a backbone, LL-HLS out.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    made.callback()(options)
+    wanted = [command for command in COMMANDS if arguments and command.name == arguments[0]]
+    for command in wanted or COMMANDS:
+        found = getattr(importlib.import_module(command.module), command.attribute)
+        if command.is_group:
+            made.add_typer(found, name=command.name)
+        else:
+            made.command(command.name)(found)
+    return made
 
 
 def _print_version(wanted: bool) -> None:
@@ -50,7 +72,6 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def options(
     *,
     version: Annotated[
@@ -68,7 +89,7 @@ def main() -> None:
     """Run the command line; expected errors become one line and an exit code."""
     code = 0
     try:
-        app()
+        make_app(sys.argv[1:])()
     except* ConfigError as group:
         code = _explain(group, EXIT_CONFIG)
     except* EdgedError as group:
@@ -78,6 +99,8 @@ def main() -> None:
 
 
 def _explain(group: BaseExceptionGroup[EdgedError], code: int) -> int:
+    from edged.cli.output import fail  # noqa: PLC0415 - only who fails prints
+
     for error in _leaves(group):
         fail(str(error))
     return code

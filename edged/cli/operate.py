@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from edged.api.admin import ask
+from edged.cli import EXIT_FAILED
 from edged.cli.asking import (
     ConfigOption,
     JsonOption,
@@ -19,7 +20,7 @@ from edged.cli.asking import (
     ask_one,
     find_sockets,
 )
-from edged.cli.output import EXIT_FAILED, console, print_json, print_table
+from edged.cli.output import console, print_json, print_table
 from edged.cli.run import shard_number
 from edged.errors import EdgedError
 from edged.roles.draining import DrainLine, DrainState

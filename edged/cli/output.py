@@ -10,13 +10,12 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from edged.cli import EXIT_FAILED
+
 WIDTH_PIPED = 200  # Columns.
 # Without a terminal lines are for programs: as long as they need to be.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_PIPED)
 errors = Console(stderr=True, highlight=False)
-
-EXIT_FAILED = 1
-EXIT_CONFIG = 2
 
 
 def print_json(value: object) -> None:

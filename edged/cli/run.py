@@ -12,7 +12,8 @@ import trio
 import typer
 from rich.markup import escape
 
-from edged.cli.output import EXIT_CONFIG, console, errors, print_json
+from edged.cli import EXIT_CONFIG
+from edged.cli.output import console, errors, print_json
 from edged.config import find_hints, load_config, read_config
 from edged.errors import EdgedError
 from edged.roles.all_in_one import Process

@@ -10,7 +10,7 @@ from pathlib import Path
 import trio
 from typer.testing import CliRunner
 
-from edged.cli.main import app
+from edged.cli.main import make_app
 
 WAIT_S_MAX = 10.0
 
@@ -19,7 +19,7 @@ class Answer:
     """What a command printed, and how it ended."""
 
     def __init__(self, *arguments: str | Path) -> None:
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        result = CliRunner().invoke(make_app(), [str(argument) for argument in arguments])
         self.code = result.exit_code
         self.out = result.stdout
         self.err = result.stderr

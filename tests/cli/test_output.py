@@ -7,7 +7,8 @@ import sys
 import pytest
 from msgspec import Struct
 
-from edged.cli.output import EXIT_CONFIG, EXIT_FAILED, console, fail, print_json, print_table
+from edged.cli import EXIT_CONFIG, EXIT_FAILED
+from edged.cli.output import console, fail, print_json, print_table
 
 
 class Thing(Struct):
