@@ -148,6 +148,7 @@ def parse_config(raw: dict[str, object]) -> tuple[Config | None, list[Problem]]:
     problems += _find_address_problems(partial, tables)
     problems += _find_plain_problems(partial)
     problems += _find_file_problems(tables)
+    problems += _find_ca_problems(partial)
     return config, problems
 
 
@@ -155,7 +156,7 @@ def find_hints(config: Config) -> list[Problem]:
     """What is allowed but hardly meant; `edged check` says it, `edged run` logs it."""
     hints: list[Problem] = []
     keys = config.stream_keys
-    if config.pop is not None and not keys.static and not keys.secrets:
+    if config.pop is not None and not (keys.static or keys.secrets or keys.callback):
         hints.append(
             Problem("stream_keys", "is empty, so every publisher is refused; see `edged key new`")
         )
@@ -332,17 +333,25 @@ def _find_file_problems(tables: dict[str, Struct]) -> list[Problem]:
             continue
         for name in ("ca", "certificate", "key"):
             path = getattr(table, name, None)
-            if path is None:
-                continue
-            try:
-                found = Path(path).is_file()
-            except OSError as error:  # A folder above that may not be entered.
-                problems.append(Problem(f"{key}.{name}", f"{str(path)!r}: {error.strerror}"))
-                continue
-            if not found:
-                what = f"{str(path)!r} is not a file that can be found"
-                problems.append(Problem(f"{key}.{name}", what))
+            if path is not None:
+                problems += _find_missing(f"{key}.{name}", path)
     return problems
+
+
+def _find_ca_problems(config: Config) -> list[Problem]:
+    """The files by which called services are verified."""
+    named = []
+    if config.pop is not None and config.stream_keys.callback is not None:
+        named.append(("stream_keys.callback.ca", config.stream_keys.callback.ca))
+    return [problem for key, path in named if path for problem in _find_missing(key, path)]
+
+
+def _find_missing(key: str, path: str | Path) -> list[Problem]:
+    try:
+        found = Path(path).is_file()
+    except OSError as error:  # A folder above that may not be entered.
+        return [Problem(key, f"{str(path)!r}: {error.strerror}")]
+    return [] if found else [Problem(key, f"{str(path)!r} is not a file that can be found")]
 
 
 def _parse(key: str, address: str, problems: list[Problem]) -> tuple[str, int] | None:

@@ -612,3 +612,36 @@ def test_what_shards_cannot_be_is_named(tmp_path: Path) -> None:
     path.write_text("[irs]\n")
     _, problems = read_config(path, 1)
     assert [problem.key for problem in problems] == ["irs"]
+
+
+def callback(lines: str) -> str:
+    return f"{POP}[stream_keys.callback]\n{lines}"
+
+
+def test_the_key_callback() -> None:
+    config = config_of(callback('url = "https://auth.example.net/key"'))
+    assert config.stream_keys.callback is not None
+    assert config.stream_keys.callback.timeout_s == 3.0
+    asked_only = callback('url = "http://localhost:9000/"').replace("[[stream_keys.static]]", "")
+    asked_only = asked_only.replace('channel = "alice"\nkey = "a-key-of-alice"\n', "")
+    assert find_hints(config_of(asked_only)) == []
+
+
+def test_what_is_wrong_with_the_key_callback_is_said_without_its_secrets(tmp_path: Path) -> None:
+    found = problems_of(
+        callback(
+            f'url = "http://example.net/token"\nsecret = "short-one"\nca = "{tmp_path}/none.pem"'
+        )
+    )
+    assert found == [
+        "stream_keys.callback.url: http:// is allowed only to loopback; use https://",
+        "stream_keys.callback.secret: 9 characters, at least 32 are needed",
+        f"stream_keys.callback.ca: '{tmp_path}/none.pem' is not a file that can be found",
+    ]
+    assert problems_of(callback('url = ["https://token"]\nsecret = 1234567\ntimeout_s = 6.1')) == [
+        "stream_keys.callback.url: a list is not allowed (Expected `str`, got `array`); a string",
+        "stream_keys.callback.secret: the value (not shown) is not allowed"
+        " (Expected `str`, got `int`); a string",
+        "stream_keys.callback.timeout_s: 6.1 is not allowed (Expected `float` <= 6.0);"
+        " a number > 0 and <= 6",
+    ]

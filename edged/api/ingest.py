@@ -29,7 +29,7 @@ CODEC_NAMES = {
 class IngestSide(Protocol):
     """What this PoP knows of places to publish."""
 
-    def check(self, key: str, protocol: str, client: str) -> Grant:
+    async def check(self, key: str, protocol: str, client: str) -> Grant:
         """Whether the key would be let in by a protocol; PublishRefusedError says why not."""
 
     def codecs(self) -> dict[str, tuple[str, ...]]:
@@ -53,7 +53,7 @@ class IngestHandlers:
         """`POST /api/v1/streams/ingest`."""
         asked = request.body
         assert isinstance(asked, IngestRequest), "as the operation says"
-        grant, protocols = self._check_key(asked, request.client)
+        grant, protocols = await self._check_key(asked, request.client)
         protocols = self._check_media(asked, protocols)
         own = self._side.own(grant, protocols[0])
         choice = choose_ingest(own, list(self._side.others()), protocols)
@@ -72,7 +72,7 @@ class IngestHandlers:
             )
         )
 
-    def _check_key(self, asked: IngestRequest, client: str) -> tuple[Grant, list[str]]:
+    async def _check_key(self, asked: IngestRequest, client: str) -> tuple[Grant, list[str]]:
         """What the key grants, and by which of the protocols it may."""
         known = self._side.codecs()
         wanted = [asked.protocol.lower()] if asked.protocol else list(known)
@@ -84,7 +84,7 @@ class IngestHandlers:
         refusal: PublishRefusedError | None = None
         for protocol in wanted:
             try:
-                grant = self._side.check(asked.stream_key, protocol, client)
+                grant = await self._side.check(asked.stream_key, protocol, client)
             except PublishRefusedError as error:
                 refusal = error
                 if error.code != "out_of_scope":

@@ -58,7 +58,8 @@ def errors_of(operation: Operation) -> list[str]:
     if operation.body is not None:
         codes += ["malformed_body", "invalid_body", "unsupported_media_type", "body_too_large"]
     if operation.authorised:
-        codes += ["missing_credentials", "unknown_key", "expired_key", "wrong_channel"]
+        codes += ["missing_credentials", "unknown_key", "expired_key"]
+        codes += ["wrong_channel", "auth_unavailable"]
     return list(dict.fromkeys(codes))
 
 

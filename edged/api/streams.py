@@ -50,7 +50,7 @@ class StreamsSide(Protocol):
     def media(self, channel: str) -> MediaView | None:
         """What it consists of, if that is known here."""
 
-    def channel_of(self, key: str, client: str) -> str:
+    async def channel_of(self, key: str, client: str) -> str:
         """Whose stream key it is; PublishRefusedError when it is none. Wrong ones count."""
 
     async def describe(self, channel: str, change: DescriptionChange) -> bool:
@@ -103,7 +103,7 @@ class StreamHandlers:
         """`PATCH /api/v1/streams/{channel}`."""
         asked, channel = request.body, request.params["channel"]
         assert isinstance(asked, StreamChange), "as the operation says"
-        self._authorise(request, channel)
+        await self._authorise(request, channel)
         change = DescriptionChange(
             title=_text(asked.title),
             category=_text(asked.category),
@@ -126,7 +126,7 @@ class StreamHandlers:
             raise _not_live(channel)
         return StreamDetail(**structs.asdict(_view(entry)), media=self._side.media(channel))
 
-    def _authorise(self, request: ApiRequest, channel: str) -> None:
+    async def _authorise(self, request: ApiRequest, channel: str) -> None:
         scheme, _, token = request.field(b"authorization").partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
@@ -139,7 +139,7 @@ class StreamHandlers:
         if self._admin and hmac.compare_digest(digest, self._admin):
             return
         try:
-            owned = self._side.channel_of(token, request.client)
+            owned = await self._side.channel_of(token, request.client)
         except PublishRefusedError as error:
             raise ApiError.of_refusal(error) from None  # Its traceback would lead to the key.
         if owned != channel:

@@ -102,7 +102,7 @@ def _find_ingest(ingest: IngestHandlers) -> Operation:
         body=IngestRequest,
         replies={200: Reply(description="Where to publish.", body=IngestAnswer)},
         errors=(
-            *("unknown_key", "expired_key", "out_of_scope", "takeover"),
+            *("unknown_key", "expired_key", "out_of_scope", "auth_unavailable", "takeover"),
             *("unsupported_codec", "bitrate_too_high", "no_route"),
         ),
         handle=ingest.find_ingest,

@@ -23,6 +23,7 @@ from msgspec import Meta, Struct
 
 from edged.errors import ConfigError, PublishRefusedError
 from edged.media.stream import Grant, PriorityClass
+from edged.policy.outbound import find_secret_problem, find_url_problem
 
 PREFIX = "sk1"
 APP_DEFAULT = "live"
@@ -30,7 +31,6 @@ KEY_CHARS_MAX = 1024  # OBS and FFmpeg take longer ones; every signed key that w
 STATIC_KEY_CHARS_MIN = 6  # Shorter ones are guessed within a day at the ingest's rate limit.
 STATIC_KEYS_MAX = 4096  # Compared one by one in constant time: 4096 take about a millisecond.
 SECRETS_MAX = 16  # Two are needed for a rotation.
-SECRET_CHARS_MIN = 32  # 128 bits, even when written in hex.
 SECRET_BYTES = 32
 MAC_BYTES = 16  # RFC 2104 §5: not less than half of the hash's output.
 TITLE_CHARS_MAX = 140
@@ -44,7 +44,7 @@ SIGNER_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,15}\Z"
 
 _DOMAIN = b"edged stream key 1\n"  # A secret used elsewhere too makes no MAC that is valid here.
 _PARTS = 3
-_REFUSED_UNKNOWN = "the stream key is not valid here"
+REFUSED_UNKNOWN = "the stream key is not valid here"
 
 ClassLabel = Literal["partner", "affiliate", "basic"]
 Title = Annotated[str, Meta(max_length=TITLE_CHARS_MAX)]
@@ -76,12 +76,36 @@ class StaticKey(
         return f"StaticKey(channel={self.channel!r}, key=hidden)"
 
 
+class KeyCallbackConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[stream_keys.callback]`: the service that is asked about keys that are not known here."""
+
+    url: str
+    secret: str = ""  # Signs each question, so that the service knows who asks.
+    ca: str = ""  # A PEM file; empty: the system's CAs.
+    timeout_s: Annotated[float, Meta(gt=0, le=6)] = 3.0  # The whole publish has 10 s.
+    cache_ttl_s: Annotated[float, Meta(ge=0, le=86_400)] = 60.0
+    negative_ttl_s: Annotated[float, Meta(ge=0, le=600)] = 5.0
+    cache_entries_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
+    concurrency_max: Annotated[int, Meta(ge=1, le=1_000)] = 32
+    per_address_max: Annotated[int, Meta(ge=1, le=1_000)] = 4
+    response_bytes_max: Annotated[int, Meta(ge=1_024, le=1_048_576)] = 16_384
+
+    def __repr__(self) -> str:
+        """Show no URL and no secret: a dump of the configuration must not bring one into a log."""
+        return "KeyCallbackConfig(url=hidden, secret=hidden)"
+
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        """The same for rich's tracebacks."""
+        return [("timeout_s", self.timeout_s)]
+
+
 class StreamKeysConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[stream_keys]`: which keys may publish."""
 
     static: tuple[StaticKey, ...] = ()
     secrets: dict[str, str] = {}  # Name -> secret; the first signs new keys, all are accepted.
     apps: tuple[str, ...] = (APP_DEFAULT,)  # RTMP application names that exist.
+    callback: KeyCallbackConfig | None = None  # Asked about keys that are none of the above.
 
     def __repr__(self) -> str:
         """Show names alone, for the same reason as `StaticKey`."""
@@ -178,13 +202,11 @@ def find_problems(config: StreamKeysConfig) -> list[str]:
     for name, secret in config.secrets.items():
         if re.match(SIGNER_PATTERN, name) is None:
             problems.append(f"secrets.{name}: the name must match {SIGNER_PATTERN}")
-        if len(secret) < SECRET_CHARS_MIN:
-            problems.append(
-                f"secrets.{name}: {len(secret)} characters, at least {SECRET_CHARS_MIN} are needed"
-            )
+        if problem := find_secret_problem(secret):
+            problems.append(f"secrets.{name}: {problem}")
     if not config.apps:
         problems.append("apps: empty; at least one application name is needed")
-    return problems
+    return problems + _find_callback_problems(config.callback)
 
 
 class StreamKeys:
@@ -232,7 +254,7 @@ class StreamKeys:
         Raises PublishRefusedError with the code `unknown_key`, `expired_key` or `out_of_scope`.
         """
         if not key or len(key) > KEY_CHARS_MAX:
-            raise PublishRefusedError("unknown_key", _REFUSED_UNKNOWN)
+            raise PublishRefusedError("unknown_key", REFUSED_UNKNOWN)
         if key.startswith(f"{PREFIX}."):
             return self._check_signed(key, now_unix, protocol)
         return self._check_static(key, protocol)
@@ -244,7 +266,7 @@ class StreamKeys:
             if hmac.compare_digest(known, digest):
                 found = static
         if found is None:
-            raise PublishRefusedError("unknown_key", _REFUSED_UNKNOWN)
+            raise PublishRefusedError("unknown_key", REFUSED_UNKNOWN)
         _check_scope(found.scope, found.channel, protocol)
         return Grant(
             channel=found.channel,
@@ -258,7 +280,7 @@ class StreamKeys:
     def _check_signed(self, key: str, now_unix: float, protocol: str | None) -> Grant:
         claims = self._verified_claims(key)
         if claims is None:
-            raise PublishRefusedError("unknown_key", _REFUSED_UNKNOWN)
+            raise PublishRefusedError("unknown_key", REFUSED_UNKNOWN)
         if claims.expires_at and now_unix >= claims.expires_at:
             raise PublishRefusedError(
                 "expired_key",
@@ -316,6 +338,16 @@ def _static_problem(static: StaticKey) -> str:
         return f"key may not begin with '{PREFIX}.', which marks signed keys"
     safe = re.fullmatch(r"[A-Za-z0-9_.~-]+", static.key) is not None
     return "" if safe else "key may hold letters, digits and -_.~ only, to be safe in URLs"
+
+
+def _find_callback_problems(config: KeyCallbackConfig | None) -> list[str]:
+    if config is None:
+        return []
+    problems = {
+        "url": find_url_problem(config.url),
+        "secret": find_secret_problem(config.secret) if config.secret else "",
+    }
+    return [f"callback.{key}: {problem}" for key, problem in problems.items() if problem]
 
 
 def _digest(static: StaticKey) -> bytes:

@@ -85,9 +85,9 @@ class PopSide:
         assert isinstance(exchange, HttpConnection), "the playback's server has made it"
         return self._hls.respond_master(channel, exchange, now, base=f"/live/{channel}/")
 
-    def channel_of(self, key: str, client: str) -> str:
+    async def channel_of(self, key: str, client: str) -> str:
         """Whose stream key it is; wrong ones count."""
-        return self._door.identify(key, _peer(client)).channel
+        return (await self._door.identify(key, _peer(client))).channel
 
     async def describe(self, channel: str, change: DescriptionChange) -> bool:
         """Change a description, wherever the channel is published; False: it is not live."""
@@ -99,9 +99,9 @@ class PopSide:
 
     # What it knows of places to publish.
 
-    def check(self, key: str, protocol: str, client: str) -> Grant:
+    async def check(self, key: str, protocol: str, client: str) -> Grant:
         """Whether the key would be let in by a protocol."""
-        return self._door.check(key, protocol, _peer(client))
+        return await self._door.check(key, protocol, _peer(client))
 
     def codecs(self) -> dict[str, tuple[str, ...]]:
         """What each protocol here can carry."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from edged.api.key_callback import AskKey
 from edged.backbone.directory import DirectoryRecord
 from edged.errors import PublishRefusedError
 from edged.ingest.plugin import (
@@ -23,7 +24,6 @@ from edged.ingest.plugin import (
 from edged.media.routing import RouteRequest
 from edged.media.stream import Grant, StreamId
 from edged.media.track import formats_of
-from edged.policy.attempts import Attempts
 from edged.policy.blocks import Blocks
 from edged.policy.joining import Joining, can_go_on
 from edged.policy.stream_keys import StreamKeys
@@ -38,6 +38,7 @@ from edged.policy.takeover import (
     units_from,
 )
 from edged.roles.descriptions import Descriptions
+from edged.roles.entrance import Entrance
 from edged.roles.runs import Run, Runs, tell_given_up
 from edged.roles.uplinks import Uplinks
 from edged.runtime.hub import Hub, LiveStream
@@ -61,8 +62,10 @@ class PopDoor(Runs):
         *,
         descriptions: Descriptions | None = None,
         grace_s: float = 0.0,
+        ask_key: AskKey | None = None,
         unix_now: Callable[[], float] = time.time,
     ) -> None:
+        """`ask_key`: who else may know a key that `keys` does not."""
         descriptions = descriptions or Descriptions(hub, uplinks, pump.now)
         super().__init__(pump, hub, uplinks.placing, descriptions, grace_s)
         self.refused_total = 0
@@ -70,10 +73,10 @@ class PopDoor(Runs):
         self.routes: list[HttpRoute] = []  # What plug-ins add to the API.
         self.returned_total = 0
         self.prepares: dict[str, PrepareReload] = {}  # Of the plug-ins, by name.
-        self._keys, self._uplinks = keys, uplinks
+        self._uplinks = uplinks
         self._numbers = uplinks.placing.runs
         self._placing.next_number = self._next_number
-        self._attempts = Attempts()
+        self._entrance = Entrance(keys, ask_key, now=pump.now, unix_now=unix_now)
         self._blocks = Blocks()
         self._unix_now = unix_now
         self._draining = ""  # Why nobody is let in now.
@@ -82,7 +85,7 @@ class PopDoor(Runs):
         """Check the key, place the stream; raises `PublishRefusedError` with code and reason."""
         try:
             self._check_open()
-            grant = self._descriptions.adopt(self._check_key(request))
+            grant = self._descriptions.adopt(await self._entrance.admit(request))
             self._blocks.check(grant.channel, self.pump.now())
             route = RouteRequest(
                 channel=grant.channel,
@@ -131,45 +134,30 @@ class PopDoor(Runs):
     def use_keys(self, keys: StreamKeys) -> list[str]:
         """Check publishers by other keys from now on; nobody is sent away.
 
-        Returns the channels that are live though their key would no longer be let in.
+        Returns the channels that are live though their key would no longer be let in; none where a
+        service is asked, which may know them.
         """
-        self._keys = keys
-        return self.find_invalid(keys, self._unix_now())
+        self._entrance.use_keys(keys)
+        asks = self._entrance.asks_others
+        return [] if asks else self.find_invalid(keys, self._unix_now())
 
-    def check(self, key: str, protocol: str, peer: str) -> Grant:
+    async def check(self, key: str, protocol: str, peer: str) -> Grant:
         """Whether a key would be let in now, by that protocol, without a publication.
 
         Raises `PublishRefusedError` as `publish` does, but not for want of a route. A wrong key
         counts.
         """
-        grant = self.identify(key, peer, protocol)
+        grant = await self.identify(key, peer, protocol)
         self._takes_over(grant.channel)
         return grant
 
-    def identify(self, key: str, peer: str, protocol: str | None = None) -> Grant:
+    async def identify(self, key: str, peer: str, protocol: str | None = None) -> Grant:
         """Whose key it is; raises `PublishRefusedError`. A wrong key counts."""
-        now = self.pump.now()
-        self._attempts.check(peer, now)
-        try:
-            return self._keys.identify(key, self._unix_now(), protocol)
-        except PublishRefusedError as error:
-            self._attempts.note_refused(peer, error.code, now)
-            raise
+        return await self._entrance.identify(key, peer, protocol)
 
     def _check_open(self) -> None:
         if self._draining:
             raise PublishRefusedError("drain", self._draining)
-
-    def _check_key(self, request: PublishRequest) -> Grant:
-        now = self.pump.now()
-        self._attempts.check(request.peer, now)
-        try:
-            return self._keys.check(
-                request.app, request.stream_key, self._unix_now(), request.protocol
-            )
-        except PublishRefusedError as error:
-            self._attempts.note_refused(request.peer, error.code, now)
-            raise
 
     def _next_number(self, channel: str) -> int:
         chance = secrets.randbits(PUBLICATION_CHANCE_BITS)

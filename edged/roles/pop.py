@@ -11,6 +11,7 @@ import trio
 from msgspec import Struct
 
 from edged.api import metrics as api_metrics
+from edged.api.key_callback import KeyCallback
 from edged.backbone.sender import OriginLinkStatistics
 from edged.backbone.session import LocalEnd
 from edged.config import Config, load_plugin, plugin_config
@@ -104,6 +105,8 @@ class PopRole:
         self.health: HealthOf = unknown_health  # How each publication comes in.
         keys = StreamKeys.from_config(config.stream_keys)
         self.descriptions = Descriptions(self.hub, self.uplinks, self.pump.now)
+        callback = config.stream_keys.callback
+        self._key_callback = None if callback is None else KeyCallback(callback, config.pop.name)
         self.door = PopDoor(
             self.pump,
             self.hub,
@@ -111,6 +114,7 @@ class PopRole:
             self.uplinks,
             descriptions=self.descriptions,
             grace_s=config.pop.publisher_grace_s,
+            ask_key=None if self._key_callback is None else self._key_callback.ask,
         )
         self.offers = IngestOffers(config, self.pump, self.hub, self.uplinks)
         self.api: ApiService | None = None  # Made when all plug-ins have started.
@@ -135,6 +139,8 @@ class PopRole:
         RoleMetrics(self.name, self.pump, self.hub).register(metrics)
         metrics.register(SPECS, self._samples)
         metrics.register(fitness.SPECS, partial(fitness.read_pop_metrics, self))
+        if self._key_callback is not None:
+            self._key_callback.register(metrics, role=self.name)
         playback_metrics.register(metrics, self.http, self.hls, role=self.name)
 
     async def run(
@@ -157,6 +163,8 @@ class PopRole:
         await self._start_routing(nursery)
         if self.pump.share_ports or has_inherited():  # Callers go to siblings meanwhile, or wait.
             await self.uplinks.wait_listed(LISTED_S_MAX)
+        if self._key_callback is not None:
+            await nursery.start(self._key_callback.run)
         addresses: dict[str, str] = {}
         for name, table in self._config.ingest.items():
             addresses |= await self._start_plugin(nursery, name, table)

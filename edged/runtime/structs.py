@@ -16,8 +16,9 @@ from msgspec import inspect as msgspec_inspect
 
 S = TypeVar("S", bound=Struct)
 SHOWN_CHARS_MAX = 60  # Of a value in a problem: fits a line of a terminal with what is around it.
+# A URL may be a secret as well: who knows that of a webhook may post there.
 # Problems are printed and logged, so the values of keys with these names are not repeated in them.
-_SECRET = re.compile(r"(^|\.)(key|key_sha256|token_sha256|secrets\..*)$")
+_SECRET = re.compile(r"(^|\.)(key|key_sha256|token_sha256|secret|secrets\..*|url)$")
 
 
 class Problem(Struct, frozen=True):

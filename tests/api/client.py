@@ -151,7 +151,7 @@ class Side:
         video = VideoView(codec="avc1.64001f", width=1280, height=720, frame_rate=30.0)
         return MediaView(video=[video], audio=[AudioView(codec="mp4a.40.2", channels=2)])
 
-    def channel_of(self, key: str, client: str) -> str:
+    async def channel_of(self, key: str, client: str) -> str:
         return self._grant(key, client).channel
 
     async def describe(self, channel: str, change: DescriptionChange) -> bool:
@@ -167,7 +167,7 @@ class Side:
         self.live[channel] = msgspec.structs.replace(entry, description=changed)
         return True
 
-    def check(self, key: str, protocol: str, client: str) -> Grant:
+    async def check(self, key: str, protocol: str, client: str) -> Grant:
         grant = self._grant(key, client)
         if protocol not in self.scopes.get(key, (protocol,)):
             raise PublishRefusedError("out_of_scope", f"not by {protocol}")

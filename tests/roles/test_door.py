@@ -1,7 +1,7 @@
 """The PoP's door: keys, places, takeovers, and what refusals cost."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import msgspec
 import pytest
@@ -11,8 +11,9 @@ from structlog.testing import capture_logs
 from edged.errors import EdgedError, PublishRefusedError
 from edged.ingest.plugin import HttpAnswer, HttpRequest, HttpRoute, PublishRequest
 from edged.media.routing import OriginReport, ReportedState
-from edged.media.stream import DescriptionChange, PriorityClass, StreamId
+from edged.media.stream import DescriptionChange, Grant, PriorityClass, StreamId
 from edged.policy import attempts, takeover
+from edged.policy.key_callback import KeyQuestion
 from edged.policy.stream_keys import StaticKey, StreamKeys
 from edged.policy.takeover import OUTNUMBERED, PUBLICATION_CHANCE_BITS, TAKEN_OVER
 from edged.roles import placing, uplinks
@@ -321,6 +322,73 @@ async def test_a_wrong_key_is_refused_without_a_wait_for_a_route() -> None:
             await door.publish(request("wrong-key"), Control())
 
 
+class Asked:
+    """An `AskKey` that knows one key more."""
+
+    def __init__(self) -> None:
+        self.questions: list[KeyQuestion] = []
+        self.code = "unknown_key"
+        self.hangs = False
+
+    async def __call__(self, question: KeyQuestion, check: Callable[[], None]) -> Grant:
+        self.questions.append(question)
+        if self.hangs:
+            await trio.sleep_forever()
+        check()
+        if question.stream_key != "key-elsewhere":
+            raise PublishRefusedError(self.code, "says the service")
+        return Grant(channel="carol", title="Carol", priority=PriorityClass.AFFILIATE)
+
+
+async def test_a_key_that_is_not_known_here_is_asked_about() -> None:
+    async with opened() as setting:
+        asked = Asked()
+        pop = setting.pop
+        door = PopDoor(pop.pump, pop.hub, KEYS, pop.uplinks, ask_key=asked)
+        await door.publish(request(), Control())
+        for refused in (request("key-of-bob"), request(app="vod")):  # Known, and refused.
+            with pytest.raises(PublishRefusedError, match=r"out_of_scope|unknown_app"):
+                await door.publish(refused, Control())
+        assert asked.questions == []
+        publication = await door.publish(request("key-elsewhere"), Control())
+        assert publication.grant.title == "Carol"
+        assert pop.uplinks.placements["carol"].request.priority is PriorityClass.AFFILIATE
+        (question,) = asked.questions
+        assert (question.app, question.protocol) == ("live", "rtmp")
+        assert question.peer == "10.0.0.7:50112"
+
+
+@pytest.mark.parametrize("code", ["unknown_key", "auth_unavailable"])
+async def test_only_wrong_keys_are_counted(code: str) -> None:
+    async with opened() as setting:
+        asked = Asked()
+        asked.code = code
+        pop = setting.pop
+        door = PopDoor(pop.pump, pop.hub, KEYS, pop.uplinks, ask_key=asked)
+        for _ in range(attempts.WRONG_KEYS_MAX):
+            with pytest.raises(PublishRefusedError, match=f"{code}: says the service"):
+                await door.publish(request("guess"), Control())
+        if code == "unknown_key":
+            with pytest.raises(PublishRefusedError, match="rate_limited"):
+                await door.publish(request("key-elsewhere"), Control())
+            assert len(asked.questions) == attempts.WRONG_KEYS_MAX
+        else:
+            await door.publish(request("key-elsewhere"), Control())
+
+
+async def test_while_one_key_is_asked_about_others_are_let_in() -> None:
+    async with opened() as setting, trio.open_nursery() as nursery:
+        asked = Asked()
+        asked.hangs = True
+        pop = setting.pop
+        door = PopDoor(pop.pump, pop.hub, KEYS, pop.uplinks, ask_key=asked)
+        nursery.start_soon(door.publish, request("key-elsewhere"), Control())
+        await until(lambda: asked.questions)
+        with trio.fail_after(0.2):
+            await door.publish(request(), Control())
+        nursery.cancel_scope.cancel()
+
+
 async def test_who_comes_back_after_the_end_takes_nothing_over() -> None:
     async with opened() as setting:
         for _ in range(4):
@@ -362,18 +430,19 @@ async def test_publishers_are_stopped_all_at_once() -> None:
 async def test_a_key_can_be_checked_without_publishing() -> None:
     async with opened() as setting:
         door = setting.door
-        assert door.check("key-of-alice", "rtmp", "10.0.0.7:5").title == "Alice"
-        assert door.identify("key-of-bob", "10.0.0.7:5").channel == "bob"
+        assert (await door.check("key-of-alice", "rtmp", "10.0.0.7:5")).title == "Alice"
+        assert (await door.identify("key-of-bob", "10.0.0.7:5")).channel == "bob"
         with pytest.raises(PublishRefusedError, match="out_of_scope"):
-            door.check("key-of-bob", "rtmp", "10.0.0.7:5")
+            await door.check("key-of-bob", "rtmp", "10.0.0.7:5")
         assert len(setting.pop.hub) == 0
         assert (door.refused_total, door.accepted_total) == (0, 0)
         first = await door.publish(request(), Control())
-        assert door.check("key-of-alice", "rtmp", "10.0.0.7:5").channel == "alice"  # Taken over.
+        grant = await door.check("key-of-alice", "rtmp", "10.0.0.7:5")
+        assert grant.channel == "alice"  # It would be taken over.
         assert first.ended is None
         await door.publish(request(), Control())
         with pytest.raises(PublishRefusedError, match="takeover") as refused:
-            door.check("key-of-alice", "rtmp", "10.0.0.7:5")
+            await door.check("key-of-alice", "rtmp", "10.0.0.7:5")
         assert refused.value.retry_after_s is not None
         assert 29 < refused.value.retry_after_s <= takeover.TAKEOVER_INTERVAL_S
 
@@ -383,7 +452,7 @@ async def test_wrong_keys_that_are_only_shown_count_too() -> None:
         for number in range(attempts.WRONG_KEYS_MAX):
             protocol = "rtmp" if number % 2 else None
             with pytest.raises(PublishRefusedError, match="unknown_key"):
-                setting.door.identify("wrong-key", f"[10.0.0.7]:{number}", protocol)
+                await setting.door.identify("wrong-key", f"[10.0.0.7]:{number}", protocol)
         with pytest.raises(PublishRefusedError, match="rate_limited") as refused:
             await setting.door.publish(request(), Control())
         assert refused.value.retry_after_s is not None
