@@ -29,8 +29,9 @@ from edged.irs.service import find_problems as find_irs_problems
 from edged.media.routing import INGEST_URLS_MAX, TEXT_CHARS_MAX
 from edged.origin.service import OriginConfig
 from edged.playback.hls import PlaybackConfig
-from edged.policy import rules, stream_keys
+from edged.policy import rules, stream_keys, webhooks
 from edged.policy.stream_keys import StreamKeysConfig
+from edged.policy.webhooks import WebhookConfig
 from edged.runtime.listeners import parse_address
 from edged.runtime.log import LogConfig
 from edged.runtime.shards import SHARDS_MAX, for_shard
@@ -87,6 +88,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     playback: PlaybackConfig = PlaybackConfig()
     stream_keys: StreamKeysConfig = StreamKeysConfig()
     api: ApiConfig = ApiConfig()
+    webhooks: tuple[WebhookConfig, ...] = ()
     admin: AdminConfig = AdminConfig()
     drain: DrainConfig = DrainConfig()
     metrics: MetricsConfig = MetricsConfig()
@@ -255,6 +257,8 @@ def _find_role_problems(raw: Mapping[str, object]) -> list[Problem]:
         problems.append(Problem("ingest", "is missing; a PoP needs a table such as [ingest.rtmp]"))
     if "pop" not in raw and raw.get("ingest"):
         problems.append(Problem("ingest", "is of no use without [pop]"))
+    if "pop" not in raw and raw.get("webhooks"):
+        problems.append(Problem("webhooks", "are of no use without [pop], which has the events"))
     return problems
 
 
@@ -263,6 +267,7 @@ def _find_rule_problems(config: Config) -> list[Problem]:
     found = [f"stream_keys.{text}" for text in stream_keys.find_problems(config.stream_keys)]
     found += [f"api.{text}" for text in api_config.find_problems(config.api)]
     found += [f"admin.{text}" for text in find_admin_problems(config.admin)]
+    found += webhooks.find_problems(config.webhooks)
     if config.irs is not None:
         found += [f"irs.{text}" for text in rules.find_problems(config.irs.rules)]
         if config.irs_client is not None:
@@ -340,7 +345,7 @@ def _find_file_problems(tables: dict[str, Struct]) -> list[Problem]:
 
 def _find_ca_problems(config: Config) -> list[Problem]:
     """The files by which called services are verified."""
-    named = []
+    named = [(f"webhooks[{index}].ca", hook.ca) for index, hook in enumerate(config.webhooks)]
     if config.pop is not None and config.stream_keys.callback is not None:
         named.append(("stream_keys.callback.ca", config.stream_keys.callback.ca))
     return [problem for key, path in named if path for problem in _find_missing(key, path)]

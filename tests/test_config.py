@@ -645,3 +645,30 @@ def test_what_is_wrong_with_the_key_callback_is_said_without_its_secrets(tmp_pat
         "stream_keys.callback.timeout_s: 6.1 is not allowed (Expected `float` <= 6.0);"
         " a number > 0 and <= 6",
     ]
+
+
+HOOK = """
+[[webhooks]]
+name = "studio"
+url = "https://studio.example.net/"
+secret = "0123456789abcdef0123456789abcdef"
+"""
+
+
+def test_webhooks(tmp_path: Path) -> None:
+    assert [hook.name for hook in config_of(POP + HOOK).webhooks] == ["studio"]
+    assert problems_of(IRS + HOOK) == [
+        "webhooks: are of no use without [pop], which has the events"
+    ]
+    bad = HOOK.replace("https", "ftp") + f'ca = "{tmp_path}/none"\n'
+    assert problems_of(POP + HOOK + bad) == [
+        "webhooks[1].url: must begin with https://HOST (http:// only to loopback)",
+        "webhooks[1].name: 'studio' is taken by webhooks[0]",
+        f"webhooks[1].ca: '{tmp_path}/none' is not a file that can be found",
+    ]
+    assert problems_of(POP + HOOK + 'events = ["none"]') == [
+        "webhooks[0].events[0]: 'none' is not allowed (Invalid enum value 'none');"
+        " one of 'health_cleared', 'health_warned', 'publisher_lost', 'publisher_returned',"
+        " 'stream_rehomed', 'stream_taken_over', 'stream_went_live', 'stream_went_offline',"
+        " 'title_changed'"
+    ]

@@ -21,6 +21,7 @@ from edged.ingest.plugin import (
     PublisherControl,
     PublishRequest,
 )
+from edged.media.events import StreamEvent, ignore_event
 from edged.media.routing import RouteRequest
 from edged.media.stream import Grant, StreamId
 from edged.media.track import formats_of
@@ -39,7 +40,9 @@ from edged.policy.takeover import (
 )
 from edged.roles.descriptions import Descriptions
 from edged.roles.entrance import Entrance
+from edged.roles.placement import Placement
 from edged.roles.runs import Run, Runs, tell_given_up
+from edged.roles.telling import Telling
 from edged.roles.uplinks import Uplinks
 from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.pump import Pump
@@ -63,11 +66,12 @@ class PopDoor(Runs):
         descriptions: Descriptions | None = None,
         grace_s: float = 0.0,
         ask_key: AskKey | None = None,
+        emit: Callable[[StreamEvent], object] = ignore_event,
         unix_now: Callable[[], float] = time.time,
     ) -> None:
-        """`ask_key`: who else may know a key that `keys` does not."""
+        """`ask_key`: who else may know a key that `keys` does not. `emit` takes events."""
         descriptions = descriptions or Descriptions(hub, uplinks, pump.now)
-        super().__init__(pump, hub, uplinks.placing, descriptions, grace_s)
+        super().__init__(pump, hub, uplinks.placing, descriptions, Telling(emit), grace_s=grace_s)
         self.refused_total = 0
         self.accepted_total = 0
         self.routes: list[HttpRoute] = []  # What plug-ins add to the API.
@@ -272,10 +276,13 @@ class PopDoor(Runs):
         if older is not None:
             self._replace(older, TAKEN_OVER)
         try:
-            self._place(run)
+            placement = self._place(run)
         except BaseException:
             self._forget(run, "no origin takes it")
             raise
+        if older is not None:
+            self._telling.taken_over(older.stream, stream.stream_id)
+        self._telling.went_live(stream, request.protocol, placement.decision.origin)
         return publication
 
     def _open(self, stream_id: StreamId, request: PublishRequest, grant: Grant) -> LiveStream:
@@ -305,8 +312,8 @@ class PopDoor(Runs):
         if control is not None:
             control.stop("Rejected", TAKEN_OVER)
 
-    def _place(self, run: Run, *, joins: str = "") -> None:
-        self._placing.place(
+    def _place(self, run: Run, *, joins: str = "") -> Placement:
+        return self._placing.place(
             run.stream, run.route, lambda error: self._give_up(run, error), joins=joins
         )
 
@@ -333,7 +340,8 @@ class PopDoor(Runs):
         stream.encoder = run.request.encoder[:ENCODER_CHARS_MAX]
         stream.waiting_since = None
         self._grace.end(stream.channel)
-        self._log_join(run, waited_s=None if since is None else self.pump.now() - since)
+        away_s = None if since is None else self.pump.now() - since
+        self._log_join(run, waited_s=away_s)
         if run.takes_over:
             self._placing.take_over(stream)
         else:
@@ -369,17 +377,24 @@ class PopDoor(Runs):
 
     def _place_or_stop(self, run: Run) -> None:
         try:
-            self._place(run)
+            placement = self._place(run)
         except PublishRefusedError as error:
             control = run.control
             self._forget(run, "no origin takes it")
             if control is not None:
                 tell_given_up(run.stream.channel, control, error)
+        else:
+            protocol = run.request.protocol
+            self._telling.went_live(run.stream, protocol, placement.decision.origin)
 
     def _log_join(
         self, run: Run, *, waited_s: float | None = None, origin: str | None = None
     ) -> None:
         self.returned_total += not run.takes_over
+        if run.takes_over:
+            self._telling.taken_over(run.stream, run.stream.stream_id)
+        else:
+            self._telling.returned(run.stream, waited_s)
         logger.info(
             "run taken over" if run.takes_over else "publisher returned",
             channel=run.stream.channel,

@@ -31,6 +31,7 @@ from edged.policy.takeover import (
     takeover_id,
 )
 from edged.roles.placement import BROKE_OFF, CUT_OFF, NO_ROUTE, GiveUp, Placement
+from edged.roles.telling import Telling
 from edged.runtime.hub import LiveStream
 from edged.runtime.pump import Pump
 
@@ -57,6 +58,7 @@ class Placing:
         )  # Of a run that begins now; the door knows the time.
         self.placements: dict[str, Placement] = {}  # By channel.
         self.placed_by: Counter[str] = Counter()  # Rule that matched, "" for none -> streams.
+        self.telling = Telling()  # The events of streams that move.
         self._pump, self._view, self._listing, self._link = pump, view, listing, link
         self._changed = trio.Event()
         self._judges_from = -math.inf  # We were late before: what comes of it is to be heard first.
@@ -277,8 +279,6 @@ class Placing:
             told = PublishRefusedError(code, reason, f"origin {forwarding.origin}")
             self._give_up(placement, told)
 
-    # Inside.
-
     def _choose(self, request: RouteRequest) -> Decision:
         try:
             return choose_origin(request, self._view, self._pump.now())
@@ -367,9 +367,11 @@ class Placing:
             units_again=stream.ring.next_seq - before.packaged_seq - 1,
         )
         try:
-            self.place(stream, placement.request, placement.give_up, after=before)
+            after = self.place(stream, placement.request, placement.give_up, after=before)
         except PublishRefusedError as error:
             placement.give_up(error)
+            return True
+        self.telling.rehomed(stream, before.origin, after.decision.origin, detail)
         return True
 
     def _drained(self, placement: Placement, reason: str) -> None:
@@ -387,12 +389,10 @@ class Placing:
                 channel=placement.stream.channel,
                 origin=before.origin,
                 why=f"drain: {reason}",
-                for_s_max=LOST_S_MAX,
             )
         else:
-            self._give_up(
-                placement, PublishRefusedError("drain", reason, f"origin {before.origin}")
-            )
+            told = PublishRefusedError("drain", reason, f"origin {before.origin}")
+            self._give_up(placement, told)
 
     def _judge_held(self, placement: Placement, held_at: float, now: float) -> None:
         """Offer it where it is taken now; give it up when it has waited as long as for the lost."""

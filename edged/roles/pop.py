@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from edged.api import metrics as api_metrics
 from edged.api.key_callback import KeyCallback
+from edged.api.webhooks import Webhooks
 from edged.backbone.sender import OriginLinkStatistics
 from edged.backbone.session import LocalEnd
 from edged.config import Config, load_plugin, plugin_config
@@ -43,7 +44,9 @@ from edged.roles.draining import Drainer
 from edged.roles.fitness import Fault
 from edged.roles.health import HealthOf, unknown_health
 from edged.roles.offers import IngestOffers
+from edged.roles.telling import Telling
 from edged.roles.uplinks import Uplinks
+from edged.runtime.event_stream import EventStream
 from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.keeping import Part, keep_running
 from edged.runtime.listeners import has_inherited
@@ -104,6 +107,8 @@ class PopRole:
         self.plugins: dict[str, Part] = {}
         self.health: HealthOf = unknown_health  # How each publication comes in.
         keys = StreamKeys.from_config(config.stream_keys)
+        self.events = EventStream(config.pop.name)
+        self.webhooks = Webhooks(config.webhooks, self.events)
         self.descriptions = Descriptions(self.hub, self.uplinks, self.pump.now)
         callback = config.stream_keys.callback
         self._key_callback = None if callback is None else KeyCallback(callback, config.pop.name)
@@ -115,9 +120,12 @@ class PopRole:
             descriptions=self.descriptions,
             grace_s=config.pop.publisher_grace_s,
             ask_key=None if self._key_callback is None else self._key_callback.ask,
+            emit=self.events.emit,
         )
         self.offers = IngestOffers(config, self.pump, self.hub, self.uplinks)
         self.api: ApiService | None = None  # Made when all plug-ins have started.
+        self.uplinks.placing.telling = telling = Telling(self.events.emit)
+        self.descriptions.on_changed = telling.described
         self.hls = HlsService(
             lookup=self.uplinks.lookup,
             subscribe=self.uplinks.parts.subscribe,
@@ -141,13 +149,19 @@ class PopRole:
         metrics.register(fitness.SPECS, partial(fitness.read_pop_metrics, self))
         if self._key_callback is not None:
             self._key_callback.register(metrics, role=self.name)
+        self.events.register(metrics, role=self.name)
+        self.webhooks.register(metrics, role=self.name)
         playback_metrics.register(metrics, self.http, self.hls, role=self.name)
 
     async def run(
         self, *, task_status: trio.TaskStatus[dict[str, str]] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Serve until cancelled; starts with the bound addresses of all listeners."""
-        async with _outliving(self.pump.run), _outliving(self.uplinks.run):
+        async with (
+            _outliving(self.webhooks.run),
+            _outliving(self.pump.run),
+            _outliving(self.uplinks.run),
+        ):
             try:
                 async with trio.open_nursery() as nursery:
                     task_status.started(await self._start(nursery))
@@ -158,6 +172,7 @@ class PopRole:
                     await self.door.wait_empty()
                     while any(link.forwardings and link.up for link in self.uplinks.statistics()):  # noqa: ASYNC110 - once, at the end
                         await trio.sleep(STOP_POLL_S)
+                    await self.webhooks.wait_sent()
 
     async def _start(self, nursery: trio.Nursery) -> dict[str, str]:
         await self._start_routing(nursery)

@@ -14,6 +14,7 @@ from edged.policy.grace import Grace
 from edged.policy.stream_keys import StreamKeys
 from edged.roles.descriptions import Descriptions
 from edged.roles.placing import Placing
+from edged.roles.telling import Telling
 from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.pump import Pump
 
@@ -32,6 +33,7 @@ class Run:
         self.control: PublisherControl | None = None  # None while it waits.
         self.publication: Publication | None = None
         self.takes_over = False  # Who joins, from one that was live until now.
+        self.taken_over = False  # It goes on elsewhere, or a newer one is there.
         self.drains = False  # Its publisher has been asked to go elsewhere.
         self.origin = ""  # While the run is another PoP's: where it is to go on from here.
 
@@ -40,9 +42,17 @@ class Runs:
     """All runs of one PoP."""
 
     def __init__(
-        self, pump: Pump, hub: Hub, placing: Placing, descriptions: Descriptions, grace_s: float
+        self,
+        pump: Pump,
+        hub: Hub,
+        placing: Placing,
+        descriptions: Descriptions,
+        telling: Telling,
+        *,
+        grace_s: float,
     ) -> None:
         self.pump = pump
+        self._telling = telling
         self._hub, self._placing, self._descriptions = hub, placing, descriptions
         self._grace_s = grace_s
         self._grace = Grace(grace_s)
@@ -164,6 +174,7 @@ class Runs:
         for channel in self._grace.begin(stream.channel, now):
             self._end(self._runs[channel], "too many wait for their publishers")
         self._waits.set()
+        self._telling.lost(stream, reason, self._grace_s)
         logger.warning(
             "publisher lost, the stream waits for it",
             channel=stream.channel,
@@ -180,6 +191,10 @@ class Runs:
             )
         self._forget(run, reason)
         self._placing.end(run.stream)
+        if run.taken_over:
+            self._telling.taken_over(run.stream)
+        else:
+            self._telling.went_offline(run.stream, reason, self.pump.now())
         self._descriptions.ended(run.stream.channel)
 
     def _forget(self, run: Run, reason: str) -> None:
@@ -193,6 +208,7 @@ class Runs:
 
     def _give_up(self, run: Run, error: PublishRefusedError) -> None:
         """Stop a publisher that was let in, or end the wait for one."""
+        run.taken_over = error.code == "fenced"
         if run.control is not None:
             tell_given_up(run.stream.channel, run.control, error)
         else:

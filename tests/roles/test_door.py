@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from edged.errors import EdgedError, PublishRefusedError
 from edged.ingest.plugin import HttpAnswer, HttpRequest, HttpRoute, PublishRequest
+from edged.media.events import StreamEvent, StreamWentLive, StreamWentOffline
 from edged.media.routing import OriginReport, ReportedState
 from edged.media.stream import DescriptionChange, Grant, PriorityClass, StreamId
 from edged.policy import attempts, takeover
@@ -320,6 +321,54 @@ async def test_a_wrong_key_is_refused_without_a_wait_for_a_route() -> None:
         door = PopDoor(pop.pump, pop.hub, KEYS, pop.uplinks)
         with pytest.raises(PublishRefusedError, match="unknown_key"), trio.fail_after(0.2):
             await door.publish(request("wrong-key"), Control())
+
+
+async def test_what_begins_and_ends_is_told() -> None:
+    async with opened() as setting:
+        pop, events = setting.pop, list[StreamEvent]()
+        door = PopDoor(pop.pump, pop.hub, KEYS, pop.uplinks, emit=events.append)
+        with pytest.raises(PublishRefusedError):
+            await door.publish(request("wrong-key"), Control())
+        assert events == []
+        older = await door.publish(request(), Control())
+        number = f"{older.stream.stream_id.publication:x}"
+        assert events == [
+            StreamWentLive(
+                channel="alice",
+                publication=number,
+                title="Alice",
+                tags=("music",),
+                priority="basic",
+                protocol="rtmp",
+                origin="one",
+            )
+        ]
+        newer = await door.publish(request(), Control())
+        older.end("taken over by a newer publisher")  # As its session's end does.
+        older.end("and again")
+        newer.end("closed by peer")
+        kinds = [event.kind for event in events]
+        assert kinds == [*["stream_went_live"] * 2, *["stream_went_offline"] * 2]
+        ended = [event for event in events if isinstance(event, StreamWentOffline)]
+        assert [event.publication for event in ended] == [
+            number,
+            f"{newer.stream.stream_id.publication:x}",
+        ]
+        assert [event.reason for event in ended] == [
+            "taken over by a newer publication",
+            "closed by peer",
+        ]
+        assert 0 <= ended[1].duration_s < 5
+
+
+async def test_without_a_place_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placing, "ROUTE_WAIT_S_MAX", 0.02)
+    async with running_pop() as pop:
+        events: list[StreamEvent] = []
+        door = PopDoor(pop.pump, pop.hub, KEYS, pop.uplinks, emit=events.append)
+        with pytest.raises(PublishRefusedError, match="no_route"):
+            await door.publish(request(), Control())
+        assert events == []
 
 
 class Asked:

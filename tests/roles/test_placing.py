@@ -7,6 +7,7 @@ from structlog.testing import capture_logs
 from edged.backbone import sender as sender_module
 from edged.backbone.receiver import BackboneServer
 from edged.errors import PublishRefusedError
+from edged.media.events import StreamEvent, StreamRehomed
 from edged.media.routing import Match, OriginState, RouteRequest, Rule
 from edged.media.stream import PriorityClass, StreamId
 from edged.policy.departures import LOST_S_MAX
@@ -150,10 +151,21 @@ async def packaged(pop: Pop, origin: Origin, server: BackboneServer) -> Placemen
 async def test_from_an_origin_that_drains_a_stream_goes_on_at_another() -> None:
     one, two = Origin("one"), Origin("two")
     async with one.serving() as server, two.serving(), running_pop(one, two) as pop:
+        events: list[StreamEvent] = []
+        pop.uplinks.placing.telling.emit = events.append
         placement = await packaged(pop, one, server)
         stream = placement.stream
         server.stop_stream(stream.stream_id, "drain", "the origin is stopping")
         await until(lambda: two.opened)
+        rehomed = StreamRehomed(
+            channel="alice",
+            publication="1",
+            origin_before="one",
+            origin_after="two",
+            why="drain: the origin is stopping",
+            home_epoch=2,
+        )
+        assert events == [rehomed]
         (opened,) = two.opened
         assert (opened.packaged_seq, opened.splice) == (5, b"as of unit 5")
         assert opened.stream_id == stream.stream_id == StreamId("alice", 1, 2)
@@ -168,7 +180,10 @@ async def test_when_no_other_origin_takes_it_nothing_is_moved(
     one = Origin("one")
     async with one.serving() as server, running_pop(one) as pop:
         placement = await packaged(pop, one, server)
+        events: list[StreamEvent] = []
+        pop.uplinks.placing.telling.emit = events.append
         assert not pop.uplinks.placing._go_on_elsewhere(placement, "test")
+        assert events == []
         assert pop.uplinks.placements["alice"] is placement
         assert placement.stream.stream_id.home_epoch == 1
 

@@ -18,6 +18,7 @@ from edged.roles.pop import SPECS, STOP_S_MAX, PopRole
 from edged.runtime.listeners import open_listener, parse_address, peer_name
 from edged.runtime.metrics import Metrics
 from edged.wire.table import encode_file
+from tests.api.service import serving
 from tests.backbone.network import free_address, until
 from tests.ingest.rtmp_peer import encoder
 from tests.roles.network import KEY, broadcast, configure, raw_network, running
@@ -182,6 +183,33 @@ async def test_a_restart_of_irs_cuts_no_stream_whose_origin_it_does_not_hear(
                 assert not peer.closed
                 assert role.explain("bob").now.decision is not None  # Others go to the other.
         nursery.cancel_scope.cancel()
+
+
+async def test_webhooks_are_told_also_of_the_end_of_the_pop(tmp_path: Path) -> None:
+    irs, origin, raw = raw_network(tmp_path)
+    stop, metrics = trio.CancelScope(), Metrics()
+    async with serving() as service:
+        hook = {"name": "studio", "url": service.url, "secret": "0123456789abcdef" * 2}
+        pop = configure({**raw, "webhooks": [hook]})
+
+        async def run_pop(*, task_status: trio.TaskStatus[dict[str, str]]) -> None:
+            with stop:
+                await PopRole(pop, metrics).run(task_status=task_status)
+
+        async with running(configure(irs), configure(origin)), trio.open_nursery() as nursery:
+            addresses: dict[str, str] = await nursery.start(run_pop)
+            async with encoder(addresses["rtmp"], KEY) as peer:
+                await peer.accepted()
+                await until(lambda: service.received)
+                text = metrics.render().decode()
+                stop.cancel()
+                await peer.stopped()
+                await until(lambda: len(service.received) == 2)
+    assert 'edged_events_webhook_queued{role="pop west",webhook="studio"}' in text
+    assert 'edged_events_emitted_total{kind="stream_went_live",role="pop west"} 1.0' in text
+    live, offline = (received.json() for received in service.received)
+    assert (live["event"], offline["event"]) == ("stream_went_live", "stream_went_offline")
+    assert "the PoP is stopping" in str(offline["reason"])
 
 
 class BrokenPath:
