@@ -30,6 +30,7 @@ from edged.media.routing import INGEST_URLS_MAX, TEXT_CHARS_MAX
 from edged.origin.service import OriginConfig
 from edged.playback.hls import PlaybackConfig
 from edged.policy import rules, stream_keys, webhooks
+from edged.policy.ingest_health import IngestHealthConfig
 from edged.policy.stream_keys import StreamKeysConfig
 from edged.policy.webhooks import WebhookConfig
 from edged.runtime.listeners import parse_address
@@ -88,6 +89,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     playback: PlaybackConfig = PlaybackConfig()
     stream_keys: StreamKeysConfig = StreamKeysConfig()
     api: ApiConfig = ApiConfig()
+    ingest_health: IngestHealthConfig = IngestHealthConfig()
     webhooks: tuple[WebhookConfig, ...] = ()
     admin: AdminConfig = AdminConfig()
     drain: DrainConfig = DrainConfig()

@@ -672,3 +672,12 @@ def test_webhooks(tmp_path: Path) -> None:
         " 'stream_rehomed', 'stream_taken_over', 'stream_went_live', 'stream_went_offline',"
         " 'title_changed'"
     ]
+
+
+def test_ingest_health() -> None:
+    config = config_of(f"{POP}[ingest_health]\nkeyframe_interval_s_max = 2.5")
+    assert config.ingest_health.keyframe_interval_s_max == 2.5
+    assert problems_of(f"{POP}[ingest_health]\nkeyframe_interval_s_max = 0.4") == [
+        "ingest_health.keyframe_interval_s_max: 0.4 is not allowed (Expected `float` >= 0.5);"
+        " a number >= 0.5 and <= 20"
+    ]

@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import msgspec
 import pytest
 import typer.main
 
 import edged
 from edged.api.problems import CODES
 from edged.cli.main import make_app
+from edged.media.events import EVENT_TYPES, StreamEvent
+from edged.policy.health_rules import RULES
 from edged.runtime.metrics import MetricSpec
 from tests.api.client import World
 
@@ -179,6 +182,28 @@ def test_every_operation_of_the_api_is_in_the_table_and_no_other() -> None:
     known = [f"{each.method} {each.path}" for each in World().table.operations]
     assert sorted(told) == sorted(known)
     assert {row[0].strip("`"): (int(row[1]), row[2]) for row in codes} == CODES
+
+
+def test_every_event_is_in_the_table_with_its_fields() -> None:
+    common = {field.name for field in msgspec.structs.fields(StreamEvent)}
+    told = {
+        row[0].strip("`"): set(re.findall(r"`(.+?)`", row[2])) for row in rows(section("Webhooks"))
+    }
+    known = {
+        str(kind.__struct_config__.tag): {field.name for field in msgspec.structs.fields(kind)}
+        - common
+        for kind in EVENT_TYPES
+    }
+    assert told == known
+
+
+def test_every_health_warning_is_in_the_table_with_its_severity() -> None:
+    told = {
+        code: row[1].split()[0]
+        for row in rows(section("When a stream is unwell"))
+        for code in re.findall(r"`(.+?)`", row[0])
+    }
+    assert told == {rule.code: rule.severity for rule in RULES}
 
 
 def test_the_configuration_files_are_pointed_to() -> None:

@@ -121,6 +121,7 @@ class Publication:
         self._joins, self._settle = joins, settle
         self._config_shifts: dict[int, int] = {}
         self._clock = StreamClock()
+        self._begins: set[int] = set()  # Tracks whose first unit from this publisher is to come.
         self._seq = stream.ring.next_seq
 
     @property
@@ -173,6 +174,7 @@ class Publication:
             settle, self._settle = self._settle, None
             self.stream = settle(self, joins.fits)
             self._seq = self.stream.ring.next_seq
+            self._begins = set(self.stream.tracks)
         items = joins.take()
         if joins.done or not joins.fits:
             self._joins = None
@@ -198,6 +200,8 @@ class Publication:
             if (anchor := clock.anchor) is not None and not unit.discontinuity:
                 unit.wallclock_us = anchor.wallclock_us(unit.pts, timescale)
             else:
+                if unit.discontinuity:
+                    self._note_jump(units, unit)
                 unit.wallclock_us = clock.stamp(
                     unit.track_id,
                     unit.pts,
@@ -209,6 +213,22 @@ class Publication:
         self._seq = seq
         if units:
             self.stream.append(units)
+
+    def _note_jump(self, units: Sequence[AccessUnit], unit: AccessUnit) -> None:
+        """Of how much, from the unit before it: in this batch, or the last one appended.
+
+        The first of a publisher that goes on with a run is none: its timeline is its own.
+        """
+        if unit.track_id in self._begins:
+            self._begins.discard(unit.track_id)
+            return
+        last_dts = self.stream.track_statistics[unit.track_id].last_dts
+        for known in units:
+            if known is unit:
+                break
+            if known.track_id == unit.track_id:
+                last_dts = known.dts
+        self.stream.note_jump(unit.track_id, unit.dts - last_dts)
 
 
 class HttpRequest(Struct, frozen=True, kw_only=True):

@@ -42,7 +42,7 @@ from edged.roles.descriptions import Descriptions
 from edged.roles.door import PopDoor
 from edged.roles.draining import Drainer
 from edged.roles.fitness import Fault
-from edged.roles.health import HealthOf, unknown_health
+from edged.roles.ingest_health import IngestHealth
 from edged.roles.offers import IngestOffers
 from edged.roles.telling import Telling
 from edged.roles.uplinks import Uplinks
@@ -56,6 +56,7 @@ from edged.runtime.tls import MutualTls, PublicTls, keep_certificates
 
 if TYPE_CHECKING:
     from edged.api.service import ApiService
+    from edged.roles.health import HealthOf
     from edged.runtime.structs import Problem
 
 STOP_S_MAX = 0.5  # To tell publishers why, and origins that the streams have ended.
@@ -105,23 +106,21 @@ class PopRole:
         )
         self.irs: PopClient | None = None  # Once it has begun to run.
         self.plugins: dict[str, Part] = {}
-        self.health: HealthOf = unknown_health  # How each publication comes in.
-        keys = StreamKeys.from_config(config.stream_keys)
         self.events = EventStream(config.pop.name)
         self.webhooks = Webhooks(config.webhooks, self.events)
         self.descriptions = Descriptions(self.hub, self.uplinks, self.pump.now)
-        callback = config.stream_keys.callback
-        self._key_callback = None if callback is None else KeyCallback(callback, config.pop.name)
-        self.door = PopDoor(
-            self.pump,
+        self.ingest_health = IngestHealth(
             self.hub,
-            keys,
-            self.uplinks,
-            descriptions=self.descriptions,
-            grace_s=config.pop.publisher_grace_s,
-            ask_key=None if self._key_callback is None else self._key_callback.ask,
+            config.ingest_health,
+            now=self.pump.now,
+            unix_now=time.time,
             emit=self.events.emit,
         )
+        # How each publication comes in, as the status page has it.
+        self.health: HealthOf = self.ingest_health.health
+        callback = config.stream_keys.callback
+        self._key_callback = None if callback is None else KeyCallback(callback, config.pop.name)
+        self.door = self._make_door(StreamKeys.from_config(config.stream_keys))
         self.offers = IngestOffers(config, self.pump, self.hub, self.uplinks)
         self.api: ApiService | None = None  # Made when all plug-ins have started.
         self.uplinks.placing.telling = telling = Telling(self.events.emit)
@@ -144,6 +143,21 @@ class PopRole:
         self._metrics = metrics
         self.drainer = Drainer(self.name, self, self.pump.now)
         self._public: PublicTls | None = None
+        self._register_metrics(metrics)
+
+    def _make_door(self, keys: StreamKeys) -> PopDoor:
+        return PopDoor(
+            self.pump,
+            self.hub,
+            keys,
+            self.uplinks,
+            descriptions=self.descriptions,
+            grace_s=self._pop.publisher_grace_s,
+            ask_key=None if self._key_callback is None else self._key_callback.ask,
+            emit=self.events.emit,
+        )
+
+    def _register_metrics(self, metrics: Metrics) -> None:
         RoleMetrics(self.name, self.pump, self.hub).register(metrics)
         metrics.register(SPECS, self._samples)
         metrics.register(fitness.SPECS, partial(fitness.read_pop_metrics, self))
@@ -151,6 +165,7 @@ class PopRole:
             self._key_callback.register(metrics, role=self.name)
         self.events.register(metrics, role=self.name)
         self.webhooks.register(metrics, role=self.name)
+        self.ingest_health.register(metrics, role=self.name)
         playback_metrics.register(metrics, self.http, self.hls, role=self.name)
 
     async def run(
@@ -188,6 +203,7 @@ class PopRole:
         addresses |= await self._start_playback(nursery)
         nursery.start_soon(self.hls.run)
         nursery.start_soon(self.door.run)
+        nursery.start_soon(self.ingest_health.run)
         if self._tls is not None:
             nursery.start_soon(keep_certificates, self._tls)
         return addresses

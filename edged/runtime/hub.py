@@ -38,6 +38,8 @@ class TrackStatistics(Struct):
     last_dts: int = 0
     gop_us: int = 0  # Length of the last whole GOP.
     gop_started_us: int = 0
+    jumps: int = 0  # Units that did not follow the one before, whoever noticed it.
+    jump_ticks: int = 0  # From the unit before to the last of them; below 0: back.
 
 
 class LiveStream:
@@ -87,6 +89,12 @@ class LiveStream:
                     statistics.gop_us = unit.wallclock_us - statistics.gop_started_us
                 statistics.gop_started_us = unit.wallclock_us
         self._wake()
+
+    def note_jump(self, track_id: int, ticks: int) -> None:
+        """The timestamps of a track have jumped; rare, so `append` need not look for it."""
+        statistics = self.track_statistics[track_id]
+        statistics.jumps += 1
+        statistics.jump_ticks = ticks
 
     def set_track(self, track: Track) -> None:
         """Add a track, or give it a new configuration; units of it name its `config_id`."""

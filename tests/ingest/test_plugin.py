@@ -262,3 +262,20 @@ def test_no_secret_of_a_request_to_a_route_is_in_its_repr() -> None:
         secure=True,
     )
     assert repr(request) == "HttpRequest(POST /api/v1/whip/alice from [192.0.2.1]:0)"
+
+
+def test_jumps_are_noted_with_their_size() -> None:
+    setting = Setting()
+    setting.publication.append([h264_unit(0, key=True), unit(AAC, 0, b"a")])
+    jumped, back = h264_unit(900_000, key=True), h264_unit(3000, key=True)
+    jumped.discontinuity = back.discontinuity = True
+    setting.publication.append([jumped, h264_unit(903_000), unit(AAC, 1024, b"b"), back])
+    statistics = setting.publication.stream.track_statistics
+    assert statistics[H264.track_id].jumps == 2
+    assert statistics[H264.track_id].jump_ticks == 3000 - 903_000  # From the unit before it.
+    assert statistics[AAC.track_id].jumps == 0
+    setting.publication.append([h264_unit(6000)])
+    first = h264_unit(90_000, key=True)
+    first.discontinuity = True
+    setting.publication.append([first])
+    assert statistics[H264.track_id].jump_ticks == 90_000 - 6000  # From the last batch's last.

@@ -181,3 +181,11 @@ def test_the_time_without_a_publisher_is_no_gop() -> None:
         stream.append([key])
         gop_us = stream.track_statistics[0].gop_us
         assert gop_us == {0: 0, 1: 2_000_000, 2: 2_000_000, 3: 1_000_000}[seq]
+
+
+def test_jumps_are_counted_with_the_last_one_s_size() -> None:
+    stream = open_stream(Hub())
+    stream.note_jump(0, 900_000)
+    stream.note_jump(0, -45_000)
+    statistics = stream.track_statistics[0]
+    assert (statistics.jumps, statistics.jump_ticks) == (2, -45_000)
