@@ -15,7 +15,7 @@ from typing import Protocol
 import structlog
 import trio
 
-from edged.api.outbound import Caller, CallFailedError, open_caller
+from edged.api.outbound import Caller, CallFailedError
 from edged.errors import PublishRefusedError
 from edged.media.stream import Grant
 from edged.policy.attempts import place_of
@@ -122,14 +122,10 @@ class KeyCallback:
         metrics.register(SPECS, read)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Hold the connections and the calls until cancelled."""
+        """Hold the calls until cancelled; raises `ConfigError` when the CA cannot be used."""
         config = self._config
-        async with (
-            open_caller(
-                config.url, ca=config.ca, connections_max=config.concurrency_max
-            ) as self._caller,
-            trio.open_nursery() as self._nursery,
-        ):
+        self._caller = Caller(config.url, ca=config.ca)
+        async with trio.open_nursery() as self._nursery:
             task_status.started()
             logger.info("key callback", url=place_of_url(config.url), signed=bool(config.secret))
             await trio.sleep_forever()

@@ -1,24 +1,27 @@
 """Calls to configured URLs: one POST, no redirects, TLS verified, all of it bounded.
 
-No proxy and nothing else is taken from the environment, no cookies are kept, and no more than so
-many bytes of an answer are read, as they come: compression is neither asked for nor undone.
+h11 says what the bytes mean, Trio carries them: a connection for each call, closed with it however
+it ends. Nothing is taken from the environment (no proxy), nothing of one call goes into the next
+(no cookies), and no more than so many bytes of an answer are read, as they come: compression is
+neither asked for nor undone.
 """
 
 import contextlib
-import http.cookiejar
 import ssl
-import urllib.request
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
+from urllib.parse import urlsplit
 
-import httpx
+import h11
 import trio
 from msgspec import Struct
 
 import edged
 from edged.errors import ConfigError, EdgedError
 
-KEEP_ALIVE_S = 1.0  # For bursts; a server that hangs up first would cost the next call an error.
-CAUSES_MAX = 8  # Of an error: httpx wraps httpcore, which wraps anyio or Trio, which wrap ssl.
+PORTS = {"https": 443, "http": 80}
+RECEIVE_BYTES = 16 * 1024
+HEAD_BYTES_MAX = 32 * 1024  # Of an answer: status line and fields.
+CAUSES_MAX = 8  # Of an error: Trio wraps ssl, and groups what each address gave.
 TEXT_CHARS_MAX = 200  # Of what a library says of an error.
 
 
@@ -35,67 +38,69 @@ class Answer(Struct, frozen=True):
 
 
 class Caller:
-    """Connections to one URL; made by `open_caller`."""
+    """Calls one URL, which has been checked; raises `ConfigError` when `ca` cannot be used."""
 
-    def __init__(self, client: httpx.AsyncClient, url: str) -> None:
-        self._client, self._url = client, url
+    def __init__(self, url: str, *, ca: str) -> None:
+        parts = urlsplit(url)
+        self._host = parts.hostname or ""
+        self._port = parts.port or PORTS[parts.scheme]
+        self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        name = f"[{self._host}]" if ":" in self._host else self._host
+        is_usual = self._port == PORTS[parts.scheme]
+        self._authority = name if is_usual else f"{name}:{self._port}"
+        self._context = make_context(ca) if parts.scheme == "https" else None
 
     async def post(
         self, body: bytes, fields: Mapping[str, str], *, timeout_s: float, bytes_max: int
     ) -> Answer:
         """POST JSON; raises `CallFailedError`, whose text has neither URL nor body in it.
 
-        `timeout_s` is for all of it, from the connection to the answer's last byte.
+        `timeout_s` is for all of it, from the look-up of the name to the answer's last byte.
         """
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **fields}
         try:
             with trio.fail_after(timeout_s):
-                request = self._client.build_request(
-                    "POST", self._url, content=body, headers=headers
-                )
-                return await self._send(request, bytes_max)
+                return await self._call(body, fields, bytes_max)
         except trio.TooSlowError:
             raise CallFailedError(f"no whole answer within {timeout_s:g} s") from None
-        except (httpx.HTTPError, OSError) as error:
+        except h11.RemoteProtocolError as error:
+            raise CallFailedError(str(error)[:TEXT_CHARS_MAX]) from None
+        except (OSError, trio.BrokenResourceError) as error:
             raise CallFailedError(_say(error)) from None
 
-    async def _send(self, request: httpx.Request, bytes_max: int) -> Answer:
-        response = await self._client.send(request, stream=True)
+    async def _call(self, body: bytes, fields: Mapping[str, str], bytes_max: int) -> Answer:
+        stream: trio.abc.Stream = await trio.open_tcp_stream(self._host, self._port)
         try:
-            answer = bytearray()
-            # Ended from below: generators inside each other that are left half-way are not closed.
-            with trio.CancelScope() as enough:
-                async for data in response.aiter_raw():
-                    answer += data[: bytes_max + 1 - len(answer)]
-                    if len(answer) > bytes_max:
-                        enough.cancel()
-            if len(answer) > bytes_max:
-                raise CallFailedError(f"answered with more than {bytes_max} bytes")
-            return Answer(
-                response.status_code, bytes(answer), response.headers.get("Retry-After", "")
-            )
+            if self._context is not None:
+                stream = trio.SSLStream(
+                    stream, self._context, server_hostname=self._host, https_compatible=True
+                )
+                await stream.do_handshake()
+            http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_BYTES_MAX)
+            await self._send(stream, http, body, fields)
+            return await _receive(stream, http, bytes_max)
         finally:
-            await response.aclose()
+            await trio.aclose_forcefully(stream)
 
-
-@contextlib.asynccontextmanager
-async def open_caller(url: str, *, ca: str, connections_max: int) -> AsyncIterator[Caller]:
-    """Connections to a URL that has been checked; raises `ConfigError` when `ca` cannot be used."""
-    client = httpx.AsyncClient(
-        verify=make_context(ca),
-        trust_env=False,
-        follow_redirects=False,
-        timeout=None,  # noqa: S113 - each call as a whole has one
-        limits=httpx.Limits(
-            max_connections=connections_max,
-            max_keepalive_connections=connections_max,
-            keepalive_expiry=KEEP_ALIVE_S,
-        ),
-        headers={"User-Agent": f"edged/{edged.__version__}"},
-    )
-    client.cookies.jar.set_policy(_NoCookies())
-    async with client:
-        yield Caller(client, url)
+    async def _send(
+        self, stream: trio.abc.Stream, http: h11.Connection, body: bytes, fields: Mapping[str, str]
+    ) -> None:
+        request = h11.Request(
+            method="POST",
+            target=self._target,
+            headers=[
+                ("Host", self._authority),
+                ("User-Agent", f"edged/{edged.__version__}"),
+                ("Content-Type", "application/json"),
+                ("Content-Length", str(len(body))),
+                ("Accept-Encoding", "identity"),
+                ("Connection", "close"),
+                *fields.items(),
+            ],
+        )
+        parts = (http.send(request), http.send(h11.Data(body)), http.send(h11.EndOfMessage()))
+        # Who refuses a body may hang up early; the answer is there all the same.
+        with contextlib.suppress(trio.BrokenResourceError):
+            await stream.send_all(b"".join(part for part in parts if part))
 
 
 def make_context(ca: str) -> ssl.SSLContext:
@@ -107,12 +112,25 @@ def make_context(ca: str) -> ssl.SSLContext:
         raise ConfigError(f"ca {ca!r} cannot be used: {what}") from error
 
 
-class _NoCookies(http.cookiejar.DefaultCookiePolicy):
-    """Nothing of an answer goes into the next request."""
-
-    def set_ok(self, cookie: http.cookiejar.Cookie, request: urllib.request.Request) -> bool:
-        del cookie, request
-        return False
+async def _receive(stream: trio.abc.Stream, http: h11.Connection, bytes_max: int) -> Answer:
+    status, retry_after, body = 0, "", bytearray()
+    while True:
+        event = http.next_event()
+        if event is h11.NEED_DATA:
+            data = bytes(await stream.receive_some(RECEIVE_BYTES))
+            if not data and http.their_state is h11.SEND_RESPONSE:
+                raise CallFailedError("closed the connection without an answer")
+            http.receive_data(data)
+        elif isinstance(event, h11.Response):
+            status = event.status_code
+            found = [value for name, value in event.headers if name == b"retry-after"]
+            retry_after = found[0].decode("latin-1") if found else ""
+        elif isinstance(event, h11.Data):
+            body += event.data
+            if len(body) > bytes_max:
+                raise CallFailedError(f"answered with more than {bytes_max} bytes")
+        elif isinstance(event, h11.EndOfMessage):
+            return Answer(status, bytes(body), retry_after)
 
 
 def _say(error: BaseException) -> str:

@@ -12,7 +12,7 @@ import msgspec
 import structlog
 import trio
 
-from edged.api.outbound import Caller, CallFailedError, make_context, open_caller
+from edged.api.outbound import Caller, CallFailedError, make_context
 from edged.errors import ConfigError
 from edged.policy.outbound import place_of_url, sign
 from edged.policy.webhooks import (
@@ -67,6 +67,7 @@ class _Webhook:
         self.config = config
         self.queue = WebhookQueue(config)
         self.changed = trio.Event()
+        self.gone = False  # From the configuration.
         self.scope = trio.CancelScope()
         self.failing_since: float | None = None
         self.dropped_told = 0
@@ -75,6 +76,11 @@ class _Webhook:
     def wake(self) -> None:
         """There may be something to do."""
         self.changed.set()
+
+    def end(self) -> None:
+        """Deliver nothing more."""
+        self.gone = True
+        self.scope.cancel()
 
 
 class Webhooks:
@@ -114,10 +120,9 @@ class Webhooks:
                     webhook.wake()
 
     async def wait_sent(self) -> None:
-        """Wait until nothing is left to send at once; what is to be tried again may stay."""
+        """Wait until all has been sent, but for what has failed and is to be tried again."""
         while len(self._subscription) or any(
-            webhook.queue.under_way or webhook.queue.next_timeout() <= trio.current_time()
-            for webhook in self._webhooks.values()
+            webhook.queue.is_fresh for webhook in self._webhooks.values()
         ):
             self._settled = trio.Event()
             with trio.move_on_after(0.01):  # An event may just be on its way into a queue.
@@ -139,12 +144,12 @@ class Webhooks:
                 continue
             kept[config.name] = _Webhook(config)
             if known is not None:
-                known.scope.cancel()
+                known.end()
                 kept[config.name].queue.take_over(known.queue)
             if self._nursery is not None:
                 self._nursery.start_soon(self._run_webhook, kept[config.name])
         for gone in self._webhooks.values():
-            gone.scope.cancel()
+            gone.end()
         self._webhooks = kept
 
     def register(self, metrics: Metrics, *, role: str) -> None:
@@ -175,13 +180,11 @@ class Webhooks:
             url=place_of_url(config.url),
             events=list(config.events) or "all",
         )
-        with webhook.scope:
-            async with (
-                open_caller(
-                    config.url, ca=config.ca, connections_max=config.concurrency_max
-                ) as caller,
-                trio.open_nursery() as nursery,
-            ):
+        with trio.CancelScope() as webhook.scope:
+            if webhook.gone:
+                return
+            caller = Caller(config.url, ca=config.ca)
+            async with trio.open_nursery() as nursery:
                 while True:
                     while (delivery := queue.take(trio.current_time())) is not None:
                         nursery.start_soon(self._deliver, webhook, caller, delivery)
@@ -206,6 +209,9 @@ class Webhooks:
             why = f"status {answer.status}"
         except CallFailedError as error:
             why = str(error)
+        except trio.Cancelled:  # It can be tried again, should this service be begun anew.
+            webhook.queue.settle(delivery, Outcome.FAILED, trio.current_time(), self._rng)
+            raise
         except Exception:  # A bug fails this attempt, never the role.
             logger.exception("webhook attempt failed", webhook=config.name)
             why = "it failed inside"

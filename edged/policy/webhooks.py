@@ -141,6 +141,7 @@ class WebhookQueue:
         self._queued: OrderedDict[int, Delivery] = OrderedDict()  # All, by number.
         self._waiting: list[tuple[float, int, Delivery]] = []  # A heap: the first of each channel.
         self._under_way = 0
+        self._first_attempts = 0  # Of those under way.
         self._numbers = 0
 
     def __len__(self) -> int:
@@ -150,6 +151,12 @@ class WebhookQueue:
     def under_way(self) -> int:
         """Attempts that have not been settled."""
         return self._under_way
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether something is on its way, or could be, that has not failed yet."""
+        self.next_timeout()  # What is over is not among those that wait.
+        return self._first_attempts > 0 or bool(self._waiting and self._waiting[0][0] == -math.inf)
 
     def wants(self, event: StreamEvent) -> bool:
         """Whether events of its kind go there."""
@@ -189,6 +196,7 @@ class WebhookQueue:
         delivery.under_way = True
         delivery.attempts += 1
         self._under_way += 1
+        self._first_attempts += delivery.attempts == 1
         return delivery
 
     def next_timeout(self) -> float:
@@ -212,6 +220,7 @@ class WebhookQueue:
         assert delivery.under_way, "what was taken is settled once"
         delivery.under_way = False
         self._under_way -= 1
+        self._first_attempts -= delivery.attempts == 1
         if outcome is Outcome.DELIVERED:
             self.statistics.delivered += 1
         else:

@@ -122,8 +122,8 @@ async def test_the_service_refuses(status: int) -> None:
 @pytest.mark.parametrize(
     ("behaviour", "detail"),
     [
-        (hanging, "no whole answer within 0.2 s"),
-        (dripping, "no whole answer within 0.2 s"),
+        (hanging, "no whole answer within 0.5 s"),
+        (dripping, "no whole answer within 0.5 s"),
         (flooding, "answered with more than 1024 bytes"),
         (replying(200, b" " * 1025), "answered with more than 1024 bytes"),
         (breaking_off, "peer closed connection"),
@@ -138,7 +138,8 @@ async def test_the_service_refuses(status: int) -> None:
 async def test_without_an_answer_nobody_is_let_in(behaviour: Behaviour, detail: str) -> None:
     async with serving() as service, trio.open_nursery() as nursery:
         service.behaviour = behaviour
-        asking = await start(nursery, service, timeout_s=0.2, response_bytes_max=1024)
+        timeout_s = 0.5 if "within" in detail else 5.0
+        asking = await start(nursery, service, timeout_s=timeout_s, response_bytes_max=1024)
         with capture_logs() as logs:
             refusal = await asking.refused(question())
         assert refusal.code == "auth_unavailable"
@@ -286,8 +287,8 @@ async def test_who_waits_in_vain_for_a_slot_is_told_to_come_again() -> None:
             askers.start_soon(ask, "key-one")
             await until(lambda: service.received)
             askers.start_soon(ask, "key-two")
-        assert details[0] == "key callback: no whole answer within 0.2 s"
-        assert re.search("no slot within 0.2 s|no whole answer", details[1])
+        assert "key callback: no whole answer within 0.2 s" in details
+        assert all(re.search("no slot within 0.2 s|no whole answer", told) for told in details)
         nursery.cancel_scope.cancel()
 
 

@@ -127,6 +127,28 @@ def test_a_channel_s_events_wait_for_each_other_and_for_no_other_channel() -> No
     assert taken(queue, 1.0).body == b"1"
 
 
+def test_fresh_is_what_has_not_failed() -> None:
+    queue = make_queue(concurrency_max=1)
+    assert not queue.is_fresh
+    queue.push(live("alice"), b"", 0.0)
+    queue.push(live("bob"), b"", 0.0)
+    first = taken(queue)
+    assert queue.is_fresh
+    queue.settle(first, Outcome.FAILED, 0.0, RNG)
+    assert queue.is_fresh  # Bob's.
+    second = taken(queue)
+    assert queue.is_fresh
+    queue.settle(second, Outcome.FAILED, 0.0, RNG)
+    assert not queue.is_fresh
+    again = taken(queue, 10.0)
+    assert not queue.is_fresh
+    queue.push(live("alice"), b"", 10.0)
+    queue.push(live("bob"), b"", 10.0)
+    assert not queue.is_fresh  # They wait for what has failed.
+    queue.settle(again, Outcome.DELIVERED, 10.0, RNG)
+    assert queue.is_fresh
+
+
 def test_concurrency_has_its_limit() -> None:
     queue = make_queue(concurrency_max=2)
     for channel in "abc":
