@@ -158,6 +158,6 @@ def describe_warning(
 
 
 def _severity(text: str) -> Severity:
-    if text == "error":
+    if text in ("error", "critical"):
         return "error"
     return "info" if text == "info" else "warning"

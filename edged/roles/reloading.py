@@ -43,6 +43,7 @@ def _restart(why: str) -> Effect:
 
 
 _API = _restart("the API is made when the process starts")
+_MEASURED = _restart("streams are measured by it from their beginning")
 _ROLE = _restart("roles come and go with their process")
 _NAME = _restart("peers know this process by it")
 _LISTENER = _restart("a listener is bound once, when the process starts")
@@ -107,6 +108,14 @@ EFFECTS: dict[str, Effect] = {
     "stream_keys.static": _live("for publishers from now on; who is live stays"),
     "stream_keys.secrets": _live("for publishers from now on; who is live stays"),
     "stream_keys.apps": _live("for publishers from now on; who is live stays"),
+    "stream_keys.callback": _restart(
+        "its cache and its connections are made when the process starts"
+    ),
+    "webhooks": _restart("what waits to be delivered is theirs"),
+    "ingest_health.keyframe_interval_s_max": _MEASURED,
+    "ingest_health.partner_mbps_max": _MEASURED,
+    "ingest_health.affiliate_mbps_max": _MEASURED,
+    "ingest_health.basic_mbps_max": _MEASURED,
     "admin.socket": _LISTENER,
     "admin.listen": _LISTENER,
     "admin.token_file": _restart("the door on HTTP was opened with it"),

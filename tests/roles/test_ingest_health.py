@@ -73,7 +73,9 @@ class Setting:
             came_from="test",
         )
         publication = Publication(
-            stream, wallclock_us=lambda: int((UNIX + self.now) * 1e6), close=self.hub.close
+            stream,
+            wallclock_us=lambda: int((UNIX + self.now) * 1e6),
+            close=lambda known, reason, _: self.hub.close(known.stream, reason),
         )
         publication.set_track(VIDEO)
         publication.set_track(AUDIO)

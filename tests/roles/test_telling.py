@@ -1,0 +1,42 @@
+"""The events of a stream's life, as they are made."""
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from edged.media.stream import Description, Grant, PriorityClass, StreamId
+from edged.roles.telling import Telling
+from edged.runtime.hub import LiveStream
+
+if TYPE_CHECKING:
+    from edged.media.events import StreamEvent
+
+
+def test_each_has_what_it_is_about() -> None:
+    told: list[StreamEvent] = []
+    telling = Telling(told.append)
+    grant = Grant(channel="alice", title="Alice", tags=("music",), priority=PriorityClass.PARTNER)
+    stream = LiveStream(StreamId("alice", 31, 2), grant, started_at=10.0, came_from="test")
+    telling.went_live(stream, "rtmps", "fra1")
+    telling.described(stream.stream_id, Description(), Description(title="Now", labels=("live",)))
+    telling.lost(stream, "connection reset", 10.0)
+    telling.returned(stream, 3.25)
+    telling.returned(stream, None)
+    telling.rehomed(stream, "fra1", "fra2", "no progress")
+    telling.taken_over(stream, StreamId("alice", 47))
+    telling.taken_over(stream)
+    telling.went_offline(stream, "goodbye", 12.5)
+    assert {event.channel for event in told} == {"alice"}
+    assert {event.publication for event in told} == {"1f"}
+    assert [msgspec.to_builtins(event)["event"] for event in told] == [
+        *("stream_went_live", "title_changed", "publisher_lost"),
+        *("publisher_returned", "publisher_returned", "stream_rehomed"),
+        *("stream_taken_over", "stream_taken_over", "stream_went_offline"),
+    ]
+    fields = [msgspec.to_builtins(event) for event in told]
+    assert (fields[0]["priority"], fields[0]["protocol"]) == ("partner", "rtmps")
+    assert (fields[1]["title"], fields[1]["tags"]) == ("Now", ("live",))
+    assert [fields[3]["away_s"], fields[4]["away_s"]] == [3.25, 0.0]
+    assert (fields[5]["origin_before"], fields[5]["home_epoch"]) == ("fra1", 2)
+    assert [fields[6]["by_publication"], fields[7]["by_publication"]] == ["2f", ""]
+    assert (fields[8]["reason"], fields[8]["duration_s"]) == ("goodbye", 2.5)
