@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from edged.errors import EdgedError, PublishRefusedError
 from edged.ingest.plugin import HttpAnswer, HttpRequest, HttpRoute, PublishRequest
-from edged.media.events import StreamEvent, StreamWentLive, StreamWentOffline
+from edged.media.events import StreamEvent, StreamTakenOver, StreamWentLive, StreamWentOffline
 from edged.media.routing import OriginReport, ReportedState
 from edged.media.stream import DescriptionChange, Grant, PriorityClass, StreamId
 from edged.policy import attempts, takeover
@@ -348,17 +348,16 @@ async def test_what_begins_and_ends_is_told() -> None:
         older.end("and again")
         newer.end("closed by peer")
         kinds = [event.kind for event in events]
-        assert kinds == [*["stream_went_live"] * 2, *["stream_went_offline"] * 2]
-        ended = [event for event in events if isinstance(event, StreamWentOffline)]
-        assert [event.publication for event in ended] == [
-            number,
-            f"{newer.stream.stream_id.publication:x}",
+        assert kinds == [
+            *("stream_went_live", "stream_taken_over", "stream_went_live", "stream_went_offline")
         ]
-        assert [event.reason for event in ended] == [
-            "taken over by a newer publication",
-            "closed by peer",
-        ]
-        assert 0 <= ended[1].duration_s < 5
+        taken, ended = events[1], events[3]
+        assert isinstance(taken, StreamTakenOver)
+        newest = f"{newer.stream.stream_id.publication:x}"
+        assert (taken.publication, taken.by_publication) == (number, newest)
+        assert isinstance(ended, StreamWentOffline)
+        assert (ended.publication, ended.reason) == (newest, "closed by peer")
+        assert 0 <= ended.duration_s < 5
 
 
 async def test_without_a_place_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
