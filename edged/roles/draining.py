@@ -53,6 +53,9 @@ class Drainable(Protocol):
     def drain_undo(self) -> None:
         """Take what comes as before."""
 
+    def drain_awaited(self) -> bool:
+        """Whether the end of the process has anything to wait for."""
+
     def drain_streams(self) -> Sequence[LiveStream]:
         """What is here now."""
 
@@ -78,8 +81,8 @@ class Drainer:
 
     @property
     def busy(self) -> bool:
-        """Whether there are streams to let go of."""
-        return self._role is not None and bool(self._role.drain_streams())
+        """Whether the end of the process has to wait for it."""
+        return self._role is not None and self._role.drain_awaited()
 
     def line(self) -> DrainLine:
         """How far it is."""

@@ -142,6 +142,10 @@ class OriginRole:
         """Take streams again."""
         self._state = ReportedState.UP
 
+    def drain_awaited(self) -> bool:
+        """Streams are handed on while others can still ask for them."""
+        return bool(self.drain_streams())
+
     def drain_streams(self) -> list[LiveStream]:
         """The streams packaged here."""
         return list(self.hub)

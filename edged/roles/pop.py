@@ -317,6 +317,10 @@ class PopRole:
         self.door.admit_again()
         self.http.draining = self.offers.draining = False
 
+    def drain_awaited(self) -> bool:
+        """Publishers are there to be told; for runs that only wait for theirs nobody is."""
+        return len(self.door.published) > self.door.waiting
+
     def drain_streams(self) -> list[LiveStream]:
         """The publications of this PoP."""
         return self.door.published

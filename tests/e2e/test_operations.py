@@ -163,32 +163,45 @@ async def test_a_pop_drains() -> None:
                 nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("leaves", [True, False], ids=["they leave", "one stays"])
-async def test_sigterm_drains_within_its_deadline(leaves: bool) -> None:
-    """Ours announces that it can reconnect, and does not; ffmpeg is closed."""
+async def test_sigterm_drains_and_ends_when_all_have_gone_elsewhere() -> None:
+    clip = make_clip(seconds=20)
+    with trio.fail_after(70):
+        async with open_pair(("fra1",), pops=("ams1", "lon1")) as pair:
+            async with trio.open_nursery() as nursery:
+                ours = await start_publishing(nursery, clip, pair.publish_url())
+                await trio.sleep(2)
+                begun_at = trio.current_time()
+                pair.pop.process.terminate()
+                await ours.wait_for(ReconnectRequested)
+                await start_publishing(nursery, clip, pair.publish_url("one", "lon1"))
+                assert await pair.pop.process.wait() == 0
+                assert trio.current_time() - begun_at < ON_STOP_S + EXIT_S_MAX
+                nursery.cancel_scope.cancel()
+            (line,) = pair.pop.log("drained")
+            assert (line["streams"], line["ended"]) == (1, 0)
+
+
+async def test_sigterm_drains_within_its_deadline() -> None:
+    """Ours announces that it can reconnect, and does not; ffmpeg is closed, its run waits."""
     require("ffmpeg")
     clip = make_clip(seconds=20)
     with trio.fail_after(70):
         async with open_pair(("fra1",), channels=("one", "two")) as pair:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(ffmpeg_ends, clip, pair.publish_url("two"))
-                if not leaves:
-                    ours = await start_publishing(nursery, clip, pair.publish_url("one"))
-                await pair.pop.wait_log("publisher started", count=1 if leaves else 2)
+                ours = await start_publishing(nursery, clip, pair.publish_url("one"))
+                await pair.pop.wait_log("publisher started", count=2)
+                await trio.sleep(2)
                 begun_at = trio.current_time()
                 pair.pop.process.terminate()
                 assert await pair.pop.process.wait() == 0
-                took_s = trio.current_time() - begun_at
-                if leaves:
-                    assert took_s < EXIT_S_MAX
-                else:
-                    assert ON_STOP_S <= took_s < ON_STOP_S + EXIT_S_MAX
-                    assert any(isinstance(event, ReconnectRequested) for event in ours.events)
-                    told = next(event for event in ours.events if isinstance(event, Closed))
-                    assert told.description == "drain: this PoP is draining; connect again"
+                assert ON_STOP_S <= trio.current_time() - begun_at < ON_STOP_S + EXIT_S_MAX
+                assert any(isinstance(event, ReconnectRequested) for event in ours.events)
+                told = next(event for event in ours.events if isinstance(event, Closed))
+                assert told.description == "drain: this PoP is draining; connect again"
                 nursery.cancel_scope.cancel()
             (line,) = pair.pop.log("drained")
-            assert (line["streams"], line["ended"]) == ((1, 0) if leaves else (2, 1))
+            assert (line["streams"], line["ended"]) == (2, 2)
 
 
 async def test_a_second_signal_ends_the_drain() -> None:

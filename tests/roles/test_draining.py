@@ -34,6 +34,9 @@ class Role:
     def drain_undo(self) -> None:
         self.refuses = None
 
+    def drain_awaited(self) -> bool:
+        return any(stream.waiting_since is None for stream in self.streams)
+
     def drain_streams(self) -> list[LiveStream]:
         return list(self.streams)
 
@@ -95,6 +98,15 @@ async def test_with_nothing_there_it_is_drained_at_once(autojump_clock: MockCloc
         assert not drainer.busy
     assert trio.current_time() == 0
     assert drainer.line().state is DrainState.DRAINED
+
+
+async def test_for_streams_that_only_wait_no_process_stays(autojump_clock: MockClock) -> None:
+    role = Role("a", "b")
+    drainer = Drainer("pop a", role, trio.current_time)
+    role.streams[0].waiting_since = 0.0
+    assert drainer.busy
+    role.streams[1].waiting_since = 0.0
+    assert not drainer.busy
 
 
 async def test_undone_it_takes_what_comes_and_lets_nobody_go(autojump_clock: MockClock) -> None:
