@@ -29,6 +29,7 @@ from edged.runtime.connection import Connection, PumpClass
 from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.listeners import parse_address, serve
 from edged.runtime.pump import Pump
+from edged.runtime.supervision import Supervisor
 from edged.runtime.tls import check_plain
 from edged.wire.backbone.flows import FlowEnded, SenderEvent, UnitsSkipped
 from edged.wire.backbone.messages import (
@@ -103,12 +104,15 @@ class BackboneServer:
         tls: ssl.SSLContext | None,
         fence: Fence | None = None,
         unix_clock: Callable[[], float] = time.time,
+        supervisor: Supervisor | None = None,
     ) -> None:
+        """`supervisor` begins the listener and the tick anew, each by itself."""
         if tls is None:
             check_plain(parse_address(listen)[0], "backbone")
         self._pump, self._host = pump, host
         self._local, self._listen, self._tls = local, listen, tls
         self._unix_clock = unix_clock
+        self._supervisor = supervisor or Supervisor(f"origin {local.name}")
         self._sessions: dict[BackboneSession, None] = {}
         self._directory = OriginDirectory(local.name, local.instance)
         self._listing: set[BackboneSession] = set()  # To them the whole directory is under way.
@@ -128,14 +132,10 @@ class BackboneServer:
     async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen and tick until cancelled; starts with the address bound."""
         async with trio.open_nursery() as nursery:
-            address: str = await nursery.start(self._serve)
+            address: str = await self._supervisor.start(nursery, "backbone listener", self._serve)
             task_status.started(address)
-            due = self._pump.now()
             try:
-                while True:
-                    self.tick(self._pump.now())
-                    due = max(due + ACK_INTERVAL_S, self._pump.now())
-                    await trio.sleep_until(due)
+                await self._supervisor.keep("backbone tick", self._run_ticks)
             finally:
                 for session in list(self._sessions):
                     session.close("drain", "the origin is stopping")
@@ -267,6 +267,13 @@ class BackboneServer:
         self._listing.discard(session)
         self._inbound.session_lost(session, self._pump.now())
         self._subscriptions.session_lost(session)
+
+    async def _run_ticks(self) -> None:
+        due = self._pump.now()
+        while True:
+            self.tick(self._pump.now())
+            due = max(due + ACK_INTERVAL_S, self._pump.now())
+            await trio.sleep_until(due)
 
     async def _serve(self, *, task_status: trio.TaskStatus[str]) -> None:
         await serve(

@@ -48,6 +48,7 @@ from edged.runtime.keeping import Part, keep_running
 from edged.runtime.listeners import has_inherited
 from edged.runtime.metrics import Metrics, MetricSpec, Sample
 from edged.runtime.pump import Pump
+from edged.runtime.supervision import Supervisor
 from edged.runtime.tls import MutualTls, PublicTls, keep_certificates
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class PopRole:
         self.hub = Hub()
         self._tls = None if config.pop.tls is None else MutualTls(config.pop.tls)
         self.view = PopView(config.pop.name)
+        self.supervisor = Supervisor(self.name)
         self.uplinks = Uplinks(
             self.pump,
             self.hub,
@@ -98,6 +100,7 @@ class PopRole:
                 instance=new_instance(),
             ),
             None if self._tls is None else self._tls.client,
+            supervisor=self.supervisor,
         )
         self.irs: PopClient | None = None  # Once it has begun to run.
         self.plugins: dict[str, Part] = {}
@@ -133,6 +136,7 @@ class PopRole:
         self.drainer = Drainer(self.name, self, self.pump.now)
         self._public: PublicTls | None = None
         RoleMetrics(self.name, self.pump, self.hub).register(metrics)
+        self.supervisor.register(metrics)
         metrics.register(SPECS, self._samples)
         metrics.register(fitness.SPECS, partial(fitness.read_pop_metrics, self))
         playback_metrics.register(metrics, self.http, self.hls, role=self.name)
@@ -163,10 +167,11 @@ class PopRole:
         if self._config.api.enabled:
             await self._start_api(nursery)
         addresses |= await self._start_playback(nursery)
-        nursery.start_soon(self.hls.run)
-        nursery.start_soon(self.door.run)
+        self.supervisor.start_soon(nursery, "hls", self.hls.run)
+        self.supervisor.start_soon(nursery, "door", self.door.run)
         if self._tls is not None:
-            nursery.start_soon(keep_certificates, self._tls)
+            certificates = partial(keep_certificates, self._tls)
+            self.supervisor.start_soon(nursery, "certificates", certificates)
         return addresses
 
     async def _start_routing(self, nursery: trio.Nursery) -> None:
@@ -181,7 +186,7 @@ class PopRole:
             offer=self.offers.own,
             tls=None if self._tls is None else self._tls.client,
         )
-        await nursery.start(self.irs.run)
+        await self.supervisor.start(nursery, "irs client", self.irs.run)
 
     async def _start_plugin(
         self, nursery: trio.Nursery, name: str, table: dict[str, object]
@@ -213,17 +218,19 @@ class PopRole:
         self.api = make_api(self._config, self.pump, side, self.offers, self.door.routes)
         self.http.mount("/api/", self.api, any_method=True)
         api_metrics.register(self._metrics, self.api.counters, role=self.name)
-        await nursery.start(self.api.run)
+        await self.supervisor.start(nursery, "api", self.api.run)
 
     async def _start_playback(self, nursery: trio.Nursery) -> dict[str, str]:
         playback = self._config.playback
-        addresses = {}
+        addresses: dict[str, str] = {}
 
-        addresses["http"] = await nursery.start(self.http.serve, self.pump, playback.listen)
+        http = partial(self.http.serve, self.pump, playback.listen)
+        addresses["http"] = await self.supervisor.start(nursery, "http listener", http)
         if playback.tls is not None:
             public = PublicTls(str(playback.tls.certificate), str(playback.tls.key))
             self._public = public
-            nursery.start_soon(keep_certificates, public)
+            certificates = partial(keep_certificates, public)
+            self.supervisor.start_soon(nursery, "https certificates", certificates)
 
             async def https(*, task_status: trio.TaskStatus[str]) -> None:
                 assert playback.tls is not None
@@ -231,7 +238,7 @@ class PopRole:
                     self.pump, playback.tls.listen, tls=public.context, task_status=task_status
                 )
 
-            addresses["https"] = await nursery.start(https)
+            addresses["https"] = await self.supervisor.start(nursery, "https listener", https)
         return addresses
 
     def prepare_reload(self, new: Config) -> Commit:

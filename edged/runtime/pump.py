@@ -11,6 +11,9 @@ Viewers, chatters and TLS handshakes come behind, and have the time between: wha
 publishers are looked at again after SERVE_S_MAX, twice over while work is spread (`spread`). A
 socket that had no room is refilled as soon as it has some, tick or not: what one tick's bytes do
 not fit must not wait for the next.
+
+What a session, a flush callback or spread work raises ends that alone. A bug of the pump itself
+ends `run` and closes all its sockets; it can't be begun anew, so it ends the role and the process.
 """
 
 import contextlib
