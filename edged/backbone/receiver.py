@@ -17,7 +17,7 @@ from msgspec import Struct
 from edged.backbone.directory import OriginDirectory
 from edged.backbone.fence import Fence
 from edged.backbone.inbound import ORPHAN_S_MAX, InboundStatistics, InboundStreams
-from edged.backbone.inbound_stream import Inbound
+from edged.backbone.inbound_stream import Inbound, stop_failed
 from edged.backbone.session import OUT_BYTES_MAX, BackboneSession, LocalEnd
 from edged.backbone.subscriptions import Replay, Subscriptions, SubscriptionStatistics
 from edged.errors import RemoteProtocolError
@@ -238,7 +238,10 @@ class BackboneServer:
         self, session: BackboneSession, stream_no: int, units: list[AccessUnit]
     ) -> None:
         """Append to the hub."""
-        self._inbound.units_received(session, stream_no, units)
+        try:
+            self._inbound.units_received(session, stream_no, units)
+        except Exception as error:
+            stop_failed(self._inbound, self._inbound.stop, session, stream_no, error)
 
     def event_received(
         self, session: BackboneSession, stream_no: int, event: PackagedEvent
