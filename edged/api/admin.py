@@ -110,6 +110,9 @@ def answer(line: bytes, handlers: Mapping[str, Handler]) -> bytes:
             reply = AdminAnswer(result=msgspec.Raw(encoded))
     except (msgspec.DecodeError, EdgedError) as error:
         reply = AdminAnswer(error=str(error))
+    except Exception as error:  # A handler's bug ends nothing but its answer.
+        logger.exception("admin command failed", command=request.command)
+        reply = AdminAnswer(error=f"internal error in {request.command!r}: {error!r}; see the log")
     return msgspec.json.encode(reply) + b"\n"
 
 

@@ -8,6 +8,7 @@ import structlog
 
 from edged.backbone.fence import Fence, explain_fence
 from edged.backbone.inbound import InboundStreams
+from edged.backbone.inbound_stream import stop_failed
 from edged.backbone.session import BackboneSession
 from edged.errors import EdgedError, RemoteProtocolError
 from edged.media.parts import PackagedEvent, StreamEnded
@@ -208,7 +209,10 @@ class Feeds:
         self, session: BackboneSession, stream_no: int, units: list[AccessUnit]
     ) -> None:
         """Append to the hub."""
-        self._inbound.units_received(session, stream_no, units)
+        try:
+            self._inbound.units_received(session, stream_no, units)
+        except Exception as error:
+            stop_failed(self._inbound, self._inbound.stop, session, stream_no, error)
 
     def event_received(
         self, session: BackboneSession, stream_no: int, event: PackagedEvent

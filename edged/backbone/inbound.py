@@ -129,6 +129,11 @@ class InboundStreams:
             self._refuse(session, message.stream_no, "fenced", str(error), error.newest)
         except EdgedError as error:
             self._refuse(session, message.stream_no, "unsupported_media", str(error))
+        except Exception as error:  # A bug that it meets ends it, and not its session's others.
+            logger.exception("stream failed", channel=message.stream_id.channel)
+            self._refuse(session, message.stream_no, "internal", f"internal error: {error!r}")
+            if (half := self.find(message.stream_id)) is not None:
+                self._end(half, "internal error")
         else:
             inbound.session, inbound.stream_no = session, message.stream_no
             inbound.orphaned_at = math.inf

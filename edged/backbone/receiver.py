@@ -17,7 +17,7 @@ from msgspec import Struct
 from edged.backbone.directory import OriginDirectory
 from edged.backbone.fence import Fence
 from edged.backbone.inbound import ORPHAN_S_MAX, InboundStatistics, InboundStreams
-from edged.backbone.inbound_stream import Inbound
+from edged.backbone.inbound_stream import Inbound, stop_failed
 from edged.backbone.session import OUT_BYTES_MAX, BackboneSession, LocalEnd
 from edged.backbone.subscriptions import Replay, Subscriptions, SubscriptionStatistics
 from edged.errors import RemoteProtocolError
@@ -29,6 +29,7 @@ from edged.runtime.connection import Connection, PumpClass
 from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.listeners import parse_address, serve
 from edged.runtime.pump import Pump
+from edged.runtime.supervision import Supervisor
 from edged.runtime.tls import check_plain
 from edged.wire.backbone.flows import FlowEnded, SenderEvent, UnitsSkipped
 from edged.wire.backbone.messages import (
@@ -103,12 +104,15 @@ class BackboneServer:
         tls: ssl.SSLContext | None,
         fence: Fence | None = None,
         unix_clock: Callable[[], float] = time.time,
+        supervisor: Supervisor | None = None,
     ) -> None:
+        """`supervisor` begins the listener and the tick anew, each by itself."""
         if tls is None:
             check_plain(parse_address(listen)[0], "backbone")
         self._pump, self._host = pump, host
         self._local, self._listen, self._tls = local, listen, tls
         self._unix_clock = unix_clock
+        self._supervisor = supervisor or Supervisor(f"origin {local.name}")
         self._sessions: dict[BackboneSession, None] = {}
         self._directory = OriginDirectory(local.name, local.instance)
         self._listing: set[BackboneSession] = set()  # To them the whole directory is under way.
@@ -128,14 +132,10 @@ class BackboneServer:
     async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen and tick until cancelled; starts with the address bound."""
         async with trio.open_nursery() as nursery:
-            address: str = await nursery.start(self._serve)
+            address: str = await self._supervisor.start(nursery, "backbone listener", self._serve)
             task_status.started(address)
-            due = self._pump.now()
             try:
-                while True:
-                    self.tick(self._pump.now())
-                    due = max(due + ACK_INTERVAL_S, self._pump.now())
-                    await trio.sleep_until(due)
+                await self._supervisor.keep("backbone tick", self._run_ticks)
             finally:
                 for session in list(self._sessions):
                     session.close("drain", "the origin is stopping")
@@ -238,7 +238,10 @@ class BackboneServer:
         self, session: BackboneSession, stream_no: int, units: list[AccessUnit]
     ) -> None:
         """Append to the hub."""
-        self._inbound.units_received(session, stream_no, units)
+        try:
+            self._inbound.units_received(session, stream_no, units)
+        except Exception as error:
+            stop_failed(self._inbound, self._inbound.stop, session, stream_no, error)
 
     def event_received(
         self, session: BackboneSession, stream_no: int, event: PackagedEvent
@@ -267,6 +270,13 @@ class BackboneServer:
         self._listing.discard(session)
         self._inbound.session_lost(session, self._pump.now())
         self._subscriptions.session_lost(session)
+
+    async def _run_ticks(self) -> None:
+        due = self._pump.now()
+        while True:
+            self.tick(self._pump.now())
+            due = max(due + ACK_INTERVAL_S, self._pump.now())
+            await trio.sleep_until(due)
 
     async def _serve(self, *, task_status: trio.TaskStatus[str]) -> None:
         await serve(

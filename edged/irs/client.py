@@ -205,8 +205,8 @@ class PopClient:
     async def _boot(self) -> None:
         """Put the table on disk in force. One that can't be read is said, and does not stop us."""
         path = self.config.table_file
-        if not path:
-            return
+        if not path or self.holder.table is not None:
+            return  # Begun anew with a table in force: the one on disk may be older.
         try:
             data = await trio.to_thread.run_sync(_read_file, Path(path))
             if data is None:
@@ -265,10 +265,11 @@ class OriginClient:
         self._tls = tls
         self._rng = rng or random.Random()  # noqa: S311 - spreads reconnects, keeps no secret
 
-    async def run(self) -> None:
-        """Run until cancelled."""
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run until cancelled; raises ConfigError, before it starts, for plain TCP off loopback."""
         _check_addresses(self.config.addresses, self._tls)
         async with trio.open_nursery() as nursery:
+            task_status.started()
             for address in self.config.addresses:
                 nursery.start_soon(
                     partial(

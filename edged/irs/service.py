@@ -30,6 +30,7 @@ from edged.media.routing import (
 from edged.policy.capacitor import HEARTBEAT_INTERVAL_S, StateChanged
 from edged.runtime.listeners import open_listener, parse_address, peer_name
 from edged.runtime.metrics import MetricSpec, Sample
+from edged.runtime.supervision import Supervisor
 from edged.runtime.tls import Identity, TlsFiles, check_plain
 from edged.wire.irs_link import IrsLink, TableAcked, TableRefused
 from edged.wire.table import Heartbeat, Moved, OriginHello, PopHello, Telemetry
@@ -179,7 +180,9 @@ class IrsService:
         tls: ssl.SSLContext | None = None,
         sessions_max: int = SESSIONS_MAX,
         origins_max: int = ORIGINS_MAX,
+        supervisor: Supervisor | None = None,
     ) -> None:
+        """`supervisor` begins the listener, the planner and the watch anew, each by itself."""
         self.config = config
         self.entropy = entropy
         self.now_unix = now_unix
@@ -197,6 +200,7 @@ class IrsService:
             reserve_fraction=config.reserve_fraction,
         )
         self._tls = tls
+        self._supervisor = supervisor or Supervisor("irs")
         self._sessions_max = sessions_max
         self._origins_max = origins_max
         self._sessions: set[_Session] = set()
@@ -219,12 +223,9 @@ class IrsService:
         host, _ = parse_address(self.config.listen)
         if self._tls is None:
             check_plain(host, "irs listener")
-        sock = open_listener(self.config.listen)
-        bound = peer_name(sock.getsockname())
-        listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.run_planning)
-            await nursery.start(trio.serve_listeners, self._accept, [listener])
+            bound: str = await self._supervisor.start(nursery, "irs listener", self._listen)
             log.info("irs listens", listen=bound, epoch=self.epoch, rules=len(self.config.rules))
             task_status.started(bound)
 
@@ -232,8 +233,16 @@ class IrsService:
         """Plan, and watch for silent origins, until cancelled. Part of `run`."""
         self._warm_at = trio.current_time() + self.config.warmup_s
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.planner.run)
-            nursery.start_soon(self._watch_origins)
+            self._supervisor.start_soon(nursery, "irs planner", self.planner.run)
+            self._supervisor.start_soon(nursery, "irs watch", self._watch_origins)
+
+    async def _listen(self, *, task_status: trio.TaskStatus[str]) -> None:
+        sock = open_listener(self.config.listen)
+        bound = peer_name(sock.getsockname())
+        listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(trio.serve_listeners, self._accept, [listener])
+            task_status.started(bound)
 
     async def handle(self, stream: trio.abc.Stream, peer: str, identity: Identity | None) -> str:
         """Serve one session until it ends; `identity` is None on plain loopback. Returns why."""
@@ -344,12 +353,13 @@ class IrsService:
             peer = peer_name(stream.socket.getpeername())
             if self._tls is None:
                 await self.handle(stream, peer, None)
-                return
-            secure, identity = await self._shake_hands(stream, self._tls)
+            else:
+                secure, identity = await self._shake_hands(stream, self._tls)
+                await self.handle(secure, peer, identity)
         except (EdgedError, OSError, trio.BrokenResourceError, trio.TooSlowError) as error:
             log.warning("irs session refused", peer=peer, reason=str(error.__cause__ or error))
-            return
-        await self.handle(secure, peer, identity)
+        except Exception:  # A bug that this peer meets ends this session only.
+            log.exception("irs session failed", peer=peer)
 
     async def _shake_hands(
         self, stream: trio.SocketStream, tls: ssl.SSLContext

@@ -295,15 +295,18 @@ class HttpConnection:
         self._expired = expired
 
     def answer(self, response: PreparedResponse, now: float) -> None:
-        """Answer the request that waited; its group has let go of it already."""
+        """Answer the request that waited; its group, of which a bug ends only this one, let go."""
         self._group = None
-        self._send(response, now)
-        if self._queue:
-            self._go_on(now)
-        if self._request is None and not self.connection.out_bytes and self._closing is None:
-            self.connection.set_timeout(self._session.next_timeout())  # As `_rearm` would.
-        else:
-            self._rearm()
+        try:
+            self._send(response, now)
+            if self._queue:
+                self._go_on(now)
+            if self._request is None and not self.connection.out_bytes and self._closing is None:
+                self.connection.set_timeout(self._session.next_timeout())  # As `_rearm` would.
+            else:
+                self._rearm()
+        except Exception as error:
+            self.connection.pump.fail(self.connection, error)
 
     def retry(self, now: float) -> None:
         """Ask the service again: what the request waited for has changed; it may wait again."""
@@ -311,7 +314,11 @@ class HttpConnection:
         request = self._request
         assert request is not None, "only a waiting request is retried"
         self.retrying = True
-        response = self._server.respond(request, self, now)
+        try:
+            response = self._server.respond(request, self, now)
+        except Exception as error:  # As in `answer`.
+            self.connection.pump.fail(self.connection, error)
+            return
         self.retrying = False
         if response is not None:
             self.answer(response, now)

@@ -6,6 +6,7 @@ their listeners, as they would on different hosts.
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -32,6 +33,7 @@ from edged.runtime.notify import ServiceManager
 from edged.runtime.process import settle_memory
 from edged.runtime.process_metrics import SPECS, ProcessMetrics
 from edged.runtime.pump import Pump
+from edged.runtime.supervision import Supervisor
 from edged.wire.h1 import RequestReceived
 
 Role = IrsRole | OriginRole | PopRole
@@ -59,6 +61,8 @@ class Process:
         self._shared = configs[0]
         self.metrics = Metrics()
         self.metrics.register(SPECS, ProcessMetrics().read)
+        self.supervisor = Supervisor("process")
+        self.supervisor.register(self.metrics)
         self.snapshots: Snapshots | None = None  # Once it runs.
         self._sampler: Sampler | None = None
         self.roles: list[Role] = [
@@ -81,14 +85,15 @@ class Process:
                 started[role.name] = await nursery.start(role.run)
                 logger.info("role started", role=role.name, **started[role.name])
             sampler = self._sampler = self._make_sampler()
-            nursery.start_soon(sampler.run)
+            self.supervisor.start_soon(nursery, "sampler", sampler.run)
             self.snapshots = Snapshots(self.roles, sampler)
-            await nursery.start(serve_admin, self._shared.admin, self._handlers(nursery))
-            started["metrics"] = {"http": await self._start_metrics(nursery)}
+            admin = partial(serve_admin, self._shared.admin, self._handlers(nursery))
+            await self.supervisor.start(nursery, "admin", admin)
+            bound: str = await self.supervisor.start(nursery, "metrics", self._serve_metrics)
+            started["metrics"] = {"http": bound}
             if self._shared.admin.listen is not None:
-                address: str = await nursery.start(
-                    serve_admin_http, self._shared.admin, self.snapshots.answer
-                )
+                page = partial(serve_admin_http, self._shared.admin, self.snapshots.answer)
+                address: str = await self.supervisor.start(nursery, "admin page", page)
                 started["admin"] = {"http": address}
             settle_memory()
             task_status.started(started)
@@ -169,7 +174,7 @@ class Process:
         }
         return known | self.operations.handlers(nursery)
 
-    async def _start_metrics(self, nursery: trio.Nursery) -> str:
+    async def _serve_metrics(self, *, task_status: trio.TaskStatus[str]) -> None:
         def metrics(request: RequestReceived) -> Response:
             del request
             return Response(
@@ -178,11 +183,11 @@ class Process:
 
         pump, router = Pump(), Router()
         router.get("/metrics", metrics)
-        nursery.start_soon(pump.run)
-        address: str = await nursery.start(
-            HttpServer(router, cors=False).serve, pump, self._shared.metrics.listen
-        )
-        return address
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pump.run)
+            await HttpServer(router, cors=False).serve(
+                pump, self._shared.metrics.listen, task_status=task_status
+            )
 
 
 _MAKERS: tuple[tuple[str, RoleMaker], ...] = (

@@ -132,11 +132,11 @@ class Drainer:
             await trio.lowlevel.checkpoint_if_cancelled()  # Undone before it has begun.
             while role.drain_streams() and not drain.is_over(self._now()):
                 for stream in drain.take_due(self._now()):
-                    role.drain_one(stream, reconnect_url)
+                    self._try(partial(role.drain_one, stream, reconnect_url), stream)
                 await trio.sleep(TICK_S)
             ended = role.drain_streams()
             for stream in ended:
-                role.drain_end(stream)
+                self._try(partial(role.drain_end, stream), stream)
             self._state = DrainState.DRAINED
             logger.info(
                 "drained",
@@ -145,6 +145,13 @@ class Drainer:
                 ended=len(ended),
                 after_s=round(self._now() - began_at, 1),
             )
+
+    def _try(self, let_go: Callable[[], None], stream: LiveStream) -> None:
+        """Let go of one stream; a bug that it meets keeps no other here, and ends no process."""
+        try:
+            let_go()
+        except Exception:
+            logger.exception("drain failed", role=self.name, channel=stream.channel)
 
     def undo(self) -> None:
         """Take what comes as before; what has left has left."""

@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from functools import partial
 
 import trio
 
@@ -11,6 +12,7 @@ from edged.roles.common import Commit, StreamLine, prepare_mutual
 from edged.roles.draining import Drainer
 from edged.roles.fitness import Fault, find_irs_faults
 from edged.runtime.metrics import Metrics
+from edged.runtime.supervision import Supervisor
 from edged.runtime.tls import MutualTls, keep_certificates
 
 
@@ -21,11 +23,13 @@ class IrsRole:
         assert config.irs is not None, "the role is chosen by its table"
         self.name = "irs"
         self._tls = None if config.irs.tls is None else MutualTls(config.irs.tls)
+        self.supervisor = Supervisor(self.name)
         self.service = IrsService(
             config.irs,
             entropy=secrets.token_bytes,
             now_unix=time.time,
             tls=None if self._tls is None else self._tls.server,
+            supervisor=self.supervisor,
         )
         self.drainer = Drainer(
             self.name,
@@ -34,6 +38,7 @@ class IrsRole:
             note="nothing to drain: PoPs go on with their tables",
         )
         metrics.register(METRICS, self.service.read_metrics)
+        self.supervisor.register(metrics)
 
     async def run(
         self, *, task_status: trio.TaskStatus[dict[str, str]] = trio.TASK_STATUS_IGNORED
@@ -42,7 +47,8 @@ class IrsRole:
         async with trio.open_nursery() as nursery:
             address: str = await nursery.start(self.service.run)
             if self._tls is not None:
-                nursery.start_soon(keep_certificates, self._tls)
+                certificates = partial(keep_certificates, self._tls)
+                self.supervisor.start_soon(nursery, "certificates", certificates)
             task_status.started({"irs": address})
 
     def prepare_reload(self, new: Config) -> Commit:

@@ -30,6 +30,7 @@ from edged.roles.fitness import Fault
 from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.metrics import Metrics
 from edged.runtime.pump import Pump
+from edged.runtime.supervision import Supervisor
 from edged.runtime.tls import MutualTls, keep_certificates
 from edged.wire.backbone.messages import RenditionAck, StreamOpened
 from edged.wire.table import OriginHello
@@ -54,6 +55,7 @@ class OriginRole:
         self._tls = None if config.origin.tls is None else MutualTls(config.origin.tls)
         self._state = ReportedState.UP
         self.irs: OriginClient | None = None  # Once it has begun to run.
+        self.supervisor = Supervisor(self.name)
         self.service = OriginService(
             config.origin,
             publish=self._publish,
@@ -67,9 +69,11 @@ class OriginRole:
             local=LocalEnd(role="origin", name=config.origin.name, instance=self._instance),
             listen=config.origin.listen,
             tls=None if self._tls is None else self._tls.server,
+            supervisor=self.supervisor,
         )
         self.drainer = Drainer(self.name, self, self.pump.now)
         RoleMetrics(self.name, self.pump, self.hub).register(metrics)
+        self.supervisor.register(metrics)
         metrics.register(fitness.SPECS, partial(fitness.read_origin_metrics, self))
 
     async def run(
@@ -79,7 +83,8 @@ class OriginRole:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.pump.run)
             if self._tls is not None:
-                nursery.start_soon(keep_certificates, self._tls)
+                certificates = partial(keep_certificates, self._tls)
+                self.supervisor.start_soon(nursery, "certificates", certificates)
             address: str = await nursery.start(self.server.run)
             if self._client_config is not None:
                 hello = OriginHello(
@@ -94,7 +99,7 @@ class OriginRole:
                     self.report,
                     tls=None if self._tls is None else self._tls.client,
                 )
-                nursery.start_soon(self.irs.run)
+                await self.supervisor.start(nursery, "irs client", self.irs.run)
             task_status.started({"backbone": address})
 
     def streams(self) -> list[StreamLine]:

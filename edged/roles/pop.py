@@ -52,6 +52,7 @@ from edged.runtime.keeping import Part, keep_running
 from edged.runtime.listeners import has_inherited
 from edged.runtime.metrics import Metrics, MetricSpec, Sample
 from edged.runtime.pump import Pump
+from edged.runtime.supervision import Supervisor
 from edged.runtime.tls import MutualTls, PublicTls, keep_certificates
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class PopRole:
         self.hub = Hub()
         self._tls = None if config.pop.tls is None else MutualTls(config.pop.tls)
         self.view = PopView(config.pop.name)
+        self.supervisor = Supervisor(self.name)
         self.uplinks = Uplinks(
             self.pump,
             self.hub,
@@ -103,6 +105,7 @@ class PopRole:
                 instance=new_instance(),
             ),
             None if self._tls is None else self._tls.client,
+            supervisor=self.supervisor,
         )
         self.irs: PopClient | None = None  # Once it has begun to run.
         self.plugins: dict[str, Part] = {}
@@ -159,6 +162,7 @@ class PopRole:
 
     def _register_metrics(self, metrics: Metrics) -> None:
         RoleMetrics(self.name, self.pump, self.hub).register(metrics)
+        self.supervisor.register(metrics)
         metrics.register(SPECS, self._samples)
         metrics.register(fitness.SPECS, partial(fitness.read_pop_metrics, self))
         if self._key_callback is not None:
@@ -201,11 +205,12 @@ class PopRole:
         if self._config.api.enabled:
             await self._start_api(nursery)
         addresses |= await self._start_playback(nursery)
-        nursery.start_soon(self.hls.run)
-        nursery.start_soon(self.door.run)
-        nursery.start_soon(self.ingest_health.run)
+        self.supervisor.start_soon(nursery, "hls", self.hls.run)
+        self.supervisor.start_soon(nursery, "door", self.door.run)
+        self.supervisor.start_soon(nursery, "ingest health", self.ingest_health.run)
         if self._tls is not None:
-            nursery.start_soon(keep_certificates, self._tls)
+            certificates = partial(keep_certificates, self._tls)
+            self.supervisor.start_soon(nursery, "certificates", certificates)
         return addresses
 
     async def _start_routing(self, nursery: trio.Nursery) -> None:
@@ -220,7 +225,7 @@ class PopRole:
             offer=self.offers.own,
             tls=None if self._tls is None else self._tls.client,
         )
-        await nursery.start(self.irs.run)
+        await self.supervisor.start(nursery, "irs client", self.irs.run)
 
     async def _start_plugin(
         self, nursery: trio.Nursery, name: str, table: dict[str, object]
@@ -252,17 +257,19 @@ class PopRole:
         self.api = make_api(self._config, self.pump, side, self.offers, self.door.routes)
         self.http.mount("/api/", self.api, any_method=True)
         api_metrics.register(self._metrics, self.api.counters, role=self.name)
-        await nursery.start(self.api.run)
+        await self.supervisor.start(nursery, "api", self.api.run)
 
     async def _start_playback(self, nursery: trio.Nursery) -> dict[str, str]:
         playback = self._config.playback
-        addresses = {}
+        addresses: dict[str, str] = {}
 
-        addresses["http"] = await nursery.start(self.http.serve, self.pump, playback.listen)
+        http = partial(self.http.serve, self.pump, playback.listen)
+        addresses["http"] = await self.supervisor.start(nursery, "http listener", http)
         if playback.tls is not None:
             public = PublicTls(str(playback.tls.certificate), str(playback.tls.key))
             self._public = public
-            nursery.start_soon(keep_certificates, public)
+            certificates = partial(keep_certificates, public)
+            self.supervisor.start_soon(nursery, "https certificates", certificates)
 
             async def https(*, task_status: trio.TaskStatus[str]) -> None:
                 assert playback.tls is not None
@@ -270,7 +277,7 @@ class PopRole:
                     self.pump, playback.tls.listen, tls=public.context, task_status=task_status
                 )
 
-            addresses["https"] = await nursery.start(https)
+            addresses["https"] = await self.supervisor.start(nursery, "https listener", https)
         return addresses
 
     def prepare_reload(self, new: Config) -> Commit:

@@ -28,6 +28,7 @@ from edged.roles.placement import Placement
 from edged.roles.placing import Placing
 from edged.runtime.hub import Hub
 from edged.runtime.pump import Pump
+from edged.runtime.supervision import Supervisor
 from edged.wire.backbone.messages import DirectoryDelta
 
 TICK_S = 0.25  # Round trips are measured, and what has waited is judged.
@@ -60,8 +61,16 @@ class Uplinks:
     """All links of one PoP shard; the `LinkOwner` of each."""
 
     def __init__(
-        self, pump: Pump, hub: Hub, view: PopView, local: LocalEnd, tls: ssl.SSLContext | None
+        self,
+        pump: Pump,
+        hub: Hub,
+        view: PopView,
+        local: LocalEnd,
+        tls: ssl.SSLContext | None,
+        *,
+        supervisor: Supervisor | None = None,
     ) -> None:
+        """`supervisor` begins each link's sessions and the tick anew, each by itself."""
         self.view = view
         self.listing = Directory()
         self.placing = Placing(pump, view, self.listing, self._link)
@@ -72,6 +81,7 @@ class Uplinks:
         self._fence = Fence()
         self._links: dict[str, _Link] = {}
         self._unusable: dict[str, str] = {}  # Origin -> its address that was said to be wrong.
+        self._supervisor = supervisor or Supervisor(f"pop {local.name}")
         self._nursery: trio.Nursery | None = None
         self.listing.watch(self._directory_changed)
 
@@ -82,13 +92,7 @@ class Uplinks:
             task_status.started()
             if self.view.table is not None:
                 self.table_changed(self.view.table)
-            while True:
-                due = self._pump.now() + TICK_S
-                await trio.sleep_until(due)
-                late_s = self._pump.now() - due
-                if late_s > TICK_LATE_S_MAX:
-                    self._slept(late_s)
-                self._tick(self._pump.now())
+            await self._supervisor.keep("uplinks tick", self._run_ticks)
 
     @property
     def placements(self) -> dict[str, Placement]:
@@ -185,13 +189,22 @@ class Uplinks:
 
     async def _run_link(self, entry: _Link) -> None:
         with entry.scope:
-            await entry.link.run()
+            await self._supervisor.keep("link", entry.link.run, of=entry.link.origin)
 
     def _link(self, origin: str) -> OriginLink | None:
         entry = self._links.get(origin)
         return None if entry is None else entry.link
 
     # Time.
+
+    async def _run_ticks(self) -> None:
+        while True:
+            due = self._pump.now() + TICK_S
+            await trio.sleep_until(due)
+            late_s = self._pump.now() - due
+            if late_s > TICK_LATE_S_MAX:
+                self._slept(late_s)
+            self._tick(self._pump.now())
 
     def _tick(self, now: float) -> None:
         for name, entry in list(self._links.items()):

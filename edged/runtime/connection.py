@@ -85,6 +85,9 @@ class PumpSide(Protocol):
     def established(self, connection: "Connection") -> None:
         """The TLS handshake is done: move to the connection's own class."""
 
+    def fail(self, connection: "Connection", error: Exception) -> None:
+        """End this connection for what was raised on its account."""
+
     def now(self) -> float:
         """Monotonic seconds."""
 

@@ -2,7 +2,8 @@
 
 All of it is synchronous: whoever appends (ingest plug-in, backbone receiver) wakes the readers
 once per batch; a reader's wake only notes that there is work for the end of the pump's turn. A
-reader that fails is woken no more: its bug harms neither the other readers nor who appends.
+reader that fails is woken no more: its bug harms neither the other readers nor who appends. The hub
+has no task and holds what all others share: it can't be begun anew but with its role and process.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -169,6 +169,13 @@ async def serve(
                 "refused", listen=address, peer=connection.peer, reason=connection.lost or "closed"
             )
 
+    add = partial(
+        pump.add,
+        make_handler=make_handler,
+        pump_class=pump_class,
+        tls=tls,
+        out_bytes_max=out_bytes_max,
+    )
     with listener:
         task_status.started(peer_name(listener.getsockname()))
         while True:
@@ -191,21 +198,25 @@ async def serve(
                     why = "the loop lags" if shed else f"{most} connections are open"
                     turned_away.note(why, pump.now())
                     continue
-                try:
-                    _prepare(sock)
-                    connection = pump.add(
-                        sock,
-                        make_handler,
-                        pump_class,
-                        tls=tls,
-                        out_bytes_max=out_bytes_max,
-                        peer=peer_name(source),
-                    )
-                except (OSError, ValueError):
-                    sock.close()  # That caller is gone again, before TLS could greet it.
-                    continue
-                open_count += 1
-                connection.on_removed = partial(ended, connection)
+                connection = _take(sock, address, peer_name(source), add)
+                if connection is not None:
+                    open_count += 1
+                    connection.on_removed = partial(ended, connection)
+
+
+def _take(
+    sock: socket.socket, address: str, peer: str, add: Callable[..., Connection]
+) -> Connection | None:
+    """Give a caller to the pump; None if that cannot be."""
+    try:
+        _prepare(sock)
+        return add(sock, peer=peer)
+    except (OSError, ValueError):
+        sock.close()  # That caller is gone again, before TLS could greet it.
+    except Exception:  # A bug that one caller meets must not close the door to all.
+        logger.exception("caller failed", listen=address, peer=peer)
+        sock.close()
+    return None
 
 
 class _TurnedAway:

@@ -11,6 +11,9 @@ Viewers, chatters and TLS handshakes come behind, and have the time between: wha
 publishers are looked at again after SERVE_S_MAX, twice over while work is spread (`spread`). A
 socket that had no room is refilled as soon as it has some, tick or not: what one tick's bytes do
 not fit must not wait for the next.
+
+What a session, a flush callback or spread work raises ends that alone. A bug of the pump itself
+ends `run` and closes all its sockets; it can't be begun anew, so it ends the role and the process.
 """
 
 import contextlib
@@ -251,6 +254,14 @@ class Pump:
         self._handshakes.unregister(connection.fd)
         self._epolls[connection.pump_class].register(connection.fd, select.EPOLLIN)
 
+    def fail(self, connection: Connection, error: Exception) -> None:
+        """End one session: its peer's fault, or a bug of ours; never the others."""
+        if isinstance(error, EdgedError):
+            connection.abort(str(error))
+        else:
+            logger.error("session failed", peer=connection.peer, exc_info=error)
+            connection.abort(f"internal error: {error!r}")
+
     # One turn.
 
     def _turn(self, now: float) -> int:
@@ -366,7 +377,7 @@ class Pump:
             try:  # As `_visit` does; the usual case pays no call for it.
                 connection.take_readable(buffer, now)
             except Exception as error:
-                self._fail(connection, error)
+                self.fail(connection, error)
 
     def _visit(self, connection: Connection, mask: int, now: float) -> None:
         if connection.lost is not None:
@@ -380,7 +391,7 @@ class Pump:
             if mask & (select.EPOLLHUP | select.EPOLLERR) and connection.lost is None:
                 connection.take_hangup()
         except Exception as error:
-            self._fail(connection, error)
+            self.fail(connection, error)
 
     def _run_timers(self, now: float) -> None:
         timers = self._timers
@@ -428,15 +439,7 @@ class Pump:
         try:
             call()
         except Exception as error:
-            self._fail(connection, error)
-
-    def _fail(self, connection: Connection, error: Exception) -> None:
-        """End one session: its peer's fault, or a bug of ours; never the others."""
-        if isinstance(error, EdgedError):
-            connection.abort(str(error))
-        else:
-            logger.error("session failed", peer=connection.peer, exc_info=error)
-            connection.abort(f"internal error: {error!r}")
+            self.fail(connection, error)
 
     def _next_timer(self) -> float:
         return self._timers[0][0] if self._timers else math.inf

@@ -3,7 +3,8 @@
 A service's `run` that raises is logged with its traceback, counted, and called again after a delay
 that doubles with each failure in a row. What is wrong before it has started (a port that is taken,
 a certificate that cannot be read) is its caller's to hear, as without supervision. What cannot be
-begun anew because its state is in its sockets (the pump) is not supervised: its end is the role's.
+begun anew because others' state is in it (the pump, the hub) is not supervised: its end is the
+role's, and so the process's.
 """
 
 from collections import Counter
@@ -49,7 +50,7 @@ class Supervisor:
     ) -> None:
         """Run a service in a nursery, until it returns or is cancelled."""
         self.restarts[name] += 0  # A service without a failure is to be seen, too.
-        nursery.start_soon(self._keep, name, run, name=f"{self._role}: {name}")
+        nursery.start_soon(self.keep, name, run, name=f"{self._role}: {name}")
 
     async def start(
         self, nursery: trio.Nursery, name: str, run: Callable[..., Awaitable[None]]
@@ -71,14 +72,24 @@ class Supervisor:
             else:
                 return
             again = partial(run, task_status=trio.TASK_STATUS_IGNORED)
-            await self._keep(name, again, 2 * BACKOFF_S_MIN)
+            await self.keep(name, again, 2 * BACKOFF_S_MIN)
 
         value: T = await nursery.start(keep, name=f"{self._role}: {name}")
         return value
 
-    async def _keep(
-        self, name: str, run: Callable[[], Awaitable[None]], backoff_s: float = BACKOFF_S_MIN
+    async def keep(
+        self,
+        name: str,
+        run: Callable[[], Awaitable[None]],
+        backoff_s: float = BACKOFF_S_MIN,
+        *,
+        of: str | None = None,
     ) -> None:
+        """Run a service in this task until it returns, begun anew whenever it raises.
+
+        Several services of one name are counted as one; the log says `of` what each was.
+        """
+        self.restarts[name] += 0
         while True:
             began_at = trio.current_time()
             try:
@@ -86,17 +97,20 @@ class Supervisor:
             except Exception as error:
                 if trio.current_time() - began_at >= HEALTHY_S:
                     backoff_s = BACKOFF_S_MIN
-                await self._failed(name, error, backoff_s)
+                await self._failed(name, error, backoff_s, of)
                 backoff_s = min(2 * backoff_s, BACKOFF_S_MAX)
             else:
                 return
 
-    async def _failed(self, name: str, error: Exception, backoff_s: float) -> None:
+    async def _failed(
+        self, name: str, error: Exception, backoff_s: float, of: str | None = None
+    ) -> None:
         self.restarts[name] += 1
         logger.error(
             "service failed, begun anew",
             role=self._role,
             service=name,
+            of=of,
             after_s=round(backoff_s, 1),
             failures=self.restarts[name],
             exc_info=error,

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from edged.api import admin
 from edged.api.admin import (
@@ -43,6 +44,16 @@ HANDLERS = {"echo": handle_echo, "fail": handle_fail}
 )
 def test_what_is_wrong_is_said(line: bytes, error: str) -> None:
     assert error in msgspec.json.decode(answer(line, HANDLERS))["error"]
+
+
+def test_a_handler_with_a_bug_is_told_as_one() -> None:
+    def broken(arguments: Arguments) -> object:
+        raise RuntimeError("injected")
+
+    with capture_logs() as logs:
+        told = answer(b'{"command": "broken"}', {"broken": broken})
+    assert b"internal error in 'broken': RuntimeError('injected'); see the log" in told
+    assert logs[0]["event"] == "admin command failed"
 
 
 async def test_ask_and_answer(tmp_path: Path) -> None:

@@ -60,6 +60,9 @@ class FakePump:
     def established(self, connection: Connection) -> None:
         """No TLS here."""
 
+    def fail(self, connection: Connection, error: Exception) -> None:
+        connection.abort(f"internal error: {error!r}")
+
     def connect(self, make_handler: MakeHandler) -> socket.socket:
         """The client's end of a new connection."""
         ours, theirs = socket.socketpair()

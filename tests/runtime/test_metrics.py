@@ -1,6 +1,7 @@
 """Metrics are read when scraped, and rendered as Prometheus expects."""
 
 import pytest
+from structlog.testing import capture_logs
 
 from edged.runtime.metrics import Metrics, MetricSpec, Sample
 
@@ -34,3 +35,15 @@ def test_a_name_means_one_thing() -> None:
     metrics.register(SPECS, list)
     with pytest.raises(AssertionError, match="means two things"):
         metrics.register([MetricSpec(name="edged_test_ring_bytes", help="Other.")], list)
+
+
+def test_a_service_that_cannot_be_read_hides_no_other() -> None:
+    metrics = Metrics()
+    metrics.register(SPECS, lambda: [Sample("edged_test_ring_bytes", 1 / 0)])
+    metrics.register(SPECS, lambda: [Sample("edged_test_units_total", 2, {"no": "such label"})])
+    metrics.register(SPECS, lambda: [Sample("edged_test_ring_bytes", 7)])
+    with capture_logs() as logs:
+        text = metrics.render().decode()
+    assert "edged_test_ring_bytes 7.0" in text
+    assert "edged_metrics_failures_total 2.0" in text
+    assert [line["event"] for line in logs] == ["metrics of a service failed"] * 2
