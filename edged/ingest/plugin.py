@@ -221,6 +221,7 @@ class Publication:
         """
         if unit.track_id in self._begins:
             self._begins.discard(unit.track_id)
+            self.stream.note_splice(unit.track_id)
             return
         last_dts = self.stream.track_statistics[unit.track_id].last_dts
         for known in units:

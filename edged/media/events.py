@@ -48,7 +48,8 @@ class StreamWentLive(StreamEvent, frozen=True, kw_only=True):
     """A publisher was let in, and its stream placed."""
 
     title: str = ""
-    tags: tuple[str, ...] = ()
+    category: str = ""
+    tags: tuple[str, ...] = ()  # What people are told, not those for routing.
     priority: str = "basic"  # The class: "partner", "affiliate", "basic".
     protocol: str = ""  # By which it is published: "rtmp", "rtmps".
     origin: str = ""  # That packages it.

@@ -61,6 +61,7 @@ class TrackSample(Struct):
     last_dts: int
     jumps: int  # Units that did not follow the one before.
     jump_ticks: int  # By how much the last of them did not.
+    splices: int = 0  # Times that another publisher went on with it.
     frame_rate: float = 0.0  # As the configuration says; 0 when it does not.
 
 
@@ -124,6 +125,7 @@ class _Track(Struct):
     key_dts: int  # Where the open GOP began, about.
     units: int = 0
     jumps: int = 0
+    splices: int = 0
     random_accesses: int = 0
     is_active: bool = False  # Units have come since the moment before.
 
@@ -140,7 +142,7 @@ class StreamHealth:
         self._transits: deque[float] = deque(maxlen=TRANSITS)
         self._skews: deque[float] = deque(maxlen=SKEWS)
         self._main_id: int | None = None  # The track by which jitter is measured.
-        self._steady_from = -math.inf  # Since then no timestamp has jumped.
+        self._steady_from = -math.inf  # Since then all timestamps follow each other.
         self._alarms = [Alarm(rule) for rule in RULES]
         self._since_ms: dict[str, int] = {}
         self._at_ms = 0
@@ -156,13 +158,15 @@ class StreamHealth:
         self._at_ms = now_ms
         samples = [sample for sample in samples if sample.kind is not Kind.DATA]
         measures = self.measures
-        measures.has_jumped = self._follow(samples, now, slept=slept)
+        before = measures.jumps
+        is_broken = self._follow(samples, now, slept=slept)
+        measures.has_jumped = measures.jumps > before
         video = _first(samples, Kind.VIDEO)
         audio = _first(samples, Kind.AUDIO)
-        if measures.has_jumped or slept:
+        if is_broken or slept:
             self._transits.clear()
             self._skews.clear()
-        if measures.has_jumped:
+        if is_broken:
             self._steady_from = now
         self._measure_rates(samples, video, now)
         if video is not None:
@@ -222,8 +226,8 @@ class StreamHealth:
         return changes
 
     def _follow(self, samples: Sequence[TrackSample], now: float, *, slept: bool) -> bool:
-        """Note which tracks go on; True if timestamps of one have jumped."""
-        has_jumped, measures = False, self.measures
+        """Note which tracks go on; True if the timestamps of one do not follow those before."""
+        is_broken, measures = False, self.measures
         for sample in samples:
             track = self._tracks.get(sample.track_id)
             if track is None:
@@ -233,12 +237,13 @@ class StreamHealth:
                 track.active_at = now
             track.units = sample.units
             if sample.jumps != track.jumps:
-                has_jumped = True
                 measures.jumps += sample.jumps - track.jumps
                 measures.jump_s = sample.jump_ticks / sample.timescale
-                track.jumps = sample.jumps
+            if (sample.jumps, sample.splices) != (track.jumps, track.splices):
+                is_broken = True
+                track.jumps, track.splices = sample.jumps, sample.splices
                 track.key_dts = sample.last_dts
-        return has_jumped
+        return is_broken
 
     def _measure_rates(
         self, samples: Sequence[TrackSample], video: TrackSample | None, now: float

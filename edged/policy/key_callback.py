@@ -2,7 +2,8 @@
 
     POST URL {"app", "stream_key", "protocol", "peer", "encoder", "pop"}
     200 {"channel": "alice", "class": "partner", "title": "...", "tags": [...], "ladder": "default",
-         "record": false, "expires_at": 1700000000}         only `channel` is required
+         "record": false, "category": "...", "labels": [...], "expires_at": 1700000000}
+                                                             only `channel` is required
     401, 403, 404, with {"reason": "..."} if it likes        the key is not valid
 
 Whatever else comes is no answer, and without one nobody is let in. An unknown field of a grant is
@@ -19,7 +20,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from edged.errors import EdgedError, PublishRefusedError
-from edged.media.stream import Grant, PriorityClass
+from edged.media.stream import DescriptionChange, Grant, PriorityClass
+from edged.policy.descriptions import find_problem
 from edged.policy.outbound import hide
 from edged.policy.stream_keys import REFUSED_UNKNOWN, Channel, ClassLabel, Tags, Title
 
@@ -76,6 +78,8 @@ class _GrantAnswer(
     record: bool = False
     playback: Literal["public"] = "public"
     expires_at: Annotated[float, Meta(gt=0, le=2**53)] | None = None
+    category: str = ""
+    labels: tuple[str, ...] = ()
 
 
 class _RefusalAnswer(Struct, frozen=True):
@@ -115,8 +119,9 @@ def read_answer(status: int, body: bytes, stream_key: str) -> Verdict:
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         detail = hide(str(error), stream_key)[:DETAIL_CHARS_MAX]
         raise NoAnswerError(f"answered with what is no grant: {detail}") from None
-    if _CONTROL.search(answer.title):
-        raise NoAnswerError("answered with what is no grant: title has control characters")
+    told = DescriptionChange(title=answer.title, category=answer.category, labels=answer.labels)
+    if problem := find_problem(told):
+        raise NoAnswerError(f"answered with what is no grant: {hide(problem, stream_key)}")
     return Grant(
         channel=answer.channel,
         priority=PriorityClass[answer.priority.upper()],
@@ -126,6 +131,8 @@ def read_answer(status: int, body: bytes, stream_key: str) -> Verdict:
         record=answer.record,
         playback=answer.playback,
         expires_at=answer.expires_at,
+        category=answer.category,
+        labels=answer.labels,
     )
 
 

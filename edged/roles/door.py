@@ -283,6 +283,7 @@ class PopDoor(Runs):
         if older is not None:
             self._telling.taken_over(older.stream, stream.stream_id)
         self._telling.went_live(stream, request.protocol, placement.decision.origin)
+        run.live = True
         return publication
 
     def _open(self, stream_id: StreamId, request: PublishRequest, grant: Grant) -> LiveStream:
@@ -371,8 +372,11 @@ class PopDoor(Runs):
         channel = grant.channel
         logger.info("tracks do not fit: a new run begins", channel=channel)
         self._grace.end(channel)
+        older = run.stream
         run.stream = self._open(StreamId(channel, self._next_number(channel)), run.request, grant)
+        run.live = False
         self._numbers.begun(run.stream.stream_id)
+        self._telling.taken_over(older, run.stream.stream_id)
         self._place_or_stop(run)
 
     def _place_or_stop(self, run: Run) -> None:
@@ -386,11 +390,13 @@ class PopDoor(Runs):
         else:
             protocol = run.request.protocol
             self._telling.went_live(run.stream, protocol, placement.decision.origin)
+            run.live = True
 
     def _log_join(
         self, run: Run, *, waited_s: float | None = None, origin: str | None = None
     ) -> None:
         self.returned_total += not run.takes_over
+        run.live = True
         if run.takes_over:
             self._telling.taken_over(run.stream, run.stream.stream_id)
         else:

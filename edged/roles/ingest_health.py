@@ -93,7 +93,8 @@ class IngestHealth:
                 for track in stream.tracks.values()
             ]
             now_ms = int(self._unix_now() * 1000)
-            changes = health.tick(samples, self._now(), now_ms, slept=slept)
+            waits = stream.waiting_since is not None  # For its publisher: that is told otherwise.
+            changes = health.tick(samples, self._now(), now_ms, slept=slept or waits)
         except Exception:  # A bug ends the judging of this stream, never the role.
             logger.exception("health check failed", channel=stream.channel)
             self._known[stream] = None
@@ -165,5 +166,6 @@ def take_sample(track: Track, counters: TrackStatistics) -> TrackSample:
         last_dts=counters.last_dts,
         jumps=counters.jumps,
         jump_ticks=counters.jump_ticks,
+        splices=counters.splices,
         frame_rate=config.frame_rate_num / config.frame_rate_den if config.frame_rate_num else 0.0,
     )

@@ -33,6 +33,7 @@ class Run:
         self.control: PublisherControl | None = None  # None while it waits.
         self.publication: Publication | None = None
         self.takes_over = False  # Who joins, from one that was live until now.
+        self.live = False  # That it has begun, or goes on here, has been told.
         self.taken_over = False  # It goes on elsewhere, or a newer one is there.
         self.drains = False  # Its publisher has been asked to go elsewhere.
         self.origin = ""  # While the run is another PoP's: where it is to go on from here.
@@ -193,7 +194,7 @@ class Runs:
         self._placing.end(run.stream)
         if run.taken_over:
             self._telling.taken_over(run.stream)
-        else:
+        elif run.live:
             self._telling.went_offline(run.stream, reason, self.pump.now())
         self._descriptions.ended(run.stream.channel)
 

@@ -41,6 +41,7 @@ class TrackStatistics(Struct):
     gop_started_us: int = 0
     jumps: int = 0  # Units that did not follow the one before, whoever noticed it.
     jump_ticks: int = 0  # From the unit before to the last of them; below 0: back.
+    splices: int = 0  # The same where another publisher went on with the run.
 
 
 class LiveStream:
@@ -96,6 +97,10 @@ class LiveStream:
         statistics = self.track_statistics[track_id]
         statistics.jumps += 1
         statistics.jump_ticks = ticks
+
+    def note_splice(self, track_id: int) -> None:
+        """Another publisher goes on with a track, by its own clock."""
+        self.track_statistics[track_id].splices += 1
 
     def set_track(self, track: Track) -> None:
         """Add a track, or give it a new configuration; units of it name its `config_id`."""

@@ -68,6 +68,15 @@ class Feed(Struct):
         if self.key_at_s is not None:
             self.key_at_s += seconds
 
+    def splice(self, seconds: float) -> None:
+        """Another publisher goes on, by its own clock."""
+        jumps = [sample.jumps for sample in (self.video, self.audio) if sample is not None]
+        self.jump(seconds)
+        for sample, count in zip((self.video, self.audio), jumps, strict=True):
+            assert sample is not None
+            sample.jumps = count
+            sample.splices += 1
+
     def report(self) -> HealthReport:
         return self.health.report("alice", "1f")
 

@@ -181,6 +181,15 @@ def test_a_jump_is_told_for_a_minute(seconds: float) -> None:
     assert feed.report().fps == pytest.approx(30, abs=0.2)
 
 
+def test_a_publisher_that_goes_on_with_a_run_has_jumped_nowhere() -> None:
+    feed = make_feed()
+    feed.run(30)
+    feed.splice(-25.0)
+    assert feed.run(60) == []
+    assert feed.report().jumps == 0
+    assert feed.report().fps == pytest.approx(30, abs=0.2)
+
+
 @pytest.mark.parametrize(("ahead_s", "first"), [(0.8, "audio"), (-0.8, "video")])
 def test_sound_and_picture_apart(ahead_s: float, first: str) -> None:
     feed = make_feed()
@@ -288,6 +297,7 @@ _samples = st.builds(
     last_dts=_counts,
     jumps=_counts,
     jump_ticks=_counts,
+    splices=_counts,
     frame_rate=st.sampled_from([0.0, 30.0, 1e9]),
 )
 

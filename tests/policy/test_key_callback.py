@@ -66,6 +66,8 @@ def test_a_grant() -> None:
         record=True,
         playback="public",
         expires_at=1_700_000_000,
+        category="Music",
+        labels=["live", "No Spoilers"],
     )
     assert read_answer(200, body, KEY) == Grant(
         channel="alice",
@@ -75,6 +77,8 @@ def test_a_grant() -> None:
         ladder="big",
         record=True,
         expires_at=1_700_000_000.0,
+        category="Music",
+        labels=("live", "No Spoilers"),
     )
 
 
@@ -101,6 +105,9 @@ def test_a_grant() -> None:
         as_json(channel="alice", ladder="x" * 65),
         as_json(channel="alice", record="yes"),
         as_json(channel="alice", playback="secret"),
+        as_json(channel="alice", category="x" * 101),
+        as_json(channel="alice", labels=["x"] * 2),
+        as_json(channel="alice", labels=["a\u202eb"]),
         as_json(channel="alice", **{"class": "god"}),
         as_json(channel="alice", **{KEY: 1}),
     ],

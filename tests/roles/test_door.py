@@ -337,7 +337,7 @@ async def test_what_begins_and_ends_is_told() -> None:
                 channel="alice",
                 publication=number,
                 title="Alice",
-                tags=("music",),
+                tags=(),  # Those for routing are nobody else's business.
                 priority="basic",
                 protocol="rtmp",
                 origin="one",

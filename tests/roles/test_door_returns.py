@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from edged.errors import PublishRefusedError
 from edged.ingest.plugin import Publication, PublishRequest
+from edged.media.events import StreamEvent, StreamTakenOver
 from edged.media.stream import StreamId
 from edged.media.track import AccessUnit, Codec
 from edged.policy.grace import PUT_OFF_S
@@ -499,3 +500,72 @@ async def test_of_two_pops_that_take_over_at_once_one_wins_and_the_other_is_told
         send(live, 5, 10)
         await until(lambda: copy.ring.next_seq == before + 5)
         assert len(origin.opened) == 1
+
+
+class Ear:
+    """Hears what a door tells."""
+
+    def __init__(self, place: Place) -> None:
+        self.events: list[StreamEvent] = []
+        place.door._telling.emit = self.events.append
+
+    @property
+    def kinds(self) -> list[str]:
+        return [event.kind.removeprefix("stream_") for event in self.events]
+
+
+async def test_a_return_is_told() -> None:
+    async with one_pop() as (origin, place):
+        ear = Ear(place)
+        first = await place.publish()
+        await until(lambda: origin.units("alice"))
+        first.lose("closed by peer")
+        second = await place.publish()
+        second.end("publisher sent FCUnpublish")
+        assert ear.kinds == ["went_live", "publisher_lost", "publisher_returned", "went_offline"]
+        assert {event.publication for event in ear.events} == {
+            f"{first.stream.stream_id.publication:x}"
+        }
+
+
+async def test_a_run_that_another_ends_as_its_tracks_do_not_fit_is_told_of() -> None:
+    async with one_pop() as (origin, place):
+        ear = Ear(place)
+        await place.publish()
+        before = f"{place.run.publication:x}"
+        await until(lambda: origin.units("alice"))
+        newer = await place.publish(frames=0)
+        newer.set_track(make_track(codec=Codec.H265))
+        send(newer, 5)
+        assert ear.kinds == ["went_live", "taken_over", "went_live"]
+        taken = ear.events[1]
+        assert isinstance(taken, StreamTakenOver)
+        assert (taken.publication, taken.by_publication) == (before, f"{place.run.publication:x}")
+        newer.end("publisher sent FCUnpublish")
+        assert ear.kinds[3:] == ["went_offline"]
+
+
+async def test_one_that_leaves_before_it_fitted_is_not_told_of() -> None:
+    async with two_pops() as (origin, west, east):
+        await west.publish()
+        await until(lambda: origin.units("alice"))
+        await package(origin, east)
+        ear = Ear(east)
+        joining = await east.publish(frames=0)
+        joining.end("closed by peer")
+        assert ear.events == []
+
+
+async def test_a_takeover_by_another_pop_is_told_by_both_and_no_end() -> None:
+    async with two_pops() as (origin, west, east):
+        here, there, told = Ear(west), Ear(east), Control()
+        older = await west.publish(told)
+        await until(lambda: origin.units("alice"))
+        await package(origin, east)
+        newer = await east.publish()
+        await until(lambda: told.stops)
+        older.end(TAKEN_OVER)
+        newer.end("publisher sent FCUnpublish")
+        assert here.kinds == ["went_live", "taken_over"]
+        assert there.kinds == ["taken_over", "went_offline"]
+        assert there.events[0].publication == here.events[0].publication

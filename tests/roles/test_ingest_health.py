@@ -11,8 +11,9 @@ from trio.testing import MockClock
 from edged.ingest.plugin import Publication
 from edged.media.events import HealthCleared, HealthWarned, StreamEvent
 from edged.media.stream import Grant, PriorityClass, StreamId
-from edged.media.track import AccessUnit
+from edged.media.track import AccessUnit, formats_of
 from edged.policy.ingest_health import CODES, TICK_S, IngestHealthConfig
+from edged.policy.joining import Joining
 from edged.roles.ingest_health import SLICE, SPECS, TICK_LATE_S_MAX, IngestHealth
 from edged.runtime.event_stream import EventStream
 from edged.runtime.hub import Hub
@@ -169,6 +170,43 @@ def test_jumps_of_timestamps_forth_and_back() -> None:
     assert report.jumps == 4  # Twice, on two tracks.
     assert report.warnings[0].value == pytest.approx(-503, abs=0.1)
     assert report.fps == pytest.approx(30, abs=0.01)
+
+
+def test_a_publisher_that_goes_on_with_a_run_has_jumped_nowhere() -> None:
+    """It has a clock of its own, and the run has waited for it."""
+    setting = Setting()
+    first = setting.publish()
+    setting.feed(first, timely(stream_units(20)))
+    stream = first.stream
+    stream.waiting_since = setting.now
+    for _ in range(8):
+        setting.now += TICK_S
+        setting.health.tick()
+    joining = Joining(
+        formats_of(stream.tracks.values()),
+        {key: (track.config_id, track.config) for key, track in stream.tracks.items()},
+    )
+    second = Publication(
+        stream,
+        wallclock_us=lambda: int((UNIX + setting.now) * 1e6),
+        close=lambda *_: None,
+        joins=joining,
+        settle=lambda *_: stream,
+    )
+    second.set_track(VIDEO)
+    second.set_track(AUDIO)
+    stream.waiting_since = None
+    arriving = [(at_s, shifted(unit, 5000.0)) for at_s, unit in timely(stream_units(20))]
+    setting.feed(second, arriving)
+    assert setting.told() == []
+    report = setting.health.health("alice")
+    assert report is not None
+    assert report.jumps == 0
+    assert report.fps == pytest.approx(30, abs=0.01)
+    assert stream.track_statistics[VIDEO.track_id].splices == 1
+    jumped = shifted(stream_units(1)[0], 9000.0, discontinuity=True)
+    second.append([jumped])
+    assert stream.track_statistics[jumped.track_id].jumps == 1  # Of its own making.
 
 
 def test_sound_ahead_of_the_picture() -> None:

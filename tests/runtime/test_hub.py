@@ -189,3 +189,5 @@ def test_jumps_are_counted_with_the_last_one_s_size() -> None:
     stream.note_jump(0, -45_000)
     statistics = stream.track_statistics[0]
     assert (statistics.jumps, statistics.jump_ticks) == (2, -45_000)
+    stream.note_splice(0)
+    assert (statistics.jumps, statistics.splices) == (2, 1)
