@@ -104,7 +104,7 @@ class Webhooks:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Deliver until cancelled; raises `ConfigError` when a CA file cannot be used."""
         for webhook in self._webhooks.values():
-            _check_ca(webhook.config)
+            check_ca(webhook.config)
         async with trio.open_nursery() as self._nursery:
             for webhook in self._webhooks.values():
                 self._nursery.start_soon(self._run_webhook, webhook)
@@ -135,7 +135,7 @@ class Webhooks:
         On ConfigError nothing has changed.
         """
         for config in configs:
-            _check_ca(config)
+            check_ca(config)
         kept: dict[str, _Webhook] = {}
         for config in configs:
             known = self._webhooks.pop(config.name, None)
@@ -271,7 +271,8 @@ class Webhooks:
         return math.inf
 
 
-def _check_ca(config: WebhookConfig) -> None:
+def check_ca(config: WebhookConfig) -> None:
+    """Raise `ConfigError` when the file of CAs cannot be used."""
     try:
         make_context(config.ca)
     except ConfigError as error:

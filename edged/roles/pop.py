@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from edged.api import metrics as api_metrics
 from edged.api.key_callback import KeyCallback
-from edged.api.webhooks import Webhooks
+from edged.api.webhooks import Webhooks, check_ca
 from edged.backbone.sender import OriginLinkStatistics
 from edged.backbone.session import LocalEnd
 from edged.config import Config, load_plugin, plugin_config
@@ -296,12 +296,16 @@ class PopRole:
             if name in self.door.prepares:
                 takes.append(self.door.prepares[name](plugin_table))
 
+        for webhook in new.webhooks:
+            check_ca(webhook)
+
         def commit() -> list[str]:
             self._config = new
             for take in takes:
                 take()
             self.hls.reconfigure(new.playback.hls)
             self.door.use_grace(grace_s)
+            self.webhooks.reload(new.webhooks)
             if self.irs is not None and new.irs_client is not None:
                 self.irs.config = new.irs_client
             invalid = self.door.use_keys(keys)

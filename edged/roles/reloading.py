@@ -111,7 +111,7 @@ EFFECTS: dict[str, Effect] = {
     "stream_keys.callback": _restart(
         "its cache and its connections are made when the process starts"
     ),
-    "webhooks": _restart("what waits to be delivered is theirs"),
+    "webhooks": _live("at once; what waits for one that keeps its name is kept"),
     "ingest_health.keyframe_interval_s_max": _MEASURED,
     "ingest_health.partner_mbps_max": _MEASURED,
     "ingest_health.affiliate_mbps_max": _MEASURED,

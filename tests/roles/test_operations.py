@@ -407,6 +407,10 @@ STEPS: list[tuple[Callable[[Host], dict[str, object]], Check]] = [
         drains_so,
     ),
     (
+        values(webhooks=[{"name": "studio", "url": "https://127.0.0.1:1/x", "secret": "s" * 32}]),
+        compare(lambda host: list(host.pop.webhooks._webhooks), ["studio"]),
+    ),
+    (
         values(log__level="debug", log__format="json", log__lines_per_second_max=5000),
         levels_are_told,
     ),
