@@ -101,6 +101,9 @@ def answer(line: bytes, handlers: Mapping[str, Handler]) -> bytes:
     """Answer one line; whatever is wrong with it becomes an error that says so."""
     try:
         request = msgspec.json.decode(line, type=AdminRequest)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # No UTF-8, nested.
+        return msgspec.json.encode(AdminAnswer(error=str(error))) + b"\n"
+    try:
         handler = handlers.get(request.command)
         if handler is None:
             known = ", ".join(sorted(handlers))
@@ -108,7 +111,7 @@ def answer(line: bytes, handlers: Mapping[str, Handler]) -> bytes:
         else:
             encoded = msgspec.json.encode(handler(request.arguments))
             reply = AdminAnswer(result=msgspec.Raw(encoded))
-    except (msgspec.DecodeError, EdgedError) as error:
+    except EdgedError as error:
         reply = AdminAnswer(error=str(error))
     except Exception as error:  # A handler's bug ends nothing but its answer.
         logger.exception("admin command failed", command=request.command)

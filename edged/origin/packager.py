@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Protocol
 import structlog
 from msgspec import Meta, Struct
 
-from edged.errors import EdgedError
+from edged.errors import EdgedError, RemoteProtocolError
 from edged.media.gop_ring import RingBatch
 from edged.media.parts import InitSegment, PackagedEvent, SegmentEnded, StreamEnded
 from edged.media.stream import StreamId
@@ -53,6 +53,10 @@ class Cursor(Protocol):
 
 class Ring(Protocol):
     """What the packager needs of a ring."""
+
+    @property
+    def next_seq(self) -> int:
+        """What comes next."""
 
     def reader(self, *, start: Literal["oldest", "latest_gop", "live"] | int) -> Cursor:
         """A cursor of its own."""
@@ -109,7 +113,7 @@ class Packager:
     ) -> None:
         """`splice`: what another origin's packager of the stream said last in its progress.
 
-        Raises RemoteProtocolError if that cannot be read.
+        Raises RemoteProtocolError if that cannot be read, or is of units that are yet to come.
         """
         self.failed: str | None = None  # Why it gave up; a stream that cannot be packaged.
         self._stream = stream
@@ -128,6 +132,11 @@ class Packager:
             self._resumed = Resumed(state, _CmafWriter())
             self._segmenter = self._resumed.segmenter
             self._packaged_seq = state.packaged_seq
+            if state.packaged_seq >= stream.ring.next_seq:
+                raise RemoteProtocolError(
+                    f"splice goes on after unit {state.packaged_seq}, but unit "
+                    f"{stream.ring.next_seq} is the next to come"
+                )
             self._cursor = stream.ring.reader(start=state.packaged_seq + 1)
             return
         self._cursor = stream.ring.reader(start="oldest")

@@ -128,7 +128,7 @@ def read_state(data: bytes) -> SegmenterState:
         raise RemoteProtocolError(f"splice of {len(data)} bytes exceeds {STATE_BYTES_MAX}")
     try:
         state = msgspec.msgpack.decode(data, type=SegmenterState, dec_hook=_decode_fraction)
-    except msgspec.DecodeError as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # No UTF-8, nested.
         raise RemoteProtocolError(f"splice cannot be read: {error}") from error
     if state.version != VERSION:
         raise RemoteProtocolError(f"splice of version {state.version}, not {VERSION}")

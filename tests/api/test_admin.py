@@ -36,6 +36,9 @@ HANDLERS = {"echo": handle_echo, "fail": handle_fail}
     ("line", "error"),
     [
         (b"garbage", "JSON is malformed"),
+        (b'{"command": "\xff"}', "can't decode byte 0xff"),
+        (b'{"arguments": {"\xff": ""}}', "can't decode byte 0xff"),
+        (b"[" * 10_000, "Expected `object`"),
         (b'{"command": "dance"}', "unknown command 'dance'; known: echo, fail"),
         (b'{"command": "fail"}', "channel 'x' is not live"),
         (b'{"command": "echo", "x": 1}', "unknown field `x`"),

@@ -328,6 +328,17 @@ def test_a_splice_that_cannot_be_read_is_refused() -> None:
         Packager(live_stream(), PackagerConfig(), lambda _: None, splice=b"?")
 
 
+def test_a_splice_of_units_yet_to_come_is_refused() -> None:
+    first = Origin(video_track(THIRTY), audio_track())
+    first.stream.append(synthetic(5)[:300])
+    progress = first.packager.progress()
+    second = live_stream()
+    second.ring.note_loss(progress.packaged_seq)
+    told = f"after unit {progress.packaged_seq}, but unit {progress.packaged_seq} is the next"
+    with pytest.raises(RemoteProtocolError, match=told):
+        Packager(second, PackagerConfig(), lambda _: None, splice=progress.splice)
+
+
 def test_what_a_splice_needs_and_lacks_ends_the_packaging() -> None:
     units = synthetic(5)
     first = Origin(video_track(THIRTY), audio_track())

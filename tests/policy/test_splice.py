@@ -194,6 +194,10 @@ def test_a_state_that_cannot_be_read_is_refused() -> None:
         read_state(bytes(STATE_BYTES_MAX + 1))
     with pytest.raises(RemoteProtocolError, match="cannot be read"):
         read_state(good[:-1])
+    for spoilt in (b"\xff", b"\xd9"):  # No UTF-8; another length.
+        at = good.index(b"avc1")
+        with pytest.raises(RemoteProtocolError, match="cannot be read"):
+            read_state(good[:at] + spoilt + good[at + 1 :])
     other = msgspec.msgpack.encode([VERSION + 1, *raw[1:]])
     with pytest.raises(RemoteProtocolError, match=f"version {VERSION + 1}, not {VERSION}"):
         read_state(other)
