@@ -150,6 +150,11 @@ def parse_config(raw: dict[str, object]) -> tuple[Config | None, list[Problem]]:
     tables = dict(_tables(partial, plugins, broken=raw.keys() - sound.keys(), is_pop="pop" in raw))
     problems += _find_rule_problems(partial)
     problems += _find_address_problems(partial, tables)
+    broken = {name: raw[name] for name in raw.keys() - sound.keys()}
+    if isinstance(ingest, dict):
+        no_good = [name for name, table in plugins.items() if table is None]
+        broken |= {f"ingest.{name}": ingest[name] for name in no_good}
+    problems += _find_raw_address_problems(broken)
     problems += _find_plain_problems(partial)
     problems += _find_file_problems(tables)
     problems += _find_ca_problems(partial)
@@ -295,6 +300,19 @@ def _find_address_problems(config: Config, tables: dict[str, Struct]) -> list[Pr
     if config.irs_client is not None:
         for index, address in enumerate(config.irs_client.addresses):
             _parse(f"irs_client.addresses[{index}]", address, problems)
+    return problems
+
+
+def _find_raw_address_problems(broken: Mapping[str, object]) -> list[Problem]:
+    """The same of tables that could not be converted: one mistake must not hide another."""
+    problems: list[Problem] = []
+    for key, table in broken.items():
+        if not isinstance(table, dict):
+            continue
+        if isinstance(address := table.get("listen"), str):
+            _parse(f"{key}.listen", address, problems)
+        inner = {f"{key}.{name}": value for name, value in table.items()}
+        problems += _find_raw_address_problems(inner)
     return problems
 
 

@@ -134,6 +134,24 @@ def test_mistakes_in_one_table_hide_none_in_the_others() -> None:
     ]
 
 
+def test_mistakes_in_one_table_do_not_hide_where_it_listens() -> None:
+    found = problems_of(
+        POP.replace("[ingest.rtmp]", '[ingest.rtmp]\nlisten = "nowhere"\npublishers_max = 0')
+        + """
+        [playback]
+        listen = 8080
+        [playback.tls]
+        listen = "there"
+        certificate = "c.pem"
+        key = "c.key"
+        """
+    )
+    wrong = 'is not "HOST:PORT" with a port of 0 to 65535'
+    assert f"ingest.rtmp.listen: address 'nowhere' {wrong}" in found
+    assert f"playback.tls.listen: address 'there' {wrong}" in found
+    assert len(found) == 4
+
+
 def test_what_a_broken_pop_would_listen_on_is_checked_too(tmp_path: Path) -> None:
     gone = tmp_path / "gone.pem"
     found = problems_of(

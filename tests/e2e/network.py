@@ -219,7 +219,9 @@ CHANNELS = ("one", "two", "three", "four")
 
 
 @contextlib.asynccontextmanager
-async def open_network(*, doomed: Sequence[str] = ()) -> AsyncIterator[Network]:
+async def open_network(
+    *, doomed: Sequence[str] = (), channels: Sequence[str] = CHANNELS
+) -> AsyncIterator[Network]:
     """Make a CA and certificates with `edged cert`, and run each host with `edged run`.
 
     `doomed`: hosts that the test kills.
@@ -237,7 +239,7 @@ async def open_network(*, doomed: Sequence[str] = ()) -> AsyncIterator[Network]:
                 *(f"{host}.metrics" for host in ("irs", "origin", "a", "b")),
             ]
         )
-        keys = {channel: f"key-of-{channel}-only" for channel in CHANNELS}
+        keys = {channel: f"key-of-{channel}-only" for channel in channels}
         configs = write_configs(folder, ports, keys)
         async with contextlib.AsyncExitStack() as stack:
             hosts = {}

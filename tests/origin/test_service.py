@@ -11,7 +11,7 @@ from edged.media.stream import Grant, PriorityClass, StreamId
 from edged.media.track import Codec, CodecConfig, Track
 from edged.origin.packager import PackagerConfig
 from edged.origin.service import OriginConfig, OriginService
-from edged.policy.window import StreamWindow
+from edged.policy.window import StreamWindow, WindowLimits
 from edged.runtime.hub import Hub, LiveStream
 from tests.policy.synthetic import (
     RATES,
@@ -77,6 +77,40 @@ def feed(stream: LiveStream, seconds: float = 5.0) -> None:
     )
     for start in range(0, len(units), 10):
         stream.append(units[start : start + 10])
+
+
+@pytest.mark.parametrize("silent", ["a0", "v0"])
+def test_a_track_that_falls_silent_for_long_holds_the_other_up_for_nobody(silent: str) -> None:
+    """Not those who watch, and not a PoP that comes later."""
+    setting = Setting()
+    stream = setting.open()
+    stream.set_track(video_track(RATES["30"]))
+    stream.set_track(audio_track())
+    seconds = {"v0": 60.0, "a0": 60.0} | {silent: 6.0}
+    units = in_order(
+        (90_000, video_units(video_times(RATES["30"], seconds["v0"]), 2)),
+        (48_000, audio_units(seconds["a0"])),
+    )
+    for start in range(0, len(units), 10):
+        stream.append(units[start : start + 10])
+    assert setting.failures == []
+    goes_on = "v0" if silent == "a0" else "a0"
+    parts = [event for event in setting.of(stream) if isinstance(event, Part)]
+    ticks = sum(part.duration for part in parts if part.rendition == goes_on)
+    timescale = 90_000 if goes_on == "v0" else 48_000
+    assert ticks > 55 * timescale, "the other came as it came in"
+    newest = setting.acked[-1][1]
+    assert newest.received_seq - newest.packaged_seq < 300, "the PoP must be able to forget"
+    replay = setting.service.replay("alice")
+    assert replay is not None
+    late = StreamWindow(
+        replay[0], WindowLimits(playlist_s=30, retention_s=90, payload_bytes_max=2**28)
+    )
+    for event in replay[1]:
+        late.add(event)
+    assert late.ready
+    playlist = late.media_playlist(goes_on)
+    assert playlist is not None
 
 
 def test_units_become_events_acks_and_a_window() -> None:
