@@ -1,6 +1,5 @@
 """`edged run` and `edged check`: real hosts."""
 
-import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -84,8 +83,12 @@ async def reload_on_signal(
     with trio.open_signal_receiver(signal.SIGHUP) as signals:
         task_status.started()
         async for _ in signals:
-            with contextlib.suppress(EdgedError):  # It has been logged.
+            try:
                 operations.reload()
+            except EdgedError:
+                pass  # It has been logged.
+            except Exception:  # Its bug ends no stream.
+                structlog.get_logger("edged").exception("reload failed")
 
 
 def check(

@@ -41,7 +41,7 @@ from edged.policy.takeover import (
 from edged.roles.descriptions import Descriptions
 from edged.roles.entrance import Entrance
 from edged.roles.placement import Placement
-from edged.roles.runs import Run, Runs, tell_given_up
+from edged.roles.runs import Run, Runs, stop_publisher, tell_given_up
 from edged.roles.telling import Telling
 from edged.roles.uplinks import Uplinks
 from edged.runtime.hub import Hub, LiveStream
@@ -311,7 +311,7 @@ class PopDoor(Runs):
         if publication is not None:
             publication.over = reason
         if control is not None:
-            control.stop("Rejected", TAKEN_OVER)
+            stop_publisher(run.stream.channel, control, "Rejected", TAKEN_OVER)
 
     def _place(self, run: Run, *, joins: str = "") -> Placement:
         return self._placing.place(

@@ -177,7 +177,7 @@ class PopRole:
     ) -> None:
         """Serve until cancelled; starts with the bound addresses of all listeners."""
         async with (
-            _outliving(self.webhooks.run),
+            _outliving(partial(self.supervisor.run, "webhooks", self.webhooks.run)),
             _outliving(self.pump.run),
             _outliving(self.uplinks.run),
         ):
@@ -198,7 +198,7 @@ class PopRole:
         if self.pump.share_ports or has_inherited():  # Callers go to siblings meanwhile, or wait.
             await self.uplinks.wait_listed(LISTED_S_MAX)
         if self._key_callback is not None:
-            await nursery.start(self._key_callback.run)
+            await self.supervisor.start(nursery, "key callback", self._key_callback.run)
         addresses: dict[str, str] = {}
         for name, table in self._config.ingest.items():
             addresses |= await self._start_plugin(nursery, name, table)

@@ -93,7 +93,7 @@ class Runs:
         """Tell every publisher why it has to go; runs without one end."""
         for run in list(self._runs.values()):
             if run.control is not None:
-                run.control.stop(code, reason)
+                stop_publisher(run.stream.channel, run.control, code, reason)
             else:
                 self._end(run, reason)
 
@@ -129,7 +129,7 @@ class Runs:
             control = run.control
             self._end(run, reason)  # At once, whatever the plug-in would wait for.
             if control is not None:
-                control.stop(code, reason)
+                stop_publisher(stream.channel, control, code, reason)
 
     def find_invalid(self, keys: StreamKeys, unix_now: float) -> list[str]:
         """The channels that are live though their key would no longer be let in."""
@@ -216,6 +216,14 @@ class Runs:
             self._end(run, f"{error.code}: {error.reason}")
 
 
+def stop_publisher(channel: str, control: PublisherControl, code: str, reason: str) -> None:
+    """Stop a publisher; its plug-in's bug is nobody else's: who takes over, who comes next."""
+    try:
+        control.stop(code, reason)
+    except Exception:
+        logger.exception("publisher failed to be stopped", channel=channel, reason=reason)
+
+
 def tell_given_up(channel: str, control: PublisherControl, error: PublishRefusedError) -> None:
     """Stop a publisher that was let in; the log has what it is not told."""
     logger.warning(
@@ -226,6 +234,6 @@ def tell_given_up(channel: str, control: PublisherControl, error: PublishRefused
         detail=error.detail or None,
     )
     if error.code == "fenced":  # By a newer publisher, or by the number of one that has ended.
-        control.stop("Rejected", error.reason)
+        stop_publisher(channel, control, "Rejected", error.reason)
     else:
-        control.stop("Failed", f"{error.code}: {error.reason}")
+        stop_publisher(channel, control, "Failed", f"{error.code}: {error.reason}")

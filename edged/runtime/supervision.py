@@ -77,6 +77,11 @@ class Supervisor:
         value: T = await nursery.start(keep, name=f"{self._role}: {name}")
         return value
 
+    async def run(self, name: str, run: Callable[..., Awaitable[None]]) -> None:
+        """As `start`, but in this task, until the service returns."""
+        async with trio.open_nursery() as nursery:
+            await self.start(nursery, name, run)
+
     async def keep(
         self,
         name: str,

@@ -253,3 +253,24 @@ async def test_sighup_reads_the_file_again(tmp_path: Path) -> None:
             nursery.cancel_scope.cancel()
     (line,) = [line for line in logs if line["event"] == "configuration reloaded"]
     assert line["changed"] == ["drain.on_stop_s"]
+
+
+async def test_a_reload_with_a_bug_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = irs_file(tmp_path)
+    process = Process([load_config(path)], path)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("injected")
+
+    with capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(reload_on_signal, process.operations)
+            with monkeypatch.context() as patch:
+                patch.setattr(process.operations, "reload", fail)
+                os.kill(os.getpid(), signal.SIGHUP)
+                await until(lambda: [line for line in logs if line["event"] == "reload failed"])
+            os.kill(os.getpid(), signal.SIGHUP)
+            await until(lambda: [x for x in logs if x["event"] == "configuration reloaded"])
+            nursery.cancel_scope.cancel()

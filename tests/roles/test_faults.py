@@ -5,7 +5,7 @@ All against a whole network in this process with a publisher and a viewer who mu
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable, MutableMapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -30,6 +30,7 @@ from edged.runtime.listeners import parse_address, peer_name
 from edged.runtime.metrics import MetricSpec
 from edged.runtime.tls import Identity
 from edged.tools.cert import make_authority, make_host_certificate
+from edged.wire.rtmp import Closed
 from tests.backbone.network import free_address, until
 from tests.e2e.viewer import Viewer
 from tests.ingest.rtmp_peer import Encoder, encoder
@@ -97,8 +98,9 @@ class Setting(Struct, kw_only=True):
     pop: PopRole
     healthy: Encoder
     viewer: Viewer
-    logs: Sequence[LogLine]
+    logs: list[LogLine]
     folder: Path
+    ends_here: bool = False  # The test has ended the healthy stream itself.
 
     def failed(self, event: str) -> list[LogLine]:
         """The lines of an event that carry the exception thrown."""
@@ -161,16 +163,19 @@ def _is_bug(line: LogLine) -> bool:
 
 
 async def go_on(peer: Encoder) -> None:
-    """Broadcast in real time, behind what `broadcast` has sent."""
+    """Broadcast in real time, behind what `broadcast` has sent, until it is stopped."""
     began_at, sound = trio.current_time(), int(AHEAD_FRAMES * FRAME_S * 48_000 / 1024 + 1) * 1024
     for count in range(10**6):
         frame = AHEAD_FRAMES + count
         await trio.sleep_until(began_at + count * FRAME_S)
+        if peer.closed or any(isinstance(event, Closed) for event in peer.events):
+            return  # Whether it may be is the test's to say.
         peer.session.send_unit(h264_unit(frame * 3000, key=frame % 60 == 0), H264)
         while sound / 48_000 < (frame + 1) * FRAME_S:
             peer.session.send_unit(unit(AAC, sound, b"sound"), AAC)
             sound += 1024
-        await peer.flush()
+        with contextlib.suppress(trio.BrokenResourceError):
+            await peer.flush()
 
 
 @contextlib.asynccontextmanager
@@ -212,7 +217,8 @@ async def healthy_network(folder: Path, **tables: object) -> AsyncIterator[Setti
             await _watched_further(setting)
             logs.clear()
             yield setting
-            await _check_healthy(setting)
+            if not setting.ends_here:
+                await _check_healthy(setting)
             nursery.cancel_scope.cancel()
 
 
@@ -309,6 +315,16 @@ async def test_a_service_that_fails_is_begun_anew(
         inject(setting, faults)
         await until(lambda: faults.thrown)
         await setting.begun_anew(role, service)
+
+
+async def test_webhooks_that_fail_are_begun_anew(tmp_path: Path, faults: Faults) -> None:
+    hook = {"name": "hook", "url": "http://127.0.0.1:1/", "secret": "s" * 40}
+    async with healthy_network(tmp_path, webhooks=[hook]) as setting:
+        faults.throw(setting.pop.webhooks._subscription, "receive")
+        async with setting.victim() as peer:
+            await broadcast(peer, 1.0)
+            await until(lambda: faults.thrown)
+        await setting.begun_anew("pop", "webhooks")
 
 
 async def test_a_links_task_that_fails_takes_no_stream_with_it(
@@ -422,6 +438,25 @@ async def test_a_publishers_session_ends_alone(call: str, tmp_path: Path, faults
                 await broadcast(peer, 0.5)
         await until(lambda: peer.closed)
         assert setting.failed("session failed")
+
+
+async def test_a_publisher_who_fails_to_be_stopped_stops_nobody_else(
+    tmp_path: Path, faults: Faults
+) -> None:
+    """Who takes over gets in, and at the PoP's end every other publisher is told."""
+    async with healthy_network(tmp_path) as setting, setting.victim() as peer:
+        await broadcast(peer, 1.0)
+        faults.throw(setting.session_of(peer), "stop")
+        async with encoder(setting.pop_address("rtmp"), OTHER_KEY) as newcomer:
+            await newcomer.accepted()
+            assert setting.failed("publisher failed to be stopped")
+            setting.logs.clear()
+            await broadcast(newcomer, 1.0)
+            faults.throw(setting.session_of(newcomer), "stop")
+            setting.pop.door.stop_all("Rejected", "the PoP is stopping")
+            assert setting.failed("publisher failed to be stopped")
+            await until(lambda: setting.healthy.closed)
+        setting.ends_here = True
 
 
 async def test_a_page_and_a_service_of_the_playback(tmp_path: Path, faults: Faults) -> None:
