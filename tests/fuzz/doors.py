@@ -1,0 +1,216 @@
+"""Fuzz targets at the doors: HTTP/1.1 with playback behind it, playlist queries, the admin line."""
+
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+
+from edged.api.admin import AdminAnswer, Arguments, answer
+from edged.errors import EdgedError
+from edged.media.stream import StreamId
+from edged.playback.hls import HlsService
+from edged.playback.http import HttpConnection, HttpServer, Router
+from edged.playback.pages import LiveChannel, mount_streams, mount_time
+from edged.policy.blocking_reload import (
+    PlaylistEdge,
+    Wait,
+    choose_answer,
+    is_reached,
+    parse_directives,
+)
+from edged.wire.h1 import H1Limits, H1Session, RequestRefused, date_stamp
+from tests.fuzz.fakes import StillConnection, StillPump
+from tests.fuzz.script import Script, Target, block, in_pieces
+from tests.playback.fakes import Origin
+
+if TYPE_CHECKING:
+    from edged.runtime.connection import Connection
+
+STREAM = StreamId("demo", 1)
+
+
+class Place:
+    """A playback edge with one live channel; made once, as it holds nothing of a viewer."""
+
+    def __init__(self) -> None:
+        self.pump = StillPump()
+        self.hls = HlsService(
+            lookup=lambda name: STREAM if name == "demo" else None,
+            subscribe=lambda _: None,
+            unsubscribe=lambda _: None,
+            now=self.pump.now,
+        )
+        router = Router()
+        mount_time(router, lambda: 1e9)
+        mount_streams(router, lambda: [LiveChannel(channel="demo", title="", since=0.0, viewers=1)])
+        self.server = HttpServer(router, unix_now=lambda: 1e9)
+        self.server.mount("/live/", self.hls)
+        self.hls._channel("demo", self.pump.time)
+        origin = Origin()
+        self.hls.window_updated(STREAM, [*origin.start(), *origin.segment(), *origin.segment()])
+
+
+@functools.cache
+def place() -> Place:
+    """The one edge."""
+    return Place()
+
+
+def run_http(data: bytes) -> int:
+    """A viewer's connection: pieces of bytes, and time between them."""
+    script = Script(data)
+    edge = place()
+    pump = edge.pump
+    connection = StillConnection(pump)
+    handler = connection.handler = HttpConnection(edge.server, cast("Connection", connection))
+    while not script.done and connection.lost is None:
+        choice = script.number()
+        if choice < 200:
+            if connection.reading:
+                handler.data_received(memoryview(bytearray(script.block())), pump.time)
+            else:
+                handler.drained()
+        else:
+            pump.time += choice - 199
+            if pump.time >= connection.timeout_at:
+                handler.handle_timeout(pump.time)
+        pump.turn()
+    connection.abort("the script is over")
+    assert edge.server.connections == 0, "connections are counted"
+    channel = edge.hls._channels.get("demo")
+    assert channel is not None
+    assert not any(stream.blocked for stream in channel.streams.values()), "nobody waits on"
+    edge.hls.sweep(0.0)
+    for name in list(edge.hls._channels):
+        if name != "demo":
+            del edge.hls._channels[name]
+    return connection.sent_bytes
+
+
+REQUESTS = (
+    b"GET /live/demo/master.m3u8 HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /live/demo/1/v0.m3u8?_HLS_msn=2&_HLS_part=0 HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /live/demo/1/v0.m3u8?_HLS_msn=1&_HLS_part=3 HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /live/demo/1/v0-1.3.m4s HTTP/1.1\r\nHost: a\r\nRange: bytes=0-9\r\n\r\n",
+    b"HEAD /live/demo/1/v0-0.m4s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    b"GET /live/other/1/v0.m3u8 HTTP/1.0\r\n\r\n",
+    b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"POST /api HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
+    b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /time HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+    b"GET http://a/streams?x=%41 HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X-Y: z\r\n" * 120 + b"\r\n",
+    b"GET /" + b"a" * 3000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+)
+
+
+def http_seeds() -> Sequence[bytes]:
+    """Requests alone, behind each other, in pieces, and with waits."""
+    alone = [b"\0" + block(request) for request in REQUESTS]
+    pieces = [
+        b"".join(b"\0" + block(piece) for piece in in_pieces(request, 7)) for request in REQUESTS
+    ]
+    waits = [b"\0" + block(request) + b"\xdc" * 3 for request in REQUESTS[:5]]
+    return [*alone, *pieces, *waits, b"\0" + block(b"".join(REQUESTS[:5]))]
+
+
+def run_h1(data: bytes) -> int:
+    """The parser alone, whole and in pieces: both understand the same."""
+    if not data:
+        return 0
+    whole = _events(data[1:], len(data))
+    split = _events(data[1:], 1 + data[0] % 64)
+    assert repr(whole) == repr(split), "requests do not depend on how TCP cut them"
+    return 0
+
+
+def _events(data: bytes, size: int) -> list[object]:
+    session = H1Session(now=0.0, limits=H1Limits(unanswered_max=1000))
+    events: list[object] = []
+    for piece in in_pieces(data, size):
+        got = session.receive_data(piece, 0.0)
+        while session.upgrading:
+            got += session.decline_upgrade(0.0)
+        events += got
+        for event in got:
+            if isinstance(event, RequestRefused):
+                session.close()
+                events[-1] = RequestRefused(0, "the first of several reasons may be another")
+                return events
+            session.request_answered(0.0)
+    session.close()
+    return events
+
+
+def h1_seeds() -> Sequence[bytes]:
+    """The same requests."""
+    return [bytes([n]) + request for n, request in enumerate(REQUESTS)] + [
+        b"\5" + b"".join(REQUESTS[:5])
+    ]
+
+
+def run_reload(data: bytes) -> int:
+    """A playlist's query, against a playlist that is anywhere."""
+    script = Script(data)
+    edge = PlaylistEdge(
+        last_msn=script.number(2) - 1,
+        last_part=script.number() - 1,
+        complete=bool(script.number() & 1),
+        part_target_us=1 + script.number(3),
+        ended=script.number() == 255,
+    )
+    try:
+        directives = parse_directives(script.rest().decode("latin-1"))
+    except EdgedError:
+        return 0
+    wait = choose_answer(directives, edge)
+    if isinstance(wait, Wait):
+        assert not is_reached(wait, edge), "who waits waits for something"
+    return 0
+
+
+def reload_seeds() -> Sequence[bytes]:
+    """What players ask."""
+    edges = [bytes([0, 5, 3, 0, 3, 13, 64, 0]), bytes([0, 5, 10, 1, 3, 13, 64, 0]), bytes(8)]
+    queries = [b"_HLS_msn=4", b"_HLS_msn=4&_HLS_part=3", b"_HLS_part=1", b"_HLS_msn=5&_HLS_part=0"]
+    return [
+        edge + query for edge in edges for query in [*queries, b"a=b&_HLS_msn=04&_HLS_skip=YES"]
+    ]
+
+
+def run_admin(data: bytes) -> int:
+    """A line at the admin socket: every answer is one line of JSON."""
+
+    def streams(arguments: Arguments) -> object:
+        return dict(arguments)
+
+    def refuse(_: Arguments) -> object:
+        raise EdgedError("no")
+
+    line = answer(data, {"streams": streams, "refuse": refuse})
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    msgspec.json.decode(line, type=AdminAnswer)
+    return len(line)
+
+
+def admin_seeds() -> Sequence[bytes]:
+    """Questions."""
+    return [
+        b'{"command": "streams", "arguments": {"a": "b"}}',
+        b'{"command": "refuse"}',
+        b'{"command": "nothing"}',
+        b"[" * 2000,
+        b'{"command": "\\ud800"}',
+    ]
+
+
+TARGETS = [
+    Target(name="http", run=run_http, seeds=http_seeds, out_bytes_max=4 << 20),
+    Target(name="h1", run=run_h1, seeds=h1_seeds),
+    Target(name="reload", run=run_reload, seeds=reload_seeds, bytes_max=512),
+    Target(name="admin", run=run_admin, seeds=admin_seeds),
+]
+assert date_stamp(0.0), "the stamp of a response can be made"

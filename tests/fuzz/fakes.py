@@ -1,0 +1,99 @@
+"""A pump and connections without sockets or time of their own, for cores with their shells on."""
+
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edged.runtime.connection import PumpHandler
+
+
+class StillPump:
+    """Runs flush callbacks when told; time moves only when told."""
+
+    share_ports = False
+
+    def __init__(self) -> None:
+        self.time = 100.0
+        self._callbacks: dict[Callable[[], None], None] = {}
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        return self.time
+
+    def at_flush(self, callback: Callable[[], None]) -> None:
+        """Call back in `turn`."""
+        self._callbacks[callback] = None
+
+    def spread(self, work: Callable[[float], bool]) -> None:
+        """Do it all."""
+        while work(float("inf")):
+            pass
+
+    def turn(self) -> None:
+        """The end of a turn."""
+        for _ in range(100):
+            callbacks, self._callbacks = self._callbacks, {}
+            if not callbacks:
+                return
+            for callback in callbacks:
+                callback()
+        raise AssertionError("a turn of the pump that never ends")
+
+
+class NoSocket:
+    """Takes every option."""
+
+    family = socket.AF_UNIX
+
+    def setsockopt(self, *_: object) -> None:
+        """Whatever."""
+
+
+class StillConnection:
+    """Counts what is written."""
+
+    ssl = None
+    peer = "fuzz"
+    received_bytes = 0
+
+    def __init__(self, pump: StillPump) -> None:
+        self.pump = pump
+        self.sock = NoSocket()
+        self.lost: str | None = None
+        self.handler: PumpHandler | None = None
+        self.out_bytes = 0
+        self.sent_bytes = 0
+        self.timeout_at = float("inf")
+        self.reading = True
+
+    def write(self, data: bytes | memoryview) -> None:
+        """All of it leaves at once."""
+        self.sent_bytes += len(data)
+
+    def write_many(self, chunks: "list[bytes | memoryview]") -> None:
+        """All of it leaves at once."""
+        self.sent_bytes += sum(map(len, chunks))
+
+    send = write_many
+
+    def set_timeout(self, at: float) -> None:
+        """Note it."""
+        self.timeout_at = at
+
+    def pause_reading(self) -> None:
+        """Note it."""
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        """Note it."""
+        self.reading = True
+
+    def abort(self, reason: str) -> None:
+        """The end."""
+        if self.lost is None:
+            self.lost = reason
+            assert self.handler is not None
+            self.handler.connection_lost(reason)
+
+    close = abort
