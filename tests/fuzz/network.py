@@ -11,6 +11,7 @@ from unittest import mock
 
 import msgspec
 
+from edged.backbone.receiver import HEARTBEAT_TICKS
 from edged.backbone.sender import ORIGIN_ROLES
 from edged.backbone.session import BackboneSession, LocalEnd
 from edged.config import Config
@@ -357,11 +358,8 @@ class AtOrigin(Talk):
         return self._session
 
     def tick(self) -> None:
-        server = self.role.server
-        server._inbound.send_acks()
-        server._beat()
-        server._send_changes()
-        server._expire()
+        for _ in range(HEARTBEAT_TICKS):
+            self.role.server.tick(self.pump.now())
 
 
 class AtPop(Talk):
