@@ -286,7 +286,15 @@ async def check_smooth(page: Page, act: Callable[[], Awaitable[None]]) -> None:
     assert rate > 0.6 * RATE
 
 
-@pytest.mark.parametrize("pair", ["h264-aac", "vp9-opus", "av1-opus", "av1-aac"])
+@pytest.mark.parametrize(
+    "pair",
+    [
+        "h264-aac",
+        "av1-opus",
+        pytest.param("vp9-opus", marks=pytest.mark.slow),
+        pytest.param("av1-aac", marks=pytest.mark.slow),
+    ],
+)
 async def test_chromium_plays(pair: str) -> None:
     require_player()
     video, _, audio = pair.partition("-")

@@ -50,7 +50,12 @@ async def watch_through(
 
 @pytest.mark.parametrize(
     ("harm", "back_after_s"),
-    [(signal.SIGKILL, 0.0), (signal.SIGSTOP, 4.0), (signal.SIGTERM, 0.0)],
+    [
+        # Of twenty at once: in `test_outages`.
+        pytest.param(signal.SIGKILL, 0.0, marks=pytest.mark.slow),
+        pytest.param(signal.SIGSTOP, 4.0, marks=pytest.mark.slow),
+        (signal.SIGTERM, 0.0),
+    ],
     ids=["dies", "freezes", "stops"],
 )
 async def test_a_stream_goes_on_at_another_origin(
@@ -69,6 +74,7 @@ async def test_a_stream_goes_on_at_another_origin(
             assert "publisher sent" in str(ended["reason"])
 
 
+@pytest.mark.slow  # Of each process: in `test_outages`.
 async def test_a_short_pause_moves_nothing() -> None:
     clip = make_clip(seconds=8)
     with trio.fail_after(60):

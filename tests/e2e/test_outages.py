@@ -25,7 +25,7 @@ from tests.e2e.viewer import Viewer
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
 
 CHANNELS = tuple(f"c{number:02}" for number in range(20))
-CLIP_S = 24
+CLIP_S = 20
 HARM_AFTER_S = 9.0
 STALL_S_MAX = 5.0  # Of what a viewer gets, with everything on one shared machine.
 LOST_S_MAX = 4.0  # The goal is one segment of 2 s; CI's machine is shared.

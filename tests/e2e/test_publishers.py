@@ -167,7 +167,7 @@ async def test_leaves_and_comes_back() -> None:
             assert b"#EXT-X-ENDLIST\n" in ended.body
 
 
-@pytest.mark.parametrize("pop", ["west", "east"])
+@pytest.mark.parametrize("pop", ["west", pytest.param("east", marks=pytest.mark.slow)])
 async def test_takeover(pop: str) -> None:
     """A second publisher with the same key and another codec, at the same PoP and at another.
 

@@ -195,6 +195,7 @@ class PatientViewer(Viewer):
                 await client.forget()
 
 
+@pytest.mark.slow  # 32 s: the same, with one more publisher, is below.
 async def test_two_shards_share_the_ports_and_one_may_die() -> None:
     clip = make_clip(seconds=16)
     with trio.fail_after(115):
