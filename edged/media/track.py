@@ -59,6 +59,11 @@ class CodecConfig(Struct, frozen=True, kw_only=True):
     channels: int = 0
     samples_per_unit: int = 0  # AAC 1024 or 960, Opus 0 (its packets differ).
 
+    def __post_init__(self) -> None:
+        """Refuse a rate that nobody could divide by, from whichever peer or plug-in it comes."""
+        if self.frame_rate_den < 1 or self.frame_rate_num < 0:
+            raise ValueError(f"frame rate {self.frame_rate_num}/{self.frame_rate_den} is none")
+
 
 class Track(Struct, frozen=True, kw_only=True):
     """One elementary stream of a publication, with its configuration now in force."""

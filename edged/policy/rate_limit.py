@@ -73,8 +73,10 @@ def choose_client(peer: str, forwarded: Sequence[str], trusted: Sequence[Network
     for the proxy.
     """
     address = _address(peer.rpartition(":")[0])
-    if address is None or not _is_in(address, trusted):
+    if address is None:
         return peer.rpartition(":")[0] or peer
+    if not _is_in(address, trusted):
+        return str(address)  # Without the brackets of IPv6.
     hops = [hop.strip() for field in forwarded for hop in field.split(",")][-HOPS_MAX:]
     for hop in reversed(hops):
         found = _address(hop)

@@ -88,7 +88,7 @@ def _name(windows: list[RenditionWindow]) -> Iterator[str]:
         language = "" if shown.language == "und" else shown.language
         label = shown.label.replace('"', "'")[:LABEL_CHARS_MAX]
         name = label or language or shown.name
-        if name in taken:
+        while name in taken:
             name = f"{name} {shown.name}"
         taken.add(name)
         yield name

@@ -254,9 +254,15 @@ for (const [state, word] of [["ok", "well"], ["warn", "look at it"], ["bad", "br
 
 async function begin() {
   // A link may carry the token behind "#", which browsers send to nobody; it leaves the address bar at once.
-  const token = decodeURIComponent(location.hash.slice(1));
+  const fragment = location.hash.slice(1);
+  if (fragment) history.replaceState(null, "", location.pathname);
+  let token = "";
+  try {
+    token = decodeURIComponent(fragment);
+  } catch {
+    // No token of ours: they need no escapes.
+  }
   if (token) {
-    history.replaceState(null, "", location.pathname);
     await login(token);
   }
   setInterval(showFresh, 500);
