@@ -21,6 +21,7 @@ TICK_S = 1.0  # How often it is meant to be fed.
 WINDOW_S = 60.0
 SAMPLES_MAX = 256  # Of the window, should it be fed more often.
 NOW_S = 1.9  # What "now" means of a rate: two ticks, give or take.
+RATE_S_MIN = 0.001  # Over less a rate says nothing (and may be infinite).
 HISTORY_S_MIN = 10.0  # Before it there is no "usual".
 GOPS_MAX = 8  # Of which the shortest and the longest are compared,
 GOPS_MIN = 4  # from so many on.
@@ -338,7 +339,9 @@ def _first(samples: Sequence[TrackSample], kind: Kind) -> TrackSample | None:
 def _rate(one: _Point, other: _Point) -> float:
     """Bits per second between two moments."""
     seconds = other.at - one.at
-    return max(0.0, (other.payload_bytes - one.payload_bytes) * 8 / seconds) if seconds > 0 else 0.0
+    if seconds < RATE_S_MIN:
+        return 0.0
+    return max(0.0, (other.payload_bytes - one.payload_bytes) * 8 / seconds)
 
 
 def _fps(one: _Point, other: _Point) -> float | None:

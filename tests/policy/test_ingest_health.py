@@ -284,6 +284,27 @@ def test_what_it_keeps_is_bounded() -> None:
     assert len(feed.health._points) <= 62
 
 
+def test_two_ticks_at_once_make_no_infinite_rate() -> None:
+    health = StreamHealth(HealthLimits())
+    for at, size in ((0.0, 0), (5e-324, 1000)):
+        sample = TrackSample(
+            track_id=0,
+            kind=Kind.VIDEO,
+            timescale=1000,
+            units=1,
+            payload_bytes=size,
+            random_accesses=1,
+            gop_us=0,
+            last_dts=0,
+            jumps=0,
+            jump_ticks=0,
+            splices=0,
+            frame_rate=30.0,
+        )
+        health.tick([sample], at, 0, slept=False)
+    assert health.report("alice", "1f").bitrate_bps == 0
+
+
 _counts = st.integers(-(2**40), 2**40)
 _samples = st.builds(
     TrackSample,
