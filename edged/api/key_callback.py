@@ -17,8 +17,8 @@ import trio
 
 from edged.api.outbound import Caller, CallFailedError
 from edged.errors import PublishRefusedError
+from edged.media.place import place_of
 from edged.media.stream import Grant
-from edged.policy.attempts import place_of
 from edged.policy.key_callback import (
     KeyCache,
     KeyQuestion,

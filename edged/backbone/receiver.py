@@ -26,6 +26,7 @@ from edged.media.routing import OriginReport
 from edged.media.stream import Grant, PriorityClass, StreamId
 from edged.media.track import AccessUnit, Track, formats_of
 from edged.runtime.connection import Connection, PumpClass
+from edged.runtime.faults import contained
 from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.listeners import parse_address, serve
 from edged.runtime.pump import Pump
@@ -369,4 +370,6 @@ class BackboneServer:
         entry = self._directory.get(stream.channel)
         if entry is not None and entry.stream_id == stream.stream_id:
             self._directory.remove(stream.channel)
-        self._host.stream_closed(stream, reason)
+        # The stream has left the hub already: a bug there keeps no session from going on.
+        with contained(logger, "stream failed to close", channel=stream.channel):
+            self._host.stream_closed(stream, reason)

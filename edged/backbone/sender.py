@@ -24,6 +24,7 @@ from edged.media.routing import OriginReport
 from edged.media.stream import DescriptionChange, PriorityClass, StreamId
 from edged.media.track import AccessUnit
 from edged.runtime.connection import Connection, PumpClass
+from edged.runtime.faults import contained
 from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.listeners import connect, parse_address
 from edged.runtime.pump import Pump
@@ -40,6 +41,7 @@ from edged.wire.backbone.messages import (
     KeyFrameWanted,
     Message,
     StreamAccepted,
+    StreamAck,
     StreamRefused,
     UnitsAcked,
 )
@@ -284,16 +286,22 @@ class OriginLink:
                 if not self._owner.directory(message):
                     session.send(DirectoryWanted(message.from_version))
             case UnitsAcked():
-                now = self._pump.now()
-                for ack in message.acks:
-                    forwarding = self._by_stream_no.get((session, ack.stream_no))
-                    if forwarding is not None:
-                        forwarding.acked(ack, now)
+                self._take_acks(session, message.acks)
             case StreamAccepted() | StreamRefused() | KeyFrameWanted() | DescriptionWanted():
                 self._about_forwarding(session, message)
             case _:
                 if not self._feeds.handle(session, message, self._pump.now()):
                     raise RemoteProtocolError(f"{type(message).__name__} from an origin")
+
+    def _take_acks(self, session: BackboneSession, acks: list[StreamAck]) -> None:
+        now = self._pump.now()
+        for ack in acks:
+            forwarding = self._by_stream_no.get((session, ack.stream_no))
+            if forwarding is not None:
+                try:
+                    forwarding.acked(ack, now)
+                except Exception as error:
+                    self._break_off(forwarding, error)
 
     def units_received(
         self, session: BackboneSession, stream_no: int, units: list[AccessUnit]
@@ -322,6 +330,9 @@ class OriginLink:
                     in_all=forwarding.units_skipped,
                 )
         elif isinstance(event, FlowEnded) and forwarding is not None:
+            if event.error is not None:
+                channel = forwarding.stream_id.channel
+                logger.error("forwarding broke", channel=channel, exc_info=event.error)
             if not forwarding.finished:
                 forwarding.flow_ended(event.reason)
             self._drop(forwarding)
@@ -352,6 +363,14 @@ class OriginLink:
         forwarding = self._by_stream_no.get((session, message.stream_no))
         if forwarding is None:
             return  # Closed by us meanwhile.
+        try:
+            self._take_word(forwarding, message)
+        except Exception as error:
+            self._break_off(forwarding, error)
+
+    def _take_word(
+        self, forwarding: Forwarding, message: StreamAccepted | StreamRefused | KeyFrameWanted
+    ) -> None:
         if isinstance(message, StreamAccepted):
             forwarding.accepted(message.wanted_seq)
             self._owner.accepted(forwarding)
@@ -386,8 +405,25 @@ class OriginLink:
             self._drop(forwarding)
             self._owner.refused(forwarding, "unsupported_media", str(error))
             return None
+        except Exception as error:  # The others are offered all the same.
+            self._break_off(forwarding, error)
+            return None
         self._by_stream_no[session, forwarding.stream_no] = forwarding
         return frame
+
+    def _break_off(self, forwarding: Forwarding, error: Exception) -> None:
+        """End the one stream that a bug has met, not the session of many; its publisher is told.
+
+        What the peer does wrong (an EdgedError) is raised again: the session is to judge it.
+        """
+        if isinstance(error, EdgedError):
+            raise error
+        channel = forwarding.stream_id.channel
+        logger.error("forwarding failed", channel=channel, origin=self.origin, exc_info=error)
+        with contained(logger, "forwarding failed to end", channel=channel):
+            self._drop(forwarding)
+            forwarding.refused("internal", "a fault of the PoP")
+            self._owner.refused(forwarding, "internal", "a fault of the PoP")
 
     def _drop(self, forwarding: Forwarding) -> None:
         self._forwardings.pop(forwarding, None)

@@ -200,6 +200,7 @@ class Subscriptions:
             pop=session.peer.name,
             reason=event.reason,
             reopens=subscription.reopens,
+            exc_info=event.error,
         )
         again, parts = subscription.reopens <= REOPENS_MAX, subscription.parts
         replay = self._replay(subscription.channel) if again and parts else None

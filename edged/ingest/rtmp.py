@@ -8,6 +8,7 @@ import secrets
 import ssl
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -25,16 +26,18 @@ from edged.ingest.plugin import (
     Publication,
     PublishRequest,
 )
+from edged.media.place import place_of
 from edged.media.track import AccessUnit, Codec
 from edged.runtime.listeners import serve
 from edged.runtime.pump import Connection, PumpClass
+from edged.runtime.supervision import Supervisor
 from edged.runtime.tls import PublicTls, keep_certificates
 from edged.wire import rtmp
 
 REFUSED_CODE = "NetStream.Publish.BadName"  # The only code for it that encoders know.
 FAILED_CODE = "NetStream.Publish.Failed"  # What is broken off after it was granted, or before.
-# Connections that have not published yet, from one address: a site behind one may restart all its
-# encoders at once, but a stranger with one must not keep everyone else out.
+# Connections that have not published yet, from one address, of IPv6 its /64: a site behind one may
+# restart all its encoders at once, but a stranger with one must not keep everyone else out.
 PENDING_PER_ADDRESS_MAX = 64
 PENDING_MAX = 1024  # From all addresses, beside `publishers_max`; each lives a few seconds.
 OUT_BYTES_MAX = (
@@ -338,14 +341,14 @@ class RtmpIngest:
 
     def make_session(self, connection: Connection) -> RtmpPublisher:
         """Begin a session on a connection that was just accepted. Raises PeerLostError."""
-        address = connection.peer.rpartition(":")[0]
-        if self._pending_from[address] >= PENDING_PER_ADDRESS_MAX:
+        place = place_of(connection.peer)
+        if self._pending_from[place] >= PENDING_PER_ADDRESS_MAX:
             raise PeerLostError(
-                f"{PENDING_PER_ADDRESS_MAX} connections from {address} have not published yet"
+                f"{PENDING_PER_ADDRESS_MAX} connections from {place} have not published yet"
             )
         session = RtmpPublisher(connection, self)
-        self._pending[session] = address
-        self._pending_from[address] += 1
+        self._pending[session] = place
+        self._pending_from[place] += 1
         return session
 
     def reconfigure(self, config: RtmpConfig) -> None:
@@ -442,7 +445,8 @@ async def serve_rtmp(
         addresses = {"rtmp": await listen(config.listen, None)}
         if config.tls is not None and tls is not None:
             addresses["rtmps"] = await listen(config.tls.listen, tls.context)
-            nursery.start_soon(keep_certificates, tls)
+            certificates = partial(keep_certificates, tls)
+            Supervisor("ingest.rtmp").start_soon(nursery, "certificates", certificates)
         task_status.started(addresses)
         await trio.sleep_forever()
 

@@ -26,6 +26,7 @@ from edged.playback.hls_stream import HlsStream, Waiters
 from edged.playback.http import HttpConnection, Release, do_at_once, error_response
 from edged.policy.viewer_count import ViewerCount
 from edged.policy.window import WindowLimits
+from edged.runtime.faults import contained
 from edged.wire.h1 import PreparedResponse, RequestReceived
 
 TARGET_DURATION_S = 4  # Assumed for the cache times of what is not here.
@@ -283,21 +284,25 @@ class HlsService:
     def sweep(self, now: float) -> None:
         """Drop ended runs that were kept long enough; give back what nobody watches."""
         for channel in list(self._channels.values()):
-            for pub, stream in list(channel.streams.items()):
-                if stream.ended_at is not None and now - stream.ended_at >= ENDED_KEPT_S:
-                    self._drop(channel, pub)
-            unwatched = now - channel.asked_at >= UNWATCHED_S_MAX
-            waiting = channel.waiting or channel.arriving
-            if not unwatched or waiting or any(s.blocked for s in channel.streams.values()):
-                continue
-            if channel.subscribed:
-                channel.subscribed = False
-                self._unsubscribe(channel.name)
-                logger.info("channel no longer watched here", channel=channel.name)
-            for pub in [pub for pub, s in channel.streams.items() if s.ended_at is None]:
+            with contained(logger, "channel not swept", channel=channel.name):
+                self._sweep(channel, now)
+
+    def _sweep(self, channel: _Channel, now: float) -> None:
+        for pub, stream in list(channel.streams.items()):
+            if stream.ended_at is not None and now - stream.ended_at >= ENDED_KEPT_S:
                 self._drop(channel, pub)
-            if not channel.streams:
-                del self._channels[channel.name]
+        unwatched = now - channel.asked_at >= UNWATCHED_S_MAX
+        waiting = channel.waiting or channel.arriving
+        if not unwatched or waiting or any(s.blocked for s in channel.streams.values()):
+            return
+        if channel.subscribed:
+            channel.subscribed = False
+            self._unsubscribe(channel.name)
+            logger.info("channel no longer watched here", channel=channel.name)
+        for pub in [pub for pub, s in channel.streams.items() if s.ended_at is None]:
+            self._drop(channel, pub)
+        if not channel.streams:
+            del self._channels[channel.name]
 
     def respond_master(
         self, name: str, exchange: HttpConnection, now: float, *, base: str = ""

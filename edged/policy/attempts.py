@@ -5,16 +5,14 @@ oldest of them is WINDOW_S old. A right key is not counted, nor one that is genu
 another reason. The counts are a process's own.
 """
 
-import ipaddress
-
 from edged.errors import PublishRefusedError
+from edged.media.place import place_of
 
 WRONG_KEYS_MAX = (
     10  # An encoder set up wrongly, which tries every few seconds, hears why each time.
 )
 WINDOW_S = 60.0  # 14,400 guesses a day from one place.
 ADDRESSES_MAX = 10_000  # Beyond it the one whose last wrong key is oldest is forgotten.
-IPV6_HOST_BITS = 64  # One subscriber has at least a /64, and every address in it (RFC 6177 §2).
 CODES = frozenset({"unknown_key"})  # Of refusals that say: this was no key at all.
 
 
@@ -49,18 +47,3 @@ class Attempts:
         self._wrong[place] = times[-WRONG_KEYS_MAX:]
         if len(self._wrong) > self._addresses_max:
             del self._wrong[next(iter(self._wrong))]
-
-
-def place_of(peer: str) -> str:
-    """Where a peer ("10.0.0.7:50112", "[2001:db8::7]:50112") is: its address, of IPv6 the /64."""
-    host = peer.rpartition(":")[0].removeprefix("[").removesuffix("]") or peer
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    prefix = int(address) >> IPV6_HOST_BITS << IPV6_HOST_BITS
-    return f"{ipaddress.IPv6Address(prefix)}/64"

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-from edged.policy.attempts import place_of
+from edged.media.place import place_of
 
 WINDOW_S = 60.0
 SLOTS = 12

@@ -28,6 +28,7 @@ from edged.roles.routes import describe_routes
 from edged.roles.sampler import RoleSamples, Sampler
 from edged.roles.snapshot import Snapshots, StatusQuery
 from edged.roles.status import RoutesSeen
+from edged.runtime import faults
 from edged.runtime.metrics import CONTENT_TYPE, Metrics
 from edged.runtime.notify import ServiceManager
 from edged.runtime.process import settle_memory
@@ -61,6 +62,7 @@ class Process:
         self._shared = configs[0]
         self.metrics = Metrics()
         self.metrics.register(SPECS, ProcessMetrics().read)
+        self.metrics.register(faults.SPECS, faults.read_faults)
         self.supervisor = Supervisor("process")
         self.supervisor.register(self.metrics)
         self.snapshots: Snapshots | None = None  # Once it runs.

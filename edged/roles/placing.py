@@ -32,6 +32,7 @@ from edged.policy.takeover import (
 )
 from edged.roles.placement import BROKE_OFF, CUT_OFF, NO_ROUTE, GiveUp, Placement
 from edged.roles.telling import Telling
+from edged.runtime.faults import contained
 from edged.runtime.hub import LiveStream
 from edged.runtime.pump import Pump
 
@@ -222,22 +223,22 @@ class Placing:
 
     def tick(self, now: float) -> None:
         """Judge what has waited long enough; call it a few times a second."""
-        for placement in list(self.placements.values()):
-            if placement.stream.ended is not None:
-                continue  # Its session gives the place back.
-            if placement.fenced_at is not None:
-                if now - placement.fenced_at >= LISTED_S_MAX:
-                    self._judge_fencing(placement)
-            elif placement.held_at is not None:
-                self._judge_held(placement, placement.held_at, now)
-            elif placement.forwarding.finished:
-                self._broke_off(placement)
-            elif self._is_convicted(placement, now):
-                self._go_on_elsewhere(placement, "no heartbeat and no progress")
-            elif placement.joins and now - placement.placed_at >= ANSWER_S_MAX:
-                self._begin_anew(placement, f"no answer within {ANSWER_S_MAX:g} s")
-            elif placement.unanswered_s(now) >= ANSWER_S_MAX:
-                self._timed_out(placement, now)
+        placements = list(self.placements.values())
+        for placement in [one for one in placements if one.stream.ended is None]:
+            with contained(logger, "placement not judged", channel=placement.stream.channel):
+                if placement.fenced_at is not None:
+                    if now - placement.fenced_at >= LISTED_S_MAX:
+                        self._judge_fencing(placement)
+                elif placement.held_at is not None:
+                    self._judge_held(placement, placement.held_at, now)
+                elif placement.forwarding.finished:
+                    self._broke_off(placement)
+                elif self._is_convicted(placement, now):
+                    self._go_on_elsewhere(placement, "no heartbeat and no progress")
+                elif placement.joins and now - placement.placed_at >= ANSWER_S_MAX:
+                    self._begin_anew(placement, f"no answer within {ANSWER_S_MAX:g} s")
+                elif placement.unanswered_s(now) >= ANSWER_S_MAX:
+                    self._timed_out(placement, now)
 
     def slept(self, late_s: float) -> None:
         """We were late ourselves by so much: answers may lie unread, so it counts for nobody."""

@@ -26,6 +26,7 @@ from edged.policy.pop_view import PopView
 from edged.roles.parts_in import PartsIn
 from edged.roles.placement import Placement
 from edged.roles.placing import Placing
+from edged.runtime.faults import contained
 from edged.runtime.hub import Hub
 from edged.runtime.pump import Pump
 from edged.runtime.supervision import Supervisor
@@ -301,8 +302,10 @@ class Uplinks:
 
     def _directory_changed(self, channel: str) -> None:
         record = self.listing.lookup(channel)
-        self.placing.listed(channel, record)
-        self.parts.listed(channel, record)
+        for tell in (self.placing.listed, self.parts.listed):
+            # Else the others of the same delta would not be heard of, nor the next deltas.
+            with contained(logger, "directory entry failed", channel=channel):
+                tell(channel, record)
 
     def _set_link(self, origin: str, reason: str) -> None:
         """Note how a link stands."""

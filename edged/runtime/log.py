@@ -14,6 +14,7 @@ import structlog
 from msgspec import Meta, Struct
 
 from edged.errors import EdgedError
+from edged.runtime.faults import count_faults
 
 Level = Literal["debug", "info", "warning", "error"]
 LEVELS: tuple[Level, ...] = get_args(Level)
@@ -223,6 +224,7 @@ def configure_logging(config: LogConfig) -> None:
     )
     processors: list[structlog.typing.Processor] = [
         _by_level,
+        count_faults,
         bounded,
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

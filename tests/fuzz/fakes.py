@@ -81,6 +81,9 @@ class StillConnection:
         """Note it."""
         self.timeout_at = at
 
+    def set_receive_low_water(self, wanted: int) -> None:
+        """Whatever."""
+
     def pause_reading(self) -> None:
         """Note it."""
         self.reading = False

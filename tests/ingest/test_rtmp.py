@@ -7,16 +7,18 @@ import struct
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
+from unittest.mock import Mock
 
 import msgspec
 import pytest
 import trio
 from structlog.testing import capture_logs
 
-from edged.errors import ConfigError, PublishRefusedError
+from edged.errors import ConfigError, PeerLostError, PublishRefusedError
 from edged.ingest import rtmp as rtmp_module
 from edged.ingest.plugin import PrepareReload, Publication, PublisherControl, PublishRequest
-from edged.ingest.rtmp import RtmpConfig, RtmpTlsConfig, serve_rtmp
+from edged.ingest.rtmp import RtmpConfig, RtmpIngest, RtmpTlsConfig, serve_rtmp
 from edged.media.stream import Grant, StreamId
 from edged.media.track import AccessUnit, Codec
 from edged.runtime.hub import Hub
@@ -25,8 +27,13 @@ from edged.runtime.tls import Identity
 from edged.tools.cert import make_authority, make_host_certificate
 from edged.wire.rtmp import AmfValue, PublishAccepted, ReconnectRequested, RtmpClientOptions
 from edged.wire.rtmp import messages as m
+from tests.fuzz.fakes import StillConnection, StillPump
 from tests.ingest.rtmp_peer import Encoder, encoder, until
 from tests.wire.rtmp.peers import AAC, H264, h264_unit, unit
+
+if TYPE_CHECKING:
+    from edged.ingest import plugin
+    from edged.runtime.connection import Connection
 
 WALL_US = 1_700_000_000_000_000
 
@@ -549,6 +556,28 @@ async def test_one_address_cannot_take_all_places_without_a_key(
         for _ in range(3):  # Those that publish no longer count.
             publishers.append(await stack.enter_async_context(encoder(service.address)))
             await publishers[-1].accepted()
+
+
+def test_a_network_of_ipv6_counts_as_one_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A subscriber has 2^64 of them (RFC 6177): each would have had places of its own."""
+    monkeypatch.setattr(rtmp_module, "PENDING_PER_ADDRESS_MAX", 2)
+    pump = StillPump()
+    ingest = RtmpIngest(RtmpConfig(), cast("plugin.Door", None), cast("trio.Nursery", Mock()))
+
+    def connect(peer: str) -> None:
+        connection = StillConnection(pump)
+        connection.peer = peer
+        ingest.make_session(cast("Connection", connection))
+
+    connect("[2001:db8:1:2::1]:50112")
+    connect("[2001:db8:1:2:ffff::9]:50113")
+    with pytest.raises(PeerLostError, match=r"^2 connections from 2001:db8:1:2::/64 have not"):
+        connect("[2001:db8:1:2::3]:50114")
+    connect("[2001:db8:1:3::1]:50115")
+    for port in (1, 2):
+        connect(f"10.0.0.7:{port}")
+    with pytest.raises(PeerLostError, match=r"^2 connections from 10\.0\.0\.7 have not"):
+        connect("10.0.0.7:3")
 
 
 @pytest.mark.parametrize(

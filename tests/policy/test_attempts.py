@@ -3,7 +3,7 @@
 import pytest
 
 from edged.errors import PublishRefusedError
-from edged.policy.attempts import WINDOW_S, WRONG_KEYS_MAX, Attempts, place_of
+from edged.policy.attempts import WINDOW_S, WRONG_KEYS_MAX, Attempts
 
 PEER = "10.0.0.7:50112"
 
@@ -57,20 +57,3 @@ def test_addresses_are_bounded_and_the_one_longest_silent_is_forgotten() -> None
     attempts.check("10.0.0.2:1", 1.0)
     with pytest.raises(PublishRefusedError):
         attempts.check("10.0.0.1:1", 1.0)
-
-
-@pytest.mark.parametrize(
-    ("peer", "place"),
-    [
-        ("10.0.0.7:50112", "10.0.0.7"),
-        ("[2001:db8:1:2:3:4:5:6]:50112", "2001:db8:1:2::/64"),
-        ("[2001:db8:1:2::9]:1", "2001:db8:1:2::/64"),
-        ("[::ffff:10.0.0.7]:1", "10.0.0.7"),
-        ("[fe80::1%eth0]:1", "fe80::/64"),
-        ("host.example:1", "host.example"),
-        ("somebody", "somebody"),
-        ("", ""),
-    ],
-)
-def test_where_a_peer_is(peer: str, place: str) -> None:
-    assert place_of(peer) == place

@@ -117,6 +117,7 @@ class FlowEnded(Struct, frozen=True):
     stream_no: int
     reason: str
     ended: bool
+    error: Exception | None = None  # The bug that ended it, for a log with its traceback.
 
 
 SenderEvent = UnitsSkipped | EventsSkipped | FlowEnded

@@ -9,6 +9,7 @@ with the reason: it neither stays at the head of the round nor takes others' fra
 
 from collections import deque
 
+import msgspec
 from msgspec import Struct
 
 from edged.errors import RemoteProtocolError
@@ -173,6 +174,8 @@ class MediaSender:
     def _close_broken(self, flow: Flow, error: Exception, out: list[Chunk]) -> None:
         """End a flow whose turn raised, as if it had not had that turn."""
         flow.end(out, f"internal error: {error!r}"[:REASON_CHARS_MAX], ended=False)
+        assert flow.final is not None, "an end has been made"
+        flow.final = msgspec.structs.replace(flow.final, error=error)
         self._forget(flow)
         self.unfinished = sum(other.unfinished for other in self._flows.values())
         self._uncrowd()

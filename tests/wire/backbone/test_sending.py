@@ -218,7 +218,10 @@ def test_a_stream_that_raises_is_closed_with_the_reason_and_no_other_notices() -
     assert pair.units(numbers[0]) == []
     assert pair.units(numbers[1]) == [make_unit(0)]
     reason = "internal error: KeyError('bug')"
-    assert pair.pop.sender.take_events() == [FlowEnded(numbers[0], reason, ended=False)]
+    (told,) = pair.pop.sender.take_events()
+    assert isinstance(told, FlowEnded)
+    assert (told.stream_no, told.reason, told.ended) == (numbers[0], reason, False)
+    assert isinstance(told.error, KeyError), "for the log's traceback"
     closed = [
         event.message
         for event in pair.at_origin
