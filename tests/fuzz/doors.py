@@ -223,7 +223,7 @@ def admin_seeds() -> Sequence[bytes]:
 
 
 TARGETS = [
-    Target(name="http", run=run_http, seeds=http_seeds, out_bytes_max=4 << 20),
+    Target(name="http", run=run_http, seeds=http_seeds),
     Target(name="h1", run=run_h1, seeds=h1_seeds),
     Target(name="reload", run=run_reload, seeds=reload_seeds, bytes_max=512),
     Target(name="admin", run=run_admin, seeds=admin_seeds),

@@ -695,14 +695,12 @@ TARGETS = [
         name="origin",
         run=run_origin,
         seeds=lambda: backbone_seeds(len(pop_messages())),
-        out_bytes_max=8 << 20,
         contained=frozenset({"packager failed", "packager failed to end"}),  # By its splice.
     ),
     Target(
         name="uplink",
         run=run_uplink,
         seeds=lambda: backbone_seeds(len(origin_messages())),
-        out_bytes_max=8 << 20,
     ),
     Target(name="irs", run=run_irs, seeds=irs_seeds),
     Target(name="table", run=run_table_file, seeds=table_seeds),

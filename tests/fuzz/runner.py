@@ -21,6 +21,8 @@ LARGE_EVERY = 512
 RSS_MIB_MAX = 16  # What the process may grow by between its first and its last quarter.
 PEAK_MIB_MAX = 64  # And what it may hold for a moment, above the end of its first quarter.
 WARM_INPUTS = 200  # What is made once is made in these: their times are not told.
+MINIMISE_TRIES_MAX = 2000
+MINIMISE_S_MAX = 30.0  # Slow inputs are what may be minimised.
 MIB = 2**20
 
 
@@ -39,7 +41,7 @@ class Report(Struct, kw_only=True):
     seconds: float = 0.0
     input_ms_max: float = 0.0  # CPU time of the worst input of the usual size.
     large_ms_max: float = 0.0
-    out_bytes_max: int = 0
+    out_bytes_max: int = 0  # Of those of the usual size.
     rss_mib_grown: float = 0.0  # Between the first and the last quarter.
     peak_mib_grown: float = 0.0
 
@@ -71,7 +73,12 @@ class Fed:
         large = len(data) > target.bytes_max
         self._faults.clear()
         began_at = time.thread_time()
-        out = target.run(data)
+        try:
+            out = target.run(data)
+        except Exception as error:
+            if self._faults:
+                raise EscapedError(f"logged as a fault: {self._faults.pop()}") from error
+            raise
         took_s = time.thread_time() - began_at
         report.inputs += 1
         report.large += large
@@ -80,9 +87,11 @@ class Fed:
                 report.large_ms_max = max(report.large_ms_max, took_s * 1000)
             else:
                 report.input_ms_max = max(report.input_ms_max, took_s * 1000)
-        report.out_bytes_max = max(report.out_bytes_max, out)
+        if not large:
+            report.out_bytes_max = max(report.out_bytes_max, out)
         report.seconds = time.monotonic() - self._began_at
         if report.inputs == self._quarter:
+            forget_peak()
             self._rss_mib, self._peak_mib = rss_mib(), peak_mib()
         if self._faults:
             raise EscapedError(f"logged as a fault: {self._faults.pop()}")
@@ -127,8 +136,14 @@ def rss_mib() -> float:
 
 
 def peak_mib() -> float:
-    """The most that the process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """The most that the process has held since `forget_peak`."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def forget_peak() -> None:
+    """Begin anew with what is held now (Linux's proc_pid_clear_refs)."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def mutations(seeds: Sequence[bytes], rng: random.Random, bytes_max: int) -> Iterator[bytes]:
@@ -259,12 +274,16 @@ def fails(target: Target, kind: type[Exception], data: bytes) -> bool:
     return False
 
 
-def minimise(data: bytes, failing: Callable[[bytes], bool], tries_max: int = 2000) -> bytes:
+def minimise(data: bytes, failing: Callable[[bytes], bool], s_max: float = MINIMISE_S_MAX) -> bytes:
     """A shorter input that fails in the same way: pieces are left out while it does."""
-    size, tries = max(1, len(data) // 2), 0
-    while size and tries < tries_max:
+    size, tries, end_at = max(1, len(data) // 2), 0, time.monotonic() + s_max
+
+    def goes_on() -> bool:
+        return tries < MINIMISE_TRIES_MAX and time.monotonic() < end_at
+
+    while size and goes_on():
         at = 0
-        while at < len(data) and tries < tries_max:
+        while at < len(data) and goes_on():
             shorter = data[:at] + data[at + size :]
             tries += 1
             if failing(shorter):
