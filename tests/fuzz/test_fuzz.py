@@ -1,12 +1,13 @@
 """A short run of every target, that the targets reach what they are for, and the runner itself."""
 
 import contextlib
+import importlib.util
 import itertools
 import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -14,14 +15,18 @@ import pytest
 import structlog
 
 from edged.errors import EdgedError, RemoteProtocolError
+from tests.fuzz import doors
 from tests.fuzz.__main__ import ESCAPED, main
+from tests.fuzz.ingest import RtmpRun, rtmp_seeds
 from tests.fuzz.names import NAMES
+from tests.fuzz.network import AtOrigin, AtPop
 from tests.fuzz.runner import (
     LARGE_EVERY,
     LARGE_TIMES,
     PEAK_MIB_MAX,
     RSS_MIB_MAX,
     EscapedError,
+    Fed,
     minimise,
     mutations,
     run_seeded,
@@ -65,6 +70,14 @@ def test_nothing_escapes(name: str) -> None:
     assert report.large >= 1
 
 
+@pytest.fixture
+def _places_anew() -> Iterator[None]:
+    """A planted fault leaves behind what it kept from being put back."""
+    yield
+    doors.place.cache_clear()
+
+
+@pytest.mark.usefixtures("_places_anew")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_fault_in_the_depths_is_found(name: str) -> None:
     with (
@@ -73,6 +86,34 @@ def test_a_fault_in_the_depths_is_found(name: str) -> None:
         pytest.raises(EscapedError, match="planted"),
     ):
         run_seeded(TARGETS[name], 300, seed=1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_seeds_harm_nobody(name: str) -> None:
+    """They are what right peers say, and what has harmed before."""
+    seeds = TARGETS[name].seeds()
+    fed = Fed(TARGETS[name], len(seeds))
+    for seed in seeds:
+        fed.feed(seed[: TARGETS[name].bytes_max])
+    assert fed.finish().inputs == len(seeds) >= 2
+
+
+def test_seeds_get_to_the_bottom() -> None:
+    """Else a million inputs would knock at the door only."""
+    publishers = [RtmpRun(seed, packaged=True) for seed in rtmp_seeds()]
+    for publisher in publishers:
+        publisher.run()
+    units = [publisher.core.statistics().units for publisher in publishers]
+    assert max(units) > 100
+    assert sum(1 for count in units if count >= 4) >= 12, units
+    origins = [AtOrigin(seed) for seed in TARGETS["origin"].seeds()]
+    for origin in origins:
+        origin.run()
+    assert max(origin.role.hub.units_total for origin in origins) > 60
+    pops = [AtPop(seed) for seed in TARGETS["uplink"].seeds()]
+    for pop in pops:
+        pop.run()
+    assert any(pop.hls.statistics().streams for pop in pops), "parts have come to playback"
 
 
 @pytest.mark.slow
@@ -197,6 +238,21 @@ def test_blocks_are_read_back() -> None:
         assert script.rest() == b"z"
         assert script.done
         assert script.number(2) == 0, "at the end every choice is zero"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris is optional")
+def test_the_command_led_by_coverage(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.fuzz", "--guided", "--target", "reload"]
+    done = subprocess.run(  # noqa: S603 - our own
+        [*command, "--inputs", "500", "--out", str(tmp_path)],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "reload: 500 inputs (0 large), guided, seed 1" in done.stdout
+    assert list((tmp_path / "corpus" / "reload").iterdir())
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
