@@ -34,10 +34,11 @@ from tests.fuzz.runner import (
 from tests.fuzz.script import Script, Target, block
 from tests.fuzz.targets import TARGETS
 
-INPUTS = 2 * LARGE_EVERY  # Of a short run: all seeds, hundreds of mutations, a large one.
+INPUTS = 5 * LARGE_EVERY  # Of a short run, beside the seeds; a few of them large.
+SESSION_INPUTS = LARGE_EVERY  # Of the slow targets: some 6 s of CPU time for all targets together.
 LONG_INPUTS = 1_000_000
 LONG_S_MAX = 8 * 3600
-SESSIONS = ("rtmp", "packaged", "link", "origin", "uplink")  # About a millisecond each.
+SESSIONS = ("rtmp", "packaged", "link", "origin", "uplink", "splice")  # A millisecond each.
 
 # A function that only inputs reach which are understood: each target must find a fault in it.
 DEEP = {
@@ -64,7 +65,8 @@ DEEP = {
 
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_escapes(name: str) -> None:
-    inputs = INPUTS // 2 + 20 if name in SESSIONS else 3 * INPUTS
+    seeds = len(TARGETS[name].seeds())
+    inputs = seeds + (SESSION_INPUTS if name in SESSIONS else INPUTS)
     report = run_seeded(TARGETS[name], inputs, seed=1)
     assert report.inputs == inputs
     assert report.large >= 1
