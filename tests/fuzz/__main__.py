@@ -11,6 +11,7 @@ import importlib
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tests.fuzz.script import Target
 
 ESCAPED = 3  # The exit code when something did.
+OUT = Path(tempfile.gettempdir()) / "edged-fuzz"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--inputs", type=int, default=1_000_000, help="for each target")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--guided", action="store_true", help="led by coverage; needs atheris")
-    parser.add_argument("--out", type=Path, default=Path("/tmp/edged-fuzz"))  # noqa: S108 - findings
+    parser.add_argument("--out", type=Path, default=OUT, help="for findings")
     parser.add_argument("--progress", action="store_true", help="tell how far a run is")
     parser.add_argument("--replay", type=Path, help="feed one file")
     options = parser.parse_args(arguments)
