@@ -10,7 +10,7 @@ from edged import __version__
 from edged.api.operations import CHANNEL_PATTERN, Operation
 from edged.api.problems import CODES, CONTENT_TYPE, Problem
 
-COMMON_ERRORS = ("internal", "busy", "timeout")  # Of every operation.
+COMMON_ERRORS = ("internal", "busy", "timeout", "body_too_large")  # Of every operation.
 REF = "#/components/schemas/{name}"
 ABOUT = (
     "Ask where to publish, see who is live, describe a stream. What a client may not know is not"
@@ -56,7 +56,7 @@ def errors_of(operation: Operation) -> list[str]:
     if operation.query is not None:
         codes.append("invalid_query")
     if operation.body is not None:
-        codes += ["malformed_body", "invalid_body", "unsupported_media_type", "body_too_large"]
+        codes += ["malformed_body", "invalid_body", "unsupported_media_type"]
     if operation.authorised:
         codes += ["missing_credentials", "unknown_key", "expired_key"]
         codes += ["wrong_channel", "auth_unavailable"]

@@ -98,8 +98,8 @@ class HlsStream:
         """Take events and drop what they push out; raises `RemoteProtocolError` for absurd ones."""
         window = self.window
         for event in events:
-            window.add(event)
-            if isinstance(event, InitSegment):
+            changed = window.add(event)
+            if changed and isinstance(event, InitSegment):
                 self._drop_inits(self._playlist(event.rendition))
         for name in window.renditions:
             self._drop_evicted(self._playlist(name))

@@ -33,6 +33,10 @@ def test_every_operation_is_in_it_and_no_other() -> None:
     assert len(told) >= 8
 
 
+def test_a_body_that_is_too_large_is_refused_wherever_it_goes() -> None:
+    assert all("body_too_large" in errors_of(each) for each in WORLD.table.operations)
+
+
 def test_every_code_is_of_some_operation_or_of_what_is_none() -> None:
     codes = {code for each in WORLD.table.operations for code in errors_of(each)}
     # Of no operation: addresses without one, and requests that are no HTTP.

@@ -19,7 +19,7 @@ from edged.policy.blocking_reload import (
     is_reached,
     parse_directives,
 )
-from edged.wire.h1 import H1Limits, H1Session, RequestRefused, date_stamp
+from edged.wire.h1 import H1Limits, H1Session, KnownRequests, RequestRefused, date_stamp
 from tests.fuzz.fakes import StillConnection, StillPump
 from tests.fuzz.script import Script, Target, block, in_pieces
 from tests.playback.fakes import Origin
@@ -116,20 +116,35 @@ def http_seeds() -> Sequence[bytes]:
     return [*alone, *pieces, *waits, b"\0" + block(b"".join(REQUESTS[:5]))]
 
 
+END = b"\r\n\r\n"
+LIMITS = H1Limits(unanswered_max=10_000)  # Answers come after each piece, so the cut would count.
+
+
 def run_h1(data: bytes) -> int:
-    """The parser alone, whole and in pieces: both understand the same."""
+    """The parser alone: whole, in pieces, and with what others asked before."""
     if not data:
         return 0
-    whole = _events(data[1:], len(data))
-    split = _events(data[1:], 1 + data[0] % 64)
+    size = 1 + data[0] % 64
+    whole, split = _events(data[1:], len(data)), _events(data[1:], size)
     assert repr(whole) == repr(split), "requests do not depend on how TCP cut them"
+    known = KnownRequests(entries_max=1 + data[0] % 5)
+    for piece in data[1:].split(END):  # Requests that come alone are remembered.
+        _events(piece + END, 4096, known)
+    assert len(known) <= known.entries_max
+    requests = [piece + END for piece in data[1:].split(END)]
+    assert repr(_events_of(requests)) == repr(_events_of(requests, known)), "nor on what is known"
+    assert repr(_events(data[1:], size, known)) == repr(split)
     return 0
 
 
-def _events(data: bytes, size: int) -> list[object]:
-    session = H1Session(now=0.0, limits=H1Limits(unanswered_max=1000))
+def _events(data: bytes, size: int, known: KnownRequests | None = None) -> list[object]:
+    return _events_of(in_pieces(data, size), known)
+
+
+def _events_of(pieces: Sequence[bytes], known: KnownRequests | None = None) -> list[object]:
+    session = H1Session(now=0.0, limits=LIMITS, known=known)
     events: list[object] = []
-    for piece in in_pieces(data, size):
+    for piece in pieces:
         got = session.receive_data(piece, 0.0)
         while session.upgrading:
             got += session.decline_upgrade(0.0)
@@ -208,7 +223,7 @@ def admin_seeds() -> Sequence[bytes]:
 
 
 TARGETS = [
-    Target(name="http", run=run_http, seeds=http_seeds, out_bytes_max=4 << 20),
+    Target(name="http", run=run_http, seeds=http_seeds),
     Target(name="h1", run=run_h1, seeds=h1_seeds),
     Target(name="reload", run=run_reload, seeds=reload_seeds, bytes_max=512),
     Target(name="admin", run=run_admin, seeds=admin_seeds),

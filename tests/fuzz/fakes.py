@@ -17,6 +17,10 @@ class StillPump:
         self.time = 100.0
         self._callbacks: dict[Callable[[], None], None] = {}
 
+    def itself(self) -> "StillPump":
+        """For who would make one."""
+        return self
+
     def now(self) -> float:
         """Monotonic seconds."""
         return self.time
@@ -39,6 +43,13 @@ class StillPump:
             for callback in callbacks:
                 callback()
         raise AssertionError("a turn of the pump that never ends")
+
+
+class NoNursery:
+    """Starts nothing."""
+
+    def start_soon(self, *_: object, **__: object) -> None:
+        """Never."""
 
 
 class NoSocket:

@@ -198,6 +198,7 @@ KINDS = (
     *(m.ACKNOWLEDGEMENT, m.USER_CONTROL, m.WINDOW_ACKNOWLEDGEMENT_SIZE, m.SET_PEER_BANDWIDTH),
     *(m.AGGREGATE, m.COMMAND_AMF3, m.DATA_AMF3, m.SHARED_OBJECT_AMF0, 99),
 )
+VIDEO_INDEX, AUDIO_INDEX = KINDS.index(m.VIDEO), KINDS.index(m.AUDIO)
 OPS = 6
 OP_MESSAGE, OP_CAPTURED, OP_RAW, OP_TIME, OP_SPOILT, OP_MEDIA = range(OPS)
 CONFIG, KEY = 8, 16  # Flags of OP_MEDIA; 1 is an enhanced header.
@@ -343,17 +344,28 @@ def rtmp_seeds() -> Sequence[bytes]:
     tracks = [(index, track) for track in (0, 1) for index in range(len(CODECS))]
     configs = [op(OP_MEDIA, CONFIG | 1) + bytes([*place, 5]) for place in tracks]
     picture = op(OP_MEDIA, KEY | 1)
-    pictures = b"".join(picture + bytes([*place, 33]) for _ in range(40) for place in tracks)
+    round_of = b"".join(picture + bytes([*place, 33]) for place in tracks)
     raw = CAPTURE.read_bytes()
     pieces = in_pieces(raw[HANDSHAKE_BYTES:][:3000], 700)
     rng = random.Random(1)  # noqa: S311 - seeds are the same in every run
-    leaps = b"".join(picture + bytes([0, 0, 255]) + rng.randbytes(4) for _ in range(60))
+    many = (
+        (b"\x96\x10avc1\x00\0\0\5\0\0\0\1A\x01\0\0\5\0\0\0\1A", VIDEO_INDEX),
+        (b"\x96\x20hvc1\x00\0\0\5\0\0\0\1Aavc1\x01\0\0\5\0\0\0\1A", VIDEO_INDEX),
+        (b"\x97\x02\0\x01\x00\x11avc1\0\0\0\0\0\0\1A", VIDEO_INDEX),
+        (b"\x95\x11Opus\x00\0\0\1\xfc\x01\0\0\1\xfc", AUDIO_INDEX),
+    )
+    multitrack = b"".join(
+        op(OP_MESSAGE, 16) + bytes([kind, 33]) + block(body) for body, kind in many * 3
+    )
+    leaps = b"".join(picture + bytes([0, 0, 255]) + rng.randbytes(4) for _ in range(40))
     one = len(configs) // 2
     return [
         b"\xff\xff\x01" + b"".join(op(OP_RAW) + block(piece) for piece in pieces),
         b"\x00\x40\x03" + media,
-        *(b"\x10\x00\x03" + config + pictures for config in configs),
+        *(b"\x10\x00\x03" + config + round_of * 4 for config in configs),
+        b"\x10\x00\x03" + b"".join(configs) + round_of * 40,
         b"\x10\x00\x03" + configs[0] + configs[one - 2] + leaps,
+        b"\x10\x00\x03" + configs[0] + configs[one] + configs[one - 1] + multitrack,
         b"\x00\x00\x00" + op(OP_RAW) + block(raw[:1600]),
         b"\x10\x00\x03" + media[:60] + (op(OP_TIME) + b"\x1e\0") * 3,
     ]

@@ -2,6 +2,7 @@
 
 NAMES = (
     *("amf", "flv", "codecs", "rtmp", "packaged"),
-    *("origin", "uplink", "irs", "table", "splice"),
+    *("link", "origin", "uplink", "irs", "table", "splice"),
     *("http", "h1", "reload", "admin"),
+    *("api", "keys", "callback"),
 )

@@ -299,6 +299,13 @@ def test_a_run_that_ends_before_its_first_part(place: Place) -> None:
     assert place.stream.multivariant() is None
 
 
+def test_what_comes_after_the_end_changes_nothing(place: Place) -> None:
+    place.stream.add([StreamEnded(reason="over")])
+    before = place.stream.window.replay()
+    place.stream.add([init("v9"), part(0, 0, "v9"), rendition("v9"), init("v9"), ended(0)])
+    assert place.stream.window.replay() == before
+
+
 def test_lost_parts_are_gaps(place: Place) -> None:
     place.step()
     place.origin.index = 2  # Part 1 is lost.
