@@ -64,7 +64,8 @@ PROGRESS_S_MAX = 10.0  # A viewer with bytes waiting takes at least
 PROGRESS_BYTES_MIN = 16 * 1024  # this much in that time: 13 kbps, or nobody is there any more.
 RESPONSE_BYTES_PER_S_MIN = 12_500  # And over a whole response 100 kbps: below any rung of video.
 RESPONSE_S_SLACK = 10.0  # Beyond that time: a phone that changes cells stands still for seconds.
-ANSWERS_PER_LOOK = 8  # At the clock, of a release.
+ANSWERS_PER_LOOK = 8  # At the clock, of a release;
+BYTES_PER_LOOK = 128 * 1024  # fewer of large ones: under TLS that takes 0.1 ms and more.
 REFUSED_LINGER_S = 1.0  # Read on after a refusal: closing on unread bytes would reset it away.
 
 logger = structlog.get_logger("edged.http")
@@ -107,8 +108,9 @@ class Release:
     def __call__(self, until: float) -> bool:
         """Answer until then, the last who came first; returns whether there are more."""
         group, response, now = self._group, self._response, self._now()
+        per_look = max(1, min(ANSWERS_PER_LOOK, BYTES_PER_LOOK // (response.size + 1)))
         while group:
-            for _ in range(ANSWERS_PER_LOOK):
+            for _ in range(per_look):
                 if not group:
                     break
                 exchange, _ = group.popitem()

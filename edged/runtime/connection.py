@@ -165,6 +165,8 @@ class Connection:
         """
         if self._out or self.ssl is not None or self.lost is not None or self._closing is not None:
             self.write_many(chunks)
+            if self.ssl is not None and not self.handshaking and not self.waits_for_room:
+                self._transmit()  # Encrypting is most of it: the caller's time.
             return
         try:
             count = self._sendmsg(chunks) if len(chunks) > 1 else self._send(chunks[0])
@@ -318,13 +320,9 @@ class Connection:
         self._dirty = False
         if self.lost is not None or self.handshaking:
             return
-        try:
-            done = self._send_tls() if self.ssl is not None else self._send_plain()
-        except OSError as error:
-            self.abort(f"connection failed: {error.strerror or error}")
+        done = self._transmit()
+        if self.lost is not None:
             return
-        if done is bool(self._mask & select.EPOLLOUT):
-            self._watch(self._mask & ~select.EPOLLOUT if done else self._mask | select.EPOLLOUT)
         if done and self._closing is not None:
             self._shut()
         elif self._above_low and self.out_bytes <= OUT_LOW_BYTES:
@@ -397,6 +395,17 @@ class Connection:
         if not self._dirty:
             self._dirty = True
             self.pump.mark_dirty(self)
+
+    def _transmit(self) -> bool:
+        """Send what the socket takes, and watch for room for the rest; whether all has left."""
+        try:
+            done = self._send_tls() if self.ssl is not None else self._send_plain()
+        except OSError as error:
+            self.abort(f"connection failed: {error.strerror or error}")
+            return False
+        if done is bool(self._mask & select.EPOLLOUT):
+            self._watch(self._mask & ~select.EPOLLOUT if done else self._mask | select.EPOLLOUT)
+        return done
 
     def _send_plain(self) -> bool:
         out = self._out

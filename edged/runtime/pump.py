@@ -8,9 +8,9 @@ no tick (latency); with many, turns are spaced by an adaptive tick of up to TICK
 tests/bench/ingest).
 
 Viewers, chatters and TLS handshakes come behind, and have the time between: whatever they want,
-publishers are looked at again after SERVE_S_MAX, twice over while work is spread (`spread`). A
-socket that had no room is refilled as soon as it has some, tick or not: what one tick's bytes do
-not fit must not wait for the next.
+publishers are looked at again after SERVE_S_MAX, twice over while work is spread (`spread`), and
+REFILL_S_MAX more while sockets that had no room are refilled. That is done as soon as they have
+some, tick or not: what one tick's bytes do not fit must not wait for the next.
 
 What a session, a flush callback or spread work raises ends that alone. A bug of the pump itself
 ends `run` and closes all its sockets; it can't be begun anew, so it ends the role and the process.
@@ -53,6 +53,7 @@ BUDGETS = {  # Connections visited per turn; what is left stays ready for the ne
 }
 SERVED = (PumpClass.VIEWER, PumpClass.CHATTER)  # In the time that is left.
 SERVE_S_MAX = 0.002  # In one go, for those, and as much for spread work.
+REFILL_S_MAX = 0.001  # In one go, for those of them whose socket has room again.
 SERVE_BATCH_MAX = 8192  # All who are ready, so that a batch's time tells how late viewers are.
 SERVE_INTERVAL_S_MIN = 0.001  # Between goes within a tick, if all is done: each costs a wake-up.
 WRITABLE_PER_TURN_MAX = 1024
@@ -87,14 +88,16 @@ class Pump:
         self._master = select.epoll()
         self._epolls = {pump_class: select.epoll() for pump_class in PumpClass}
         self._handshakes = select.epoll()
-        self._writers = select.epoll()  # Those that wait for room,
-        self._waiting = 0  # and how many they are.
+        self._writers = select.epoll()  # Those that wait for room: the backbone, publishers
+        self._served_writers = select.epoll()  # and the others;
+        self._waiting = 0  # how many they are.
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._soon = select.epoll()  # Whom the tick does not hold up.
-        for epoll in (*self._epolls.values(), self._handshakes, self._writers):
+        writers = self._writers, self._served_writers
+        for epoll in (*self._epolls.values(), self._handshakes, *writers):
             self._master.register(epoll.fileno(), select.EPOLLIN)
         served = [self._epolls[pump_class] for pump_class in SERVED]
-        for epoll in (*served, self._handshakes, self._writers):
+        for epoll in (*served, self._handshakes, *writers):
             self._soon.register(epoll.fileno(), select.EPOLLIN)
         self._master.register(self._wake_fd, select.EPOLLIN)
         self._connections: dict[int, Connection] = {}
@@ -104,6 +107,8 @@ class Pump:
         self._lost: list[Connection] = []
         self._batch: deque[tuple[Connection, int]] = deque()  # Served in order, over some goes;
         self._batch_at = 0.0  # polled then.
+        self._again: dict[Connection, None] = {}  # Of the next batch: TLS may hold bytes of theirs.
+        self._room: deque[int] = deque()  # Whose sockets have room, as of the last poll.
         self._spread: deque[Work] = deque()
         self._flush_callbacks: dict[Callable[[], None], None] = {}
         self._timers: list[tuple[float, int, Connection]] = []
@@ -241,11 +246,12 @@ class Pump:
             return
         self._epolls[connection.pump_class].modify(connection.fd, mask & select.EPOLLIN)
         waits = bool(mask & select.EPOLLOUT)
+        writers = self._writers_of(connection)
         if waits and not connection.waits_for_room:
-            self._writers.register(connection.fd, select.EPOLLOUT)
+            writers.register(connection.fd, select.EPOLLOUT)
             self._waiting += 1
         elif connection.waits_for_room and not waits:
-            self._writers.unregister(connection.fd)
+            writers.unregister(connection.fd)
             self._waiting -= 1
         connection.waits_for_room = waits
 
@@ -273,7 +279,7 @@ class Pump:
         readable, self._readable = self._readable, []
         for connection in readable:
             if connection.pump_class in SERVED:
-                self._batch.append((connection, select.EPOLLIN))
+                self._again[connection] = None
             else:
                 self._visit(connection, select.EPOLLIN, now)
         for pump_class, budget in BUDGETS.items():
@@ -297,6 +303,8 @@ class Pump:
             for pump_class in SERVED:
                 self._take_batch(self._epolls[pump_class].poll(0, SERVE_BATCH_MAX))
             self._take_batch(self._handshakes.poll(0, HANDSHAKES_PER_BATCH_MAX))
+            batch.extend((connection, select.EPOLLIN) for connection in self._again)
+            self._again.clear()
         while batch:
             connection, mask = batch.popleft()
             self._visit(connection, mask, now)
@@ -314,6 +322,7 @@ class Pump:
         for fd, mask in ready:
             connection = connections.get(fd)
             if connection is not None:
+                self._again.pop(connection, None)
                 self._batch.append((connection, mask))
 
     def _do_spread(self, until: float) -> None:
@@ -339,7 +348,7 @@ class Pump:
     @property
     def unserved(self) -> bool:
         """Whether viewers, chatters, handshakes or spread work wait for their next go."""
-        return bool(self._batch or self._spread)
+        return bool(self._batch or self._again or self._spread or self._room)
 
     async def _pause(self, until: float) -> None:
         """The rest of the tick: for viewers, and for those whose socket has room again."""
@@ -358,12 +367,28 @@ class Pump:
         self._note_lag(trio.current_time() - until)
 
     def _refill(self) -> None:
+        """Send to whose socket has room again; for who is served, REFILL_S_MAX long."""
         if not self._waiting:
+            self._room.clear()
             return
         for fd, _ in self._writers.poll(0, WRITABLE_PER_TURN_MAX):
-            connection = self._connections.get(fd)
-            if connection is not None and connection.lost is None:
-                self._guard(connection, connection.flush)
+            self._flush_waiting(fd)
+        room = self._room
+        if not room:
+            room.extend(fd for fd, _ in self._served_writers.poll(0, WRITABLE_PER_TURN_MAX))
+        until = trio.current_time() + REFILL_S_MAX
+        while room:
+            self._flush_waiting(room.popleft())
+            if trio.current_time() >= until:
+                break
+
+    def _flush_waiting(self, fd: int) -> None:
+        connection = self._connections.get(fd)
+        if connection is not None and connection.waits_for_room:
+            self._guard(connection, connection.flush)
+
+    def _writers_of(self, connection: Connection) -> select.epoll:
+        return self._served_writers if connection.pump_class in SERVED else self._writers
 
     def _visit_all(self, ready: list[tuple[int, int]], now: float) -> None:
         connections, buffer = self._connections, self._buffer
@@ -432,7 +457,7 @@ class Pump:
         if connection.waits_for_room:
             self._waiting -= 1
             with contextlib.suppress(OSError):
-                self._writers.unregister(connection.fd)
+                self._writers_of(connection).unregister(connection.fd)
         self._guard(connection, connection.removed)
 
     def _guard(self, connection: Connection, call: Callable[[], None]) -> None:
@@ -467,9 +492,8 @@ class Pump:
             connection.abort("the process is stopping")
         self._in_turn = True
         self._flush()
-        for epoll in (
-            *self._epolls.values(), self._handshakes, self._writers, self._soon, self._master
-        ):  # fmt: skip
+        writers = self._writers, self._served_writers
+        for epoll in (*self._epolls.values(), self._handshakes, *writers, self._soon, self._master):
             epoll.close()
         os.close(self._wake_fd)
         self._wake = lambda **_: None  # type: ignore[method-assign]

@@ -19,6 +19,7 @@ from edged.runtime.connection import (
     LOW_WATER_BYTES_MAX,
     OUT_LOW_BYTES,
     READS_BACKBONE_TLS_MAX,
+    READS_TLS_MAX,
     Connection,
 )
 from edged.runtime.pump import Pump, PumpClass
@@ -347,3 +348,47 @@ async def test_a_closing_connection_gives_up_on_a_peer_that_reads_nothing(
         both.ours.connection.set_timeout(both.pump.now() + 1000)  # Its own timer counts no more.
         await both.ours.until(lambda: bool(both.ours.lost))
         assert both.ours.lost == ["done"]
+
+
+async def test_one_who_pipelines_under_tls_keeps_no_newcomer_out(contexts: Contexts) -> None:
+    """More records than a visit reads, always: it is visited again, as others are."""
+    async with tls_pair(contexts) as both:
+        flooding = both.theirs.connection
+        goes_on = True
+
+        def again(data: bytes) -> None:
+            if goes_on and flooding.out_bytes < 64 * 1024:
+                for _ in range(4 * READS_TLS_MAX):
+                    flooding.write(b"GET / HTTP/1.1\r\n\r\n")
+                    flooding.flush()
+
+        both.ours.on_data = again
+        again(b"")
+        await both.ours.until(lambda: both.ours.visits > 50)
+        newcomer, peer = pair(both.pump)
+        publisher, publishing = pair(both.pump, PumpClass.PUBLISHER)
+        with peer, publishing:
+            publishing.send(b"x")
+            peer.send(b"q")
+            await newcomer.until(lambda: bool(newcomer.received))
+            await publisher.until(lambda: bool(publisher.received))
+            await trio.sleep(1.0)
+            assert both.pump.lag_s < 0.5, "nobody has been kept waiting"
+        goes_on = False
+
+
+async def test_what_is_sent_under_tls_leaves_at_once(contexts: Contexts) -> None:
+    """So that its time counts as its sender's; `drained` is still told at the turn's end."""
+    async with tls_pair(contexts) as both:
+        both.ours.connection.send([b"one ", b"two"])
+        assert both.ours.connection.out_bytes == 0
+        data = pattern(300_000)
+        both.ours.connection.send([data])
+        assert 0 < both.ours.connection.out_bytes < len(data), "the kernel has no more room"
+        before = both.ours.connection.out_bytes
+        both.ours.connection.send([b"three"])
+        assert both.ours.connection.out_bytes == before + 5
+        assert both.ours.drains == 0
+        await both.theirs.until(lambda: len(both.theirs.received) >= 7 + len(data) + 5)
+        assert bytes(both.theirs.received) == b"one two" + data + b"three"
+        await both.ours.until(lambda: both.ours.drains == 1)
