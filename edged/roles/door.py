@@ -121,6 +121,7 @@ class PopDoor(Runs):
     def admit_again(self) -> None:
         """Let publishers in as before."""
         self._draining = ""
+        self.drain_undone()
 
     def kick(self, channel: str, reason: str, *, block_s: float = 0.0) -> bool:
         """End a publication for good; with `block_s` refuse the channel for so long.

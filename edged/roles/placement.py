@@ -58,6 +58,9 @@ class Placement:
 
     def slept(self, late_s: float) -> None:
         """The time in which we were not there counts for nobody."""
+        self.placed_at += late_s
+        if self.silent_since is not None:
+            self.silent_since += late_s
         if self.offered_at is not None:
             self.offered_at += late_s
         if self.fenced_at is not None:

@@ -4,6 +4,8 @@ A run outlives its publisher: after a loss it waits, for the time of the grace. 
 PoP drains, for its publisher may come back at another.
 """
 
+import math
+
 import structlog
 import trio
 
@@ -35,7 +37,7 @@ class Run:
         self.takes_over = False  # Who joins, from one that was live until now.
         self.live = False  # That it has begun, or goes on here, has been told.
         self.taken_over = False  # It goes on elsewhere, or a newer one is there.
-        self.drains = False  # Its publisher has been asked to go elsewhere.
+        self.leaves_until = -math.inf  # Until then its publisher, asked to go elsewhere, may.
         self.origin = ""  # While the run is another PoP's: where it is to go on from here.
 
 
@@ -119,8 +121,14 @@ class Runs:
         """Have a publisher go elsewhere, if it is still here; the run waits for it meanwhile."""
         run = self._of(stream)
         if run is not None and run.control is not None:
-            run.drains = True
+            run.leaves_until = math.inf
             run.control.drain(reconnect_url)
+
+    def drain_undone(self) -> None:
+        """Who was asked to go elsewhere may be on its way; one that stays has an end of its own."""
+        until = self.pump.now() + self._grace_s
+        for run in self._runs.values():
+            run.leaves_until = min(run.leaves_until, until)
 
     def stop(self, stream: LiveStream, code: str, reason: str) -> None:
         """End a run now, and tell its publisher why, if it has one."""
@@ -155,7 +163,8 @@ class Runs:
         run = self._runs.get(publication.stream.channel)
         if run is None or run.publication is not publication:
             return  # Replaced, or given up.
-        if (lost or run.drains) and self._may_wait(run):
+        leaves = self.pump.now() < run.leaves_until
+        if (lost or leaves) and self._may_wait(run):
             self._wait(run, reason)
         else:
             self._end(run, reason)
@@ -168,7 +177,7 @@ class Runs:
     def _wait(self, run: Run, reason: str) -> None:
         stream, now = run.stream, self.pump.now()
         run.control = run.publication = None
-        run.takes_over = run.drains = False
+        run.takes_over, run.leaves_until = False, -math.inf
         if stream.waiting_since is None:
             stream.waiting_since = now
             self._placing.waiting_changed(stream)
@@ -210,10 +219,10 @@ class Runs:
     def _give_up(self, run: Run, error: PublishRefusedError) -> None:
         """Stop a publisher that was let in, or end the wait for one."""
         run.taken_over = error.code == "fenced"
-        if run.control is not None:
-            tell_given_up(run.stream.channel, run.control, error)
-        else:
-            self._end(run, f"{error.code}: {error.reason}")
+        control = run.control
+        self._end(run, f"{error.code}: {error.reason}")  # At once: nobody is to join it any more.
+        if control is not None:
+            tell_given_up(run.stream.channel, control, error)
 
 
 def stop_publisher(channel: str, control: PublisherControl, code: str, reason: str) -> None:

@@ -13,6 +13,7 @@ from edged.ingest.plugin import Publication, PublishRequest
 from edged.media.events import StreamEvent, StreamTakenOver
 from edged.media.stream import StreamId
 from edged.media.track import AccessUnit, Codec
+from edged.policy.departures import ANSWER_S_MAX
 from edged.policy.grace import PUT_OFF_S
 from edged.policy.stream_keys import StaticKey, StreamKeys
 from edged.policy.takeover import TAKEN_OVER, takeovers, units_from
@@ -569,3 +570,56 @@ async def test_a_takeover_by_another_pop_is_told_by_both_and_no_end() -> None:
         assert here.kinds == ["went_live", "taken_over"]
         assert there.kinds == ["taken_over", "went_offline"]
         assert there.events[0].publication == here.events[0].publication
+
+
+async def test_a_run_that_was_given_up_is_not_joined() -> None:
+    """Its plug-in takes a moment to end the session; who comes meanwhile begins a run."""
+    async with one_pop() as (origin, place):
+        control = Control()
+        first = await place.publish(control)
+        await until(lambda: len(origin.units("alice")) == 10)
+        placement = place.pop.uplinks.placements["alice"]
+        placement.give_up(PublishRefusedError("unsupported_media", "broken"))
+        assert control.stops == [("Failed", "unsupported_media: broken")]
+        assert first.ended == "unsupported_media: broken"
+        before = placement.stream.stream_id
+        second = await place.publish()
+        assert place.run.publication != before.publication
+        first.end("the session is gone, too")
+        await until(lambda: len(origin.units("alice")) == 10)
+        assert second.ended is None
+        assert "alice" in place.pop.uplinks.placements
+
+
+async def test_our_own_pause_begins_no_run_anew_that_is_being_joined() -> None:
+    async with two_pops() as (origin, here, there):
+        await here.publish()
+        await until(lambda: origin.hub.get("alice") is not None)
+        await package(origin, here, there)
+        before = here.run
+        await there.publish()
+        placing_there = there.pop.uplinks.placing
+        assert placing_there.placements["alice"].joins
+        now, pause_s = there.pop.pump.now(), ANSWER_S_MAX + 1.0
+        placing_there.slept(pause_s)
+        placing_there.tick(now + pause_s)
+        assert there.run.publication == before.publication
+        placing_there.tick(now + pause_s + ANSWER_S_MAX + 0.1)
+        assert there.run.publication != before.publication, "that it would have done"
+
+
+@pytest.mark.parametrize(("left_after_s", "waits"), [(GRACE_S - 0.1, True), (GRACE_S + 0.1, False)])
+async def test_an_end_after_an_undone_drain(left_after_s: float, waits: bool) -> None:
+    """Who was asked to leave a moment ago comes back; later an end is the broadcaster's own."""
+    async with one_pop() as (_, place):
+        now = trio.current_time()
+        publication = await place.publish()
+        stream = place.pop.hub.get("alice")
+        assert stream is not None
+        place.door.refuse_all(None)
+        place.door.drain(stream, None)
+        place.pop.pump.now = lambda: now  # type: ignore[method-assign]
+        place.door.admit_again()
+        place.pop.pump.now = lambda: now + left_after_s  # type: ignore[method-assign]
+        publication.end("the broadcaster pressed stop")
+        assert (place.pop.hub.get("alice") is not None) is waits
