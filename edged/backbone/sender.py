@@ -119,6 +119,7 @@ class OriginLink:
             check_plain(host, f"backbone to {origin}")
         self.origin = origin
         self.address = address
+        self.unreachable = False  # As the control session's last attempt found.
         self._pump, self._owner, self._local = pump, owner, local
         self._tls, self._rng = tls, rng
         self._sessions: dict[PriorityClass | None, BackboneSession] = {}
@@ -448,7 +449,9 @@ class OriginLink:
                         "backbone down", origin=self.origin, session=purpose, reason=str(error)
                     )
                 reason = str(error)
+                self.unreachable |= priority is None
             else:
+                self.unreachable &= priority is not None
                 try:
                     await session.lost_event.wait()
                 finally:

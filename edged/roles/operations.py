@@ -21,7 +21,7 @@ from edged.policy.blocks import BLOCK_S_MAX
 from edged.roles.common import Commit, StreamLine
 from edged.roles.draining import Drainer, DrainLine
 from edged.roles.pop import PopRole
-from edged.roles.reloading import Change, check_changes, find_changes
+from edged.roles.reloading import Change, check_changes, find_changes, take_into_use
 from edged.runtime.log import (
     FOR_S_MAX,
     LEVELS,
@@ -209,6 +209,9 @@ class Operations:
             logger.error("configuration not reloaded", reason=str(error))  # noqa: TRY400 - the operator's mistake: a traceback says nothing more
             self._manager.reloaded(str(error))
             raise
+        except Exception as error:
+            self._manager.reloaded(f"internal error: {error!r}")
+            raise
         self._manager.reloaded()
         return answer
 
@@ -217,7 +220,9 @@ class Operations:
         changes = find_changes(self.config, new)
         check_changes(changes)
         commits = [role.prepare_reload(new) for role in self._roles]
-        notes = [note for commit in commits for note in commit()]
+        notes: list[str] = []
+        for role, commit in zip(self._roles, commits, strict=True):
+            notes += take_into_use(role.name, commit)
         if new.log != self.config.log:
             configure_logging(new.log)
         self.config = new

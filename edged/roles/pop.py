@@ -44,6 +44,7 @@ from edged.roles.draining import Drainer
 from edged.roles.fitness import Fault
 from edged.roles.ingest_health import IngestHealth
 from edged.roles.offers import IngestOffers
+from edged.roles.reloading import prepare_plugin
 from edged.roles.telling import Telling
 from edged.roles.uplinks import Uplinks
 from edged.runtime.event_stream import EventStream
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
 STOP_S_MAX = 0.5  # To tell publishers why, and origins that the streams have ended.
 STOP_POLL_S = 0.01
 # To hear who is live before the first viewer asks, who would be told that nobody is.
-LISTED_S_MAX = 2.0
+LISTED_S_MAX = 1.0
 
 logger = structlog.get_logger("edged.pop")
 
@@ -288,13 +289,15 @@ class PopRole:
         if self._public is not None and new.playback.tls is not None:
             files = new.playback.tls
             takes.append(self._public.prepare(str(files.certificate), str(files.key)))
+        plugins: list[Commit] = []
         for name, table in new.ingest.items():
             problems: list[Problem] = []
             plugin_table = plugin_config(name, table, problems)
             if plugin_table is None:
                 raise ConfigError("; ".join(str(problem) for problem in problems))
             if name in self.door.prepares:
-                takes.append(self.door.prepares[name](plugin_table))
+                prepare = partial(self.door.prepares[name], plugin_table)
+                plugins.append(prepare_plugin(f"ingest.{name}", prepare))
 
         for webhook in new.webhooks:
             check_ca(webhook)
@@ -310,7 +313,8 @@ class PopRole:
                 self.irs.config = new.irs_client
             invalid = self.door.use_keys(keys)
             what = "is live, though its stream key is no longer valid; `edged kick` ends it"
-            return [f"channel {channel!r} {what}" for channel in invalid]
+            notes = [f"channel {channel!r} {what}" for channel in invalid]
+            return notes + [note for take in plugins for note in take()]
 
         return commit
 

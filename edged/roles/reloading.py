@@ -7,13 +7,18 @@ a table counts for the keys in it that are not there. Plug-ins say it of their o
 
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Annotated
 
+import structlog
 from msgspec import Struct, structs
 
 from edged.config import Config, load_plugins, plugin_config
-from edged.errors import ConfigError
+from edged.errors import ConfigError, EdgedError
+from edged.roles.common import Commit
+
+logger = structlog.get_logger("edged")
 
 
 class Effect(Struct, frozen=True):
@@ -175,6 +180,35 @@ def check_changes(changes: list[Change]) -> None:
         lines = "\n".join(f"  {change.key}: {change.effect.text}" for change in refused)
         count = f"{len(refused)} key{'s' if len(refused) != 1 else ''}"
         raise ReloadRefusedError(f"{count} cannot change without a restart; nothing has\n{lines}")
+
+
+def prepare_plugin(key: str, prepare: Callable[[], Callable[[], None]]) -> Commit:
+    """Have a plug-in check its table `key`, and return what takes that into use.
+
+    Whatever it raises, though it should not, is a ConfigError: it refuses the file.
+    """
+    try:
+        take = prepare()
+    except EdgedError:
+        raise
+    except Exception as error:
+        logger.exception("plug-in failed to check its table", key=key)
+        raise ConfigError(f"{key}: its plug-in failed to check it: {error!r}") from error
+
+    def commit() -> list[str]:
+        take()
+        return []
+
+    return partial(take_into_use, key, commit)
+
+
+def take_into_use(name: str, commit: Commit) -> list[str]:
+    """What is to be known of it, be it that it failed: others have the new file already."""
+    try:
+        return commit()
+    except Exception as error:
+        logger.exception("configuration taken into use in part", of=name)
+        return [f"{name}: not all of the file could be taken into use; restart ({error!r})"]
 
 
 def all_keys() -> list[str]:

@@ -120,7 +120,8 @@ class Uplinks:
     async def wait_listed(self, within_s: float) -> bool:
         """Wait until every origin of the table that is up has told who is live there.
 
-        False if that takes too long, as when there is no table.
+        One that cannot be reached is not waited for: the table may be older than that. False if
+        that takes too long, as when there is no table.
         """
         with trio.move_on_after(within_s):
             while not self._is_listed():  # noqa: ASYNC110 - once, at the start
@@ -132,7 +133,12 @@ class Uplinks:
         table = self.view.table
         rows = [] if table is None else [row for row in table.rows if row.address]
         up = [row.origin for row in rows if row.state is not OriginState.DOWN]
-        return bool(up) and all(map(self.listing.has_heard, up))
+        return bool(up) and all(map(self._is_heard_or_unreachable, up))
+
+    def _is_heard_or_unreachable(self, origin: str) -> bool:
+        entry = self._links.get(origin)
+        unreachable = entry is not None and entry.link.unreachable
+        return unreachable or self.listing.has_heard(origin)
 
     def statistics(self) -> list[OriginLinkStatistics]:
         """How each link fares."""

@@ -559,6 +559,52 @@ async def test_the_service_manager_is_told_of_reloads(
     assert told == ["RELOADING=1", "READY=1"] * 2
 
 
+@pytest.mark.parametrize("at", ["prepare", "take"])
+async def test_a_plug_ins_bug_in_a_reload_ends_nothing(
+    at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything has changed it refuses the file; after that the rest goes into use."""
+    told: list[str] = []
+    monkeypatch.setattr(
+        ServiceManager, "_send", lambda _, *lines: told.append(lines[0].partition("\n")[0])
+    )
+
+    def fail() -> None:
+        raise ValueError("a plug-in's bug")
+
+    def prepare(table: object) -> Callable[[], None]:
+        if at == "prepare":
+            fail()
+        return fail
+
+    async with hosting(tmp_path) as host:
+        host.pop.door.prepares["rtmp"] = prepare
+        host.set("stream_keys.static", [{"channel": "bob", "key": OTHER_KEY}])
+        host.set("drain.on_stop_s", 0.5)
+        before = host.process.operations.config
+        if at == "prepare":
+            problem = r"ingest\.rtmp: its plug-in failed to check it: ValueError"
+            with pytest.raises(ConfigError, match=problem):
+                host.process.operations.reload()
+            assert host.process.operations.config is before
+        else:
+            notes = host.process.operations.reload().notes
+            assert [note for note in notes if note.startswith("ingest.rtmp: not all of the file")]
+            assert host.process.operations.config.drain.on_stop_s == 0.5
+            async with encoder(host.rtmp(), OTHER_KEY) as peer:
+                await peer.accepted()
+    assert told == ["RELOADING=1", "READY=1"]
+
+
+async def test_a_roles_bug_in_a_reload_leaves_the_others_theirs(tmp_path: Path) -> None:
+    async with hosting(tmp_path) as host:
+        host.pop.webhooks.reload = None  # type: ignore[method-assign, assignment]
+        host.set("drain.on_stop_s", 0.5)
+        notes = host.process.operations.reload().notes
+        assert any(note.startswith(f"{host.pop.name}: not all of the file") for note in notes)
+        assert host.process.operations.config.drain.on_stop_s == 0.5
+
+
 async def test_kick_by_the_door(tmp_path: Path) -> None:
     async with hosting(tmp_path) as host, encoder(host.rtmp(), KEY) as peer:
         await peer.accepted()

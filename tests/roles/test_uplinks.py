@@ -12,7 +12,7 @@ from edged.policy import departures
 from edged.roles import uplinks as uplinks_module
 from edged.roles.parts_in import LOST
 from edged.roles.placement import CUT_OFF
-from tests.backbone.network import Origin, append, until
+from tests.backbone.network import Origin, append, free_address, until
 from tests.roles.setting import Pop, events_of, live_at, package, running_pop
 
 BOB = RouteRequest(channel="bob", protocol="rtmp")
@@ -93,6 +93,18 @@ async def test_a_pop_can_wait_to_hear_who_is_live() -> None:
             assert not pop.uplinks.listing.has_heard("two")
             assert await pop.uplinks.wait_listed(5.0)
             assert pop.uplinks.listing.has_heard("two")
+
+
+async def test_a_pop_does_not_wait_for_an_origin_that_is_not_there() -> None:
+    """The table that it kept says that it is up, and nobody has told otherwise since."""
+    one, dead = Origin("one"), Origin("dead")
+    dead.address = free_address()
+    async with one.serving(), running_pop() as pop:
+        pop.push_table(one, dead)
+        began_at = trio.current_time()
+        assert await pop.uplinks.wait_listed(5.0)
+        assert pop.uplinks.listing.has_heard("one")
+        assert trio.current_time() - began_at < 1.0
 
 
 async def test_an_origin_that_moves_is_followed() -> None:
