@@ -19,6 +19,7 @@ CODES: dict[str, tuple[int, str]] = {
     "unknown_key": (403, "No key of this PoP matches."),
     "expired_key": (403, "The signed key's time is over."),
     "out_of_scope": (403, "The key is not for this protocol."),
+    "kicked": (403, "An operator has ended the broadcast; the channel is refused for a while."),
     "wrong_channel": (403, "The key is for another channel."),
     "not_found": (404, "There is nothing at this address."),
     "not_live": (404, "The channel is not live."),

@@ -103,7 +103,7 @@ def _find_ingest(ingest: IngestHandlers) -> Operation:
         replies={200: Reply(description="Where to publish.", body=IngestAnswer)},
         errors=(
             *("unknown_key", "expired_key", "out_of_scope", "auth_unavailable", "takeover"),
-            *("unsupported_codec", "bitrate_too_high", "no_route"),
+            *("kicked", "unsupported_codec", "bitrate_too_high", "no_route"),
         ),
         handle=ingest.find_ingest,
     )
@@ -153,6 +153,7 @@ def _streams(streams: StreamHandlers) -> list[Operation]:
             replies={200: Reply(description="The stream as it is now.", body=StreamDetail)},
             errors=("not_live", "unconfirmed"),
             authorised=True,
+            quick=False,
             handle=streams.patch_stream,
         ),
         Operation(

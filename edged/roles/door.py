@@ -153,6 +153,7 @@ class PopDoor(Runs):
         counts.
         """
         grant = await self.identify(key, peer, protocol)
+        self._blocks.check(grant.channel, self.pump.now())
         self._takes_over(grant.channel)
         return grant
 

@@ -1,5 +1,6 @@
 """The API on the public port: one connection for all, limits, and nobody who disturbs others."""
 
+import contextlib
 import ssl
 import time
 from pathlib import Path
@@ -168,6 +169,27 @@ async def test_no_more_in_work_than_allowed_and_a_place_that_comes_free() -> Non
         assert world.service.counters.in_work == 0
 
 
+async def test_who_waits_for_another_pop_holds_no_place() -> None:
+    """More of them than are answered at a time: health goes ahead."""
+    fields = {"Authorization": f"Bearer {KEY}"}
+    async with serving(prepare_world=with_alice) as world, contextlib.AsyncExitStack() as stack:
+        world.side.gate = trio.Event()
+        waiting = [
+            await stack.enter_async_context(world.connect()) for _ in range(module.RUNNING_MAX + 1)
+        ]
+        for client in waiting:
+            await client.send(ALICE, "PATCH", {"title": "now"}, fields)
+        with trio.fail_after(5):
+            while world.service.counters.in_work < len(waiting):  # noqa: ASYNC110
+                await trio.sleep(0.002)
+        async with world.connect() as other:
+            with trio.fail_after(5):
+                assert (await other.ask(HEALTH)).status == 200
+        world.side.gate.set()
+        for client in waiting:
+            assert (await client.read()).status == 200
+
+
 async def test_an_operation_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     async with (
         serving(ApiConfig(request_timeout_s=0.1), prepare_world=with_alice) as world,
@@ -262,7 +284,7 @@ async def test_operations_that_wait_do_not_hold_up_those_that_do_not() -> None:
             async with world.connect() as client:
                 assert (await client.ask("/api/v1/waits")).body == b"late"
 
-        for _ in range(4 * module.RUNNING_MAX):
+        for _ in range(4 * module.module.RUNNING_MAX):
             nursery.start_soon(ask)
         async with world.connect() as client:
             await trio.sleep(0.1)

@@ -495,6 +495,13 @@ async def test_a_key_can_be_checked_without_publishing() -> None:
         assert 29 < refused.value.retry_after_s <= takeover.TAKEOVER_INTERVAL_S
 
 
+async def test_a_key_of_a_blocked_channel_is_checked_as_if_it_published() -> None:
+    async with opened() as setting:
+        setting.door.kick("alice", "spam", block_s=60.0)
+        with pytest.raises(PublishRefusedError, match="kicked: spam; refused for another 60 s"):
+            await setting.door.check("key-of-alice", "rtmp", "10.0.0.7:5")
+
+
 async def test_wrong_keys_that_are_only_shown_count_too() -> None:
     async with opened() as setting:
         for number in range(attempts.WRONG_KEYS_MAX):
