@@ -284,7 +284,7 @@ async def test_operations_that_wait_do_not_hold_up_those_that_do_not() -> None:
             async with world.connect() as client:
                 assert (await client.ask("/api/v1/waits")).body == b"late"
 
-        for _ in range(4 * module.module.RUNNING_MAX):
+        for _ in range(4 * module.RUNNING_MAX):
             nursery.start_soon(ask)
         async with world.connect() as client:
             await trio.sleep(0.1)
