@@ -4,17 +4,12 @@ The page holds no data: it asks for `/status.json`, with a session. Nothing is i
 Content-Security-Policy lets nothing in but these files.
 """
 
-import hashlib
 from importlib import resources
 
 from msgspec import Struct
 
-CONTENT_TYPES = {
-    "css": "text/css; charset=utf-8",
-    "html": "text/html; charset=utf-8",
-    "js": "text/javascript; charset=utf-8",
-    "svg": "image/svg+xml",
-}
+from edged.runtime.web_files import base_of, content_type
+
 ASSETS = (
     "charts.js",
     "dom.js",
@@ -53,14 +48,11 @@ def make_pages() -> dict[str, PageFile]:
     """Everything that is served, by path."""
     folder = resources.files("edged.api.web")
     files = {name: (folder / name).read_bytes() for name in ASSETS}
-    digest = hashlib.sha256()
-    for name, data in sorted(files.items()):
-        digest.update(name.encode() + len(data).to_bytes(8, "big") + data)
-    base = f"/web/{digest.hexdigest()[:16]}"
+    base = base_of(files)
     pages = {
         f"{base}/{name}": PageFile(
             body=data,
-            content_type=CONTENT_TYPES[name.rpartition(".")[2]],
+            content_type=content_type(name),
             cache_control=KEPT_FOR_EVER,
         )
         for name, data in files.items()
@@ -70,6 +62,6 @@ def make_pages() -> dict[str, PageFile]:
         html = html.replace("{{" + name + "}}", f"{base}/{name}")
     assert "{{" not in html, "every placeholder names a file"
     pages["/"] = PageFile(
-        body=html.encode(), content_type=CONTENT_TYPES["html"], cache_control=KEPT_SHORTLY
+        body=html.encode(), content_type=content_type("status.html"), cache_control=KEPT_SHORTLY
     )
     return pages

@@ -2,8 +2,10 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from types import GenericAlias
+from typing import Annotated, TypeVar
 
+import msgspec
 import trio
 import typer
 from msgspec import Struct
@@ -29,6 +31,9 @@ ShardOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+T = TypeVar("T")
+
+
 class Where(Struct, frozen=True, kw_only=True):
     """What the options say of whom to ask."""
 
@@ -42,6 +47,11 @@ class Answers(Struct):
 
     answers: list[bytes]
     failures: list[str]
+
+    def lines(self, kind: type[T]) -> list[T]:
+        """What is in all their lists."""
+        decoder: msgspec.json.Decoder[list[T]] = msgspec.json.Decoder(GenericAlias(list, (kind,)))
+        return [line for answer in self.answers for line in decoder.decode(answer)]
 
     def finish(self) -> None:
         """Say who did not answer, after what the others said; then the command has failed."""

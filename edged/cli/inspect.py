@@ -2,7 +2,6 @@
 
 from typing import Annotated
 
-import msgspec
 import typer
 from rich.markup import escape
 from rich.text import Text
@@ -29,11 +28,7 @@ def streams(
 ) -> None:
     """List the live streams of the edged that runs on this host, of all its shards."""
     asked = ask_all("streams", {}, Where(config=config, socket=socket, shard=shard))
-    lines = [
-        line
-        for answer in asked.answers
-        for line in msgspec.json.decode(answer, type=list[StreamLine])
-    ]
+    lines = asked.lines(StreamLine)
     if as_json:
         print_json(lines)
     elif not lines:
@@ -82,11 +77,7 @@ def explain(
     """Say which origin a channel goes to, by which rule, and why not to the others."""
     where = Where(config=config, socket=socket, shard=shard)
     asked = ask_all("route-explain", {"channel": channel}, where)
-    routes = [
-        route
-        for answer in asked.answers
-        for route in msgspec.json.decode(answer, type=list[RouteAnswer])
-    ]
+    routes = asked.lines(RouteAnswer)
     if as_json:
         print_json(routes)
     else:

@@ -2,7 +2,6 @@
 
 from typing import Annotated
 
-import msgspec
 import typer
 from rich.markup import escape
 from rich.text import Text
@@ -25,11 +24,7 @@ def routes(
 ) -> None:
     """Show each PoP's routing table, its rules, and where its live streams went and why."""
     asked = ask_all("routes", {}, Where(config=config, socket=socket, shard=shard))
-    pops = [
-        pop
-        for answer in asked.answers
-        for pop in msgspec.json.decode(answer, type=list[RoutesSeen])
-    ]
+    pops = asked.lines(RoutesSeen)
     if as_json:
         print_json(pops)
     else:

@@ -1,14 +1,14 @@
 """The status page's files as they are served, and what its scripts say, in Node."""
 
-import json
 import re
-import subprocess
+from functools import partial
 from importlib import resources
+from pathlib import Path
 
 import pytest
 
 from edged.api.admin_pages import ASSETS, CONTENT_SECURITY_POLICY, make_pages
-from tests.conftest import require
+from tests.node import run_module
 
 LINKS = re.compile(r'(?:src|href)="([^"]+)"')
 IMPORTS = re.compile(r'from "\./([a-z]+\.js)"')
@@ -53,20 +53,7 @@ def test_files_may_be_kept_and_the_page_not() -> None:
         )
 
 
-def run(script: str) -> object:
-    """What a module prints as JSON."""
-    require("node")
-    base = str(resources.files("edged.api.web"))
-    done = subprocess.run(
-        ["node", "--input-type=module"],  # noqa: S607 - whichever node is there
-        input=f"const web = {json.dumps('file://' + base)};\n{script}",
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+run = partial(run_module, Path(str(resources.files("edged.api.web"))))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ release has new addresses. Nothing is inline: the Content-Security-Policy lets n
 than ours and the pinned hls.js.
 """
 
-import hashlib
 from importlib import resources
 
 from msgspec import Struct
@@ -19,13 +18,9 @@ from edged.playback.web.vendored import (
     HLS_INTEGRITY,
     is_hls,
 )
+from edged.runtime.web_files import base_of, content_type
 from edged.wire.h1 import RequestReceived
 
-CONTENT_TYPES = {
-    "css": "text/css; charset=utf-8",
-    "js": "text/javascript; charset=utf-8",
-    "svg": "image/svg+xml",
-}
 ASSETS = ("clock.js", "edged.css", "icon.svg", "index.js", "player.js", "watch.js")
 KEPT_FOR_EVER = "public, max-age=31536000, immutable"
 KEPT_SHORTLY = "no-cache"  # The pages name the digest: a release must be seen at once.
@@ -55,14 +50,11 @@ def make_pages(hls: bytes | None) -> Pages:
     files = {name: (folder / name).read_bytes() for name in ASSETS}
     if hls is not None:
         files[HLS_FILE] = hls
-    digest = hashlib.sha256()
-    for name, data in sorted(files.items()):
-        digest.update(name.encode() + len(data).to_bytes(8, "big") + data)
-    base = f"/web/{digest.hexdigest()[:16]}"
+    base = base_of(files)
     assets = {
         f"{base}/{name}": Response(
             body=data,
-            content_type=CONTENT_TYPES[name.rpartition(".")[2]],
+            content_type=content_type(name),
             cache_control=KEPT_FOR_EVER,
         )
         for name, data in files.items()
@@ -79,7 +71,7 @@ def make_pages(hls: bytes | None) -> Pages:
     html = {
         name: Response(
             body=_fill((folder / name).read_text(encoding="utf-8"), names),
-            content_type="text/html; charset=utf-8", cache_control=KEPT_SHORTLY, fields=fields,
+            content_type=content_type(name), cache_control=KEPT_SHORTLY, fields=fields,
         )
         for name in ("index.html", "watch.html")
     }  # fmt: skip

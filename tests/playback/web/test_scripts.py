@@ -1,13 +1,13 @@
 """What the pages' scripts compute, in Node: no browser, no network, a clock of the test's."""
 
 import json
-import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from edged.playback.web import build
-from tests.conftest import require
+from tests.node import run_module
 
 WEB = Path(build.__file__).parent
 # The browser's clock, the server's and the network between them, all moved by the script alone.
@@ -34,19 +34,7 @@ const error = () => Math.round(clock.nowMs() - serverMs);
 """
 
 
-def run(script: str) -> object:
-    """What a module prints as JSON; `web` is where the pages' scripts are."""
-    require("node")
-    done = subprocess.run(
-        ["node", "--input-type=module"],  # noqa: S607 - whichever node is there
-        input=f"const web = {json.dumps(WEB.as_uri())};\n{script}",
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+run = partial(run_module, WEB)
 
 
 def test_the_clock_is_right_again_after_a_laptop_slept() -> None:
