@@ -53,6 +53,7 @@ def test_files_may_be_kept_and_the_page_not() -> None:
         )
 
 
+VIDEO = "{kind: 'video', width: 1280, height: 720, fps: 29.97, codec: 'h264'}"
 run = partial(run_module, Path(str(resources.files("edged.api.web"))))
 
 
@@ -74,6 +75,8 @@ run = partial(run_module, Path(str(resources.files("edged.api.web"))))
         ("plural(1, 'stream')", "1 stream"),
         ("plural(2000, 'stream')", "2,000 streams"),
         ("shorten('abcdef', 4)", "abc…"),
+        (f"picture({{tracks: [{VIDEO}]}})", "1280×720\u2009@\u200929.97 H.264"),
+        (f"picture({{tracks: [{VIDEO}]}}, {{rate: false}})", "1280×720 H.264"),
     ],
 )
 def test_numbers_in_words(call: str, shown: object) -> None:

@@ -57,7 +57,7 @@ function setRow(item, stream) {
   text(who.firstChild, stream.channel);
   text(who.lastChild, stream.title || (stream.state === "elsewhere" ? stream.came_from : ""));
   attr(who, "title", stream.title ? `${stream.channel}: ${stream.title}` : stream.channel);
-  text(pictured, picture(stream));
+  text(pictured, picture(stream, { rate: false }));
   const known = stream.state !== "elsewhere";
   const [speed, unit] = known ? bits(health.bitrate_bps_2s) : ["", ""];
   setSpark(bitrate.children[0], stream.bitrate_kbps_history, 100);

@@ -40,10 +40,11 @@ export const plural = (count, one, many = `${one}s`) => `${number(count)} ${coun
 const CODECS = { h264: "H.264", h265: "HEVC", av1: "AV1", vp8: "VP8", vp9: "VP9", aac: "AAC", opus: "Opus" };
 export const codec = (name) => CODECS[name] ?? name;
 
-export function picture(stream) {
+/** Size and codec; `rate` too, where no column of its own has it. */
+export function picture(stream, { rate: withRate = true } = {}) {
   const video = stream.tracks.find((track) => track.kind === "video");
   if (!video) return stream.tracks.length ? "sound only" : "";
-  const fps = video.fps ? `\u2009@\u2009${number(video.fps, Number.isInteger(video.fps) ? 0 : 2)}` : "";
+  const fps = withRate && video.fps ? `\u2009@\u2009${number(video.fps, Number.isInteger(video.fps) ? 0 : 2)}` : "";
   return `${video.width ? `${video.width}×${video.height}${fps} ` : ""}${codec(video.codec)}`;
 }
 
