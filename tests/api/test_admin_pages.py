@@ -75,12 +75,12 @@ run = partial(run_module, Path(str(resources.files("edged.api.web"))))
         ("plural(1, 'stream')", "1 stream"),
         ("plural(2000, 'stream')", "2,000 streams"),
         ("shorten('abcdef', 4)", "abc…"),
-        (f"picture({{tracks: [{VIDEO}]}})", "1280×720\u2009@\u200929.97 H.264"),
-        (f"picture({{tracks: [{VIDEO}]}}, {{rate: false}})", "1280×720 H.264"),
+        (f"picture({{tracks: [{VIDEO}]}})", "1280\u00d7720\u2009@\u200929.97 H.264"),
+        (f"picture({{tracks: [{VIDEO}]}}, {{rate: false}})", "1280\u00d7720 H.264"),
     ],
 )
 def test_numbers_in_words(call: str, shown: object) -> None:
-    names = "bits, duration, ms, bytes, plural, shorten"
+    names = "bits, duration, ms, bytes, plural, picture, shorten"
     script = (
         f"const {{ {names} }} = await import(`${{web}}/words.js`);"
         f"console.log(JSON.stringify({call}));"
