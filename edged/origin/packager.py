@@ -5,6 +5,7 @@ segmenter decide, and hands each event to `publish`, synchronously. So it is nev
 than one append, and a stream costs nothing while nothing comes.
 """
 
+from collections import deque
 from collections.abc import Callable
 from typing import Annotated, Literal, Protocol
 
@@ -25,6 +26,7 @@ from edged.wire.cmaf.init import make_init
 
 READ_UNITS_MAX = 256  # Of one turn of the loop: bounds what is in flight beside the ring.
 READ_BYTES_MAX = 16 * 2**20
+SPLICES_WAITING_MAX = 1  # The PoP's ring holds two segments; one may fall silent in its midst.
 
 logger = structlog.get_logger("edged.packager")
 
@@ -92,7 +94,18 @@ class Progress(Struct, frozen=True, kw_only=True):
     received_seq: int
     packaged_seq: int  # As of `splice`.
     renditions: list[RenditionMark]
-    splice: bytes  # Of the last segment's end; empty before the first.
+    splice: bytes  # Of the last segment's end that all are beyond; empty before the first.
+
+
+class _Waiting(Struct):
+    """A splice that is no use yet: a successor's window could not begin with these renditions.
+
+    It would lack the beginning of the segments that they were in the midst of, and so their rest.
+    """
+
+    splice: bytes
+    packaged_seq: int
+    within: dict[str, int]  # The segment, by rendition.
 
 
 class _CmafWriter:
@@ -119,6 +132,7 @@ class Packager:
         self._stream = stream
         self._publish = publish
         self._splice, self._packaged_seq = splice, -1
+        self._waiting = deque[_Waiting]()
         self._known: dict[int, Track] = {}
         self._done = False
         self._gop_s_max = config.target_duration_s + LATE_S_MAX
@@ -201,6 +215,8 @@ class Packager:
             if batch.skipped:
                 for event in self._segmenter.skip_units():
                     self._publish(event)
+                    if isinstance(event, SegmentEnded):
+                        self._note_ended(event)
                 self._has_lost = True
             if not batch.units:
                 return
@@ -221,12 +237,40 @@ class Packager:
                 self._publish(event)
                 if isinstance(event, SegmentEnded):
                     ended.add(event.rendition)
-            # At once: a successor's window begins with a whole segment of the leading rendition.
-            if self._segmenter.leader in ended or self._may_pay():
-                self._splice = save(self._segmenter)
-                self._packaged_seq = self._segmenter.packaged_seq
-                if self._owes_from is not None and self._packaged_seq >= self._owes_from - 1:
-                    self._owes_from = None
+                    self._note_ended(event)
+            if self._may_pay():
+                self._take_splice()
+            elif self._segmenter.leader in ended:
+                # At once: a successor's window begins with a whole segment of the leading one.
+                self._save_splice()
+
+    def _save_splice(self) -> None:
+        if self._owes_from is not None and self._segmenter.packaged_seq >= self._owes_from - 1:
+            self._take_splice()
+            return
+        marks = self._segmenter.marks()
+        within = {mark.name: mark.msn for mark in marks if mark.part >= 0}
+        self._waiting.append(_Waiting(save(self._segmenter), self._segmenter.packaged_seq, within))
+        self._use_splices()
+
+    def _note_ended(self, ended: SegmentEnded) -> None:
+        for waiting in self._waiting:
+            if waiting.within.get(ended.rendition, ended.msn + 1) <= ended.msn:
+                del waiting.within[ended.rendition]
+        self._use_splices()
+
+    def _use_splices(self) -> None:
+        while self._waiting and (
+            not self._waiting[0].within or len(self._waiting) > SPLICES_WAITING_MAX
+        ):
+            used = self._waiting.popleft()
+            self._splice, self._packaged_seq = used.splice, used.packaged_seq
+
+    def _take_splice(self) -> None:
+        """As it is: all that was saved before asks for units that nobody has."""
+        self._waiting.clear()
+        self._splice, self._packaged_seq = save(self._segmenter), self._segmenter.packaged_seq
+        self._owes_from = None
 
     def _may_pay(self) -> bool:
         """Whether units were lost, and all that is pending is from behind them by now.

@@ -323,6 +323,63 @@ def test_another_origin_goes_on_with_the_same_bytes(stopped_after: int) -> None:
     assert third.parts("v0")[-1] == whole.parts("v0")[-1]
 
 
+@pytest.mark.parametrize("late", [0, 10, 70, 130], ids="sound {} units late".format)
+def test_who_subscribes_to_a_successor_late_misses_nothing(late: int) -> None:
+    """At each new splice the first origin is gone, with what it had pushed until then.
+
+    A subscriber comes to the second when that is a second further: it gets what its window has.
+    """
+    units = shifted(synthetic(9), late)
+    first = Origin(video_track(THIRTY), audio_track())
+    splices = 0
+    for count, unit in enumerate(units, 1):
+        before = first.packager.progress().splice
+        first.stream.append([unit])
+        if first.packager.progress().splice == before:
+            continue
+        splices += 1
+        playback = StreamWindow(first.stream.stream_id)
+        for event in first.events:
+            playback.add(event)
+        second = resume(first, units[:count])
+        as_they_come(second, units[count : count + 75])
+        for event in second.window.replay():
+            playback.add(event)
+        seen = len(second.events)
+        as_they_come(second, units[count + 75 : count + 200])
+        for event in second.events[seen:]:
+            playback.add(event)
+        assert playback.parts_missing == 0, f"after unit {count}"
+    assert splices >= 3
+
+
+def test_a_track_that_falls_silent_holds_no_splice_up_for_long() -> None:
+    units = [unit for unit in synthetic(14) if unit.track_id == 1 or unit.dts < 3 * 48_000]
+    for seq, unit in enumerate(units):
+        unit.seq = seq
+    first = Origin(video_track(THIRTY), audio_track())
+    checked = 0
+    for unit in units:
+        first.stream.append([unit])
+        pending = units[first.packager.progress().packaged_seq + 1 :][0]
+        if unit.track_id == 1 and unit.dts > 6 * 90_000:
+            assert pending.track_id == 1
+            assert unit.dts - pending.dts <= 2 * 90_000
+            checked += 1
+    assert checked > 200
+
+
+def shifted(units: list[AccessUnit], late: int) -> list[AccessUnit]:
+    """The same, the sound so many units later among the pictures: encoders mux as they like."""
+    order = sorted(
+        range(len(units)), key=lambda place: place + (late if units[place].track_id == 2 else 0)
+    )
+    moved = [units[place] for place in order]
+    for seq, unit in enumerate(moved):
+        unit.seq = seq
+    return moved
+
+
 def test_a_splice_that_cannot_be_read_is_refused() -> None:
     with pytest.raises(RemoteProtocolError, match="splice cannot be read"):
         Packager(live_stream(), PackagerConfig(), lambda _: None, splice=b"?")
