@@ -29,6 +29,12 @@ from edged.playback.router import (
     error_response,
 )
 from edged.runtime.connection import OUT_LOW_BYTES, Connection, PumpClass
+from edged.runtime.kernel_bytes import (
+    KERNEL_BYTES_AFTER,
+    KERNEL_BYTES_MIN,
+    KernelBytes,
+    KernelPool,
+)
 from edged.runtime.listeners import serve
 from edged.runtime.pump import Pump
 from edged.wire.h1 import (
@@ -141,6 +147,7 @@ class HttpServer:
         self.router = router
         self.limits = limits or H1Limits()
         self.known = KnownRequests()
+        self.kernel = KernelPool()
         self.cors = cors
         self.stamp = b""  # The Date of this second; its identity tells responses to be made anew.
         self.responses: dict[int, int] = {}
@@ -148,7 +155,7 @@ class HttpServer:
         self.connections = self.connections_total = self.refused = self.stalled = 0
         self.draining = False  # Then each answer closes its connection, so that viewers move.
         self._unix_now = unix_now
-        self._stamped_until = -math.inf
+        self.stamped_until = -math.inf
         self._services: list[tuple[str, Service]] = []
         self._for_any_method: list[tuple[str, Service]] = []
         methods = "GET, HEAD, OPTIONS" if cors else "GET, HEAD"
@@ -207,10 +214,20 @@ class HttpServer:
 
     def tick(self, now: float) -> None:
         """Keep the Date field at this second."""
-        if now >= self._stamped_until:
+        if now >= self.stamped_until:
             unix_s = self._unix_now()
             self.stamp = date_stamp(unix_s)
-            self._stamped_until = now + 1.0 - unix_s % 1.0
+            self.stamped_until = now + 1.0 - unix_s % 1.0
+
+    def held(self, response: PreparedResponse, chunks: tuple[bytes, ...]) -> KernelBytes | None:
+        """A large response as the kernel holds it, of which many are asked for each second."""
+        kernel = response.kernel
+        if isinstance(kernel, KernelBytes) and kernel.chunks is chunks:
+            return kernel
+        if response.counted is not chunks:  # Its Date is another.
+            response.counted, response.sent = chunks, 0
+        response.sent += 1
+        return self.kernel.hold(response, chunks) if response.sent > KERNEL_BYTES_AFTER else None
 
     def respond(
         self, request: RequestReceived, exchange: "HttpConnection", now: float
@@ -299,16 +316,15 @@ class HttpConnection:
     def answer(self, response: PreparedResponse, now: float) -> None:
         """Answer the request that waited; its group, of which a bug ends only this one, let go."""
         self._group = None
+        connection = self.connection
         try:
             self._send(response, now)
             if self._queue:
                 self._go_on(now)
-            if self._request is None and not self.connection.out_bytes and self._closing is None:
-                self.connection.set_timeout(self._session.next_timeout())  # As `_rearm` would.
-            else:
+            if self._request is not None or connection.out_bytes or self._closing is not None:
                 self._rearm()
         except Exception as error:
-            self.connection.pump.fail(self.connection, error)
+            connection.pump.fail(connection, error)
 
     def retry(self, now: float) -> None:
         """Ask the service again: what the request waited for has changed; it may wait again."""
@@ -335,12 +351,13 @@ class HttpConnection:
         events = session.receive_data(data, now)
         while session.upgrading:  # Nothing here is upgraded to: answered as if not asked.
             events += session.decline_upgrade(now)
+        queue = self._queue
         for event in events:
-            if self._request is None and not self._queue and self._has_room():
+            if self._request is None and not queue and self._has_room():
                 self._take(event, now)
             else:
-                self._queue.append(event)
-        if self._queue:
+                queue.append(event)
+        if queue:
             self.connection.pause_reading()
         self._rearm()
 
@@ -408,44 +425,72 @@ class HttpConnection:
             self.connection.resume_reading()
 
     def _send(self, response: PreparedResponse, now: float) -> None:
+        """Answer the request in work. Hot: of thousands in a row, each call here is some ms."""
         request, self._request = self._request, None
         assert request is not None, "each request is answered once"
-        self._blocked_until = math.inf
-        server = self._server
-        server.tick(now)
-        with_body = request.method != "HEAD"
-        keep_alive = request.keep_alive and not server.draining
-        if keep_alive and with_body:
+        server, connection, size = self._server, self.connection, response.size
+        if now >= server.stamped_until:
+            server.tick(now)
+        if request.keep_alive and request.method != "HEAD" and not server.draining:
             chunks = response.chunks(server.stamp)
+            server.body_bytes += size
+            if connection.out_bytes:
+                self._write_behind(chunks, now)
+            else:
+                held = None
+                if size >= KERNEL_BYTES_MIN and connection.ssl is None:
+                    held = server.held(response, chunks)
+                if held is None:
+                    connection.send(chunks)
+                else:
+                    connection.send_held(held)
+                if connection.out_bytes:
+                    self._note_waiting(chunks, now)
         else:
-            chunks = response.variant(server.stamp, body=with_body, close=not keep_alive)
-        self._write(chunks, now)
+            self._send_rare(request, response, now)
         status = response.status
         server.responses[status] = server.responses.get(status, 0) + 1
+        timeout_at = self._session.request_answered(now)
+        if timeout_at < connection.timeout_at:  # One that is earlier looks again when it comes.
+            connection.set_timeout(timeout_at)
+
+    def _send_rare(self, request: RequestReceived, response: PreparedResponse, now: float) -> None:
+        """To who asked for the head alone, or goes after this."""
+        server = self._server
+        with_body = request.method != "HEAD"
+        close = not request.keep_alive or server.draining
+        self._write(response.variant(server.stamp, body=with_body, close=close), now)
         if with_body:
             server.body_bytes += response.size
-        self._session.request_answered(now)
-        if not keep_alive:
+        if close:
             self._close(
                 "the PoP is draining" if request.keep_alive else "one response was asked for"
             )
 
     def _write(self, chunks: Sequence[bytes], now: float) -> None:
-        """Send a response; of what has to wait, note by when the viewer should have taken it."""
+        """Send a response."""
         connection = self.connection
-        before = connection.out_bytes
-        if before:
-            connection.write_many(chunks)
-        else:
-            self._sent_mark = connection.sent_bytes
-            connection.send(chunks)
-            if not connection.out_bytes:
-                return
-            self._check_at = now + PROGRESS_S_MAX
-            self._due_at = now
+        if connection.out_bytes:
+            self._write_behind(chunks, now)
+            return
+        connection.send(chunks)
+        if connection.out_bytes:
+            self._note_waiting(chunks, now)
+
+    def _write_behind(self, chunks: Sequence[bytes], now: float) -> None:
+        """Queue a response behind what waits."""
+        before = self.connection.out_bytes
+        self.connection.write_many(chunks)
         # The time that a fast start has saved is not kept for what comes behind it.
         least_s = sum(map(len, chunks)) / RESPONSE_BYTES_PER_S_MIN
         self._due_at = min(self._due_at, now + before / RESPONSE_BYTES_PER_S_MIN) + least_s
+
+    def _note_waiting(self, chunks: Sequence[bytes], now: float) -> None:
+        """Not all of a response left at once: by when the viewer should have taken it."""
+        connection, size = self.connection, sum(map(len, chunks))
+        self._sent_mark = connection.sent_bytes + connection.out_bytes - size
+        self._check_at = now + PROGRESS_S_MAX
+        self._due_at = now + size / RESPONSE_BYTES_PER_S_MIN
 
     def _refuse(self, refused: RequestRefused, now: float) -> None:
         server = self._server
@@ -486,6 +531,9 @@ class HttpConnection:
     def _rearm(self) -> None:
         """Set the connection's timer to the earliest of its deadlines."""
         connection = self.connection
+        if self._request is None and not connection.out_bytes and self._closing is None:
+            connection.set_timeout(self._session.next_timeout())
+            return
         at = math.inf
         if connection.out_bytes:
             at = min(self._check_at, self._due_at + RESPONSE_S_SLACK)

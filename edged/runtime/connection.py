@@ -7,6 +7,7 @@ few system calls as the kernel takes. The handler hears of its connection's end 
 import contextlib
 import enum
 import math
+import os
 import select
 import socket
 import ssl
@@ -16,6 +17,7 @@ from typing import Protocol
 import trio
 
 from edged.errors import EdgedError
+from edged.runtime.kernel_bytes import KernelBytes
 
 IOV_MAX = 512  # Below the kernel's 1024: a batch this long already amortises the call.
 OUT_LOW_BYTES = 64 * 1024  # At or below it a handler that waited may write again.
@@ -95,6 +97,42 @@ class PumpSide(Protocol):
 class Connection:
     """One socket in the pump."""
 
+    __slots__ = (
+        "__weakref__",
+        "_above_low",
+        "_closing",
+        "_dirty",
+        "_established",
+        "_low_water",
+        "_make_handler",
+        "_mask",
+        "_out",
+        "_out_bytes_max",
+        "_reading",
+        "_reads_max",
+        "_recv_into",
+        "_send",
+        "_sendmsg",
+        "_setsockopt",
+        "_unheard_bytes",
+        "fd",
+        "handler",
+        "handshaking",
+        "lost",
+        "on_removed",
+        "out_bytes",
+        "peer",
+        "pump",
+        "pump_class",
+        "received_bytes",
+        "scheduled_at",
+        "sent_bytes",
+        "sock",
+        "ssl",
+        "timeout_at",
+        "waits_for_room",
+    )
+
     def __init__(
         self,
         pump: PumpSide,
@@ -169,19 +207,36 @@ class Connection:
                 self._transmit()  # Encrypting is most of it: the caller's time.
             return
         try:
-            count = self._sendmsg(chunks) if len(chunks) > 1 else self._send(chunks[0])
+            if len(chunks) == 1:
+                count = self._send(data := chunks[0])
+                if count == len(data):
+                    self.sent_bytes += count
+                    return
+            else:
+                count = self._sendmsg(chunks)
         except BlockingIOError:
             count = 0
         except OSError as error:
             self.abort(f"connection failed: {error.strerror or error}")
             return
-        self.sent_bytes += count
-        for chunk in chunks:
-            if count >= len(chunk):
-                count -= len(chunk)
-            else:
-                self.write(memoryview(chunk)[count:] if count else chunk)
-                count = 0
+        self._note_sent(count, chunks)
+
+    def send_held(self, held: KernelBytes) -> None:
+        """As `send`, of bytes that the kernel has already; under TLS it is `send`."""
+        if self._out or self.ssl is not None or self.lost is not None or self._closing is not None:
+            self.send(held.chunks)
+            return
+        try:
+            count = os.sendfile(self.fd, held.fd, 0, held.size)
+        except BlockingIOError:
+            count = 0
+        except OSError as error:
+            self.abort(f"connection failed: {error.strerror or error}")
+            return
+        if count == held.size:
+            self.sent_bytes += count
+        else:
+            self._note_sent(count, held.chunks)
 
     def pause_reading(self) -> None:
         """Leave the peer's bytes in the kernel: TCP's own backpressure."""
@@ -199,8 +254,10 @@ class Connection:
 
     def set_timeout(self, at: float) -> None:
         """Call the handler's `handle_timeout` at that monotonic time; `math.inf` for never."""
-        if self._closing is None:
-            self._set_timer(at)
+        if self._closing is None:  # As `_set_timer`, which would be one call more for each request.
+            self.timeout_at = at
+            if at < self.scheduled_at and self.lost is None:
+                self.pump.schedule(self, at)
 
     def set_receive_low_water(self, wanted: int) -> None:
         """Ask to be woken only when that many bytes are there (SO_RCVLOWAT; plain TCP only)."""
@@ -384,6 +441,16 @@ class Connection:
         self._unheard_bytes -= count
         if count == 0 or self._unheard_bytes <= 0:
             self.abort("closed")
+
+    def _note_sent(self, count: int, chunks: Sequence[bytes]) -> None:
+        """Queue what the kernel did not take."""
+        self.sent_bytes += count
+        for chunk in chunks:
+            if count >= len(chunk):
+                count -= len(chunk)
+            else:
+                self.write(memoryview(chunk)[count:] if count else chunk)
+                count = 0
 
     def _queued(self, count: int) -> None:
         self.out_bytes += count

@@ -137,8 +137,14 @@ class Pump:
                 ended = trio.current_time()
                 self._note_pace(events + self._served, started - last, ended - started)
                 last, self._served = started, 0
-                if self._tick_s:  # Many events: the next turn has some, whenever it comes.
-                    await self._pause(max(ended, started + self._tick_s))
+                if not self._tick_s:
+                    continue
+                # Many events: the next turn has some, whenever it comes.
+                if (until := started + self._tick_s) > ended:
+                    await self._pause(until)
+                else:
+                    await trio.lowlevel.checkpoint()
+                    self._note_lag(trio.current_time() - ended)
         finally:
             self._shut()
 
@@ -305,9 +311,16 @@ class Pump:
             self._take_batch(self._handshakes.poll(0, HANDSHAKES_PER_BATCH_MAX))
             batch.extend((connection, select.EPOLLIN) for connection in self._again)
             self._again.clear()
+        buffer = self._buffer
         while batch:
             connection, mask = batch.popleft()
-            self._visit(connection, mask, now)
+            if mask == select.EPOLLIN and connection.lost is None and not connection.handshaking:
+                try:  # As `_visit` does.
+                    connection.take_readable(buffer, now)
+                except Exception as error:
+                    self.fail(connection, error)
+            else:
+                self._visit(connection, mask, now)
             visited += 1
             if (now := trio.current_time()) >= until:
                 break
@@ -353,14 +366,16 @@ class Pump:
     async def _pause(self, until: float) -> None:
         """The rest of the tick: for viewers, and for those whose socket has room again."""
         with trio.move_on_at(until):
+            served = 0
             while True:
                 if self.unserved:
                     await trio.lowlevel.checkpoint()
-                else:
+                elif not served:  # Else some have come while it slept, likely.
                     await trio.lowlevel.wait_readable(self._soon.fileno())
                 self._in_turn = True
                 self._refill()
-                self._served += self._serve()
+                served = self._serve()
+                self._served += served
                 self._end_turn()
                 if not self.unserved:
                     await trio.sleep(SERVE_INTERVAL_S_MIN)

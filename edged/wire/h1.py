@@ -202,10 +202,13 @@ class H1Session:
         rest, self._rest = self._rest, None
         return rest
 
-    def request_answered(self, now: float) -> None:
-        """Count one answer: its place may be taken by another request."""
+    def request_answered(self, now: float) -> float:
+        """Count one answer: its place may be taken by another request; `next_timeout()` then."""
         self._unanswered -= 1
         self._quiet_since = now
+        if self._unanswered or self._began_at is not None:
+            return self.next_timeout()
+        return now + self.limits.idle_s_max
 
     def answer_taken(self, now: float) -> None:
         """The peer has come to the end of a large answer: until now it was busy, not idle."""
@@ -384,13 +387,28 @@ class H1Session:
 class PreparedResponse:
     """A response's bytes, made once and shared by everyone who gets it."""
 
-    __slots__ = ("_stamp", "_stamped", "body", "head", "size", "status")
+    __slots__ = (
+        "__weakref__",
+        "_stamp",
+        "_stamped",
+        "body",
+        "counted",
+        "head",
+        "kernel",
+        "sent",
+        "size",
+        "status",
+    )
 
     def __init__(self, status: int, head: bytes, body: Sequence[bytes]) -> None:
         self.status = status
         self.head = head
         self.body = tuple(body)
         self.size = sum(map(len, self.body))
+        # Its shell's notes: what it holds of it elsewhere, and how often it sent which chunks.
+        self.kernel: object = None
+        self.counted: tuple[bytes, ...] = ()
+        self.sent = 0
         self._stamp = b""
         self._stamped: tuple[bytes, ...] = ()
 

@@ -36,6 +36,7 @@ from edged.playback.http import (
     error_response,
 )
 from edged.runtime.connection import HEAR_OUT_S, OUT_LOW_BYTES
+from edged.runtime.kernel_bytes import KERNEL_BYTES_AFTER
 from edged.runtime.pump import Pump
 from edged.runtime.tls import Identity, make_server_context
 from edged.tools.cert import make_authority, make_host_certificate
@@ -393,6 +394,47 @@ def test_a_release_goes_on_over_several_goes(edge: World, service: Service) -> N
     assert statuses == [[503]] * (count - 1 - answered) + [[200]] * answered
     clients[-1].ask("/live/hello", "HEAD")
     assert [answer.status for answer in clients[-1].answers(head=True)] == [200]
+
+
+def test_what_many_ask_for_is_held_by_the_kernel_and_is_the_same(service: Service) -> None:
+    """Until and since the fifth request of a second, and with the Date of the next one."""
+    unix_s = [1_700_000_000.0]
+    with world(lambda: unix_s[0]) as edge:
+        edge.server.mount("/live/", service)
+        pool = edge.server.kernel
+        held = []
+        for second in range(3):
+            unix_s[0], dates = 1_700_000_000.0 + second, set()
+            edge.pump.advance(1)
+            for _ in range(KERNEL_BYTES_AFTER + 3):
+                answer = edge.client().get("/live/segment")
+                assert (answer.status, answer.body) == (200, SEGMENT)
+                dates.add(answer.fields["date"])
+                held.append(pool.bytes > len(SEGMENT))
+            assert len(dates) == 1
+            assert dates == {f"tue, 14 nov 2023 22:13:{20 + second} gmt"}
+        once = [False] * KERNEL_BYTES_AFTER + [True] * 3
+        assert held[: len(once)] == once
+        assert pool.files == 1, "the one of an earlier second is given back"
+        edge.client().ask("/live/segment", "HEAD")
+        assert edge.client().get("/live/small").status == 200
+    service.segment = service.big
+    del edge
+    assert pool.files == 0
+
+
+def test_one_who_is_slow_to_take_what_the_kernel_holds(edge: World, service: Service) -> None:
+    service.segment = service.big
+    quick = [edge.client() for _ in range(KERNEL_BYTES_AFTER)]
+    for client in quick:
+        client.ask("/live/segment")
+    slow = edge.client()
+    slow.ask("/live/segment")
+    assert edge.server.kernel.files == 1
+    slow.ask("/live/small")
+    (first, second) = slow.answers()
+    assert first.body == BIG
+    assert second.body == b"/live/small"
 
 
 def test_a_slow_viewer_is_bounded_in_bytes(edge: World, service: Service) -> None:

@@ -22,6 +22,7 @@ from edged.runtime.connection import (
     READS_TLS_MAX,
     Connection,
 )
+from edged.runtime.kernel_bytes import KernelBytes, KernelPool
 from edged.runtime.pump import Pump, PumpClass
 from edged.runtime.tls import Identity, MutualTls
 from edged.tools.cert import make_authority, make_host_certificate
@@ -277,6 +278,44 @@ async def test_what_is_sent_at_once_and_what_is_queued_leave_in_order() -> None:
             assert await receive(peer, len(data) - 1000) == data[1000:]
             assert connection.sent_bytes == len(data)
             assert connection.out_bytes == 0
+
+
+@pytest.mark.parametrize("behind", [False, True], ids=["at once", "behind what waits"])
+async def test_what_the_kernel_holds_arrives_whole(behind: bool) -> None:
+    data, pool = pattern(3_000_000), KernelPool()
+    held = KernelBytes(pool, [data[:999], data[999:]])
+    first = pattern(500_000) if behind else b""
+    async with running_pump() as pump:
+        handler, peer = pair(pump)
+        with peer:
+            connection = handler.connection
+            connection.write(first)
+            await trio.sleep(0.01)
+            connection.send_held(held)
+            del held
+            connection.send([b"and more"])
+            assert 0 < connection.out_bytes < len(first + data), "no socket takes so much at once"
+            expected = first + data + b"and more"
+            assert await receive(peer, len(expected)) == expected
+            assert connection.sent_bytes == len(expected)
+    assert pool.files == 0
+
+
+async def test_what_the_kernel_holds_goes_through_tls_too(contexts: Contexts) -> None:
+    data = pattern(1_000_000)
+    held = KernelBytes(KernelPool(), [data[:999], data[999:]])
+    async with tls_pair(contexts) as both:
+        both.ours.connection.send_held(held)
+        await both.theirs.until(lambda: len(both.theirs.received) == len(data))
+        assert both.theirs.received == data
+
+
+async def test_sending_what_the_kernel_holds_to_a_peer_that_is_gone() -> None:
+    async with running_pump() as pump:
+        handler, peer = pair(pump)
+        peer.close()
+        handler.connection.send_held(KernelBytes(KernelPool(), [b"x"]))
+        await handler.until(lambda: handler.connection.lost is not None)
 
 
 async def test_sending_to_a_peer_that_is_gone_ends_the_connection() -> None:
