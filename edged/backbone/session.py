@@ -299,6 +299,7 @@ class BackboneSession:
                 self._owner.event_received(self, event.stream_no, event.event)
 
     def _accepted(self, hello: Hello) -> None:
+        self.connection.spoke = True
         _mark(self.connection, self.link.hello)
         self._log.info(
             "backbone session started",

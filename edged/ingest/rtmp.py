@@ -224,6 +224,7 @@ class RtmpPublisher:
 
     async def _ask_door(self, event: rtmp.PublishRequested) -> Publication | None:
         """The publication; None when it was refused, or the publisher did not wait for it."""
+        self._connection.spoke = True
         request = PublishRequest(
             protocol=self._protocol,
             app=event.app,

@@ -412,7 +412,7 @@ class HttpConnection:
         if isinstance(event, RequestRefused):
             self._refuse(event, now)
             return
-        self._request = event
+        self._request, self.connection.spoke = event, True
         response = self._server.respond(event, self, now)
         if response is not None:
             self._send(response, now)

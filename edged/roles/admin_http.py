@@ -32,7 +32,7 @@ from edged.runtime.listeners import parse_address
 from edged.runtime.pump import Pump
 from edged.wire.h1 import RequestReceived
 
-CONNECTIONS_MAX = 64  # Some browsers and scripts of one host.
+CONNECTIONS_MAX = 256  # Browsers and scripts of one host, and room for those who only hold places.
 QUERY_FIELDS_MAX = 8
 JSON = "application/json"
 

@@ -128,6 +128,7 @@ class Connection:
         "scheduled_at",
         "sent_bytes",
         "sock",
+        "spoke",
         "ssl",
         "timeout_at",
         "waits_for_room",
@@ -153,6 +154,7 @@ class Connection:
         self.waits_for_room = False  # The pump's: it watches for the socket to take more.
         self.lost: str | None = None
         self.handler: PumpHandler | None = None
+        self.spoke = False  # The handler's: what its listener is for. It need not make room.
         self.received_bytes = 0
         self.sent_bytes = 0
         self.out_bytes = 0

@@ -29,6 +29,9 @@ BACKLOG = 1024
 SHED_LAG_S = 0.5  # Above this loop lag new viewers and chatters are turned away; publishers never.
 EXHAUSTED_PAUSE_S = 0.1  # After EMFILE: the backlog waits, the loop does not spin.
 CONNECT_TIMEOUT_S = 5.0
+ROOM_AFTER_S = (
+    1.0  # A caller has so long to say what it is for before a newcomer may take its place.
+)
 TURNED_AWAY_S = 5.0  # A flood of callers makes a line in so long, with their number.
 
 logger = structlog.get_logger("edged.listener")
@@ -155,20 +158,13 @@ async def serve(
 ) -> None:
     """Accept until cancelled. Starts with the address bound ("127.0.0.1:1935"), port 0 resolved.
 
-    `connections_max` may change meanwhile; connections that are open beyond it stay.
+    `connections_max` may change meanwhile; connections that are open beyond it stay. At the limit
+    the one that has been silent longest makes room, if there is one: slow callers who fill a
+    listener keep nobody out.
     """
     listener = open_listener(address, share_port=pump.share_ports)
-    open_count = 0
+    places = _Places(address)
     turned_away = _TurnedAway(address)
-
-    def ended(connection: Connection) -> None:
-        nonlocal open_count
-        open_count -= 1
-        if connection.handshaking:
-            logger.info(
-                "refused", listen=address, peer=connection.peer, reason=connection.lost or "closed"
-            )
-
     add = partial(
         pump.add,
         make_handler=make_handler,
@@ -193,15 +189,52 @@ async def serve(
                     continue  # That caller is gone again.
                 shed = pump_class >= PumpClass.VIEWER and pump.lag_s > SHED_LAG_S
                 most = connections_max() if callable(connections_max) else connections_max
-                if shed or open_count >= most:
+                if shed or not places.has_room(most, pump.now()):
                     sock.close()
                     why = "the loop lags" if shed else f"{most} connections are open"
                     turned_away.note(why, pump.now())
                     continue
                 connection = _take(sock, address, peer_name(source), add)
                 if connection is not None:
-                    open_count += 1
-                    connection.on_removed = partial(ended, connection)
+                    places.give(connection, pump.now())
+
+
+class _Places:
+    """Those whom a listener has let in."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._taken = 0
+        self._silent: dict[Connection, float] = {}  # Since when; some have spoken meanwhile.
+
+    def give(self, connection: Connection, now: float) -> None:
+        """Count one in, until it ends."""
+        self._taken += 1
+        self._silent[connection] = now
+        connection.on_removed = partial(self._ended, connection)
+
+    def has_room(self, most: int, now: float) -> bool:
+        """Whether another may come in; at the limit the first who has said nothing makes room."""
+        if self._taken < most:
+            return True
+        while self._taken == most and self._silent:
+            connection, since = next(iter(self._silent.items()))
+            if now - since < ROOM_AFTER_S:
+                break
+            del self._silent[connection]
+            if not connection.spoke and connection.lost is None:
+                connection.abort(f"made room: {most} connections are open, and it said nothing")
+                connection.on_removed = None
+                self._ended(connection)
+                return True
+        return False
+
+    def _ended(self, connection: Connection) -> None:
+        self._taken -= 1
+        self._silent.pop(connection, None)
+        if connection.handshaking:
+            why = connection.lost or "closed"
+            logger.info("refused", listen=self._address, peer=connection.peer, reason=why)
 
 
 def _take(

@@ -216,6 +216,8 @@ class Network(Struct, frozen=True, kw_only=True):
 
 
 CHANNELS = ("one", "two", "three", "four")
+HOSTS = ("irs", "origin", "a", "b")
+TOKEN = "the-token-of-this-network"  # noqa: S105 - it opens nothing
 
 
 @contextlib.asynccontextmanager
@@ -235,8 +237,8 @@ async def open_network(
         ports = take_ports(
             [
                 *("irs", "backbone"),
-                *(f"{pop}.{what}" for pop in "ab" for what in ("rtmp", "rtmps", "http")),
-                *(f"{host}.metrics" for host in ("irs", "origin", "a", "b")),
+                *(f"{pop}.{what}" for pop in "ab" for what in ("rtmp", "rtmps", "http", "https")),
+                *(f"{host}.{what}" for host in HOSTS for what in ("metrics", "status")),
             ]
         )
         keys = {channel: f"key-of-{channel}-only" for channel in channels}
@@ -274,13 +276,19 @@ def write_configs(folder: Path, ports: dict[str, int], keys: dict[str, str]) -> 
             f'[ingest.rtmp]\nlisten = "127.0.0.1:{ports[f"{pop}.rtmp"]}"\n'
             f'[ingest.rtmp.tls]\nlisten = "127.0.0.1:{ports[f"{pop}.rtmps"]}"\n'
             f'certificate = "certs/pop-{pop}.pem"\nkey = "certs/pop-{pop}.key"\n'
-            f'[playback]\nlisten = "127.0.0.1:{ports[f"{pop}.http"]}"\n{static}'
+            f'[playback]\nlisten = "127.0.0.1:{ports[f"{pop}.http"]}"\n'
+            f'[playback.tls]\nlisten = "127.0.0.1:{ports[f"{pop}.https"]}"\n'
+            f'certificate = "certs/pop-{pop}.pem"\nkey = "certs/pop-{pop}.key"\n{static}'
         )
     paths = {}
+    token = folder / "token"
+    token.write_text(TOKEN)
+    token.chmod(0o600)
     for host, text in texts.items():
         paths[host] = folder / f"{host}.toml"
         common = (
             f'[admin]\nsocket = "{folder}/{host}.sock"\n'
+            f'listen = "127.0.0.1:{ports[f"{host}.status"]}"\ntoken_file = "{token}"\n'
             f'[metrics]\nlisten = "127.0.0.1:{ports[f"{host}.metrics"]}"\n'
         )
         paths[host].write_text(text + common)

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from edged.errors import ConfigError, PeerLostError
+from edged.runtime import listeners
 from edged.runtime.connection import Connection
 from edged.runtime.listeners import (
     SHED_LAG_S,
@@ -154,6 +155,50 @@ async def test_connections_beyond_the_limit_are_refused_until_one_leaves() -> No
                 await trio.sleep(0.02)
                 with pytest.raises(BlockingIOError):
                     third.recv(1)
+        nursery.cancel_scope.cancel()
+
+
+async def test_slow_callers_who_fill_a_listener_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those who have said what they are for stay, and so do those who have just come."""
+    monkeypatch.setattr(listeners, "ROOM_AFTER_S", 0.2)
+    async with running_pump() as pump, trio.open_nursery() as nursery:
+        bound = await nursery.start(
+            lambda task_status: serve(
+                pump,
+                "127.0.0.1:0",
+                Recorder,
+                PumpClass.PUBLISHER,
+                connections_max=3,
+                task_status=task_status,
+            )
+        )
+
+        callers: list[trio.SocketStream] = []
+
+        async def call(*, spoke: bool = False) -> trio.SocketStream:
+            callers.append(await trio.open_tcp_stream(*parse_address(bound)))
+            await trio.sleep(0.02)
+            if spoke:
+                next(reversed(pump._connections.values())).spoke = True
+            return callers[-1]
+
+        async def is_open(stream: trio.SocketStream) -> bool:
+            with trio.move_on_after(0.02):
+                return await stream.receive_some(1) != b""
+            return True
+
+        first = [await call(spoke=True), await call(), await call()]
+        assert not await is_open(await call()), "those are here since a moment ago"
+        await trio.sleep(0.25)
+        first += [await call(spoke=True), await call(spoke=True)]
+        assert [await is_open(caller) for caller in first] == [True, False, False, True, True]
+        await trio.sleep(0.25)
+        assert not await is_open(await call()), "all who are here have spoken"
+        await first[0].aclose()
+        await trio.sleep(0.02)
+        assert await is_open(await call())
+        for caller in callers:
+            await caller.aclose()
         nursery.cancel_scope.cancel()
 
 
