@@ -34,6 +34,7 @@ CODES: dict[str, tuple[int, str]] = {
     "rate_limited": (429, "Too many requests, or wrong stream keys, came from this client."),
     "internal": (500, "A fault of edged; the PoP's log has it."),
     "no_route": (503, "No PoP has a way to an origin that takes the stream now."),
+    "not_ready": (503, "The stream has yet to come to this PoP, or could not come."),
     "full": (503, "The PoP, or its origin, has all the streams that it may have."),
     "auth_unavailable": (503, "The service that knows stream keys gave no answer that counts."),
     "busy": (503, "The PoP has more to do than it can; publishers and viewers go first."),
@@ -41,7 +42,9 @@ CODES: dict[str, tuple[int, str]] = {
     "unconfirmed": (504, "The PoP where the channel is published has not answered."),
 }
 RETRY_AFTER_S = 1  # Of what passes by itself.
-RETRIED = frozenset({"auth_unavailable", "busy", "full", "no_route", "timeout", "unconfirmed"})
+RETRIED = frozenset(
+    {"auth_unavailable", "busy", "full", "no_route", "not_ready", "timeout", "unconfirmed"}
+)
 
 
 class Problem(Struct, frozen=True, kw_only=True):

@@ -167,7 +167,7 @@ def _streams(streams: StreamHandlers) -> list[Operation]:
             ),
             tag="streams",
             replies={200: Reply(description="The playlist.", content_type=PLAYLIST_TYPE)},
-            errors=("not_live",),
+            errors=("not_live", "not_ready"),
         ),
     ]
 

@@ -51,7 +51,17 @@ NO_SUCH_NAME = error_response(
 NO_SUCH_PLAYLIST_BLOCKING = error_response(  # Checklist 33: a blocking playlist's 404, 4 x TD.
     404, "there is no such playlist", cache_control=f"max-age={4 * TARGET_DURATION_S}"
 )
-NOT_READY = error_response(503, "the channel has no media here yet", fields=(("Retry-After", "1"),))
+NOT_READY_WHY = "the channel has no media here yet"
+
+Refuse = Callable[[str], PreparedResponse]  # From the reason why a stream has not come here.
+
+
+def refuse_viewer(reason: str) -> PreparedResponse:
+    """As players hear of it."""
+    return error_response(503, reason, fields=(("Retry-After", "1"),))
+
+
+NOT_READY = refuse_viewer(NOT_READY_WHY)
 
 
 class HlsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -121,11 +131,16 @@ class _Channel:
         self.name = name
         self.streams: dict[str, HlsStream] = {}  # By publication as it stands in URLs.
         self.newest: HlsStream | None = None
-        self.waiting: Waiters = {}  # For the multivariant playlist.
+        self.waiting: dict[Refuse, Waiters] = {}  # For the multivariant playlist.
         self.arriving: Waiters = {}  # For what is below a run that has yet to come here.
         self.subscribed = False
         self.asked_at = now
         self.count = ViewerCount(now)
+
+    @property
+    def blocked(self) -> int:
+        """Requests that wait for a run."""
+        return len(self.arriving) + sum(map(len, self.waiting.values()))
 
 
 class HlsService:
@@ -220,7 +235,8 @@ class HlsService:
                 self._retry(arriving, now)
             if ended or (stream.window.ready and not was_ready):
                 waiting, channel.waiting = channel.waiting, {}
-                self._retry(waiting, now)
+                for exchanges in waiting.values():
+                    self._retry(exchanges, now)
 
     def channel_unavailable(self, channel: str, reason: str) -> None:
         """The subscription was refused or lost for good; those who wait for media hear why.
@@ -232,16 +248,17 @@ class HlsService:
             return
         logger.info("channel unavailable", channel=channel, why=reason)
         entry.subscribed = False
-        waiting = [*entry.waiting, *entry.arriving]
+        waiting, arriving = entry.waiting, entry.arriving
         entry.waiting, entry.arriving = {}, {}
         now = self._now()
         stream = entry.newest
         if stream is not None and stream.ended_at is None:
             stream.end_here(reason)
             self._released += stream.release(now, entry.count)
-        response = error_response(503, reason.replace("\n", " ")[:200])
-        for exchange in waiting:
-            exchange.answer(response, now)
+        for refuse, exchanges in (*waiting.items(), (refuse_viewer, arriving)):
+            response = refuse(reason.replace("\n", " ")[:200])
+            for exchange in exchanges:
+                exchange.answer(response, now)
 
     def viewers(self, channel: str) -> int:
         """How many players watch the channel here, as `ViewerCount` estimates it."""
@@ -263,7 +280,7 @@ class HlsService:
     def statistics(self) -> HlsStatistics:
         """What is held, and counters."""
         streams = [s for channel in self._channels.values() for s in channel.streams.values()]
-        waiting = sum(len(c.waiting) + len(c.arriving) for c in self._channels.values())
+        waiting = sum(channel.blocked for channel in self._channels.values())
         windows = Counter(self._past)
         for stream in streams:
             windows.update(msgspec.structs.asdict(stream.window.statistics()))
@@ -292,8 +309,7 @@ class HlsService:
             if stream.ended_at is not None and now - stream.ended_at >= ENDED_KEPT_S:
                 self._drop(channel, pub)
         unwatched = now - channel.asked_at >= UNWATCHED_S_MAX
-        waiting = channel.waiting or channel.arriving
-        if not unwatched or waiting or any(s.blocked for s in channel.streams.values()):
+        if not unwatched or channel.blocked or any(s.blocked for s in channel.streams.values()):
             return
         if channel.subscribed:
             channel.subscribed = False
@@ -305,9 +321,18 @@ class HlsService:
             del self._channels[channel.name]
 
     def respond_master(
-        self, name: str, exchange: HttpConnection, now: float, *, base: str = ""
+        self,
+        name: str,
+        exchange: HttpConnection,
+        now: float,
+        *,
+        base: str = "",
+        refuse: Refuse | None = None,
     ) -> PreparedResponse | None:
-        """Answer with the multivariant playlist, its URIs behind `base`, or have who asks wait."""
+        """Answer with the multivariant playlist, its URIs behind `base`, or have who asks wait.
+
+        `refuse` makes the answer when it does not come, of the reason.
+        """
         channel = self._channels.get(name)
         stream = channel.newest if channel is not None else None
         if self._coming_run(name, stream) is None:
@@ -318,7 +343,9 @@ class HlsService:
                 self._channel(name, now)
                 return response
         channel = self._channel(name, now)
-        exchange.wait(channel.waiting, now + FIRST_SEGMENT_S_MAX, NOT_READY)
+        refuse = refuse or refuse_viewer
+        waiting = channel.waiting.setdefault(refuse, {})
+        exchange.wait(waiting, now + FIRST_SEGMENT_S_MAX, refuse(NOT_READY_WHY))
         self._ensure_subscribed(channel)
         return None
 

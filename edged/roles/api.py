@@ -6,7 +6,7 @@ from edged.api.ingest import IngestHandlers, offer_of
 from edged.api.operations import ApiAnswer, ApiRequest, Operation, Reply
 from edged.api.problems import ApiError
 from edged.api.schemas import AudioView, MediaView, VideoView
-from edged.api.service import ApiService, Exchange
+from edged.api.service import ApiService, Exchange, prepare_problem
 from edged.api.streams import LiveEntry, StreamHandlers
 from edged.api.v1 import BASE, make_table
 from edged.backbone.directory import DirectoryRecord
@@ -83,7 +83,9 @@ class PopSide:
     def playlist(self, channel: str, exchange: Exchange, now: float) -> PreparedResponse | None:
         """A channel's multivariant playlist, with absolute paths; or have the exchange wait."""
         assert isinstance(exchange, HttpConnection), "the playback's server has made it"
-        return self._hls.respond_master(channel, exchange, now, base=f"/live/{channel}/")
+        return self._hls.respond_master(
+            channel, exchange, now, base=f"/live/{channel}/", refuse=_refuse_playlist
+        )
 
     async def channel_of(self, key: str, client: str) -> str:
         """Whose stream key it is; wrong ones count."""
@@ -193,6 +195,10 @@ def _operation(route: HttpRoute) -> Operation:
         quick=False,
         timeout_s=route.timeout_s,
     )
+
+
+def _refuse_playlist(reason: str) -> PreparedResponse:
+    return prepare_problem(ApiError("not_ready", reason))
 
 
 def _peer(client: str) -> str:

@@ -10,6 +10,7 @@ stream of 6 Mbps beyond its payload, 94 KB with the threshold held).
 """
 
 import ctypes
+import errno
 import gc
 import os
 import resource
@@ -41,17 +42,19 @@ class ProcessUsage(Struct, frozen=True, kw_only=True):
 def read_usage(fds: int | None = None) -> ProcessUsage:
     """Read it: about 0.1 ms, and 0.5 ms per thousand open descriptors unless `fds` is given."""
     times = os.times()
+    fds_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     try:
         pages = int((PROC / "statm").read_text().split()[1])
         if fds is None:
             fds = len(os.listdir(PROC / "fd"))  # noqa: PTH208 - entries are counted, not made paths
-    except (OSError, ValueError, IndexError):
-        pages, fds = 0, fds or 0
+    except (OSError, ValueError, IndexError) as error:
+        none_left = isinstance(error, OSError) and error.errno == errno.EMFILE
+        pages, fds = 0, fds_max if none_left else fds or 0
     return ProcessUsage(
         cpu_s=times.user + times.system,
         rss_bytes=pages * resource.getpagesize(),
         fds=fds,
-        fds_max=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        fds_max=fds_max,
     )
 
 

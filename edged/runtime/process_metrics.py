@@ -3,6 +3,7 @@
 Read from /proc/self when it is scraped; where there is none, the metrics are left out.
 """
 
+import errno
 import os
 import resource
 import time
@@ -44,14 +45,16 @@ class ProcessMetrics:
         yield Sample("edged_process_cpu_seconds_total", times.user + times.system)
         yield Sample("edged_process_start_seconds", self._started_at)
         yield Sample("edged_process_memory_max_bytes", self._memory_max_bytes())
-        yield Sample("edged_process_fds_max", resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        fds_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        yield Sample("edged_process_fds_max", fds_max)
         yield Sample("edged_process_tasks", _count_tasks())
         try:
             pages = int((self._proc / "statm").read_text().split()[1])
             yield Sample("edged_process_resident_bytes", pages * resource.getpagesize())
             yield Sample("edged_process_fds", self._count_fds())
-        except (OSError, ValueError, IndexError):
-            return
+        except (OSError, ValueError, IndexError) as error:
+            if isinstance(error, OSError) and error.errno == errno.EMFILE:
+                yield Sample("edged_process_fds", fds_max)  # None is left to look with.
 
     def _count_fds(self) -> int:
         # Linux 6.2 and later tell the count as the folder's size; listing takes 0.5 ms a thousand.

@@ -28,10 +28,11 @@ from edged.playback.hls import (
     HlsService,
     PlaybackConfig,
 )
-from edged.playback.http import HttpServer, Router
+from edged.playback.http import HttpConnection, HttpServer, Router
 from edged.policy.segment_rule import LATE_S_MAX, SegmenterConfig
 from edged.policy.waiting_units import START_VIDEO_S
 from edged.runtime.pump import Pump
+from edged.wire.h1 import PreparedResponse, RequestReceived, prepare
 from tests.playback.fakes import DIGEST, PARTS, Answer, Client, Origin, World, world
 
 RUN = StreamId(channel="demo", publication=0x1F)
@@ -210,6 +211,31 @@ def test_a_refused_subscription_is_told(edge: Edge) -> None:
     assert edge.service.statistics().blocked == 0
     client.ask(MASTER)
     assert edge.subscribed == ["demo", "demo"], "the next viewer tries again"
+
+
+def test_who_asks_for_the_master_in_another_way_hears_of_it_in_that_way(edge: Edge) -> None:
+    def refuse(reason: str) -> PreparedResponse:
+        return prepare(503, [f"<{reason}>".encode()], content_type="a/b", cache_control="no-store")
+
+    class Other:
+        def respond(
+            self, request: RequestReceived, exchange: HttpConnection, now: float
+        ) -> PreparedResponse | None:
+            return edge.service.respond_master("demo", exchange, now, base="/x/", refuse=refuse)
+
+    edge.world.server.mount("/other/", Other())
+    viewer, late, refused = (edge.world.client() for _ in range(3))
+    late.ask("/other/demo")
+    edge.world.pump.advance(FIRST_SEGMENT_S_MAX)
+    assert [answer.body for answer in late.answers()] == [b"<the channel has no media here yet>"]
+    viewer.ask(MASTER)
+    refused.ask("/other/demo")
+    assert edge.service.statistics().blocked == 2
+    edge.service.channel_unavailable("demo", "the origin\nis full")
+    edge.world.pump.flush()
+    assert [answer.body for answer in viewer.answers()] == [b"the origin is full\n"]
+    assert [answer.body for answer in refused.answers()] == [b"<the origin is full>"]
+    assert edge.service.statistics().blocked == 0
 
 
 def test_a_viewer_who_changed_pops_waits_for_the_same_run(edge: Edge) -> None:

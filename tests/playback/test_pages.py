@@ -95,4 +95,4 @@ def test_many_channels_and_many_pages_cost_little() -> None:
         for _ in range(200):
             server.router.find(path)(request)  # type: ignore[misc] # It is mounted.
         each_s = (time.process_time() - started) / 200
-        assert each_s < 300e-6, f"{path}: {each_s * 1e6:.0f} us"  # Made each time it takes 4 ms.
+        assert each_s < 1e-3, f"{path}: {each_s * 1e6:.0f} us"  # Made each time it takes 4 ms.

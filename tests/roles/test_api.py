@@ -102,6 +102,24 @@ async def test_the_playlist_is_that_of_players_with_paths_that_work_from_there(
         assert answer.code == "not_live"
 
 
+async def test_a_playlist_that_cannot_come_is_a_problem(tmp_path: Path) -> None:
+    async with live(tmp_path) as setting, trio.open_nursery() as nursery:
+        hls = setting.pops["east"].hls
+
+        async def ask() -> None:
+            answer = await setting.east.ask(f"{ALICE}/playlist.m3u8")
+            assert (answer.status, answer.code) == (503, "not_ready")
+            assert answer.fields["content-type"] == "application/problem+json"
+            assert answer.fields["retry-after"] == "1"
+            assert answer.json["detail"] == "full: no room"
+
+        nursery.start_soon(ask)
+        with trio.fail_after(5):
+            while not hls.statistics().blocked:
+                await trio.lowlevel.checkpoint()
+        hls.channel_unavailable("alice", "full: no room")
+
+
 @pytest.mark.parametrize(("changed_at", "seen_at"), [("west", "east"), ("east", "west")])
 async def test_a_change_at_either_pop_is_seen_at_the_other_in_half_a_second(
     tmp_path: Path, changed_at: str, seen_at: str

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from edged.runtime.metrics import Metrics
+from edged.runtime.process import read_usage
 from edged.runtime.process_metrics import SPECS, ProcessMetrics
 
 
@@ -49,6 +50,18 @@ def test_descriptors_are_counted() -> None:
     for fd in pipe:
         os.close(fd)
     assert values()["edged_process_fds_max"] == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def test_a_process_without_a_descriptor_left_says_so() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = os.dup(0)
+    os.close(highest)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest, hard))
+        assert values()["edged_process_fds"] == values()["edged_process_fds_max"] == highest
+        assert read_usage().fds == read_usage().fds_max == highest
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_memory_is_what_the_kernel_counts() -> None:
