@@ -17,6 +17,7 @@ from edged.cli.asking import (
     ShardOption,
     SocketOption,
     Where,
+    ask_all,
     ask_one,
     find_sockets,
 )
@@ -57,14 +58,23 @@ def kick(
         arguments["reason"] = reason
     if block:
         arguments["block_s"] = str(parse_duration("--block", block))
-    answer = msgspec.json.decode(
-        ask_one("kick", arguments, Where(config=config, socket=socket, shard=shard)),
-        type=KickAnswer,
+    found = ask_all("kick", arguments, Where(config=config, socket=socket, shard=shard))
+    answers = [msgspec.json.decode(answer, type=KickAnswer) for answer in found.answers]
+    answer = KickAnswer(
+        channel=channel,
+        kicked=[pop for each in answers for pop in each.kicked],
+        blocked_s=min(each.blocked_s for each in answers),
     )
     if as_json:
         print_json(answer)
-        return
-    shown = escape(channel)
+    else:
+        _tell_kick(answer)
+    if block:  # Else the others have said only that it is not published there.
+        found.finish()
+
+
+def _tell_kick(answer: KickAnswer) -> None:
+    shown = escape(answer.channel)
     if answer.kicked:
         console.print(f"[bold]{shown}[/] was ended at {escape(', '.join(answer.kicked))}")
     else:

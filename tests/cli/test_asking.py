@@ -13,6 +13,7 @@ from edged.api.admin import AdminConfig, Arguments, open_socket, serve_admin
 from edged.cli import asking
 from edged.cli.asking import Where, ask_all, find_sockets
 from edged.errors import EdgedError
+from edged.roles.operations import KickAnswer
 from edged.runtime.shards import of_shard
 from tests.cli.invoke import Answer, in_a_thread
 from tests.cli.test_inspect import LINE
@@ -30,7 +31,16 @@ def shards_at(base: Path, *numbers: int) -> Iterator[None]:
                 def streams(arguments: Arguments, number: int = number) -> object:
                     return [structs.replace(LINE, role=f"pop ams1/{number}")]
 
-                await nursery.start(serve_admin, AdminConfig(socket=place), {"streams": streams})
+                def kick(arguments: Arguments, number: int = number) -> object:
+                    block_s = float(arguments.get("block_s", 0.0))
+                    here = arguments["channel"] == f"at {number}"
+                    if not here and not block_s:
+                        raise EdgedError("it is not published here")
+                    kicked = [f"pop ams1/{number}"] if here else []
+                    return KickAnswer(channel="", kicked=kicked, blocked_s=block_s)
+
+                handlers = {"streams": streams, "kick": kick}
+                await nursery.start(serve_admin, AdminConfig(socket=place), handlers)
             task_status.started("")
 
     with in_a_thread(main):
@@ -86,6 +96,27 @@ def test_a_shard_that_does_not_answer_is_named_and_the_others_are_shown(
         assert "pop ams1/1" in answer.out
         assert "admin-2.sock" in answer.err
         assert "Connection refused" in answer.err
+
+
+def test_a_channel_is_kicked_at_the_shard_that_has_it_and_refused_by_all(
+    config: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "admin.sock"
+    with shards_at(base, 1, 2):
+        answer = Answer("kick", "at 2", "-c", config)
+        assert (answer.code, answer.out) == (0, "at 2 was ended at pop ams1/2\n")
+        assert answer.err == ""
+        answer = Answer("kick", "at 1", "-c", config, "--block", "10m")
+        assert answer.out == "at 1 was ended at pop ams1/1\nit is refused here for 600 s\n"
+        answer = Answer("kick", "at 3", "-c", config)
+        assert "it is not published here; it is not published here" in str(answer.error)
+        assert "it is not" in str(Answer("kick", "at 2", "-c", config, "--shard", "1").error)
+    open_socket(of_shard(base, 2)).close()
+    with shards_at(base, 1):
+        answer = Answer("kick", "at 1", "-c", config, "--block", "10m")
+        assert answer.code == 1, "one of them lets the channel in"
+        assert "at 1 was ended at pop ams1/1" in answer.out
+        assert "admin-2.sock" in answer.err
 
 
 def test_when_nobody_answers_all_are_named(config: Path, tmp_path: Path) -> None:
