@@ -139,15 +139,16 @@ def describe_route(pop: str, placement: Placement, now: float) -> RouteSeen:
 def describe_origin(role: OriginRole, samples: RoleSamples, now: float) -> OriginHere:
     """An origin with the PoPs that are connected to it."""
     packaged, report = role.service.statistics(), role.report()
-    streams = Counter(inbound.peer.partition("/")[2] for inbound in role.server.streams)
+    senders = [each.session.peer for each in role.server.streams if each.session is not None]
+    streams = Counter((sender.name, sender.shard) for sender in senders)
     pops = []
     for (name, shard), peer in sorted(role.peers().items()):
         in_bps, out_bps = samples.link_bps(peer_key(name, shard))
         pops.append(
             PeerSeen(
-                pop=name,
+                pop=peer_key(name, shard) if shard else name,
                 sessions=peer.sessions,
-                streams=streams[name],
+                streams=streams[name, shard],
                 in_bps=round(in_bps),
                 out_bps=round(out_bps),
             )

@@ -111,7 +111,7 @@ class PopSeen(Struct, frozen=True, kw_only=True):
 class PeerSeen(Struct, frozen=True, kw_only=True):
     """A PoP as an origin sees it."""
 
-    pop: str
+    pop: str  # "ams1", or "ams1/2" for one of its shards.
     sessions: int
     streams: int
     in_bps: float

@@ -110,3 +110,19 @@ async def test_origins_of_a_table_that_are_not_reached() -> None:
     sampler = Sampler([pop], [])
     seen = describe_pop(pop, sampler.of(pop), trio.current_time(), 1003.0)
     assert (seen.table, seen.table_age_s, seen.links) == ((7, 42), 3.0, [])
+
+
+async def test_an_origin_tells_the_shards_of_a_pop_apart(tmp_path: Path) -> None:
+    raws = raw_network(tmp_path, pops=("west", "west"))
+    for shard, raw in enumerate(raws[2:], 1):
+        raw["pop"] = {"name": "west", "shard": shard}
+    async with running(*map(configure, raws)) as network:
+        async with encoder(network.rtmp("west/2"), KEY) as peer:
+            await peer.accepted()
+            await broadcast(peer)
+
+            def seen() -> list[tuple[str, int, int]]:
+                (origin,) = look(network).origins
+                return [(pop.pop, pop.sessions, pop.streams) for pop in origin.pops]
+
+            await until(lambda: seen() == [("west/1", 4, 0), ("west/2", 4, 1)])
