@@ -116,13 +116,15 @@ async def test_an_origin_tells_the_shards_of_a_pop_apart(tmp_path: Path) -> None
     raws = raw_network(tmp_path, pops=("west", "west"))
     for shard, raw in enumerate(raws[2:], 1):
         raw["pop"] = {"name": "west", "shard": shard}
-    async with running(*map(configure, raws)) as network:
-        async with encoder(network.rtmp("west/2"), KEY) as peer:
-            await peer.accepted()
-            await broadcast(peer)
+    async with (
+        running(*map(configure, raws)) as network,
+        encoder(network.rtmp("west/2"), KEY) as peer,
+    ):
+        await peer.accepted()
+        await broadcast(peer)
 
-            def seen() -> list[tuple[str, int, int]]:
-                (origin,) = look(network).origins
-                return [(pop.pop, pop.sessions, pop.streams) for pop in origin.pops]
+        def seen() -> list[tuple[str, int, int]]:
+            (origin,) = look(network).origins
+            return [(pop.pop, pop.sessions, pop.streams) for pop in origin.pops]
 
-            await until(lambda: seen() == [("west/1", 4, 0), ("west/2", 4, 1)])
+        await until(lambda: seen() == [("west/1", 4, 0), ("west/2", 4, 1)])
