@@ -6,7 +6,7 @@ than one append, and a stream costs nothing while nothing comes.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Literal, Protocol
 
 import structlog
@@ -21,6 +21,7 @@ from edged.policy.segment_rule import LATE_S_MAX, SegmenterConfig
 from edged.policy.segmenter import Segmenter
 from edged.policy.segmenter_report import RenditionMark, SegmenterStatistics
 from edged.policy.splice import Resumed, read_state, save
+from edged.policy.window import StreamWindow
 from edged.wire.cmaf.fragment import make_fragment
 from edged.wire.cmaf.init import make_init
 
@@ -108,6 +109,10 @@ class _Waiting(Struct):
     within: dict[str, int]  # The segment, by rendition.
 
 
+def _to_nobody(_: PackagedEvent) -> None:
+    pass
+
+
 class _CmafWriter:
     make_init = staticmethod(make_init)
     make_fragment = staticmethod(make_fragment)
@@ -151,6 +156,7 @@ class Packager:
                     f"splice goes on after unit {state.packaged_seq}, but unit "
                     f"{stream.ring.next_seq} is the next to come"
                 )
+            self._check_announced()
             self._cursor = stream.ring.reader(start=state.packaged_seq + 1)
             return
         self._cursor = stream.ring.reader(start="oldest")
@@ -203,9 +209,7 @@ class Packager:
             self._finish(reason)
 
     def _read(self) -> None:
-        if not self._announced:
-            self._announced = True
-            self._announce()
+        self._announce()
         for track_id, track in self._stream.tracks.items():
             if self._known.get(track_id) is not track:
                 self._known[track_id] = track
@@ -285,11 +289,25 @@ class Packager:
         return begun is not None and begun.part < 0  # Its segment is whole for the successor.
 
     def _announce(self) -> None:
-        """Say the renditions here too: where they began was elsewhere."""
+        if not self._announced:
+            self._announced = True
+            for event in self._announcements():
+                self._publish(event)
+
+    def _announcements(self) -> Iterator[PackagedEvent]:
+        """The renditions, here too: where they began was elsewhere."""
         for rendition, track, digest in self._segmenter.announced():
-            self._publish(rendition)
-            data = make_init(track)
-            self._publish(InitSegment(rendition=rendition.name, digest=digest, data=data))
+            yield rendition
+            yield InitSegment(rendition=rendition.name, digest=digest, data=make_init(track))
+
+    def _check_announced(self) -> None:
+        """Raise RemoteProtocolError for a splice's renditions that no window would take."""
+        window = StreamWindow(self._stream.stream_id)
+        try:
+            for event in self._announcements():
+                window.add(event)
+        except EdgedError as error:
+            raise RemoteProtocolError(f"splice has a rendition that is none: {error}") from error
 
     def _warn(self) -> None:
         """Say once what the broadcaster should change; how often it happened is said at the end."""
@@ -323,6 +341,7 @@ class Packager:
                 events = [StreamEnded(reason=reason)]
         for event in events:
             self._publish(event)
+        self._publish = _to_nobody  # It is over, and who was told may have this: a cycle.
         statistics = self._segmenter.statistics()
         logger.info(
             "packaging ended",

@@ -41,6 +41,10 @@ class OriginConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             raise ValueError(f"slots_reserve {self.slots_reserve} exceeds slots {self.slots}")
 
 
+def _nothing() -> None:
+    pass
+
+
 class _Packaged:
     """One stream here: its packager and its window."""
 
@@ -48,7 +52,7 @@ class _Packaged:
         self.stream = stream
         self.packager = packager
         self.window = window
-        self.unwatch: Callable[[], None] = lambda: None
+        self.unwatch: Callable[[], None] = _nothing
         self.events = 0
         self.events_told = 0
 
@@ -177,6 +181,7 @@ class OriginService:
 
     def _finish(self, entry: _Packaged, reason: str) -> None:
         entry.unwatch()
+        entry.unwatch = _nothing  # It refers back to the entry: 30 MiB, if the collector is late.
         try:
             entry.packager.close(reason)
         except Exception:  # What failed in `_wake` may fail again here.

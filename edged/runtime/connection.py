@@ -317,10 +317,13 @@ class Connection:
         self.sock.close()
         if self._established is not None:
             self._established.set()
-        if self.on_removed is not None:
-            self.on_removed()
-        if self.handler is not None:
-            self.handler.connection_lost(self.lost or "closed")
+        # Those who are told have this: without letting go of them it would wait for the collector.
+        on_removed, self.on_removed = self.on_removed, None
+        handler, self.handler = self.handler, None
+        if on_removed is not None:
+            on_removed()
+        if handler is not None:
+            handler.connection_lost(self.lost or "closed")
 
     def take_readable(self, buffer: memoryview, now: float) -> None:
         """Read once (a few times under TLS) and feed the handler."""

@@ -385,6 +385,20 @@ def test_a_splice_that_cannot_be_read_is_refused() -> None:
         Packager(live_stream(), PackagerConfig(), lambda _: None, splice=b"?")
 
 
+def test_a_splice_whose_init_no_window_would_take_is_refused() -> None:
+    origin = Origin(video_track(THIRTY), audio_track())
+    as_they_come(origin, synthetic(5))
+    progress = origin.packager.progress()
+    digest = progress.renditions[0].init_digest.encode()
+    for broken in (b"\0" * 16, b"no hex digits at "[:16]):
+        other = live_stream()
+        other.ring.note_loss(progress.packaged_seq + 1)
+        splice = progress.splice.replace(digest, broken)
+        assert splice != progress.splice
+        with pytest.raises(RemoteProtocolError, match=r"splice has a rendition.*16 hex digits"):
+            Packager(other, PackagerConfig(), lambda _: None, splice=splice)
+
+
 def test_a_splice_of_units_yet_to_come_is_refused() -> None:
     first = Origin(video_track(THIRTY), audio_track())
     first.stream.append(synthetic(5)[:300])
