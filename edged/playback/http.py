@@ -12,12 +12,12 @@ import math
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import structlog
 import trio
 from msgspec import Struct
 
+from edged.playback.release import Release, do_at_once
 from edged.playback.router import (
     CORS,
     NO_CORS,
@@ -26,6 +26,7 @@ from edged.playback.router import (
     HttpError,
     Response,
     Router,
+    Service,
     error_response,
 )
 from edged.runtime.connection import OUT_LOW_BYTES, Connection, PumpClass
@@ -70,23 +71,9 @@ PROGRESS_S_MAX = 10.0  # A viewer with bytes waiting takes at least
 PROGRESS_BYTES_MIN = 16 * 1024  # this much in that time: 13 kbps, or nobody is there any more.
 RESPONSE_BYTES_PER_S_MIN = 12_500  # And over a whole response 100 kbps: below any rung of video.
 RESPONSE_S_SLACK = 10.0  # Beyond that time: a phone that changes cells stands still for seconds.
-ANSWERS_PER_LOOK = 8  # At the clock, of a release;
-BYTES_PER_LOOK = 128 * 1024  # fewer of large ones: under TLS that takes 0.1 ms and more.
 REFUSED_LINGER_S = 1.0  # Read on after a refusal: closing on unread bytes would reset it away.
 
 logger = structlog.get_logger("edged.http")
-
-
-class Service(Protocol):
-    """What answers below a path on the fast path."""
-
-    def respond(
-        self, request: RequestReceived, exchange: "HttpConnection", now: float
-    ) -> PreparedResponse | None:
-        """Answer a GET or HEAD, or call `exchange.wait` and return None.
-
-        One that is mounted for any method answers whatever comes.
-        """
 
 
 class HttpStatistics(Struct, frozen=True):
@@ -98,38 +85,6 @@ class HttpStatistics(Struct, frozen=True):
     body_bytes_total: int
     refused_total: int
     stalled_total: int
-
-
-class Release:
-    """A group's answers, given as time allows: thousands take longer than publishers may wait."""
-
-    def __init__(
-        self,
-        group: "dict[HttpConnection, None]",
-        response: PreparedResponse,
-        now: Callable[[], float],
-    ) -> None:
-        self._group, self._response, self._now = group, response, now
-
-    def __call__(self, until: float) -> bool:
-        """Answer until then, the last who came first; returns whether there are more."""
-        group, response, now = self._group, self._response, self._now()
-        per_look = max(1, min(ANSWERS_PER_LOOK, BYTES_PER_LOOK // (response.size + 1)))
-        while group:
-            for _ in range(per_look):
-                if not group:
-                    break
-                exchange, _ = group.popitem()
-                exchange.answer(response, now)
-            if (now := self._now()) >= until:
-                break
-        return bool(group)
-
-
-def do_at_once(work: Callable[[float], bool]) -> None:
-    """What a pump spreads (`Pump.spread`), where there is none: all of it now."""
-    while work(math.inf):
-        pass
 
 
 class HttpServer:

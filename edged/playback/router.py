@@ -1,11 +1,15 @@
 """Pages of the playback edge: plain answers at once, by path; and errors."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
 from edged.errors import EdgedError
 from edged.wire.h1 import PreparedResponse, RequestReceived, prepare
+
+if TYPE_CHECKING:
+    from edged.playback.http import HttpConnection
 
 NO_CORS = (("X-Content-Type-Options", "nosniff"),)
 CORS = (
@@ -61,6 +65,18 @@ class Router:
                 if path.startswith(prefix):
                     return below
         return handler
+
+
+class Service(Protocol):
+    """What answers below a path on the fast path."""
+
+    def respond(
+        self, request: RequestReceived, exchange: "HttpConnection", now: float
+    ) -> PreparedResponse | None:
+        """Answer a GET or HEAD, or call `exchange.wait` and return None.
+
+        One that is mounted for any method answers whatever comes.
+        """
 
 
 def error_response(

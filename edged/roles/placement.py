@@ -44,7 +44,8 @@ class Placement:
         self.silent_since: float | None = None  # The origin; while it is taken for dead.
         self.fenced_at: float | None = None  # Not accepted but fenced off; by what, will show.
         self.offered_at: float | None = None  # Without an answer as yet.
-        self.held_at: float | None = None  # Its origin drains, and no other takes it.
+        self.held_at: float | None = None  # Its origin let go of it, and no other takes it;
+        self.held_code = ""  # with this code.
         self.offers = -1  # The forwarding's count of sessions that `offered_at` belongs to.
 
     @property

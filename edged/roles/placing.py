@@ -17,7 +17,7 @@ from edged.backbone.forwarding import Forwarding
 from edged.backbone.sender import OriginLink
 from edged.errors import EdgedError, PublishRefusedError, RouteUnavailableError
 from edged.media.routing import RULES_MAX, OriginState, RouteRequest
-from edged.media.stream import StreamId
+from edged.media.stream import PriorityClass, StreamId
 from edged.policy.departures import ANSWER_S_MAX, LOST_S_MAX, STALLED_S_MAX
 from edged.policy.pop_view import PopView
 from edged.policy.routing_table import Decision, choose_incumbent, choose_origin
@@ -270,15 +270,16 @@ class Placing:
                 placement.fenced_at = now
         elif placement.joins:
             self._begin_anew(placement, f"{code}: {reason}")
-        elif code == "full" and forwarding.packaged_seq < 0:  # Else it needs a splice.
-            self._view.refused(forwarding.origin, now, priority=placement.request.priority)
-            self._place_again(placement)
-        elif code == "drain":
-            self._view.refused(forwarding.origin, now)
-            self._drained(placement, reason)
+        elif code in ("full", "drain"):
+            priority = placement.request.priority if code == "full" else PriorityClass.PARTNER
+            self._view.refused(forwarding.origin, now, priority=priority)
+            if code == "full" and forwarding.packaged_seq < 0:
+                self._place_again(placement)
+            else:
+                self._let_go(placement, code, reason)
         else:
-            told = PublishRefusedError(code, reason, f"origin {forwarding.origin}")
-            self._give_up(placement, told)
+            who = f"origin {forwarding.origin}"
+            self._give_up(placement, PublishRefusedError(code, reason, who))
 
     def _choose(self, request: RouteRequest) -> Decision:
         try:
@@ -375,25 +376,24 @@ class Placing:
         self.telling.rehomed(stream, before.origin, after.decision.origin, detail)
         return True
 
-    def _drained(self, placement: Placement, reason: str) -> None:
-        """Its origin lets go of a stream: another goes on, or we wait for this one's successor."""
+    def _let_go(self, placement: Placement, code: str, reason: str) -> None:
+        """Its origin lets go of a stream: another goes on, or we wait for one that takes it."""
         before = placement.forwarding
         if before.packaged_seq < 0 and self._is_routable_without(placement):
             self._place_again(placement)
-        elif self._go_on_elsewhere(placement, f"drain: {reason}"):
+        elif self._go_on_elsewhere(placement, f"{code}: {reason}"):
             pass
         elif placement.can_go_on and (link := self._link(before.origin)) is not None:
             placement.forwarding = link.forward(placement.stream, after=before, hold=True)
-            placement.held_at = self._pump.now()
+            placement.held_at, placement.held_code = self._pump.now(), code
             logger.warning(
                 "stream waits for an origin",
                 channel=placement.stream.channel,
                 origin=before.origin,
-                why=f"drain: {reason}",
+                why=f"{code}: {reason}",
             )
         else:
-            told = PublishRefusedError("drain", reason, f"origin {before.origin}")
-            self._give_up(placement, told)
+            self._give_up(placement, PublishRefusedError(code, reason, f"origin {before.origin}"))
 
     def _judge_held(self, placement: Placement, held_at: float, now: float) -> None:
         """Offer it where it is taken now; give it up when it has waited as long as for the lost."""
@@ -406,8 +406,9 @@ class Placing:
             placement.held_at = None
             link.offer_held(forwarding)
         elif now - held_at >= LOST_S_MAX or not placement.can_go_on:
-            detail = f"origin {origin} drains, and no other takes it"
-            self._give_up(placement, PublishRefusedError("drain", CUT_OFF, detail))
+            code = placement.held_code
+            detail = f"origin {origin} has let go of it ({code}), and no other takes it"
+            self._give_up(placement, PublishRefusedError(code, CUT_OFF, detail))
 
     def _is_routable_without(self, placement: Placement) -> bool:
         """Whether another origin would take the stream now."""
@@ -486,8 +487,7 @@ class Placing:
         )
         self._view.timed_out(origin, now)
         placement.offered_at = now  # It may vote again.
-        needs_splice = placement.forwarding.packaged_seq >= 0
-        if not needs_splice and self._is_routable(placement.request):
+        if placement.forwarding.packaged_seq < 0 and self._is_routable(placement.request):
             self._place_again(placement)
 
     def _learn_tags(self, channel: str, record: DirectoryRecord | None) -> None:

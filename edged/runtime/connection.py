@@ -5,19 +5,20 @@ few system calls as the kernel takes. The handler hears of its connection's end 
 """
 
 import contextlib
-import enum
 import math
 import os
 import select
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import trio
 
 from edged.errors import EdgedError
 from edged.runtime.kernel_bytes import KernelBytes
+from edged.runtime.pumped import MakeHandler, PumpClass, PumpHandler, PumpSide
+
+__all__ = ["Connection", "MakeHandler", "PumpClass", "PumpHandler", "PumpSide"]
 
 IOV_MAX = 512  # Below the kernel's 1024: a batch this long already amortises the call.
 OUT_LOW_BYTES = 64 * 1024  # At or below it a handler that waited may write again.
@@ -36,62 +37,6 @@ CLOSE_LINGER_S = 5.0  # What is queued at close may take this long to leave.
 HEAR_OUT_S = 2.0
 HEAR_OUT_BYTES_MAX = 4 * 2**20
 LOW_WATER_BYTES_MAX = 128 * 1024  # SO_RCVLOWAT beyond it would grow the kernel's buffer for little.
-
-
-class PumpClass(enum.IntEnum):
-    """Who shares the loop, first served first."""
-
-    PUBLISHER = 0
-    BACKBONE = 1
-    VIEWER = 2
-    CHATTER = 3
-
-
-class PumpHandler(Protocol):
-    """What a session is to the pump. An `EdgedError` raised here ends this connection only."""
-
-    def data_received(self, data: memoryview, now: float) -> None:
-        """Take bytes; `data` is over a buffer that is reused as soon as this returns."""
-
-    def connection_lost(self, reason: str) -> None:
-        """Hear of the end, once, whoever ended it."""
-
-    def handle_timeout(self, now: float) -> None:
-        """Act: the time given to `set_timeout` has come."""
-
-    def drained(self) -> None:
-        """Write again: the out queue fell to OUT_LOW_BYTES after it had been above."""
-
-
-MakeHandler = Callable[["Connection"], PumpHandler]
-
-
-class PumpSide(Protocol):
-    """What a connection needs of its pump."""
-
-    def mark_dirty(self, connection: "Connection") -> None:
-        """Flush this connection at the end of the turn."""
-
-    def mark_readable(self, connection: "Connection") -> None:
-        """Visit this connection in the next turn, though its descriptor may stay silent."""
-
-    def mark_lost(self, connection: "Connection") -> None:
-        """Take this connection out and tell its handler."""
-
-    def schedule(self, connection: "Connection", at: float) -> None:
-        """Call `run_timeout` at that time."""
-
-    def interest(self, connection: "Connection", mask: int) -> None:
-        """Change what the descriptor is watched for."""
-
-    def established(self, connection: "Connection") -> None:
-        """The TLS handshake is done: move to the connection's own class."""
-
-    def fail(self, connection: "Connection", error: Exception) -> None:
-        """End this connection for what was raised on its account."""
-
-    def now(self) -> float:
-        """Monotonic seconds."""
 
 
 class Connection:

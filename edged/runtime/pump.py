@@ -30,16 +30,10 @@ from functools import partial
 
 import structlog
 import trio
-from msgspec import Struct
 
 from edged.errors import EdgedError
-from edged.runtime.connection import (
-    OUT_BYTES_MAX,
-    Connection,
-    MakeHandler,
-    PumpClass,
-    PumpHandler,
-)
+from edged.runtime.connection import OUT_BYTES_MAX, Connection
+from edged.runtime.pumped import MakeHandler, PumpClass, PumpHandler, PumpStatistics
 
 __all__ = ["Connection", "MakeHandler", "Pump", "PumpClass", "PumpHandler", "PumpStatistics"]
 
@@ -64,16 +58,6 @@ LAG_DECAY_S = 1.0  # Callers are let in again within a second or two of a slow t
 logger = structlog.get_logger("edged.pump")
 
 Work = Callable[[float], bool]
-
-
-class PumpStatistics(Struct, frozen=True):
-    """Counters since the start; `lag_s` is how late the loop ran lately (decaying maximum)."""
-
-    turns: int
-    events: int
-    connections: int
-    lag_s: float
-    tick_s: float
 
 
 class Pump:

@@ -19,7 +19,6 @@ from msgspec import Struct
 from structlog.testing import capture_logs
 
 from edged.playback.http import (
-    ANSWERS_PER_LOOK,
     OUT_BYTES_MAX,
     PROGRESS_BYTES_MIN,
     PROGRESS_S_MAX,
@@ -30,7 +29,6 @@ from edged.playback.http import (
     HttpConnection,
     HttpError,
     HttpServer,
-    Release,
     Response,
     Router,
     error_response,
@@ -372,28 +370,6 @@ def test_who_leaves_while_blocked_leaves_the_group(edge: World, service: Service
     service.release("now", edge.pump.time)
     edge.pump.flush()
     assert [len(client.answers()) for client in (clients[0], clients[2])] == [1, 1]
-
-
-def test_a_release_goes_on_over_several_goes(edge: World, service: Service) -> None:
-    """Who leaves or whose time is over meanwhile is not answered by it; all others are, once."""
-    service.until = 1005.0
-    count = 4 * ANSWERS_PER_LOOK
-    clients = [edge.client() for _ in range(count)]
-    for client in clients:
-        client.ask("/live/later")
-    release = Release(service.group, service.text("part"), edge.pump.now)
-    assert release(0.0), "a go answers a few whatever the time"
-    clients[0].close()
-    edge.pump.turn()
-    assert release(0.0)
-    edge.pump.advance(10)
-    assert not release(math.inf)
-    edge.pump.flush()
-    statuses = [[answer.status for answer in client.answers()] for client in clients[1:]]
-    answered = 2 * ANSWERS_PER_LOOK
-    assert statuses == [[503]] * (count - 1 - answered) + [[200]] * answered
-    clients[-1].ask("/live/hello", "HEAD")
-    assert [answer.status for answer in clients[-1].answers(head=True)] == [200]
 
 
 def test_what_many_ask_for_is_held_by_the_kernel_and_is_the_same(service: Service) -> None:

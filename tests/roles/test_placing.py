@@ -174,6 +174,39 @@ async def test_from_an_origin_that_drains_a_stream_goes_on_at_another() -> None:
         assert (pop.view.by_name["one"].used, pop.view.by_name["two"].used) == (0, 1)
 
 
+async def test_a_successor_that_is_full_sends_the_stream_on_to_the_next() -> None:
+    one, two, three = Origin("one"), Origin("two"), Origin("three")
+    three.refusal = PublishRefusedError("full", "no slot is free")  # The next by its name.
+    async with (
+        one.serving() as server, two.serving(), three.serving(),
+        running_pop(one, two, three) as pop,
+    ):  # fmt: skip
+        placement = await packaged(pop, one, server)
+        server.stop_stream(placement.stream.stream_id, "drain", "the origin is stopping")
+        await until(lambda: two.opened)
+        assert not three.opened
+        assert (two.opened[0].packaged_seq, two.opened[0].splice) == (5, b"as of unit 5")
+        assert placement.stream.stream_id.home_epoch == 3
+        await until(lambda: len(two.units("alice")) == 4)
+        assert pop.given_up == []
+
+
+async def test_a_stream_waits_until_a_successor_that_is_full_has_room() -> None:
+    one, two = Origin("one"), Origin("two")
+    two.refusal = PublishRefusedError("full", "no slot is free")
+    async with one.serving() as server, two.serving(), running_pop(one, two) as pop:
+        placement = await packaged(pop, one, server)
+        one.refusal = two.refusal  # Nor does it go back.
+        server.stop_stream(placement.stream.stream_id, "drain", "the origin is stopping")
+        await until(lambda: any(each.held_at for each in pop.uplinks.placements.values()))
+        assert pop.given_up == []
+        two.refusal = None
+        await until(lambda: two.opened)  # After its hold, and perhaps another refusal of one's.
+        assert two.opened[0].splice == b"as of unit 5"
+        await until(lambda: len(two.units("alice")) == 4)
+        assert pop.given_up == []
+
+
 async def test_when_no_other_origin_takes_it_nothing_is_moved(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -267,7 +300,7 @@ async def test_a_held_stream_is_given_up_at_last(why: str) -> None:
             pop.uplinks.placing.tick(now)
         assert [error.code for error in pop.given_up] == ["drain"]
         assert pop.given_up[0].reason == CUT_OFF
-        assert "origin one drains" in pop.given_up[0].detail
+        assert "origin one has let go of it (drain)" in pop.given_up[0].detail
         assert not pop.uplinks.placements
         assert pop.uplinks.statistics()[0].forwardings == 0
 
