@@ -217,6 +217,11 @@ class Network(Struct, frozen=True, kw_only=True):
 
 CHANNELS = ("one", "two", "three", "four")
 HOSTS = ("irs", "origin", "a", "b")
+PORTS = (
+    *("irs", "backbone"),
+    *(f"{pop}.{what}" for pop in "ab" for what in ("rtmp", "rtmps", "http", "https")),
+    *(f"{host}.{what}" for host in HOSTS for what in ("metrics", "status")),
+)
 TOKEN = "the-token-of-this-network"  # noqa: S105 - it opens nothing
 
 
@@ -234,13 +239,7 @@ async def open_network(
         async with trio.open_nursery() as nursery:
             for role, host in (("irs", "irs"), ("origin", "origin"), ("pop", "a"), ("pop", "b")):
                 nursery.start_soon(run_edged, folder, "cert", "host", role, host)
-        ports = take_ports(
-            [
-                *("irs", "backbone"),
-                *(f"{pop}.{what}" for pop in "ab" for what in ("rtmp", "rtmps", "http", "https")),
-                *(f"{host}.{what}" for host in HOSTS for what in ("metrics", "status")),
-            ]
-        )
+        ports = take_ports(PORTS)
         keys = {channel: f"key-of-{channel}-only" for channel in channels}
         configs = write_configs(folder, ports, keys)
         async with contextlib.AsyncExitStack() as stack:

@@ -14,6 +14,7 @@ import trio
 
 from tests.e2e.network import (
     END_S_MAX,
+    PORTS,
     Edged,
     open_demo,
     open_edged,
@@ -26,8 +27,6 @@ from tests.e2e.network import (
 from tests.e2e.viewer import Viewer, fetch
 
 pytestmark = pytest.mark.e2e
-
-POP_PORTS = ("rtmp", "rtmps", "http", "metrics")
 
 
 async def test_demo_shows_its_picture_answers_and_ends_at_once(
@@ -139,6 +138,7 @@ async def test_strangers_are_refused() -> None:
                 (str(network.ports["backbone"]), "0"),
                 ("origin.sock", "false.sock"),
                 (str(network.ports["origin.metrics"]), "0"),
+                (str(network.ports["origin.status"]), "0"),
             ):
                 assert true in false
                 false = false.replace(true, other)
@@ -171,8 +171,7 @@ async def test_origin_logs_whom_it_refused(tmp_path: Path) -> None:
     with trio.fail_after(40):
         await run_edged(tmp_path, "cert", "ca", "test")
         await run_edged(tmp_path, "cert", "host", "origin", "origin")
-        names = ("irs", "backbone", "irs.metrics", "origin.metrics")
-        ports = take_ports(names + tuple(f"{p}.{s}" for p in "ab" for s in POP_PORTS))
+        ports = take_ports(PORTS)
         config = write_configs(tmp_path, ports, {})["origin"]
         async with open_edged(tmp_path, "origin", "run", "-c", str(config)) as origin:
             await origin.wait_log("role started")
