@@ -287,6 +287,7 @@ class BackboneServer:
             PumpClass.BACKBONE,
             tls=self._tls,
             connections_max=SESSIONS_MAX,
+            makes_room=True,
             out_bytes_max=OUT_BYTES_MAX,
             task_status=task_status,
         )

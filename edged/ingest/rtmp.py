@@ -437,6 +437,7 @@ async def serve_rtmp(
                     PumpClass.PUBLISHER,
                     tls=context,
                     connections_max=lambda: ingest.config.publishers_max + PENDING_MAX,
+                    makes_room=True,
                     out_bytes_max=OUT_BYTES_MAX,
                     task_status=task_status,
                 )

@@ -5,6 +5,7 @@ segmenter decide, and hands each event to `publish`, synchronously. So it is nev
 than one append, and a stream costs nothing while nothing comes.
 """
 
+import struct
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Annotated, Literal, Protocol
@@ -306,7 +307,7 @@ class Packager:
         try:
             for event in self._announcements():
                 window.add(event)
-        except EdgedError as error:
+        except (EdgedError, ValueError, OverflowError, struct.error) as error:
             raise RemoteProtocolError(f"splice has a rendition that is none: {error}") from error
 
     def _warn(self) -> None:

@@ -343,9 +343,9 @@ class HlsService:
                 self._channel(name, now)
                 return response
         channel = self._channel(name, now)
-        refuse = refuse or refuse_viewer
-        waiting = channel.waiting.setdefault(refuse, {})
-        exchange.wait(waiting, now + FIRST_SEGMENT_S_MAX, refuse(NOT_READY_WHY))
+        expired = NOT_READY if refuse is None else refuse(NOT_READY_WHY)
+        waiting = channel.waiting.setdefault(refuse or refuse_viewer, {})
+        exchange.wait(waiting, now + FIRST_SEGMENT_S_MAX, expired)
         self._ensure_subscribed(channel)
         return None
 

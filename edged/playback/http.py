@@ -32,6 +32,7 @@ from edged.playback.router import (
 from edged.runtime.connection import OUT_LOW_BYTES, Connection, PumpClass
 from edged.runtime.kernel_bytes import (
     KERNEL_BYTES_AFTER,
+    KERNEL_BYTES_MAX,
     KERNEL_BYTES_MIN,
     KernelBytes,
     KernelPool,
@@ -114,9 +115,8 @@ class HttpServer:
         self._services: list[tuple[str, Service]] = []
         self._for_any_method: list[tuple[str, Service]] = []
         methods = "GET, HEAD, OPTIONS" if cors else "GET, HEAD"
-        self._not_allowed = error_response(
-            405, f"only {methods} are answered here", fields=(("Allow", methods),), cors=cors
-        )
+        why, allow = f"only {methods} are answered here", (("Allow", methods),)
+        self._not_allowed = error_response(405, why, fields=allow, cors=cors)
         self._not_found = error_response(404, "there is nothing at this address", cors=cors)
         self.failed = error_response(500, "internal error", cors=cors)
 
@@ -152,6 +152,7 @@ class HttpServer:
             PumpClass.VIEWER,
             tls=tls,
             connections_max=connections_max,
+            makes_room=True,
             out_bytes_max=OUT_BYTES_MAX,
             task_status=task_status,
         )
@@ -172,6 +173,7 @@ class HttpServer:
         if now >= self.stamped_until:
             unix_s = self._unix_now()
             self.stamp = date_stamp(unix_s)
+            self.kernel.clear()  # It has the Date of the second before.
             self.stamped_until = now + 1.0 - unix_s % 1.0
 
     def held(self, response: PreparedResponse, chunks: tuple[bytes, ...]) -> KernelBytes | None:
@@ -392,9 +394,8 @@ class HttpConnection:
             if connection.out_bytes:
                 self._write_behind(chunks, now)
             else:
-                held = None
-                if size >= KERNEL_BYTES_MIN and connection.ssl is None:
-                    held = server.held(response, chunks)
+                large = KERNEL_BYTES_MIN <= size <= KERNEL_BYTES_MAX and connection.ssl is None
+                held = server.held(response, chunks) if large else None
                 if held is None:
                     connection.send(chunks)
                 else:

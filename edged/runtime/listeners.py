@@ -11,6 +11,7 @@ import math
 import os
 import socket
 import ssl
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 
@@ -32,6 +33,7 @@ CONNECT_TIMEOUT_S = 5.0
 ROOM_AFTER_S = (
     1.0  # A caller has so long to say what it is for before a newcomer may take its place.
 )
+SPOKEN_PER_CALL_MAX = 64  # Looked past for one newcomer: with 100,000 it takes its time.
 TURNED_AWAY_S = 5.0  # A flood of callers makes a line in so long, with their number.
 
 logger = structlog.get_logger("edged.listener")
@@ -153,17 +155,18 @@ async def serve(
     *,
     tls: ssl.SSLContext | None = None,
     connections_max: int | Callable[[], int] = 100_000,
+    makes_room: bool = False,
     out_bytes_max: int = OUT_BYTES_MAX,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Accept until cancelled. Starts with the address bound ("127.0.0.1:1935"), port 0 resolved.
 
-    `connections_max` may change meanwhile; connections that are open beyond it stay. At the limit
-    the one that has been silent longest makes room, if there is one: slow callers who fill a
-    listener keep nobody out.
+    `connections_max` may change meanwhile; connections that are open beyond it stay. With
+    `makes_room` the one that has been silent longest makes room at the limit: slow callers who fill
+    a listener keep nobody out. Its handlers set `Connection.spoke` for who is not to be ended so.
     """
     listener = open_listener(address, share_port=pump.share_ports)
-    places = _Places(address)
+    places = _Places(address, makes_room=makes_room)
     turned_away = _TurnedAway(address)
     add = partial(
         pump.add,
@@ -202,10 +205,12 @@ async def serve(
 class _Places:
     """Those whom a listener has let in."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, makes_room: bool) -> None:
         self._address = address
+        self._makes_room = makes_room
         self._taken = 0
-        self._silent: dict[Connection, float] = {}  # Since when; some have spoken meanwhile.
+        # Since when; some have spoken meanwhile. Its first is found at once, unlike a dict's.
+        self._silent = OrderedDict[Connection, float]()
 
     def give(self, connection: Connection, now: float) -> None:
         """Count one in, until it ends."""
@@ -215,19 +220,19 @@ class _Places:
 
     def has_room(self, most: int, now: float) -> bool:
         """Whether another may come in; at the limit the first who has said nothing makes room."""
-        if self._taken < most:
-            return True
-        while self._taken == most and self._silent:
+        for _ in range(SPOKEN_PER_CALL_MAX):
+            if self._taken < most or not self._silent or not self._makes_room:
+                break
             connection, since = next(iter(self._silent.items()))
             if now - since < ROOM_AFTER_S:
                 break
             del self._silent[connection]
-            if not connection.spoke and connection.lost is None:
-                connection.abort(f"made room: {most} connections are open, and it said nothing")
+            if not connection.spoke:
+                if connection.lost is None:
+                    connection.abort(f"made room: {most} connections are open, it said nothing")
                 connection.on_removed = None
                 self._ended(connection)
-                return True
-        return False
+        return self._taken < most
 
     def _ended(self, connection: Connection) -> None:
         self._taken -= 1

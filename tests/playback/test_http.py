@@ -34,7 +34,7 @@ from edged.playback.http import (
     error_response,
 )
 from edged.runtime.connection import HEAR_OUT_S, OUT_LOW_BYTES
-from edged.runtime.kernel_bytes import KERNEL_BYTES_AFTER
+from edged.runtime.kernel_bytes import KERNEL_BYTES_AFTER, KERNEL_BYTES_MAX
 from edged.runtime.pump import Pump
 from edged.runtime.tls import Identity, make_server_context
 from edged.tools.cert import make_authority, make_host_certificate
@@ -400,17 +400,25 @@ def test_what_many_ask_for_is_held_by_the_kernel_and_is_the_same(service: Servic
 
 
 def test_one_who_is_slow_to_take_what_the_kernel_holds(edge: World, service: Service) -> None:
-    service.segment = service.big
-    quick = [edge.client() for _ in range(KERNEL_BYTES_AFTER)]
-    for client in quick:
-        client.ask("/live/segment")
+    for _ in range(KERNEL_BYTES_AFTER):
+        edge.client().ask("/live/segment")
     slow = edge.client()
     slow.ask("/live/segment")
     assert edge.server.kernel.files == 1
+    assert 0 < slow.connection.out_bytes < len(SEGMENT)
+    edge.pump.advance(1)
     slow.ask("/live/small")
+    assert edge.server.kernel.files == 0
     (first, second) = slow.answers()
-    assert first.body == BIG
+    assert first.body == SEGMENT
     assert second.body == b"/live/small"
+
+
+def test_what_is_large_is_not_copied_for_the_kernel(edge: World, service: Service) -> None:
+    for _ in range(KERNEL_BYTES_AFTER + 2):
+        edge.client().ask("/live/big")
+    assert len(BIG) > KERNEL_BYTES_MAX
+    assert edge.server.kernel.files == 0
 
 
 def test_a_slow_viewer_is_bounded_in_bytes(edge: World, service: Service) -> None:

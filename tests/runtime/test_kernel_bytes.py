@@ -3,6 +3,7 @@
 import errno
 import gc
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -57,13 +58,32 @@ def test_holding_what_is_held_already_replaces_it() -> None:
 @pytest.mark.parametrize(
     "pool", [KernelPool(bytes_max=10 * MIB), KernelPool(files_max=10)], ids=["bytes", "files"]
 )
-def test_the_oldest_is_let_go_of(pool: KernelPool) -> None:
-    shared = [Shared() for _ in range(25)]
+def test_when_it_is_full_no_more_is_held_until_it_is_cleared(pool: KernelPool) -> None:
+    shared = [Shared() for _ in range(15)]
+    for _ in range(2):
+        for each in shared:
+            pool.hold(each, [bytes(MIB)])
+        assert [each.kernel is not None for each in shared] == [True] * 10 + [False] * 5
+        assert (pool.bytes, pool.files) == (10 * MIB, 10)
+        sending = held(shared[0])
+        pool.clear()
+        assert not any(each.kernel for each in shared)
+        assert (pool.bytes, pool.files) == (MIB, 1), "it is being sent"
+        del sending
+        assert (pool.bytes, pool.files) == (0, 0)
+
+
+def test_it_takes_no_more_than_its_share_of_descriptors() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+        pool = KernelPool()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    shared = [Shared() for _ in range(100)]
     for each in shared:
-        pool.hold(each, [bytes(MIB)])
-        assert pool.bytes <= 10 * MIB
-        assert pool.files <= 10
-    assert [each.kernel is not None for each in shared] == [False] * 15 + [True] * 10
+        pool.hold(each, [b"x"])
+    assert pool.files == 256 // 8
 
 
 def test_what_is_larger_than_all_of_it_is_not_held() -> None:
@@ -81,7 +101,8 @@ def test_a_kernel_that_cannot_is_no_error(monkeypatch: pytest.MonkeyPatch) -> No
     pool, shared = KernelPool(), Shared()
     monkeypatch.setattr(os, "memfd_create", no_more)
     assert pool.hold(shared, [b"x"]) is None
-    assert (pool.failed, pool.files, pool.bytes) == (1, 0, 0)
+    assert pool.hold(Shared(), [b"x"]) is None
+    assert (pool.failed, pool.files, pool.bytes) == (1, 0, 0), "it is not tried for each"
 
 
 def test_a_file_that_cannot_be_filled_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:

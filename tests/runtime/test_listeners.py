@@ -158,8 +158,14 @@ async def test_connections_beyond_the_limit_are_refused_until_one_leaves() -> No
         nursery.cancel_scope.cancel()
 
 
-async def test_slow_callers_who_fill_a_listener_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those who have said what they are for stay, and so do those who have just come."""
+@pytest.mark.parametrize("makes_room", [True, False])
+async def test_slow_callers_who_fill_a_listener_make_room(
+    makes_room: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those who have said what they are for stay, and so do those who have just come.
+
+    A listener whose handlers do not tell which those are, as a plug-in's, ends nobody.
+    """
     monkeypatch.setattr(listeners, "ROOM_AFTER_S", 0.2)
     async with running_pump() as pump, trio.open_nursery() as nursery:
         bound = await nursery.start(
@@ -169,6 +175,7 @@ async def test_slow_callers_who_fill_a_listener_make_room(monkeypatch: pytest.Mo
                 Recorder,
                 PumpClass.PUBLISHER,
                 connections_max=3,
+                makes_room=makes_room,
                 task_status=task_status,
             )
         )
@@ -190,6 +197,13 @@ async def test_slow_callers_who_fill_a_listener_make_room(monkeypatch: pytest.Mo
         first = [await call(spoke=True), await call(), await call()]
         assert not await is_open(await call()), "those are here since a moment ago"
         await trio.sleep(0.25)
+        if not makes_room:
+            assert not await is_open(await call())
+            assert [await is_open(caller) for caller in first] == [True, True, True]
+            for caller in callers:
+                await caller.aclose()
+            nursery.cancel_scope.cancel()
+            return
         first += [await call(spoke=True), await call(spoke=True)]
         assert [await is_open(caller) for caller in first] == [True, False, False, True, True]
         await trio.sleep(0.25)
@@ -200,6 +214,23 @@ async def test_slow_callers_who_fill_a_listener_make_room(monkeypatch: pytest.Mo
         for caller in callers:
             await caller.aclose()
         nursery.cancel_scope.cancel()
+
+
+async def test_at_the_limit_a_newcomer_is_judged_quickly_whoever_is_there() -> None:
+    async with running_pump() as pump:
+        places, pairs = (
+            listeners._Places("here", makes_room=True),
+            [socket.socketpair() for _ in range(200)],
+        )
+        for ours, theirs in pairs:
+            connection = pump.add(ours, Recorder, PumpClass.VIEWER, peer="test")
+            places.give(connection, -1.0)
+            connection.spoke = True
+            theirs.close()
+        for left in range(len(pairs), 0, -listeners.SPOKEN_PER_CALL_MAX):
+            assert len(places._silent) == left
+            assert not places.has_room(len(pairs), pump.now())
+        assert not places._silent
 
 
 async def test_viewers_are_shed_when_the_loop_lags_and_publishers_are_not() -> None:
