@@ -31,10 +31,8 @@ from edged.playback.router import (
 )
 from edged.runtime.connection import OUT_LOW_BYTES, Connection, PumpClass
 from edged.runtime.kernel_bytes import (
-    KERNEL_BYTES_AFTER,
     KERNEL_BYTES_MAX,
     KERNEL_BYTES_MIN,
-    KernelBytes,
     KernelPool,
 )
 from edged.runtime.listeners import serve
@@ -173,18 +171,8 @@ class HttpServer:
         if now >= self.stamped_until:
             unix_s = self._unix_now()
             self.stamp = date_stamp(unix_s)
-            self.kernel.clear()  # It has the Date of the second before.
+            self.kernel.clear()  # What it holds has the Date of the second before.
             self.stamped_until = now + 1.0 - unix_s % 1.0
-
-    def held(self, response: PreparedResponse, chunks: tuple[bytes, ...]) -> KernelBytes | None:
-        """A large response as the kernel holds it, of which many are asked for each second."""
-        kernel = response.kernel
-        if isinstance(kernel, KernelBytes) and kernel.chunks is chunks:
-            return kernel
-        if response.counted is not chunks:  # Its Date is another.
-            response.counted, response.sent = chunks, 0
-        response.sent += 1
-        return self.kernel.hold(response, chunks) if response.sent > KERNEL_BYTES_AFTER else None
 
     def respond(
         self, request: RequestReceived, exchange: "HttpConnection", now: float
@@ -395,7 +383,7 @@ class HttpConnection:
                 self._write_behind(chunks, now)
             else:
                 large = KERNEL_BYTES_MIN <= size <= KERNEL_BYTES_MAX and connection.ssl is None
-                held = server.held(response, chunks) if large else None
+                held = server.kernel.hold(response, chunks) if large else None
                 if held is None:
                     connection.send(chunks)
                 else:

@@ -7,21 +7,13 @@ behind a proxy or a cache that speaks TLS.
 
 import os
 import resource
-import weakref
 from collections.abc import Sequence
-from typing import Protocol
 
-KERNEL_BYTES_MIN = 32 * 1024  # Below it the second system call costs what the copy does.
+KERNEL_BYTES_MIN = 32 * 1024  # Below it there is little to copy.
 KERNEL_BYTES_MAX = 512 * 1024  # Parts, not segments: it is filled in one go, 0.2 ms for so much.
 KERNEL_BYTES_AFTER = 4  # Times sent by then: making one costs about that many copies.
 POOL_BYTES_MAX = 64 * 2**20
 POOL_FILES_MAX = 1024  # Or an eighth of what the process may open.
-
-
-class Shared(Protocol):
-    """What is sent to many."""
-
-    kernel: object  # Its KernelBytes, while there is one.
 
 
 class KernelBytes:
@@ -52,7 +44,7 @@ class KernelBytes:
 
 
 class KernelPool:
-    """Bounds what the kernel holds so. What it holds is good for a second, and then let go of.
+    """Has the kernel hold what many are sent, for a second; bounded.
 
     When it is full, what comes is sent as else: letting go of one for another would have each
     made again for every request.
@@ -64,31 +56,41 @@ class KernelPool:
         self.failed = 0
         self._bytes_max = bytes_max
         self._files_max = min(files_max, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8)
-        self._held: list[weakref.ref[Shared]] = []
+        self._sent: dict[object, KernelBytes | int] = {}  # How often, until it is held.
+        self._noted_bytes = 0  # Of all these.
         self._open = True  # Until the kernel cannot.
 
-    def hold(self, shared: Shared, chunks: Sequence[bytes]) -> KernelBytes | None:
-        """Have the kernel hold what is shared; None if it is full, or cannot."""
-        shared.kernel = None
+    def hold(self, what: object, chunks: Sequence[bytes]) -> KernelBytes | None:
+        """What is to be sent, as the kernel holds it; None while few ask for it, or it cannot."""
+        sent = self._sent.get(what, 0)
+        if not isinstance(sent, int):
+            return sent
+        if sent >= KERNEL_BYTES_AFTER:
+            held = self._make(chunks)
+            if held is not None:
+                self._sent[what] = held
+            return held
+        if not sent:
+            size = sum(map(len, chunks))
+            if self._noted_bytes + size > self._bytes_max or len(self._sent) >= self._files_max:
+                return None
+            self._noted_bytes += size
+        self._sent[what] = sent + 1
+        return None
+
+    def clear(self) -> None:
+        """Let go of all, and count anew; those who are being sent some have it still."""
+        self._sent.clear()
+        self._noted_bytes = 0
+        self._open = True
+
+    def _make(self, chunks: Sequence[bytes]) -> KernelBytes | None:
         size = sum(map(len, chunks))
-        full = self.bytes + size > self._bytes_max or self.files >= self._files_max
-        if full or not self._open:
-            return None
+        if self.bytes + size > self._bytes_max or self.files >= self._files_max or not self._open:
+            return None  # Those who are slow have what was let go of.
         try:
-            kernel = KernelBytes(self, chunks)
+            return KernelBytes(self, chunks)
         except OSError:  # It goes as it always can.
             self.failed += 1
             self._open = False
             return None
-        self._held.append(weakref.ref(shared))
-        shared.kernel = kernel
-        return kernel
-
-    def clear(self) -> None:
-        """Let go of all; those who are being sent some have it still."""
-        held, self._held = self._held, []
-        self._open = True
-        for each in held:
-            shared = each()
-            if shared is not None:
-                shared.kernel = None

@@ -387,28 +387,13 @@ class H1Session:
 class PreparedResponse:
     """A response's bytes, made once and shared by everyone who gets it."""
 
-    __slots__ = (
-        "__weakref__",
-        "_stamp",
-        "_stamped",
-        "body",
-        "counted",
-        "head",
-        "kernel",
-        "sent",
-        "size",
-        "status",
-    )
+    __slots__ = ("_stamp", "_stamped", "body", "head", "size", "status")
 
     def __init__(self, status: int, head: bytes, body: Sequence[bytes]) -> None:
         self.status = status
         self.head = head
         self.body = tuple(body)
         self.size = sum(map(len, self.body))
-        # Its shell's notes: what it holds of it elsewhere, and how often it sent which chunks.
-        self.kernel: object = None
-        self.counted: tuple[bytes, ...] = ()
-        self.sent = 0
         self._stamp = b""
         self._stamped: tuple[bytes, ...] = ()
 

@@ -1,54 +1,46 @@
 """Those who wait for the same answer: each gets it once, a few at a time."""
 
 import math
-from collections.abc import Iterator
-
-import pytest
 
 from edged.playback.release import ANSWERS_PER_LOOK, Release, do_at_once
-from tests.playback.fakes import World, world
+from tests.playback.fakes import world
 from tests.playback.test_http import Service
 
 
-@pytest.fixture
-def edge() -> Iterator[World]:
-    with world() as made:
-        yield made
-
-
-@pytest.fixture
-def service(edge: World) -> Service:
-    made = Service()
-    edge.server.mount("/live/", made)
-    return made
-
-
-def test_a_release_goes_on_over_several_goes(edge: World, service: Service) -> None:
+def test_a_release_goes_on_over_several_goes() -> None:
     """Who leaves or whose time is over meanwhile is not answered by it; all others are, once."""
-    service.until = 1005.0
-    count = 4 * ANSWERS_PER_LOOK
-    clients = [edge.client() for _ in range(count)]
-    for client in clients:
-        client.ask("/live/later")
-    release = Release(service.group, service.text("part"), edge.pump.now)
-    assert release(0.0), "a go answers a few whatever the time"
-    clients[0].close()
-    edge.pump.turn()
-    assert release(0.0)
-    edge.pump.advance(10)
-    assert not release(math.inf)
-    edge.pump.flush()
-    statuses = [[answer.status for answer in client.answers()] for client in clients[1:]]
-    answered = 2 * ANSWERS_PER_LOOK
-    assert statuses == [[503]] * (count - 1 - answered) + [[200]] * answered
-    clients[-1].ask("/live/hello", "HEAD")
-    assert [answer.status for answer in clients[-1].answers(head=True)] == [200]
+    service = Service()
+    with world() as edge:
+        edge.server.mount("/live/", service)
+        service.until = 1005.0
+        count = 4 * ANSWERS_PER_LOOK
+        clients = [edge.client() for _ in range(count)]
+        for client in clients:
+            client.ask("/live/later")
+        release = Release(service.group, service.text("part"), edge.pump.now)
+        assert release(0.0), "a go answers a few whatever the time"
+        clients[0].close()
+        edge.pump.turn()
+        assert release(0.0)
+        edge.pump.advance(10)
+        assert not release(math.inf)
+        edge.pump.flush()
+        statuses = [[answer.status for answer in client.answers()] for client in clients[1:]]
+        answered = 2 * ANSWERS_PER_LOOK
+        assert statuses == [[503]] * (count - 1 - answered) + [[200]] * answered
+        clients[-1].ask("/live/hello", "HEAD")
+        assert [answer.status for answer in clients[-1].answers(head=True)] == [200]
 
 
-def test_without_a_pump_all_of_it_is_done_at_once(edge: World, service: Service) -> None:
-    clients = [edge.client() for _ in range(3 * ANSWERS_PER_LOOK + 1)]
-    for client in clients:
-        client.ask("/live/later")
-    do_at_once(Release(service.group, service.text("part"), edge.pump.now))
-    edge.pump.flush()
-    assert [[a.body for a in client.answers()] for client in clients] == [[b"part"]] * len(clients)
+def test_without_a_pump_all_of_it_is_done_at_once() -> None:
+    service = Service()
+    with world() as edge:
+        edge.server.mount("/live/", service)
+        clients = [edge.client() for _ in range(3 * ANSWERS_PER_LOOK + 1)]
+        for client in clients:
+            client.ask("/live/later")
+        do_at_once(Release(service.group, service.text("part"), edge.pump.now))
+        edge.pump.flush()
+        assert [[a.body for a in client.answers()] for client in clients] == [[b"part"]] * len(
+            clients
+        )

@@ -5,6 +5,7 @@ import socket
 import ssl
 import struct
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -111,11 +112,7 @@ async def test_serve_and_connect() -> None:
             made.append(Recorder(connection))
             return made[-1]
 
-        bound = await nursery.start(
-            lambda task_status: serve(
-                pump, "127.0.0.1:0", make, PumpClass.PUBLISHER, task_status=task_status
-            )
-        )
+        bound = await nursery.start(partial(serve, pump, "127.0.0.1:0", make, PumpClass.PUBLISHER))
         client = await connect(pump, bound, Recorder, PumpClass.BACKBONE)
         client.write(b"hello")
         handler = client.handler
@@ -133,14 +130,7 @@ async def test_serve_and_connect() -> None:
 async def test_connections_beyond_the_limit_are_refused_until_one_leaves() -> None:
     async with running_pump() as pump, trio.open_nursery() as nursery:
         bound = await nursery.start(
-            lambda task_status: serve(
-                pump,
-                "127.0.0.1:0",
-                Recorder,
-                PumpClass.VIEWER,
-                connections_max=1,
-                task_status=task_status,
-            )
+            partial(serve, pump, "127.0.0.1:0", Recorder, PumpClass.VIEWER, connections_max=1)
         )
         host, port = parse_address(bound)
         with socket.create_connection((host, port)) as first:
@@ -169,14 +159,14 @@ async def test_slow_callers_who_fill_a_listener_make_room(
     monkeypatch.setattr(listeners, "ROOM_AFTER_S", 0.2)
     async with running_pump() as pump, trio.open_nursery() as nursery:
         bound = await nursery.start(
-            lambda task_status: serve(
+            partial(
+                serve,
                 pump,
                 "127.0.0.1:0",
                 Recorder,
                 PumpClass.PUBLISHER,
                 connections_max=3,
                 makes_room=makes_room,
-                task_status=task_status,
             )
         )
 
@@ -236,11 +226,7 @@ async def test_at_the_limit_a_newcomer_is_judged_quickly_whoever_is_there() -> N
 async def test_viewers_are_shed_when_the_loop_lags_and_publishers_are_not() -> None:
     async with running_pump() as pump, trio.open_nursery() as nursery:
         for pump_class, kept in ((PumpClass.VIEWER, False), (PumpClass.PUBLISHER, True)):
-            bound = await nursery.start(
-                lambda task_status, pump_class=pump_class: serve(
-                    pump, "127.0.0.1:0", Recorder, pump_class, task_status=task_status
-                )
-            )
+            bound = await nursery.start(partial(serve, pump, "127.0.0.1:0", Recorder, pump_class))
             pump._note_lag(10.0)
             with socket.create_connection(parse_address(bound)) as caller:
                 caller.setblocking(False)
@@ -267,14 +253,14 @@ async def test_a_reset_before_the_handshake_ends_nothing_else(tmp_path: Path) ->
     context = make_server_context(files.certificate, files.key)
     async with running_pump() as pump, trio.open_nursery() as nursery:
         bound = await nursery.start(
-            lambda task_status: serve(
+            partial(
+                serve,
                 pump,
                 "127.0.0.1:0",
                 Recorder,
                 PumpClass.PUBLISHER,
                 tls=context,
                 connections_max=1,
-                task_status=task_status,
             )
         )
         for _ in range(3):
@@ -293,13 +279,13 @@ async def test_how_many_may_connect_can_change_meanwhile() -> None:
     most = 1
     async with running_pump() as pump, trio.open_nursery() as nursery:
         bound = await nursery.start(
-            lambda task_status: serve(
+            partial(
+                serve,
                 pump,
                 "127.0.0.1:0",
                 Recorder,
                 PumpClass.PUBLISHER,
                 connections_max=lambda: most,
-                task_status=task_status,
             )
         )
         callers = [await trio.open_tcp_stream(*parse_address(bound))]
@@ -338,14 +324,7 @@ async def test_callers_turned_away_are_said_once_and_counted() -> None:
     async with running_pump() as pump, trio.open_nursery() as nursery:
         with capture_logs() as logs:
             bound = await nursery.start(
-                lambda task_status: serve(
-                    pump,
-                    "127.0.0.1:0",
-                    Recorder,
-                    PumpClass.VIEWER,
-                    connections_max=0,
-                    task_status=task_status,
-                )
+                partial(serve, pump, "127.0.0.1:0", Recorder, PumpClass.VIEWER, connections_max=0)
             )
             for _ in range(3):
                 with socket.create_connection(parse_address(bound)) as caller:
