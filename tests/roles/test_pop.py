@@ -27,24 +27,25 @@ from tests.roles.test_all_in_one import leaf_of
 
 async def test_viewers_find_a_channel_by_every_door(tmp_path: Path) -> None:
     configs = [configure(raw) for raw in raw_network(tmp_path)]
-    async with running(*configs) as network, encoder(network.rtmp(), KEY) as peer:
+    async with running(*configs) as network:
         assert (await network.get("/watch/alice"))[0] == 200
         assert (await network.get("/live/alice/master.m3u8"))[0] == 404
-        await peer.accepted()
-        await broadcast(peer)
-        (pop,) = [role for role in network.process.roles if isinstance(role, PopRole)]
-        await until(lambda: pop.uplinks.lookup("alice"))
-        status, body = await network.get("/streams.json")
-        assert status == 200
-        assert b'"alice"' in body
-        assert b"Alice" in body
-        assert b"127.0.0.1" not in body  # The public side shows no addresses.
-        assert b"fra1" not in body  # Nor routes.
-        with trio.fail_after(10):
-            while (await network.get("/live/alice/master.m3u8"))[0] != 200:
-                pass
-        status, body = await network.get("/time")
-        assert status == 200
+        async with encoder(network.rtmp(), KEY) as peer:
+            await peer.accepted()
+            await broadcast(peer)
+            (pop,) = [role for role in network.process.roles if isinstance(role, PopRole)]
+            await until(lambda: pop.uplinks.lookup("alice"))
+            status, body = await network.get("/streams.json")
+            assert status == 200
+            assert b'"alice"' in body
+            assert b"Alice" in body
+            assert b"127.0.0.1" not in body  # The public side shows no addresses.
+            assert b"fra1" not in body  # Nor routes.
+            with trio.fail_after(10):
+                while (await network.get("/live/alice/master.m3u8"))[0] != 200:
+                    pass
+            status, body = await network.get("/time")
+            assert status == 200
 
 
 async def test_a_lost_publisher_is_waited_for_and_goes_on(tmp_path: Path) -> None:
