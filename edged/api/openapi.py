@@ -147,7 +147,7 @@ STYLE = (
     "color:#1c1c22;background:#fff}code{font-family:ui-monospace,monospace;font-size:.92em}"
     "h2{margin-top:2.2rem;border-top:1px solid #ddd;padding-top:1rem;font-size:1.1rem}"
     "h2 b{display:inline-block;min-width:4.5rem}table{border-collapse:collapse}"
-    "td{padding:.15rem 1rem .15rem 0;vertical-align:top}"
+    "td{padding:.15rem 1rem .15rem 0;vertical-align:top}h2 code,td+td{overflow-wrap:anywhere}"
     "@media(prefers-color-scheme:dark){body{color:#e6e6ea;background:#16161a}h2{border-color:#333}"
     "a{color:#a9a2ff}}"
 )

@@ -182,21 +182,31 @@ async def test_the_token_is_asked_for_and_nothing_is_wider_than_a_phone() -> Non
             await page.wait_for("!document.getElementById('status').hidden", SHOWN_S_MAX)
             assert await page.evaluate("document.cookie") == "", "scripts cannot read it"
             await page.wait_for("document.querySelectorAll('.node').length >= 4", SHOWN_S_MAX)
-            for width in (320, 390, 768, 1440):
-                await page.set_viewport(width, 844, mobile=width < 500)
-                await trio.sleep(0.3)
-                fits = "document.documentElement.scrollWidth <= innerWidth"
-                assert await page.evaluate(fits), width
+            await check_widths(page)
             await page.evaluate("document.getElementById('logout').click()")
             await page.wait_for("!document.getElementById('login').hidden", SHOWN_S_MAX)
             await page.navigate(address)
             await page.wait_for("!document.getElementById('login').hidden", SHOWN_S_MAX)
             assert problems(page) == []
+            for path in ("/", "/watch/demo", "/api/v1/"):
+                public = await browser.open_page()
+                await public.navigate(f"{demo.addresses.playback['west']}{path}")
+                await check_widths(public)
 
             out, _ = await run_edged(demo.folder, "top", "--json")
             seen = msgspec.json.decode(out, type=Status)
             assert {pop.pop for pop in seen.pops} == {"west", "east"}
             assert hashlib.sha256(token.encode()).hexdigest() not in out
+
+
+async def check_widths(page: Page) -> None:
+    """Nothing of it is wider than a phone, a tablet or a desk."""
+    for width in (320, 390, 768, 1440):
+        await page.set_viewport(width, 844, mobile=width < 500)
+        await trio.sleep(0.3)
+        wide = await page.evaluate("document.documentElement.scrollWidth")  # A phone zooms out.
+        assert isinstance(wide, int)
+        assert wide <= width, await page.evaluate("location.pathname")
 
 
 async def type_token(page: Page, token: str) -> None:
