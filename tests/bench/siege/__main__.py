@@ -1,7 +1,7 @@
 """`python -m tests.bench.siege`: what publishers notice while a crowd of viewers joins over TLS.
 
-50 streams go through a PoP on one core; then again while 2,000 viewers join its LL-HLS at once, and
-while slow clients hold connections. The delay of their units, PoP in to origin, quiet beside siege.
+50 streams go through a PoP on one core; then again while 2,000 viewers join its LL-HLS, as fast as
+they are let in. The delay of their units, PoP in to origin, quiet beside siege.
 """
 
 import argparse
