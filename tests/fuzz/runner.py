@@ -18,6 +18,7 @@ INPUT_S_MAX = 0.25  # Of CPU time, for an input of the usual size; the slowest t
 LARGE_TIMES = 16  # So much larger than usual are a few inputs: what is quadratic shows in them.
 LARGE_S_MAX = 2.0  # CPU time of such a one: 16 times 0.02 s, with room; 256 times would be 5 s.
 LARGE_EVERY = 512
+SLOW_TRIES = 3  # One that took too long is timed again: a busy machine's caches are not its fault.
 RSS_MIB_MAX = 16  # What the process may grow by between its first and its last quarter.
 PEAK_MIB_MAX = 64  # And what it may hold for a moment, above the end of its first quarter.
 WARM_INPUTS = 200  # What is made once is made in these: their times are not told.
@@ -72,14 +73,11 @@ class Fed:
         report, target = self.report, self.target
         large = len(data) > target.bytes_max
         self._faults.clear()
-        began_at = time.thread_time()
-        try:
-            out = target.run(data)
-        except Exception as error:
-            if self._faults:
-                raise EscapedError(f"logged as a fault: {self._faults.pop()}") from error
-            raise
-        took_s = time.thread_time() - began_at
+        s_max = LARGE_S_MAX if large else INPUT_S_MAX
+        out, took_s = self._time(data)
+        for _ in range(SLOW_TRIES - 1):
+            if took_s > s_max:
+                took_s = min(took_s, self._time(data)[1])
         report.inputs += 1
         report.large += large
         if report.inputs > WARM_INPUTS:
@@ -95,10 +93,21 @@ class Fed:
             self._rss_mib, self._peak_mib = rss_mib(), peak_mib()
         if self._faults:
             raise EscapedError(f"logged as a fault: {self._faults.pop()}")
-        if took_s > (LARGE_S_MAX if large else INPUT_S_MAX):
+        if took_s > s_max:
             raise EscapedError(f"{len(data)} bytes took {took_s:.2f} s of CPU time")
         if out > target.out_bytes_max * (LARGE_TIMES if large else 1):
             raise EscapedError(f"{out} bytes came out, allowed are {target.out_bytes_max}")
+
+    def _time(self, data: bytes) -> tuple[int, float]:
+        """Bytes that came out, and seconds of CPU time."""
+        began_at = time.thread_time()
+        try:
+            out = self.target.run(data)
+        except Exception as error:
+            if self._faults:
+                raise EscapedError(f"logged as a fault: {self._faults.pop()}") from error
+            raise
+        return out, time.thread_time() - began_at
 
     def measure(self) -> Report:
         """The report as of now."""

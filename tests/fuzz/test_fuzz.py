@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
@@ -182,6 +183,21 @@ def test_slow_inputs_are_found() -> None:
         pytest.raises(EscapedError, match=r"1[67]\d\d bytes took"),
     ):
         run_seeded(quadratic, LARGE_EVERY + 2, 1)
+
+
+def test_an_input_that_was_slow_once_is_timed_again() -> None:
+    fed: list[bytes] = []
+
+    def run(data: bytes) -> int:
+        fed.append(data)
+        until = time.thread_time() + (0.02 if len(fed) == 1 else 0)
+        while time.thread_time() < until:
+            pass
+        return 0
+
+    with mock.patch("tests.fuzz.runner.INPUT_S_MAX", 0.01):
+        Fed(make(run), 1).feed(b"once")
+    assert fed == [b"once"] * 2
 
 
 def test_long_answers_are_found() -> None:
