@@ -232,17 +232,26 @@ class PopClient:
         self._on_table(table)
 
     async def _persist(self) -> None:
+        """Save each table, at most one in an interval; the last one also on the way out."""
+        try:
+            while True:
+                await self._unsaved.wait()
+                await self._save()
+                await trio.sleep(self.config.persist_interval_s)
+        finally:
+            if self._unsaved.is_set():
+                with trio.CancelScope(shield=True):
+                    await self._save()
+
+    async def _save(self) -> None:
+        self._unsaved = trio.Event()
+        table = self.holder.table
+        assert table is not None, "a table has arrived"
         path = Path(self.config.table_file)
-        while True:
-            await self._unsaved.wait()
-            self._unsaved = trio.Event()
-            table = self.holder.table
-            assert table is not None, "a table has arrived"
-            try:
-                await trio.to_thread.run_sync(_write_file, path, encode_file(table))
-            except OSError as error:
-                log.warning("routing table not saved", file=str(path), reason=_reason_of(error))
-            await trio.sleep(self.config.persist_interval_s)
+        try:  # Never abandoned: two writers would spoil each other's file.
+            await trio.to_thread.run_sync(_write_file, path, encode_file(table))
+        except OSError as error:
+            log.warning("routing table not saved", file=str(path), reason=_reason_of(error))
 
 
 class OriginClient:

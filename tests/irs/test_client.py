@@ -26,6 +26,7 @@ from edged.policy.pop_view import PopView
 from edged.policy.routing_table import choose_origin
 from edged.runtime.tls import Identity, MutualTls
 from edged.tools.cert import make_authority, make_host_certificate
+from edged.wire.irs_link import TableArrived
 from edged.wire.table import (
     Drain,
     Goodbye,
@@ -36,6 +37,7 @@ from edged.wire.table import (
     encode_file,
     encode_frame,
 )
+from edged.wire.table_push import TableHolder
 from tests.irs.network import CLIENT, NOW_UNIX, Network, Origin, entropy_from, until
 
 TABLE = RoutingTable(
@@ -115,6 +117,21 @@ async def test_a_corrupt_table_on_disk_is_refused_and_does_not_stop_the_pop(
             await until(lambda: file.read_bytes() != content)
             assert decode_file(file.read_bytes()).epoch == irs.epoch
         nursery.cancel_scope.cancel()
+
+
+async def test_a_pop_that_ends_keeps_the_table_that_came_last(tmp_path: Path) -> None:
+    """Not the one of up to an interval ago, which may know no origin yet."""
+    pop = make_pop(tmp_path / "table")
+    pop.config = msgspec.structs.replace(pop.config, persist_interval_s=600)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pop.run_duties)
+        for version in (9, 10):
+            table = msgspec.structs.replace(TABLE, version=version)
+            pop.holder = TableHolder(table)
+            pop._handle(TableArrived(table))
+            await until((tmp_path / "table").exists)
+        nursery.cancel_scope.cancel()
+    assert decode_file((tmp_path / "table").read_bytes()).version == 10
 
 
 @pytest.mark.e2e
