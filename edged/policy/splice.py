@@ -12,10 +12,10 @@ again under the same names.
 
 from collections import deque
 from fractions import Fraction
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from edged.errors import RemoteProtocolError
 from edged.media.parts import Rendition
@@ -23,12 +23,16 @@ from edged.media.track import AccessUnit, Track
 from edged.policy.cadence import Cadence
 from edged.policy.cutter import Boundary, FragmentWriter, RenditionCutter
 from edged.policy.gops import Gops
-from edged.policy.segment_rule import SegmenterConfig
+from edged.policy.segment_rule import PARTS_MAX, SegmenterConfig
 from edged.policy.segmenter import Segmenter
 from edged.policy.segmenter_report import SegmenterStatistics
 
 VERSION = 2  # Another version's state means other parts: it is refused, not guessed at.
 STATE_BYTES_MAX = 256 * 1024  # 32 tracks with 2048 waiting units between them, and room.
+
+Count = Annotated[int, Meta(ge=0, le=2**53)]  # No stream lives to count further.
+Index = Annotated[int, Meta(ge=0, le=PARTS_MAX)]
+Ticks = Annotated[int, Meta(ge=-(2**62), le=2**62)]
 
 
 class PaceState(Struct, array_like=True):
@@ -36,16 +40,16 @@ class PaceState(Struct, array_like=True):
 
     cadence: Cadence
     last: int | None
-    due: int
+    due: Ticks
     times: list[int]
-    skips: int
+    skips: Count
 
 
 class RuleState(Struct, array_like=True):
     """Of `segment_rule.SegmentRule`."""
 
-    long_gops: int
-    long_gop_ticks: int
+    long_gops: Count
+    long_gop_ticks: Ticks
 
 
 class CutterState(Struct, array_like=True, kw_only=True):
@@ -53,26 +57,26 @@ class CutterState(Struct, array_like=True, kw_only=True):
 
     track: Track
     rendition: Rendition
-    config_id: int
+    config_id: Count
     init_digest: str
-    msn: int
-    index: int
+    msn: Count
+    index: Index
     started: bool
-    segment_start: int
-    end_dts: int
+    segment_start: Ticks
+    end_dts: Ticks
     last: AccessUnit | None  # Without its payload, as all units here.
     boundaries: list[Boundary]
-    expected_end: int | None
-    offset_ticks: int
-    discontinuity_sequence: int
-    parts_cut: int
-    segment_bytes: int
-    ticks_missing: int
+    expected_end: Ticks | None
+    offset_ticks: Ticks
+    discontinuity_sequence: Count
+    parts_cut: Count
+    segment_bytes: Count
+    ticks_missing: Count
     lag_s: float
     gops: Gops
     pace: PaceState
     units: list[AccessUnit]
-    cut_to: int | None
+    cut_to: Ticks | None
     discontinuity: bool
 
 
@@ -91,7 +95,7 @@ class SegmenterState(Struct, array_like=True, kw_only=True):
     leader: int | None
     skipped: list[int]
     offset_s: int
-    discontinuities_left: int
+    discontinuities_left: Ticks
     last_seq: int
     packaged_seq: int  # The units from the one after it on are needed again.
     expected_pts: int | None

@@ -13,7 +13,14 @@ from edged.media.parts import PackagedEvent, Part
 from edged.media.track import AccessUnit, Track
 from edged.policy.segment_rule import SegmenterConfig
 from edged.policy.segmenter import Segmenter
-from edged.policy.splice import STATE_BYTES_MAX, VERSION, Resumed, read_state, save
+from edged.policy.splice import (
+    STATE_BYTES_MAX,
+    VERSION,
+    Resumed,
+    _encode_fraction,
+    read_state,
+    save,
+)
 from tests.policy.ladder import Rung, make_ladder
 from tests.policy.synthetic import (
     CmafWriter,
@@ -205,6 +212,17 @@ def test_a_state_that_cannot_be_read_is_refused() -> None:
         broken = [*raw[:index], value, *raw[index + 1 :]]
         with pytest.raises(RemoteProtocolError, match=message):
             read_state(msgspec.msgpack.encode(broken))
+
+
+@pytest.mark.parametrize(("field", "value"), [("index", -15), ("index", 481), ("msn", -1)])
+def test_a_state_that_names_no_part_is_refused(field: str, value: int) -> None:
+    first = begin()
+    feed(first, stream()[:300])
+    state = read_state(save(first))
+    (cutter,) = state.cutters.values()
+    setattr(cutter, field, value)
+    with pytest.raises(RemoteProtocolError, match=r"cannot be read: Expected `int` [<>]= -?\d+"):
+        read_state(msgspec.msgpack.encode(state, enc_hook=_encode_fraction))
 
 
 @hypothesis.given(st.binary(max_size=200))
