@@ -136,6 +136,11 @@ def read_state(data: bytes) -> SegmenterState:
         raise RemoteProtocolError(f"splice cannot be read: {error}") from error
     if state.version != VERSION:
         raise RemoteProtocolError(f"splice of version {state.version}, not {VERSION}")
+    if state.config.target_duration_s < state.config.segment_s:
+        raise RemoteProtocolError(
+            f"splice of segments of {state.config.segment_s:g} s, longer than their"
+            f" target of {state.config.target_duration_s} s"
+        )
     if state.leader is not None and state.leader not in state.cutters:
         raise RemoteProtocolError(f"splice names the leader {state.leader}, which it does not have")
     if state.cutters.keys() - state.tracks.keys() or state.waiting.keys() - state.tracks.keys():

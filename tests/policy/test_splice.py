@@ -225,6 +225,13 @@ def test_a_state_that_names_no_part_is_refused(field: str, value: int) -> None:
         read_state(msgspec.msgpack.encode(state, enc_hook=_encode_fraction))
 
 
+def test_a_state_of_segments_beyond_their_target_is_refused() -> None:
+    state = read_state(save(begin()))
+    state.config = msgspec.structs.replace(state.config, segment_s=4.5)
+    with pytest.raises(RemoteProtocolError, match=r"of 4\.5 s, longer than their target of 4 s"):
+        read_state(msgspec.msgpack.encode(state, enc_hook=_encode_fraction))
+
+
 @hypothesis.given(st.binary(max_size=200))
 def test_garbage_raises_only_a_protocol_error(garbage: bytes) -> None:
     with pytest.raises(RemoteProtocolError):
