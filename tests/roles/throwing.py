@@ -84,6 +84,20 @@ class Faults:
 
         self._patch.setattr(edged.runtime.listeners, "ACCEPTS_PER_TURN_MAX", Bound())
 
+    def break_trio_accepts(self) -> None:
+        """The next listener of Trio's to be called fails in its loop."""
+        real = trio.SocketListener.accept
+
+        async def accept(listener: trio.SocketListener) -> trio.SocketStream:
+            stream = await real(listener)
+            if not self.thrown:
+                self.thrown += 1
+                await stream.aclose()
+                fail()
+            return stream
+
+        self._patch.setattr(trio.SocketListener, "accept", accept)
+
 
 class Setting(Struct, kw_only=True):
     """A network with a healthy stream, and what was logged since it is."""
@@ -175,8 +189,15 @@ async def go_on(peer: Encoder) -> None:
 
 
 @contextlib.asynccontextmanager
-async def healthy_network(folder: Path, **tables: object) -> AsyncIterator[Setting]:
-    """Run it; at the end the healthy stream must have lost nothing, and its viewer neither."""
+async def healthy_network(
+    folder: Path,
+    prepare: Callable[[list[dict[str, Any]]], None] = lambda _: None,
+    **tables: object,
+) -> AsyncIterator[Setting]:
+    """Run it; at the end the healthy stream must have lost nothing, and its viewer neither.
+
+    `tables` are the PoP's; `prepare` may change all roles' files.
+    """
     irs, origin, pop = raw_network(folder)
     keys = pop["stream_keys"]
     assert isinstance(keys, dict)
@@ -187,6 +208,7 @@ async def healthy_network(folder: Path, **tables: object) -> AsyncIterator[Setti
         client = raw["irs_client"]
         assert isinstance(client, dict)
         client["telemetry_interval_s"] = 0.1
+    prepare([irs, origin, pop])
     with capture_logs() as logs:
         async with (
             running(*map(configure, (irs, origin, pop))) as network,

@@ -1,0 +1,317 @@
+"""Exceptions thrown into the services, listeners and pages that `test_faults` leaves out.
+
+What is thrown ends one service, which is begun anew; the publisher and the viewer notice nothing.
+"""
+
+import contextlib
+import hashlib
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+
+import edged.roles.ingest_health
+import edged.runtime.tls
+from edged.api.admin import ask
+from edged.playback.router import Handler
+from edged.runtime.listeners import parse_address
+from edged.runtime.supervision import Supervisor
+from edged.runtime.tls import Identity
+from edged.tools.cert import make_authority, make_host_certificate
+from tests.backbone.network import free_address, until
+from tests.ingest.rtmp_peer import encoder
+from tests.roles.network import broadcast, get
+from tests.roles.throwing import LINES_MAX, OTHER_KEY, Faults, Setting, fail, healthy_network
+
+TOKEN = "token-of-the-operators-of-this-test"  # noqa: S105 - a test's
+
+
+def ask_nobody(raws: list[dict[str, Any]]) -> None:
+    """A key callback whose service does not answer."""
+    callback = {"url": f"http://{free_address()}/", "secret": "s" * 40}
+    raws[2]["stream_keys"]["callback"] = callback
+
+
+async def fail_soon() -> None:
+    """A task that meets a bug."""
+    fail()
+
+
+def fail_within(service: object, faults: Faults) -> None:
+    """A task of a service, in its nursery, meets a bug."""
+    nursery = service._nursery  # type: ignore[attr-defined]
+    assert isinstance(nursery, trio.Nursery)
+    faults.thrown += 1
+    nursery.start_soon(fail_soon)
+
+
+async def test_the_key_callback_fails(tmp_path: Path, faults: Faults) -> None:
+    async with healthy_network(tmp_path, ask_nobody) as setting:
+        fail_within(setting.pop._key_callback, faults)
+        await setting.begun_anew("pop", "key callback")
+        async with setting.victim() as peer:  # Its key is in the file.
+            await broadcast(peer, 0.5)
+        async with encoder(setting.pop_address("rtmp"), "a-key-of-nobody") as stranger:
+            await until(lambda: stranger.closed)  # Asked for, and refused.
+        (line,) = [line for line in setting.logs if line["event"] == "publisher refused"]
+        assert line["code"] == "auth_unavailable"
+
+
+async def test_the_api_fails(tmp_path: Path, faults: Faults) -> None:
+    async with healthy_network(tmp_path) as setting:
+        fail_within(setting.pop.api, faults)
+        await setting.begun_anew("pop", "api")
+        http = setting.pop_address("http")
+        await until_status(http, "/api/v1/streams/alice", 200)
+
+
+async def until_status(address: str, path: str, wanted: int) -> None:
+    """Ask until that is the answer."""
+    with trio.fail_after(5):
+        while True:
+            try:
+                if (await get(address, path))[0] == wanted:
+                    return
+            except (OSError, IndexError, trio.BrokenResourceError):
+                pass
+            await trio.sleep(0.05)
+
+
+def _ingest_health(setting: Setting, faults: Faults) -> None:
+    faults.throw(setting.pop.ingest_health, "_look", times=LINES_MAX)
+
+
+def _door(setting: Setting, faults: Faults) -> None:
+    faults.throw(setting.pop.door._grace, "next_timeout", times=LINES_MAX)
+
+
+def _irs_watch(setting: Setting, faults: Faults) -> None:
+    capacitor = setting.irs.service.collectors.capacitor
+    faults.throw(capacitor, "next_timeout", times=LINES_MAX)
+
+
+LOOPS: dict[str, tuple[str, str, Callable[[Setting, Faults], None]]] = {
+    "ingest health": ("pop", "ingest health", _ingest_health),
+    "door": ("pop", "door", _door),
+    "irs watch": ("irs", "irs watch", _irs_watch),
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+async def test_a_loop_fails(
+    name: str, tmp_path: Path, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    role, service, inject = LOOPS[name]
+    monkeypatch.setattr(edged.roles.ingest_health, "TICK_S", 0.05)
+    async with healthy_network(tmp_path) as setting:
+        inject(setting, faults)
+        async with setting.victim() as peer:  # Comes and goes: the door has something to do.
+            await broadcast(peer, 0.5)
+        await until(lambda: faults.thrown)
+        await setting.begun_anew(role, service)
+
+
+def listen_everywhere(folder: Path) -> Callable[[list[dict[str, Any]]], None]:
+    """Have every listener that there is, at fixed ports: they are to listen there again."""
+
+    def prepare(raws: list[dict[str, Any]]) -> None:
+        make_authority(folder, "net", now=time.time())
+        files = make_host_certificate(folder, Identity("pop", "west"), now=time.time())
+        tls = {"certificate": files.certificate, "key": files.key, "listen": free_address()}
+        raws[2]["playback"] = {"listen": free_address(), "tls": tls}
+        token = hashlib.sha256(TOKEN.encode()).hexdigest()
+        admin = {"listen": free_address(), "token_sha256": token}
+        metrics = {"listen": free_address()}
+        for raw in raws:
+            raw["admin"] = raw["admin"] | admin
+            raw["metrics"] = metrics
+
+    return prepare
+
+
+LISTENERS = {
+    "https": ("pop west", "https", "pop", "https listener"),
+    "backbone": ("origin fra1", "backbone", "origin", "backbone listener"),
+    "metrics": ("metrics", "http", "process", "metrics"),
+    "admin page": ("admin", "http", "process", "admin page"),
+}
+
+
+@pytest.mark.parametrize("name", LISTENERS)
+async def test_a_listener_fails(name: str, tmp_path: Path, faults: Faults) -> None:
+    who, what, role, service = LISTENERS[name]
+    async with healthy_network(tmp_path, listen_everywhere(tmp_path)) as setting:
+        address = setting.network.addresses[who][what]
+        faults.break_accepts()
+        await call(address)
+        await setting.begun_anew(role, service)
+        await until_called(address)
+
+
+async def call(address: str) -> None:
+    """Connect, and leave."""
+    with contextlib.suppress(OSError):  # Closed on while it connected.
+        async with await trio.open_tcp_stream(*parse_address(address)):
+            await trio.sleep(0.05)
+
+
+async def until_called(address: str) -> None:
+    """Connect until somebody listens there again, and takes the call."""
+    with trio.fail_after(5):
+        while True:
+            try:
+                async with await trio.open_tcp_stream(*parse_address(address)) as stream:
+                    with trio.move_on_after(0.2):  # Who waits for us has taken us.
+                        await stream.receive_some()
+                    return
+            except (OSError, trio.BrokenResourceError):
+                await trio.sleep(0.05)
+
+
+async def test_the_rtmp_plugins_listener_fails(tmp_path: Path, faults: Faults) -> None:
+    """The plug-in begins anew; who publishes goes on."""
+    rtmp = {"rtmp": {"listen": free_address()}}
+    async with healthy_network(tmp_path, ingest=rtmp) as setting:
+        address = setting.pop_address("rtmp")
+        faults.break_accepts()
+        await call(address)
+        await until(lambda: setting.failed("part failed, the others go on"))
+        await until(lambda: setting.pop.plugins["rtmp"].up, s_max=5)
+        async with encoder(address, OTHER_KEY) as peer:
+            await peer.accepted()
+            await broadcast(peer, 0.5)
+
+
+async def test_the_irs_listener_fails(tmp_path: Path, faults: Faults) -> None:
+    async with healthy_network(tmp_path) as setting:
+        faults.break_trio_accepts()
+        address = setting.network.addresses["irs"]["irs"]
+        await call(address)
+        await call(address)  # The one that waited in `accept` had begun before.
+        await setting.begun_anew("irs", "irs listener")
+        await until(lambda: setting.irs.service.status().pops, s_max=5)
+        await until(lambda: setting.pop.irs is not None and setting.pop.irs.sessions, s_max=5)
+
+
+async def test_the_admin_socket_fails(tmp_path: Path, faults: Faults) -> None:
+    socket = tmp_path / "admin.sock"
+    async with healthy_network(tmp_path) as setting:
+        faults.break_trio_accepts()
+        for _ in range(2):
+            async with await trio.open_unix_socket(socket):
+                await trio.sleep(0.05)
+        await setting.begun_anew("process", "admin")
+        await until(socket.exists, s_max=5)
+        assert b"alice" in await ask(socket, "streams", {})
+
+
+@pytest.mark.parametrize("role", ["irs", "origin", "pop", "rtmp"])
+async def test_certificates_fail_to_be_looked_at(
+    role: str, tmp_path: Path, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between hosts, and a publisher's: those of playback are in `test_faults`."""
+    monkeypatch.setattr(edged.runtime.tls, "RELOAD_INTERVAL_S", 0.05)
+    supervisors: dict[str, Supervisor] = {}
+    real = Supervisor.start_soon
+
+    def start_soon(
+        one: Supervisor, nursery: trio.Nursery, name: str, run: Callable[[], object]
+    ) -> None:
+        supervisors[one._role.partition(" ")[0]] = one
+        real(one, nursery, name, run)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Supervisor, "start_soon", start_soon)
+    async with healthy_network(tmp_path, speak_tls(tmp_path)) as setting:
+        kinds = {"irs": setting.irs._tls, "origin": setting.origin._tls, "pop": setting.pop._tls}
+        if role == "rtmp":
+            faults.throw(edged.runtime.tls.PublicTls, "reload_if_changed", times=LINES_MAX)
+        else:
+            faults.throw(kinds[role], "reload_if_changed", times=LINES_MAX)
+        named = "ingest.rtmp" if role == "rtmp" else role
+        await until(lambda: supervisors[named].restarts["certificates"] > 0)
+        await until(lambda: setting.failed("service failed, begun anew"))
+
+
+def speak_tls(folder: Path) -> Callable[[list[dict[str, Any]]], None]:
+    """Give every role a certificate, and publishers RTMPS."""
+
+    def prepare(raws: list[dict[str, Any]]) -> None:
+        make_authority(folder, "net", now=time.time())
+        names = {"irs": "irs", "origin": "fra1", "pop": "west"}
+        for raw, (role, name) in zip(raws, names.items(), strict=True):
+            files = make_host_certificate(folder, Identity(role, name), now=time.time())
+            raw[role]["tls"] = msgspec.to_builtins(files)
+        public = {"certificate": files.certificate, "key": files.key, "listen": "127.0.0.1:0"}
+        raws[2]["ingest"]["rtmp"]["tls"] = public
+
+    return prepare
+
+
+async def test_the_status_pages_answer_fails(tmp_path: Path, faults: Faults) -> None:
+    async with healthy_network(tmp_path, listen_everywhere(tmp_path)) as setting:
+        address = setting.network.addresses["admin"]["http"]
+        assert setting.network.process.snapshots is not None
+        faults.throw(setting.network.process.snapshots, "make", times=1)
+        head = f"Authorization: Bearer {TOKEN}\r\n"
+        assert (await ask_page(address, "/status.json", head))[0] == 500
+        assert setting.failed("page failed")
+        status, body = await ask_page(address, "/status.json", head)
+        assert status == 200
+        assert msgspec.json.decode(body)
+
+
+async def ask_page(address: str, path: str, fields: str) -> tuple[int, bytes]:
+    """A request with fields of its own."""
+    async with await trio.open_tcp_stream(*parse_address(address)) as stream:
+        head = f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{fields}\r\n"
+        await stream.send_all(head.encode())
+        answer = b"".join([data async for data in stream])
+    status, _, body = answer.partition(b"\r\n\r\n")
+    return int(status.split()[1]), body
+
+
+PAGES = {
+    "/": "/",
+    "/watch/": "/watch/alice",
+    "/web/": "",  # As the watch page names one.
+    "/time": "/time",
+    "/streams.json": "/streams.json",
+    "/streams/": "/streams/alice.json",
+}
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_a_page_fails(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with healthy_network(tmp_path) as setting:
+        router, http = setting.pop.http.router, setting.pop_address("http")
+        named = re.search(rb'"(/web/[^"]+\.js)"', (await get(http, "/watch/alice"))[1])
+        assert named is not None
+        pages = {**PAGES, "/web/": named[1].decode()}
+        real, bad = router.find, router.find(pages[path])
+        assert bad is not None, "there is such a page"
+
+        def find(where: str) -> Handler | None:
+            return fail if real(where) is bad else real(where)
+
+        monkeypatch.setattr(router, "find", find)
+        assert await get(http, pages[path]) == (500, b"internal error\n")
+        assert setting.failed("page failed")
+        others = [asked for name, asked in pages.items() if name != path]
+        assert [(await get(http, each))[0] for each in others] == [200] * len(others)
+
+
+@pytest.mark.parametrize("path", ["/api/v1/", "/api/v1/openapi.json"])
+async def test_a_page_of_the_api_fails(path: str, tmp_path: Path, faults: Faults) -> None:
+    async with healthy_network(tmp_path) as setting:
+        assert setting.pop.api is not None
+        faults.throw(setting.pop.api._engine, "answer", times=1)
+        http = setting.pop_address("http")
+        with pytest.raises(IndexError):  # It is closed on: there is no status line.
+            await get(http, path)
+        assert setting.failed("answering failed")
+        assert (await get(http, path))[0] == 200
