@@ -78,6 +78,7 @@ class PopDoor(Runs):
         self.returned_total = 0
         self.prepares: dict[str, PrepareReload] = {}  # Of the plug-ins, by name.
         self._uplinks = uplinks
+        uplinks.on_key_frame_wanted = self.want_key_frame
         self._numbers = uplinks.placing.runs
         self._placing.next_number = self._next_number
         self._entrance = Entrance(keys, ask_key, now=pump.now, unix_now=unix_now)

@@ -17,9 +17,11 @@ from edged.policy.stream_keys import StreamKeys
 from edged.roles.descriptions import Descriptions
 from edged.roles.placing import Placing
 from edged.roles.telling import Telling
+from edged.runtime.faults import contained
 from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.pump import Pump
 
+KEY_FRAME_S_MIN = 1.0  # Between two requests to one publisher: many readers may begin at once.
 LATE_S_MAX = 0.5  # Our timer later than this has slept, and who has come back may lie unread.
 
 logger = structlog.get_logger("edged.pop")
@@ -38,6 +40,7 @@ class Run:
         self.live = False  # That it has begun, or goes on here, has been told.
         self.taken_over = False  # It goes on elsewhere, or a newer one is there.
         self.leaves_until = -math.inf  # Until then its publisher, asked to go elsewhere, may.
+        self.key_frame_wanted_at = -math.inf
         self.origin = ""  # While the run is another PoP's: where it is to go on from here.
 
 
@@ -104,6 +107,15 @@ class Runs:
         while self._runs:
             self._emptied = trio.Event()
             await self._emptied.wait()
+
+    def want_key_frame(self, stream: LiveStream) -> None:
+        """A reader needs a random access point soon: ask the publisher, if its protocol can."""
+        run, now = self._of(stream), self.pump.now()
+        if run is None or run.control is None or now < run.key_frame_wanted_at + KEY_FRAME_S_MIN:
+            return
+        run.key_frame_wanted_at = now
+        with contained(logger, "publisher failed to be asked", channel=stream.channel):
+            run.control.want_key_frame()
 
     # What operators want.
 

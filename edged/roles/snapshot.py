@@ -299,6 +299,7 @@ def _describe(each: _Found, now: float, unix: float) -> StreamSeen:
         tracks=describe_tracks(stream),
         ring_bytes=stream.ring.payload_bytes,
         ring_s=round(stream.ring.duration_us / 1e6, 2),
+        gapless=stream.ring.gapless,
         viewers=sum(each.viewers.values()),
         viewers_at=each.viewers,
         origin=origin,

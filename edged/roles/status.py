@@ -241,6 +241,7 @@ class StreamSeen(Struct, frozen=True, kw_only=True):
     tracks: list[TrackSeen] = []
     ring_bytes: int = 0
     ring_s: float = 0.0
+    gapless: bool = True  # False: its GOPs exceed the ring, so moving it would leave a gap.
     viewers: int = 0  # At the PoPs of this process.
     viewers_at: dict[str, int] = {}
     origin: str = ""

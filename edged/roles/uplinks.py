@@ -27,7 +27,7 @@ from edged.roles.parts_in import PartsIn
 from edged.roles.placement import Placement
 from edged.roles.placing import Placing
 from edged.runtime.faults import contained
-from edged.runtime.hub import Hub
+from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.pump import Pump
 from edged.runtime.supervision import Supervisor
 from edged.wire.backbone.messages import DirectoryDelta
@@ -77,6 +77,7 @@ class Uplinks:
         self.placing = Placing(pump, view, self.listing, self._link)
         self.parts = PartsIn(pump, self.listing, self._link)
         self.on_description_wanted: Callable[[str, DescriptionChange], None] = lambda *_: None
+        self.on_key_frame_wanted: Callable[[LiveStream], None] = lambda _: None
         self._pump, self._hub, self._local, self._tls = pump, hub, local, tls
         self._rng = random.Random()  # noqa: S311 - jitter of reconnects, no secret
         self._fence = Fence()
@@ -297,7 +298,11 @@ class Uplinks:
         self.on_description_wanted(channel, change)
 
     def key_frame_wanted(self, forwarding: Forwarding, track_id: int) -> None:
-        """Nothing to do: RTMP has no means to ask its encoder."""
+        """A reader there, or beyond, needs a random access point of a publication of ours."""
+        del track_id  # A publisher is asked for all its tracks: rungs begin together.
+        stream = self._hub.get(forwarding.stream_id.channel)
+        if stream is not None and stream.stream_id == forwarding.stream_id:
+            self.on_key_frame_wanted(stream)
 
     def states_changed(self, changes: Sequence[StateChanged]) -> None:
         """What heartbeats, or their silence, made of origins."""

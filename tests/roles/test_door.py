@@ -37,9 +37,12 @@ KEYS = StreamKeys(
 class Control:
     """A `PublisherControl` that keeps what the network wants."""
 
+    fails = False
+
     def __init__(self) -> None:
         self.stops: list[tuple[str, str]] = []
         self.drains: list[str | None] = []
+        self.key_frames = 0
 
     def stop(self, code: str, reason: str) -> None:
         self.stops.append((code, reason))
@@ -48,7 +51,9 @@ class Control:
         self.drains.append(reconnect_url)
 
     def want_key_frame(self) -> None:
-        """Not wanted here."""
+        if self.fails:
+            raise RuntimeError("a plug-in's bug")
+        self.key_frames += 1
 
     def cap_bitrate(self, bits_per_second: int) -> None:
         """Not wanted here."""

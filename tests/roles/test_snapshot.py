@@ -49,6 +49,7 @@ async def test_a_stream_with_its_route_and_why(autojump_clock: MockClock) -> Non
     assert (seen.channel, seen.title, seen.state) == ("alice", "Alice, live", "live")
     assert (seen.came_from, seen.encoder) == ("rtmp 198.51.100.7:50112", "OBS 31")
     assert (seen.publication, seen.home_epoch, seen.priority) == ("abc", 2, "basic")
+    assert seen.gapless
     assert seen.route is not None
     assert (seen.route.pop, seen.route.origin, seen.route.rule) == ("west", "fra1", "nearest")
     assert seen.route.why == (

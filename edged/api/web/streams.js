@@ -100,7 +100,7 @@ function facts(stream) {
   if (health.jitter_ms !== null) found.push(["Jitter", ms(health.jitter_ms)]);
   if (health.av_skew_ms !== null) found.push(["Sound ahead of picture", ms(health.av_skew_ms)]);
   if (health.jumps !== null) found.push(["Timestamp jumps", number(health.jumps)]);
-  found.push(["Ring", `${number(stream.ring_s, 1)} s, ${number(stream.ring_bytes / 2 ** 20, 1)} MiB`]);
+  found.push(["Ring", `${number(stream.ring_s, 1)} s, ${number(stream.ring_bytes / 2 ** 20, 1)} MiB${stream.gapless ? "" : ": shorter than a GOP, so moving the stream would leave a gap"}`]);
   const at = Object.entries(stream.viewers_at).map(([pop, count]) => `${pop.replace(/^pop /, "")} ${number(count)}`);
   found.push(["Viewers", at.length ? at.join(", ") : "none"]);
   if (route) found.push(["Forwarding", `${route.state}${route.accepted ? ", accepted" : ""}, ${number(route.lag_units)} units behind, ${number(route.units_skipped)} skipped`]);
