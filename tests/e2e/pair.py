@@ -65,10 +65,11 @@ async def open_pair(
     *,
     doomed: Sequence[str] = ORIGINS,
     metrics: bool = False,
+    pop_tables: str = "",
 ) -> AsyncIterator[Pair]:
     """Run it until the block ends; `doomed`: what the test may kill.
 
-    With `metrics` each host's are at `ports["NAME.metrics"]`.
+    With `metrics` each host's are at `ports["NAME.metrics"]`. `pop_tables`: TOML for all PoPs.
     """
     with tempfile.TemporaryDirectory(prefix="edged-e2e-") as name:
         folder = Path(name)
@@ -94,7 +95,7 @@ async def open_pair(
                 f'[pop]\nname = "{pop}"\n{client}'
                 f'table_file = "{folder}/{pop}.table"\npersist_interval_s = 0.1\n'
                 f'[ingest.rtmp]\nlisten = "{at[f"{pop}.rtmp"]}"\n'
-                f'[playback]\nlisten = "{at[f"{pop}.http"]}"\n{keys}'
+                f'[playback]\nlisten = "{at[f"{pop}.http"]}"\n{keys}{pop_tables}'
             )
         async with contextlib.AsyncExitStack() as stack:
             hosts: dict[str, Edged] = {}
