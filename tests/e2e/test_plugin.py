@@ -20,9 +20,10 @@ import trio
 from msgspec import Struct
 
 from edged.media.track import AccessUnit, Codec
+from edged.wire.rtmp import Closed
 from tests.e2e.clip import check_same, make_clip, read_packets, read_units
 from tests.e2e.network import Edged, open_edged, run_edged, take_ports, wait_until
-from tests.e2e.publisher import publish_clip
+from tests.e2e.publisher import Publisher, publish_clip, publish_units
 from tests.e2e.viewer import Viewer, fetch
 
 pytestmark = pytest.mark.e2e
@@ -112,13 +113,8 @@ class ToyClient:
         """The clip's pictures, in real time."""
         stream, answer = await self.greet(key)
         assert answer == "ok\n"
-        async with stream:
-            begun_at = trio.current_time()
-            for due_s, block in blocks(clip):
-                if due_s > seconds:
-                    return
-                await trio.sleep_until(begun_at + due_s)
-                await stream.send_all(block)
+        with trio.move_on_after(seconds):
+            await send_blocks(stream, clip)
 
 
 def blocks(clip: Path) -> Iterator[tuple[float, bytes]]:
@@ -155,6 +151,65 @@ async def test_a_plug_in_of_anothers_publishes(installed: Path) -> None:
                 line for line in setting.pop.log("stream placed") if line["channel"] == "one"
             ]
             assert line["origin"] == "fra1"
+
+
+async def test_protocols_take_a_channel_over_from_each_other(installed: Path) -> None:
+    """By RTMP, then by the plug-in, then by RTMP: pictures alone, so that it stays one run."""
+    clip = make_clip(seconds=30)
+    tracks, units = read_units(clip)
+    pictures = [track for track in tracks if track.codec is Codec.H264]
+    frames = [unit for unit in units if unit.track_id == pictures[0].track_id]
+    with trio.fail_after(80):
+        async with open_setting(installed) as setting, trio.open_nursery() as nursery:
+            url = f"rtmp://{setting.at['rtmp']}/live/key-of-one-only"
+            viewer = Viewer(f"http://{setting.at['http']}", "one")
+
+            async def publish(*, task_status: trio.TaskStatus[Publisher]) -> None:
+                await publish_units(pictures, frames, url, task_status=task_status)
+
+            first = await nursery.start(publish)
+            nursery.start_soon(viewer.watch)
+            await seen_further(viewer)
+            stream, answer = await ToyClient(setting.at["toy"]).greet("key-of-one-only")
+            assert answer == "ok\n"
+            nursery.start_soon(send_blocks, stream, clip)
+            with trio.fail_after(5):
+                closed = await first.wait_for(Closed)
+            assert closed == Closed("NetStream.Publish.Rejected", "taken over by a newer publisher")
+            await seen_further(viewer)
+            # Two must not evict each other for ever: the third has to wait, here for good.
+            third, answer = await ToyClient(setting.at["toy"]).greet("key-of-one-only")
+            await third.aclose()
+            assert answer.startswith("refused takeover: channel 'one' is live")
+            (track,) = viewer.tracks.values()
+            assert (track.discontinuities, track.gaps, track.ended) == (1, 0, False)
+            (line,) = setting.pop.log("run taken over")
+            assert line["channel"] == "one"
+            nursery.cancel_scope.cancel()
+
+
+async def send_blocks(stream: trio.SocketStream, clip: Path) -> None:
+    """The clip's pictures in real time."""
+    async with stream:
+        begun_at = trio.current_time()
+        for due_s, block in blocks(clip):
+            await trio.sleep_until(begun_at + due_s)
+            await stream.send_all(block)
+
+
+async def seen_further(viewer: Viewer) -> None:
+    """The viewer gets ten parts more of each rendition."""
+    before = {name: len(track.arrivals) for name, track in viewer.tracks.items()}
+    await wait_until(
+        lambda: (
+            bool(viewer.tracks)
+            and all(
+                len(track.arrivals) >= before.get(name, 0) + 10
+                for name, track in viewer.tracks.items()
+            )
+        ),
+        15,
+    )
 
 
 async def test_what_a_session_does_wrong_ends_that_session(installed: Path) -> None:

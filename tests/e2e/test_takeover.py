@@ -18,7 +18,8 @@ from tests.bench.latency.viewer import open_stock_server, page_url
 from tests.conftest import require
 from tests.e2e.browser import Page, open_browser
 from tests.e2e.clip import make_clip
-from tests.e2e.network import Edged, open_demo, open_network, wait_until
+from tests.e2e.network import Edged, open_demo, open_network, run_edged, wait_until
+from tests.e2e.pair import open_pair
 from tests.e2e.publisher import Publisher, publish_clip
 from tests.e2e.viewer import Viewer
 
@@ -27,6 +28,7 @@ pytestmark = pytest.mark.e2e
 TAKEN_OVER = Closed("NetStream.Publish.Rejected", "taken over by a newer publisher")
 LOST = "publisher lost, the stream waits for it"
 GRACE_S = 10.0  # The default.
+READMITTED_S_MAX = 4.0  # From the close to the next let in, ffmpeg's start with it (0.5-1 s).
 RESUMED_S_MAX = 5.0  # From the newcomer's start to its media at a viewer; the machine is shared.
 
 
@@ -215,6 +217,32 @@ async def test_it_comes_back_at_another_pop() -> None:
                         check_one_run(viewer, discontinuities=count)
             assert demo.log("run taken over") == []
             assert demo.log("publication given up") == []
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_drained_encoder_goes_on_at_another_pop() -> None:
+    """One that can't be asked to reconnect: closed, let in elsewhere at once, viewers stay."""
+    require("ffmpeg")
+    clip = make_clip(seconds=40)
+    with trio.fail_after(100):
+        async with (
+            open_pair(("fra1",), pops=("ams1", "lon1"), channels=("one",)) as pair,
+            trio.open_nursery() as nursery,
+        ):
+            viewers = [Viewer(pair.playback(pop), "one") for pop in pair.pops]
+            async with ffmpeg(clip, pair.publish_url()) as encoder:
+                await watching(*viewers, nursery=nursery)
+                config = str(pair.folder / "ams1.toml")
+                await run_edged(pair.folder, "drain", "-c", config, "--no-wait")
+                with trio.fail_after(5):
+                    await encoder.wait()
+            closed_at = trio.current_time()
+            async with ffmpeg(clip, pair.publish_url("one", "lon1")):
+                await pair.pops["lon1"].wait_log("publisher returned")
+                assert trio.current_time() - closed_at < READMITTED_S_MAX
+                for viewer in viewers:  # Also at the PoP that drains: it serves who is there.
+                    await resumed(viewer)
+                    check_one_run(viewer)
             nursery.cancel_scope.cancel()
 
 
