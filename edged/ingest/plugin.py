@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
+import structlog
 import trio
 from msgspec import Struct
 
@@ -26,6 +27,8 @@ DRAINING = "drain: this PoP is draining; connect again"  # What a drained publis
 # Checks a table `[ingest.NAME]` and raises ConfigError if it cannot be taken into use; returns what
 # takes it into use, which is called at once if the rest of the file is in order too.
 PrepareReload = Callable[[Struct], Callable[[], None]]
+
+logger = structlog.get_logger("edged.ingest")
 
 
 class PublishRequest(Struct, frozen=True, kw_only=True):
@@ -139,7 +142,7 @@ class Publication:
             return
         if shift := self._config_shifts.get(track.track_id, 0):
             track = msgspec.structs.replace(track, config_id=track.config_id + shift)
-        self.stream.set_track(track)
+        self._set_track(track)
 
     def append(self, units: Sequence[AccessUnit]) -> None:
         """Take units in order of arrival; numbers them and gives them the stream's wallclock."""
@@ -188,8 +191,20 @@ class Publication:
                 continue
             self._append(units)
             units = []
-            self.stream.set_track(item)
+            self._set_track(item)
         self._append(units)
+
+    def _set_track(self, track: Track) -> None:
+        before = self.stream.tracks.get(track.track_id)
+        self.stream.set_track(track)
+        if before is not None and before.codec is not track.codec:
+            logger.warning(
+                "codec changes: viewers pass a discontinuity, who cannot play it sees no more",
+                channel=self.stream.channel,
+                track=track.track_id,
+                before=before.config.codec_string,
+                after=track.config.codec_string,
+            )
 
     def _append(self, units: Sequence[AccessUnit]) -> None:
         seq = self._seq

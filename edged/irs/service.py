@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 from edged.errors import ConfigError, EdgedError, RemoteProtocolError
 from edged.irs.client import IrsClientConfig
 from edged.irs.collectors import Collectors, PopStatus
+from edged.irs.places import Places
 from edged.irs.planner import Planner, Rows
 from edged.irs.pops import PopsTeller
 from edged.irs.session import HANDSHAKE_S_MAX, JITTER_MAX, Driver, drain_readable, shake_hands
@@ -35,6 +36,7 @@ from edged.runtime.tls import Identity, TlsFiles, check_plain
 from edged.wire.irs_link import IrsLink, TableAcked, TableRefused
 from edged.wire.table import Heartbeat, Moved, OriginHello, PopHello, Telemetry
 
+MADE_ROOM = "it had not said who it is, and others wait"
 SESSIONS_MAX = 1024  # PoP shards, origins and as many that are just being replaced.
 EPOCH_AHEAD_S_MAX = 10 * 365 * 86_400  # Epochs begin as Unix seconds; beyond, one is a fault.
 
@@ -112,8 +114,16 @@ METRICS = (
 class _Session:
     """One peer of IRS, after its hello."""
 
-    def __init__(self, service: "IrsService", stream: trio.abc.Stream, peer: str) -> None:
+    def __init__(
+        self,
+        service: "IrsService",
+        stream: trio.abc.Stream,
+        peer: str,
+        known: Callable[[], None],
+    ) -> None:
+        """`known` is called when the peer has said who it is."""
         self.service = service
+        self._known = known
         self.peer = peer
         self.identity: Identity | None = None
         self.key = ""  # Of the PoP shard.
@@ -134,9 +144,11 @@ class _Session:
             case PopHello():
                 self._check_identity("pop", event.pop)
                 service.pop_joined(self, event)
+                self._known()
             case OriginHello():
                 self._check_identity("origin", event.origin)
                 service.origin_joined(self, event)
+                self._known()
             case Heartbeat(report):
                 if report.origin != self.origin:
                     raise RemoteProtocolError(
@@ -201,10 +213,9 @@ class IrsService:
         )
         self._tls = tls
         self._supervisor = supervisor or Supervisor("irs")
-        self._sessions_max = sessions_max
+        self._places = Places(sessions_max)
         self._origins_max = origins_max
         self._sessions: set[_Session] = set()
-        self._handshakes = 0  # Going on: they count as sessions, for they cost as much.
         self._pops: dict[str, _Session] = {}
         self._origins: dict[str, _Session] = {}
         self._pushed = {"snapshot": 0, "delta": 0}  # By sessions that have ended.
@@ -246,17 +257,29 @@ class IrsService:
 
     async def handle(self, stream: trio.abc.Stream, peer: str, identity: Identity | None) -> str:
         """Serve one session until it ends; `identity` is None on plain loopback. Returns why."""
-        if self._is_full():
+        place = self._places.take()
+        if place is None:
             await trio.aclose_forcefully(stream)
-            return f"one more than {self._sessions_max} sessions"
-        session = _Session(self, stream, peer)
+            return self._full
+        with self._places.held(place):
+            return await self._serve(place, stream, peer, identity)
+        return MADE_ROOM
+
+    async def _serve(
+        self,
+        place: trio.CancelScope,
+        stream: trio.abc.Stream,
+        peer: str,
+        identity: Identity | None,
+    ) -> str:
+        session = _Session(self, stream, peer, lambda: self._places.know(place))
         session.identity = identity
         self._sessions.add(session)
         reason = "cancelled"
         try:
             reason = await session.driver.run()
         finally:
-            self._left(session, reason)
+            self._left(session, MADE_ROOM if place.cancel_called else reason)
         return reason
 
     def pop_joined(self, session: _Session, hello: PopHello) -> None:
@@ -353,28 +376,21 @@ class IrsService:
             peer = peer_name(stream.socket.getpeername())
             if self._tls is None:
                 await self.handle(stream, peer, None)
+            elif (place := self._places.take()) is None:
+                log.warning("irs session refused", peer=peer, reason=self._full)
             else:
-                secure, identity = await self._shake_hands(stream, self._tls)
-                await self.handle(secure, peer, identity)
+                with self._places.held(place):
+                    with trio.fail_after(HANDSHAKE_S_MAX):
+                        secure, identity = await shake_hands(stream, self._tls, server_side=True)
+                    await self._serve(place, secure, peer, identity)
         except (EdgedError, OSError, trio.BrokenResourceError, trio.TooSlowError) as error:
             log.warning("irs session refused", peer=peer, reason=str(error.__cause__ or error))
         except Exception:  # A bug that this peer meets ends this session only.
             log.exception("irs session failed", peer=peer)
 
-    async def _shake_hands(
-        self, stream: trio.SocketStream, tls: ssl.SSLContext
-    ) -> tuple[trio.SSLStream[trio.SocketStream], Identity]:
-        if self._is_full():
-            raise EdgedError(f"one more than {self._sessions_max} sessions")
-        self._handshakes += 1
-        try:
-            with trio.fail_after(HANDSHAKE_S_MAX):
-                return await shake_hands(stream, tls, server_side=True)
-        finally:
-            self._handshakes -= 1
-
-    def _is_full(self) -> bool:
-        return len(self._sessions) + self._handshakes >= self._sessions_max
+    @property
+    def _full(self) -> str:
+        return f"one more than {self._places.most} sessions"
 
     def _left(self, session: _Session, reason: str) -> None:
         self._sessions.discard(session)

@@ -63,6 +63,7 @@ HEALTHY_S = 12  # All that is bad is thrown meanwhile.
 CHANNELS = ("one", "jumps", "back", "headless", "huge", "changes", "leaps", "quiet")
 DAY_S = 86_400
 BAD_FRAME = "frame of unknown kind 0xff"
+CODEC_CHANGES = "codec changes: viewers pass a discontinuity, who cannot play it sees no more"
 TOLD_S_MAX = 12.0  # The silence and handshake timeouts are below it.
 STALL_S_MAX = 3.0  # Of a viewer, on a shared machine.
 
@@ -234,6 +235,8 @@ async def codec_changes(network: Network) -> None:
         assert video.discontinuities == 1
         master = await fetch(network.playback("b"), "/live/changes/master.m3u8")
         assert b"hvc1" in master.body, master.body
+        line = await logged(network.hosts["a"].edged, CODEC_CHANGES, "changes")
+        assert (str(line["before"])[:4], str(line["after"])[:4]) == ("avc1", "hvc1")
         assert not [e for e in publisher.events if isinstance(e, Closed)]
         nursery.cancel_scope.cancel()
 

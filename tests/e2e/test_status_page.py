@@ -15,7 +15,7 @@ from msgspec import Struct
 from edged.roles.status import Status
 from tests.conftest import require
 from tests.e2e.browser import Browser, Page, open_browser
-from tests.e2e.clip import make_clip
+from tests.e2e.clip import RATE, make_clip
 from tests.e2e.network import Edged, open_demo, open_edged, run_edged, take_ports
 from tests.e2e.publisher import publish_clip
 from tests.e2e.viewer import Viewer
@@ -26,6 +26,7 @@ TOKEN = "the-token-of-this-network"  # noqa: S105 - it opens nothing
 ORIGINS = ("fra1", "fra2")
 KEY = "key-of-one-only"
 SHOWN_S_MAX = 5.0
+GOP_S = 5.0  # More than is good: it is warned of.
 ROW = "document.querySelector('[data-channel=one]')"
 
 
@@ -101,7 +102,7 @@ def problems(page: Page) -> list[str]:
 async def test_a_stream_its_viewers_and_the_death_of_its_origin() -> None:
     require("chromium")
     require("ffmpeg")
-    clip = make_clip(seconds=40)
+    clip = make_clip(seconds=40, gop=round(GOP_S * RATE))
     with trio.fail_after(110):
         async with open_setting() as setting, open_browser() as browser:
             page = await open_status(browser, f"{setting.page}#{TOKEN}")
@@ -113,6 +114,7 @@ async def test_a_stream_its_viewers_and_the_death_of_its_origin() -> None:
                 home = await see_the_stream(setting, page)
                 media.start_soon(Viewer(setting.http, "one").watch)
                 await see_the_viewer(page)
+                await see_what_is_sent(page)
                 await see_the_origin_die(setting, page, home)
                 media.cancel_scope.cancel()
             assert problems(page) == []
@@ -143,6 +145,22 @@ async def see_the_viewer(page: Page) -> None:
     await page.wait_for(rate, 2 * SHOWN_S_MAX)
 
 
+async def see_what_is_sent(page: Page) -> None:
+    """Codec, resolution, bitrate and GOP of the clip; and the warning that its GOPs earn it."""
+    gop = f"parseFloat({ROW}.querySelector('.gop output').textContent)"
+    await page.wait_for(f"Math.abs({gop} - {GOP_S}) < 0.1", 2 * GOP_S + SHOWN_S_MAX)
+    pictured = await text_of(page, "[data-channel=one] .picture")
+    assert re.search(r"320.180", pictured), pictured
+    assert "H.264" in pictured, pictured
+    bitrate = await text_of(page, "[data-channel=one] .bitrate output")
+    unit = await text_of(page, "[data-channel=one] .bitrate small")
+    kbps = float(bitrate) * {"kbps": 1, "Mbps": 1000}[unit.strip()]
+    assert 200 < kbps < 800, (bitrate, unit)
+    warned = f"{ROW}.querySelector('.warnings:not([hidden])')?.textContent.includes('keyframe')"
+    await page.wait_for(warned, 10 + SHOWN_S_MAX)
+    assert await page.evaluate(f"{ROW}.querySelector('.gop').dataset.state") == "warn"
+
+
 async def see_the_origin_die(setting: Setting, page: Page, home: str) -> None:
     """The page and the commands say which it was, and where its stream is now."""
     (other,) = set(ORIGINS) - {home}
@@ -159,7 +177,7 @@ async def see_the_origin_die(setting: Setting, page: Page, home: str) -> None:
     socket = ("--socket", str(setting.folder / "pop.sock"))
     out, _ = await run_edged(setting.folder, "top", "--once", *socket)
     assert re.search(rf"✕ +ams1 → {home} +down", out)
-    assert re.search(rf"● +one +ams1 → {other} ", out)
+    assert re.search(rf"▲ +one +ams1 → {other} ", out)
     out, _ = await run_edged(setting.folder, "routes", *socket)
     assert re.search(rf"{home} +down +link down", out)
     assert re.search(rf"one +{other} ", out)
