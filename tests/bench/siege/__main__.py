@@ -1,7 +1,8 @@
 """`python -m tests.bench.siege`: what publishers notice while a crowd of viewers joins over TLS.
 
-50 streams go through a PoP on one core; then again while 2,000 viewers join its LL-HLS, as fast as
-they are let in. The delay of their units, PoP in to origin, quiet beside siege.
+50 streams go through a PoP on one core; then again while slowhttptest holds 500 connections on each
+of its ports and 2,000 viewers join its LL-HLS at once. The delay of their units, PoP in to origin,
+quiet beside siege.
 """
 
 import argparse
@@ -30,6 +31,15 @@ from tests.bench.siege.viewers import Joined
 GOAL_MS = 10.0  # By so much the p99 of the units' delay may be above the quiet one.
 PROGRAM = ("-m", "tests.bench.siege.server")
 LAG_POLL_S = 0.25
+SLOW_S = 4.0  # Before the viewers: that all slow connections are there.
+
+
+class Siege(Struct, frozen=True):
+    """Who lays it."""
+
+    viewers: int
+    at_once: int
+    slow: int  # Connections on each port.
 
 
 class Outcome(Struct, frozen=True):
@@ -38,17 +48,18 @@ class Outcome(Struct, frozen=True):
     quiet: Run
     siege: Run
     lag_s_max: float
+    connections_max: int
     joined: Joined
 
 
 @contextlib.contextmanager
-def besieged(bench: Bench, streams: int) -> Iterator[tuple[Server, Process, int, int]]:
-    """The PoP, its sink, and the ports of viewers over TLS and of metrics."""
-    directory, port = bench.directory, free_port()
+def besieged(bench: Bench, streams: int) -> Iterator[tuple[Server, Process, dict[str, int]]]:
+    """The PoP, its sink, and its ports."""
+    directory, port, plain = bench.directory, free_port(), free_port()
     make_authority(directory, "bench", now=time.time())
     files = make_host_certificate(directory, Identity("pop", "viewers"), now=time.time())
     playback = (
-        f'listen = "127.0.0.1:0"\n[playback.tls]\nlisten = "127.0.0.1:{port}"\n'
+        f'listen = "127.0.0.1:{plain}"\n[playback.tls]\nlisten = "127.0.0.1:{port}"\n'
         f'certificate = "{files.certificate}"\nkey = "{files.key}"'
     )
     edged_server.write_sink_files(directory, tls=False)
@@ -63,7 +74,9 @@ def besieged(bench: Bench, streams: int) -> Iterator[tuple[Server, Process, int,
         media.write_files(directory, server.url, server.keys)
         text = (directory / "pop.toml").read_text()
         metrics = int(text.split("[metrics]")[1].split('"')[1].rpartition(":")[2])
-        yield server, sink, port, metrics
+        yield server, sink, {
+            "rtmp": server.port, "http": plain, "https": port, "metrics": metrics,
+        }  # fmt: skip
 
 
 class LagWatch(threading.Thread):
@@ -72,6 +85,7 @@ class LagWatch(threading.Thread):
     def __init__(self, port: int) -> None:
         super().__init__(daemon=True)
         self.lag_s_max = 0.0
+        self.connections_max = 0
         self._url = f"http://127.0.0.1:{port}/metrics"
         self._over = threading.Event()
 
@@ -82,6 +96,9 @@ class LagWatch(threading.Thread):
                 for line in page.read().decode().splitlines():
                     if line.startswith("edged_pump_lag_seconds"):
                         self.lag_s_max = max(self.lag_s_max, float(line.split()[-1]))
+                    if line.startswith("edged_pump_connections"):
+                        found = int(float(line.split()[-1]))
+                        self.connections_max = max(self.connections_max, found)
 
     def stop(self) -> None:
         """Read no more."""
@@ -91,22 +108,42 @@ class LagWatch(threading.Thread):
 
 def run_quiet(bench: Bench, streams: int, seconds: float) -> Run:
     """The streams alone."""
-    with besieged(bench, streams) as (server, sink, _, _):
+    with besieged(bench, streams) as (server, sink, _):
         return measure(server, sink, bench, seconds)
 
 
+@contextlib.contextmanager
+def slowed(bench: Bench, ports: dict[str, int], count: int, seconds: float) -> Iterator[None]:
+    """So many connections on each port whose requests never end."""
+    with contextlib.ExitStack() as stack:
+        for name, port in ports.items() if count else ():
+            scheme = "https" if name == "https" else "http"
+            arguments: list[str | Path] = ["slowhttptest", "-H", "-c", str(count), "-r", str(count)]
+            arguments += ["-i", "2", "-l", str(round(seconds)), "-p", "3", "-v", "0", "-u"]
+            arguments += [f"{scheme}://127.0.0.1:{port}/live/show/master.m3u8"]
+            log = bench.directory / f"slow-{name}.log"
+            stack.enter_context(Process(arguments, core=bench.cores.load, log=log))
+        yield
+
+
 def run_siege(
-    bench: Bench, streams: int, seconds: float, viewers: int
-) -> tuple[Run, float, Joined]:
+    bench: Bench, streams: int, seconds: float, siege: Siege
+) -> tuple[Run, float, int, Joined]:
     """The streams while viewers join, from the first measured second on."""
-    with besieged(bench, streams) as (server, sink, port, metrics):
+    with besieged(bench, streams) as (server, sink, ports):
         arguments: list[str | Path] = [sys.executable, "-m", "tests.bench.siege.viewers"]
-        arguments += [str(port), str(viewers), str(seconds - 1)]
-        with Process(
-            arguments, core=bench.cores.load, log=bench.directory / "viewers.log",
-            cwd=edged_server.ROOT,
-        ) as crowd:  # fmt: skip
-            watch = LagWatch(metrics)
+        arguments += [str(ports["https"]), str(siege.viewers), str(seconds - 1)]
+        arguments += [str(siege.at_once)]
+        slow_s = WARM_UP_S + SLOW_S + seconds + 60
+        with (
+            slowed(bench, ports, siege.slow, slow_s),
+            Process(
+                arguments, core=bench.cores.load, log=bench.directory / "viewers.log",
+                cwd=edged_server.ROOT,
+            ) as crowd,
+        ):  # fmt: skip
+            time.sleep(SLOW_S if siege.slow else 0.0)
+            watch = LagWatch(ports["metrics"])
             watch.start()
             starter = threading.Timer(WARM_UP_S + 1.5, crowd.say, ["go"])
             starter.start()
@@ -114,10 +151,10 @@ def run_siege(
             starter.join()
             joined = crowd.hear(Joined, seconds + 30)
             watch.stop()
-            return run, watch.lag_s_max, joined
+            return run, watch.lag_s_max, watch.connections_max, joined
 
 
-def run_round(streams: int, seconds: float, viewers: int) -> Outcome:
+def run_round(streams: int, seconds: float, siege: Siege) -> Outcome:
     """Quiet, then siege. Raises EdgedError."""
     cores = choose_cores()
     with tempfile.TemporaryDirectory(prefix="edged-bench-") as name:
@@ -126,15 +163,15 @@ def run_round(streams: int, seconds: float, viewers: int) -> Outcome:
         first.mkdir()
         second.mkdir()
         quiet = run_quiet(Bench(programs, first, cores), streams, seconds)
-        run, lag_s_max, joined = run_siege(
-            Bench(programs, second, cores), streams, seconds, viewers
+        run, lag_s_max, connections_max, joined = run_siege(
+            Bench(programs, second, cores), streams, seconds, siege
         )
     if not joined.joined:
         raise BenchError(f"no viewer came in: {joined}")
-    return Outcome(quiet, run, lag_s_max, joined)
+    return Outcome(quiet, run, lag_s_max, connections_max, joined)
 
 
-def as_table(outcomes: Sequence[Outcome], viewers: int) -> str:
+def as_table(outcomes: Sequence[Outcome], siege_of: Siege) -> str:
     """Medians of the rounds."""
 
     def median(values: list[float]) -> float:
@@ -151,7 +188,8 @@ def as_table(outcomes: Sequence[Outcome], viewers: int) -> str:
     )
     joined = [o.joined for o in outcomes]
     return "\n".join([
-        f"{outcomes[0].quiet.streams} streams, {viewers} viewers join over TLS; medians of"
+        f"{outcomes[0].quiet.streams} streams, {siege_of.viewers} viewers join over TLS,"
+        f" {siege_of.at_once} at once, {siege_of.slow} slow connections on each port; medians of"
         f" {len(outcomes)} rounds",
         f"unit delay p50   quiet {quiet_p50:6.1f} ms   siege {siege_p50:6.1f} ms",
         f"unit delay p99   quiet {quiet:6.1f} ms   siege {siege:6.1f} ms   goal: at most"
@@ -159,8 +197,9 @@ def as_table(outcomes: Sequence[Outcome], viewers: int) -> str:
         f"unit delay max   quiet {quiet_max:6.1f} ms   siege {siege_max:6.1f} ms",
         f"units missing    {sum(o.siege.missing for o in outcomes)}",
         f"loop lag         {max(o.lag_s_max for o in outcomes) * 1000:.1f} ms at most",
-        f"viewers in       {median([float(j.joined) for j in joined]):.0f}, refused"
-        f" {median([float(j.failed) for j in joined]):.0f}; join p50"
+        f"connections      {max(o.connections_max for o in outcomes)} at most",
+        f"viewers in       {median([float(j.joined) for j in joined]):.0f}, turned away"
+        f" {median([float(j.turned_away) for j in joined]):.0f} times; join p50"
         f" {median([j.join_p50_ms for j in joined]) / 1000:.1f} s, p99"
         f" {median([j.join_p99_ms for j in joined]) / 1000:.1f} s;"
         f" {median([float(j.reloads) for j in joined]):.0f} reloads",
@@ -171,18 +210,21 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.siege", description=__doc__)
     parser.add_argument("--streams", type=int, default=50)
     parser.add_argument("--viewers", type=int, default=2000)
+    parser.add_argument("--at-once", type=int, help="so many are on their way in (default: all)")
+    parser.add_argument("--slow", type=int, default=500, help="slow connections on each port")
     parser.add_argument("--seconds", type=float, default=15.0)
     parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args(arguments)
+    siege = Siege(options.viewers, options.at_once or options.viewers, options.slow)
     outcomes = []
     try:
         for number in range(1, options.runs + 1):
-            outcomes.append(run_round(options.streams, options.seconds, options.viewers))
+            outcomes.append(run_round(options.streams, options.seconds, siege))
             print(f"round {number} done", file=sys.stderr, flush=True)
     except EdgedError as error:
         print(str(error), file=sys.stderr)
         return 1
-    print(as_table(outcomes, options.viewers))
+    print(as_table(outcomes, siege))
     return 0
 
 
