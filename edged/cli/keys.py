@@ -12,7 +12,12 @@ from edged.cli.output import console, print_json
 from edged.config import load_config
 from edged.errors import ConfigError
 from edged.media.stream import PriorityClass
-from edged.policy.stream_keys import StaticKey, make_signed_key, make_static_key
+from edged.policy.stream_keys import (
+    SCOPE_PUBLISH,
+    StaticKey,
+    make_signed_key,
+    make_static_key,
+)
 from edged.runtime.structs import Problem, convert_all
 
 key_app = typer.Typer(help="Make stream keys.", no_args_is_help=True)
@@ -41,17 +46,22 @@ def new(
     ] = "basic",
     title: Annotated[str, typer.Option(help="The stream's title.")] = "",
     tag: Annotated[list[str] | None, typer.Option(help="A tag; may be given many times.")] = None,
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option(help="Allow only this protocol, such as rtmps; may be given many times."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Make a stream key: signed when the file given has a secret, else a line for the file."""
     priority = priority.lower()
     if priority.upper() not in PriorityClass.__members__:
         raise ConfigError(f"--class {priority!r} is none of partner, affiliate, basic")
+    scope = [f"{SCOPE_PUBLISH}:{name}" for name in protocol or ()]
     secrets_known = load_config(config).stream_keys.secrets if config else {}
     if not secrets_known:
         if days is not None:
             raise ConfigError("--days needs a signed key: give -c FILE with [stream_keys.secrets]")
-        _print_static(channel, priority, title, tag or [], as_json=as_json)
+        _print_static(channel, priority, title, tag or [], scope, as_json=as_json)
         return
     signer, secret = next(iter(secrets_known.items()))
     key = make_signed_key(
@@ -59,6 +69,7 @@ def new(
         channel,
         signer=signer,
         expires_at=None if days is None else time.time() + days * 86400,
+        scope=scope or (SCOPE_PUBLISH,),
         priority=PriorityClass[priority.upper()],
         title=title,
         tags=tag or [],
@@ -70,13 +81,20 @@ def new(
 
 
 def _print_static(
-    channel: str, priority: str, title: str, tags: list[str], *, as_json: bool
+    channel: str,
+    priority: str,
+    title: str,
+    tags: list[str],
+    scope: list[str],
+    *,
+    as_json: bool,
 ) -> None:
     key = make_static_key(secrets.token_bytes)
     table: dict[str, object] = {"channel": channel, "key": key}
     table |= {"class": priority} if priority != "basic" else {}
     table |= {"title": title} if title else {}
     table |= {"tags": tags} if tags else {}
+    table |= {"scope": scope} if scope else {}
     problems: list[Problem] = []
     convert_all(table, StaticKey, "", problems)
     if problems:
@@ -84,7 +102,7 @@ def _print_static(
     if as_json:
         print_json({"channel": channel, "key": key, "signed_by": None})
         return
-    console.print("[dim]# Put this into the file of each PoP, then restart it:[/]")
+    console.print("[dim]# Put this into the file of each PoP, then `edged reload`:[/]")
     # JSON's strings and lists are TOML's too, as long as characters stand for themselves.
     lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in table.items()]
     console.print(

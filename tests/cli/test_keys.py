@@ -50,6 +50,22 @@ def test_a_static_key_is_a_table_for_the_file() -> None:
     assert keys_of(Answer("key", "new", "alice").out)[1] != key
 
 
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_key_for_some_protocols(signed: bool, config: Path) -> None:
+    of_file = ("-c", str(config)) if signed else ()
+    answer = Answer("key", "new", "alice", "--protocol", "rtmps", "--protocol", "srt", *of_file)
+    if signed:
+        keys = StreamKeys.from_config(StreamKeysConfig(secrets={"new": SECRET}))
+        key = answer.out.strip()
+    else:
+        keys, key = keys_of(answer.out)
+    assert keys.check("live", key, 0.0, "rtmps").channel == "alice"
+    with pytest.raises(PublishRefusedError, match="it allows publish:rtmps, publish:srt"):
+        keys.check("live", key, 0.0, "rtmp")
+    answer = Answer("key", "new", "alice", "--protocol", "No Such", *of_file)
+    assert isinstance(answer.error, ConfigError)
+
+
 def test_all_that_a_static_key_may_say() -> None:
     title = 'A "quoted" \\ title, für alle 🎬'
     answer = Answer(
