@@ -126,6 +126,13 @@ async def test_the_rate_at_the_limit_and_one_past_it() -> None:
             assert (await other.ask("/api/v1/streams")).status == 429
 
 
+async def test_a_thousand_requests_a_minute_by_default() -> None:
+    """As many as come in a second; then none for the rest of the minute."""
+    async with serving(ApiConfig()) as world, world.connect() as client:
+        statuses = [(await client.ask("/api/v1/streams")).status for _ in range(1_010)]
+    assert statuses == [200] * 1_000 + [429] * 10
+
+
 async def test_the_same_request_again_counts_again() -> None:
     """By its bytes it is not parsed anew, so it is the very same object."""
     async with serving(ApiConfig(rate_per_minute=3)) as world, world.connect() as client:
