@@ -181,7 +181,7 @@ def _clear_the_way(path: Path) -> None:
 
 async def ask(path: Path, command: str, arguments: Arguments, *, timeout_s: float = 5.0) -> bytes:
     """Ask a running edged; the JSON of its result. Raises `EdgedError` with what went wrong."""
-    request = msgspec.json.encode(AdminRequest(command=command, arguments=dict(arguments))) + b"\n"
+    request = write_request(command, arguments)
     try:
         with trio.fail_after(timeout_s):
             async with await trio.open_unix_socket(path) as stream:
@@ -193,9 +193,23 @@ async def ask(path: Path, command: str, arguments: Arguments, *, timeout_s: floa
         raise EdgedError(f"edged at {str(path)!r} closed the connection") from error
     except trio.TooSlowError:
         raise EdgedError(f"edged at {str(path)!r} did not answer in {timeout_s:g} s") from None
-    reply = msgspec.json.decode(line or b"{}", type=AdminAnswer)
+    return read_answer(line, repr(str(path)))
+
+
+def write_request(command: str, arguments: Arguments) -> bytes:
+    """A command as a line."""
+    request = AdminRequest(command=command, arguments=dict(arguments))
+    return msgspec.json.encode(request) + b"\n"
+
+
+def read_answer(line: bytes, place: str) -> bytes:
+    """The result in an answer's line; raises `EdgedError` with what went wrong at `place`."""
+    try:
+        reply = msgspec.json.decode(line or b"{}", type=AdminAnswer)
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise EdgedError(f"what answers at {place} is no edged: {error}") from error
     if reply.error or not reply.result:
-        raise EdgedError(reply.error or f"edged at {str(path)!r} closed the connection")
+        raise EdgedError(reply.error or f"edged at {place} closed the connection")
     return bytes(reply.result)
 
 

@@ -128,7 +128,7 @@ def read_token_sha256(config: AdminConfig) -> bytes:
     if config.token_sha256 is not None:
         return bytes.fromhex(config.token_sha256)
     assert config.token_file is not None, "checked with the table"
-    return _digest(_read_token(config.token_file))
+    return _digest(read_token(config.token_file, "admin.token_file"))
 
 
 def find_problems(config: AdminConfig) -> list[str]:
@@ -150,8 +150,9 @@ def find_problems(config: AdminConfig) -> list[str]:
     return problems
 
 
-def _read_token(path: Path) -> bytes:
-    where = f"admin.token_file {str(path)!r}"
+def read_token(path: Path, key: str) -> bytes:
+    """The token in a file; raises `ConfigError`, which says that `key` named it."""
+    where = f"{key} {str(path)!r}"
     try:
         with path.open("rb") as file:
             mode = stat.S_IMODE(path.stat().st_mode)

@@ -1,6 +1,7 @@
 """Whom the command line asks: one edged, or all shards of a PoP on this host."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import GenericAlias
 from typing import Annotated, TypeVar
@@ -12,6 +13,7 @@ from msgspec import Struct
 from rich.markup import escape
 
 from edged.api.admin import ask, default_sockets, demo_directory, require_private
+from edged.api.admin_url import URL_VARIABLE, AdminUrl, admin_url_of, ask_url
 from edged.cli import EXIT_FAILED
 from edged.cli.output import errors
 from edged.config import load_config
@@ -31,6 +33,7 @@ ShardOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+Place = Path | AdminUrl
 T = TypeVar("T")
 
 
@@ -67,7 +70,7 @@ def ask_all(command: str, arguments: dict[str, str], where: Where) -> Answers:
     places = find_sockets(where)
     for place in places:
         try:
-            found.answers.append(trio.run(ask, place, command, arguments))
+            found.answers.append(trio.run(ask_place, place, command, arguments))
         except EdgedError as error:
             found.failures.append(str(error))
     if not found.answers:
@@ -81,11 +84,20 @@ def ask_one(command: str, arguments: dict[str, str], where: Where) -> bytes:
     if len(places) > 1:
         names = ", ".join(map(str, places))
         raise EdgedError(f"several run here ({names}): say which by --shard N or --socket PATH")
-    return trio.run(ask, places[0], command, arguments)
+    return trio.run(ask_place, places[0], command, arguments)
 
 
-def find_sockets(where: Where) -> list[Path]:
+async def ask_place(place: Place, command: str, arguments: dict[str, str]) -> bytes:
+    """Ask there, by whichever door it is; raises `EdgedError`."""
+    if isinstance(place, AdminUrl):
+        return await ask_url(place, command, arguments)
+    return await ask(place, command, arguments)
+
+
+def find_sockets(where: Where) -> Sequence[Place]:
     """The admin socket of the file or the one given, or whichever is on this host; and its shards'.
+
+    Where no option says anything, EDGED_ADMIN_URL may.
 
     Raises `EdgedError` when nothing is said and nothing is found.
     """
@@ -94,11 +106,15 @@ def find_sockets(where: Where) -> list[Path]:
     if where.config is not None:
         place = load_config(where.config, where.shard).admin.socket
         return [place] if where.shard is not None else _with_shards(place) or [place]
+    if where.shard is None and (url := admin_url_of(os.environ)) is not None:
+        return [url]
     for place in default_sockets():
         if found := _with_shards(place) if where.shard is None else _of_one(place, where.shard):
             return found
     what = "no admin socket found" if where.shard is None else f"no socket of shard {where.shard}"
-    raise EdgedError(f"no edged runs here ({what}); give -c FILE or --socket PATH")
+    raise EdgedError(
+        f"no edged runs here ({what}); give -c FILE or --socket PATH, or set {URL_VARIABLE}"
+    )
 
 
 def _of_one(place: Path, shard: int) -> list[Path]:

@@ -1,7 +1,6 @@
 """`edged kick`, `edged drain`, `edged reload` and `edged log`: what is done to a running edged."""
 
 import re
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -9,16 +8,17 @@ import trio
 import typer
 from rich.markup import escape
 
-from edged.api.admin import ask
 from edged.cli import EXIT_FAILED
 from edged.cli.asking import (
     ConfigOption,
     JsonOption,
+    Place,
     ShardOption,
     SocketOption,
     Where,
     ask_all,
     ask_one,
+    ask_place,
     find_sockets,
 )
 from edged.cli.output import console, print_json, print_table
@@ -122,12 +122,12 @@ def drain(
 
 
 async def _drain(
-    place: Path, arguments: dict[str, str], undo: bool, wait: bool, quiet: bool
+    place: Place, arguments: dict[str, str], undo: bool, wait: bool, quiet: bool
 ) -> list[DrainLine]:
     command = "drain-undo" if undo else "drain"
     said: dict[str, str] = {}
     while True:
-        answer = await ask(place, command, arguments)
+        answer = await ask_place(place, command, arguments)
         lines = msgspec.json.decode(answer, type=list[DrainLine])
         for line in lines if not quiet else ():
             text = describe(line)

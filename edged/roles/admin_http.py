@@ -1,10 +1,11 @@
-"""The admin HTTP listener: the status page and `/status.json`, read-only, for those with the token.
+"""The admin HTTP listener: the status page, its data, and the command line's door, by the token.
 
     /                   the page; it holds no data
     /web/DIGEST/...     its files
     /login              trades `Authorization: Bearer TOKEN` for a session's cookie
     /logout             ends the session
     /status.json        the `Status`; ?filter=TEXT&sort=attention&limit=100
+    /command/           takes commands by POST, with the token itself (`api/admin_url.py`)
 
 It has a pump of its own, and its connections are few.
 """
@@ -25,12 +26,14 @@ from edged.api.admin_access import (
     read_token_sha256,
 )
 from edged.api.admin_pages import FIELDS, PageFile, make_pages
+from edged.api.admin_url import COMMAND_PATH
 from edged.errors import ConfigError, EdgedError
-from edged.playback.http import Handler, HttpServer, Response, Router
+from edged.playback.http import Handler, HttpConnection, HttpServer, Response, Router
+from edged.playback.router import NO_CORS
 from edged.roles.snapshot import StatusQuery
 from edged.runtime.listeners import parse_address
 from edged.runtime.pump import Pump
-from edged.wire.h1 import RequestReceived
+from edged.wire.h1 import PreparedResponse, RequestReceived, prepare
 
 CONNECTIONS_MAX = 256  # Browsers and scripts of one host, and room for those who only hold places.
 QUERY_FIELDS_MAX = 8
@@ -71,6 +74,19 @@ class AdminPages:
 
         return answer
 
+    def answer_command(
+        self, request: RequestReceived, answer: Callable[[bytes], bytes], now: float
+    ) -> Response:
+        """Have a command carried out, if who asks has the token."""
+
+        def checked(request: RequestReceived) -> Response:
+            if request.method != "POST":
+                return _refusal(405, "commands are posted", (("Allow", "POST"),))
+            self._access.check(request.field(b"authorization"), b"", now)
+            return _json(answer(request.body))
+
+        return self._own(checked)(request)
+
     def _log_refusal(self, error: AccessRefusedError) -> None:
         """Wrong tokens are told, as many as are counted; not each request without one."""
         if self._access.wrong_total != self._warned:
@@ -98,9 +114,34 @@ class AdminPages:
             return _refusal(429, str(error), (("Retry-After", "1"),))
 
 
+class Commands:
+    """The command line's own door: a POST with the token, never with a browser's session.
+
+    A page that another site opens in the browser can send no Authorization field to us.
+    """
+
+    def __init__(self, pages: AdminPages, answer: Callable[[bytes], bytes]) -> None:
+        self._pages, self._answer = pages, answer
+
+    def respond(
+        self, request: RequestReceived, exchange: HttpConnection, now: float
+    ) -> PreparedResponse:
+        """Answer one command's line with another."""
+        del exchange
+        page = self._pages.answer_command(request, self._answer, now)
+        return prepare(
+            page.status,
+            [page.body],
+            content_type=page.content_type,
+            cache_control=page.cache_control,
+            fields=(*NO_CORS, *page.fields),
+        )
+
+
 async def serve_admin_http(
     config: AdminConfig,
     answer: Answer,
+    answer_command: Callable[[bytes], bytes],
     *,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -118,8 +159,10 @@ async def serve_admin_http(
     pages = AdminPages(access, answer, pump.now)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pump.run)
+        server = HttpServer(pages.router, cors=False)
+        server.mount(COMMAND_PATH, Commands(pages, answer_command), any_method=True)
         address: str = await nursery.start(
-            lambda task_status: HttpServer(pages.router, cors=False).serve(
+            lambda task_status: server.serve(
                 pump,
                 listen,
                 connections_max=CONNECTIONS_MAX,

@@ -13,7 +13,7 @@ import msgspec
 import structlog
 import trio
 
-from edged.api.admin import Arguments, Handler, serve_admin
+from edged.api.admin import Arguments, Handler, answer, serve_admin
 from edged.config import Config
 from edged.errors import EdgedError
 from edged.playback.http import HttpServer, Response, Router
@@ -89,12 +89,14 @@ class Process:
             sampler = self._sampler = self._make_sampler()
             self.supervisor.start_soon(nursery, "sampler", sampler.run)
             self.snapshots = Snapshots(self.roles, sampler)
-            admin = partial(serve_admin, self._shared.admin, self._handlers(nursery))
+            handlers = self._handlers(nursery)
+            admin = partial(serve_admin, self._shared.admin, handlers)
             await self.supervisor.start(nursery, "admin", admin)
             bound: str = await self.supervisor.start(nursery, "metrics", self._serve_metrics)
             started["metrics"] = {"http": bound}
             if self._shared.admin.listen is not None:
-                page = partial(serve_admin_http, self._shared.admin, self.snapshots.answer)
+                command = partial(answer, handlers=handlers)
+                page = partial(serve_admin_http, self._shared.admin, self.snapshots.answer, command)
                 address: str = await self.supervisor.start(nursery, "admin page", page)
                 started["admin"] = {"http": address}
             settle_memory()

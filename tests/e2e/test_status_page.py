@@ -178,9 +178,15 @@ async def see_the_origin_die(setting: Setting, page: Page, home: str) -> None:
     out, _ = await run_edged(setting.folder, "top", "--once", *socket)
     assert re.search(rf"✕ +ams1 → {home} +down", out)
     assert re.search(rf"▲ +one +ams1 → {other} ", out)
-    out, _ = await run_edged(setting.folder, "routes", *socket)
+    door = {
+        "EDGED_ADMIN_URL": setting.page,
+        "EDGED_ADMIN_TOKEN_FILE": str(setting.folder / "token"),
+    }
+    out, _ = await run_edged(setting.folder, "routes", environ=door)
     assert re.search(rf"{home} +down +link down", out)
     assert re.search(rf"one +{other} ", out)
+    out, _ = await run_edged(setting.folder, "kick", "one", "--reason", "enough", environ=door)
+    assert "one was ended at pop ams1" in out
 
 
 async def test_the_token_is_asked_for_and_nothing_is_wider_than_a_phone() -> None:

@@ -34,6 +34,11 @@ class Listener:
         self.address = ""
         self.asked: list[StatusQuery] = []
         self.fails_with: EdgedError | None = None
+        self.commands: list[bytes] = []
+
+    def command(self, line: bytes) -> bytes:
+        self.commands.append(line)
+        return b'{"result":7}\n'
 
     def answer(self, query: StatusQuery) -> bytes:
         self.asked.append(query)
@@ -42,13 +47,19 @@ class Listener:
         return b'{"streams": []}'
 
     async def get(
-        self, path: str, *lines: str, host: str = "localhost", method: str = "GET"
+        self,
+        path: str,
+        *lines: str,
+        host: str = "localhost",
+        method: str = "GET",
+        body: bytes = b"",
     ) -> Answer:
         """One request with these header lines."""
         name, port = parse_address(self.address)
         head = [f"{method} {path} HTTP/1.1", f"Host: {host}", *lines, "Connection: close"]
+        head += [f"Content-Length: {len(body)}"] if body else []
         async with await trio.open_tcp_stream(name, port) as stream:
-            await stream.send_all("".join(f"{line}\r\n" for line in [*head, ""]).encode())
+            await stream.send_all("".join(f"{line}\r\n" for line in [*head, ""]).encode() + body)
             data = b""
             with trio.fail_after(5):
                 while chunk := await stream.receive_some(65536):
@@ -66,7 +77,9 @@ async def listening() -> AsyncIterator[Listener]:
         listen="127.0.0.1:0", token_sha256=hashlib.sha256(TOKEN.encode()).hexdigest()
     )
     async with trio.open_nursery() as nursery:
-        listener.address = await nursery.start(serve_admin_http, config, listener.answer)
+        listener.address = await nursery.start(
+            serve_admin_http, config, listener.answer, listener.command
+        )
         yield listener
         nursery.cancel_scope.cancel()
 
@@ -175,4 +188,26 @@ async def test_it_is_read_only(method: str) -> None:
 async def test_it_listens_on_loopback_only() -> None:
     config = AdminConfig(listen="0.0.0.0:0", token_sha256="0" * 64)
     with pytest.raises(ConfigError, match="is not on loopback"):
-        await serve_admin_http(config, Listener().answer)
+        await serve_admin_http(config, Listener().answer, Listener().command)
+
+
+async def test_commands_need_the_token_itself() -> None:
+    async with listening() as listener:
+        line = b'{"command":"drain","arguments":{}}\n'
+        done = await listener.get("/command/", BEARER, method="POST", body=line)
+        assert (done.status, done.body) == (200, b'{"result":7}\n')
+        assert listener.commands == [line]
+        login = await listener.get("/login", BEARER)
+        cookie = "Cookie: " + login.fields["set-cookie"].partition(";")[0]
+        for fields in ((), (cookie,), ("Authorization: Bearer wrong-token-of-nobody",)):
+            refused = await listener.get("/command/", *fields, method="POST", body=line)
+            assert refused.status == 401
+        rebound = await listener.get(
+            "/command/", BEARER, method="POST", body=line, host="evil.example"
+        )
+        assert rebound.status == 421
+        for method in ("GET", "PUT", "OPTIONS"):
+            refused = await listener.get("/command/", BEARER, method=method)
+            assert (refused.status, refused.fields["allow"]) == (405, "post")
+            assert "access-control-allow-origin" not in refused.fields
+        assert listener.commands == [line]
