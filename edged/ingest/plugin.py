@@ -5,6 +5,8 @@ its own config Struct (table `[ingest.NAME]`) and a `Door`: through it publisher
 the network wants of them comes back through their `PublisherControl`.
 """
 
+import math
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from edged.media.stream import Grant
 
 PUBLISH_TIMEOUT_S = 10.0  # From the request to the grant; encoders give up at about that time.
+CODEC_TOLD_S_MIN = 10.0  # Between two lines of one publication about codecs that change.
 DRAINING = "drain: this PoP is draining; connect again"  # What a drained publisher is told.
 
 # Checks a table `[ingest.NAME]` and raises ConfigError if it cannot be taken into use; returns what
@@ -126,6 +129,7 @@ class Publication:
         self._clock = StreamClock()
         self._begins: set[int] = set()  # Tracks whose first unit from this publisher is to come.
         self._seq = stream.ring.next_seq
+        self._codec_changes, self._codec_told_at = 0, -math.inf
 
     @property
     def ended(self) -> str | None:
@@ -198,13 +202,23 @@ class Publication:
         before = self.stream.tracks.get(track.track_id)
         self.stream.set_track(track)
         if before is not None and before.codec is not track.codec:
-            logger.warning(
-                "codec changes: viewers pass a discontinuity, who cannot play it sees no more",
-                channel=self.stream.channel,
-                track=track.track_id,
-                before=before.config.codec_string,
-                after=track.config.codec_string,
-            )
+            self._note_codec(before, track)
+
+    def _note_codec(self, before: Track, after: Track) -> None:
+        """Tell of a change, but not of each where there is no end to them."""
+        self._codec_changes += 1
+        now = time.monotonic()
+        if now < self._codec_told_at + CODEC_TOLD_S_MIN:
+            return
+        self._codec_told_at = now
+        logger.warning(
+            "codec changes: viewers pass a discontinuity, who cannot play it sees no more",
+            channel=self.stream.channel,
+            track=after.track_id,
+            before=before.config.codec_string,
+            after=after.config.codec_string,
+            changes=self._codec_changes,
+        )
 
     def _append(self, units: Sequence[AccessUnit]) -> None:
         seq = self._seq

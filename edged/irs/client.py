@@ -236,7 +236,8 @@ class PopClient:
         try:
             while True:
                 await self._unsaved.wait()
-                await self._save()
+                with trio.CancelScope(shield=True):  # Not to be left half done; it takes ms.
+                    await self._save()
                 await trio.sleep(self.config.persist_interval_s)
         finally:
             if self._unsaved.is_set():

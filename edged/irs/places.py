@@ -44,11 +44,12 @@ class Places:
         finally:
             self.leave(place)
 
-    def know(self, place: trio.CancelScope) -> None:
-        """The caller has said who it is, and may stay."""
+    def know(self, place: trio.CancelScope) -> bool:
+        """The caller has said who it is, and may stay; False if it has had to make room."""
         if place in self._silent:
             del self._silent[place]
             self._known.add(place)
+        return place in self._known
 
     def leave(self, place: trio.CancelScope) -> None:
         """The caller is gone."""

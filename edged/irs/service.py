@@ -108,6 +108,7 @@ METRICS = (
     MetricSpec(name="edged_irs_nacks_total", help="Pushed tables that a PoP did not accept"),
     MetricSpec(name="edged_irs_plans_total", help="Plans made"),
     MetricSpec(name="edged_irs_push_delay_seconds", help="From the last push to its ack"),
+    MetricSpec(name="edged_irs_made_room_total", help="Silent callers ended for others"),
 )
 
 
@@ -119,9 +120,9 @@ class _Session:
         service: "IrsService",
         stream: trio.abc.Stream,
         peer: str,
-        known: Callable[[], None],
+        known: Callable[[], bool],
     ) -> None:
-        """`known` is called when the peer has said who it is."""
+        """`known` is called when the peer has said who it is; False: it is too late for that."""
         self.service = service
         self._known = known
         self.peer = peer
@@ -142,13 +143,11 @@ class _Session:
         service = self.service
         match event:
             case PopHello():
-                self._check_identity("pop", event.pop)
+                self._welcome("pop", event.pop)
                 service.pop_joined(self, event)
-                self._known()
             case OriginHello():
-                self._check_identity("origin", event.origin)
+                self._welcome("origin", event.origin)
                 service.origin_joined(self, event)
-                self._known()
             case Heartbeat(report):
                 if report.origin != self.origin:
                     raise RemoteProtocolError(
@@ -173,11 +172,13 @@ class _Session:
                     from_origin=event.from_origin,
                 )
 
-    def _check_identity(self, role: str, name: str) -> None:
+    def _welcome(self, role: str, name: str) -> None:
         if self.identity is not None and self.identity != Identity(role, name):
             raise RemoteProtocolError(
                 f"certificate of {self.identity} may not speak for {role}/{name}"
             )
+        if not self._known():
+            raise RemoteProtocolError(MADE_ROOM)
 
 
 class IrsService:
@@ -369,6 +370,7 @@ class IrsService:
         yield Sample("edged_irs_nacks_total", self.nacks)
         yield Sample("edged_irs_plans_total", self.planner.plans)
         yield Sample("edged_irs_push_delay_seconds", self.push_delay_s)
+        yield Sample("edged_irs_made_room_total", self._places.given_up)
 
     async def _accept(self, stream: trio.SocketStream) -> None:
         peer = "unknown"

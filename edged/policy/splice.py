@@ -31,7 +31,8 @@ VERSION = 2  # Another version's state means other parts: it is refused, not gue
 STATE_BYTES_MAX = 256 * 1024  # 32 tracks with 2048 waiting units between them, and room.
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]  # No stream lives to count further.
-Index = Annotated[int, Meta(ge=0, le=PARTS_MAX)]
+# A hole may have a part cut twice for one unit, at the end of a segment too.
+Index = Annotated[int, Meta(ge=0, le=PARTS_MAX + 4)]
 Ticks = Annotated[int, Meta(ge=-(2**62), le=2**62)]
 
 

@@ -1,4 +1,4 @@
-"""A broadcast with all that can befall it, as a receiver of webhooks hears of it, in order."""
+"""A broadcast with all that can befall it, as a receiver of webhooks hears of it."""
 
 import hashlib
 import hmac

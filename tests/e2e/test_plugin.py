@@ -153,8 +153,8 @@ async def test_a_plug_in_of_anothers_publishes(installed: Path) -> None:
             assert line["origin"] == "fra1"
 
 
-async def test_protocols_take_a_channel_over_from_each_other(installed: Path) -> None:
-    """By RTMP, then by the plug-in, then by RTMP: pictures alone, so that it stays one run."""
+async def test_another_protocol_takes_a_channel_over(installed: Path) -> None:
+    """The plug-in's publisher from RTMP's: pictures alone, so that it stays one run."""
     clip = make_clip(seconds=30)
     tracks, units = read_units(clip)
     pictures = [track for track in tracks if track.codec is Codec.H264]

@@ -74,7 +74,8 @@ class Fed:
         large = len(data) > target.bytes_max
         self._faults.clear()
         s_max = LARGE_S_MAX if large else INPUT_S_MAX
-        out, took_s = self._time(data)
+        out, first_s = self._time(data)
+        took_s = first_s
         for _ in range(SLOW_TRIES - 1):
             if took_s > s_max:
                 took_s = min(took_s, self._time(data)[1])
@@ -82,9 +83,9 @@ class Fed:
         report.large += large
         if report.inputs > WARM_INPUTS:
             if large:
-                report.large_ms_max = max(report.large_ms_max, took_s * 1000)
+                report.large_ms_max = max(report.large_ms_max, first_s * 1000)
             else:
-                report.input_ms_max = max(report.input_ms_max, took_s * 1000)
+                report.input_ms_max = max(report.input_ms_max, first_s * 1000)
         if not large:
             report.out_bytes_max = max(report.out_bytes_max, out)
         report.seconds = time.monotonic() - self._began_at

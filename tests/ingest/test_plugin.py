@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 import rich.pretty
+from structlog.testing import capture_logs
 
 from edged.ingest.plugin import HttpRequest, IngestPlugin, Publication, PublishRequest
 from edged.ingest.rtmp import RtmpConfig, plugin
 from edged.media.stream import Grant, StreamId
-from edged.media.track import AccessUnit, Track
+from edged.media.track import AccessUnit, Codec, Track
 from edged.runtime.hub import FencedError, Hub, LiveStream
 from tests.wire.rtmp.peers import AAC, H264, h264_unit, unit
 
@@ -60,6 +62,19 @@ def test_units_are_numbered_across_tracks_in_order_of_arrival() -> None:
         (2, 2),
         (3, 1),
     ]
+
+
+def test_codecs_that_change_without_end_fill_no_log() -> None:
+    setting = Setting()
+    hevc = msgspec.structs.replace(
+        H264, config=msgspec.structs.replace(H264.config, codec_string="hvc1"), codec=Codec.H265
+    )
+    with capture_logs() as logs:
+        for number in range(100):
+            setting.publication.set_track(hevc if number % 2 else H264)
+    (line,) = logs
+    assert line["event"].startswith("codec changes: viewers pass a discontinuity")
+    assert (line["before"], line["after"], line["changes"]) == (H264.config.codec_string, "hvc1", 1)
 
 
 def test_wallclock_follows_the_media_not_the_arrival() -> None:

@@ -134,6 +134,17 @@ async def test_a_pop_that_ends_keeps_the_table_that_came_last(tmp_path: Path) ->
     assert decode_file((tmp_path / "table").read_bytes()).version == 10
 
 
+async def test_a_table_that_comes_as_a_pop_ends_is_kept(tmp_path: Path) -> None:
+    pop = make_pop(tmp_path / "table")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pop.run_duties)
+        await trio.testing.wait_all_tasks_blocked()
+        pop.holder = TableHolder(TABLE)
+        pop._handle(TableArrived(TABLE))
+        nursery.cancel_scope.cancel()
+    assert decode_file((tmp_path / "table").read_bytes()) == TABLE
+
+
 @pytest.mark.e2e
 async def test_tables_are_kept_and_a_file_that_cannot_be_written_is_only_said(
     tmp_path: Path,

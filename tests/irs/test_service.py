@@ -387,6 +387,24 @@ async def test_connections_that_never_finish_the_handshake_make_room() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_who_has_to_make_room_replaces_nobody(autojump_clock: MockClock) -> None:
+    """Its hello may be here already, unread: it comes too late, and the older session stays."""
+    async with trio.open_nursery() as nursery:
+        network = Network(nursery, sessions_max=2)
+        older, late = memory_stream_pair(), memory_stream_pair()
+        nursery.start_soon(network.irs.handle, older[0], "older", None)
+        await older[1].send_all(encode_frame(PopHello(pop="lhr")))
+        await trio.sleep(0.1)
+        nursery.start_soon(network.irs.handle, late[0], "late", None)
+        await trio.sleep(0.1)
+        place = next(iter(network.irs._places._silent))
+        del network.irs._places._silent[place]  # As `take` does for a newcomer in this turn.
+        await late[1].send_all(encode_frame(PopHello(pop="lhr")))
+        await trio.sleep(0.1)
+        assert [session.peer for session in network.irs._pops.values()] == ["older"]
+        nursery.cancel_scope.cancel()
+
+
 async def test_tables_of_pops_that_are_gone_are_forgotten(autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery:
         network = Network(nursery)

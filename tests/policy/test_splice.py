@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from edged.errors import RemoteProtocolError
 from edged.media.parts import PackagedEvent, Part
 from edged.media.track import AccessUnit, Track
-from edged.policy.segment_rule import SegmenterConfig
+from edged.policy.segment_rule import PARTS_MAX, SegmenterConfig
 from edged.policy.segmenter import Segmenter
 from edged.policy.splice import (
     STATE_BYTES_MAX,
@@ -214,7 +214,9 @@ def test_a_state_that_cannot_be_read_is_refused() -> None:
             read_state(msgspec.msgpack.encode(broken))
 
 
-@pytest.mark.parametrize(("field", "value"), [("index", -15), ("index", 481), ("msn", -1)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("index", -15), ("index", PARTS_MAX + 5), ("msn", -1)]
+)
 def test_a_state_that_names_no_part_is_refused(field: str, value: int) -> None:
     first = begin()
     feed(first, stream()[:300])

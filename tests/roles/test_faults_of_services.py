@@ -6,6 +6,7 @@ What is thrown ends one service, which is begun anew; the publisher and the view
 import contextlib
 import hashlib
 import re
+import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ import trio
 import edged.roles.ingest_health
 import edged.runtime.tls
 from edged.api.admin import ask
+from edged.media.stream import PriorityClass
 from edged.playback.router import Handler
 from edged.runtime.listeners import parse_address
 from edged.runtime.supervision import Supervisor
@@ -148,9 +150,17 @@ async def test_a_listener_fails(name: str, tmp_path: Path, faults: Faults) -> No
     async with healthy_network(tmp_path, listen_everywhere(tmp_path)) as setting:
         address = setting.network.addresses[who][what]
         faults.break_accepts()
-        await call(address)
+        link = setting.pop.uplinks._link("fra1")
+        assert link is not None
+        if name == "backbone":  # Who calls there are PoPs: the link is broken, and made again.
+            link._sessions[PriorityClass.PARTNER].connection.abort("the path broke")
+        else:
+            await call(address)
         await setting.begun_anew(role, service)
-        await until_called(address)
+        if name == "backbone":
+            await until(lambda: len(link._sessions) == 4, s_max=5)
+        else:
+            await until_answered(name, address, tmp_path / "ca.pem")
 
 
 async def call(address: str) -> None:
@@ -160,17 +170,25 @@ async def call(address: str) -> None:
             await trio.sleep(0.05)
 
 
-async def until_called(address: str) -> None:
-    """Connect until somebody listens there again, and takes the call."""
+async def until_answered(name: str, address: str, ca: Path) -> None:
+    """Ask until somebody who listens there again answers."""
+    path = {"https": "/time", "metrics": "/metrics", "admin page": "/"}[name]
+    host, port = parse_address(address)
+    request = f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode()
+    answer = b""
     with trio.fail_after(5):
-        while True:
-            try:
-                async with await trio.open_tcp_stream(*parse_address(address)) as stream:
-                    with trio.move_on_after(0.2):  # Who waits for us has taken us.
-                        await stream.receive_some()
-                    return
-            except (OSError, trio.BrokenResourceError):
-                await trio.sleep(0.05)
+        while not answer.startswith(b"HTTP/1.1 200 "):
+            await trio.sleep(0.05)
+            with contextlib.suppress(OSError, trio.BrokenResourceError):
+                tcp = await trio.open_tcp_stream(host, port)
+                stream: trio.abc.Stream = tcp
+                if name == "https":
+                    context = ssl.create_default_context(cafile=str(ca))
+                    context.check_hostname = False
+                    stream = trio.SSLStream(tcp, context)
+                async with tcp:
+                    await stream.send_all(request)
+                    answer = bytes(await stream.receive_some())
 
 
 async def test_the_rtmp_plugins_listener_fails(tmp_path: Path, faults: Faults) -> None:

@@ -50,6 +50,9 @@ async def test_a_stream_with_its_route_and_why(autojump_clock: MockClock) -> Non
     assert (seen.came_from, seen.encoder) == ("rtmp 198.51.100.7:50112", "OBS 31")
     assert (seen.publication, seen.home_epoch, seen.priority) == ("abc", 2, "basic")
     assert seen.gapless
+    stream.ring.gapless = False  # Its GOPs exceed the ring.
+    (seen,) = snapshots.make(StatusQuery()).streams
+    assert not seen.gapless
     assert seen.route is not None
     assert (seen.route.pop, seen.route.origin, seen.route.rule) == ("west", "fra1", "nearest")
     assert seen.route.why == (
