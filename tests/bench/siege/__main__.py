@@ -1,7 +1,7 @@
 """`python -m tests.bench.siege`: what publishers notice while a crowd of viewers joins over TLS.
 
-50 streams go through a PoP on one core; then again while slowhttptest holds 500 connections on each
-of its ports and 2,000 viewers join its LL-HLS at once. The delay of their units, PoP in to origin,
+50 streams go through a PoP on one core; then again while 500 slow connections are held on each of
+its ports and 2,000 viewers join its LL-HLS at once. The delay of their units, PoP in to origin,
 quiet beside siege.
 """
 
@@ -42,14 +42,20 @@ class Siege(Struct, frozen=True):
     slow: int  # Connections on each port.
 
 
+class Besieged(Struct, frozen=True):
+    """What the siege came to."""
+
+    run: Run
+    lag_s_max: float
+    joined: Joined
+    slow: dict[str, int]  # By port: so many slow connections there were at least.
+
+
 class Outcome(Struct, frozen=True):
     """One round."""
 
     quiet: Run
-    siege: Run
-    lag_s_max: float
-    connections_max: int
-    joined: Joined
+    siege: Besieged
 
 
 @contextlib.contextmanager
@@ -85,7 +91,6 @@ class LagWatch(threading.Thread):
     def __init__(self, port: int) -> None:
         super().__init__(daemon=True)
         self.lag_s_max = 0.0
-        self.connections_max = 0
         self._url = f"http://127.0.0.1:{port}/metrics"
         self._over = threading.Event()
 
@@ -96,9 +101,6 @@ class LagWatch(threading.Thread):
                 for line in page.read().decode().splitlines():
                     if line.startswith("edged_pump_lag_seconds"):
                         self.lag_s_max = max(self.lag_s_max, float(line.split()[-1]))
-                    if line.startswith("edged_pump_connections"):
-                        found = int(float(line.split()[-1]))
-                        self.connections_max = max(self.connections_max, found)
 
     def stop(self) -> None:
         """Read no more."""
@@ -112,46 +114,36 @@ def run_quiet(bench: Bench, streams: int, seconds: float) -> Run:
         return measure(server, sink, bench, seconds)
 
 
-@contextlib.contextmanager
-def slowed(bench: Bench, ports: dict[str, int], count: int, seconds: float) -> Iterator[None]:
-    """So many connections on each port whose requests never end."""
-    with contextlib.ExitStack() as stack:
-        for name, port in ports.items() if count else ():
-            scheme = "https" if name == "https" else "http"
-            arguments: list[str | Path] = ["slowhttptest", "-H", "-c", str(count), "-r", str(count)]
-            arguments += ["-i", "2", "-l", str(round(seconds)), "-p", "3", "-v", "0", "-u"]
-            arguments += [f"{scheme}://127.0.0.1:{port}/live/show/master.m3u8"]
-            log = bench.directory / f"slow-{name}.log"
-            stack.enter_context(Process(arguments, core=bench.cores.load, log=log))
-        yield
-
-
-def run_siege(
-    bench: Bench, streams: int, seconds: float, siege: Siege
-) -> tuple[Run, float, int, Joined]:
+def run_siege(bench: Bench, streams: int, seconds: float, siege: Siege) -> Besieged:
     """The streams while viewers join, from the first measured second on."""
+    load = bench.cores.load
     with besieged(bench, streams) as (server, sink, ports):
-        arguments: list[str | Path] = [sys.executable, "-m", "tests.bench.siege.viewers"]
-        arguments += [str(ports["https"]), str(siege.viewers), str(seconds - 1)]
-        arguments += [str(siege.at_once)]
-        slow_s = WARM_UP_S + SLOW_S + seconds + 60
+        crowd_of: list[str | Path] = [sys.executable, "-m", "tests.bench.siege.viewers"]
+        crowd_of += [str(ports["https"]), str(siege.viewers), str(seconds - 1), str(siege.at_once)]
+        slow_of: list[str | Path] = [sys.executable, "-m", "tests.bench.siege.slow"]
+        slow_of += [str(siege.slow), *(f"{name}={port}" for name, port in ports.items())]
+        logs, root = bench.directory, edged_server.ROOT
         with (
-            slowed(bench, ports, siege.slow, slow_s),
-            Process(
-                arguments, core=bench.cores.load, log=bench.directory / "viewers.log",
-                cwd=edged_server.ROOT,
-            ) as crowd,
-        ):  # fmt: skip
+            Process(slow_of, core=load, log=logs / "slow.log", cwd=root) as slow,
+            Process(crowd_of, core=load, log=logs / "viewers.log", cwd=root) as crowd,
+        ):
             time.sleep(SLOW_S if siege.slow else 0.0)
             watch = LagWatch(ports["metrics"])
             watch.start()
-            starter = threading.Timer(WARM_UP_S + 1.5, crowd.say, ["go"])
+
+            def begin() -> None:
+                slow.say("count")
+                crowd.say("go")
+
+            starter = threading.Timer(WARM_UP_S + 1.5, begin)
             starter.start()
             run = measure(server, sink, bench, seconds)
             starter.join()
             joined = crowd.hear(Joined, seconds + 30)
+            slow.say("stop")
+            held = slow.hear(dict[str, int], 30)
             watch.stop()
-            return run, watch.lag_s_max, watch.connections_max, joined
+            return Besieged(run, watch.lag_s_max, joined, held)
 
 
 def run_round(streams: int, seconds: float, siege: Siege) -> Outcome:
@@ -163,12 +155,10 @@ def run_round(streams: int, seconds: float, siege: Siege) -> Outcome:
         first.mkdir()
         second.mkdir()
         quiet = run_quiet(Bench(programs, first, cores), streams, seconds)
-        run, lag_s_max, connections_max, joined = run_siege(
-            Bench(programs, second, cores), streams, seconds, siege
-        )
-    if not joined.joined:
-        raise BenchError(f"no viewer came in: {joined}")
-    return Outcome(quiet, run, lag_s_max, connections_max, joined)
+        outcome = run_siege(Bench(programs, second, cores), streams, seconds, siege)
+    if not outcome.joined.joined:
+        raise BenchError(f"no viewer came in: {outcome.joined}")
+    return Outcome(quiet, outcome)
 
 
 def as_table(outcomes: Sequence[Outcome], siege_of: Siege) -> str:
@@ -178,7 +168,7 @@ def as_table(outcomes: Sequence[Outcome], siege_of: Siege) -> str:
         return statistics.median(values)
 
     quiets = [o.quiet.arrived.delay_us for o in outcomes]
-    sieges = [o.siege.arrived.delay_us for o in outcomes]
+    sieges = [o.siege.run.arrived.delay_us for o in outcomes]
     quiet, siege = (median([delay.p99 / 1000 for delay in delays]) for delays in (quiets, sieges))
     quiet_p50, siege_p50 = (
         median([delay.p50 / 1000 for delay in delays]) for delays in (quiets, sieges)
@@ -186,7 +176,7 @@ def as_table(outcomes: Sequence[Outcome], siege_of: Siege) -> str:
     quiet_max, siege_max = (
         max(delay.max / 1000 for delay in delays) for delays in (quiets, sieges)
     )
-    joined = [o.joined for o in outcomes]
+    joined = [o.siege.joined for o in outcomes]
     return "\n".join([
         f"{outcomes[0].quiet.streams} streams, {siege_of.viewers} viewers join over TLS,"
         f" {siege_of.at_once} at once, {siege_of.slow} slow connections on each port; medians of"
@@ -195,9 +185,12 @@ def as_table(outcomes: Sequence[Outcome], siege_of: Siege) -> str:
         f"unit delay p99   quiet {quiet:6.1f} ms   siege {siege:6.1f} ms   goal: at most"
         f" {GOAL_MS:g} ms above, {'reached' if siege <= quiet + GOAL_MS else 'missed'}",
         f"unit delay max   quiet {quiet_max:6.1f} ms   siege {siege_max:6.1f} ms",
-        f"units missing    {sum(o.siege.missing for o in outcomes)}",
-        f"loop lag         {max(o.lag_s_max for o in outcomes) * 1000:.1f} ms at most",
-        f"connections      {max(o.connections_max for o in outcomes)} at most",
+        f"units missing    {sum(o.siege.run.missing for o in outcomes)}",
+        f"loop lag         {max(o.siege.lag_s_max for o in outcomes) * 1000:.1f} ms at most",
+        "slow connections " + ", ".join(
+            f"{name} {min(o.siege.slow[name] for o in outcomes)}"
+            for name in outcomes[0].siege.slow
+        ) + " at least, all the time",
         f"viewers in       {median([float(j.joined) for j in joined]):.0f}, turned away"
         f" {median([float(j.turned_away) for j in joined]):.0f} times; join p50"
         f" {median([j.join_p50_ms for j in joined]) / 1000:.1f} s, p99"

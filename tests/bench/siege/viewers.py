@@ -37,19 +37,24 @@ class Viewer:
     def __init__(self, context: ssl.SSLContext, port: int, now: float) -> None:
         self.begun_at = now
         self.joined_at = 0.0
+        self.reloads = 0
         self._context, self._port, self._msn = context, port, 0
         self.connect()
 
     def connect(self) -> None:
         """Begin, or begin again."""
         self._inbox, self._asked = bytearray(), 0
-        self.reloads = 0
         self.due_at = 0.0
         self.sock: socket.socket = socket.socket()
         self.sock.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             self.sock.connect(("127.0.0.1", self._port))
         self.shaken = False
+
+    @property
+    def follows(self) -> bool:
+        """Whether it is in, by the connection that it has now."""
+        return self._asked >= 3
 
     def step(self, now: float) -> int:
         """Go on as far as it goes; the events to wait for, 0 when only time is waited for."""
@@ -134,7 +139,7 @@ def run(port: int, count: int, seconds: float, at_once: int) -> Joined:
             viewer.connect()
             selector.register(viewer.sock, selectors.EVENT_WRITE, viewer)
         for viewer in viewers:
-            if viewer.joined_at and now >= viewer.due_at and viewer not in away:
+            if viewer.follows and now >= viewer.due_at and viewer not in away:
                 with contextlib.suppress(OSError):
                     viewer.reload(now)
         for key, _ in selector.select(0.02):
