@@ -109,7 +109,10 @@ class Runs:
             await self._emptied.wait()
 
     def want_key_frame(self, stream: LiveStream) -> None:
-        """A reader needs a random access point soon: ask the publisher, if its protocol can."""
+        """A reader needs a random access point soon: ask the publisher, if its protocol can.
+
+        Once in KEY_FRAME_S_MIN: a reader for whom the frame asked for came too early asks again.
+        """
         run, now = self._of(stream), self.pump.now()
         if run is None or run.control is None or now < run.key_frame_wanted_at + KEY_FRAME_S_MIN:
             return
