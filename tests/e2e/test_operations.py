@@ -59,7 +59,7 @@ async def refused(clip: Path, url: str) -> str:
 
 async def test_kick_ends_one_broadcast_and_no_other() -> None:
     require("ffmpeg")
-    clip = make_clip(seconds=20)
+    clip = make_clip(seconds=13)
     with trio.fail_after(70):
         async with open_pair(("fra1",), channels=("one", "two")) as pair:
             viewer = Viewer(pair.http, "two")
@@ -86,7 +86,7 @@ async def test_kick_ends_one_broadcast_and_no_other() -> None:
 
 
 async def test_an_origin_drains_and_nobody_notices() -> None:
-    clip = make_clip(seconds=20)
+    clip = make_clip(seconds=15)
     with trio.fail_after(90):
         async with open_pair(channels=CHANNELS) as pair:
             viewers = {channel: Viewer(pair.http, channel) for channel in CHANNELS}

@@ -242,7 +242,7 @@ def test_short_run_of_nginx() -> None:
 
 @pytest.mark.e2e
 @pytest.mark.timeout(90)
-@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("tls", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_short_run_of_edged(tls: bool) -> None:
     require("gcc")
     run_short(Row("edged", 5, tls=tls))

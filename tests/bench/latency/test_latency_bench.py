@@ -168,6 +168,7 @@ async def test_the_bare_page_is_served() -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.slow
 async def test_a_short_run_with_stock_settings() -> None:
     """CI's bound is twice the goal."""
     require("chromium")
