@@ -7,7 +7,6 @@ The same lines go over it as over the socket (`api/admin.py`), one in each POST.
 """
 
 import http.client
-import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,6 +17,7 @@ from msgspec import Struct
 from edged.api.admin import ANSWER_BYTES_MAX, Arguments, read_answer, write_request
 from edged.api.admin_access import read_token
 from edged.errors import ConfigError, EdgedError
+from edged.policy.outbound import is_loopback_host
 
 URL_VARIABLE = "EDGED_ADMIN_URL"
 TOKEN_VARIABLE = "EDGED_ADMIN_TOKEN_FILE"  # noqa: S105 - a file's name is in it
@@ -48,7 +48,7 @@ def admin_url_of(environ: Mapping[str, str]) -> AdminUrl | None:
         raise ConfigError(f"{URL_VARIABLE} {url!r}: {error}") from error
     if parts.scheme != "http" or not host or port is None or parts.path not in ("", "/"):
         raise ConfigError(f"{URL_VARIABLE} {url!r} is not http://HOST:PORT")
-    if not _is_loopback(host):
+    if not is_loopback_host(host):
         raise ConfigError(
             f"{URL_VARIABLE} {url!r} is not on loopback: a token goes there in the clear;"
             " reach others through a tunnel, such as ssh -L"
@@ -76,8 +76,9 @@ async def ask_url(
             connection.close()
 
     try:
-        status, data = await trio.to_thread.run_sync(post)
-    except TimeoutError as error:
+        with trio.fail_after(timeout_s):
+            status, data = await trio.to_thread.run_sync(post, abandon_on_cancel=True)
+    except (TimeoutError, trio.TooSlowError) as error:
         raise EdgedError(f"edged at {place} did not answer in {timeout_s:g} s") from error
     except (OSError, http.client.HTTPException) as error:
         why = getattr(error, "strerror", None) or error
@@ -86,12 +87,3 @@ async def ask_url(
         reason = data[:500].decode("utf-8", "replace").strip()
         raise EdgedError(f"edged at {place} refuses: {reason}")
     return read_answer(data, str(place))
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

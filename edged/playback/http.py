@@ -20,7 +20,6 @@ from msgspec import Struct
 from edged.playback.release import Release, do_at_once
 from edged.playback.router import (
     CORS,
-    NO_CORS,
     PREFLIGHT,
     Handler,
     HttpError,
@@ -28,6 +27,7 @@ from edged.playback.router import (
     Router,
     Service,
     error_response,
+    prepare_page,
 )
 from edged.runtime.connection import OUT_LOW_BYTES, Connection, PumpClass
 from edged.runtime.kernel_bytes import (
@@ -46,7 +46,6 @@ from edged.wire.h1 import (
     RequestReceived,
     RequestRefused,
     date_stamp,
-    prepare,
 )
 
 __all__ = [
@@ -196,13 +195,7 @@ class HttpServer:
         except Exception as error:  # A page's bug must not end anyone's playback.
             logger.exception("page failed", path=path, error=repr(error))
             return self.failed
-        return prepare(
-            page.status,
-            [page.body],
-            content_type=page.content_type,
-            cache_control=page.cache_control,
-            fields=(*(CORS if self.cors else NO_CORS), *page.fields),
-        )
+        return prepare_page(page, cors=self.cors)
 
 
 class HttpConnection:

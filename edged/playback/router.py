@@ -67,6 +67,17 @@ class Router:
         return handler
 
 
+def prepare_page(page: Response, *, cors: bool) -> PreparedResponse:
+    """A page as bytes."""
+    return prepare(
+        page.status,
+        [page.body],
+        content_type=page.content_type,
+        cache_control=page.cache_control,
+        fields=(*(CORS if cors else NO_CORS), *page.fields),
+    )
+
+
 class Service(Protocol):
     """What answers below a path on the fast path."""
 

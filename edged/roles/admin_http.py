@@ -29,11 +29,11 @@ from edged.api.admin_pages import FIELDS, PageFile, make_pages
 from edged.api.admin_url import COMMAND_PATH
 from edged.errors import ConfigError, EdgedError
 from edged.playback.http import Handler, HttpConnection, HttpServer, Response, Router
-from edged.playback.router import NO_CORS
+from edged.playback.router import prepare_page
 from edged.roles.snapshot import StatusQuery
 from edged.runtime.listeners import parse_address
 from edged.runtime.pump import Pump
-from edged.wire.h1 import PreparedResponse, RequestReceived, prepare
+from edged.wire.h1 import PreparedResponse, RequestReceived
 
 CONNECTIONS_MAX = 256  # Browsers and scripts of one host, and room for those who only hold places.
 QUERY_FIELDS_MAX = 8
@@ -129,13 +129,7 @@ class Commands:
         """Answer one command's line with another."""
         del exchange
         page = self._pages.answer_command(request, self._answer, now)
-        return prepare(
-            page.status,
-            [page.body],
-            content_type=page.content_type,
-            cache_control=page.cache_control,
-            fields=(*NO_CORS, *page.fields),
-        )
+        return prepare_page(page, cors=False)
 
 
 async def serve_admin_http(

@@ -8,7 +8,7 @@ import trio
 from edged.api.admin_url import AdminUrl, admin_url_of, ask_url
 from edged.errors import ConfigError, EdgedError
 from edged.runtime.listeners import parse_address
-from tests.api.service import Behaviour, hanging, replying, serving
+from tests.api.service import Behaviour, dripping, hanging, replying, serving
 from tests.backbone.network import free_address
 
 TOKEN = "a-token-of-this-test-only"  # noqa: S105 - it opens nothing
@@ -92,11 +92,12 @@ async def test_nobody_and_somebody_silent(token_file: Path) -> None:
     host, port = parse_address(free_address())
     with pytest.raises(EdgedError, match=r"no edged answers at http://127.0.0.1:\d+: Connection"):
         await ask_url(AdminUrl(host, port, token_file), "health", {})
-    async with serving() as service:
-        service.behaviour = hanging
-        place = AdminUrl(*parse_address(service.address), token_file)
-        with trio.fail_after(5), pytest.raises(EdgedError, match=r"did not answer in 0\.2 s"):
-            await ask_url(place, "health", {}, timeout_s=0.2)
+    for behaviour in (hanging, dripping):  # Of the one no pause is long: the whole counts.
+        async with serving() as service:
+            service.behaviour = behaviour
+            place = AdminUrl(*parse_address(service.address), token_file)
+            with trio.fail_after(5), pytest.raises(EdgedError, match=r"did not answer in 0\.2 s"):
+                await ask_url(place, "health", {}, timeout_s=0.2)
 
 
 def test_a_token_open_to_all_is_not_used(token_file: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 import trio
 
 import edged.playback.hls
+import edged.roles.ingest_health
 import edged.roles.sampler
 import edged.runtime.listeners
 import edged.runtime.tls
@@ -77,6 +78,20 @@ def _sampler(setting: Setting, faults: Faults) -> None:
     faults.throw(sampler, "sample", times=LINES_MAX)
 
 
+def _ingest_health(setting: Setting, faults: Faults) -> None:
+    faults.throw(setting.pop.ingest_health, "_look", times=LINES_MAX)
+
+
+def _door(setting: Setting, faults: Faults) -> None:
+    faults.throw(setting.pop.door._grace, "next_timeout", times=LINES_MAX)
+    setting.pop.door._waits.set()  # As when a publisher is lost.
+
+
+def _irs_watch(setting: Setting, faults: Faults) -> None:
+    capacitor = setting.irs.service.collectors.capacitor
+    faults.throw(capacitor, "next_timeout", times=LINES_MAX)
+
+
 SERVICES: dict[str, tuple[str, str, Callable[[Setting, Faults], None]]] = {
     "uplinks tick": ("pop", "uplinks tick", _uplinks_tick),
     "irs client of a pop": ("pop", "irs client", _irs_client),
@@ -86,6 +101,9 @@ SERVICES: dict[str, tuple[str, str, Callable[[Setting, Faults], None]]] = {
     "irs client of an origin": ("origin", "irs client", _origin_client),
     "planner": ("irs", "irs planner", _planner),
     "sampler": ("process", "sampler", _sampler),
+    "ingest health": ("pop", "ingest health", _ingest_health),
+    "door": ("pop", "door", _door),
+    "irs watch": ("irs", "irs watch", _irs_watch),
 }
 
 
@@ -96,6 +114,7 @@ async def test_a_service_that_fails_is_begun_anew(
     role, service, inject = SERVICES[name]
     monkeypatch.setattr(edged.playback.hls, "SWEEP_INTERVAL_S", 0.05)
     monkeypatch.setattr(edged.roles.sampler, "INTERVAL_S", 0.05)
+    monkeypatch.setattr(edged.roles.ingest_health, "TICK_S", 0.05)
     async with healthy_network(tmp_path) as setting:
         inject(setting, faults)
         await until(lambda: faults.thrown)

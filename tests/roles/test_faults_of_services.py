@@ -16,7 +16,6 @@ import msgspec
 import pytest
 import trio
 
-import edged.roles.ingest_health
 import edged.runtime.tls
 from edged.api.admin import ask
 from edged.media.stream import PriorityClass
@@ -28,7 +27,7 @@ from edged.tools.cert import make_authority, make_host_certificate
 from tests.backbone.network import free_address, until
 from tests.ingest.rtmp_peer import encoder
 from tests.roles.network import broadcast, get
-from tests.roles.throwing import LINES_MAX, OTHER_KEY, Faults, Setting, fail, healthy_network
+from tests.roles.throwing import LINES_MAX, OTHER_KEY, Faults, fail, healthy_network
 
 TOKEN = "token-of-the-operators-of-this-test"  # noqa: S105 - a test's
 
@@ -82,40 +81,6 @@ async def until_status(address: str, path: str, wanted: int) -> None:
             except (OSError, IndexError, trio.BrokenResourceError):
                 pass
             await trio.sleep(0.05)
-
-
-def _ingest_health(setting: Setting, faults: Faults) -> None:
-    faults.throw(setting.pop.ingest_health, "_look", times=LINES_MAX)
-
-
-def _door(setting: Setting, faults: Faults) -> None:
-    faults.throw(setting.pop.door._grace, "next_timeout", times=LINES_MAX)
-
-
-def _irs_watch(setting: Setting, faults: Faults) -> None:
-    capacitor = setting.irs.service.collectors.capacitor
-    faults.throw(capacitor, "next_timeout", times=LINES_MAX)
-
-
-LOOPS: dict[str, tuple[str, str, Callable[[Setting, Faults], None]]] = {
-    "ingest health": ("pop", "ingest health", _ingest_health),
-    "door": ("pop", "door", _door),
-    "irs watch": ("irs", "irs watch", _irs_watch),
-}
-
-
-@pytest.mark.parametrize("name", LOOPS)
-async def test_a_loop_fails(
-    name: str, tmp_path: Path, faults: Faults, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    role, service, inject = LOOPS[name]
-    monkeypatch.setattr(edged.roles.ingest_health, "TICK_S", 0.05)
-    async with healthy_network(tmp_path) as setting:
-        inject(setting, faults)
-        async with setting.victim() as peer:  # Comes and goes: the door has something to do.
-            await broadcast(peer, 0.5)
-        await until(lambda: faults.thrown)
-        await setting.begun_anew(role, service)
 
 
 def listen_everywhere(folder: Path) -> Callable[[list[dict[str, Any]]], None]:
