@@ -166,7 +166,7 @@ def test_the_build_gets_what_it_needs_and_nothing_else() -> None:
 @pytest.mark.e2e
 @pytest.mark.timeout(400)
 async def test_its_steps_make_an_edged_that_runs(tmp_path: Path) -> None:
-    require("npm", "bash")
+    require("npm", "bash", "gcc")
     places = {name: tmp_path / name for name in ("src", "wheels", "opt/edged")}
     for path in context():
         target = places["src"] / path

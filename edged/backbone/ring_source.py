@@ -14,6 +14,7 @@ class RingSource:
 
     def __init__(self, stream: LiveStream, start: Start | int) -> None:
         self._stream = stream
+        self._ring = stream.ring
         self._cursor = stream.ring.reader(start=start)
 
     def read(self, units_max: int, bytes_max: int, /) -> RingBatch:
@@ -23,7 +24,7 @@ class RingSource:
     @property
     def lag_units(self) -> int:
         """Units not yet read."""
-        return self._cursor.lag_units
+        return self._ring.next_seq - self._cursor.next_seq
 
     def track(self, track_id: int, config_id: int) -> Track | None:
         """The track with the configuration that a unit names; None when it is gone."""

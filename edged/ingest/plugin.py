@@ -16,6 +16,7 @@ import trio
 from msgspec import Struct
 
 from edged.media.stream_clock import StreamClock
+from edged.media.timing import US_PER_S
 from edged.media.track import AccessUnit, Track
 from edged.runtime.hub import LiveStream
 from edged.runtime.pump import Pump
@@ -227,7 +228,10 @@ class Publication:
             timescale = tracks[unit.track_id].timescale
             unit.seq = seq
             if (anchor := clock.anchor) is not None and not unit.discontinuity:
-                unit.wallclock_us = anchor.wallclock_us(unit.pts, timescale)
+                # As `WallclockAnchor.wallclock_us`, which would be a call for each unit.
+                unit.wallclock_us = anchor.offset_us + (2 * unit.pts * US_PER_S + timescale) // (
+                    2 * timescale
+                )
             else:
                 if unit.discontinuity:
                     self._note_jump(units, unit)

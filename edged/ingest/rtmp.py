@@ -4,6 +4,7 @@ A session's bytes are handled in the pump, without a task. A task exists only fr
 to its answer, while reading pauses.
 """
 
+import os
 import secrets
 import ssl
 from collections import Counter
@@ -158,8 +159,8 @@ class RtmpPublisher:
     def _handle(self, events: list[rtmp.Event]) -> None:
         units: list[AccessUnit] = []
         for event in events:
-            if type(event) is rtmp.UnitReceived:
-                units.append(event.unit)
+            if type(event) is AccessUnit:
+                units.append(event)
                 continue
             if units:
                 self._append(units)
@@ -321,9 +322,9 @@ class RtmpPublisher:
     def _after(self) -> None:
         """After every input: collect the output, re-read the deadline, ask for what is missing."""
         core, connection = self._core, self._connection
-        if output := core.data_to_send():
-            connection.write(output)
-        connection.set_timeout(core.next_timeout())
+        if core.outbox:
+            connection.write(core.data_to_send())
+        connection.set_timeout(core.deadline)
         wanted = core.bytes_wanted
         connection.set_receive_low_water(wanted if wanted >= LOW_WATER_BYTES_MIN else 1)
 
@@ -405,8 +406,15 @@ async def serve_rtmp(
     *,
     task_status: trio.TaskStatus[dict[str, str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Listen for publishers until cancelled."""
+    """Listen for publishers until cancelled.
+
+    `EDGED_PURE_PYTHON=1` in the environment leaves the compiled core out: should it be at fault, or
+    to see lines in a profile.
+    """
     config = msgspec.convert(config, RtmpConfig)
+    rtmp.use_compiled(os.environ.get("EDGED_PURE_PYTHON", "0") == "0")
+    if not rtmp.is_compiled():
+        logger.warning("the RTMP core is not compiled: ingest takes half as much CPU again")
     tls = None
     if config.tls is not None:
         tls = PublicTls(str(config.tls.certificate), str(config.tls.key))

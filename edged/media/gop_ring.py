@@ -137,11 +137,14 @@ class GopRing:
         flag = _RANDOM_ACCESS if unit.random_access else _DELTA
         flags = self._flags.get(unit.track_id, 0)
         if not flags & flag:
-            self._learn(unit.track_id, flags, flag)
+            flags |= flag
+            self._learn(unit.track_id, flags)
         wallclock_us = unit.wallclock_us
         gop = self._gop
-        if flag == _RANDOM_ACCESS or not self._video:
-            gop = self._start_gop(unit, flags | flag)
+        # Of a stream with video, only what may be a key frame: not the audio, all of which is
+        # random access.
+        if (flag == _RANDOM_ACCESS and flags == _VIDEO) or not self._video:
+            gop = self._start_gop(unit, flags)
         if not gop.units:
             gop.start_us = wallclock_us
         gop.units.append(unit)
@@ -195,9 +198,8 @@ class GopRing:
         cursor.wait_for_gop()
         return cursor
 
-    def _learn(self, track_id: int, flags: int, flag: int) -> None:
+    def _learn(self, track_id: int, flags: int) -> None:
         """A track has sent its first unit of a sort."""
-        flags |= flag
         self._flags[track_id] = flags
         if flags == _VIDEO:
             self._video = True

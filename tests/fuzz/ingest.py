@@ -10,7 +10,7 @@ from edged.errors import EdgedError
 from edged.ingest.plugin import Publication
 from edged.media import aac, av1, h264, h265, opus, vp9
 from edged.media.stream import Grant, StreamId
-from edged.media.track import Codec, CodecConfig, Track
+from edged.media.track import AccessUnit, Codec, CodecConfig, Track
 from edged.origin.packager import Packager, PackagerConfig
 from edged.runtime.hub import LiveStream
 from edged.wire.cmaf.init import make_init
@@ -19,15 +19,18 @@ from edged.wire.rtmp import (
     RtmpServerSession,
     ServerEvent,
     TrackAnnounced,
-    UnitReceived,
     amf0,
     flv,
+    is_compiled,
+    use_compiled,
 )
 from edged.wire.rtmp import messages as m
 from edged.wire.rtmp.chunks import ChunkReader, ChunkWriter
 from edged.wire.rtmp.limits import RtmpLimits
+from edged.wire.rtmp.reader import HAS_FAST
 from tests.fuzz.script import Script, Target, block, in_pieces
 from tests.wire.rtmp.peers import H264_CONFIG, OPUS_CONFIG, entropy
+from tests.wire.rtmp.twins import TwinSessions
 
 CAPTURE = Path(__file__).parents[1] / "captures" / "ffmpeg-h264-aac.rtmp"
 HANDSHAKE_BYTES = 1 + 2 * 1536
@@ -210,7 +213,7 @@ class RtmpRun:
     def __init__(self, data: bytes, *, packaged: bool) -> None:
         self.script = Script(data)
         self.now = 0.0
-        self.core = RtmpServerSession(now=0.0, entropy=entropy)
+        self.core = self.make_core()
         self.writer = ChunkWriter(128)
         self.out = 0
         self.piece = 1 + self.script.below(65536)
@@ -218,6 +221,14 @@ class RtmpRun:
         self.publication: Publication | None = None
         self.packager: Packager | None = None
         self.packaged = packaged
+
+    def make_core(self) -> RtmpServerSession | TwinSessions:
+        """The core in Python: coverage guides a fuzzer there."""
+        compiled = is_compiled()
+        use_compiled(False)
+        core = RtmpServerSession(now=0.0, entropy=entropy)
+        use_compiled(compiled)
+        return core
 
     def run(self) -> int:
         """Play the script to its end, or to the session's."""
@@ -251,7 +262,7 @@ class RtmpRun:
         elif kind == OP_TIME:
             self.now += script.number(2) / 256
             self._take(self.core.handle_timeout(self.now))
-            assert self.core.next_timeout() > self.now, "a timeout is never in the past"
+            assert self.core.deadline > self.now, "a timeout is never in the past"
         elif kind == OP_SPOILT:
             message = known[script.number(2) % len(known)]
             body = bytearray(message.body)
@@ -304,8 +315,8 @@ class RtmpRun:
                 continue
             elif isinstance(event, TrackAnnounced):
                 self.publication.set_track(event.track)
-            elif isinstance(event, UnitReceived):
-                self.publication.append([event.unit])
+            elif isinstance(event, AccessUnit):
+                self.publication.append([event])
 
     def _begin(self) -> None:
         if not self.packaged:
@@ -330,6 +341,18 @@ class RtmpRun:
 def run_rtmp(data: bytes) -> int:
     """The session's core alone: twice as fast."""
     return RtmpRun(data, packaged=False).run()
+
+
+class TwinRun(RtmpRun):
+    """The same with the compiled core beside it, of which nothing may differ."""
+
+    def make_core(self) -> RtmpServerSession | TwinSessions:
+        return TwinSessions()
+
+
+def run_twins(data: bytes) -> int:
+    """The core in Python and the compiled one; only the former where there is no other."""
+    return (TwinRun if HAS_FAST else RtmpRun)(data, packaged=False).run()
 
 
 def run_packaged(data: bytes) -> int:
@@ -381,5 +404,6 @@ TARGETS = [
     Target(name="flv", run=run_flv, seeds=flv_seeds),
     Target(name="codecs", run=run_codecs, seeds=codec_seeds),
     Target(name="rtmp", run=run_rtmp, seeds=rtmp_seeds),
+    Target(name="twins", run=run_twins, seeds=rtmp_seeds),
     Target(name="packaged", run=run_packaged, seeds=rtmp_seeds),
 ]

@@ -1,7 +1,7 @@
 """The fuzz targets' names, for who must not import them yet; `targets` checks them."""
 
 NAMES = (
-    *("amf", "flv", "codecs", "rtmp", "packaged"),
+    *("amf", "flv", "codecs", "rtmp", "twins", "packaged"),
     *("link", "origin", "uplink", "irs", "table", "splice"),
     *("http", "h1", "reload", "admin"),
     *("api", "keys", "callback"),

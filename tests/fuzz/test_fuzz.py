@@ -38,7 +38,15 @@ INPUTS = 5 * LARGE_EVERY  # Of a short run, beside the seeds; a few of them larg
 SESSION_INPUTS = LARGE_EVERY  # Of the slow targets: some 6 s of CPU time for all targets together.
 LONG_INPUTS = 1_000_000
 LONG_S_MAX = 8 * 3600
-SESSIONS = ("rtmp", "packaged", "link", "origin", "uplink", "splice")  # A millisecond each.
+SESSIONS = (
+    "rtmp",
+    "twins",
+    "packaged",
+    "link",
+    "origin",
+    "uplink",
+    "splice",
+)  # A millisecond each.
 
 # A function that only inputs reach which are understood: each target must find a fault in it.
 DEEP = {
@@ -46,6 +54,7 @@ DEEP = {
     "flv": "edged.wire.rtmp.flv._parse_tracks",
     "codecs": "tests.fuzz.ingest.make_init",
     "rtmp": "edged.wire.rtmp.tracks.TrackAssembler._add_unit",
+    "twins": "edged.wire.rtmp.tracks.TrackAssembler._add_unit",
     "packaged": "edged.policy.cutter.RenditionCutter._cut",
     "link": "edged.wire.backbone.receiving.MediaReceiver.take_events",
     "origin": "edged.backbone.inbound.InboundStreams.units_received",

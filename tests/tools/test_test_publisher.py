@@ -27,7 +27,6 @@ from edged.wire.rtmp import (
     RtmpServerSession,
     ServerEvent,
     TrackAnnounced,
-    UnitReceived,
 )
 from tests.tools.test_file_source import make_multitrack
 
@@ -97,8 +96,8 @@ class Server:
     def _note(self, key: str, event: ServerEvent) -> None:
         if isinstance(event, TrackAnnounced):
             self.tracks.setdefault(key, []).append(event.track)
-        elif isinstance(event, UnitReceived):
-            self.units.setdefault(key, []).append(event.unit)
+        elif isinstance(event, AccessUnit):
+            self.units.setdefault(key, []).append(event)
         elif isinstance(event, PublishEnded):
             self.ended.append(key)
 

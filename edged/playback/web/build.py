@@ -1,54 +1,15 @@
-"""hatchling's build hook: brings the pinned hls.js from npm into the package, for wheels and
-editable installs.
+"""Brings the pinned hls.js from npm into the package; `edged/build.py` calls it.
 
-Where npm is absent or fails the build goes on: the watch page then loads the same file, by its
-hash, from a CDN.
+Where npm is absent or fails the watch page loads the same file, by its hash, from a CDN.
 """
 
-import importlib.util
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from types import ModuleType
 
-from hatchling.builders.config import BuilderConfig
-from hatchling.builders.hooks.plugin.interface import BuildHookInterface
-
 NPM_TIMEOUT_S = 120
-HERE = "edged/playback/web"
-
-
-class VendorHook(BuildHookInterface[BuilderConfig]):
-    """Puts `vendor/hls.min.js` beside the pages before the build collects its files."""
-
-    def initialize(self, version: str, build_data: dict[str, object]) -> None:
-        """Bring the file, unless it is there already, and include it though git ignores it."""
-        del version
-        web = Path(self.root) / HERE
-        vendored = load_vendored(web)
-        target = web / "vendor" / vendored.HLS_FILE
-        problem = bring(vendored, target)
-        if problem is None:
-            artifacts = build_data.setdefault("artifacts", [])
-            assert isinstance(artifacts, list), "hatchling gives a list"
-            artifacts.append(f"/{HERE}/vendor/{vendored.HLS_FILE}")
-        else:
-            self.app.display_warning(
-                f"hls.js was not brought into the package: {problem}; "
-                f"the watch page will load {vendored.HLS_CDN_URL}"
-            )
-
-
-def load_vendored(web: Path) -> ModuleType:
-    """Load `vendored.py` by its path: the package itself is not importable during its build."""
-    spec = importlib.util.spec_from_file_location("edged_vendored", web / "vendored.py")
-    assert spec is not None, "the file is beside this one"
-    assert spec.loader is not None, "it is Python source"
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def bring(vendored: ModuleType, target: Path) -> str | None:
@@ -91,9 +52,3 @@ def bring(vendored: ModuleType, target: Path) -> str | None:
     target.parent.mkdir(exist_ok=True)
     target.write_bytes(data)
     return None
-
-
-if __name__ == "__main__":  # By hand, in a checkout: python edged/playback/web/build.py
-    here = Path(__file__).parent
-    loaded = load_vendored(here)
-    sys.exit(bring(loaded, here / "vendor" / loaded.HLS_FILE))

@@ -21,10 +21,10 @@ from edged.wire.rtmp.events import (
     ReconnectRequested,
     ServerEvent,
     TrackAnnounced,
-    UnitReceived,
     UnitsUnusable,
 )
 from edged.wire.rtmp.limits import RtmpLimits
+from edged.wire.rtmp.reader import is_compiled, use_compiled
 from edged.wire.rtmp.server import RtmpServerSession
 from edged.wire.rtmp.state import Phase, RtmpState, RtmpStatistics
 from edged.wire.rtmp.url import RtmpUrl, parse_url, resolve
@@ -59,8 +59,9 @@ __all__ = [
     "RtmpUrl",
     "ServerEvent",
     "TrackAnnounced",
-    "UnitReceived",
     "UnitsUnusable",
+    "is_compiled",
     "parse_url",
     "resolve",
+    "use_compiled",
 ]

@@ -54,7 +54,12 @@ class ReaderState(Struct):
 
 
 class ChunkReader:
-    """Turns bytes into whole messages. Set Chunk Size and Abort take effect here, and go on."""
+    """Turns bytes into whole messages. Set Chunk Size and Abort take effect here, and go on.
+
+    `fast.ChunkReader` is the same, compiled, and makes units of the usual media messages.
+    """
+
+    only_units = False
 
     def __init__(self, limits: RtmpLimits, state: ReaderState | None = None) -> None:
         state = state if state is not None else ReaderState()
@@ -107,7 +112,10 @@ class ChunkReader:
         behind = stream.missing - self._left
         return self._left + behind + -(-behind // self.chunk_size)  # A fmt-3 header is >= 1 byte.
 
-    def receive_data(self, data: bytes | memoryview) -> list[Message]:
+    def settle(self) -> None:
+        """Nothing is ahead of the assembler here."""
+
+    def receive_data(self, data: bytes | memoryview, _media: object = None, /) -> list[Message]:
         """The messages that `data` completes; their bodies may be views of it.
 
         Raises RemoteProtocolError for a broken header and for each limit.

@@ -28,12 +28,6 @@ class TrackAnnounced(Struct, frozen=True):
     track: Track
 
 
-class UnitReceived(Struct, frozen=True, gc=False):
-    """An access unit; its seq and wallclock_us are 0, for the publication to fill in."""
-
-    unit: AccessUnit
-
-
 class UnitsUnusable(Struct, frozen=True):
     """A track's units are dropped until its configuration comes. Said once, counted each time."""
 
@@ -98,10 +92,12 @@ class Closed(Struct, frozen=True):
     description: str
 
 
+# An access unit is an event by itself: of nothing else are there many. Its seq and wallclock_us are
+# 0, for the publication to fill in.
 ServerEvent = (
-    PublishRequested
+    AccessUnit
+    | PublishRequested
     | TrackAnnounced
-    | UnitReceived
     | UnitsUnusable
     | MetadataReceived
     | DataReceived

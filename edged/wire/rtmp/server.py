@@ -5,16 +5,17 @@ take), `createStream`, `publish` (asked of the shell: PublishRequested), media, 
 comes before the answer to `publish` is held.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 
 import msgspec
 
 from edged.errors import RemoteProtocolError
+from edged.media.track import AccessUnit
 from edged.wire.rtmp import messages as m
 from edged.wire.rtmp import replies
 from edged.wire.rtmp.amf0 import UNDEFINED, AmfValue
-from edged.wire.rtmp.chunks import ChunkReader, ChunkWriter
+from edged.wire.rtmp.chunks import ChunkWriter
 from edged.wire.rtmp.connect import ConnectInfo, parse_connect, parse_stream_name
 from edged.wire.rtmp.events import (
     DataReceived,
@@ -24,11 +25,11 @@ from edged.wire.rtmp.events import (
     PublishEnded,
     PublishRequested,
     ServerEvent,
-    UnitReceived,
 )
 from edged.wire.rtmp.handshake import ServerHandshake, Stage
 from edged.wire.rtmp.limits import CHUNK_BYTES_SMALL, RtmpLimits
 from edged.wire.rtmp.messages import Command, Message
+from edged.wire.rtmp.reader import make_reader
 from edged.wire.rtmp.state import Phase, RtmpState, RtmpStatistics
 from edged.wire.rtmp.tracks import TrackAssembler
 from edged.wire.rtmp.workload import Workload
@@ -38,9 +39,7 @@ WINDOW_BYTES = 2_500_000  # What everyone uses; only a peer that waits for acks 
 WINDOW_BYTES_MIN = (
     4096  # Below it we acknowledge no more often: an answer must not cost its question.
 )
-LATE_S_MAX = (
-    1.0  # Our own timer this late says that we stalled, not the peer: it gets that long more.
-)
+LATE_S_MAX = 1.0  # A timer of ours this late: we stalled, not the peer, who gets that long more.
 _PING_BYTES = 6
 # Looked up once: an enumeration's attributes are slow, and each piece passes here.
 _PUBLISHING = Phase.PUBLISHING
@@ -58,10 +57,10 @@ class RtmpServerSession:
         self._limits = limits if limits is not None else RtmpLimits()
         self._phase = Phase.HANDSHAKE
         self._handshake = ServerHandshake(now, entropy)
-        self._reader = ChunkReader(self._limits)
+        self._reader = make_reader(self._limits)
         self._reader.restrict(self._limits.early_bytes_max)
         self._writer = ChunkWriter()
-        self._outbox = bytearray()
+        self.outbox = bytearray()
         self._held: list[Message] = []
         self._held_bytes = 0
         self._media = TrackAssembler(self._limits)
@@ -69,12 +68,11 @@ class RtmpServerSession:
         self._fc_published = False
         self._streams = 0  # Message streams made by createStream.
         self._stream_id = 0  # The one published on.
-        self._received = 0
+        self._received = self._acknowledged = 0
         self._window = WINDOW_BYTES
-        self._acknowledged = 0
         self._counters = RtmpStatistics()
         self._now = now
-        self._deadline = now + self._limits.handshake_timeout_s
+        self.deadline = now + self._limits.handshake_timeout_s  # When handle_timeout is due.
         self._workload = Workload(self._limits, now)
         self._pinged_at: float | None = None
 
@@ -90,9 +88,9 @@ class RtmpServerSession:
 
     def statistics(self) -> RtmpStatistics:
         """The counters as they are now."""
+        self._reader.settle()
         counters = msgspec.structs.replace(self._counters)
-        counters.received_bytes = self._received
-        counters.chunk_bytes = self._reader.chunk_size
+        counters.received_bytes, counters.chunk_bytes = self._received, self._reader.chunk_size
         media = self._media.state
         counters.tracks, counters.units = len(media.tracks), media.units
         counters.unit_bytes, counters.units_unusable = media.unit_bytes, media.units_unusable
@@ -112,34 +110,32 @@ class RtmpServerSession:
         self._received += len(data)
         if self._reader.chunk_size < CHUNK_BYTES_SMALL:
             self._workload.add_messages(len(data) // self._reader.chunk_size, self._now)
-        messages = self._reader.receive_data(data)
+        media = self._media.state if self._phase is _PUBLISHING else None
+        items = self._reader.receive_data(data, media)
         if self._received - self._acknowledged >= self._window:
             self._acknowledge()
-        if not messages:
+        if not items:
             return []
-        self._counters.messages += len(messages)
-        self._workload.add_messages(len(messages), self._now)
-        return self._receive_messages(messages)
+        self._counters.messages += len(items)
+        self._workload.add_messages(len(items), self._now)
+        if self._reader.only_units:  # The usual case.
+            self.deadline = now + self._limits.media_silence_s_max
+            return items  # type: ignore[return-value]  # They are all units.
+        return self._receive_items(items)
 
     def data_to_send(self) -> bytes:
         """What is to be written to the peer now."""
-        if not self._outbox:
-            return b""
-        data = bytes(self._outbox)
-        self._outbox.clear()
+        data = bytes(self.outbox)
+        self.outbox.clear()
         self._counters.sent_bytes += len(data)
         return data
 
-    def next_timeout(self) -> float:
-        """When handle_timeout is due; infinite when nothing is."""
-        return self._deadline
-
     def handle_timeout(self, now: float) -> list[ServerEvent]:
         """The time has come, or will: a peer past its deadline is given up."""
-        if now < self._deadline:
+        if now < self.deadline:
             return []
-        if now - self._deadline > LATE_S_MAX:
-            self._deadline = now + LATE_S_MAX
+        if now - self.deadline > LATE_S_MAX:
+            self.deadline = now + LATE_S_MAX
             return []
         limits = self._limits
         match self._phase:
@@ -159,7 +155,7 @@ class RtmpServerSession:
         assert self._phase is Phase.ASKED, "there is a publish to accept"
         self._now = now
         self._phase = Phase.PUBLISHING
-        self._deadline = now + self._limits.media_silence_s_max
+        self.deadline = now + self._limits.media_silence_s_max
         self._media = TrackAssembler(self._limits)
         self._grant()
         self._send(_CONTROL, m.USER_CONTROL, m.user_control(m.STREAM_BEGIN, self._stream_id))
@@ -168,7 +164,7 @@ class RtmpServerSession:
             self._send_command("onFCPublish", 0, values)
         self._send_status("status", "NetStream.Publish.Start", "publishing")
         held, self._held, self._held_bytes = self._held, [], 0
-        return self._receive_messages(held)
+        return self._receive_items(held)
 
     def refuse_publish(self, code: str, description: str) -> None:
         """The shell refuses: onStatus says why, NetStream.Publish.Start is never sent.
@@ -208,7 +204,7 @@ class RtmpServerSession:
             reader=self._reader.state(),
             writer=self._writer.streams,
             writer_chunk_size=self._writer.chunk_size,
-            outbox=bytes(self._outbox),
+            outbox=bytes(self.outbox),
             held=[(h.kind, h.timestamp, h.stream_id, bytes(h.body)) for h in self._held],
             media=self._media.state,
             peer=self._peer,
@@ -235,10 +231,10 @@ class RtmpServerSession:
         session = cls(now=now, entropy=entropy, limits=limits)
         session._phase = state.phase
         session._handshake = ServerHandshake(now, entropy, state.handshake)
-        session._reader = ChunkReader(session._limits, state.reader)
+        session._reader = make_reader(session._limits, state.reader)
         session._reader.restrict(session._limits.early_bytes_max)
         session._writer = ChunkWriter(state.writer_chunk_size, state.writer)
-        session._outbox = bytearray(state.outbox)
+        session.outbox = bytearray(state.outbox)
         session._held = [Message(*held) for held in state.held]
         session._held_bytes = sum(len(held.body) for held in session._held)
         session._media = TrackAssembler(session._limits, state.media)
@@ -261,13 +257,13 @@ class RtmpServerSession:
         limits = self._limits
         match self._phase:
             case Phase.HANDSHAKE:
-                self._deadline = self._now + limits.handshake_timeout_s
+                self.deadline = self._now + limits.handshake_timeout_s
             case Phase.CONNECTING | Phase.CONNECTED:
-                self._deadline = self._now + limits.publish_timeout_s
+                self.deadline = self._now + limits.publish_timeout_s
             case Phase.PUBLISHING:
-                self._deadline = self._now + limits.media_silence_s_max
+                self.deadline = self._now + limits.media_silence_s_max
             case Phase.ASKED | Phase.CLOSED:  # It is for the shell to answer, or to close.
-                self._deadline = inf
+                self.deadline = inf
 
     def _enter(self, phase: Phase) -> None:
         self._phase = phase
@@ -276,29 +272,34 @@ class RtmpServerSession:
     def _end(self) -> None:
         self._enter(Phase.CLOSED)
         self._held.clear()
-        self._reader = ChunkReader(self._limits)  # Let go of the messages begun.
+        self._reader.settle()
+        self._reader = make_reader(self._limits)  # Let go of the messages begun.
 
     def _shake_hands(self, data: bytes | memoryview) -> bytes | memoryview:
         answer, rest = self._handshake.receive_data(data)
-        self._outbox += answer
+        self.outbox += answer
         if self._handshake.state.stage is Stage.DONE:
             self._enter(Phase.CONNECTING)
         return rest
 
-    def _receive_messages(self, messages: list[Message]) -> list[ServerEvent]:
+    def _receive_items(self, items: Sequence[Message | AccessUnit]) -> list[ServerEvent]:
         events: list[ServerEvent] = []
-        for index, message in enumerate(messages):
-            if self._phase is _PUBLISHING and message.kind in _MEDIA:
-                self._receive_media(message, events)
+        for index, item in enumerate(items):
+            if isinstance(item, AccessUnit):
+                self.deadline = self._now + self._limits.media_silence_s_max
+                events.append(item)
+            elif self._phase is _PUBLISHING and item.kind in _MEDIA:
+                self._receive_media(item, events)
             elif self._phase is Phase.ASKED:
-                self._hold(messages[index:])
+                self._hold(items[index:])
                 break
             elif self._phase is not Phase.CLOSED:
-                self._receive_message(message, events)
+                self._receive_message(item, events)
         return events
 
-    def _hold(self, messages: list[Message]) -> None:
+    def _hold(self, messages: Sequence[Message | AccessUnit]) -> None:
         for message in messages:
+            assert isinstance(message, Message), "units are made of a granted publish only"
             self._held_bytes += len(message.body)
             if self._held_bytes > self._limits.held_bytes_max:
                 raise RemoteProtocolError(
@@ -338,9 +339,9 @@ class RtmpServerSession:
             self._media.receive_video(message, events)
         else:
             self._media.receive_audio(message, events)
-        usual = len(events) > before and type(events[before]) is UnitReceived
+        usual = len(events) > before and type(events[before]) is AccessUnit
         if usual or self._workload.add_events(events[before:], len(message.body)):
-            self._deadline = self._now + self._limits.media_silence_s_max
+            self.deadline = self._now + self._limits.media_silence_s_max
 
     def _check_late(self) -> None:
         if not self._stream_id:  # Else it was under way when the publisher ended.
@@ -496,4 +497,4 @@ class RtmpServerSession:
 
     def _send(self, csid: int, kind: int, body: bytes, stream_id: int = 0) -> None:
         for chunk in self._writer.write(csid, Message(kind, 0, stream_id, body)):
-            self._outbox += chunk
+            self.outbox += chunk

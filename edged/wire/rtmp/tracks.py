@@ -20,7 +20,6 @@ from edged.wire.rtmp.events import (
     DataReceived,
     ServerEvent,
     TrackAnnounced,
-    UnitReceived,
     UnitsUnusable,
 )
 from edged.wire.rtmp.flv import MediaPacket, PacketType
@@ -215,7 +214,7 @@ class TrackAssembler:
         )
         whole.units += 1
         whole.unit_bytes += len(payload)
-        events.append(UnitReceived(unit))
+        events.append(unit)
 
     def _prepare(
         self, state: TrackState, payload: bytes, events: list[ServerEvent], *, key: bool

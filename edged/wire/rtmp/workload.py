@@ -8,7 +8,8 @@ afterwards they count against a rate, with room for an encoder that catches up.
 from collections.abc import Sequence
 
 from edged.errors import RemoteProtocolError
-from edged.wire.rtmp.events import DataReceived, ServerEvent, TrackAnnounced, UnitReceived
+from edged.media.track import AccessUnit
+from edged.wire.rtmp.events import DataReceived, ServerEvent, TrackAnnounced
 from edged.wire.rtmp.limits import RtmpLimits
 
 CONFIG_COST = 8  # Commands that a new configuration counts for: every reader hears of it.
@@ -63,7 +64,7 @@ class Workload:
         if any(isinstance(event, DataReceived) for event in events):
             self.add_commands(1, size)
         self.add_commands(announced * CONFIG_COST)
-        return announced > 0 or any(isinstance(event, UnitReceived) for event in events)
+        return announced > 0 or any(isinstance(event, AccessUnit) for event in events)
 
     def add_commands(self, count: int, size: int = 0) -> None:
         """Count commands, and the bytes of AMF in them. Raises RemoteProtocolError."""

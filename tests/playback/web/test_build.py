@@ -3,12 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from edged.playback.web import build, vendored
-from edged.playback.web.build import bring, load_vendored
+from edged.playback.web import vendored
+from edged.playback.web.build import bring
 from edged.playback.web.vendored import HLS_FILE, integrity
 from tests.playback.web.test_vendored import make_archive
-
-WEB = Path(build.__file__).parent
 
 
 def put_npm(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,12 +15,6 @@ def put_npm(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}/usr/bin{os.pathsep}/bin")
-
-
-def test_the_module_is_loaded_by_its_path() -> None:
-    loaded = load_vendored(WEB)
-    assert loaded is not vendored
-    assert loaded.HLS_INTEGRITY == vendored.HLS_INTEGRITY
 
 
 def test_without_npm_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

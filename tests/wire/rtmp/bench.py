@@ -75,7 +75,7 @@ def run(wire: bytes, chunk_size: int, piece: int) -> tuple[float, int, int]:
 def count(server: RtmpServerSession, data: memoryview, now: float) -> int:
     """Feed one piece, as the pump does; how many events came of it, nearly all units."""
     events = server.receive_data(data, now)
-    _ = server.data_to_send(), server.next_timeout(), server.bytes_wanted
+    _ = server.data_to_send(), server.deadline, server.bytes_wanted
     return len(events)
 
 

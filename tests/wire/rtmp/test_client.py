@@ -6,7 +6,7 @@ import pytest
 from hypothesis import strategies as st
 
 from edged.errors import RemoteProtocolError
-from edged.media.track import Codec, Track
+from edged.media.track import AccessUnit, Codec, Track
 from edged.wire.rtmp import (
     FFMPEG_LIKE,
     Closed,
@@ -17,7 +17,6 @@ from edged.wire.rtmp import (
     RtmpClientOptions,
     RtmpClientSession,
     TrackAnnounced,
-    UnitReceived,
 )
 from edged.wire.rtmp import messages as m
 from edged.wire.rtmp.amf0 import AmfValue
@@ -69,7 +68,7 @@ def test_a_broadcast_of_each_kind_of_encoder(name: str) -> None:
         client.send_unit(one, track)
     _, events = exchange(client, server)
     assert events[:3] == [TrackAnnounced(H264), TrackAnnounced(AAC), TrackAnnounced(second)]
-    units = [event.unit for event in events[3:] if isinstance(event, UnitReceived)]
+    units = [event for event in events[3:] if isinstance(event, AccessUnit)]
     assert units == [one for one, _ in sent]
     assert client.statistics().units == 5
     client.close()
@@ -104,7 +103,7 @@ def test_opus_and_nanoseconds() -> None:
     client.send_unit(unit(OPUS, 960, OPUS_20_MS), OPUS)
     _, events = exchange(client, server)
     assert events[0] == TrackAnnounced(OPUS)
-    assert [event.unit.dts for event in events[1:] if isinstance(event, UnitReceived)] == [0, 960]
+    assert [event.dts for event in events[1:] if isinstance(event, AccessUnit)] == [0, 960]
 
 
 def test_two_audio_tracks() -> None:

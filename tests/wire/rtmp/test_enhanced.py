@@ -5,7 +5,7 @@ from functools import cache
 import pytest
 
 from edged.media.track import AccessUnit, Codec, Track
-from edged.wire.rtmp import DataReceived, ServerEvent, TrackAnnounced, UnitReceived
+from edged.wire.rtmp import DataReceived, ServerEvent, TrackAnnounced
 from edged.wire.rtmp.chunks import ChunkWriter
 from edged.wire.rtmp.client import OBS_CHUNK_BYTES
 from tests.wire.rtmp import flv_file
@@ -50,7 +50,7 @@ def tracks_of(name: str) -> dict[int, Track]:
 
 def units_of(name: str, track_id: int) -> list[AccessUnit]:
     events, _ = published(name)
-    units = [event.unit for event in events if isinstance(event, UnitReceived)]
+    units = [event for event in events if isinstance(event, AccessUnit)]
     return [unit for unit in units if unit.track_id == track_id]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from edged.media.track import AccessUnit
 from edged.wire.rtmp import (
     FFMPEG_LIKE,
     PublishAccepted,
@@ -17,7 +18,6 @@ from edged.wire.rtmp import (
     RtmpClientOptions,
     RtmpClientSession,
     RtmpServerSession,
-    UnitReceived,
     parse_url,
 )
 from edged.wire.rtmp.client import Step
@@ -44,7 +44,7 @@ def test_debians_ffmpeg_publishes_to_the_core() -> None:
     events = feed(server, even_pieces(wire, 1448))
     assert isinstance(events[0], PublishRequested)
     assert isinstance(events[-1], PublishEnded)
-    units = [event.unit for event in events if isinstance(event, UnitReceived)]
+    units = [event for event in events if isinstance(event, AccessUnit)]
     assert len([one for one in units if one.track_id == 1]) == 30
     assert len([one for one in units if one.track_id == 2]) >= 43
     assert server.statistics().chunk_bytes == 65536, "ffmpeg mirrors our chunk size"

@@ -30,7 +30,6 @@ from edged.wire.rtmp import (
     RtmpState,
     ServerEvent,
     TrackAnnounced,
-    UnitReceived,
     UnitsUnusable,
     amf0,
     flv,
@@ -101,7 +100,7 @@ class Raw:
 
 
 def units_of(events: list[ServerEvent]) -> list[AccessUnit]:
-    return [event.unit for event in events if isinstance(event, UnitReceived)]
+    return [event for event in events if isinstance(event, AccessUnit)]
 
 
 def test_a_publish_as_asked() -> None:
@@ -161,7 +160,7 @@ def test_a_refusal_says_why_and_never_start() -> None:
         PublishRefused("NetStream.Publish.BadName", "the key has expired")
     ]
     assert server.phase is Phase.CLOSED
-    assert server.next_timeout() == inf
+    assert server.deadline == inf
     assert server.receive_data(b"whatever it sends now", 0.0) == []
     server.close("again", "is nothing")
     assert server.data_to_send() == b""
@@ -247,7 +246,7 @@ def test_a_broadcast_ends_in_good_order_and_may_begin_again(name: str) -> None:
     assert codes[-1] == "NetStream.Unpublish.Success"
     assert raw.call("deleteStream", [None, 1.0]) == []
     assert raw.send(m.VIDEO, b"\x17\x01\0\0\0late") == []  # It was under way.
-    assert raw.server.next_timeout() == RtmpLimits().publish_timeout_s
+    assert raw.server.deadline == RtmpLimits().publish_timeout_s
     (asked,) = raw.call("publish", [None, "key", "live"], stream_id=1)
     assert isinstance(asked, PublishRequested)
     raw.server.accept_publish(0.0)
@@ -261,7 +260,7 @@ def test_units_without_configuration_are_counted_and_no_sign_of_life() -> None:
         raw.send(m.VIDEO, b"\x17\x01\0\0\0\0\0\0\x01\x65", timestamp=ms)
     statistics = raw.server.statistics()
     assert (statistics.units_unusable, statistics.units) == (3, 0)
-    assert raw.server.next_timeout() == RtmpLimits().media_silence_s_max
+    assert raw.server.deadline == RtmpLimits().media_silence_s_max
 
 
 def test_names_that_change_all_the_time_are_bounded_like_configurations() -> None:
@@ -353,7 +352,7 @@ def test_metadata_in_a_video_message_is_a_command_and_no_sign_of_life() -> None:
     for _ in range(BURST_S):
         (told,) = raw.send(m.VIDEO, body, now=3.0)
         assert isinstance(told, DataReceived)
-    assert raw.server.next_timeout() == RtmpLimits().media_silence_s_max
+    assert raw.server.deadline == RtmpLimits().media_silence_s_max
     with pytest.raises(RemoteProtocolError, match="commands in a burst"):
         raw.send(m.VIDEO, body, now=3.0)
     large = bytes([0x84]) + b"avc1" + bytes(RtmpLimits().command_bytes_max + 1)
@@ -461,12 +460,12 @@ def test_set_peer_bandwidth_is_answered() -> None:
 def test_deadlines_of_each_phase() -> None:
     limits = RtmpLimits(handshake_timeout_s=5, publish_timeout_s=10, media_silence_s_max=8)
     server = RtmpServerSession(now=100.0, entropy=entropy, limits=limits)
-    assert server.next_timeout() == 105.0
+    assert server.deadline == 105.0
     server.receive_data(HANDSHAKE[:100], 104.0)  # A trickle gains nothing.
-    assert server.next_timeout() == 105.0
+    assert server.deadline == 105.0
     assert server.handle_timeout(104.9) == []
     assert server.handle_timeout(105.0) == [PeerTimedOut("no handshake within 5 s")]
-    assert server.next_timeout() == inf
+    assert server.deadline == inf
     server = RtmpServerSession(now=100.0, entropy=entropy, limits=limits)
     server.receive_data(HANDSHAKE, 101.0)
     server.receive_data(b"\x03", 110.0)
@@ -475,30 +474,30 @@ def test_deadlines_of_each_phase() -> None:
 
 def test_media_silence_counts_units_and_configurations() -> None:
     raw = Raw(RtmpLimits(media_silence_s_max=8)).publish()
-    assert raw.server.next_timeout() == 8.0
+    assert raw.server.deadline == 8.0
     audio = flv.make_config(Codec.AAC, AAC.config.record)
     raw.send(m.AUDIO, audio, now=5.0)
-    assert raw.server.next_timeout() == 13.0
+    assert raw.server.deadline == 13.0
     raw.send(m.USER_CONTROL, m.user_control(m.PING_REQUEST, 0), now=6.0)
     begun = ChunkWriter().write(9, Message(m.VIDEO, 0, 1, bytes(1000)))
     for at, chunk in enumerate(begun[:-1]):  # A trickle of a message that never ends.
         raw.server.receive_data(chunk, 7.0 + at / 2)
-    assert raw.server.next_timeout() == 13.0
+    assert raw.server.deadline == 13.0
     for nothing in (b"", b"\x57\x00"):  # An empty message and a seek mark: no sign of media.
         raw.send(m.VIDEO, nothing, now=12.0)
     raw.send(m.AUDIO, audio, now=12.0)  # The same configuration again.
     raw.send(m.DATA_AMF0, amf0.encode(["onTextData", 1.0]), now=12.0)
-    assert raw.server.next_timeout() == 13.0
+    assert raw.server.deadline == 13.0
     reason = "no audio or video for 8 s"
     assert raw.server.handle_timeout(13.0) == [PeerTimedOut(reason)]
 
 
 def test_a_late_timer_of_ours_gives_the_peer_more_time() -> None:
     _, server = accepted_pair()
-    due = server.next_timeout()
+    due = server.deadline
     late = due + LATE_S_MAX + 0.1
     assert server.handle_timeout(late) == []
-    assert server.next_timeout() == late + LATE_S_MAX
+    assert server.deadline == late + LATE_S_MAX
     assert server.handle_timeout(late + LATE_S_MAX) != []
     _, server = accepted_pair()
     assert server.handle_timeout(due + LATE_S_MAX) != []
@@ -626,7 +625,7 @@ def test_a_hand_over_at_each_step_of_a_broadcast(data: st.DataObject) -> None:
     whole = RtmpServerSession.from_state(server.state(), now=0.0, entropy=entropy)
     events = feed(server, [wire[:cut]])
     successor = RtmpServerSession.from_state(server.state(), now=50.0, entropy=entropy)
-    assert successor.next_timeout() > 50.0
+    assert successor.deadline > 50.0
     assert successor.bytes_wanted == server.bytes_wanted
     events += feed(successor, [wire[cut:]])
     assert events == feed(whole, [wire])
@@ -636,14 +635,14 @@ def test_a_hand_over_while_a_publish_is_decided() -> None:
     _, server, _ = asked_pair()
     server.receive_data(feed_ahead(), 0.0)
     successor = RtmpServerSession.from_state(server.state(), now=9.0, entropy=entropy)
-    assert successor.next_timeout() == inf
+    assert successor.deadline == inf
     assert successor.accept_publish(9.0) == server.accept_publish(0.0)
     shaking = RtmpServerSession(now=0.0, entropy=entropy)
     successor = RtmpServerSession.from_state(shaking.state(), now=9.0, entropy=entropy)
-    assert successor.next_timeout() == 9.0 + RtmpLimits().handshake_timeout_s
+    assert successor.deadline == 9.0 + RtmpLimits().handshake_timeout_s
     raw = Raw()
     successor = RtmpServerSession.from_state(raw.server.state(), now=9.0, entropy=entropy)
-    assert successor.next_timeout() == 9.0 + RtmpLimits().publish_timeout_s
+    assert successor.deadline == 9.0 + RtmpLimits().publish_timeout_s
 
 
 def test_a_state_is_a_copy() -> None:
@@ -664,7 +663,7 @@ def test_garbage_raises_only_what_it_may(garbage: bytes, publishing: bool, now: 
     with contextlib.suppress(RemoteProtocolError, UnsupportedMediaError):
         accepting(server, server.receive_data(garbage, now))
         server.handle_timeout(now)
-        assert server.next_timeout() > now or server.handle_timeout(now) == []
+        assert server.deadline > now or server.handle_timeout(now) == []
 
 
 @hypothesis.given(st.integers(0, 18_800), st.binary(min_size=1, max_size=40))

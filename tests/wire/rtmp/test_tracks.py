@@ -15,7 +15,6 @@ from edged.wire.rtmp.events import (
     DataReceived,
     ServerEvent,
     TrackAnnounced,
-    UnitReceived,
     UnitsUnusable,
 )
 from edged.wire.rtmp.limits import RtmpLimits
@@ -83,8 +82,8 @@ class Feed:
 
 def only_unit(events: list[ServerEvent]) -> AccessUnit:
     (event,) = events
-    assert isinstance(event, UnitReceived)
-    return event.unit
+    assert isinstance(event, AccessUnit)
+    return event
 
 
 def test_a_legacy_h264_track() -> None:
@@ -323,9 +322,9 @@ def test_a_track_named_twice_in_a_message_gives_two_units_in_order() -> None:
     one = bytes([1]) + (3 + len(payload)).to_bytes(3, "big") + b"\0\0\0" + payload
     body = bytes([0x80 | 0x20 | 6, 0x10 | 1]) + b"avc1" + one + one  # ManyTracks.
     first, second = feed.video(40, body)
-    assert isinstance(first, UnitReceived)
-    assert isinstance(second, UnitReceived)
-    assert second.unit.dts == first.unit.dts + 1
+    assert isinstance(first, AccessUnit)
+    assert isinstance(second, AccessUnit)
+    assert second.dts == first.dts + 1
 
 
 def test_the_metadata_names_tracks_whether_it_comes_before_or_after() -> None:

@@ -1,0 +1,113 @@
+"""hatchling's build hook: what a wheel or an editable install has beyond the source files.
+
+That is the pinned hls.js, brought by npm, and the compiled cores, made by Cython and a C compiler.
+Where a tool is missing or fails the build goes on and says so: the watch page then loads hls.js
+from a CDN, and the cores are those in Python.
+"""
+
+import importlib.util
+import os
+import shlex
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+from types import ModuleType
+
+from hatchling.builders.config import BuilderConfig
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+WEB = "edged/playback/web"
+COMPILED = ("edged/wire/rtmp/fast.pyx",)
+FLAGS = (
+    *("-O2", "-fPIC", "-shared", "-fwrapv", "-DNDEBUG", "-w"),  # -w: the C is Cython's, not ours.
+    *("-fstack-protector-strong", "-D_FORTIFY_SOURCE=2", "-Wl,-z,relro,-z,now"),
+)
+COMPILE_S_MAX = 300
+
+
+class BuildHook(BuildHookInterface[BuilderConfig]):
+    """Puts the files beside the sources before the build collects them; git ignores them."""
+
+    def initialize(self, version: str, build_data: dict[str, object]) -> None:
+        """Make what is not there already."""
+        del version
+        root = Path(self.root)
+        artifacts = build_data.setdefault("artifacts", [])
+        assert isinstance(artifacts, list), "hatchling gives a list"
+        web = load_by_path(root / WEB / "build.py")
+        vendored = load_by_path(root / WEB / "vendored.py")
+        hls = f"{WEB}/vendor/{vendored.HLS_FILE}"
+        problem = web.bring(vendored, root / hls)
+        if problem is None:
+            artifacts.append(f"/{hls}")
+        else:
+            self.app.display_warning(
+                f"hls.js was not brought into the package: {problem}; "
+                f"the watch page will load {vendored.HLS_CDN_URL}"
+            )
+        if self.target_name != "wheel":
+            return  # A source distribution is for any Python.
+        for source in COMPILED:
+            problem = compile_core(root / source)
+            if problem is None:
+                artifacts.append(f"/{extension_of(Path(source))}")
+                build_data["pure_python"], build_data["infer_tag"] = False, True
+            else:
+                self.app.display_warning(
+                    f"{source} was not compiled: {problem}; its Python twin takes more CPU"
+                )
+
+
+def load_by_path(path: Path) -> ModuleType:
+    """Load a module by its path: the package itself is not importable during its build."""
+    spec = importlib.util.spec_from_file_location(f"edged_build_{path.stem}", path)
+    assert spec is not None, "the file is there"
+    assert spec.loader is not None, "it is Python source"
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def extension_of(source: Path) -> Path:
+    """What is made of a core's source: an extension module of the Python that runs."""
+    return source.with_name(source.stem + sysconfig.get_config_var("EXT_SUFFIX"))
+
+
+def compile_core(source: Path) -> str | None:
+    """Make the extension module if it is older than its source; return what went wrong, or None.
+
+    One that is left of an older source is removed where no new one can be made.
+    """
+    target = extension_of(source)
+    newest = max(source.stat().st_mtime, Path(__file__).stat().st_mtime)
+    if target.is_file() and target.stat().st_mtime >= newest:
+        return None
+    target.unlink(missing_ok=True)
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    headers = sysconfig.get_path("include")
+    with tempfile.TemporaryDirectory(dir=source.parent) as folder:
+        in_c, made = Path(folder, "core.c"), Path(folder, "core.so")
+        steps = (
+            ("Cython", [sys.executable, "-m", "cython", "-3", "-o", str(in_c), str(source)]),
+            (compiler[0], [*compiler, *FLAGS, f"-I{headers}", str(in_c), "-o", str(made)]),
+        )
+        for name, command in steps:
+            try:
+                done = subprocess.run(  # noqa: S603 (the build's own compilers)
+                    command, capture_output=True, text=True, timeout=COMPILE_S_MAX, check=False
+                )
+            except (OSError, subprocess.TimeoutExpired) as error:
+                return f"{name} failed: {error}"
+            if done.returncode != 0:
+                said = [line for line in done.stderr.splitlines() if "error" in line.lower()]
+                said = said or done.stderr.strip().splitlines() or ["it said nothing"]
+                return f"{name} failed with status {done.returncode}: {said[0].strip()}"
+        made.replace(target)
+    return None
+
+
+if __name__ == "__main__":  # By hand, in a checkout whose environment has Cython.
+    problems = [compile_core(Path(__file__).parents[1] / source) for source in COMPILED]
+    sys.exit("\n".join(filter(None, problems)))

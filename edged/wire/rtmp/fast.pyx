@@ -1,0 +1,654 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""`chunks.ChunkReader` compiled: the same bytes give the same messages, state and errors.
+
+It does one thing more: the usual media message (a raw AVC or AAC frame of track 0 whose
+configuration is known and whose time follows the last one's) it makes an access unit of at once,
+as `tracks.TrackAssembler` would, in the buffer in which the message was put together. All else it
+leaves to the assembler, as a `Message`, and with it what comes after that in the same piece: so
+nothing overtakes a new configuration.
+
+Built where a C compiler is at hand (`edged/build.py`); `reader` takes `chunks` where it is not.
+Every address below is checked against the length that stands beside it: bytes come from strangers.
+"""
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.string cimport memcpy
+
+from edged.errors import RemoteProtocolError
+from edged.media import h264
+from edged.media.nal import NALS_PER_UNIT_MAX as _NALS_MAX
+from edged.media.track import AccessUnit, Codec
+from edged.wire.rtmp.chunks import CHUNK_BYTES_DEFAULT, ChunkStream, ReaderState
+from edged.wire.rtmp.limits import CHUNK_BYTES_MAX as _CHUNK_MAX
+from edged.wire.rtmp.limits import CHUNK_BYTES_SMALL as _CHUNK_SMALL
+from edged.wire.rtmp.messages import Message, u32_of
+from edged.wire.rtmp.tracks import AHEAD_MS_MAX, BACK_MS_MAX
+
+cdef extern from "Python.h":
+    object PyObject_Vectorcall(object callable, PyObject **args, size_t count, object names)
+
+cdef enum:
+    SET_CHUNK_SIZE = 1
+    ABORT = 2
+    AUDIO = 8
+    VIDEO = 9
+    EXTENDED = 0xFFFFFF
+    CONTINUE = 3  # fmt.
+    AUDIO_HEAD = 2  # FLV's bytes before a raw AAC frame,
+    VIDEO_HEAD = 5  # and before an AVC one.
+    AVC_KEY = 0x17  # FLV §E.4.3.1: frame type, codec id.
+    AVC_INTER = 0x27
+    AAC_SOUND = 10
+    VIDEO_TRACK = 1  # Of track 0 on the wire.
+    AUDIO_TRACK = 2
+
+cdef Py_ssize_t CHUNK_BYTES_MAX = _CHUNK_MAX
+cdef Py_ssize_t CHUNK_BYTES_SMALL = _CHUNK_SMALL
+cdef Py_ssize_t NALS_MAX = _NALS_MAX
+cdef int64_t BACK_MS = BACK_MS_MAX
+cdef int64_t AHEAD_MS = AHEAD_MS_MAX
+# Within these no product below leaves 64 bits; beyond them the assembler counts, in Python's
+# integers.
+cdef int64_t MS_MAX = <int64_t> 1 << 40  # 35 years on the wire.
+cdef int64_t TIMESCALE_MAX = 192_000
+cdef int64_t SPAN_MAX = <int64_t> 1 << 40  # Ticks since the grid's anchor: 66 days at 192 kHz.
+cdef int64_t FRAME_DEN_MAX = 1 << 20
+cdef int64_t FRAME_NUM_MAX = <int64_t> 1 << 40
+cdef object H264 = Codec.H264
+cdef object AAC = Codec.AAC
+cdef object ZERO = 0
+cdef tuple UNIT_FIELDS = (
+    "track_id", "seq", "config_id", "pts", "dts", "wallclock_us", "payload", "random_access"
+)
+
+
+cdef class Stream:
+    """What a chunk stream remembers between chunks: `chunks.ChunkStream`, whose names these are."""
+
+    cdef uint32_t timestamp
+    cdef uint32_t delta
+    cdef uint32_t field
+    cdef bint extended
+    cdef Py_ssize_t length
+    cdef int kind
+    cdef uint32_t stream_id
+    cdef Py_ssize_t missing
+    cdef Py_ssize_t reserved
+    cdef unsigned char head[VIDEO_HEAD]  # The message's first bytes, where they are FLV's own.
+    cdef Py_ssize_t head_bytes  # How many those are; the rest goes into `body`.
+    cdef Py_ssize_t filled  # Of both.
+    cdef bytes body  # None until there is some of it.
+
+    cdef int take(self, const unsigned char *data, Py_ssize_t size) except -1:
+        """Add bytes to the message begun; no more than are missing."""
+        cdef Py_ssize_t count, at
+        if size <= 0:
+            return 0
+        self.missing -= size
+        if self.filled < self.head_bytes:
+            count = min(size, self.head_bytes - self.filled)
+            memcpy(&self.head[self.filled], data, count)
+            self.filled += count
+            data += count
+            size -= count
+            if size == 0:
+                return 0
+        at = self.filled - self.head_bytes
+        if self.body is None:
+            self.body = PyBytes_FromStringAndSize(NULL, self.length - self.head_bytes)
+        memcpy(PyBytes_AS_STRING(self.body) + at, data, size)
+        self.filled += size
+        return 0
+
+    cdef bytes so_far(self):
+        """The message's bytes that have come."""
+        cdef bytes head = PyBytes_FromStringAndSize(
+            <char *> self.head, min(self.filled, self.head_bytes)
+        )
+        if self.body is None:
+            return head
+        if self.head_bytes == 0 and self.filled == self.length:
+            return self.body
+        return head + self.body[: self.filled - self.head_bytes]
+
+    cdef void forget(self) noexcept:
+        """Nothing of a message is held any longer."""
+        self.body = None
+        self.filled = 0
+        self.missing = 0
+        self.reserved = 0
+
+    cdef void begin(self) noexcept:
+        """The header is read: make ready for the message's bytes."""
+        self.missing = self.reserved = self.length
+        self.filled = 0
+        self.body = None
+        self.head_bytes = 0
+        if self.kind == VIDEO and self.length > VIDEO_HEAD:
+            self.head_bytes = VIDEO_HEAD
+        elif self.kind == AUDIO and self.length > AUDIO_HEAD:
+            self.head_bytes = AUDIO_HEAD
+
+
+cdef class ChunkReader:
+    """Turns bytes into whole messages, and usual media messages into access units."""
+
+    cdef object _limits
+    cdef bytes _header  # Of a chunk header cut by the end of a piece.
+    cdef dict _streams
+    cdef Stream _current
+    cdef Py_ssize_t _left
+    cdef Py_ssize_t _reserved
+    cdef bint _interleaved
+    cdef Py_ssize_t _message_bytes_max
+    cdef Py_ssize_t _buffered_bytes_max
+    cdef Py_ssize_t _messages_max
+    cdef readonly Py_ssize_t chunk_size
+    cdef readonly bint only_units  # Whether all that `receive_data` returned last are units.
+    cdef Tracks _tracks
+
+    def __init__(self, limits, state=None):
+        if state is None:
+            state = ReaderState()
+        self._limits = limits
+        self._header = bytes(state.header)
+        self._streams = {csid: _load(stream) for csid, stream in state.streams.items()}
+        self._current = None if state.current is None else self._streams[state.current]
+        self._left = state.left
+        self._reserved = state.reserved
+        self._interleaved = state.interleaved
+        self._messages_max = limits.messages_per_s_max
+        self.chunk_size = state.chunk_size
+        self._tracks = None
+        self.lift()
+
+    def restrict(self, bytes_max):
+        """Take no message longer than that, nor begun ones that hold more together."""
+        self._message_bytes_max = min(bytes_max, self._limits.message_bytes_max)
+        self._buffered_bytes_max = self._message_bytes_max
+
+    def lift(self):
+        """Take what the limits allow."""
+        self._message_bytes_max = self._limits.message_bytes_max
+        self._buffered_bytes_max = self._limits.buffered_bytes_max
+
+    def settle(self):
+        """Note in the assembler's state what the units made here have changed of it.
+
+        To be called before anyone reads it or has the assembler go on, but for what `receive_data`
+        returned.
+        """
+        if self._tracks is not None:
+            self._tracks.settle()
+            self._tracks = None
+
+    def state(self):
+        """A copy, in `chunks`' own terms; what was ahead of the assembler is settled."""
+        self.settle()
+        current = next((csid for csid, s in self._streams.items() if s is self._current), None)
+        return ReaderState(
+            chunk_size=self.chunk_size,
+            header=bytearray(self._header),
+            current=current,
+            left=self._left,
+            reserved=self._reserved,
+            interleaved=self._interleaved,
+            streams={csid: _dump(stream) for csid, stream in self._streams.items()},
+        )
+
+    @property
+    def bytes_wanted(self):
+        """As `chunks.ChunkReader.bytes_wanted`."""
+        cdef Py_ssize_t behind
+        if self._current is None:
+            return 1
+        if self._interleaved:
+            return self._left
+        behind = self._current.missing - self._left
+        return self._left + behind + (behind + self.chunk_size - 1) / self.chunk_size
+
+    def receive_data(self, data, media=None):
+        """What `data` completes: messages, and in their place the units of `media`'s tracks.
+
+        `media`: an AssemblerState, in which `settle` notes the units; None makes no units. Raises
+        RemoteProtocolError for a broken header and for each limit.
+        """
+        cdef Py_buffer view
+        cdef Py_ssize_t size
+        if self._header:
+            data = self._header + bytes(data)
+            self._header = b""
+        if media is None:
+            self.settle()
+        elif self._tracks is None or self._tracks.media is not media:
+            self.settle()
+            self._tracks = Tracks(media)
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            size = view.len
+            if self._current is not None and size < self._left:  # The usual: nothing ends here.
+                self._current.take(<const unsigned char *> view.buf, size)
+                self._left -= size
+                return []
+            return self._read_chunks(<const unsigned char *> view.buf, size)
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef list _read_chunks(self, const unsigned char *data, Py_ssize_t end):
+        cdef list items = []
+        cdef Tracks tracks = self._tracks
+        cdef Stream stream = self._current
+        cdef Py_ssize_t position = 0, stop, begun
+        self.only_units = True
+        while True:
+            if stream is not None:
+                stop = position + self._left
+                if stop > end:
+                    stream.take(data + position, end - position)
+                    self._current, self._left = stream, stop - end
+                    return items
+                stream.take(data + position, self._left)
+                if not stream.missing:
+                    item = None if tracks is None else tracks.make_unit(stream)
+                    if item is None:
+                        # The assembler's turn; and of all that follows, which may build on this.
+                        self.settle()
+                        tracks = None
+                        self.only_units = False
+                        item = Message(
+                            stream.kind, stream.timestamp, stream.stream_id, stream.so_far()
+                        )
+                    self._finish(stream, item)
+                    items.append(item)
+                    if len(items) > self._messages_max:
+                        raise RemoteProtocolError(
+                            f"more than {self._messages_max} messages in one piece"
+                        )
+                    if self.chunk_size < CHUNK_BYTES_SMALL:
+                        self._check_chunks(end - stop)
+                position = stop
+            if position >= end:
+                break
+            begun = self._read_header(data, position, end)
+            if begun == 0:
+                self._header = PyBytes_FromStringAndSize(
+                    <const char *> data + position, end - position
+                )
+                break
+            position = begun
+            stream = self._current
+        self._current = None
+        return items
+
+    cdef int _check_chunks(self, Py_ssize_t size) except -1:
+        if size > self._messages_max * self.chunk_size:
+            raise RemoteProtocolError(
+                f"more than {self._messages_max} chunks of {self.chunk_size} bytes in one piece"
+            )
+        return 0
+
+    cdef int _finish(self, Stream stream, item) except -1:
+        """Let go of the message that was whole; what it says of chunks takes effect."""
+        self._reserved -= stream.reserved
+        stream.forget()
+        if stream.kind == SET_CHUNK_SIZE:
+            self._set_chunk_size(item)
+        elif stream.kind == ABORT:
+            self._abort(item)
+        return 0
+
+    cdef int _set_chunk_size(self, message) except -1:
+        value = u32_of(message, "set chunk size")
+        if not 1 <= value < 2**31:  # §5.4.1: the top bit is zero.
+            raise RemoteProtocolError(f"chunk size {value} is not in 1..2147483647")
+        self.chunk_size = min(value, CHUNK_BYTES_MAX)
+        return 0
+
+    cdef int _abort(self, message) except -1:
+        """Forget the message begun on the named chunk stream (§5.4.2)."""
+        cdef Stream stream = self._streams.get(u32_of(message, "abort"))
+        if stream is not None:
+            self._reserved -= stream.reserved
+            stream.forget()
+        return 0
+
+    cdef Py_ssize_t _read_header(
+        self, const unsigned char *data, Py_ssize_t position, Py_ssize_t end
+    ) except -1:
+        """Read a chunk header and make its stream current.
+
+        Returns where the payload begins; 0, having changed nothing, when the header is cut short.
+        """
+        cdef int fmt = data[position] >> 6
+        cdef Py_ssize_t csid = data[position] & 0x3F, after
+        cdef const unsigned char *head
+        cdef uint32_t field, value
+        cdef bint extended
+        cdef Stream stream
+        if csid >= 2:
+            position += 1
+        else:
+            after = position + 2 + csid
+            if after > end:
+                return 0
+            csid = 64 + data[position + 1] + (256 * data[position + 2] if csid == 1 else 0)
+            position = after
+        after = position + (11 if fmt == 0 else 7 if fmt == 1 else 3 if fmt == 2 else 0)
+        if after > end:
+            return 0
+        found = self._streams.get(csid)
+        stream = found if found is not None else self._new_stream(csid, fmt)
+        head = data + position
+        if fmt == CONTINUE:
+            field, extended = stream.field, stream.extended
+        else:
+            field = <uint32_t> head[0] << 16 | <uint32_t> head[1] << 8 | head[2]
+            extended = field == EXTENDED
+        if extended:
+            if after + 4 > end:
+                return 0
+            value = _u32(data + after)
+            if fmt != CONTINUE or value == field:
+                field = value
+                after += 4
+            # Else the sender does not repeat it, as some encoders do not: these are payload.
+        stream.field, stream.extended = field, extended
+        if not stream.missing:
+            self._begin(stream, csid, fmt, head)
+        elif fmt != CONTINUE:
+            raise RemoteProtocolError(
+                f"chunk of fmt {fmt} on chunk stream {csid} inside a message, "
+                f"{stream.missing} bytes before its end"
+            )
+        if found is None:
+            self._streams[csid] = stream
+        self._current = stream
+        self._left = min(self.chunk_size, stream.missing)
+        return after
+
+    cdef Stream _new_stream(self, Py_ssize_t csid, int fmt):
+        if fmt > 1:  # librtmp begins its control stream with fmt 1.
+            raise RemoteProtocolError(f"chunk stream {csid} begins with fmt {fmt}")
+        if len(self._streams) >= self._limits.chunk_streams_max:
+            raise RemoteProtocolError(
+                f"chunk stream {csid} is one more than {self._limits.chunk_streams_max}"
+            )
+        return Stream()
+
+    cdef int _begin(self, Stream s, Py_ssize_t csid, int fmt, const unsigned char *head) except -1:
+        """A new message begins on the stream: its header, and whether we can hold it."""
+        if fmt <= 1:
+            s.length = <Py_ssize_t> head[3] << 16 | <Py_ssize_t> head[4] << 8 | head[5]
+            s.kind = head[6]
+        if fmt == 0:
+            s.stream_id = (
+                <uint32_t> head[10] << 24 | <uint32_t> head[9] << 16
+                | <uint32_t> head[8] << 8 | head[7]
+            )
+            s.timestamp = s.field
+            # §5.3.1.2.4: fmt 3 after fmt 0 adds the timestamp itself; but none steps 4 h 39 m.
+            s.delta = 0 if s.extended else s.field
+        else:
+            if fmt != CONTINUE:
+                s.delta = s.field
+            s.timestamp = s.timestamp + s.delta
+        if s.length > self._message_bytes_max:
+            raise RemoteProtocolError(
+                f"message of {s.length} bytes on chunk stream {csid} exceeds "
+                f"{self._message_bytes_max}"
+            )
+        if self._reserved:
+            self._interleaved = True
+        s.begin()
+        self._reserved += s.length
+        if self._reserved > self._buffered_bytes_max:
+            raise RemoteProtocolError(
+                f"messages begun hold {self._reserved} bytes, more than {self._buffered_bytes_max}"
+            )
+        return 0
+
+
+cdef inline uint32_t _u32(const unsigned char *data) noexcept:
+    return (
+        <uint32_t> data[0] << 24 | <uint32_t> data[1] << 16 | <uint32_t> data[2] << 8 | data[3]
+    )
+
+
+cdef Stream _load(state):
+    cdef Stream stream = Stream()
+    cdef bytes body = bytes(state.body)
+    stream.timestamp, stream.delta, stream.field = state.timestamp, state.delta, state.field
+    stream.extended, stream.length, stream.kind = state.extended, state.length, state.kind
+    stream.stream_id = state.stream_id
+    if state.missing:
+        if len(body) + state.missing != stream.length or state.missing < 0:
+            raise ValueError(f"{len(body)} and {state.missing} bytes are no {stream.length}")
+        stream.begin()
+        stream.take(<const unsigned char *> PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body))
+    stream.reserved = state.reserved
+    return stream
+
+
+cdef object _dump(Stream stream):
+    return ChunkStream(
+        timestamp=stream.timestamp,
+        delta=stream.delta,
+        field=stream.field,
+        extended=stream.extended,
+        length=stream.length,
+        kind=stream.kind,
+        stream_id=stream.stream_id,
+        missing=stream.missing,
+        reserved=stream.reserved,
+        body=bytearray(stream.so_far()) if stream.missing else bytearray(),
+    )
+
+
+# Access units: what `tracks.TrackAssembler` does in the usual case, and no more than that. Whatever
+# is unusual is declined before anything was changed, and the assembler's.
+
+
+cdef class Tracks:
+    """The usual tracks of a publication, as an AssemblerState has them, in machine integers.
+
+    They are ahead of it from the first unit to `settle`.
+    """
+
+    cdef readonly object media
+    cdef Clock _video
+    cdef Clock _audio
+    cdef int64_t _last  # The unroller's.
+    cdef int64_t _units
+    cdef int64_t _unit_bytes
+
+    def __init__(self, media):
+        self.media = media
+        self._units = self._unit_bytes = 0
+        unrolled = media.unroller.value
+        if unrolled is None or not -MS_MAX < unrolled < MS_MAX:
+            return  # Both stay None: nothing is usual.
+        self._last = unrolled
+        self._video = _make_clock(media.tracks.get(VIDEO_TRACK), H264, 4)
+        self._audio = _make_clock(media.tracks.get(AUDIO_TRACK), AAC, 0)
+
+    cdef settle(self):
+        if not self._units:
+            return
+        self.media.units += self._units
+        self.media.unit_bytes += self._unit_bytes
+        self.media.unroller.value = self._last
+        for clock in (self._video, self._audio):
+            if clock is not None:
+                (<Clock> clock).settle()
+
+    cdef object make_unit(self, Stream stream):
+        """The unit that the message is, or None if that is the assembler's to say."""
+        cdef const unsigned char *head = stream.head
+        cdef Clock clock
+        cdef int64_t shift_ms = 0, wire_ms
+        cdef bint key = True
+        if stream.body is None:
+            return None
+        if stream.kind == VIDEO:
+            clock = self._video
+            key = head[0] == AVC_KEY
+            if clock is None or (not key and head[0] != AVC_INTER) or head[1] != 1:
+                return None
+            shift_ms = <int64_t> head[2] << 16 | <int64_t> head[3] << 8 | head[4]
+            if shift_ms >= 1 << 23:
+                shift_ms -= 1 << 24
+            if stream.head_bytes != VIDEO_HEAD or not _nals_fit(stream.body):
+                return None
+        elif stream.kind == AUDIO:
+            clock = self._audio
+            if clock is None or head[0] >> 4 != AAC_SOUND or head[1] != 1:
+                return None
+            if stream.head_bytes != AUDIO_HEAD:
+                return None
+        else:
+            return None
+        # Of the times with these 32 bits the nearest to the last one: a signed difference.
+        wire_ms = self._last + <int64_t> <int32_t> (stream.timestamp - <uint32_t> self._last)
+        if not -MS_MAX < wire_ms < MS_MAX or not clock.advance(wire_ms, shift_ms):
+            return None
+        self._last = wire_ms
+        self._units += 1
+        self._unit_bytes += PyBytes_GET_SIZE(stream.body)
+        random_access = key
+        if key and stream.kind == VIDEO:
+            random_access = h264.is_random_access(stream.body)
+        return clock.new_unit(stream.body, random_access)
+
+
+cdef Clock _make_clock(state, codec, length_size):
+    """None for a track that is not the usual one."""
+    cdef Clock clock
+    if state is None or not state.announced or state.length_size != length_size:
+        return None
+    if state.track.codec is not codec or state.last_ms is None:
+        return None
+    clock = Clock(state)
+    return clock if clock.usual else None
+
+
+cdef class Clock:
+    """One track's times: a TrackState and its FrameGrid, whose names these are."""
+
+    cdef object _state
+    cdef object _track_id
+    cdef object _config_id
+    cdef bint usual
+    cdef int64_t _timescale
+    cdef int64_t _last_ms
+    cdef int64_t _last_dts
+    cdef bint _on_grid
+    cdef int64_t _anchor
+    cdef int64_t _num
+    cdef int64_t _den
+    cdef int64_t _tolerance
+    cdef int64_t _index
+    cdef int64_t _last
+    cdef int64_t _pts  # Of the unit last counted.
+
+    def __init__(self, state):
+        track, grid = state.track, state.grid
+        self._state = state
+        self._track_id, self._config_id = track.track_id, track.config_id
+        self._timescale = track.timescale
+        self._last_ms, self._last_dts = state.last_ms, state.last_dts
+        self.usual = 0 < self._timescale <= TIMESCALE_MAX
+        self._on_grid = grid is not None
+        if not self._on_grid:
+            return
+        if grid.anchor is None or not 0 < grid.frame_num < FRAME_NUM_MAX:
+            self.usual = False
+        elif not 0 < grid.frame_den < FRAME_DEN_MAX:
+            self.usual = False
+        else:
+            self._anchor, self._num, self._den = grid.anchor, grid.frame_num, grid.frame_den
+            self._tolerance, self._index, self._last = grid.tolerance, grid.index, grid.last
+
+    cdef settle(self):
+        self._state.last_ms, self._state.last_dts = self._last_ms, self._last_dts
+        if self._on_grid:
+            self._state.grid.index, self._state.grid.last = self._index, self._last
+
+    cdef bint advance(self, int64_t wire_ms, int64_t shift_ms) noexcept:
+        """Go on to the unit of that time, as `tracks._times`; False, unchanged, if it is unusual."""
+        cdef int64_t ticks, dts, index = 0
+        if not -BACK_MS <= wire_ms - self._last_ms <= AHEAD_MS:
+            return False
+        ticks = dts = _ticks(wire_ms, self._timescale)
+        if self._on_grid:
+            if not -SPAN_MAX < ticks - self._anchor < SPAN_MAX:
+                return False
+            index = self._frame_at(ticks)
+            dts = self._time_of(index)
+            if not self._near(ticks, dts) or index <= self._index or dts <= self._last:
+                return False
+        if dts <= self._last_dts:
+            return False
+        self._pts = dts
+        if shift_ms:
+            self._pts = self._shifted(_ticks(wire_ms + shift_ms, self._timescale))
+            if shift_ms > 0 and self._pts < dts:
+                self._pts = dts
+        self._last_ms, self._last_dts = wire_ms, dts
+        if self._on_grid:
+            self._index, self._last = index, dts
+        return True
+
+    cdef inline int64_t _shifted(self, int64_t ticks) noexcept:
+        """A presentation time on the grid, if it is near it."""
+        cdef int64_t exact
+        if not self._on_grid:
+            return ticks
+        exact = self._time_of(self._frame_at(ticks))
+        return exact if self._near(ticks, exact) else ticks
+
+    cdef inline int64_t _frame_at(self, int64_t ticks) noexcept:
+        return _floor(2 * (ticks - self._anchor) * self._den + self._num, 2 * self._num)
+
+    cdef inline int64_t _time_of(self, int64_t index) noexcept:
+        return self._anchor + _floor(2 * index * self._num + self._den, 2 * self._den)
+
+    cdef inline bint _near(self, int64_t ticks, int64_t exact) noexcept:
+        return -self._tolerance <= ticks - exact <= self._tolerance
+
+    cdef object new_unit(self, bytes payload, random_access):
+        """The unit last counted; a call by position in an array, as there are thousands."""
+        cdef object pts = self._pts
+        cdef object dts = pts if self._pts == self._last_dts else self._last_dts
+        cdef PyObject *fields[8]
+        fields[0] = <PyObject *> self._track_id
+        fields[1] = <PyObject *> ZERO
+        fields[2] = <PyObject *> self._config_id
+        fields[3] = <PyObject *> pts
+        fields[4] = <PyObject *> dts
+        fields[5] = <PyObject *> ZERO
+        fields[6] = <PyObject *> payload
+        fields[7] = <PyObject *> random_access
+        return PyObject_Vectorcall(AccessUnit, fields, 0, UNIT_FIELDS)
+
+
+cdef inline int64_t _floor(int64_t value, int64_t by) noexcept:
+    """`value // by` as in Python, for `by` > 0."""
+    cdef int64_t quotient = value / by
+    return quotient - 1 if value % by < 0 else quotient
+
+
+cdef inline int64_t _ticks(int64_t ms, int64_t timescale) noexcept:
+    return _floor(2 * ms * timescale + 1000, 2000)
+
+
+cdef bint _nals_fit(bytes payload) noexcept:
+    """Whether 4-byte lengths add up to the payload, as `nal.check_length_prefixed` wants it."""
+    cdef const unsigned char *data = <const unsigned char *> PyBytes_AS_STRING(payload)
+    cdef Py_ssize_t position = 0, end = PyBytes_GET_SIZE(payload), count = 0
+    while end - position >= 4:
+        position += 4 + <Py_ssize_t> _u32(data + position)
+        count += 1
+    return position == end and count <= NALS_MAX
