@@ -11,17 +11,17 @@ ARG PYTHON=3.11-slim-bookworm
 
 FROM python:${PYTHON} AS build
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
-# The package's build brings hls.js by npm and compiles the RTMP core.
+# The package's build brings hls.js by npm and compiles the cores.
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev npm && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY pyproject.toml README.md ./
 COPY edged ./edged
-# Without hls.js in the package the watch page would load it from a CDN, without the compiled core ingest would take half
-# as much CPU again: not in this image.
+# Without hls.js in the package the watch page would load it from a CDN, without the compiled cores ingest would take
+# half as much CPU again: not in this image.
 RUN python -m pip wheel --no-cache-dir --wheel-dir /wheels . \
- && python -m zipfile -l /wheels/edged-*.whl > /tmp/wheel \
- && grep vendor/hls.min.js /tmp/wheel && grep 'rtmp/fast.*[.]so' /tmp/wheel
+ && python -m zipfile -l /wheels/edged-*.whl > /wheels/contents \
+ && grep vendor/hls.min.js /wheels/contents && test "$(grep -c '/fast.*[.]so' /wheels/contents)" = 2
 # The place that systemd's unit has too, without pip: nothing is installed in a running container.
 RUN python -m venv --without-pip /opt/edged \
  && python -m pip --python /opt/edged/bin/python install --no-cache-dir --no-index --find-links /wheels edged

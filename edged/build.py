@@ -19,7 +19,7 @@ from hatchling.builders.config import BuilderConfig
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 WEB = "edged/playback/web"
-COMPILED = ("edged/wire/rtmp/fast.pyx",)
+COMPILED = ("edged/wire/rtmp/fast.pyx", "edged/runtime/fast.pyx")
 FLAGS = (
     *("-O2", "-fPIC", "-shared", "-fwrapv", "-DNDEBUG", "-w"),  # -w: the C is Cython's, not ours.
     *("-fstack-protector-strong", "-D_FORTIFY_SOURCE=2", "-Wl,-z,relro,-z,now"),

@@ -9,7 +9,7 @@ from edged.errors import EdgedError
 from edged.wire.h1 import PreparedResponse, RequestReceived, prepare
 
 if TYPE_CHECKING:
-    from edged.playback.http import HttpConnection
+    from edged.playback.exchange import HttpConnection
 
 NO_CORS = (("X-Content-Type-Options", "nosniff"),)
 CORS = (

@@ -5,6 +5,7 @@ few system calls as the kernel takes. The handler hears of its connection's end 
 """
 
 import contextlib
+import errno
 import math
 import os
 import select
@@ -17,6 +18,7 @@ import trio
 from edged.errors import EdgedError
 from edged.runtime.kernel_bytes import KernelBytes
 from edged.runtime.pumped import MakeHandler, PumpClass, PumpHandler, PumpSide
+from edged.runtime.sends import send_each
 
 __all__ = ["Connection", "MakeHandler", "PumpClass", "PumpHandler", "PumpSide"]
 
@@ -43,40 +45,12 @@ class Connection:
     """One socket in the pump."""
 
     __slots__ = (
-        "__weakref__",
-        "_above_low",
-        "_closing",
-        "_dirty",
-        "_established",
-        "_low_water",
-        "_make_handler",
-        "_mask",
-        "_out",
-        "_out_bytes_max",
-        "_reading",
-        "_reads_max",
-        "_recv_into",
-        "_send",
-        "_sendmsg",
-        "_setsockopt",
-        "_unheard_bytes",
-        "fd",
-        "handler",
-        "handshaking",
-        "lost",
-        "on_removed",
-        "out_bytes",
-        "peer",
-        "pump",
-        "pump_class",
-        "received_bytes",
-        "scheduled_at",
-        "sent_bytes",
-        "sock",
-        "spoke",
-        "ssl",
-        "timeout_at",
-        "waits_for_room",
+        *("__weakref__", "_above_low", "_closing", "_dirty", "_established", "_low_water"),
+        *("_make_handler", "_mask", "_out", "_out_bytes_max", "_reading", "_reads_max"),
+        *("_recv_into", "_send", "_sendmsg", "_setsockopt", "_unheard_bytes", "fd"),
+        *("handler", "handshaking", "lost", "on_removed", "out_bytes", "peer", "pump"),
+        *("pump_class", "received_bytes", "scheduled_at", "sent_bytes", "sock", "spoke"),
+        *("ssl", "timeout_at", "waits_for_room"),
     )
 
     def __init__(
@@ -129,6 +103,11 @@ class Connection:
 
     # What handlers call.
 
+    @property
+    def clear(self) -> bool:
+        """Whether bytes may go straight to its socket: it is plain, and nothing waits or ends."""
+        return not (self._out or self.ssl is not None or self.lost is not None or self._closing)
+
     def write(self, data: bytes | memoryview) -> None:
         """Queue bytes; they leave at the end of this turn of the pump."""
         if self.lost is not None or self._closing is not None or not data:
@@ -174,7 +153,7 @@ class Connection:
             self.send(held.chunks)
             return
         try:
-            count = os.sendfile(self.fd, held.fd, 0, held.size)
+            count = held.send_to(self.fd)
         except BlockingIOError:
             count = 0
         except OSError as error:
@@ -470,3 +449,16 @@ class Connection:
         if mask != self._mask and self.lost is None:
             self._mask = mask
             self.pump.interest(self, mask)
+
+
+def send_to_all(connections: Sequence[Connection], data: bytes) -> None:
+    """As `Connection.send` does for each, of thousands who get the same; all are clear."""
+    size = len(data)
+    sent = send_each([connection.fd for connection in connections], data)
+    for connection, took in zip(connections, sent, strict=True):
+        if took == size:
+            connection.sent_bytes += size
+        elif took >= 0 or took == -errno.EAGAIN:
+            connection._note_sent(max(took, 0), (data,))
+        else:
+            connection.abort(f"connection failed: {os.strerror(-took)}")

@@ -48,7 +48,9 @@ BUDGETS = {  # Connections visited per turn; what is left stays ready for the ne
 SERVED = (PumpClass.VIEWER, PumpClass.CHATTER)  # In the time that is left.
 SERVE_S_MAX = 0.002  # In one go, for those, and as much for spread work.
 REFILL_S_MAX = 0.001  # In one go, for those of them whose socket has room again.
-SERVE_BATCH_MAX = 8192  # All who are ready, so that a batch's time tells how late viewers are.
+# All who are ready, so that a batch's time tells how late viewers are. For more of epoll's entries,
+# of 12 bytes each, malloc would have pages mapped at each poll.
+SERVE_BATCH_MAX = 5000
 SERVE_INTERVAL_S_MIN = 0.001  # Between goes within a tick, if all is done: each costs a wake-up.
 WRITABLE_PER_TURN_MAX = 1024
 BUSY_EVENTS_PER_S = 1500.0  # Above it turns are spaced by the whole tick, above a quarter by 2 ms.
@@ -310,8 +312,8 @@ class Pump:
                 break
         if visited and not batch:
             self._note_lag(now - self._batch_at)
-        if self._spread:
-            self._do_spread(now + SERVE_S_MAX)
+        if self._spread:  # For longer where there are few publishers: each go costs something.
+            self._do_spread(now + (SERVE_S_MAX if self._tick_s else 2 * SERVE_S_MAX))
         return visited
 
     def _take_batch(self, ready: list[tuple[int, int]]) -> None:

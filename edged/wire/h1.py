@@ -187,6 +187,11 @@ class H1Session:
         return events
 
     @property
+    def in_request(self) -> bool:
+        """Whether a request has begun that is not whole."""
+        return self._began_at is not None
+
+    @property
     def upgrading(self) -> bool:
         """Whether the last event is an upgrade request that waits for a decision."""
         return self._rest is not None

@@ -182,6 +182,9 @@ class Asker:
         self.group = group
         group[self.exchange] = None
 
+    def answer_ahead(self, response: PreparedResponse) -> bool:
+        return False
+
     def retry(self, now: float) -> None:
         self.group = None
         count = ViewerCount(now)

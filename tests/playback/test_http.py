@@ -18,14 +18,16 @@ import trio
 from msgspec import Struct
 from structlog.testing import capture_logs
 
-from edged.playback.http import (
-    OUT_BYTES_MAX,
+from edged.playback.exchange import (
     PROGRESS_BYTES_MIN,
     PROGRESS_S_MAX,
     REFUSED_LINGER_S,
-    RESPONSE_BYTES_MAX,
     RESPONSE_BYTES_PER_S_MIN,
     RESPONSE_S_SLACK,
+)
+from edged.playback.http import (
+    OUT_BYTES_MAX,
+    RESPONSE_BYTES_MAX,
     HttpConnection,
     HttpError,
     HttpServer,

@@ -2,7 +2,7 @@
 
 import math
 
-from edged.playback.release import ANSWERS_PER_LOOK, Release, do_at_once
+from edged.playback.release import SENDS_PER_LOOK, Release, do_at_once
 from tests.playback.fakes import world
 from tests.playback.test_http import Service
 
@@ -13,30 +13,31 @@ def test_a_release_goes_on_over_several_goes() -> None:
     with world() as edge:
         edge.server.mount("/live/", service)
         service.until = 1005.0
-        count = 4 * ANSWERS_PER_LOOK
+        count = 4 * SENDS_PER_LOOK
         clients = [edge.client() for _ in range(count)]
         for client in clients:
             client.ask("/live/later")
         release = Release(service.group, service.text("part"), edge.pump.now)
         assert release(0.0), "a go answers a few whatever the time"
-        clients[0].close()
+        clients[-1].close()
         edge.pump.turn()
         assert release(0.0)
         edge.pump.advance(10)
         assert not release(math.inf)
+        assert edge.server.connections == count - 1
         edge.pump.flush()
-        statuses = [[answer.status for answer in client.answers()] for client in clients[1:]]
-        answered = 2 * ANSWERS_PER_LOOK
-        assert statuses == [[503]] * (count - 1 - answered) + [[200]] * answered
-        clients[-1].ask("/live/hello", "HEAD")
-        assert [answer.status for answer in clients[-1].answers(head=True)] == [200]
+        statuses = [[answer.status for answer in client.answers()] for client in clients[:-1]]
+        answered = 2 * SENDS_PER_LOOK
+        assert statuses == [[200]] * answered + [[503]] * (count - 1 - answered)
+        clients[0].ask("/live/hello", "HEAD")
+        assert [answer.status for answer in clients[0].answers(head=True)] == [200]
 
 
 def test_without_a_pump_all_of_it_is_done_at_once() -> None:
     service = Service()
     with world() as edge:
         edge.server.mount("/live/", service)
-        clients = [edge.client() for _ in range(3 * ANSWERS_PER_LOOK + 1)]
+        clients = [edge.client() for _ in range(3 * SENDS_PER_LOOK + 1)]
         for client in clients:
             client.ask("/live/later")
         do_at_once(Release(service.group, service.text("part"), edge.pump.now))
