@@ -51,7 +51,7 @@ REFILL_S_MAX = 0.001  # In one go, for those of them whose socket has room again
 # All who are ready, so that a batch's time tells how late viewers are. For more of epoll's entries,
 # of 12 bytes each, malloc would have pages mapped at each poll.
 SERVE_BATCH_MAX = 5000
-SERVE_INTERVAL_S_MIN = 0.001  # Between goes within a tick, if all is done: each costs a wake-up.
+SERVE_INTERVAL_S_MIN = 0.002  # Between goes within a tick, if all is done: each costs a wake-up.
 WRITABLE_PER_TURN_MAX = 1024
 BUSY_EVENTS_PER_S = 1500.0  # Above it turns are spaced by the whole tick, above a quarter by 2 ms.
 RATE_WINDOW_S = 0.2
