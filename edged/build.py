@@ -80,12 +80,19 @@ def compile_core(source: Path) -> str | None:
 
     One that is left of an older source is removed where no new one can be made.
     """
-    target = extension_of(source)
+    try:
+        return _compile(source, extension_of(source))
+    except OSError as error:  # A tree that cannot be written, for instance.
+        return str(error)
+
+
+def _compile(source: Path, target: Path) -> str | None:
     newest = max(source.stat().st_mtime, Path(__file__).stat().st_mtime)
     if target.is_file() and target.stat().st_mtime >= newest:
         return None
     target.unlink(missing_ok=True)
-    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    named = os.environ.get("CC", "").strip() or sysconfig.get_config_var("CC") or "cc"
+    compiler = shlex.split(named)
     headers = sysconfig.get_path("include")
     with tempfile.TemporaryDirectory(dir=source.parent) as folder:
         in_c, made = Path(folder, "core.c"), Path(folder, "core.so")

@@ -3,6 +3,7 @@ import sysconfig
 from importlib.machinery import ExtensionFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -69,7 +70,17 @@ def test_without_a_compiler_it_says_so_and_leaves_no_older_one(
     assert not old.exists()
 
 
+def test_a_tree_that_cannot_be_written_is_no_error(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "unlink", mock.Mock(side_effect=PermissionError(13, "read-only")))
+    assert compile_core(source) == "[Errno 13] read-only"
+
+
 def test_a_compiler_s_error_is_quoted(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", " ")
+    needs_tools(compile_core(source))
+    extension_of(source).unlink()
     monkeypatch.setenv("CC", "false")
     assert compile_core(source) == "false failed with status 1: it said nothing"
     monkeypatch.delenv("CC")

@@ -408,11 +408,11 @@ async def serve_rtmp(
 ) -> None:
     """Listen for publishers until cancelled.
 
-    `EDGED_PURE_PYTHON=1` in the environment leaves the compiled core out: should it be at fault, or
-    to see lines in a profile.
+    `EDGED_PURE_PYTHON=1` in the environment leaves the compiled RTMP core out: should it be at
+    fault, or to see lines in a profile.
     """
     config = msgspec.convert(config, RtmpConfig)
-    rtmp.use_compiled(os.environ.get("EDGED_PURE_PYTHON", "0") == "0")
+    rtmp.use_compiled(os.environ.get("EDGED_PURE_PYTHON", "") in ("", "0"))
     if not rtmp.is_compiled():
         logger.warning("the RTMP core is not compiled: ingest takes half as much CPU again")
     tls = None

@@ -202,12 +202,12 @@ class HttpConnection:
 
     def connection_lost(self, reason: str) -> None:
         """Leave the group, if waiting, and let everything go."""
+        self._queue.clear()
         self.settle(self.connection.pump.now())
         if self._group is not None:
             self._group.pop(self, None)
             self._group = None
         self._request = None
-        self._queue.clear()
         self._session.close()
         self._server.connections -= 1
         logger.debug(

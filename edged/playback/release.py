@@ -63,8 +63,12 @@ class Release:
             if len(odd) >= ANSWERS_PER_LOOK:
                 break
         if simple:
-            (data,) = simple[0].stamped(response, now)
-            send_to_all([exchange.connection for exchange in simple], data)
+            try:
+                (data,) = simple[0].stamped(response, now)
+                send_to_all([exchange.connection for exchange in simple], data)
+            except Exception as error:  # They count as answered, and may not be: it ends them.
+                for exchange in simple:
+                    exchange.connection.pump.fail(exchange.connection, error)
             self._sent += simple
         for exchange in odd:
             exchange.answer(response, now)

@@ -153,7 +153,7 @@ class Connection:
             self.send(held.chunks)
             return
         try:
-            count = held.send_to(self.fd)
+            count = os.sendfile(self.fd, held.fd, 0, held.size)
         except BlockingIOError:
             count = 0
         except OSError as error:
@@ -458,7 +458,11 @@ def send_to_all(connections: Sequence[Connection], data: bytes) -> None:
     for connection, took in zip(connections, sent, strict=True):
         if took == size:
             connection.sent_bytes += size
-        elif took >= 0 or took == -errno.EAGAIN:
-            connection._note_sent(max(took, 0), (data,))
-        else:
-            connection.abort(f"connection failed: {os.strerror(-took)}")
+            continue
+        try:
+            if took >= 0 or took in (-errno.EAGAIN, -errno.EINTR):
+                connection._note_sent(max(took, 0), (data,))
+            else:
+                connection.abort(f"connection failed: {os.strerror(-took)}")
+        except Exception as error:  # It ends that one; the others' bytes are sent.
+            connection.pump.fail(connection, error)

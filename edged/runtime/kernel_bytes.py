@@ -3,39 +3,28 @@
 What goes to many is else copied to each, which is most of what a part of 100 KB costs (measured in
 tests/bench/playback). Under TLS it must be encrypted for each, so this is for plain connections:
 behind a proxy or a cache that speaks TLS.
-
-With the compiled runtime the memfd's pages lie in a pipe besides, from which tee(2) and splice(2)
-send them without looking each of them up again: another 7 % less. A user who may have no pipe so
-large (pipe(7), pipe-user-pages-soft) goes without.
 """
 
-import contextlib
-import errno
-import fcntl
 import os
 import resource
 from collections.abc import Sequence
-
-from edged.runtime.sends import tee_to
 
 KERNEL_BYTES_MIN = 32 * 1024  # Below it there is little to copy.
 KERNEL_BYTES_MAX = 512 * 1024  # Parts, not segments: it is filled in one go, 0.2 ms for so much.
 KERNEL_BYTES_AFTER = 4  # Times sent by then: making one costs about that many copies.
 POOL_BYTES_MAX = 64 * 2**20
-POOL_FILES_MAX = 1024  # Or a 24th of what the process may open: each is three descriptors.
-PAGE_BYTES = resource.getpagesize()
+POOL_FILES_MAX = 1024  # Or an eighth of what the process may open.
 
 
 class KernelBytes:
     """A memfd with these bytes; it is closed when nobody has this object any more."""
 
-    __slots__ = ("_pipe", "_pool", "chunks", "fd", "size")
+    __slots__ = ("_pool", "chunks", "fd", "size")
 
     def __init__(self, pool: "KernelPool", chunks: Sequence[bytes]) -> None:
         """Raises OSError: too many files are open, or there is no memory."""
         self.chunks = chunks  # The same, for what the kernel cannot do.
         self._pool, self.size, self.fd = pool, 0, -1
-        self._pipe: tuple[int, int] | None = None
         self.fd = os.memfd_create("edged-body", os.MFD_CLOEXEC)
         pool.files += 1
         for chunk in chunks:
@@ -45,65 +34,13 @@ class KernelBytes:
                 self.size += written
                 pool.bytes += written
                 view = view[written:]
-        if tee_to is not None and pool.spare is not None:
-            self._fill_pipe()
-
-    def send_to(self, sock: int) -> int:
-        """Send them on a socket: how many the kernel takes now. Raises OSError."""
-        pipe, spare = self._pipe, self._pool.spare
-        if pipe is None or spare is None or tee_to is None:
-            return os.sendfile(sock, self.fd, 0, self.size)
-        took = tee_to(sock, pipe[0], spare.read, spare.write, spare.nowhere, self.size)
-        if took < 0:
-            raise OSError(-took, os.strerror(-took))
-        return took
-
-    def _fill_pipe(self) -> None:
-        with contextlib.suppress(OSError):  # Then there is none.
-            self._pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-            make_room(self._pipe[1], self.size)
-            at = 0
-            while at < self.size:
-                at += os.splice(self.fd, self._pipe[1], self.size - at, offset_src=at)
-            return
-        self._close_pipe()
-
-    def _close_pipe(self) -> None:
-        if self._pipe is not None:
-            for fd in self._pipe:
-                os.close(fd)
-            self._pipe = None
 
     def __del__(self) -> None:
         """Give back the file."""
-        self._close_pipe()
         if self.fd >= 0:
             os.close(self.fd)
             self._pool.files -= 1
             self._pool.bytes -= self.size
-
-
-class SparePipe:
-    """An empty pipe, as large as what is held may be, and where to empty it. Raises OSError."""
-
-    def __init__(self) -> None:
-        self.read = self.write = self.nowhere = -1
-        self.read, self.write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        make_room(self.write, KERNEL_BYTES_MAX)
-        self.nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-
-    def __del__(self) -> None:
-        """Close it."""
-        for fd in (self.read, self.write, self.nowhere):
-            if fd >= 0:
-                os.close(fd)
-
-
-def make_room(pipe: int, size: int) -> None:
-    """Have a pipe take that many bytes of a file, page by page. Raises OSError."""
-    slots = size // PAGE_BYTES + 2  # It may begin and end within a page.
-    if fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, slots * PAGE_BYTES) < slots * PAGE_BYTES:
-        raise OSError(errno.EPERM, "the pipe is too small")
 
 
 class KernelPool:
@@ -118,10 +55,7 @@ class KernelPool:
         self.files = 0
         self.failed = 0
         self._bytes_max = bytes_max
-        self._files_max = min(files_max, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 24)
-        self.spare: SparePipe | None = None
-        with contextlib.suppress(OSError):
-            self.spare = SparePipe()
+        self._files_max = min(files_max, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8)
         self._sent: dict[object, KernelBytes | int] = {}  # How often, until it is held.
         self._noted_bytes = 0  # Of all these.
         self._open = True  # Until the kernel cannot.

@@ -7,13 +7,7 @@ other out of the processor's caches (measured by tests/bench/playback: half as l
 import os
 from collections.abc import Callable
 
-try:
-    from edged.runtime import fast
-except ImportError:  # No C compiler was there when the package was built, or it is another Python.
-    fast = None  # type: ignore[assignment]
-
 SendEach = Callable[[list[int], bytes], list[int]]
-TeeTo = Callable[[int, int, int, int, int, int], int]
 
 
 def send_each_in_python(fds: list[int], data: bytes) -> list[int]:
@@ -27,5 +21,8 @@ def send_each_in_python(fds: list[int], data: bytes) -> list[int]:
     return took
 
 
-send_each: SendEach = send_each_in_python if fast is None else fast.send_each
-tee_to: TeeTo | None = None if fast is None else fast.tee_to  # See `kernel_bytes`.
+send_each: SendEach
+try:
+    from edged.runtime.fast import send_each
+except ImportError:  # No C compiler was there when the package was built, or it is another Python.
+    send_each = send_each_in_python

@@ -1,6 +1,7 @@
 """Those who wait for the same answer: each gets it once, a few at a time."""
 
 import math
+from unittest import mock
 
 from edged.playback.release import SENDS_PER_LOOK, Release, do_at_once
 from tests.playback.fakes import world
@@ -31,6 +32,22 @@ def test_a_release_goes_on_over_several_goes() -> None:
         assert statuses == [[200]] * answered + [[503]] * (count - 1 - answered)
         clients[0].ask("/live/hello", "HEAD")
         assert [answer.status for answer in clients[0].answers(head=True)] == [200]
+
+
+def test_who_was_to_be_sent_to_when_that_failed_is_ended_and_the_others_are_answered() -> None:
+    service = Service()
+    with world() as edge:
+        edge.server.mount("/live/", service)
+        clients = [edge.client() for _ in range(SENDS_PER_LOOK + 3)]
+        for client in clients:
+            client.ask("/live/later")
+        release = Release(service.group, service.text("part"), edge.pump.now)
+        with mock.patch("edged.playback.release.send_to_all", side_effect=RuntimeError("planted")):
+            assert release(0.0)
+        do_at_once(release)
+        edge.pump.flush()
+        assert [bool(client.lost) for client in clients] == [True] * SENDS_PER_LOOK + [False] * 3
+        assert [len(client.answers()) for client in clients[SENDS_PER_LOOK:]] == [1, 1, 1]
 
 
 def test_without_a_pump_all_of_it_is_done_at_once() -> None:

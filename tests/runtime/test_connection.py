@@ -21,6 +21,7 @@ from edged.runtime.connection import (
     READS_BACKBONE_TLS_MAX,
     READS_TLS_MAX,
     Connection,
+    send_to_all,
 )
 from edged.runtime.kernel_bytes import KernelBytes, KernelPool
 from edged.runtime.pump import Pump, PumpClass
@@ -324,6 +325,25 @@ async def test_sending_to_a_peer_that_is_gone_ends_the_connection() -> None:
         peer.close()
         handler.connection.send([b"x"])
         await handler.until(lambda: handler.connection.lost is not None)
+
+
+async def test_the_same_bytes_to_many_and_what_one_of_them_does_not_take_is_queued() -> None:
+    async with running_pump() as pump:
+        pairs = [pair(pump) for _ in range(4)]
+        connections = [handler.connection for handler, _ in pairs]
+        assert all(connection.clear for connection in connections)
+        pairs[1][1].close()
+        data = pattern(2_000_000)  # Beyond what a socket pair holds.
+        send_to_all(connections, b"first")
+        send_to_all([connections[0], connections[2]], data)
+        assert not connections[0].clear
+        assert connections[3].clear
+        assert connections[1].lost == "connection failed: Broken pipe"
+        assert [c.sent_bytes for c in connections][1::2] == [0, 5]
+        assert await receive(pairs[0][1], len(data) + 5) == b"first" + data
+        assert connections[0].sent_bytes == len(data) + 5
+        for _, peer in pairs:
+            peer.close()
 
 
 @pytest.mark.parametrize(("size", "drains"), [(OUT_LOW_BYTES, 0), (OUT_LOW_BYTES + 1, 1)])

@@ -1,18 +1,14 @@
 """Bytes that the kernel holds: the same ones, bounded, given back when nobody has them any more."""
 
 import errno
-import fcntl
 import gc
 import os
 import resource
-import socket
 from pathlib import Path
-from unittest import mock
 
 import pytest
 
 from edged.runtime.kernel_bytes import KERNEL_BYTES_AFTER, KernelBytes, KernelPool
-from edged.runtime.sends import tee_to
 
 MIB = 2**20
 FILES = Path("/proc/self/fd")
@@ -34,40 +30,6 @@ def test_the_kernel_has_the_same_bytes() -> None:
     assert held.size == pool.bytes == sum(map(len, chunks))
     assert os.pread(held.fd, held.size + 1, 0) == b"".join(held.chunks) == b"".join(chunks)
     assert pool.files == 1
-
-
-@pytest.mark.parametrize("by_pipe", [True, False])
-def test_it_goes_by_a_pipe_where_there_is_one(
-    by_pipe: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And by sendfile where none so large may be had."""
-    if not by_pipe:
-        refuse = mock.Mock(side_effect=PermissionError)
-        monkeypatch.setattr(fcntl, "fcntl", refuse)
-    gc.collect()  # Of other tests.
-    before = len(list(FILES.iterdir()))
-    pool = KernelPool()
-    data = os.urandom(300_001)
-    held = ask(pool, "part", data[:7], data[7:])
-    assert held is not None
-    assert (held._pipe is not None) is (by_pipe and tee_to is not None)
-    ours, theirs = socket.socketpair()
-    theirs.settimeout(5)
-    ours.setblocking(False)
-    for _ in range(2):
-        took = held.send_to(ours.fileno())
-        assert 0 < took <= len(data)
-        got = b""
-        while len(got) < took:
-            got += theirs.recv(1 << 20)
-        assert got == data[:took]
-    theirs.close()
-    ours.close()
-    del held
-    pool.clear()
-    del pool
-    gc.collect()
-    assert len(list(FILES.iterdir())) == before
 
 
 def test_what_nobody_has_any_more_is_given_back() -> None:
@@ -118,7 +80,7 @@ def test_it_takes_no_more_than_its_share_of_descriptors() -> None:
     for _ in range(KERNEL_BYTES_AFTER + 1):
         for number in range(100):
             pool.hold(number, [b"x"])
-    assert pool.files == 256 // 24
+    assert pool.files == 256 // 8
 
 
 @pytest.mark.parametrize(("size", "fits"), [(MIB, True), (MIB + 1, False)])

@@ -7,7 +7,6 @@ import socket
 import pytest
 
 from edged.runtime import sends
-from edged.runtime.kernel_bytes import SparePipe, make_room
 from edged.runtime.sends import SendEach, send_each_in_python
 
 SIZE = 100_000
@@ -71,80 +70,3 @@ def test_a_part_of_it_is_told(send_each: SendEach) -> None:
     assert read_all(theirs) == data[:took]
     ours.close()
     theirs.close()
-
-
-@pytest.fixture
-def spare() -> SparePipe:
-    if sends.tee_to is None:
-        assert not os.environ.get("CI"), "CI compiles the runtime"
-        pytest.skip("the runtime was not compiled")
-    return SparePipe()
-
-
-def filled(data: bytes) -> tuple[int, int]:
-    """A pipe with the pages of a file."""
-    ends = os.pipe2(os.O_NONBLOCK)
-    make_room(ends[1], len(data))
-    file = os.memfd_create("test")
-    os.write(file, data)
-    assert os.splice(file, ends[1], len(data), offset_src=0) == len(data)
-    os.close(file)
-    return ends
-
-
-def tcp_pair() -> tuple[socket.socket, socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        theirs = socket.create_connection(listener.getsockname())
-        ours, _ = listener.accept()
-    ours.setblocking(False)
-    theirs.setblocking(False)
-    return ours, theirs
-
-
-def test_what_a_pipe_holds_is_sent_again_and_again(spare: SparePipe) -> None:
-    assert sends.tee_to is not None
-    data = os.urandom(SIZE)
-    ends = filled(data)
-    ours, theirs = tcp_pair()
-    for _ in range(3):
-        got = bytearray()
-        took = sends.tee_to(ours.fileno(), ends[0], spare.read, spare.write, spare.nowhere, SIZE)
-        assert took == SIZE
-        theirs.settimeout(5)
-        while len(got) < SIZE:
-            got += theirs.recv(1 << 20)
-        assert got == data
-    for fd in ends:
-        os.close(fd)
-    ours.close()
-    theirs.close()
-
-
-def test_who_has_no_room_gets_the_front_and_leaves_the_spare_pipe_empty(spare: SparePipe) -> None:
-    assert sends.tee_to is not None
-    data = os.urandom(SIZE)
-    ends = filled(data)
-    ours, theirs = tcp_pair()
-    sent = bytearray()
-    while True:
-        took = sends.tee_to(ours.fileno(), ends[0], spare.read, spare.write, spare.nowhere, SIZE)
-        if took < 0:
-            break
-        sent += data[:took]
-        with pytest.raises(BlockingIOError):
-            os.read(spare.read, 1)
-    assert took == -errno.EAGAIN
-    got = bytearray()
-    theirs.settimeout(5)
-    while len(got) < len(sent):
-        got += theirs.recv(1 << 20)
-    assert got == sent
-    theirs.close()
-    while took == -errno.EAGAIN or took > 0:
-        took = sends.tee_to(ours.fileno(), ends[0], spare.read, spare.write, spare.nowhere, SIZE)
-    assert took in (-errno.EPIPE, -errno.ECONNRESET)
-    with pytest.raises(BlockingIOError):
-        os.read(spare.read, 1)
-    for fd in ends:
-        os.close(fd)
-    ours.close()

@@ -1,6 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """`chunks.ChunkReader` compiled: the same bytes give the same messages, state and errors.
 
+(But for a piece that ends in an error: units before it are counted here, though none is given.)
+
 It does one thing more: the usual media message (a raw AVC or AAC frame of track 0 whose
 configuration is known and whose time follows the last one's) it makes an access unit of at once,
 as `tracks.TrackAssembler` would, in the buffer in which the message was put together. All else it
@@ -8,7 +10,8 @@ leaves to the assembler, as a `Message`, and with it what comes after that in th
 nothing overtakes a new configuration.
 
 Built where a C compiler is at hand (`edged/build.py`); `reader` takes `chunks` where it is not.
-Every address below is checked against the length that stands beside it: bytes come from strangers.
+Bytes come from strangers: each address is checked against a length before it is used, in the loop
+that reads headers, and in `Stream.take` for what is written.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -83,9 +86,11 @@ cdef class Stream:
     cdef bytes body  # None until there is some of it.
 
     cdef int take(self, const unsigned char *data, Py_ssize_t size) except -1:
-        """Add bytes to the message begun; no more than are missing."""
+        """Add bytes to the message begun. Raises RuntimeError beyond its end."""
         cdef Py_ssize_t count, at
-        if size <= 0:
+        if size > self.missing or size < 0:
+            raise RuntimeError(f"{size} bytes for a message that misses {self.missing}")
+        if size == 0:
             return 0
         self.missing -= size
         if self.filled < self.head_bytes:
@@ -158,6 +163,8 @@ cdef class ChunkReader:
         self._streams = {csid: _load(stream) for csid, stream in state.streams.items()}
         self._current = None if state.current is None else self._streams[state.current]
         self._left = state.left
+        if self._current is not None and not 0 <= self._left <= self._current.missing:
+            raise ValueError(f"a chunk of {self._left} bytes in {self._current.missing} missing")
         self._reserved = state.reserved
         self._interleaved = state.interleaved
         self._messages_max = limits.messages_per_s_max
@@ -233,7 +240,11 @@ cdef class ChunkReader:
                 self._current.take(<const unsigned char *> view.buf, size)
                 self._left -= size
                 return []
-            return self._read_chunks(<const unsigned char *> view.buf, size)
+            try:
+                return self._read_chunks(<const unsigned char *> view.buf, size)
+            except BaseException:
+                self._current = None  # What it said no longer holds; the session is over.
+                raise
         finally:
             PyBuffer_Release(&view)
 

@@ -18,7 +18,7 @@ from edged.wire.rtmp import (
     reader,
 )
 from edged.wire.rtmp import messages as m
-from edged.wire.rtmp.chunks import ChunkWriter
+from edged.wire.rtmp.chunks import ChunkStream, ChunkWriter, ReaderState
 from edged.wire.rtmp.limits import RtmpLimits
 from edged.wire.rtmp.messages import Message
 from tests.wire.rtmp.peers import (
@@ -32,6 +32,9 @@ from tests.wire.rtmp.peers import (
     pieces,
 )
 from tests.wire.rtmp.twins import TwinSessions
+
+if reader.HAS_FAST:
+    from edged.wire.rtmp import fast
 
 needs_both = pytest.mark.skipif(not reader.HAS_FAST, reason="the core was not compiled")
 VIDEO_CONFIG = flv.make_config(H264_CONFIG.codec, H264_CONFIG.record, 0, enhanced=False)
@@ -181,6 +184,25 @@ def test_clocks_out_of_bounds_are_the_assembler_s() -> None:
         units = twins.receive_data(b"".join(writer.write(6, message_of(10, 33, 66, 40))), 0.0)
         assert len(units) == 1
         assert not twins.compiled._reader.only_units, change
+
+
+@needs_both
+def test_after_an_error_nothing_is_written_beyond_a_message() -> None:
+    """A session is over then; but one that goes on by mistake must not cost the process."""
+    made = fast.ChunkReader(RtmpLimits())
+    header = bytes([4, 0, 0, 0]) + (200).to_bytes(3, "big") + bytes([m.VIDEO, 1, 0, 0, 0])
+    with pytest.raises(RemoteProtocolError, match="chunk stream 9 begins with fmt 2"):
+        made.receive_data(header + bytes(128) + bytes([2 << 6 | 9, 0, 0, 0]))
+    assert made.receive_data(bytes([3 << 6 | 4]) + bytes(71)) == []
+    assert made.state().streams[4].missing == 1
+
+
+@needs_both
+@pytest.mark.parametrize(("left", "body"), [(101, 100), (-1, 100), (1, 201)])
+def test_a_state_that_contradicts_itself_is_refused(left: int, body: int) -> None:
+    stream = ChunkStream(length=200, kind=m.VIDEO, missing=100, body=bytearray(body))
+    with pytest.raises(ValueError, match="bytes"):
+        fast.ChunkReader(RtmpLimits(), ReaderState(current=4, left=left, streams={4: stream}))
 
 
 def test_both_tracks_are_told() -> None:
