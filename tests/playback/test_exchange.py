@@ -1,7 +1,6 @@
 """Answers that are sent ahead of their bookkeeping; the rest of a connection is in `test_http`."""
 
 import math
-from collections.abc import Iterator
 
 import pytest
 
@@ -9,21 +8,8 @@ from edged.playback.exchange import PROGRESS_S_MAX, HttpConnection
 from edged.playback.release import Release
 from edged.runtime.connection import send_to_all
 from edged.wire.h1 import PreparedResponse
-from tests.playback.fakes import Client, World, world
+from tests.playback.fakes import Client, World
 from tests.playback.test_http import BIG, Service
-
-
-@pytest.fixture
-def edge() -> Iterator[World]:
-    with world() as made:
-        yield made
-
-
-@pytest.fixture
-def service(edge: World) -> Service:
-    made = Service()
-    edge.server.mount("/live/", made)
-    return made
 
 
 def waiting(edge: World, service: Service, method: str = "GET", fields: str = "") -> Client:

@@ -9,7 +9,7 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -83,19 +83,6 @@ class Service:
     @staticmethod
     def text(text: str) -> PreparedResponse:
         return prepare(200, [text.encode()], content_type="text/plain", cache_control="no-store")
-
-
-@pytest.fixture
-def edge() -> Iterator[World]:
-    with world() as made:
-        yield made
-
-
-@pytest.fixture
-def service(edge: World) -> Service:
-    made = Service()
-    edge.server.mount("/live/", made)
-    return made
 
 
 def hello(request: RequestReceived) -> Response:
