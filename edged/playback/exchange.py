@@ -14,6 +14,7 @@ import structlog
 from edged.playback.router import error_response
 from edged.runtime.connection import OUT_LOW_BYTES, Connection
 from edged.runtime.kernel_bytes import KERNEL_BYTES_MAX, KERNEL_BYTES_MIN
+from edged.runtime.standing import StandingAnswer
 from edged.wire.h1 import Event, H1Session, PreparedResponse, RequestReceived, RequestRefused
 
 if TYPE_CHECKING:
@@ -149,26 +150,30 @@ class HttpConnection:
 
     def data_received(self, data: memoryview, now: float) -> None:
         """Take requests and answer what can be answered."""
-        if self._ahead is not None:
+        connection = self.connection
+        if connection.standing is not None and self._answer_standing(data, now):
+            return
+        if connection.stood or self._ahead is not None:
+            self._count_standing()
             self.settle(now)
-        session = self._session
+        session, answered = self._session, None
         events = session.receive_data(data, now)
         while session.upgrading:  # Nothing here is upgraded to: answered as if not asked.
             events += session.decline_upgrade(now)
-        queue, connection = self._queue, self.connection
+        queue = self._queue
         for event in events:
             if self._request is None and not queue and self._has_room():
-                self._take(event, now)
+                answered = self._take(event, now)
             else:
                 queue.append(event)
         if queue:
             connection.pause_reading()
-        elif (
-            events
-            and not (self._request or connection.out_bytes or self._closing)
-            and not session.in_request
-        ):
-            return  # All are answered, which has set the timer.
+        elif events and self._at_rest():
+            connection.standing = self._server.standing
+            if answered is not None and answered.lasting and len(events) == 1:
+                self._have_stand(answered, events[0], bytes(data))
+            if not connection.out_bytes:
+                return  # The answer has set the timer.
         self._rearm()
 
     def drained(self) -> None:
@@ -185,6 +190,7 @@ class HttpConnection:
     def handle_timeout(self, now: float) -> None:
         """End what took too long: a blocked request, a viewer, a request, an idle connection."""
         self.settle(now)
+        self._count_standing()
         if now >= self._linger_until:
             self.connection.close(self._closing or "refused")
             return
@@ -204,6 +210,7 @@ class HttpConnection:
         """Leave the group, if waiting, and let everything go."""
         self._queue.clear()
         self.settle(self.connection.pump.now())
+        self._count_standing()
         if self._group is not None:
             self._group.pop(self, None)
             self._group = None
@@ -218,17 +225,59 @@ class HttpConnection:
             sent_bytes=self.connection.sent_bytes,
         )
 
+    def _answer_standing(self, data: memoryview, now: float) -> bool:
+        """Send what stands for these bytes; without any, what follows is no longer at rest."""
+        connection, standing = self.connection, self.connection.standing
+        assert standing is not None, "it is at rest"
+        stands = None if connection.out_bytes else standing.find(data, now)
+        if stands is None:
+            connection.standing = None
+            return False
+        connection.send_standing(stands, now)
+        if connection.out_bytes:
+            self.stood_short(stands, now)
+        return True
+
+    def _at_rest(self) -> bool:
+        """Whether what comes next begins a request, and can be answered at once."""
+        nothing = self._request is None and not self._queue and self._closing is None
+        return nothing and not self._session.in_request
+
     def _has_room(self) -> bool:
         return self._closing is None and self.connection.out_bytes <= OUT_LOW_BYTES
 
-    def _take(self, event: Event, now: float) -> None:
+    def _take(self, event: Event, now: float) -> PreparedResponse | None:
+        """Have the next in turn answered; with what, if it was at once."""
         if isinstance(event, RequestRefused):
             self._refuse(event, now)
-            return
+            return None
         self._request, self.connection.spoke = event, True
         response = self._server.respond(event, self, now)
         if response is not None:
             self._send(response, now)
+        return response
+
+    def _have_stand(self, response: PreparedResponse, event: Event, data: bytes) -> None:
+        """Have what `event` was answered stand for all who send the same bytes and nothing else."""
+        server = self._server
+        if server.known.find(data) is not event or event.method != "GET":
+            return
+        held = server.kernel.find(response)
+        if held is not None or response.size < KERNEL_BYTES_MIN:  # Else there soon is one.
+            server.standing.add(data, response, response.chunks(server.stamp), held)
+
+    def stood_short(self, answer: StandingAnswer, now: float) -> None:
+        """Not all of what stood left at once: from here on it is as any other answer."""
+        self._count_standing()
+        self._note_waiting(answer.chunks, now)
+        self._rearm()
+
+    def _count_standing(self) -> None:
+        """Tell the session what was answered without it."""
+        connection = self.connection
+        if connection.stood:
+            self._session.answered_before(connection.stood, connection.stood_at)
+            connection.stood = 0
 
     def _go_on(self, now: float) -> None:
         """Answer what waits in the queue, as far as it goes."""
@@ -275,6 +324,8 @@ class HttpConnection:
         """Behind an answer given late: what was asked since then, and the deadlines."""
         if self._queue:
             self._go_on(now)
+        if self._at_rest():
+            self.connection.standing = self._server.standing
         if self._request is not None or self.connection.out_bytes or self._closing is not None:
             self._rearm()
 

@@ -300,7 +300,8 @@ class HlsStream:
         if sum(map(len, body)) > RESPONSE_BYTES_MAX:
             return error_response(503, f"{name} exceeds {RESPONSE_BYTES_MAX} bytes")
         kind = playlist.window.rendition.kind
-        response = self._prepare(body, MEDIA_TYPES[kind], KEEP_TARGETS * self.target_duration_s)
+        age_s = KEEP_TARGETS * self.target_duration_s
+        response = self._prepare(body, MEDIA_TYPES[kind], age_s, lasting=not self.cut_off)
         self.ready[name] = response
         return response
 
@@ -369,10 +370,17 @@ class HlsStream:
             cache_control=self._cache_control(targets * self.target_duration_s),
         )
 
-    def _prepare(self, body: list[bytes], content_type: str, age_s: int) -> PreparedResponse:
+    def _prepare(
+        self, body: list[bytes], content_type: str, age_s: int, *, lasting: bool = False
+    ) -> PreparedResponse:
         cache_control = self._cache_control(age_s)
         return prepare(
-            200, body, content_type=content_type, cache_control=cache_control, fields=CORS
+            200,
+            body,
+            content_type=content_type,
+            cache_control=cache_control,
+            fields=CORS,
+            lasting=lasting,
         )
 
     def _cache_control(self, age_s: int) -> str:

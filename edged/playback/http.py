@@ -31,6 +31,7 @@ from edged.runtime.connection import Connection, PumpClass
 from edged.runtime.kernel_bytes import KernelPool
 from edged.runtime.listeners import serve
 from edged.runtime.pump import Pump
+from edged.runtime.standing import StandingAnswer, StandingAnswers
 from edged.wire.h1 import (
     H1Limits,
     KnownRequests,
@@ -87,6 +88,7 @@ class HttpServer:
         self.limits = limits or H1Limits()
         self.known = KnownRequests()
         self.kernel = KernelPool()
+        self.standing = StandingAnswers(self._stood_short)
         self.cors = cors
         self.stamp = b""  # The Date of this second; its identity tells responses to be made anew.
         self.responses: dict[int, int] = {}
@@ -142,6 +144,7 @@ class HttpServer:
 
     def statistics(self) -> HttpStatistics:
         """Counters for metrics."""
+        self._count_standing()
         return HttpStatistics(
             connections=self.connections,
             connections_total=self.connections_total,
@@ -157,7 +160,25 @@ class HttpServer:
             unix_s = self._unix_now()
             self.stamp = date_stamp(unix_s)
             self.kernel.clear()  # What it holds has the Date of the second before.
+            self._count_standing()
             self.stamped_until = now + 1.0 - unix_s % 1.0
+            self.standing.begin(-math.inf if self.draining else self.stamped_until)
+
+    def drain(self, draining: bool) -> None:
+        """Close each connection with its next answer, or no longer."""
+        self.draining = draining
+        self._count_standing()
+        self.standing.begin(-math.inf if draining else self.stamped_until)
+
+    def _count_standing(self) -> None:
+        for response, times in self.standing.counts():
+            assert isinstance(response, PreparedResponse), "`_have_stand` put it there"
+            self.responses[response.status] = self.responses.get(response.status, 0) + times
+            self.body_bytes += response.size * times
+
+    def _stood_short(self, connection: Connection, answer: StandingAnswer, now: float) -> None:
+        assert isinstance(connection.handler, HttpConnection), "it had this server's answers"
+        connection.handler.stood_short(answer, now)
 
     def respond(
         self, request: RequestReceived, exchange: HttpConnection, now: float

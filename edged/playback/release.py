@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from edged.runtime.connection import send_to_all
+from edged.runtime.sends import send_to_all
 from edged.wire.h1 import JOIN_BYTES_MAX, PreparedResponse
 
 if TYPE_CHECKING:

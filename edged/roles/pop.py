@@ -325,12 +325,14 @@ class PopRole:
     def drain_begin(self, reconnect_url: str | None) -> None:
         """Refuse publishers; viewers are served, each answer closing its connection."""
         self.door.refuse_all(reconnect_url)
-        self.http.draining = self.offers.draining = True
+        self.http.drain(True)
+        self.offers.draining = True
 
     def drain_undo(self) -> None:
         """Let publishers in again."""
         self.door.admit_again()
-        self.http.draining = self.offers.draining = False
+        self.http.drain(False)
+        self.offers.draining = False
 
     def drain_awaited(self) -> bool:
         """Publishers are there to be told; for runs that only wait for theirs nobody is."""
@@ -386,7 +388,7 @@ class PopRole:
 
     def served_bytes(self) -> int:
         """Bytes of bodies queued for viewers since the start."""
-        return self.http.body_bytes
+        return self.http.statistics().body_bytes_total
 
     def explain(self, channel: str) -> RouteAnswer:
         """Where a channel goes, or would go now, and why."""

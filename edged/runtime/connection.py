@@ -18,7 +18,7 @@ import trio
 from edged.errors import EdgedError
 from edged.runtime.kernel_bytes import KernelBytes
 from edged.runtime.pumped import MakeHandler, PumpClass, PumpHandler, PumpSide
-from edged.runtime.sends import send_each
+from edged.runtime.standing import StandingAnswer, StandingAnswers
 
 __all__ = ["Connection", "MakeHandler", "PumpClass", "PumpHandler", "PumpSide"]
 
@@ -38,6 +38,7 @@ CLOSE_LINGER_S = 5.0  # What is queued at close may take this long to leave.
 # take from it what it has not read yet: why we close.
 HEAR_OUT_S = 2.0
 HEAR_OUT_BYTES_MAX = 4 * 2**20
+AGAIN = (errno.EAGAIN, errno.EINTR)  # Nothing was moved, and nothing is wrong.
 LOW_WATER_BYTES_MAX = 128 * 1024  # SO_RCVLOWAT beyond it would grow the kernel's buffer for little.
 
 
@@ -50,7 +51,7 @@ class Connection:
         *("_recv_into", "_send", "_sendmsg", "_setsockopt", "_unheard_bytes", "fd"),
         *("handler", "handshaking", "lost", "on_removed", "out_bytes", "peer", "pump"),
         *("pump_class", "received_bytes", "scheduled_at", "sent_bytes", "sock", "spoke"),
-        *("ssl", "timeout_at", "waits_for_room"),
+        *("ssl", "standing", "stood", "stood_at", "timeout_at", "waits_for_room"),
     )
 
     def __init__(
@@ -74,6 +75,10 @@ class Connection:
         self.lost: str | None = None
         self.handler: PumpHandler | None = None
         self.spoke = False  # The handler's: what its listener is for. It need not make room.
+        # The handler's, while it is at rest: no request is in work, queued or half received.
+        self.standing: StandingAnswers | None = None
+        self.stood = 0  # What was answered so since the handler looked last,
+        self.stood_at = -math.inf  # and when, last.
         self.received_bytes = 0
         self.sent_bytes = 0
         self.out_bytes = 0
@@ -145,7 +150,7 @@ class Connection:
         except OSError as error:
             self.abort(f"connection failed: {error.strerror or error}")
             return
-        self._note_sent(count, chunks)
+        self.note_sent(count, chunks)
 
     def send_held(self, held: KernelBytes) -> None:
         """As `send`, of bytes that the kernel has already; under TLS it is `send`."""
@@ -162,7 +167,32 @@ class Connection:
         if count == held.size:
             self.sent_bytes += count
         else:
-            self._note_sent(count, held.chunks)
+            self.note_sent(count, held.chunks)
+
+    def note_sent(self, count: int, chunks: Sequence[bytes]) -> None:
+        """Queue what the kernel did not take of these; it took so many bytes, or said -errno."""
+        if count < 0:
+            if -count not in AGAIN:
+                self.abort(f"connection failed: {os.strerror(-count)}")
+                return
+            count = 0
+        self.sent_bytes += count
+        for chunk in chunks:
+            if count >= len(chunk):
+                count -= len(chunk)
+            else:
+                self.write(memoryview(chunk)[count:] if count else chunk)
+                count = 0
+
+    def send_standing(self, answer: StandingAnswer, now: float) -> None:
+        """As `send` and `send_held`, of what stands; the handler hears of it by `stood`."""
+        answer.times += 1
+        self.stood += 1
+        self.stood_at = now
+        if answer.held is not None:
+            self.send_held(answer.held)
+        else:
+            self.send(answer.chunks)
 
     def pause_reading(self) -> None:
         """Leave the peer's bytes in the kernel: TCP's own backpressure."""
@@ -275,6 +305,25 @@ class Connection:
         if self.ssl is not None:  # It may hold decrypted bytes that no event will announce.
             self.pump.mark_readable(self)
 
+    def take_read(self, buffer: memoryview, count: int, now: float) -> None:
+        """Take what was read for this one (plain, and reading): so many bytes, or -errno."""
+        if count > 0:
+            self.received_bytes += count
+            assert self.handler is not None, "it is at rest"
+            self.handler.data_received(buffer[:count], now)
+        elif not count:
+            self._peer_closed()
+        elif -count not in AGAIN:
+            self.abort(f"connection failed: {os.strerror(-count)}")
+
+    def stood_short(
+        self, standing: StandingAnswers, answer: StandingAnswer, count: int, now: float
+    ) -> None:
+        """Note that the kernel took less of what stands: so many bytes, or -errno."""
+        self.note_sent(count, answer.chunks)
+        if self.out_bytes:
+            standing.on_short(self, answer, now)
+
     def take_handshake(self) -> None:
         """Go on with the TLS handshake as far as the socket allows."""
         assert self.ssl is not None
@@ -371,16 +420,6 @@ class Connection:
         if count == 0 or self._unheard_bytes <= 0:
             self.abort("closed")
 
-    def _note_sent(self, count: int, chunks: Sequence[bytes]) -> None:
-        """Queue what the kernel did not take."""
-        self.sent_bytes += count
-        for chunk in chunks:
-            if count >= len(chunk):
-                count -= len(chunk)
-            else:
-                self.write(memoryview(chunk)[count:] if count else chunk)
-                count = 0
-
     def _queued(self, count: int) -> None:
         self.out_bytes += count
         if self.out_bytes > OUT_LOW_BYTES:
@@ -449,20 +488,3 @@ class Connection:
         if mask != self._mask and self.lost is None:
             self._mask = mask
             self.pump.interest(self, mask)
-
-
-def send_to_all(connections: Sequence[Connection], data: bytes) -> None:
-    """As `Connection.send` does for each, of thousands who get the same; all are clear."""
-    size = len(data)
-    sent = send_each([connection.fd for connection in connections], data)
-    for connection, took in zip(connections, sent, strict=True):
-        if took == size:
-            connection.sent_bytes += size
-            continue
-        try:
-            if took >= 0 or took in (-errno.EAGAIN, -errno.EINTR):
-                connection._note_sent(max(took, 0), (data,))
-            else:
-                connection.abort(f"connection failed: {os.strerror(-took)}")
-        except Exception as error:  # It ends that one; the others' bytes are sent.
-            connection.pump.fail(connection, error)

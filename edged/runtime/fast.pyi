@@ -1,3 +1,6 @@
-"""Types of `fast.pyx`."""
+from edged.runtime.serving import Batch, ServingPump
 
 def send_each(fds: list[int], data: bytes) -> list[int]: ...
+def serve_batch(
+    pump: ServingPump, batch: Batch, buffer: memoryview, now: float, until: float
+) -> int: ...

@@ -1,17 +1,103 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""What the runtime does thousands of times in a row, compiled; `sends` takes Python where it is not.
+"""What the runtime does thousands of times in a row, compiled; where it is not, `sends` and
+`serving` take their own in Python, which say what each does and why.
 
 Built where a C compiler is at hand (`edged/build.py`).
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.errno cimport errno
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdlib cimport free, malloc
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+from posix.types cimport off_t
+
+from edged.runtime.standing import REQUEST_BYTES_MAX
 
 cdef extern from "<sys/socket.h>" nogil:
     ssize_t send(int fd, const void *data, size_t size, int flags)
+    ssize_t recv(int fd, void *data, size_t size, int flags)
     int MSG_DONTWAIT
     int MSG_NOSIGNAL
+
+cdef extern from "<sys/sendfile.h>" nogil:
+    ssize_t sendfile(int out_fd, int in_fd, off_t *offset, size_t count)
+
+cdef enum:
+    READABLE = 1  # EPOLLIN.
+
+cdef Py_ssize_t request_bytes_max = REQUEST_BYTES_MAX
+
+
+cdef inline double monotonic() noexcept nogil:
+    cdef timespec at
+    clock_gettime(CLOCK_MONOTONIC, &at)
+    return at.tv_sec + at.tv_nsec * 1e-9
+
+
+def serve_batch(pump, batch, buffer not None, double now, double until):
+    """Visit who is in the batch, until that time; how many were."""
+    cdef Py_buffer view
+    cdef Py_ssize_t visited = 0
+    cdef int mask
+    cdef double ahead = now - monotonic()  # Of this clock, the pump's.
+    popleft = batch.popleft
+    PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
+    try:
+        while batch:
+            connection, events = popleft()
+            mask = events
+            if mask == READABLE and connection.lost is None and not connection.handshaking:
+                try:
+                    standing = connection.standing
+                    if standing is None or connection.ssl is not None or connection.out_bytes:
+                        connection.take_readable(buffer, now)
+                    else:
+                        serve_at_rest(connection, standing, buffer, &view, now)
+                except Exception as error:
+                    pump.fail(connection, error)
+            else:
+                pump.visit(connection, mask, now)
+            visited += 1
+            now = ahead + monotonic()
+            if now >= until:
+                break
+    finally:
+        PyBuffer_Release(&view)
+    return visited
+
+
+cdef int serve_at_rest(connection, standing, buffer, Py_buffer *view, double now) except -1:
+    """Read once, and send what stands for that; whatever else it is, is the connection's."""
+    cdef int fd = connection.fd, held
+    cdef ssize_t sent, count = recv(fd, view.buf, view.len, MSG_DONTWAIT)
+    cdef Py_ssize_t size
+    cdef off_t offset = 0
+    if count <= 0 or count > request_bytes_max or now >= <double> standing.until:
+        connection.take_read(buffer, -errno if count < 0 else count, now)
+        return 0
+    answer = (<dict> standing.answers).get(PyBytes_FromStringAndSize(<char *> view.buf, count))
+    if answer is None:
+        connection.take_read(buffer, count, now)
+        return 0
+    held, size = answer.fd, answer.size
+    if held >= 0:
+        sent = sendfile(fd, held, &offset, size)
+    else:
+        chunks = <tuple> answer.chunks
+        if len(chunks) != 1:
+            connection.take_read(buffer, count, now)
+            return 0
+        sent = send(fd, PyBytes_AS_STRING(chunks[0]), size, MSG_DONTWAIT | MSG_NOSIGNAL)
+    connection.received_bytes += count
+    connection.stood += 1
+    connection.stood_at = now
+    answer.times += 1
+    if sent == size:
+        connection.sent_bytes += size
+    else:
+        connection.stood_short(standing, answer, -errno if sent < 0 else sent, now)
+    return 0
 
 
 def send_each(list fds not None, bytes data not None):

@@ -78,6 +78,11 @@ class KernelPool:
         self._sent[what] = sent + 1
         return None
 
+    def find(self, what: object) -> KernelBytes | None:
+        """What the kernel holds already."""
+        sent = self._sent.get(what)
+        return None if isinstance(sent, int) else sent
+
     def clear(self) -> None:
         """Let go of all, and count anew; those who are being sent some have it still."""
         self._sent.clear()

@@ -33,12 +33,14 @@ import trio
 
 from edged.errors import EdgedError
 from edged.runtime.connection import OUT_BYTES_MAX, Connection
+from edged.runtime.pace import Pace
 from edged.runtime.pumped import MakeHandler, PumpClass, PumpHandler, PumpStatistics
+from edged.runtime.serving import Batch, serve_batch
+from edged.runtime.timer_fd import TimerFd
 
 __all__ = ["Connection", "MakeHandler", "Pump", "PumpClass", "PumpHandler", "PumpStatistics"]
 
 RECEIVE_BYTES = 256 * 1024  # The one reused buffer: several ticks of a 30 Mbps publisher.
-TICK_S_MAX = 0.006  # With what a turn takes, below the 10 ms that ingest may add.
 HANDSHAKE_S_MAX = 10.0  # TLS from accept to done.
 HANDSHAKES_PER_BATCH_MAX = 16  # Each costs about 1 ms; beside viewers who are in already.
 BUDGETS = {  # Connections visited per turn; what is left stays ready for the next.
@@ -53,9 +55,6 @@ REFILL_S_MAX = 0.001  # In one go, for those of them whose socket has room again
 SERVE_BATCH_MAX = 5000
 SERVE_INTERVAL_S_MIN = 0.002  # Between goes within a tick, if all is done: each costs a wake-up.
 WRITABLE_PER_TURN_MAX = 1024
-BUSY_EVENTS_PER_S = 1500.0  # Above it turns are spaced by the whole tick, above a quarter by 2 ms.
-RATE_WINDOW_S = 0.2
-LAG_DECAY_S = 1.0  # Callers are let in again within a second or two of a slow turn.
 
 logger = structlog.get_logger("edged.pump")
 
@@ -70,7 +69,7 @@ class Pump:
 
     def __init__(self, *, share_ports: bool = False) -> None:
         self.share_ports = share_ports
-        self._lag_s, self._lag_at = 0.0, -math.inf
+        self._pace = Pace()
         self._master = select.epoll()
         self._epolls = {pump_class: select.epoll() for pump_class in PumpClass}
         self._handshakes = select.epoll()
@@ -85,13 +84,15 @@ class Pump:
         served = [self._epolls[pump_class] for pump_class in SERVED]
         for epoll in (*served, self._handshakes, *writers):
             self._soon.register(epoll.fileno(), select.EPOLLIN)
+        self._timer = TimerFd()  # Of the tick.
+        self._soon.register(self._timer.fd, select.EPOLLIN)
         self._master.register(self._wake_fd, select.EPOLLIN)
         self._connections: dict[int, Connection] = {}
         self._buffer = memoryview(bytearray(RECEIVE_BYTES))
         self._dirty: list[Connection] = []
         self._readable: list[Connection] = []
         self._lost: list[Connection] = []
-        self._batch: deque[tuple[Connection, int]] = deque()  # Served in order, over some goes;
+        self._batch: Batch = deque()  # Served in order, over some goes;
         self._batch_at = 0.0  # polled then.
         self._again: dict[Connection, None] = {}  # Of the next batch: TLS may hold bytes of theirs.
         self._room: deque[int] = deque()  # Whose sockets have room, as of the last poll.
@@ -99,34 +100,33 @@ class Pump:
         self._flush_callbacks: dict[Callable[[], None], None] = {}
         self._timers: list[tuple[float, int, Connection]] = []
         self._timer_ids = itertools.count()
-        self._in_turn = False
-        self._rate = 0.0
+        self._in_turn = self._woken = False
         self._turns = self._events = 0
         self._served = 0  # Events between turns.
-        self._tick_s = 0.0
 
     @property
     def lag_s(self) -> float:
-        """How late the loop ran lately; decays with time, not turns: an idle loop is not late."""
-        return self._lag_s * math.exp((self._lag_at - trio.current_time()) / LAG_DECAY_S)
+        """How late the loop ran lately; decays with time."""
+        return self._pace.lag_s(trio.current_time())
 
     async def run(self) -> None:
         """Turn until cancelled; every connection left is then closed."""
         last = trio.current_time()
         try:
             while True:
-                if not self._tick_s:
+                if not self._pace.tick_s:
                     with trio.move_on_at(self._next_timer()):
                         await trio.lowlevel.wait_readable(self._master.fileno())
                 started = trio.current_time()
                 events = self._turn(started)
                 ended = trio.current_time()
-                self._note_pace(events + self._served, started - last, ended - started)
+                self._pace.note_turn(events + self._served, started - last)
+                self._note_lag(ended - started)
                 last, self._served = started, 0
-                if not self._tick_s:
+                if not self._pace.tick_s:
                     continue
                 # Many events: the next turn has some, whenever it comes.
-                if (until := started + self._tick_s) > ended:
+                if (until := started + self._pace.tick_s) > ended:
                     await self._pause(until)
                 else:
                     await trio.lowlevel.checkpoint()
@@ -204,7 +204,7 @@ class Pump:
             events=self._events,
             connections=len(self._connections),
             lag_s=self.lag_s,
-            tick_s=self._tick_s,
+            tick_s=self._pace.tick_s,
         )
 
     # What connections call.
@@ -265,7 +265,8 @@ class Pump:
     def _turn(self, now: float) -> int:
         self._in_turn = True
         self._turns += 1
-        with contextlib.suppress(BlockingIOError):
+        if self._woken:
+            self._woken = False
             os.eventfd_read(self._wake_fd)
         events = 0
         readable, self._readable = self._readable, []
@@ -273,7 +274,7 @@ class Pump:
             if connection.pump_class in SERVED:
                 self._again[connection] = None
             else:
-                self._visit(connection, select.EPOLLIN, now)
+                self.visit(connection, select.EPOLLIN, now)
         for pump_class, budget in BUDGETS.items():
             ready = self._epolls[pump_class].poll(0, budget)
             events += len(ready)
@@ -289,7 +290,7 @@ class Pump:
     def _serve(self) -> int:
         """Visit viewers, chatters and handshakes, SERVE_S_MAX long; then spread work as long."""
         now = trio.current_time()
-        until, visited, batch = now + SERVE_S_MAX, 0, self._batch
+        until, batch = now + SERVE_S_MAX, self._batch
         if not batch:
             self._batch_at = now
             for pump_class in SERVED:
@@ -297,23 +298,12 @@ class Pump:
             self._take_batch(self._handshakes.poll(0, HANDSHAKES_PER_BATCH_MAX))
             batch.extend((connection, select.EPOLLIN) for connection in self._again)
             self._again.clear()
-        buffer = self._buffer
-        while batch:
-            connection, mask = batch.popleft()
-            if mask == select.EPOLLIN and connection.lost is None and not connection.handshaking:
-                try:  # As `_visit` does.
-                    connection.take_readable(buffer, now)
-                except Exception as error:
-                    self.fail(connection, error)
-            else:
-                self._visit(connection, mask, now)
-            visited += 1
-            if (now := trio.current_time()) >= until:
-                break
+        visited = serve_batch(self, batch, self._buffer, now, until)
+        now = trio.current_time()
         if visited and not batch:
             self._note_lag(now - self._batch_at)
         if self._spread:  # For longer where there are few publishers: each go costs something.
-            self._do_spread(now + (SERVE_S_MAX if self._tick_s else 2 * SERVE_S_MAX))
+            self._do_spread(now + (SERVE_S_MAX if self._pace.tick_s else 2 * SERVE_S_MAX))
         return visited
 
     def _take_batch(self, ready: list[tuple[int, int]]) -> None:
@@ -351,20 +341,27 @@ class Pump:
 
     async def _pause(self, until: float) -> None:
         """The rest of the tick: for viewers, and for those whose socket has room again."""
-        with trio.move_on_at(until):
-            served = 0
-            while True:
-                if self.unserved:
-                    await trio.lowlevel.checkpoint()
-                elif not served:  # Else some have come while it slept, likely.
-                    await trio.lowlevel.wait_readable(self._soon.fileno())
-                self._in_turn = True
-                self._refill()
-                served = self._serve()
-                self._served += served
-                self._end_turn()
-                if not self.unserved:
-                    await trio.sleep(SERVE_INTERVAL_S_MIN)
+        timer, wait_readable = self._timer, trio.lowlevel.wait_readable
+        served, now = 0, trio.current_time()
+        while True:
+            if self.unserved:
+                await trio.lowlevel.checkpoint()
+            elif not served:  # Else some have come while it slept, likely.
+                timer.set(until - now)
+                await wait_readable(self._soon.fileno())
+            if trio.current_time() >= until:
+                break
+            self._in_turn = True
+            self._refill()
+            served = self._serve()
+            self._served += served
+            self._flush()
+            self._in_turn = False
+            if not self.unserved:
+                timer.set(SERVE_INTERVAL_S_MIN)
+                await wait_readable(timer.fd)
+            if (now := trio.current_time()) >= until:
+                break
         self._note_lag(trio.current_time() - until)
 
     def _refill(self) -> None:
@@ -398,14 +395,15 @@ class Pump:
             if connection is None:
                 continue
             if mask != select.EPOLLIN or connection.handshaking or connection.lost is not None:
-                self._visit(connection, mask, now)
+                self.visit(connection, mask, now)
                 continue
-            try:  # As `_visit` does; the usual case pays no call for it.
+            try:  # As `visit` does; the usual case pays no call for it.
                 connection.take_readable(buffer, now)
             except Exception as error:
                 self.fail(connection, error)
 
-    def _visit(self, connection: Connection, mask: int, now: float) -> None:
+    def visit(self, connection: Connection, mask: int, now: float) -> None:
+        """Do what is to be done for one connection."""
         if connection.lost is not None:
             return
         try:
@@ -429,7 +427,7 @@ class Pump:
             if connection.timeout_at > now:
                 self.schedule(connection, connection.timeout_at)
                 continue
-            self._visit(connection, select.EPOLLIN, now)  # What has come is heard before a verdict.
+            self.visit(connection, select.EPOLLIN, now)  # What has come is heard before a verdict.
             if connection.lost is None and connection.timeout_at <= now:
                 self._guard(connection, partial(connection.run_timeout, now))
 
@@ -471,22 +469,12 @@ class Pump:
         return self._timers[0][0] if self._timers else math.inf
 
     def _wake(self, *, force: bool = False) -> None:
-        if force or not self._in_turn:
+        if (force or not self._in_turn) and not self._woken:
+            self._woken = True
             os.eventfd_write(self._wake_fd, 1)
 
-    def _note_pace(self, events: int, since_s: float, took_s: float) -> None:
-        since_s = max(since_s, 1e-6)
-        weight = min(1.0, since_s / RATE_WINDOW_S)
-        self._rate += (events / since_s - self._rate) * weight
-        if self._rate > BUSY_EVENTS_PER_S:
-            self._tick_s = TICK_S_MAX
-        else:
-            self._tick_s = 0.002 if self._rate > BUSY_EVENTS_PER_S / 4 else 0.0
-        self._note_lag(took_s)
-
     def _note_lag(self, late_s: float) -> None:
-        if late_s >= self.lag_s:
-            self._lag_s, self._lag_at = late_s, trio.current_time()
+        self._pace.note_lag(late_s, trio.current_time())
 
     def _shut(self) -> None:
         for connection in list(self._connections.values()):
@@ -496,5 +484,6 @@ class Pump:
         writers = self._writers, self._served_writers
         for epoll in (*self._epolls.values(), self._handshakes, *writers, self._soon, self._master):
             epoll.close()
+        self._timer.close()
         os.close(self._wake_fd)
         self._wake = lambda **_: None  # type: ignore[method-assign]

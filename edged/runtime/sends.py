@@ -5,7 +5,11 @@ other out of the processor's caches (measured by tests/bench/playback: half as l
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edged.runtime.connection import Connection
 
 SendEach = Callable[[list[int], bytes], list[int]]
 
@@ -26,3 +30,17 @@ try:
     from edged.runtime.fast import send_each
 except ImportError:  # No C compiler was there when the package was built, or it is another Python.
     send_each = send_each_in_python
+
+
+def send_to_all(connections: "Sequence[Connection]", data: bytes) -> None:
+    """As `Connection.send` does for each, of thousands who get the same; all are clear."""
+    size = len(data)
+    sent = send_each([connection.fd for connection in connections], data)
+    for connection, took in zip(connections, sent, strict=True):
+        if took == size:
+            connection.sent_bytes += size
+            continue
+        try:
+            connection.note_sent(took, (data,))
+        except Exception as error:  # It ends that one; the others' bytes are sent.
+            connection.pump.fail(connection, error)

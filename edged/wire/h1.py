@@ -96,7 +96,6 @@ class KnownRequests:
 class H1Statistics(Struct, frozen=True):
     """Counters of one connection."""
 
-    received_bytes: int
     requests: int
     unanswered: int
 
@@ -124,7 +123,6 @@ class H1Session:
         "_hosts",
         "_in_message",
         "_known",
-        "_known_bytes",
         "_old",
         "_parser",
         "_progress",
@@ -144,7 +142,6 @@ class H1Session:
     ) -> None:
         self.limits = limits or H1Limits()
         self._known = known
-        self._known_bytes = 0  # Of requests that the parser has not seen.
         self._parser = httptools.HttpRequestParser(self)
         self._received_bytes = 0
         self._block_end = self.limits.head_bytes_max
@@ -170,7 +167,6 @@ class H1Session:
             whole = bytes(data)
             request = known.find(whole)
             if request is not None and self._unanswered < self.limits.unanswered_max:
-                self._known_bytes += len(whole)
                 self._requests += 1
                 self._unanswered += 1
                 return [request]
@@ -215,6 +211,14 @@ class H1Session:
             return self.next_timeout()
         return now + self.limits.idle_s_max
 
+    def answered_before(self, requests: int, at: float) -> None:
+        """Count whole requests, each known by its bytes, that were answered without a look here.
+
+        They came when none was in work; the last was answered at that time.
+        """
+        self._requests += requests
+        self._quiet_since = at
+
     def answer_taken(self, now: float) -> None:
         """The peer has come to the end of a large answer: until now it was busy, not idle."""
         self._quiet_since = now
@@ -237,8 +241,7 @@ class H1Session:
 
     def statistics(self) -> H1Statistics:
         """Counters since the start."""
-        received_bytes = self._received_bytes + self._known_bytes
-        return H1Statistics(received_bytes, self._requests, self._unanswered)
+        return H1Statistics(self._requests, self._unanswered)
 
     def close(self) -> None:
         """Take no more; lets go of the parser, which refers back to the session."""
@@ -392,10 +395,14 @@ class H1Session:
 class PreparedResponse:
     """A response's bytes, made once and shared by everyone who gets it."""
 
-    __slots__ = ("_stamp", "_stamped", "body", "head", "size", "status")
+    __slots__ = ("_stamp", "_stamped", "body", "head", "lasting", "size", "status")
 
-    def __init__(self, status: int, head: bytes, body: Sequence[bytes]) -> None:
+    def __init__(
+        self, status: int, head: bytes, body: Sequence[bytes], *, lasting: bool = False
+    ) -> None:
+        """`lasting`: who made it need not be asked again for a second, as any cache would not."""
         self.status = status
+        self.lasting = lasting
         self.head = head
         self.body = tuple(body)
         self.size = sum(map(len, self.body))
@@ -425,6 +432,7 @@ def prepare(
     content_type: str,
     cache_control: str,
     fields: Iterable[tuple[str, str]] = (),
+    lasting: bool = False,
 ) -> PreparedResponse:
     """Make a response; the head lacks its Date and its empty line, which are `date_stamp`'s."""
     length = sum(map(len, body))
@@ -436,7 +444,8 @@ def prepare(
         *(f"{name}: {value}" for name, value in fields),
     ]
     assert all(line.isascii() and line.isprintable() for line in lines), "a header field is ours"
-    return PreparedResponse(status, "".join(f"{line}\r\n" for line in lines).encode(), body)
+    head = "".join(f"{line}\r\n" for line in lines).encode()
+    return PreparedResponse(status, head, body, lasting=lasting)
 
 
 def date_stamp(unix_s: float) -> bytes:

@@ -1,15 +1,22 @@
 """Answers that are sent ahead of their bookkeeping; the rest of a connection is in `test_http`."""
 
 import math
+import os
 
 import pytest
 
 from edged.playback.exchange import PROGRESS_S_MAX, HttpConnection
 from edged.playback.release import Release
-from edged.runtime.connection import send_to_all
-from edged.wire.h1 import PreparedResponse
+from edged.runtime import serving
+from edged.runtime.kernel_bytes import KERNEL_BYTES_AFTER
+from edged.runtime.sends import send_to_all
+from edged.runtime.serving import serve_in_python
+from edged.wire.h1 import H1Limits, PreparedResponse
 from tests.playback.fakes import Client, World
-from tests.playback.test_http import BIG, Service
+from tests.playback.test_http import BIG, SEGMENT, Service
+
+GET_PART = b"GET /live/part HTTP/1.1\r\nHost: edge\r\n\r\n"
+IDLE_S_MAX = H1Limits().idle_s_max
 
 
 def waiting(edge: World, service: Service, method: str = "GET", fields: str = "") -> Client:
@@ -84,7 +91,7 @@ def test_what_is_not_simple_is_left_to_answer(edge: World, service: Service, fie
 
 def test_a_pop_that_drains_closes_with_the_answer(edge: World, service: Service) -> None:
     client = waiting(edge, service)
-    edge.server.draining = True
+    edge.server.drain(True)
     assert not Release(service.group, service.text("part"), edge.pump.now)(math.inf)
     edge.pump.turn()
     (answer,) = client.answers()
@@ -125,3 +132,199 @@ def test_a_timer_in_between_settles_it(edge: World, service: Service) -> None:
     edge.pump.flush()
     assert [answer.status for answer in client.answers()] == [200], "and not 503 as well"
     assert edge.server.statistics().responses_total == {200: 1}
+
+
+@pytest.fixture(params=["python", "compiled"])
+def serving_edge(request: pytest.FixtureRequest, edge: World) -> World:
+    """One whose pump serves in that way."""
+    compiled = request.param == "compiled"
+    if compiled and serving.serve_batch is serve_in_python:
+        assert not os.environ.get("CI"), "CI compiles the runtime"
+        pytest.skip("the runtime was not compiled")
+    edge.pump.serve = serving.serve_batch if compiled else serve_in_python
+    return edge
+
+
+def have_stand(edge: World, service: Service, path: str = "/live/part") -> Client:
+    """Ask for that until it stands; who asked."""
+    client = edge.client()
+    for _ in range(KERNEL_BYTES_AFTER + 1):
+        assert client.get(path).status == 200
+    assert len(edge.server.standing.answers) == 1
+    assert client.connection.standing is edge.server.standing
+    service.asked.clear()
+    return client
+
+
+@pytest.mark.parametrize("path", ["/live/part", "/live/init"])
+def test_what_stands_is_answered_without_asking(
+    serving_edge: World, service: Service, path: str
+) -> None:
+    edge = serving_edge
+    client = have_stand(edge, service, path)
+    before, fields = edge.server.statistics(), client.get(path).fields
+    others = [edge.client() for _ in range(3)]
+    for other in others:
+        other.get("/live/hello")  # From then on they are at rest.
+    service.asked.clear()
+    body = SEGMENT if path == "/live/part" else b"init"
+    for asking in (client, *others):
+        answer = asking.get(path)
+        assert (answer.status, answer.body, answer.fields) == (200, body, fields)
+    assert service.asked == []
+    now = edge.server.statistics()
+    assert now.responses_total[200] - before.responses_total[200] == 1 + 3 + 4
+    sent = now.body_bytes_total - before.body_bytes_total
+    assert sent == 5 * len(body) + 3 * len("/live/hello")
+    assert edge.server.statistics() == now, "counted once"
+
+
+def test_it_stands_for_its_second(serving_edge: World, service: Service) -> None:
+    edge = serving_edge
+    client = have_stand(edge, service)
+    edge.pump.advance(1)
+    assert client.get("/live/part").status == 200
+    assert service.asked == ["/live/part"]
+    assert edge.server.statistics().responses_total == {200: KERNEL_BYTES_AFTER + 2}
+
+
+@pytest.mark.parametrize("path", ["/live/segment", "/live/small", "/live/big", "/missing"])
+def test_what_may_be_another_the_next_time_never_stands(
+    serving_edge: World, service: Service, path: str
+) -> None:
+    edge = serving_edge
+    client = edge.client()
+    for _ in range(KERNEL_BYTES_AFTER + 3):
+        client.get(path)
+    assert not edge.server.standing.answers
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        GET_PART.replace(b"GET", b"HEAD"),
+        GET_PART.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"),
+        GET_PART.replace(b"HTTP/1.1", b"HTTP/1.0"),
+        GET_PART.replace(b"\r\n\r\n", b"\r\nContent-Length: 1\r\n\r\nx"),
+    ],
+)
+def test_only_a_plain_get_stands(
+    serving_edge: World, service: Service, request_bytes: bytes
+) -> None:
+    edge = serving_edge
+    have_stand(edge, service)
+    for _ in range(3):
+        client = edge.client()
+        client.get("/live/hello")
+        service.asked.clear()
+        client.send(request_bytes)
+        assert service.asked == ["/live/part"]
+        assert len(edge.server.standing.answers) == 1
+
+
+def test_requests_in_pieces_and_pipelined_are_read_as_ever(
+    serving_edge: World, service: Service
+) -> None:
+    edge = serving_edge
+    client = have_stand(edge, service)
+    client.send(GET_PART[:10])
+    assert client.answers() == []
+    client.send(GET_PART[10:] + GET_PART + GET_PART[:-1])
+    assert [answer.body for answer in client.answers()] == [SEGMENT, SEGMENT]
+    client.send(GET_PART[-1:])
+    assert [answer.body for answer in client.answers()] == [SEGMENT]
+    assert service.asked == ["/live/part"] * 3
+    assert client.get("/live/part").body == SEGMENT
+    assert service.asked == ["/live/part"] * 3
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_who_waits_is_not_answered_out_of_turn_and_then_rests(
+    serving_edge: World, service: Service, ahead: bool
+) -> None:
+    edge = serving_edge
+    client = have_stand(edge, service)
+
+    def release() -> None:
+        if not ahead:
+            service.release("now", edge.pump.time)
+            return
+        exchange = only(service)
+        send_ahead(exchange, service.text("now"), edge.pump.time)
+        exchange.settle(edge.pump.time)
+
+    client.ask("/live/later")
+    client.send(GET_PART)
+    assert client.answers() == []
+    release()
+    edge.pump.turn()
+    assert [answer.body for answer in client.answers()] == [b"now", SEGMENT]
+    client.ask("/live/later")
+    release()
+    service.asked.clear()
+    client.send(GET_PART)
+    assert [answer.body for answer in client.answers()] == [b"now", SEGMENT]
+    assert service.asked == []
+
+
+def test_who_is_slow_to_take_what_stands_is_bounded(serving_edge: World, service: Service) -> None:
+    edge = serving_edge
+    client = have_stand(edge, service)
+    asked = 0
+    while not client.connection.out_bytes:
+        client.send(GET_PART)
+        asked += 1
+    assert service.asked == []
+    client.send(GET_PART * 3)
+    assert [answer.body for answer in client.answers()] == [SEGMENT] * (asked + 3)
+    assert edge.server.statistics().responses_total == {200: KERNEL_BYTES_AFTER + asked + 4}
+    while not client.connection.out_bytes:
+        client.send(GET_PART)
+    for _ in range(2):
+        edge.pump.advance(PROGRESS_S_MAX + 1)
+    assert client.lost is not None
+    assert "reads too slowly" in client.lost
+
+
+def test_a_pop_that_drains_lets_nothing_stand(serving_edge: World, service: Service) -> None:
+    edge = serving_edge
+    client, other = have_stand(edge, service), edge.client()
+    other.get("/live/part")
+    edge.server.drain(True)
+    assert client.get("/live/part").fields["connection"] == "close"
+    edge.pump.advance(2)
+    assert other.get("/live/part").fields["connection"] == "close"
+    assert not edge.server.standing.answers
+    edge.server.drain(False)
+    have_stand(edge, service)
+
+
+def test_who_is_answered_so_is_idle_from_the_last_on(serving_edge: World, service: Service) -> None:
+    edge = serving_edge
+    client, other = have_stand(edge, service), edge.client()
+    other.get("/live/init")
+    for _ in range(10):  # Somebody else has it stand in each of these seconds.
+        edge.pump.advance(IDLE_S_MAX / 2)
+        for _ in range(KERNEL_BYTES_AFTER + 1):
+            other.get("/live/part")
+        service.asked.clear()
+        client.get("/live/part")
+        assert service.asked == []
+    edge.pump.advance(IDLE_S_MAX - 0.1)
+    assert client.lost is None
+    edge.pump.advance(0.2)
+    assert client.lost == f"no request for {IDLE_S_MAX:g} s"
+
+
+def test_an_answer_sent_ahead_lets_nothing_out_of_turn(
+    serving_edge: World, service: Service
+) -> None:
+    edge = serving_edge
+    client = have_stand(edge, service)
+    client.ask("/live/later")
+    exchange = only(service)
+    send_ahead(exchange, service.text("now"), edge.pump.time)
+    client.send(GET_PART)
+    exchange.settle(edge.pump.time)
+    assert [answer.body for answer in client.answers()] == [b"now", SEGMENT]
+    assert edge.server.statistics().responses_total == {200: KERNEL_BYTES_AFTER + 3}

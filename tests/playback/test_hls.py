@@ -439,6 +439,7 @@ def test_item_20_segments_outlive_the_playlist(edge: Edge) -> None:
     assert client.get(BASE + "v0-0.3.m4s").status == 200
     for _ in range(45 * PARTS):
         edge.push(origin.both())
+    edge.world.pump.advance(1)  # So long an answer may stand (`StandingAnswers`).
     assert client.get(BASE + "v0-0.m4s").status == 404
     assert client.get(BASE + "v0-0.3.m4s").status == 404, "nor do its bytes stay in memory"
     assert client.get(BASE + "v0-10.m4s").status == 200
@@ -866,6 +867,27 @@ def test_item_20_a_subscription_that_comes_back_goes_on_with_what_was_held(edge:
     edge.push(origin.segment())
     assert len(client.get(BASE + "v0-20.m4s").body) == 1000
     assert "GAP" not in text(client.get(BASE + "v0.m3u8"))
+
+
+def test_only_what_never_changes_stands(edge: Edge) -> None:
+    """Whoever is told a playlist is counted as a viewer; and what is cut off may yet grow."""
+    origin = Origin()
+    client = edge.watch(origin, segments=4)
+    standing = edge.world.server.standing
+    for path in (MASTER, BASE + "v0.m3u8", BASE + "v0.m3u8?_HLS_msn=2", BASE + "v0-9.3.m4s"):
+        for _ in range(2):
+            client.get(path)
+        assert not standing.answers, path
+    lasting = [BASE + "v0-3.m4s", BASE + "v0-3.1.m4s", f"{BASE}a0-{DIGEST}.mp4"]
+    bodies = [client.get(path).body for path in lasting for _ in range(2)]
+    assert len(standing.answers) == 3
+    edge.unavailable()
+    assert [client.get(path).body for path in lasting for _ in range(2)] == bodies
+    edge.world.pump.advance(1)
+    for path in (BASE + "v0-2.m4s", BASE + "v0-2.1.m4s"):
+        for _ in range(2):
+            assert client.get(path).fields["cache-control"] == "no-store"
+    assert not standing.answers
 
 
 def test_item_21_a_subscription_that_comes_back_late_has_a_gap(edge: Edge) -> None:

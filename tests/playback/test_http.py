@@ -60,6 +60,12 @@ class Service:
             content_type="video/mp4",
             cache_control="no-store",
         )
+        self.lasting = {
+            f"/live/{name}": prepare(
+                200, [body], content_type="video/mp4", cache_control="max-age=24", lasting=True
+            )
+            for name, body in (("part", SEGMENT), ("init", b"init"))
+        }
         self.big = prepare(200, [BIG], content_type="video/mp4", cache_control="no-store")
 
     def respond(
@@ -73,6 +79,8 @@ class Service:
         if request.path == "/live/later":
             exchange.wait(self.group, self.until, error_response(503, "too long"))
             return None
+        if request.path in self.lasting:
+            return self.lasting[request.path]
         return self.text(request.path)
 
     def release(self, text: str, now: float) -> None:
@@ -227,7 +235,7 @@ def test_a_pop_that_drains_answers_and_closes(edge: World, service: Service) -> 
     client.ask("/live/a")
     (answer,) = client.answers()
     assert "connection" not in answer.fields
-    edge.server.draining = True
+    edge.server.drain(True)
     for each in (client, waiting):
         each.ask("/live/a")
         (answer,) = each.answers()
@@ -235,7 +243,7 @@ def test_a_pop_that_drains_answers_and_closes(edge: World, service: Service) -> 
         assert each.sock.recv(1) == b""
         edge.pump.advance(HEAR_OUT_S)
         assert each.lost == "the PoP is draining"
-    edge.server.draining = False
+    edge.server.drain(False)
     again = edge.client()
     again.ask("/live/a")
     (answer,) = again.answers()

@@ -21,10 +21,10 @@ from edged.runtime.connection import (
     READS_BACKBONE_TLS_MAX,
     READS_TLS_MAX,
     Connection,
-    send_to_all,
 )
 from edged.runtime.kernel_bytes import KernelBytes, KernelPool
 from edged.runtime.pump import Pump, PumpClass
+from edged.runtime.sends import send_to_all
 from edged.runtime.tls import Identity, MutualTls
 from edged.tools.cert import make_authority, make_host_certificate
 from tests.runtime.test_pump import Recorder, pair, receive, running_pump

@@ -14,7 +14,8 @@ from structlog.testing import capture_logs
 
 from edged.errors import EdgedError
 from edged.runtime import connection as connection_module
-from edged.runtime.pump import TICK_S_MAX, Connection, Pump, PumpClass
+from edged.runtime.pace import TICK_S_MAX
+from edged.runtime.pump import Connection, Pump, PumpClass
 
 
 class Recorder:

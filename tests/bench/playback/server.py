@@ -104,7 +104,7 @@ class Edge:
         if any(connection.out_bytes for connection in waiting):
             raise ValueError("the kernel did not take it whole")
         took_us = round((self.sent_at - begun) * 1e6) if released else 0
-        return Released(took_us, released, self.reload(), self.http.body_bytes)
+        return Released(took_us, released, self.reload(), self.http.statistics().body_bytes_total)
 
 
 def say(line: Struct) -> None:

@@ -1,0 +1,35 @@
+"""A timer that is a file descriptor (timerfd_create(2)), for who waits for a descriptor anyway.
+
+A deadline of Trio's costs a cancel scope and an exception through every frame below it, each time:
+at hundreds of ticks a second that is more than what is done in them (tests/bench/playback).
+"""
+
+import ctypes
+import os
+import time
+
+TFD_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC  # TFD_NONBLOCK and TFD_CLOEXEC are defined as these.
+
+# From Python 3.13 on, os.timerfd_create does it.
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class TimerFd:
+    """Readable from its time on, until it is set anew."""
+
+    def __init__(self) -> None:
+        """Raises OSError: too many files are open."""
+        self.fd: int = _libc.timerfd_create(time.CLOCK_MONOTONIC, TFD_FLAGS)
+        if self.fd < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        self._spec = (ctypes.c_long * 4)()  # struct itimerspec: no interval, then s and ns.
+
+    def set(self, after_s: float) -> None:
+        """Have it readable in so many seconds, at once if that is not positive; not before."""
+        self._spec[2], self._spec[3] = divmod(max(int(after_s * 1e9), 1), 1_000_000_000)
+        if _libc.timerfd_settime(self.fd, 0, self._spec, None):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        os.close(self.fd)
