@@ -87,7 +87,8 @@ def compile_core(source: Path) -> str | None:
 
 
 def _compile(source: Path, target: Path) -> str | None:
-    newest = max(source.stat().st_mtime, Path(__file__).stat().st_mtime)
+    parts = (source, *source.parent.glob(f"{source.stem}_*.pxi"), Path(__file__))
+    newest = max(part.stat().st_mtime for part in parts)
     if target.is_file() and target.stat().st_mtime >= newest:
         return None
     target.unlink(missing_ok=True)

@@ -57,6 +57,18 @@ def test_a_core_is_compiled_once_and_anew_when_its_source_is_newer(source: Path)
     )
 
 
+def test_it_is_compiled_anew_when_a_part_of_its_source_is_newer(source: Path) -> None:
+    part = source.with_name("small_part.pxi")
+    part.write_text("def thrice(x):\n    return 3 * x\n")
+    source.write_text(SOURCE + 'include "small_part.pxi"\n')
+    needs_tools(compile_core(source))
+    target = extension_of(source)
+    made, later = target.stat().st_ino, target.stat().st_mtime + 5
+    os.utime(part, (later, later))
+    assert compile_core(source) is None
+    assert target.stat().st_ino != made
+
+
 def test_without_a_compiler_it_says_so_and_leaves_no_older_one(
     source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,6 +44,16 @@ def test_sizes(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "path",
+    sorted((ROOT / "edged").rglob("*.px?")),
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_sizes_of_what_is_compiled(path: Path) -> None:
+    lines = path.read_text().count("\n")
+    assert lines <= MODULE_LINES_MAX, f"{lines} lines; split it"
+
+
+@pytest.mark.parametrize(
+    "path",
     [path for path in modules() if path.name not in ("__init__.py", "__main__.py")],
     ids=lambda path: str(path.relative_to(ROOT)),
 )
