@@ -1,6 +1,7 @@
 """The pump over real socket pairs: order, bounds, deadlines, fairness, TLS."""
 
 import contextlib
+import itertools
 import math
 import socket
 import time
@@ -360,6 +361,40 @@ async def test_busy_viewers_are_served_within_the_tick() -> None:
             assert answered > 2 * 0.5 / TICK_S_MAX
         for _, publishing in publishers:
             publishing.close()
+
+
+async def test_viewers_who_never_rest_leave_the_others_their_turns() -> None:
+    """Each asks again as soon as it is visited; publishers and tasks still come every tick."""
+    async with running_pump() as pump:
+        publisher, publishing = pair(pump, PumpClass.PUBLISHER)
+        heard: list[float] = []
+        publisher.on_data = lambda data: heard.append(time.monotonic())
+        viewers = [pair(pump) for _ in range(50)]
+        visits = 0
+
+        def ask_again(data: bytes, peer: socket.socket) -> None:
+            nonlocal visits
+            time.sleep(0.0001)
+            visits += 1
+            peer.send(b"q")
+
+        for viewer, peer in viewers:
+            viewer.on_data = partial(ask_again, peer=peer)
+            peer.send(b"q")
+        waits, turns, until = [], [], time.monotonic() + 0.5
+        while time.monotonic() < until:
+            turns.append(time.monotonic())
+            publishing.send(b"x")
+            await trio.sleep(0.001)
+            if len(heard) == len(turns):
+                waits.append(heard[-1] - turns[-1])
+        assert visits > 1000, "they were served meanwhile"
+        gaps = sorted(later - at for at, later in itertools.pairwise(turns))
+        assert gaps[len(gaps) // 2] < 4 * TICK_S_MAX
+        assert waits
+        assert sorted(waits)[len(waits) // 2] < 4 * TICK_S_MAX
+        for sock in (publishing, *(peer for _, peer in viewers)):
+            sock.close()
 
 
 async def test_spread_work_leaves_publishers_their_turns() -> None:
