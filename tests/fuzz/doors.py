@@ -1,6 +1,7 @@
 """Fuzz targets at the doors: HTTP/1.1 with playback behind it, playlist queries, the admin line."""
 
 import functools
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -10,7 +11,7 @@ from edged.api.admin import AdminAnswer, Arguments, answer
 from edged.errors import EdgedError
 from edged.media.stream import StreamId
 from edged.playback.hls import HlsService
-from edged.playback.http import HttpConnection, HttpServer, Router
+from edged.playback.http import HttpConnection, HttpServer, HttpStatistics, Router
 from edged.playback.pages import LiveChannel, mount_streams, mount_time
 from edged.policy.blocking_reload import (
     PlaylistEdge,
@@ -19,6 +20,7 @@ from edged.policy.blocking_reload import (
     is_reached,
     parse_directives,
 )
+from edged.runtime.standing import StandingAnswers
 from edged.wire.h1 import H1Limits, H1Session, KnownRequests, RequestRefused, date_stamp
 from tests.fuzz.fakes import StillConnection, StillPump
 from tests.fuzz.script import Script, Target, block, in_pieces
@@ -31,10 +33,13 @@ STREAM = StreamId("demo", 1)
 
 
 class Place:
-    """A playback edge with one live channel; made once, as it holds nothing of a viewer."""
+    """A playback edge with one live channel; made once, as it holds nothing of a viewer.
 
-    def __init__(self) -> None:
-        self.pump = StillPump()
+    With `standing`, requests that are known are answered without a look.
+    """
+
+    def __init__(self, pump: StillPump, *, standing: bool) -> None:
+        self.pump = pump
         self.hls = HlsService(
             lookup=lambda name: STREAM if name == "demo" else None,
             subscribe=lambda _: None,
@@ -45,47 +50,103 @@ class Place:
         mount_time(router, lambda: 1e9)
         mount_streams(router, lambda: [LiveChannel(channel="demo", title="", since=0.0, viewers=1)])
         self.server = HttpServer(router, unix_now=lambda: 1e9)
+        if not standing:
+            self.server.standing = StandingAnswers(_nobody, answers_max=0)
         self.server.mount("/live/", self.hls)
         self.hls._channel("demo", self.pump.time)
         origin = Origin()
         self.hls.window_updated(STREAM, [*origin.start(), *origin.segment(), *origin.segment()])
 
 
+def _nobody(*_: object) -> None:
+    raise AssertionError("nothing stands there")
+
+
 @functools.cache
-def place() -> Place:
-    """The one edge."""
-    return Place()
+def places() -> tuple[Place, Place]:
+    """The one edge as it is, and one that looks into every request."""
+    pump = StillPump()
+    return Place(pump, standing=True), Place(pump, standing=False)
+
+
+class Visit:
+    """A viewer's connection to one of them."""
+
+    def __init__(self, edge: Place) -> None:
+        self.edge = edge
+        self.connection = StillConnection(edge.pump)
+        self.handler = HttpConnection(edge.server, cast("Connection", self.connection))
+        self.connection.handler = self.handler
+
+    def send(self, data: bytes) -> None:
+        """The viewer's bytes, or that it has taken ours."""
+        if self.connection.reading:
+            self.handler.data_received(memoryview(bytearray(data)), self.edge.pump.time)
+        else:
+            self.handler.drained()
+
+    def wait(self) -> None:
+        """Time has passed."""
+        if self.edge.pump.time >= self.connection.timeout_at:
+            self.connection.timeout_at = float("inf")
+            self.handler.handle_timeout(self.edge.pump.time)
+
+    def seen(self) -> tuple[object, ...]:
+        """What the viewer sees, and when it will be looked at."""
+        connection = self.connection
+        return connection.sent_bytes, connection.sent_crc, connection.lost, connection.reading
+
+    def leave(self) -> None:
+        """Hang up; nothing is left of it."""
+        self.connection.abort("the script is over")
+        edge = self.edge
+        assert edge.server.connections == 0, "connections are counted"
+        channel = edge.hls._channels.get("demo")
+        assert channel is not None
+        assert not any(stream.blocked for stream in channel.streams.values()), "nobody waits on"
+        edge.hls.sweep(0.0)
+        for name in list(edge.hls._channels):
+            if name != "demo":
+                del edge.hls._channels[name]
+
+
+def _counted(now: HttpStatistics, then: HttpStatistics) -> tuple[object, ...]:
+    responses = Counter(now.responses_total)
+    responses.subtract(then.responses_total)
+    return now.body_bytes_total - then.body_bytes_total, +responses
 
 
 def run_http(data: bytes) -> int:
-    """A viewer's connection: pieces of bytes, and time between them."""
+    """A viewer's connection: pieces of bytes, and time between them; whether answers stand or not.
+
+    Which is only seen by who counts the services' work.
+    """
     script = Script(data)
-    edge = place()
-    pump = edge.pump
-    connection = StillConnection(pump)
-    handler = connection.handler = HttpConnection(edge.server, cast("Connection", connection))
-    while not script.done and connection.lost is None:
+    edges = places()
+    pump = edges[0].pump
+    pump.time = float(int(pump.time) + 2)  # Nothing stands of the input before.
+    visit, plain = (Visit(edge) for edge in edges)
+    before = [edge.server.statistics() for edge in edges]
+    while not script.done and visit.connection.lost is None:
         choice = script.number()
         if choice < 200:
-            if connection.reading:
-                handler.data_received(memoryview(bytearray(script.block())), pump.time)
-            else:
-                handler.drained()
+            piece = script.block()
+            visit.send(piece)
+            plain.send(piece)
         else:
-            pump.time += choice - 199
-            if pump.time >= connection.timeout_at:
-                handler.handle_timeout(pump.time)
+            pump.time += (choice - 199) / 4
+            visit.wait()
+            plain.wait()
         pump.turn()
-    connection.abort("the script is over")
-    assert edge.server.connections == 0, "connections are counted"
-    channel = edge.hls._channels.get("demo")
-    assert channel is not None
-    assert not any(stream.blocked for stream in channel.streams.values()), "nobody waits on"
-    edge.hls.sweep(0.0)
-    for name in list(edge.hls._channels):
-        if name != "demo":
-            del edge.hls._channels[name]
-    return connection.sent_bytes
+        assert visit.seen() == plain.seen(), "what stands is what would be answered"
+    visit.leave()
+    plain.leave()
+    counts = [
+        _counted(now, then)
+        for now, then in zip((edge.server.statistics() for edge in edges), before, strict=True)
+    ]
+    assert counts[0] == counts[1], "and is counted"
+    return visit.connection.sent_bytes
 
 
 REQUESTS = (
@@ -93,6 +154,7 @@ REQUESTS = (
     b"GET /live/demo/1/v0.m3u8?_HLS_msn=2&_HLS_part=0 HTTP/1.1\r\nHost: a\r\n\r\n",
     b"GET /live/demo/1/v0.m3u8?_HLS_msn=1&_HLS_part=3 HTTP/1.1\r\nHost: a\r\n\r\n",
     b"GET /live/demo/1/v0-1.3.m4s HTTP/1.1\r\nHost: a\r\nRange: bytes=0-9\r\n\r\n",
+    b"GET /live/demo/1/v0-1.3.m4s HTTP/1.1\r\nHost: a\r\n\r\n",
     b"HEAD /live/demo/1/v0-0.m4s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
     b"GET /live/other/1/v0.m3u8 HTTP/1.0\r\n\r\n",
     b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -113,7 +175,26 @@ def http_seeds() -> Sequence[bytes]:
         b"".join(b"\0" + block(piece) for piece in in_pieces(request, 7)) for request in REQUESTS
     ]
     waits = [b"\0" + block(request) + b"\xdc" * 3 for request in REQUESTS[:5]]
-    return [*alone, *pieces, *waits, b"\0" + block(b"".join(REQUESTS[:5]))]
+    part = REQUESTS[4]
+    again = [
+        part,
+        part,
+        part + b"GET / HTTP/1.1\r\nX: ",
+        part,
+        b"\r\nHost: a\r\n\r\n",
+        part,
+        part[:9],
+    ]
+    heads = [part.replace(b"GET", b"HEAD")] * 4
+    split = [part[:-4], part[-4:], part[-4:], part]
+    goes = [part.replace(b"1.1", b"1.0")] * 2
+    often = [
+        b"".join(b"\0" + block(request) for request in (part, *others, REQUESTS[1], part, part))
+        + b"\xc9" * 5
+        + alone[4]
+        for others in (again, heads, split, goes)
+    ]
+    return [*alone, *pieces, *waits, *often, b"\0" + block(b"".join(REQUESTS[:5]))]
 
 
 END = b"\r\n\r\n"

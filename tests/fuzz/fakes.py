@@ -1,11 +1,13 @@
 """A pump and connections without sockets or time of their own, for cores with their shells on."""
 
 import socket
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edged.runtime.connection import PumpHandler
+    from edged.runtime.standing import StandingAnswer, StandingAnswers
 
 
 class StillPump:
@@ -75,18 +77,31 @@ class StillConnection:
         self.handler: PumpHandler | None = None
         self.out_bytes = 0
         self.sent_bytes = 0
+        self.sent_crc = 0  # Of all of it.
+        self.standing: StandingAnswers | None = None
+        self.stood = 0
+        self.stood_at = float("-inf")
         self.timeout_at = float("inf")
         self.reading = True
 
     def write(self, data: bytes | memoryview) -> None:
         """All of it leaves at once."""
         self.sent_bytes += len(data)
+        self.sent_crc = zlib.crc32(data, self.sent_crc)
 
-    def write_many(self, chunks: "list[bytes | memoryview]") -> None:
+    def write_many(self, chunks: "Sequence[bytes | memoryview]") -> None:
         """All of it leaves at once."""
-        self.sent_bytes += sum(map(len, chunks))
+        for chunk in chunks:
+            self.write(chunk)
 
     send = write_many
+
+    def send_standing(self, answer: "StandingAnswer", now: float) -> None:
+        """All of it leaves at once."""
+        answer.times += 1
+        self.stood += 1
+        self.stood_at = now
+        self.send(answer.chunks)
 
     def set_timeout(self, at: float) -> None:
         """Note it."""

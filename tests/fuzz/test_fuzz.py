@@ -85,7 +85,7 @@ def test_nothing_escapes(name: str) -> None:
 def _places_anew() -> Iterator[None]:
     """A planted fault leaves behind what it kept from being put back."""
     yield
-    doors.place.cache_clear()
+    doors.places.cache_clear()
 
 
 @pytest.mark.usefixtures("_places_anew")
