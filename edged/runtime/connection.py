@@ -236,6 +236,7 @@ class Connection:
             self.abort(reason)
             return
         self.pause_reading()
+        self.standing = None  # Nothing more is answered.
         self.set_timeout(self.pump.now() + CLOSE_LINGER_S)
         self._closing = reason
 

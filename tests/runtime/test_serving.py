@@ -310,6 +310,18 @@ def test_what_an_unforeseen_answer_raises_ends_that_one_alone(place: Place) -> N
     assert handler_of(connection).heard == [ASK], "as none"
 
 
+def test_nothing_stands_for_one_that_closes(place: Place) -> None:
+    stand(place, "small")
+    connection, peer = place.connect()
+    connection.write(b"the last of it")
+    connection.close("enough")
+    connection.flush()  # Its side is shut, and the peer is heard out.
+    peer.send(ASK)
+    place.serve()
+    assert take(peer) == b"the last of it"
+    assert (connection.stood, handler_of(connection).heard) == (0, [])
+
+
 def test_the_lost_are_left_alone(place: Place) -> None:
     stand(place, "small")
     connection, peer = place.connect()
