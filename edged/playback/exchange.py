@@ -156,6 +156,7 @@ class HttpConnection:
         if connection.stood or self._ahead is not None:
             self._count_standing()
             self.settle(now)
+        connection.standing = None  # Settling may have found it at rest; these bytes end that.
         session, answered = self._session, None
         events = session.receive_data(data, now)
         while session.upgrading:  # Nothing here is upgraded to: answered as if not asked.
@@ -170,7 +171,7 @@ class HttpConnection:
             connection.pause_reading()
         elif events and self._at_rest():
             connection.standing = self._server.standing
-            if answered is not None and answered.lasting and len(events) == 1:
+            if answered is not None and answered.lasting:
                 self._have_stand(answered, events[0], bytes(data))
             if not connection.out_bytes:
                 return  # The answer has set the timer.
@@ -226,12 +227,11 @@ class HttpConnection:
         )
 
     def _answer_standing(self, data: memoryview, now: float) -> bool:
-        """Send what stands for these bytes; without any, what follows is no longer at rest."""
+        """Send what stands for these bytes; False, nothing done, without any."""
         connection, standing = self.connection, self.connection.standing
         assert standing is not None, "it is at rest"
         stands = None if connection.out_bytes else standing.find(data, now)
         if stands is None:
-            connection.standing = None
             return False
         connection.send_standing(stands, now)
         if connection.out_bytes:
@@ -264,7 +264,8 @@ class HttpConnection:
             return
         held = server.kernel.find(response)
         if held is not None or response.size < KERNEL_BYTES_MIN:  # Else there soon is one.
-            server.standing.add(data, response, response.chunks(server.stamp), held)
+            chunks = response.chunks(server.stamp)
+            server.standing.add(data, response, chunks, held, asker=self.connection.fd)
 
     def stood_short(self, answer: StandingAnswer, now: float) -> None:
         """Not all of what stood left at once: from here on it is as any other answer."""

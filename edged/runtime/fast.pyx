@@ -7,7 +7,7 @@ Built where a C compiler is at hand (`edged/build.py`).
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.errno cimport EAGAIN, EINTR, errno
+from libc.errno cimport errno
 from libc.stdlib cimport free, malloc
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.types cimport off_t
@@ -73,8 +73,10 @@ cdef int serve_at_rest(connection, standing, buffer, Py_buffer *view, double now
     cdef ssize_t sent, count = recv(fd, view.buf, view.len, MSG_DONTWAIT)
     cdef Py_ssize_t size
     cdef off_t offset = 0
+    if count < 0:
+        count = -errno
     if count <= 0 or count > request_bytes_max or now >= <double> standing.until:
-        connection.take_read(buffer, -errno if count < 0 else count, now)
+        connection.take_read(buffer, count, now)
         return 0
     answer = (<dict> standing.answers).get(PyBytes_FromStringAndSize(<char *> view.buf, count))
     if answer is None:
@@ -89,6 +91,8 @@ cdef int serve_at_rest(connection, standing, buffer, Py_buffer *view, double now
             connection.take_read(buffer, count, now)
             return 0
         sent = send(fd, PyBytes_AS_STRING(chunks[0]), size, MSG_DONTWAIT | MSG_NOSIGNAL)
+    if sent < 0:
+        sent = -errno
     connection.received_bytes += count
     connection.stood += 1
     connection.stood_at = now
@@ -96,7 +100,7 @@ cdef int serve_at_rest(connection, standing, buffer, Py_buffer *view, double now
     if sent == size:
         connection.sent_bytes += size
     else:
-        connection.stood_short(standing, answer, -errno if sent < 0 else sent, now)
+        connection.stood_short(standing, answer, sent, now)
     return 0
 
 

@@ -299,7 +299,7 @@ class Pump:
             self._take_batch(self._handshakes.poll(0, HANDSHAKES_PER_BATCH_MAX))
             batch.extend((connection, select.EPOLLIN) for connection in self._again)
             self._again.clear()
-        visited = serve_batch(self, batch, self._buffer, now, until)
+        visited = serve_batch(self, batch, self._buffer, trio.current_time(), until)
         now = trio.current_time()
         if visited and not batch:
             self._note_lag(now - self._batch_at)
@@ -357,7 +357,7 @@ class Pump:
             self._served += served
             self._in_turn = False
             if not self.unserved:
-                timer.set(SERVE_INTERVAL_S_MIN)
+                timer.set(min(SERVE_INTERVAL_S_MIN, until - trio.current_time()))
                 await wait_readable(timer.fd)
             if (now := trio.current_time()) >= until:
                 break

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 REQUEST_BYTES_MAX = 2048  # Browsers send 500 to 900.
 ANSWERS_MAX = 4096  # Parts of a second, by kinds of players.
+ANSWERS_PER_ASKER_MAX = 32  # One who asks for very many things leaves room for the others'.
 BYTES_MAX = 64 * 2**20  # Of all: what a quiet server keeps alive until it is asked again.
 
 
@@ -48,7 +49,11 @@ class StandingAnswers:
         self.until = -math.inf  # They stand for so long.
         self.answers: dict[bytes, StandingAnswer] = {}
         self._answers_max, self._bytes_max = answers_max, bytes_max
+        self._sizes: dict[
+            object, int
+        ] = {}  # Of what is answered; many kinds of players ask for it.
         self._bytes = 0
+        self._asked: dict[int, int] = {}  # How many each asker added.
 
     def find(self, request: memoryview, now: float) -> StandingAnswer | None:
         """What stands for these bytes."""
@@ -62,18 +67,24 @@ class StandingAnswers:
         what: object,
         chunks: tuple[bytes, ...],
         held: KernelBytes | None = None,
+        *,
+        asker: int = 0,
     ) -> None:
         """Have that stand for a request that comes as these bytes and nothing else."""
-        answer = StandingAnswer(what, chunks, held)
+        answer, asked = StandingAnswer(what, chunks, held), self._asked.get(asker, 0)
+        more = 0 if what in self._sizes else answer.size
         if (
             len(request) <= REQUEST_BYTES_MAX
             and answer.size <= KERNEL_BYTES_MAX
-            and self._bytes + answer.size <= self._bytes_max
+            and self._bytes + more <= self._bytes_max
             and len(self.answers) < self._answers_max
+            and asked < ANSWERS_PER_ASKER_MAX
             and request not in self.answers
         ):
             self.answers[request] = answer
-            self._bytes += answer.size
+            self._sizes[what] = answer.size
+            self._bytes += more
+            self._asked[asker] = asked + 1
 
     def counts(self) -> Iterable[tuple[object, int]]:
         """What was sent since it was last asked for, and how often."""
@@ -85,5 +96,7 @@ class StandingAnswers:
     def begin(self, until: float) -> None:
         """Let go of all, after a last look at `counts`; what comes now stands for so long."""
         self.answers.clear()
+        self._sizes.clear()
+        self._asked.clear()
         self._bytes = 0
         self.until = until

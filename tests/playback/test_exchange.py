@@ -4,6 +4,7 @@ import math
 import os
 
 import pytest
+from structlog.testing import capture_logs
 
 from edged.playback.exchange import PROGRESS_S_MAX, HttpConnection
 from edged.playback.release import Release
@@ -13,7 +14,7 @@ from edged.runtime.sends import send_to_all
 from edged.runtime.serving import serve_in_python
 from edged.wire.h1 import H1Limits, PreparedResponse
 from tests.playback.fakes import Client, World
-from tests.playback.test_http import BIG, SEGMENT, Service
+from tests.playback.test_http import BIG, PART, Service
 
 GET_PART = b"GET /live/part HTTP/1.1\r\nHost: edge\r\n\r\n"
 IDLE_S_MAX = H1Limits().idle_s_max
@@ -167,7 +168,7 @@ def test_what_stands_is_answered_without_asking(
     for other in others:
         other.get("/live/hello")  # From then on they are at rest.
     service.asked.clear()
-    body = SEGMENT if path == "/live/part" else b"init"
+    body = PART if path == "/live/part" else b"init"
     for asking in (client, *others):
         answer = asking.get(path)
         assert (answer.status, answer.body, answer.fields) == (200, body, fields)
@@ -177,6 +178,35 @@ def test_what_stands_is_answered_without_asking(
     sent = now.body_bytes_total - before.body_bytes_total
     assert sent == 5 * len(body) + 3 * len("/live/hello")
     assert edge.server.statistics() == now, "counted once"
+
+
+@pytest.mark.parametrize("how", ["leaves", "asks", "is idle", "drains", "time"])
+def test_what_stood_is_counted_however_it_ends(
+    serving_edge: World, service: Service, how: str
+) -> None:
+    edge = serving_edge
+    client = have_stand(edge, service)
+    before = edge.server.statistics().responses_total[200]
+    with capture_logs() as logs:
+        for _ in range(3):
+            client.get("/live/part")
+        if how == "asks":
+            client.get("/live/hello")
+        elif how == "is idle":
+            edge.pump.advance(2 * IDLE_S_MAX)
+        elif how == "drains":
+            edge.server.drain(True)
+        elif how == "time":
+            edge.pump.advance(1)
+            edge.server.tick(edge.pump.time)
+        client.close()
+        edge.pump.turn()
+    (line,) = (line for line in logs if line["event"] == "viewer connection ended")
+    more = 3 + (how == "asks")
+    assert line["requests"] == KERNEL_BYTES_AFTER + 1 + more
+    assert edge.server.statistics().responses_total[200] == before + more
+    sent = (KERNEL_BYTES_AFTER + 4) * len(PART) + (how == "asks") * len("/live/hello")
+    assert edge.server.statistics().body_bytes_total == sent
 
 
 def test_it_stands_for_its_second(serving_edge: World, service: Service) -> None:
@@ -230,11 +260,11 @@ def test_requests_in_pieces_and_pipelined_are_read_as_ever(
     client.send(GET_PART[:10])
     assert client.answers() == []
     client.send(GET_PART[10:] + GET_PART + GET_PART[:-1])
-    assert [answer.body for answer in client.answers()] == [SEGMENT, SEGMENT]
+    assert [answer.body for answer in client.answers()] == [PART, PART]
     client.send(GET_PART[-1:])
-    assert [answer.body for answer in client.answers()] == [SEGMENT]
+    assert [answer.body for answer in client.answers()] == [PART]
     assert service.asked == ["/live/part"] * 3
-    assert client.get("/live/part").body == SEGMENT
+    assert client.get("/live/part").body == PART
     assert service.asked == ["/live/part"] * 3
 
 
@@ -258,12 +288,12 @@ def test_who_waits_is_not_answered_out_of_turn_and_then_rests(
     assert client.answers() == []
     release()
     edge.pump.turn()
-    assert [answer.body for answer in client.answers()] == [b"now", SEGMENT]
+    assert [answer.body for answer in client.answers()] == [b"now", PART]
     client.ask("/live/later")
     release()
     service.asked.clear()
     client.send(GET_PART)
-    assert [answer.body for answer in client.answers()] == [b"now", SEGMENT]
+    assert [answer.body for answer in client.answers()] == [b"now", PART]
     assert service.asked == []
 
 
@@ -276,7 +306,7 @@ def test_who_is_slow_to_take_what_stands_is_bounded(serving_edge: World, service
         asked += 1
     assert service.asked == []
     client.send(GET_PART * 3)
-    assert [answer.body for answer in client.answers()] == [SEGMENT] * (asked + 3)
+    assert [answer.body for answer in client.answers()] == [PART] * (asked + 3)
     assert edge.server.statistics().responses_total == {200: KERNEL_BYTES_AFTER + asked + 4}
     while not client.connection.out_bytes:
         client.send(GET_PART)
@@ -295,25 +325,104 @@ def test_a_pop_that_drains_lets_nothing_stand(serving_edge: World, service: Serv
     edge.pump.advance(2)
     assert other.get("/live/part").fields["connection"] == "close"
     assert not edge.server.standing.answers
+    assert edge.server.standing.until == -math.inf, "nor what may yet come into it"
     edge.server.drain(False)
     have_stand(edge, service)
 
 
-def test_who_is_answered_so_is_idle_from_the_last_on(serving_edge: World, service: Service) -> None:
+@pytest.mark.parametrize("path", ["/live/part", "/live/init"])
+def test_who_is_answered_so_is_idle_from_the_last_on(
+    serving_edge: World, service: Service, path: str
+) -> None:
     edge = serving_edge
-    client, other = have_stand(edge, service), edge.client()
-    other.get("/live/init")
+    client, other = have_stand(edge, service, path), edge.client()
+    other.get("/live/hello")
     for _ in range(10):  # Somebody else has it stand in each of these seconds.
         edge.pump.advance(IDLE_S_MAX / 2)
         for _ in range(KERNEL_BYTES_AFTER + 1):
-            other.get("/live/part")
+            other.get(path)
         service.asked.clear()
-        client.get("/live/part")
+        client.get(path)
         assert service.asked == []
     edge.pump.advance(IDLE_S_MAX - 0.1)
     assert client.lost is None
     edge.pump.advance(0.2)
     assert client.lost == f"no request for {IDLE_S_MAX:g} s"
+
+
+@pytest.mark.parametrize("case", ["waits", "half", "body", "refused"])
+def test_what_comes_behind_an_answer_sent_ahead_ends_the_rest(
+    serving_edge: World, service: Service, case: str
+) -> None:
+    """Settling it finds the connection at rest; what comes next may begin what is not whole."""
+    edge = serving_edge
+    client = have_stand(edge, service)
+    client.ask("/live/later")
+    exchange = only(service)
+    send_ahead(exchange, service.text("now"), edge.pump.time)
+    post = b"POST /live/x HTTP/1.1\r\nHost: e\r\nContent-Length: %d\r\n\r\n" % len(GET_PART)
+    client.send(
+        {
+            "waits": b"GET /live/later HTTP/1.1\r\nHost: edge\r\n\r\n",
+            "half": b"GET /live/hello HTTP/1.1\r\nHost: edge\r\nX: ",
+            "body": post,
+            "refused": b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        }[case]
+    )
+    assert client.connection.standing is None
+    client.send(GET_PART)
+    answers = [(answer.status, answer.body) for answer in client.answers()]
+    assert answers[0] == (200, b"now")
+    assert (200, PART) not in answers
+    if case == "waits":
+        service.release("then", edge.pump.time)
+        edge.pump.turn()
+        assert [answer.body for answer in client.answers()] == [b"then", PART]
+
+
+def test_an_answer_behind_which_another_request_waits_is_no_rest(
+    serving_edge: World, service: Service
+) -> None:
+    edge = serving_edge
+    client = have_stand(edge, service)
+    client.send(2 * b"GET /live/later HTTP/1.1\r\nHost: edge\r\n\r\n")
+    for text in ("one", "two"):
+        service.release(text, edge.pump.time)
+        edge.pump.flush()
+        client.send(GET_PART)
+        edge.pump.turn()
+        bodies = [answer.body for answer in client.answers()]
+        assert bodies == ([b"one"] if text == "one" else [b"two", PART, PART])
+
+
+def test_half_a_request_behind_a_whole_one_ends_the_rest(
+    serving_edge: World, service: Service
+) -> None:
+    edge = serving_edge
+    client = have_stand(edge, service)
+    client.send(b"GET /live/hello HTTP/1.1\r\nHost: edge\r\n\r\nGET /live/x HTTP/1.1\r\nX: ")
+    client.send(GET_PART)
+    client.send(b"Host: edge\r\n\r\n")
+    bodies = [answer.body for answer in client.answers()]
+    assert PART not in bodies
+    assert bodies[0] == b"/live/hello"
+
+
+def test_who_does_not_read_is_not_read_on(serving_edge: World, service: Service) -> None:
+    edge = serving_edge
+    client = have_stand(edge, service)
+    for _ in range(200):
+        try:
+            client.sock.send(GET_PART)
+        except BlockingIOError:
+            break
+        edge.pump.turn()
+    assert client.connection.out_bytes <= 64 * 1024 + 2 * len(PART)
+    assert edge.server.statistics().responses_total[200] < 20
+    for _ in range(2):
+        edge.pump.advance(PROGRESS_S_MAX + 1)
+    assert client.lost is not None
+    assert "reads too slowly" in client.lost
 
 
 def test_an_answer_sent_ahead_lets_nothing_out_of_turn(
@@ -326,5 +435,5 @@ def test_an_answer_sent_ahead_lets_nothing_out_of_turn(
     send_ahead(exchange, service.text("now"), edge.pump.time)
     client.send(GET_PART)
     exchange.settle(edge.pump.time)
-    assert [answer.body for answer in client.answers()] == [b"now", SEGMENT]
+    assert [answer.body for answer in client.answers()] == [b"now", PART]
     assert edge.server.statistics().responses_total == {200: KERNEL_BYTES_AFTER + 3}

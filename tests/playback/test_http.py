@@ -44,6 +44,7 @@ from edged.wire.h1 import PreparedResponse, RequestReceived, prepare
 from tests.playback.fakes import Client, World, world
 
 SEGMENT = bytes(range(250)) * 1_200  # 300 KB: five writes of TLS, and more than a first window.
+PART = bytes(range(200)) * 300  # 60 KB: the kernel holds it for many, and a socket pair takes it.
 BIG = bytes(range(256)) * 16_384  # 4 MiB: beyond what a socket pair holds.
 
 
@@ -64,7 +65,7 @@ class Service:
             f"/live/{name}": prepare(
                 200, [body], content_type="video/mp4", cache_control="max-age=24", lasting=True
             )
-            for name, body in (("part", SEGMENT), ("init", b"init"))
+            for name, body in (("part", PART), ("init", b"init"))
         }
         self.big = prepare(200, [BIG], content_type="video/mp4", cache_control="no-store")
 

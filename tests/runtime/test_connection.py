@@ -1,11 +1,13 @@
 """One connection at a time: TLS on socket pairs, partial writes, bounds, and broken handshakes."""
 
 import contextlib
+import errno
 import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import trio
@@ -344,6 +346,33 @@ async def test_the_same_bytes_to_many_and_what_one_of_them_does_not_take_is_queu
         assert connections[0].sent_bytes == len(data) + 5
         for _, peer in pairs:
             peer.close()
+
+
+async def test_a_bug_about_one_of_many_ends_that_one() -> None:
+    async with running_pump() as pump:
+        (one, slow), (two, peer) = pair(pump), pair(pump)
+        one.connection.sock.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                one.connection.sock.send(bytes(1 << 16))
+        with mock.patch.object(Connection, "note_sent", side_effect=RuntimeError("ours")):
+            send_to_all([one.connection, two.connection], b"hello")
+        assert await receive(peer, 5) == b"hello"
+        await one.until(lambda: bool(one.lost))
+        assert one.lost == ["internal error: RuntimeError('ours')"]
+        assert two.connection.lost is None
+        for sock in (slow, peer):
+            sock.close()
+
+
+@pytest.mark.parametrize("code", [errno.EAGAIN, errno.EINTR])
+async def test_what_was_interrupted_is_queued(code: int) -> None:
+    async with running_pump() as pump:
+        handler, peer = pair(pump)
+        with peer:
+            handler.connection.note_sent(-code, (b"whole", b" and more"))
+            assert await receive(peer, 14) == b"whole and more"
+            assert handler.connection.sent_bytes == 14
 
 
 @pytest.mark.parametrize(("size", "drains"), [(OUT_LOW_BYTES, 0), (OUT_LOW_BYTES + 1, 1)])

@@ -8,6 +8,8 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
+from unittest import mock
 
 import pytest
 import trio
@@ -204,12 +206,13 @@ async def test_the_out_queue_is_bounded(excess: int) -> None:
         with theirs:
             connection.write(bytes(limit))
             connection.write(bytes(excess))
-            await trio.sleep(0.02)
             if excess:
+                await handler.until(lambda: bool(handler.lost))
                 assert handler.lost == [f"peer reads too slowly: over {limit} bytes are queued"]
             else:
+                await trio.to_thread.run_sync(theirs.recv, 1)  # The kernel took its part.
                 assert not handler.lost
-                assert 0 < connection.out_bytes < limit  # The kernel took its part.
+                assert 0 < connection.out_bytes < limit
 
 
 async def test_drained_is_told_when_the_peer_has_read() -> None:
@@ -390,11 +393,71 @@ async def test_viewers_who_never_rest_leave_the_others_their_turns() -> None:
                 waits.append(heard[-1] - turns[-1])
         assert visits > 1000, "they were served meanwhile"
         gaps = sorted(later - at for at, later in itertools.pairwise(turns))
-        assert gaps[len(gaps) // 2] < 4 * TICK_S_MAX
+        assert gaps[len(gaps) // 2] < 10 * TICK_S_MAX
         assert waits
-        assert sorted(waits)[len(waits) // 2] < 4 * TICK_S_MAX
+        assert sorted(waits)[len(waits) // 2] < 10 * TICK_S_MAX
         for sock in (publishing, *(peer for _, peer in viewers)):
             sock.close()
+
+
+async def test_an_idle_pump_does_not_turn() -> None:
+    """What woke it once does not wake it for ever."""
+    async with running_pump() as pump:
+        handler, peer = pair(pump)
+        with peer:
+            pump.at_flush(lambda: None)
+            peer.send(b"x")
+            await handler.until(lambda: bool(handler.received))
+            await trio.sleep(0.1)
+            before = pump.statistics().turns
+            await trio.sleep(0.2)
+            assert pump.statistics().turns - before <= 2
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_it_gives_back_every_descriptor() -> None:
+    before = descriptors()
+    async with running_pump() as pump:
+        _, peer = pair(pump)
+        peer.close()
+        await trio.sleep(0.01)
+    assert descriptors() == before
+
+
+async def test_a_tick_ends_at_its_time_though_viewers_come_late_in_it() -> None:
+    """A turn is not put off by the time that viewers are left to gather."""
+    async with running_pump() as pump:
+        publishers = [pair(pump, PumpClass.PUBLISHER) for _ in range(30)]
+        viewer, peer = pair(pump)
+        ends, late = [math.inf], []
+        pause, set_timer = pump._pause, pump._timer.set
+
+        async def pause_and_note(until: float) -> None:
+            ends.append(until)
+            await pause(until)
+
+        def set_and_note(after_s: float) -> None:
+            late.append(trio.current_time() + after_s - ends[-1])
+            set_timer(after_s)
+
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(mock.patch.object(pump, "_pause", pause_and_note))
+            stack.enter_context(mock.patch.object(pump._timer, "set", set_and_note))
+            stack.enter_context(peer)
+            for _, publishing in publishers:
+                stack.enter_context(publishing)
+            viewer.on_data = viewer.connection.write
+            until = time.monotonic() + 0.3
+            while time.monotonic() < until:
+                for _, publishing in publishers:
+                    publishing.send(b"x")
+                peer.send(b"q")
+                await receive(peer, 1)
+        assert len(late) > 10
+        assert sorted(late)[-3] < 0.0002, "but for what the machine takes between two lines"
 
 
 async def test_spread_work_leaves_publishers_their_turns() -> None:

@@ -332,6 +332,15 @@ def test_the_lost_are_left_alone(place: Place) -> None:
     assert place.visited == [IN], "as the pump does it"
 
 
+def test_who_shakes_hands_is_the_pumps(place: Place) -> None:
+    connection, peer = place.connect()
+    connection.handshaking = True
+    peer.send(ASK)
+    place.serve()
+    assert place.visited == [IN]
+    assert handler_of(connection).heard == []
+
+
 @pytest.mark.parametrize("mask", [select.EPOLLIN | select.EPOLLHUP, select.EPOLLERR])
 def test_other_events_are_the_pumps(place: Place, mask: int) -> None:
     stand(place, "small")

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from edged.runtime.kernel_bytes import KERNEL_BYTES_MAX, KernelPool
-from edged.runtime.standing import REQUEST_BYTES_MAX, StandingAnswers
+from edged.runtime.standing import ANSWERS_PER_ASKER_MAX, REQUEST_BYTES_MAX, StandingAnswers
 
 ASK = b"GET /part HTTP/1.1\r\n\r\n"
 
@@ -70,6 +70,34 @@ def test_it_is_bounded(answers_max: int, bytes_max: int, kept: int) -> None:
         standing.add(ASK + b"%d" % number, number, (b"body",))
         standing.add(ASK + b"%d" % number, "again", (b"body",))
     assert [answer.what for answer in standing.answers.values()] == list(range(kept))
+
+
+def test_what_many_kinds_ask_for_counts_once() -> None:
+    standing = made(bytes_max=8)
+    for number in range(20):
+        standing.add(ASK + b"%d" % number, number % 2, (b"body",), asker=number)
+    standing.add(ASK, "more", (b"body",))
+    assert len(standing.answers) == 20
+
+
+def test_each_second_begins_with_all_the_room() -> None:
+    standing = made(bytes_max=8)
+    for second in range(5):
+        standing.begin(float(second))
+        for number in range(2):
+            standing.add(ASK + b"%d" % number, number, (b"body",))
+        assert len(standing.answers) == 2
+
+
+def test_one_who_asks_for_everything_leaves_room() -> None:
+    standing = made()
+    for second in range(2):
+        standing.begin(float(second))
+        for number in range(10 * ANSWERS_PER_ASKER_MAX):
+            standing.add(ASK + b"%d" % number, number, (b"body",), asker=7)
+        assert len(standing.answers) == ANSWERS_PER_ASKER_MAX
+        standing.add(ASK, "another's", (b"body",), asker=8)
+        assert ASK in standing.answers
 
 
 def test_what_is_too_large_does_not_stand() -> None:
