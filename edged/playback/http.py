@@ -88,7 +88,7 @@ class HttpServer:
         self.limits = limits or H1Limits()
         self.known = KnownRequests()
         self.kernel = KernelPool()
-        self.standing = StandingAnswers(self._stood_short)
+        self.standing = StandingAnswers(_stood_short)
         self.cors = cors
         self.stamp = b""  # The Date of this second; its identity tells responses to be made anew.
         self.responses: dict[int, int] = {}
@@ -176,10 +176,6 @@ class HttpServer:
             self.responses[response.status] = self.responses.get(response.status, 0) + times
             self.body_bytes += response.size * times
 
-    def _stood_short(self, connection: Connection, answer: StandingAnswer, now: float) -> None:
-        assert isinstance(connection.handler, HttpConnection), "it had this server's answers"
-        connection.handler.stood_short(answer, now)
-
     def respond(
         self, request: RequestReceived, exchange: HttpConnection, now: float
     ) -> PreparedResponse | None:
@@ -203,3 +199,9 @@ class HttpServer:
             logger.exception("page failed", path=path, error=repr(error))
             return self.failed
         return prepare_page(page, cors=self.cors)
+
+
+def _stood_short(connection: Connection, answer: StandingAnswer, now: float) -> None:
+    """Not a server's method: it would be held by what it holds, with the kernel's bytes of it."""
+    assert isinstance(connection.handler, HttpConnection), "it had a server's answers"
+    connection.handler.stood_short(answer, now)

@@ -16,31 +16,42 @@ POOL_BYTES_MAX = 64 * 2**20
 POOL_FILES_MAX = 1024  # Or an eighth of what the process may open.
 
 
+class _Use:
+    """How much of a pool is in use; what is of the pool refers to this, lest neither is let go."""
+
+    __slots__ = ("bytes", "files")
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.files = 0
+
+
 class KernelBytes:
     """A memfd with these bytes; it is closed when nobody has this object any more."""
 
-    __slots__ = ("_pool", "chunks", "fd", "size")
+    __slots__ = ("_use", "chunks", "fd", "size")
 
     def __init__(self, pool: "KernelPool", chunks: Sequence[bytes]) -> None:
         """Raises OSError: too many files are open, or there is no memory."""
         self.chunks = chunks  # The same, for what the kernel cannot do.
-        self._pool, self.size, self.fd = pool, 0, -1
+        self._use = use = pool.use
+        self.size, self.fd = 0, -1
         self.fd = os.memfd_create("edged-body", os.MFD_CLOEXEC)
-        pool.files += 1
+        use.files += 1
         for chunk in chunks:
             view = memoryview(chunk)
             while view:
                 written = os.write(self.fd, view)
                 self.size += written
-                pool.bytes += written
+                use.bytes += written
                 view = view[written:]
 
     def __del__(self) -> None:
         """Give back the file."""
         if self.fd >= 0:
             os.close(self.fd)
-            self._pool.files -= 1
-            self._pool.bytes -= self.size
+            self._use.files -= 1
+            self._use.bytes -= self.size
 
 
 class KernelPool:
@@ -51,8 +62,7 @@ class KernelPool:
     """
 
     def __init__(self, *, bytes_max: int = POOL_BYTES_MAX, files_max: int = POOL_FILES_MAX) -> None:
-        self.bytes = 0
-        self.files = 0
+        self.use = _Use()
         self.failed = 0
         self._bytes_max = bytes_max
         self._files_max = min(files_max, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8)
@@ -99,3 +109,13 @@ class KernelPool:
             self.failed += 1
             self._open = False
             return None
+
+    @property
+    def bytes(self) -> int:
+        """What the kernel holds of it."""
+        return self.use.bytes
+
+    @property
+    def files(self) -> int:
+        """In so many files."""
+        return self.use.files

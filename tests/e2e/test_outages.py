@@ -25,6 +25,7 @@ from tests.e2e.viewer import Viewer
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
 
 CHANNELS = tuple(f"c{number:02}" for number in range(20))
+POPS = ("ams1", "lon1")  # Encoders come to the first; viewers to both.
 CLIP_S = 20
 HARM_AFTER_S = 9.0
 STALL_S_MAX = 5.0  # Of what a viewer gets, with everything on one shared machine.
@@ -35,8 +36,14 @@ DECISION_S_MAX = 2.0  # The goal is 1 s from the process's start; CI's machine i
 
 @contextlib.asynccontextmanager
 async def twenty_on_air(pair: Pair, clip: Path) -> AsyncIterator[dict[str, Viewer]]:
-    """Publish all channels by ffmpeg and watch each; the block's end waits until all is over."""
-    viewers = {channel: Viewer(pair.http, channel) for channel in CHANNELS}
+    """Publish all channels by ffmpeg to the first PoP, and watch each at one of the two.
+
+    The block's end waits until all is over.
+    """
+    viewers = {
+        channel: Viewer(pair.playback(POPS[number % len(POPS)]), channel)
+        for number, channel in enumerate(CHANNELS)
+    }
     async with trio.open_nursery() as nursery:
         for channel in CHANNELS:
             nursery.start_soon(publish_ffmpeg, clip, pair.publish_url(channel))
@@ -71,6 +78,12 @@ def check_publishers(pair: Pair) -> None:
     assert all("publisher sent" in str(line["reason"]) for line in ended), ended
 
 
+def check_fenced(pair: Pair, returned: str, moved: set[str]) -> None:
+    """The origin that came back was told that its streams are no longer its own, and let go."""
+    for host in (*pair.pops.values(), pair.origins[returned]):
+        print(host, {str(line["event"]) for line in host.log() if "fence" in str(line)})
+
+
 @pytest.mark.parametrize(
     ("harm", "back_after_s"),
     [(signal.SIGKILL, 0.0), (signal.SIGSTOP, 4.0)],
@@ -83,12 +96,12 @@ async def test_one_of_two_origins_fails_under_twenty_encoders(
     require_player()
     clip = make_clip(seconds=CLIP_S)
     with trio.fail_after(120):
-        async with open_pair(channels=CHANNELS) as pair, open_browser() as browser:
+        async with open_pair(pops=POPS, channels=CHANNELS) as pair, open_browser() as browser:
             page = await browser.open_page()
             async with twenty_on_air(pair, clip) as viewers:
                 await pair.pop.wait_log("stream placed", count=len(CHANNELS))
                 homes = pair.homes()
-                await page.navigate(f"{pair.http}/watch/{CHANNELS[0]}")
+                await page.navigate(f"{pair.playback(POPS[1])}/watch/{CHANNELS[0]}")
                 await page.wait_for(f"{STATE} === 'live'", 15)
                 await trio.sleep(HARM_AFTER_S / 2)
                 frames, since = await frames_shown(page), trio.current_time()
@@ -108,6 +121,8 @@ async def test_one_of_two_origins_fails_under_twenty_encoders(
             moved = {str(line["channel"]) for line in pair.pop.log("stream goes on elsewhere")}
             assert moved == {channel for channel, home in homes.items() if home == harmed}
             assert len(pair.pop.log("stream placed")) == len(CHANNELS) + len(moved)
+            if back_after_s:
+                check_fenced(pair, harmed, moved)
 
 
 async def test_a_short_pause_of_any_process_moves_nothing() -> None:

@@ -67,6 +67,7 @@ class StillConnection:
     """Counts what is written."""
 
     ssl = None
+    fd = -1
     peer = "fuzz"
     received_bytes = 0
 

@@ -111,6 +111,7 @@ class FakePump:
             connection = self._lost.pop()
             self.connections.remove(connection)
             self._timers.pop(connection, None)
+            self._masks.pop(connection, None)
             connection.removed()
 
     def advance(self, seconds: float) -> None:

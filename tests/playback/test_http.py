@@ -4,7 +4,9 @@ Over socket pairs, on virtual time; the tests of HTTPS run over the real pump on
 """
 
 import contextlib
+import gc
 import math
+import os
 import socket
 import ssl
 import struct
@@ -36,7 +38,7 @@ from edged.playback.http import (
     error_response,
 )
 from edged.runtime.connection import HEAR_OUT_S, OUT_LOW_BYTES
-from edged.runtime.kernel_bytes import KERNEL_BYTES_AFTER, KERNEL_BYTES_MAX
+from edged.runtime.kernel_bytes import KERNEL_BYTES_AFTER, KERNEL_BYTES_MAX, KernelBytes
 from edged.runtime.pump import Pump
 from edged.runtime.tls import Identity, make_server_context
 from edged.tools.cert import make_authority, make_host_certificate
@@ -394,6 +396,28 @@ def test_what_many_ask_for_is_held_by_the_kernel_and_is_the_same(service: Servic
         unix_s[0] += 1
         assert edge.client().get("/live/small").status == 200
         assert pool.files == 0
+
+
+def test_a_server_lets_go_of_its_descriptors_with_itself(service: Service) -> None:
+    """Without the collector, which comes when it comes."""
+    gc.disable()
+    try:
+        with world() as edge:
+            edge.server.mount("/live/", service)
+            client = edge.client()
+            for _ in range(KERNEL_BYTES_AFTER + 2):
+                client.get("/live/part")
+            pool = edge.server.kernel
+            assert pool.files == 1
+        del edge, client
+        held = next(iter(pool._sent.values()))
+        assert isinstance(held, KernelBytes)
+        fd = held.fd
+        del pool, held
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
+    finally:
+        gc.enable()
 
 
 def test_one_who_is_slow_to_take_what_the_kernel_holds(edge: World, service: Service) -> None:
