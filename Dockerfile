@@ -1,12 +1,13 @@
 # edged in a container: any role, by the file that is mounted at /etc/edged/edged.toml.
 #
-#   docker build -t edged .
+#   docker build -t edged .                      # or: buildah bud --format docker -t edged . (OCI's has no health checks)
 #   docker run -d --name pop --network host --ulimit nofile=262144 \
 #     -v "$PWD/pop.toml:/etc/edged/edged.toml:ro" -v "$PWD/tls:/etc/edged/tls:ro" -v edged-state:/var/lib/edged edged
 #   docker exec pop edged streams
 #
 # Keys that are mounted must be readable by user 10001. In a network of its own (without --network host) metrics.listen
 # has to be "0.0.0.0:9464" for a scraper outside. The root file system may be read-only, with a tmpfs at /run/edged.
+# It adds 165 MB to Python's image; FFmpeg's libraries are 104 of them.
 ARG PYTHON=3.11-slim-bookworm
 
 FROM python:${PYTHON} AS build
