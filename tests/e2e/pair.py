@@ -64,12 +64,11 @@ async def open_pair(
     channels: Sequence[str] = ("one",),
     *,
     doomed: Sequence[str] = ORIGINS,
-    metrics: bool = False,
     pop_tables: str = "",
 ) -> AsyncIterator[Pair]:
     """Run it until the block ends; `doomed`: what the test may kill.
 
-    With `metrics` each host's are at `ports["NAME.metrics"]`. `pop_tables`: TOML for all PoPs.
+    Each host's metrics are at `ports["NAME.metrics"]`. `pop_tables`: TOML for all PoPs.
     """
     with tempfile.TemporaryDirectory(prefix="edged-e2e-") as name:
         folder = Path(name)
@@ -78,7 +77,7 @@ async def open_pair(
             [
                 *("irs", *origins),
                 *(f"{pop}.{what}" for pop in pops for what in ("rtmp", "http")),
-                *(f"{host}.metrics" for host in hosts_all if metrics),
+                *(f"{host}.metrics" for host in hosts_all),  # Port 0 may be given another's.
             ]
         )
         at = {what: f"127.0.0.1:{port}" for what, port in ports.items()}
@@ -102,7 +101,7 @@ async def open_pair(
             for host, text in texts.items():
                 path = folder / f"{host}.toml"
                 common = f'[admin]\nsocket = "{folder}/{host}.sock"\n'
-                port = ports.get(f"{host}.metrics", 0)
+                port = ports[f"{host}.metrics"]
                 path.write_text(text + common + f'[metrics]\nlisten = "127.0.0.1:{port}"\n')
                 hosts[host] = await stack.enter_async_context(
                     open_edged(folder, host, "run", "-c", str(path), doomed=host in doomed)

@@ -170,7 +170,7 @@ async def test_half_an_hour() -> None:
     rng = random.Random(SOAK_S)  # noqa: S311 - a seed, no secret
     samples: dict[str, list[Sample]] = {host: [] for host in STEADY}
     doomed = ("irs", "ams2", "fra2", "fra3")
-    async with open_pair(ORIGINS, POPS, CHANNELS, doomed=doomed, metrics=True) as pair:
+    async with open_pair(ORIGINS, POPS, CHANNELS, doomed=doomed) as pair:
         before = {host: await read_sample(pair, host) for host in STEADY}
         mortals = [
             Mortal(pair, name, host)
