@@ -19,7 +19,8 @@ class TimerFd:
 
     def __init__(self) -> None:
         """Raises OSError: too many files are open."""
-        self.fd: int = _libc.timerfd_create(time.CLOCK_MONOTONIC, TFD_FLAGS)
+        self.fd: int = -1
+        self.fd = _libc.timerfd_create(time.CLOCK_MONOTONIC, TFD_FLAGS)
         if self.fd < 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
         self._spec = (ctypes.c_long * 4)()  # struct itimerspec: no interval, then s and ns.
@@ -31,5 +32,9 @@ class TimerFd:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
     def close(self) -> None:
-        """Give the descriptor back."""
-        os.close(self.fd)
+        """Give the descriptor back; as does whoever lets go of this."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    __del__ = close

@@ -50,3 +50,11 @@ def test_it_is_not_for_children_and_is_given_back() -> None:
     timer.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
         timer.set(1.0)
+
+
+def test_who_lets_go_of_it_gives_it_back() -> None:
+    timer = TimerFd()
+    fd = timer.fd
+    del timer
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
