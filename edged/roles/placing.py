@@ -32,6 +32,7 @@ from edged.policy.takeover import (
 )
 from edged.roles.placement import BROKE_OFF, CUT_OFF, NO_ROUTE, GiveUp, Placement
 from edged.roles.telling import Telling
+from edged.runtime.faults import contained
 from edged.runtime.hub import LiveStream
 from edged.runtime.pump import Pump
 
@@ -223,7 +224,7 @@ class Placing:
     def tick(self, now: float) -> None:
         """Judge what has waited long enough; call it a few times a second."""
         for placement in [p for p in self.placements.values() if p.stream.ended is None]:
-            try:
+            with contained(logger, "placement not judged", channel=placement.stream.channel):
                 if placement.fenced_at is not None:
                     if now - placement.fenced_at >= LISTED_S_MAX:
                         self._judge_fencing(placement)
@@ -237,8 +238,6 @@ class Placing:
                     self._begin_anew(placement, f"no answer within {ANSWER_S_MAX:g} s")
                 elif placement.unanswered_s(now) >= ANSWER_S_MAX:
                     self._timed_out(placement, now)
-            except Exception:  # The others are to have their turn.
-                logger.exception("placement not judged", channel=placement.stream.channel)
 
     def slept(self, late_s: float) -> None:
         """We were late ourselves by so much: answers may lie unread, so it counts for nobody."""

@@ -317,14 +317,6 @@ class Connection:
         elif -count not in AGAIN:
             self.abort(f"connection failed: {os.strerror(-count)}")
 
-    def stood_short(
-        self, standing: StandingAnswers, answer: StandingAnswer, count: int, now: float
-    ) -> None:
-        """Note that the kernel took less of what stands: so many bytes, or -errno."""
-        self.note_sent(count, answer.chunks)
-        if self.out_bytes:
-            standing.on_short(self, answer, now)
-
     def take_handshake(self) -> None:
         """Go on with the TLS handshake as far as the socket allows."""
         assert self.ssl is not None

@@ -100,7 +100,9 @@ cdef int serve_at_rest(connection, standing, buffer, Py_buffer *view, double now
     if sent == size:
         connection.sent_bytes += size
     else:
-        connection.stood_short(standing, answer, sent, now)
+        connection.note_sent(sent, answer.chunks)
+        if connection.out_bytes:
+            standing.on_short(connection, answer, now)
     return 0
 
 

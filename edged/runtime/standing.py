@@ -49,9 +49,7 @@ class StandingAnswers:
         self.until = -math.inf  # They stand for so long.
         self.answers: dict[bytes, StandingAnswer] = {}
         self._answers_max, self._bytes_max = answers_max, bytes_max
-        self._sizes: dict[
-            object, int
-        ] = {}  # Of what is answered; many kinds of players ask for it.
+        self._whats: set[object] = set()  # Whose bytes are counted: many kinds of players ask.
         self._bytes = 0
         self._asked: dict[int, int] = {}  # How many each asker added.
 
@@ -72,7 +70,7 @@ class StandingAnswers:
     ) -> None:
         """Have that stand for a request that comes as these bytes and nothing else."""
         answer, asked = StandingAnswer(what, chunks, held), self._asked.get(asker, 0)
-        more = 0 if what in self._sizes else answer.size
+        more = 0 if what in self._whats else answer.size
         if (
             len(request) <= REQUEST_BYTES_MAX
             and answer.size <= KERNEL_BYTES_MAX
@@ -82,7 +80,7 @@ class StandingAnswers:
             and request not in self.answers
         ):
             self.answers[request] = answer
-            self._sizes[what] = answer.size
+            self._whats.add(what)
             self._bytes += more
             self._asked[asker] = asked + 1
 
@@ -96,7 +94,7 @@ class StandingAnswers:
     def begin(self, until: float) -> None:
         """Let go of all, after a last look at `counts`; what comes now stands for so long."""
         self.answers.clear()
-        self._sizes.clear()
+        self._whats.clear()
         self._asked.clear()
         self._bytes = 0
         self.until = until
