@@ -289,7 +289,7 @@ class Pump:
         return events
 
     def _serve(self, until: float = math.inf) -> int:
-        """Visit viewers, chatters, handshakes for SERVE_S_MAX or until then; spread work as long."""
+        """Visit viewers, chatters, handshakes, SERVE_S_MAX long at most; then spread work as long."""
         now = trio.current_time()
         until, batch = min(until, now + SERVE_S_MAX), self._batch
         if not batch:
