@@ -289,7 +289,7 @@ class Pump:
         return events
 
     def _serve(self, until: float = math.inf) -> int:
-        """Visit viewers, chatters, handshakes, SERVE_S_MAX long at most; then spread work as long."""
+        """Visit viewers, chatters and handshakes, at most SERVE_S_MAX long; then spread work."""
         now = trio.current_time()
         until, batch = min(until, now + SERVE_S_MAX), self._batch
         if not batch:
