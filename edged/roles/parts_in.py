@@ -1,15 +1,18 @@
 """Parts from origins to playback: subscribed to where the directory says, gathered by turn."""
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import structlog
+import trio
 
 from edged.backbone.directory import Directory, DirectoryRecord
 from edged.backbone.sender import OriginLink
 from edged.errors import EdgedError
 from edged.media.parts import PackagedEvent, StreamEnded
 from edged.media.stream import PriorityClass, StreamId
+from edged.policy.segment_ends import SegmentEnds
 from edged.runtime.pump import Pump
 
 if TYPE_CHECKING:
@@ -38,6 +41,14 @@ class _Feed(NamedTuple):
     subscription: "FeedSubscription"
 
 
+class _Run:
+    """What of a channel's run goes to playback when."""
+
+    def __init__(self, stream_id: StreamId) -> None:
+        self.stream_id = stream_id  # As it was told last: its epoch rises.
+        self.ends = SegmentEnds()
+
+
 class PartsIn:
     """All channels that playback has subscribed to."""
 
@@ -50,6 +61,31 @@ class PartsIn:
         self._feeds: dict[str, _Feed] = {}
         self._wanted: dict[str, None] = {}  # Channels subscribed to by playback.
         self._gathered: dict[StreamId, list[PackagedEvent]] = {}
+        self._runs: dict[str, _Run] = {}  # By channel.
+        self._sooner: trio.Event | None = None  # Set when something is due before what `run` knows.
+
+    async def run(self) -> None:
+        """Give playback what is held when its time has come, until cancelled.
+
+        Without it nothing is held.
+        """
+        try:
+            while True:
+                self._sooner = trio.Event()
+                with trio.move_on_at(self._due_at()):
+                    await self._sooner.wait()
+                    continue
+                now = self._pump.now()
+                for run in list(self._runs.values()):
+                    if run.ends.due_at <= now:
+                        self._update(run.stream_id, run.ends.take([], now))
+        finally:
+            self._sooner = None
+            for channel in list(self._runs):
+                self._let_go(channel)
+
+    def _due_at(self) -> float:
+        return min((run.ends.due_at for run in self._runs.values()), default=math.inf)
 
     def subscribe(self, channel: str) -> None:
         """Have a channel's parts pushed here, with a replay, from where its newest run is."""
@@ -82,6 +118,7 @@ class PartsIn:
 
     def feed_ended(self, channel: str, reason: str) -> None:
         """The subscription is gone."""
+        self._let_go(channel)
         self._feeds.pop(channel, None)
         self._wanted.pop(channel, None)
         if self.playback is not None:
@@ -114,10 +151,18 @@ class PartsIn:
         self._feeds[channel] = _Feed(origin, priority, subscription)
 
     def _cancel(self, channel: str) -> None:
+        self._let_go(channel)
         known = self._feeds.pop(channel, None)
         link = None if known is None else self._link(known.origin)
         if known is not None and link is not None:
             link.unsubscribe(known.subscription)
+
+    def _let_go(self, channel: str) -> None:
+        """Give playback what is held of a channel: nothing will come after it, or another's."""
+        run = self._runs.pop(channel, None)
+        held = [] if run is None else run.ends.let_go()
+        if run is not None and held:
+            self._update(run.stream_id, held)
 
     def _deliver(self) -> None:
         """Tell playback, older runs first.
@@ -130,12 +175,38 @@ class PartsIn:
         for stream_id, events in sorted(gathered.items(), key=lambda item: item[0]):
             if isinstance(events[-1], StreamEnded):
                 self.unsubscribe(stream_id.channel)
-            if self.playback is not None:
-                self._update(self.playback, stream_id, events)
+            self._update(stream_id, self._timely(stream_id, events))
 
-    def _update(self, playback: Feeds, stream_id: StreamId, events: list[PackagedEvent]) -> None:
-        """Tell playback of one run; what goes wrong there ends that channel's subscription only."""
+    def _timely(self, stream_id: StreamId, events: list[PackagedEvent]) -> list[PackagedEvent]:
+        """What of these is to go to playback now, behind what was held before."""
         channel = stream_id.channel
+        if self._sooner is None or channel not in self._feeds:
+            return events
+        try:
+            return self._take(stream_id, events)
+        except Exception:  # One channel's; and it goes on without being timely.
+            logger.exception("parts not held back", channel=channel)
+            self._let_go(channel)
+            return events
+
+    def _take(self, stream_id: StreamId, events: list[PackagedEvent]) -> list[PackagedEvent]:
+        assert self._sooner is not None, "nothing is held without `run`"
+        channel = stream_id.channel
+        run = self._runs.get(channel)
+        if run is None or run.stream_id.publication != stream_id.publication:
+            self._let_go(channel)
+            run = self._runs[channel] = _Run(stream_id)
+        run.stream_id, due_at = stream_id, run.ends.due_at
+        events = run.ends.take(events, self._pump.now())
+        if run.ends.due_at < due_at:
+            self._sooner.set()
+        return events
+
+    def _update(self, stream_id: StreamId, events: list[PackagedEvent]) -> None:
+        """Tell playback of one run; what goes wrong there ends that channel's subscription only."""
+        channel, playback = stream_id.channel, self.playback
+        if playback is None or not events:
+            return
         try:
             playback.window_updated(stream_id, events)
         except EdgedError as error:

@@ -94,6 +94,7 @@ class Uplinks:
             task_status.started()
             if self.view.table is not None:
                 self.table_changed(self.view.table)
+            self._supervisor.start_soon(nursery, "parts in", self.parts.run)
             await self._supervisor.keep("uplinks tick", self._run_ticks)
 
     @property

@@ -235,10 +235,7 @@ async def open_network(
     """
     with tempfile.TemporaryDirectory(prefix="edged-e2e-") as name:
         folder = Path(name)
-        await run_edged(folder, "cert", "ca", "test")
-        async with trio.open_nursery() as nursery:
-            for role, host in (("irs", "irs"), ("origin", "origin"), ("pop", "a"), ("pop", "b")):
-                nursery.start_soon(run_edged, folder, "cert", "host", role, host)
+        await make_certificates(folder, {"irs": "irs", "origin": "origin", "a": "pop", "b": "pop"})
         ports = take_ports(PORTS)
         keys = {channel: f"key-of-{channel}-only" for channel in channels}
         configs = write_configs(folder, ports, keys)
@@ -254,6 +251,14 @@ async def open_network(
                 await hosts[pop].edged.wait_log("role started")
                 await hosts[pop].edged.wait_log("backbone session started", count=4)
             yield network
+
+
+async def make_certificates(folder: Path, roles: Mapping[str, str]) -> None:
+    """A CA's, and those of hosts with these roles, as `edged cert` makes them."""
+    await run_edged(folder, "cert", "ca", "test")
+    async with trio.open_nursery() as nursery:
+        for host, role in roles.items():
+            nursery.start_soon(run_edged, folder, "cert", "host", role, host)
 
 
 def write_configs(folder: Path, ports: dict[str, int], keys: dict[str, str]) -> dict[str, Path]:

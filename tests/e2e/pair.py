@@ -1,4 +1,4 @@
-"""Networks with processes that a test may kill: an IRS, origins, and PoPs, without TLS."""
+"""Networks with processes that a test may kill: an IRS, origins, and PoPs; with TLS if wished."""
 
 import contextlib
 import tempfile
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from tests.e2e.network import Edged, open_edged, take_ports
+from tests.e2e.network import Edged, make_certificates, open_edged, take_ports, tls
 
 ORIGINS = ("fra1", "fra2")
 SESSIONS_PER_ORIGIN = 4  # Of a PoP: control, and media of three classes.
@@ -65,9 +65,11 @@ async def open_pair(
     *,
     doomed: Sequence[str] = ORIGINS,
     pop_tables: str = "",
+    secure: bool = False,
 ) -> AsyncIterator[Pair]:
     """Run it until the block ends; `doomed`: what the test may kill.
 
+    `secure`: IRS and backbone are under TLS, each host with its certificate.
     Each host's metrics are at `ports["NAME.metrics"]`. `pop_tables`: TOML for all PoPs.
     """
     with tempfile.TemporaryDirectory(prefix="edged-e2e-") as name:
@@ -82,16 +84,23 @@ async def open_pair(
         )
         at = {what: f"127.0.0.1:{port}" for what, port in ports.items()}
         client = f'[irs_client]\naddresses = ["{at["irs"]}"]\n'
-        texts = {"irs": f'[irs]\nlisten = "{at["irs"]}"\nwarmup_s = 0.0\n'}
+        roles = {"irs": "irs", **dict.fromkeys(origins, "origin"), **dict.fromkeys(pops, "pop")}
+        own = dict.fromkeys(roles, "")
+        if secure:
+            await make_certificates(folder, roles)
+            own = {host: tls(role, host) for host, role in roles.items()}
+        texts = {"irs": f'[irs]\nlisten = "{at["irs"]}"\nwarmup_s = 0.0\n{own["irs"]}'}
         for origin in origins:
-            texts[origin] = f'[origin]\nname = "{origin}"\nlisten = "{at[origin]}"\n{client}'
+            texts[origin] = (
+                f'[origin]\nname = "{origin}"\nlisten = "{at[origin]}"\n{own[origin]}{client}'
+            )
         keys = "".join(
             f'[[stream_keys.static]]\nchannel = "{channel}"\nkey = "{key_of(channel)}"\n'
             for channel in channels
         )
         for pop in pops:
             texts[pop] = (
-                f'[pop]\nname = "{pop}"\n{client}'
+                f'[pop]\nname = "{pop}"\n{own[pop]}{client}'
                 f'table_file = "{folder}/{pop}.table"\npersist_interval_s = 0.1\n'
                 f'[ingest.rtmp]\nlisten = "{at[f"{pop}.rtmp"]}"\n'
                 f'[playback]\nlisten = "{at[f"{pop}.http"]}"\n{keys}{pop_tables}'

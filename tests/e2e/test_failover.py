@@ -1,6 +1,7 @@
 """Origins die, freeze and come back under live streams: nobody notices.
 
-The network is of `edged` processes; the publisher is our client core, the viewer fetches each part.
+The network is of `edged` processes under TLS (in `test_outages` without); the publisher is our
+client core, the viewer fetches each part.
 """
 
 import contextlib
@@ -64,7 +65,7 @@ async def test_a_stream_goes_on_at_another_origin(
     """Not a unit is missing, not one is there twice, and the publisher stays connected."""
     clip = make_clip(seconds=14)
     with trio.fail_after(70):
-        async with open_pair() as pair:
+        async with open_pair(secure=True) as pair:
             harmed = await watch_through(pair, clip, harm, back_after_s=back_after_s)
             assert await pair.home(2) != harmed
             assert len(pair.pop.log("publisher started")) == 1
@@ -78,7 +79,7 @@ async def test_a_stream_goes_on_at_another_origin(
 async def test_a_short_pause_moves_nothing() -> None:
     clip = make_clip(seconds=8)
     with trio.fail_after(60):
-        async with open_pair() as pair:
+        async with open_pair(secure=True) as pair:
             await watch_through(pair, clip, signal.SIGSTOP, back_after_s=0.35)
             assert pair.pop.log("stream goes on elsewhere") == []
             assert len(pair.pop.log("stream placed")) == 1
@@ -88,7 +89,7 @@ async def test_a_stream_outlives_the_restart_of_its_only_origin() -> None:
     """What it had packaged is gone with it; what it needs to go on is at the PoP."""
     clip = make_clip(seconds=14)
     with trio.fail_after(70):
-        async with open_pair(("fra1",)) as pair, contextlib.AsyncExitStack() as stack:
+        async with open_pair(("fra1",), secure=True) as pair, contextlib.AsyncExitStack() as stack:
             viewer = Viewer(pair.http, "one")
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(publish_clip, clip, pair.publish_url())

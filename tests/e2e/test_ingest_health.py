@@ -1,4 +1,4 @@
-"""Encoders that are set up wrongly, in real time: the PoP's log names what a broadcaster did."""
+"""Encoders that are set up wrongly, in real time: log and status page say what is wrong."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -7,8 +7,9 @@ import msgspec
 import pytest
 import trio
 
-from edged.media.track import AccessUnit, Kind
+from edged.media.track import AccessUnit, Kind, Track
 from tests.conftest import require
+from tests.e2e.browser import open_browser
 from tests.e2e.clip import make_clip, publish_ffmpeg, read_units
 from tests.e2e.network import Demo, LogLine, open_demo
 from tests.e2e.publisher import publish_units
@@ -18,6 +19,14 @@ pytestmark = pytest.mark.e2e
 SECONDS = 14
 SKEW_S = 1.0
 BACK_S, BACK_FROM_S = 2.0, 10.5  # More than what is taken for jitter; so late that the skew shows.
+DROP_FROM_S = 11.0  # What is usual is known after 10 s.
+SPOILT_S = 18
+FILLER = (5001).to_bytes(4) + b"\x0c" + b"\xff" * 5000  # A NAL of filler data: 1.2 Mbps.
+SHOWN_S_MAX = 5.0
+TOLD = {
+    "mine": ["set the keyframe interval to 2 s"],
+    "demo": ["the audio is ahead", "The bitrate has dropped to", "s back; viewers see a break"],
+}
 
 
 def warned(demo: Demo, channel: str) -> dict[str, LogLine]:
@@ -39,40 +48,60 @@ async def test_good_encoders_are_warned_of_nothing() -> None:
 
 
 async def test_what_is_wrong_is_named() -> None:
+    """In the log and, in the broadcaster's language, on the status page."""
     require("ffmpeg")
+    require("chromium")
     clip = make_clip(seconds=SECONDS, gop=300)
-    tracks, units = read_units(make_clip(seconds=SECONDS, gop=60))
-    kinds = {track.track_id: track.kind for track in tracks}
-    scales = {track.track_id: track.timescale for track in tracks}
-
-    def spoilt(units: Sequence[AccessUnit]) -> list[AccessUnit]:
-        """Sound ahead of the picture, and at last all times set back."""
-        result = []
-        for unit in units:
-            shift_s = SKEW_S if kinds[unit.track_id] is Kind.AUDIO else 0.0
-            if unit.dts / scales[unit.track_id] > BACK_FROM_S:
-                shift_s -= BACK_S
-            ticks = round(shift_s * scales[unit.track_id])
-            result.append(msgspec.structs.replace(unit, dts=unit.dts + ticks, pts=unit.pts + ticks))
-        return result
-
-    with trio.fail_after(60):
-        async with open_demo() as demo:
+    tracks, units = read_units(make_clip(seconds=SPOILT_S, gop=60))
+    with trio.fail_after(80):
+        async with open_demo() as demo, open_browser() as browser:
+            page = await browser.open_page(1440, 900)
+            await page.navigate(demo.addresses.status)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(publish_ffmpeg, clip, demo.publish_url("west"))
                 nursery.start_soon(
                     partial(
-                        publish_units, tracks, spoilt(units), demo.publish_url("west", "demo"),
-                        start_ms=60_000, leave=False,
+                        publish_units, tracks, spoilt(tracks, units),
+                        demo.publish_url("west", "demo"), start_ms=60_000, leave=False,
                     )
                 )  # fmt: skip
+                for channel in TOLD:
+                    row = f"document.querySelector('[data-channel={channel}] .row')"
+                    await page.wait_for(f"!!{row}", SHOWN_S_MAX)
+                    await page.evaluate(f"{row}.click()")
+                for channel, told in TOLD.items():
+                    warnings = f"document.querySelector('[data-channel={channel}] .warnings')"
+                    for text in told:
+                        seen = f"{warnings}.textContent.includes({text!r})"
+                        await page.wait_for(seen, SPOILT_S)
             found = warned(demo, "mine")
             assert set(found) == {"keyframe_interval"}
             assert str(found["keyframe_interval"]["text"]).startswith("The last keyframe came ")
             found = warned(demo, "demo")
-            assert "av_skew" in found
             assert abs(float(str(found["av_skew"]["value"])) - SKEW_S) < 0.2
             assert "the audio is ahead" in str(found["av_skew"]["text"])
-            assert "timestamps_jump" in found
             assert "s back; viewers see a break" in str(found["timestamps_jump"]["text"])
-            assert set(found) <= {"av_skew", "timestamps_jump", "jitter"}  # What was sent at once.
+            assert "The bitrate has dropped to" in str(found["bitrate_dropped"]["text"])
+            # Jitter: what was sent at once.
+            assert set(found) <= {"av_skew", "timestamps_jump", "bitrate_dropped", "jitter"}
+
+
+def spoilt(tracks: Sequence[Track], units: Sequence[AccessUnit]) -> list[AccessUnit]:
+    """Sound ahead of the picture; a bitrate that drops; at last all times set back."""
+    kinds = {track.track_id: track.kind for track in tracks}
+    scales = {track.track_id: track.timescale for track in tracks}
+    result = []
+    for unit in units:
+        at_s = unit.dts / scales[unit.track_id]
+        is_audio = kinds[unit.track_id] is Kind.AUDIO
+        shift_s = SKEW_S if is_audio else 0.0
+        if at_s > BACK_FROM_S:
+            shift_s -= BACK_S
+        ticks = round(shift_s * scales[unit.track_id])
+        payload = unit.payload if is_audio or at_s > DROP_FROM_S else unit.payload + FILLER
+        result.append(
+            msgspec.structs.replace(
+                unit, dts=unit.dts + ticks, pts=unit.pts + ticks, payload=payload
+            )
+        )
+    return result

@@ -45,7 +45,8 @@ class Setting(Struct):
 async def open_setting() -> AsyncIterator[Setting]:
     with tempfile.TemporaryDirectory(prefix="edged-e2e-") as name:
         folder = Path(name)
-        ports = take_ports(["irs", *ORIGINS, "rtmp", "http", "page"])
+        metrics = [f"{host}.metrics" for host in ("irs", *ORIGINS, "pop")]
+        ports = take_ports(["irs", *ORIGINS, "rtmp", "http", "page", *metrics])
         at = {what: f"127.0.0.1:{port}" for what, port in ports.items()}
         client = f'[irs_client]\naddresses = ["{at["irs"]}"]\n'
         token = folder / "token"
@@ -66,7 +67,7 @@ async def open_setting() -> AsyncIterator[Setting]:
                 admin = f'[admin]\nsocket = "{folder}/{host}.sock"\n'
                 if host == "pop":
                     admin += f'listen = "{at["page"]}"\ntoken_file = "{token}"\n'
-                path.write_text(f'{text}{admin}[metrics]\nlisten = "127.0.0.1:0"\n')
+                path.write_text(f'{text}{admin}[metrics]\nlisten = "{at[f"{host}.metrics"]}"\n')
                 hosts[host] = await stack.enter_async_context(
                     open_edged(folder, host, "run", "-c", str(path), doomed=host in ORIGINS)
                 )

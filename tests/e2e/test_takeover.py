@@ -16,7 +16,7 @@ from edged.errors import PeerLostError
 from edged.wire.rtmp import Closed
 from tests.bench.latency.viewer import open_stock_server, page_url
 from tests.conftest import require
-from tests.e2e.browser import Page, open_browser
+from tests.e2e.browser import BrowserError, Page, open_browser
 from tests.e2e.clip import make_clip
 from tests.e2e.network import Edged, open_demo, open_network, run_edged, wait_until
 from tests.e2e.pair import open_pair
@@ -247,13 +247,34 @@ async def test_a_drained_encoder_goes_on_at_another_pop() -> None:
 
 
 BEGIN = """(() => {
-  const seen = (window.seen = { fatal: [], loads: 0 });
-  window.hls.on(Hls.Events.ERROR, (_, data) => { if (data.fatal) seen.fatal.push(data.details); });
+  const seen = (window.seen = { fatal: [], errors: [], loads: 0 });
+  window.hls.on(Hls.Events.ERROR, (_, data) => {
+    if (data.fatal) seen.fatal.push(data.details);
+    seen.errors.push([performance.now(), data.details, String(data.error ?? data.reason ?? "")]);
+  });
   window.hls.on(Hls.Events.MANIFEST_LOADING, () => (seen.loads += 1));
 })()"""
 SHOWS = "document.querySelector('video').videoWidth === {width}"
+STATE = """(() => {
+  const { currentTime, readyState, paused, error, buffered } = document.querySelector("video");
+  const details = window.hls.levels[0].details;
+  return {
+    currentTime, readyState, paused, error: error?.message, now: performance.now(),
+    buffered: [...Array(buffered.length).keys()].map((i) => [buffered.start(i), buffered.end(i)]),
+    edge: details?.edge, target: window.hls.liveSyncPosition, seen: window.seen,
+    fragments: details?.fragments.map((f) => [f.sn, f.cc, f.start, f.duration]),
+  };
+})()"""
 SOUND_BYTES = "document.querySelector('video').webkitAudioDecodedByteCount"
 FRAMES = "document.querySelector('video').getVideoPlaybackQuality().totalVideoFrames"
+
+
+async def shows(page: Page, width: int, within_s: float) -> None:
+    """The page's player presents pictures that wide."""
+    try:
+        await page.wait_for(SHOWS.format(width=width), within_s)
+    except BrowserError as error:
+        raise AssertionError(f"{error}: {await page.evaluate(STATE)}") from error
 
 
 async def plays(page: Page) -> None:
@@ -281,16 +302,16 @@ async def test_a_stock_player_goes_on_without_loading_the_page_again() -> None:
                 await wait_until(lambda: bool(demo.log("stream opened")))
                 await trio.sleep(3)
                 await page.navigate(page_url("stock", server, demo.playback("west"), "mine"))
-                await page.wait_for(SHOWS.format(width=320), 15)
+                await shows(page, 320, 15)
                 await page.evaluate(BEGIN)
                 await plays(page)
             await demo.wait_log(LOST)
             await trio.sleep(4)
             returned = await publish(nursery, large, demo.publish_url("west"))
-            await page.wait_for(SHOWS.format(width=640), 10)
+            await shows(page, 640, 10)
             await plays(page)
             await publish(nursery, small, demo.publish_url("east"))
-            await page.wait_for(SHOWS.format(width=320), 10)
+            await shows(page, 320, 10)
             await plays(page)
             assert await returned.wait_for(Closed) == TAKEN_OVER
             assert len(publications(demo)) == 1

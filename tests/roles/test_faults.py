@@ -87,6 +87,13 @@ def _door(setting: Setting, faults: Faults) -> None:
     setting.pop.door._waits.set()  # As when a publisher is lost.
 
 
+def _parts_in(setting: Setting, faults: Faults) -> None:
+    parts = setting.pop.uplinks.parts
+    faults.throw(parts, "_due_at", times=LINES_MAX)
+    assert parts._sooner is not None
+    parts._sooner.set()  # As when something is held.
+
+
 def _irs_watch(setting: Setting, faults: Faults) -> None:
     capacitor = setting.irs.service.collectors.capacitor
     faults.throw(capacitor, "next_timeout", times=LINES_MAX)
@@ -103,6 +110,7 @@ SERVICES: dict[str, tuple[str, str, Callable[[Setting, Faults], None]]] = {
     "sampler": ("process", "sampler", _sampler),
     "ingest health": ("pop", "ingest health", _ingest_health),
     "door": ("pop", "door", _door),
+    "parts in": ("pop", "parts in", _parts_in),
     "irs watch": ("irs", "irs watch", _irs_watch),
 }
 

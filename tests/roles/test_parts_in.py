@@ -3,13 +3,17 @@
 from functools import partial
 
 import pytest
+import trio
 from structlog.testing import capture_logs
 
 from edged.errors import RemoteProtocolError
 from edged.media.parts import PackagedEvent, StreamEnded
 from edged.media.routing import Rule
 from edged.media.stream import PriorityClass, StreamId
+from edged.policy.segment_ends import SegmentEnds
+from edged.roles.parts_in import LOST
 from tests.backbone.network import Origin, append, until
+from tests.policy.window_events import ended, init, part, rendition
 from tests.roles.setting import Pop, events_of, live_at, package, running_pop
 
 
@@ -69,6 +73,91 @@ async def test_a_run_that_begins_in_the_turn_in_which_another_ends_comes_if_play
         pop.uplinks.parts.receive(stream_id, StreamEnded(reason="taken over"))
         await until(lambda: told[:2] == [stream_id, following])
         assert pop.uplinks.statistics()[0].subscriptions == asks_again
+
+
+TAIL: list[PackagedEvent] = [part(0, 1, duration=67), ended(0, parts=2, duration=467)]
+
+
+async def shown_a_part(pop: Pop, origin: Origin) -> StreamId:
+    """A subscribed channel whose viewers have been shown a part; its run."""
+    await live_at(pop, origin)
+    begin: list[PackagedEvent] = [rendition(), init(), part(0, 0)]
+    stream_id = package(origin, "alice", begin)
+    pop.uplinks.parts.subscribe("alice")
+    await until(lambda: pop.playback.batches)
+    assert pop.playback.batches == [(stream_id, begin)]
+    pop.playback.batches.clear()
+    return stream_id
+
+
+async def test_the_end_of_a_segment_is_not_on_the_heels_of_a_part() -> None:
+    """Of 400 ms: the last one comes 300 ms behind it."""
+    one = Origin("one")
+    async with one.serving(), running_pop(one) as pop:
+        stream_id = await shown_a_part(pop, one)
+        began = trio.current_time()
+        package(one, "alice", TAIL)
+        await until(lambda: pop.playback.batches)
+        assert trio.current_time() - began > 0.2
+        assert pop.playback.batches == [(stream_id, TAIL)]
+        package(one, "alice", [part(1, 0)])
+        await until(lambda: len(pop.playback.batches) == 2)
+
+
+@pytest.mark.parametrize("how", ["unsubscribed", "over", "lost", "another run"])
+async def test_what_is_held_is_shown_before_the_end(how: str) -> None:
+    one = Origin("one")
+    async with one.serving(), running_pop(one) as pop:
+        stream_id = await shown_a_part(pop, one)
+        parts, over = pop.uplinks.parts, StreamEnded(reason="over")
+        for event in TAIL:
+            parts.receive(stream_id, event)
+        await trio.sleep(0.02)
+        assert pop.playback.batches == []
+        expected = [(stream_id, TAIL)]
+        following = StreamId("alice", stream_id.publication + 1)
+        if how == "unsubscribed":
+            parts.unsubscribe("alice")
+        elif how == "over":
+            parts.receive(stream_id, over)
+            expected.append((stream_id, [over]))
+        elif how == "lost":
+            parts.end(parts.cut_off("one"))
+            assert pop.playback.unavailable == [("alice", LOST)]
+        else:
+            parts.receive(following, rendition())
+            expected.append((following, [rendition()]))
+        await trio.sleep(0.02)
+        assert pop.playback.batches == expected
+
+
+async def test_what_is_held_bears_the_runs_newest_epoch() -> None:
+    """Playback takes nothing of an epoch older than what it had."""
+    one = Origin("one")
+    async with one.serving(), running_pop(one) as pop:
+        stream_id = await shown_a_part(pop, one)
+        for event in TAIL:
+            pop.uplinks.parts.receive(stream_id, event)
+        await trio.sleep(0.02)
+        raised = StreamId("alice", stream_id.publication, stream_id.home_epoch + 1)
+        pop.uplinks.parts.receive(raised, part(1, 0))
+        await until(lambda: pop.playback.batches)
+        assert pop.playback.batches == [(raised, [*TAIL, part(1, 0)])]
+
+
+async def test_a_bug_in_what_is_held_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Origin("one")
+    async with one.serving(), running_pop(one) as pop:
+        stream_id = await shown_a_part(pop, one)
+        for event in TAIL:
+            pop.uplinks.parts.receive(stream_id, event)
+        await trio.sleep(0.02)
+        monkeypatch.setattr(SegmentEnds, "take", None)
+        with capture_logs() as logs:
+            pop.uplinks.parts.receive(stream_id, part(1, 0))
+            await until(lambda: len(pop.playback.batches) == 2)
+        assert pop.playback.batches == [(stream_id, TAIL), (stream_id, [part(1, 0)])]
+        assert "parts not held back" in [line["event"] for line in logs]
 
 
 async def test_a_bug_in_playback_costs_its_channel_only(monkeypatch: pytest.MonkeyPatch) -> None:

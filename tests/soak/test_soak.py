@@ -202,7 +202,8 @@ async def test_half_an_hour() -> None:
             peak = max(sample.left["edged_hub_streams"] for sample in samples[host])
             print(f"{host}: {peak:.0f} streams at most; tasks {before[host].tasks:.0f} before,"
                   f" {after.tasks:.0f} after; descriptors {before[host].fds:.0f},"
-                  f" {after.fds:.0f}; left {left}")  # fmt: skip
+                  f" {after.fds:.0f}; left {left};"
+                  f" {after.resident_bytes / 2**20:.0f} MiB in RAM")  # fmt: skip
             assert peak > PUBLISHERS / 10, "it had something to do"
             assert not left, f"{host} keeps {left}"
             assert after.tasks <= before[host].tasks

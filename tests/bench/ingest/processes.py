@@ -120,9 +120,11 @@ class Process:
     def _read_line(self, deadline: float) -> bytes:
         stdout = self._popen.stdout
         assert stdout is not None, "made with a pipe"
+        poller = select.poll()  # select(2) ends at descriptor 1,024.
+        poller.register(stdout, select.POLLIN)
         while b"\n" not in self._unread:
             left_s = deadline - time.monotonic()
-            if left_s <= 0 or not select.select([stdout], [], [], left_s)[0]:
+            if left_s <= 0 or not poller.poll(1000 * left_s):
                 raise BenchError(f"{self.name} said nothing in time: {self.tail()}")
             data = os.read(stdout.fileno(), 65536)
             self._unread += data

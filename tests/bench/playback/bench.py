@@ -1,14 +1,18 @@
-"""The runs: edged, nginx and the C loop, one after the other in each round, on the same core."""
+"""The runs: edged beside nginx and beside the C loop, in turns of a second, on the same core.
+
+In turns, as a machine that others share is faster in one minute than in the next.
+"""
 
 import contextlib
 import re
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -32,7 +36,8 @@ from tests.bench.playback.server import Place, Released
 
 PART_BYTES: Final = 100_000
 LOAD_CONNECTIONS: Final = 64
-RELEASES: Final = 5  # Of a round; the first warms up and does not count.
+TURN_S: Final = 1  # wrk counts in whole seconds.
+RELEASES: Final = 5  # Of a round, beside one that warms up.
 ANSWER_S_MAX: Final = 20.0
 TRIES_MAX: Final = 5
 
@@ -89,7 +94,28 @@ class _Url(NamedTuple):
     path: str
 
 
-def load(url: _Url, seconds: float, cores: Cores) -> Load:
+class _Turn(NamedTuple):
+    requests: int
+    used_s: float  # Of CPU, by the server.
+    took_s: float
+
+
+def load_in_turns(urls: Sequence[_Url], seconds: float, cores: Cores) -> list[Load]:
+    """Load each server for so many seconds, a turn of one after a turn of the other."""
+    turns: list[list[_Turn]] = [[] for _ in urls]
+    for number in range(max(1, round(seconds / TURN_S))):
+        order = range(len(urls)) if number % 2 == 0 else reversed(range(len(urls)))
+        for index in order:
+            turns[index].append(_load(urls[index], cores))
+    loads = []
+    for url, taken in zip(urls, turns, strict=True):
+        requests, used_s, took_s = (sum(values) for values in zip(*taken, strict=True))
+        _, body = fetch(url.port, url.path)
+        loads.append(Load(int(requests), len(body), requests / used_s, used_s / took_s))
+    return loads
+
+
+def _load(url: _Url, cores: Cores) -> _Turn:
     """Ask for one URL over LOAD_CONNECTIONS connections, each again as soon as it is answered."""
     wrk = shutil.which("wrk")
     if wrk is None:
@@ -98,17 +124,16 @@ def load(url: _Url, seconds: float, cores: Cores) -> Load:
     before, begun = cpu_s(pids), time.monotonic()
     with on_core(cores.load):
         done = subprocess.run(  # noqa: S603 - our own arguments
-            [wrk, "-t1", f"-c{LOAD_CONNECTIONS}", f"-d{seconds:g}s",
+            [wrk, "-t1", f"-c{LOAD_CONNECTIONS}", f"-d{TURN_S}s",
              f"http://127.0.0.1:{url.port}{url.path}"],
-            capture_output=True, text=True, check=True, timeout=seconds + 30,
+            capture_output=True, text=True, check=True, timeout=TURN_S + 30,
         )  # fmt: skip
     took_s, used_s = time.monotonic() - begun, cpu_s(pids) - before
     if "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
         raise BenchError(f"{url.path}: {done.stdout}")
     found = re.search(r"(\d+) requests in", done.stdout)
     assert found is not None, "wrk says how many"
-    _, body = fetch(url.port, url.path)
-    return Load(int(found[1]), len(body), int(found[1]) / used_s, used_s / took_s)
+    return _Turn(int(found[1]), used_s, took_s)
 
 
 def fetch(port: int, path: str) -> tuple[bytes, bytes]:
@@ -217,31 +242,59 @@ def nginx(directory: Path, cores: Cores, files: dict[str, bytes]) -> Iterator[_U
         yield _Url(process.pid, port, "/")
 
 
-def release_edged(process: Process, place: Place, waiters: int) -> tuple[int, bytes]:
-    """Median time in which all who waited are sent their playlist; and that answer's bytes."""
-    waiting = Waiters(place.port, waiters)
-    took = []
-    try:
+class EdgedRelease:
+    """Viewers of the edge who wait for a part, released again and again."""
+
+    def __init__(self, process: Process, place: Place, waiters: int) -> None:
+        self._process, self._place = process, place
+        self._waiting = Waiters(place.port, waiters)
+        self._count = waiters
         process.say("push")
-        reload = process.hear(Released).reload
-        for _ in range(RELEASES):
-            waiting.ask(reload)
-            time.sleep(0.5)  # All have arrived: nothing but the release is measured.
-            process.say("push")
-            done = process.hear(Released)
-            if done.released != waiters:
-                raise BenchError(f"{done.released} of {waiters} were released")
-            waiting.take()
-            took.append(done.took_us)
-            answered, reload = reload, done.reload
-    finally:
-        waiting.close()
-    head, body = fetch(place.port, answered)
-    return sorted(took[1:])[len(took[1:]) // 2], head + b"\r\n\r\n" + body
+        self._reload = process.hear(Released).reload
+
+    def once(self) -> tuple[int, str]:
+        """Let all ask, and release them: the us it took, and what they were sent, as a path."""
+        self._waiting.ask(self._reload)
+        time.sleep(0.5)  # All have arrived: nothing but the release is measured.
+        self._process.say("push")
+        done = self._process.hear(Released)
+        if done.released != self._count:
+            raise BenchError(f"{done.released} of {self._count} were released")
+        self._waiting.take()
+        answered, self._reload = self._reload, done.reload
+        return done.took_us, answered
+
+    def close(self) -> None:
+        """They hang up."""
+        self._waiting.close()
 
 
-def release_in_c(directory: Path, cores: Cores, waiters: int, answer: bytes) -> int:
+class CRelease:
     """The same bytes to as many connections, by the C loop."""
+
+    def __init__(self, process: Process, waiters: int) -> None:
+        self._process = process
+        self._waiting = Waiters(process.hear(Port).port, waiters)
+
+    def once(self) -> int:
+        """The us that one release took."""
+        self._waiting.ask("/")
+        time.sleep(0.5)
+        self._process.say("go")
+        done = self._process.hear(_Sent)
+        if done.short:
+            raise BenchError(f"{done.short} sends were not taken whole")
+        self._waiting.take()
+        return done.took_us
+
+    def close(self) -> None:
+        """They hang up."""
+        self._waiting.close()
+
+
+@contextlib.contextmanager
+def send_loop(directory: Path, cores: Cores, waiters: int, answer: bytes) -> Iterator[Process]:
+    """The C loop, which answers with these bytes."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         raise ToolMissingError("the playback bench compiles its floor: install gcc")
@@ -251,47 +304,53 @@ def release_in_c(directory: Path, cores: Cores, waiters: int, answer: bytes) -> 
     subprocess.run([compiler, *FLAGS, "-o", str(program), str(source)], check=True, timeout=60)  # noqa: S603
     arguments: list[str | Path] = [program, str(waiters), file]
     with Process(arguments, core=cores.server, log=directory / "c.log") as process:
-        waiting = Waiters(process.hear(Port).port, waiters)
-        took = []
-        try:
-            for _ in range(RELEASES):
-                waiting.ask("/")
-                time.sleep(0.5)
-                process.say("go")
-                done = process.hear(_Sent)
-                if done.short:
-                    raise BenchError(f"{done.short} sends were not taken whole")
-                waiting.take()
-                took.append(done.took_us)
-        finally:
-            waiting.close()
-    return sorted(took[1:])[len(took[1:]) // 2]
+        yield process
+
+
+def release_in_turns(
+    directory: Path, cores: Cores, edge: tuple[Process, Place], waiters: int
+) -> tuple[int, int]:
+    """Median us in which all who waited are sent their playlist, by edged and by the C loop."""
+    process, place = edge
+    with contextlib.ExitStack() as stack:
+        ours = stack.enter_context(contextlib.closing(EdgedRelease(process, place, waiters)))
+        _, answered = ours.once()  # It warms up and does not count.
+        answer = b"\r\n\r\n".join(fetch(place.port, answered))
+        loop = stack.enter_context(send_loop(directory, cores, waiters, answer))
+        floor = stack.enter_context(contextlib.closing(CRelease(loop, waiters)))
+        floor.once()
+        took_us = [(ours.once()[0], floor.once()) for _ in range(RELEASES)]
+    edged_us, c_us = zip(*took_us, strict=True)
+    return int(statistics.median(edged_us)), int(statistics.median(c_us))
 
 
 def run_round(seconds: float, waiters: int) -> Round:
     """All of it once. Raises EdgedError."""
     cores = choose_cores()
-    with tempfile.TemporaryDirectory(prefix="edged-bench-") as name, on_core(cores.load):
-        directory = Path(name)
-        with edge(directory, cores) as (process, place):
-            edged_playlist = load(_Url(process.pid, place.port, place.playlist), seconds, cores)
-            edged_part = load(_Url(process.pid, place.port, place.part), seconds, cores)
-            files = {
-                "playlist": fetch(place.port, place.playlist)[1],
-                "part": fetch(place.port, place.part)[1],
-            }
-            edged_release_us, answer = release_edged(process, place, waiters)
-        with nginx(directory, cores, files) as url:
-            nginx_playlist = load(url._replace(path="/playlist"), seconds, cores)
-            nginx_part = load(url._replace(path="/part"), seconds, cores)
-        return Round(
-            edged_playlist=edged_playlist,
-            nginx_playlist=nginx_playlist,
-            edged_part=edged_part,
-            nginx_part=nginx_part,
-            edged_release_us=edged_release_us,
-            c_release_us=release_in_c(directory, cores, waiters, answer),
-        )
+    with (
+        tempfile.TemporaryDirectory(prefix="edged-bench-") as name,
+        on_core(cores.load),
+        edge(Path(name), cores) as (process, place),
+    ):
+        ours = {
+            what: _Url(process.pid, place.port, path)
+            for what, path in (("playlist", place.playlist), ("part", place.part))
+        }
+        files = {what: fetch(url.port, url.path)[1] for what, url in ours.items()}
+        with nginx(Path(name), cores, files) as root:
+            playlists, parts = (
+                load_in_turns([url, root._replace(path=f"/{what}")], seconds, cores)
+                for what, url in ours.items()
+            )
+        edged_us, c_us = release_in_turns(Path(name), cores, (process, place), waiters)
+    return Round(
+        edged_playlist=playlists[0],
+        nginx_playlist=playlists[1],
+        edged_part=parts[0],
+        nginx_part=parts[1],
+        edged_release_us=edged_us,
+        c_release_us=c_us,
+    )
 
 
 def run_rounds(runs: int, seconds: float, waiters: int, tell: Callable[[str], None]) -> list[Round]:

@@ -15,8 +15,7 @@ from tests.bench.playback.bench import (
     Round,
     edge,
     fetch,
-    release_edged,
-    release_in_c,
+    release_in_turns,
     run_round,
 )
 from tests.conftest import require
@@ -27,15 +26,18 @@ pytestmark = pytest.mark.e2e
 def test_all_who_wait_get_the_same_bytes_by_both() -> None:
     require("gcc")
     cores = choose_cores()
-    with tempfile.TemporaryDirectory() as name, on_core(cores.load):
-        with edge(Path(name), cores) as (process, place):
-            took_us, answer = release_edged(process, place, 50)
-            assert b"#EXT-X-PRELOAD-HINT" in answer
-            assert len(fetch(place.port, place.part)[1]) == PART_BYTES
-            with pytest.raises(BenchError, match="404"):
-                fetch(place.port, "/nothing")
-        assert 0 < took_us < 1_000_000
-        assert 0 < release_in_c(Path(name), cores, 50, answer) < 1_000_000
+    with (
+        tempfile.TemporaryDirectory() as name,
+        on_core(cores.load),
+        edge(Path(name), cores) as (process, place),
+    ):
+        edged_us, c_us = release_in_turns(Path(name), cores, (process, place), 50)
+        assert b"#EXT-X-PRELOAD-HINT" in (Path(name) / "answer").read_bytes()
+        assert len(fetch(place.port, place.part)[1]) == PART_BYTES
+        with pytest.raises(BenchError, match="404"):
+            fetch(place.port, "/nothing")
+    assert 0 < edged_us < 1_000_000
+    assert 0 < c_us < 1_000_000
 
 
 def test_a_round_beside_nginx() -> None:
