@@ -34,7 +34,7 @@ async def restart_without_irs(
             at = datetime.datetime.fromisoformat(str(placed["timestamp"]))
             assert placed["channel"] == channel
             yield again, at.timestamp() - began
-            nursery.cancel_scope.cancel()
+        nursery.cancel_scope.cancel()
 
 
 async def _keep_publishing(clip: Path, url: str) -> None:
