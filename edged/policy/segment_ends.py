@@ -2,35 +2,37 @@
 
 hls.js (1.7) looks for the next part in its playlist when one is loaded, and some ms later, when
 that is in its buffer, whether all of the segment is, give or take 0.2 s. If the playlist with the
-segment's end and last part comes in between, it takes the segment for whole without that part, and
-then stands still until playlists name the part no longer, 6 s and more. In the usual rhythm of
-parts that does not happen. It would where a timeline ends amid a part (takeover, return, another
-codec), and where a publisher's bytes come in a burst.
+segment's short last part and its end comes in between, it takes the segment for whole without that
+part, and then stands still until playlists name the part no longer, 6 s and more. Where parts come
+at a distance that does not happen to players nearby; it did where a timeline ends amid a part
+(takeover, return, another codec), and it would where a GOP is a picture longer than its parts, or a
+publisher's bytes come in a burst.
 """
 
 import math
-from collections.abc import Sequence
 
 from msgspec import Struct
 
 from edged.media.parts import InitSegment, PackagedEvent, Part, Rendition, SegmentEnded, StreamEnded
 
-HOLD_SHARE = 0.75  # Of a part's duration, so much lies between the last two of a segment.
-HELD_ENDS_MAX = 1  # More is a replay, or a burst that no rhythm helps.
+HEELS_S = 0.05  # Loading a part from nearby, and 10 to 20 ms until it is in the buffer.
+TAIL_S_MAX = 0.25  # Players see that more than this is missing.
+TAILS_MAX = 1  # More in a row are a replay, or a burst that no distance helps.
 
 
-class _Seen(Struct):
+class _Shown(Struct):
     """The last part of a rendition that was shown."""
 
-    msn: int
-    at: float
+    timescale: int
+    msn: int = -1
+    at: float = -math.inf
 
 
 class _Held(Struct):
     """What comes later of a rendition."""
 
     until: float
-    ends: int = 0
+    tails: int = 0
     events: list[PackagedEvent] = []
 
 
@@ -38,8 +40,7 @@ class SegmentEnds:
     """One run's events on their way to players."""
 
     def __init__(self) -> None:
-        self._part_s: dict[str, float] = {}
-        self._seen: dict[str, _Seen] = {}
+        self._shown: dict[str, _Shown] = {}
         self._held: dict[str, _Held] = {}
 
     @property
@@ -51,10 +52,16 @@ class SegmentEnds:
         """What is to be shown now, of these and of what was held: in order for each rendition."""
         if events and isinstance(events[-1], StreamEnded):
             events = [*self.let_go(), *events]
-        elif self._held or any(isinstance(event, SegmentEnded) for event in events):
+        elif self._held or any(_is_tail(event) for event in events):
             self._hold(events, now)
-            events = self._shown(events, now)
-        self._note(events, now)
+            events = self._sort(events, now)
+        for event in events:
+            if isinstance(event, Part):
+                shown = self._shown.get(event.rendition)
+                if shown is not None:
+                    shown.msn, shown.at = event.msn, now
+            elif isinstance(event, Rendition):
+                self._shown.setdefault(event.name, _Shown(event.timescale))
         return events
 
     def let_go(self) -> list[PackagedEvent]:
@@ -62,45 +69,37 @@ class SegmentEnds:
         held, self._held = self._held, {}
         return [event for one in held.values() for event in one.events]
 
-    def _hold(self, events: Sequence[PackagedEvent], now: float) -> None:
-        """Begin to hold renditions of which these end a segment by the one part that it lacked."""
-        parts: dict[tuple[str, int], int] = {}
-        ends: dict[str, int] = {}
-        for event in events:
-            if isinstance(event, Part):
-                key = event.rendition, event.msn
-                parts[key] = parts.get(key, 0) + 1
-            elif isinstance(event, SegmentEnded):
-                ends[event.rendition] = ends.get(event.rendition, 0) + 1
-        for name, count in ends.items():
-            seen = self._seen.get(name)
-            if seen is None or count > HELD_ENDS_MAX or name in self._held:
+    def _hold(self, events: list[PackagedEvent], now: float) -> None:
+        """Begin to hold the renditions of which these bring the tail of what was just shown."""
+        tails = [event for event in events if _is_tail(event)]
+        for name in {tail.rendition for tail in tails if isinstance(tail, Part)}:
+            shown = self._shown.get(name)
+            if shown is None or name in self._held or now >= shown.at + HEELS_S:
                 continue
-            until = seen.at + HOLD_SHARE * self._part_s.get(name, 0.0)
-            if now < until and parts.get((name, seen.msn)) == 1:
-                self._held[name] = _Held(until)
+            parts = [part for part in events if isinstance(part, Part) and part.rendition == name]
+            tail_ticks = sum(part.duration for part in parts if part.msn == shown.msn)
+            ends = [part.msn for part in parts if part.ends_segment]
+            if ends == [shown.msn] and tail_ticks <= TAIL_S_MAX * shown.timescale:
+                self._held[name] = _Held(shown.at + HEELS_S)
 
-    def _shown(self, events: Sequence[PackagedEvent], now: float) -> list[PackagedEvent]:
-        """Put these behind what is held; what is due, and what is not held."""
-        shown: list[PackagedEvent] = []
+    def _sort(self, events: list[PackagedEvent], now: float) -> list[PackagedEvent]:
+        """Put these behind what is held; what is not held, and what is due."""
+        to_show: list[PackagedEvent] = []
         for event in events:
             held = self._held.get(_rendition_of(event))
             if held is None:
-                shown.append(event)
+                to_show.append(event)
                 continue
             held.events.append(event)
-            held.ends += isinstance(event, SegmentEnded)
+            held.tails += _is_tail(event)
         for name, held in list(self._held.items()):
-            if held.until <= now or held.ends > HELD_ENDS_MAX:
-                shown += self._held.pop(name).events
-        return shown
+            if held.until <= now or held.tails > TAILS_MAX:
+                to_show += self._held.pop(name).events
+        return to_show
 
-    def _note(self, events: Sequence[PackagedEvent], now: float) -> None:
-        for event in events:
-            if isinstance(event, Part):
-                self._seen[event.rendition] = _Seen(event.msn, now)
-            elif isinstance(event, Rendition):
-                self._part_s[event.name] = event.part_target_us / 1e6
+
+def _is_tail(event: PackagedEvent) -> bool:
+    return isinstance(event, Part) and event.ends_segment
 
 
 def _rendition_of(event: PackagedEvent) -> str:

@@ -61,7 +61,8 @@ class PartsIn:
         self._feeds: dict[str, _Feed] = {}
         self._wanted: dict[str, None] = {}  # Channels subscribed to by playback.
         self._gathered: dict[StreamId, list[PackagedEvent]] = {}
-        self._runs: dict[str, _Run] = {}  # By channel.
+        self._runs: dict[str, _Run] = {}  # By channel;
+        self._due: dict[str, float] = {}  # when to show what is held of some.
         self._sooner: trio.Event | None = None  # Set when something is due before what `run` knows.
 
     async def run(self) -> None:
@@ -76,16 +77,16 @@ class PartsIn:
                     await self._sooner.wait()
                     continue
                 now = self._pump.now()
-                for run in list(self._runs.values()):
-                    if run.ends.due_at <= now:
-                        self._update(run.stream_id, run.ends.take([], now))
+                for channel in [channel for channel, at in self._due.items() if at <= now]:
+                    if (run := self._runs.get(channel)) is not None:
+                        self._update(run.stream_id, self._timely(run.stream_id, []))
         finally:
             self._sooner = None
-            for channel in list(self._runs):
+            for channel in list(self._due):
                 self._let_go(channel)
 
     def _due_at(self) -> float:
-        return min((run.ends.due_at for run in self._runs.values()), default=math.inf)
+        return min(self._due.values(), default=math.inf)
 
     def subscribe(self, channel: str) -> None:
         """Have a channel's parts pushed here, with a replay, from where its newest run is."""
@@ -142,6 +143,8 @@ class PartsIn:
             if (known.origin, known.priority) == (origin, priority):
                 return
             self._cancel(channel)
+            if channel not in self._wanted:  # What was held was no good.
+                return
         subscription = link.subscribe_parts(
             channel,
             self.receive,
@@ -157,12 +160,14 @@ class PartsIn:
         if known is not None and link is not None:
             link.unsubscribe(known.subscription)
 
-    def _let_go(self, channel: str) -> None:
+    def _let_go(self, channel: str) -> list[PackagedEvent]:
         """Give playback what is held of a channel: nothing will come after it, or another's."""
+        self._due.pop(channel, None)
         run = self._runs.pop(channel, None)
         held = [] if run is None else run.ends.let_go()
         if run is not None and held:
             self._update(run.stream_id, held)
+        return held
 
     def _deliver(self) -> None:
         """Tell playback, older runs first.
@@ -183,23 +188,29 @@ class PartsIn:
         if self._sooner is None or channel not in self._feeds:
             return events
         try:
-            return self._take(stream_id, events)
+            run = self._runs.get(channel)
+            if run is None or run.stream_id.publication != stream_id.publication:
+                self._let_go(channel)
+                run = self._runs[channel] = _Run(stream_id)
+            run.stream_id = stream_id
+            return self._take(run, events, self._pump.now())
         except Exception:  # One channel's; and it goes on without being timely.
             logger.exception("parts not held back", channel=channel)
-            self._let_go(channel)
-            return events
+            held = self._let_go(channel)
+            return [event for event in events if event not in held]
 
-    def _take(self, stream_id: StreamId, events: list[PackagedEvent]) -> list[PackagedEvent]:
-        assert self._sooner is not None, "nothing is held without `run`"
-        channel = stream_id.channel
-        run = self._runs.get(channel)
-        if run is None or run.stream_id.publication != stream_id.publication:
-            self._let_go(channel)
-            run = self._runs[channel] = _Run(stream_id)
-        run.stream_id, due_at = stream_id, run.ends.due_at
-        events = run.ends.take(events, self._pump.now())
-        if run.ends.due_at < due_at:
-            self._sooner.set()
+    def _take(self, run: _Run, events: list[PackagedEvent], now: float) -> list[PackagedEvent]:
+        """Exchange these for what is to be shown, and know when the rest is due."""
+        channel = run.stream_id.channel
+        events = run.ends.take(events, now)
+        due_at = run.ends.due_at
+        if due_at == math.inf:
+            self._due.pop(channel, None)
+        elif due_at != self._due.get(channel):
+            is_sooner = due_at < self._due_at()
+            self._due[channel] = due_at
+            if is_sooner and self._sooner is not None:
+                self._sooner.set()
         return events
 
     def _update(self, stream_id: StreamId, events: list[PackagedEvent]) -> None:

@@ -1,7 +1,7 @@
 """A PoP's way to the origins: links kept as the table says, and let go of by what is heard of them.
 
 This is where routing policy, the backbone's sender and the playback edge meet. Everything but the
-links' own tasks is synchronous, in the pump's turn.
+links' own tasks, the ticks and parts that were held back is synchronous, in the pump's turn.
 """
 
 import random

@@ -40,6 +40,6 @@ async def restart_without_irs(
 async def _keep_publishing(clip: Path, url: str) -> None:
     """As an encoder set to reconnect at once."""
     while True:
-        with contextlib.suppress(OSError, Exception):
+        with contextlib.suppress(Exception):
             await publish_clip(clip, url)
         await trio.sleep(0.01)

@@ -6,11 +6,12 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
+from edged.backbone.directory import DirectoryRecord
 from edged.errors import RemoteProtocolError
 from edged.media.parts import PackagedEvent, StreamEnded
 from edged.media.routing import Rule
 from edged.media.stream import PriorityClass, StreamId
-from edged.policy.segment_ends import SegmentEnds
+from edged.policy.segment_ends import HEELS_S, SegmentEnds
 from edged.roles.parts_in import LOST
 from tests.backbone.network import Origin, append, until
 from tests.policy.window_events import ended, init, part, rendition
@@ -75,7 +76,9 @@ async def test_a_run_that_begins_in_the_turn_in_which_another_ends_comes_if_play
         assert pop.uplinks.statistics()[0].subscriptions == asks_again
 
 
-TAIL: list[PackagedEvent] = [part(0, 1, duration=67), ended(0, parts=2, duration=467)]
+TAIL: list[PackagedEvent] = [
+    part(0, 1, duration=67, ends_segment=True), ended(0, parts=2, duration=467)
+]  # fmt: skip
 
 
 async def shown_a_part(pop: Pop, origin: Origin) -> StreamId:
@@ -91,14 +94,16 @@ async def shown_a_part(pop: Pop, origin: Origin) -> StreamId:
 
 
 async def test_the_end_of_a_segment_is_not_on_the_heels_of_a_part() -> None:
-    """Of 400 ms: the last one comes 300 ms behind it."""
+    """Nor is its last part, which may come in a turn before the end."""
     one = Origin("one")
     async with one.serving(), running_pop(one) as pop:
         stream_id = await shown_a_part(pop, one)
         began = trio.current_time()
-        package(one, "alice", TAIL)
+        for event in TAIL:
+            package(one, "alice", [event])
+            await trio.sleep(0.01)
         await until(lambda: pop.playback.batches)
-        assert trio.current_time() - began > 0.2
+        assert trio.current_time() - began > 0.6 * HEELS_S, "it was shown some ms before"
         assert pop.playback.batches == [(stream_id, TAIL)]
         package(one, "alice", [part(1, 0)])
         await until(lambda: len(pop.playback.batches) == 2)
@@ -112,7 +117,7 @@ async def test_what_is_held_is_shown_before_the_end(how: str) -> None:
         parts, over = pop.uplinks.parts, StreamEnded(reason="over")
         for event in TAIL:
             parts.receive(stream_id, event)
-        await trio.sleep(0.02)
+        await trio.sleep(0.01)
         assert pop.playback.batches == []
         expected = [(stream_id, TAIL)]
         following = StreamId("alice", stream_id.publication + 1)
@@ -127,7 +132,7 @@ async def test_what_is_held_is_shown_before_the_end(how: str) -> None:
         else:
             parts.receive(following, rendition())
             expected.append((following, [rendition()]))
-        await trio.sleep(0.02)
+        await trio.sleep(0.01)
         assert pop.playback.batches == expected
 
 
@@ -138,26 +143,53 @@ async def test_what_is_held_bears_the_runs_newest_epoch() -> None:
         stream_id = await shown_a_part(pop, one)
         for event in TAIL:
             pop.uplinks.parts.receive(stream_id, event)
-        await trio.sleep(0.02)
+        await trio.sleep(0.01)
         raised = StreamId("alice", stream_id.publication, stream_id.home_epoch + 1)
         pop.uplinks.parts.receive(raised, part(1, 0))
         await until(lambda: pop.playback.batches)
         assert pop.playback.batches == [(raised, [*TAIL, part(1, 0)])]
 
 
-async def test_a_bug_in_what_is_held_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("where", ["take", "_sort"])
+async def test_a_bug_in_what_is_held_costs_nothing(
+    monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
     one = Origin("one")
     async with one.serving(), running_pop(one) as pop:
         stream_id = await shown_a_part(pop, one)
         for event in TAIL:
             pop.uplinks.parts.receive(stream_id, event)
-        await trio.sleep(0.02)
-        monkeypatch.setattr(SegmentEnds, "take", None)
+        await trio.sleep(0.01)
+        sound = SegmentEnds._sort
+
+        def broken(ends: SegmentEnds, events: list[PackagedEvent], now: float) -> None:
+            if where == "_sort":
+                sound(ends, events, now)  # It has changed what it holds.
+            raise KeyError("bug")
+
+        monkeypatch.setattr(SegmentEnds, where, broken)
         with capture_logs() as logs:
             pop.uplinks.parts.receive(stream_id, part(1, 0))
-            await until(lambda: len(pop.playback.batches) == 2)
-        assert pop.playback.batches == [(stream_id, TAIL), (stream_id, [part(1, 0)])]
+            await until(lambda: pop.playback.batches)
+            await trio.sleep(2 * HEELS_S)
+        told = [event for _, events in pop.playback.batches for event in events]
+        assert told == [*TAIL, part(1, 0)]
         assert "parts not held back" in [line["event"] for line in logs]
+
+
+async def test_a_channel_whose_held_events_were_refused_is_not_followed_elsewhere() -> None:
+    one, two = Origin("one"), Origin("two")
+    async with one.serving(), two.serving(), running_pop(one, two) as pop:
+        stream_id = await shown_a_part(pop, one)
+        for event in TAIL:
+            pop.uplinks.parts.receive(stream_id, event)
+        await trio.sleep(0.01)
+        pop.playback.refuses_with = RemoteProtocolError("a part is missing")
+        record = pop.uplinks.listing.lookup("alice")
+        assert record is not None
+        pop.uplinks.parts.listed("alice", DirectoryRecord("two", record.entry))
+        assert pop.playback.unavailable == [("alice", "broken media: a part is missing")]
+        await until(lambda: all(not link.subscriptions for link in pop.uplinks.statistics()))
 
 
 async def test_a_bug_in_playback_costs_its_channel_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ RELEASE_GOAL = 1.5  # Of the C loop's time, at most.
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.playback", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=5.0, help="each load's duration")
+    parser.add_argument("--seconds", type=int, default=5, help="of each load, in turns of 1 s")
     parser.add_argument("--waiters", type=int, default=2000, help="blocked requests to release")
     parser.add_argument("--runs", type=int, default=5, help="rounds; the table has their medians")
     parser.add_argument("--json", action="store_true", help="print JSON, every round included")

@@ -1,6 +1,7 @@
-"""The runs: edged beside nginx and beside the C loop, in turns of a second, on the same core.
+"""The runs: edged beside nginx, in turns of a second, and beside the C loop, a release each.
 
-In turns, as a machine that others share is faster in one minute than in the next.
+In turns and on the same core, as a machine that others share is faster in one minute than in the
+next.
 """
 
 import contextlib
@@ -100,10 +101,10 @@ class _Turn(NamedTuple):
     took_s: float
 
 
-def load_in_turns(urls: Sequence[_Url], seconds: float, cores: Cores) -> list[Load]:
+def load_in_turns(urls: Sequence[_Url], seconds: int, cores: Cores) -> list[Load]:
     """Load each server for so many seconds, a turn of one after a turn of the other."""
     turns: list[list[_Turn]] = [[] for _ in urls]
-    for number in range(max(1, round(seconds / TURN_S))):
+    for number in range(seconds // TURN_S):
         order = range(len(urls)) if number % 2 == 0 else reversed(range(len(urls)))
         for index in order:
             turns[index].append(_load(urls[index], cores))
@@ -324,7 +325,7 @@ def release_in_turns(
     return int(statistics.median(edged_us)), int(statistics.median(c_us))
 
 
-def run_round(seconds: float, waiters: int) -> Round:
+def run_round(seconds: int, waiters: int) -> Round:
     """All of it once. Raises EdgedError."""
     cores = choose_cores()
     with (
@@ -353,7 +354,7 @@ def run_round(seconds: float, waiters: int) -> Round:
     )
 
 
-def run_rounds(runs: int, seconds: float, waiters: int, tell: Callable[[str], None]) -> list[Round]:
+def run_rounds(runs: int, seconds: int, waiters: int, tell: Callable[[str], None]) -> list[Round]:
     """So many rounds, each told as it ends."""
     rounds = []
     for number in range(1, runs + 1):

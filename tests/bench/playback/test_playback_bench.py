@@ -44,7 +44,7 @@ def test_a_round_beside_nginx() -> None:
     require("gcc", "wrk")
     if shutil.which("nginx", path="/usr/sbin:/usr/bin") is None:
         require("nginx")
-    done = run_round(1.0, 20)
+    done = run_round(1, 20)
     loads = (done.edged_playlist, done.nginx_playlist, done.edged_part, done.nginx_part)
     assert all(load.requests > 100 and load.per_cpu_s > 100 for load in loads)
     assert done.edged_playlist.body_bytes == done.nginx_playlist.body_bytes > 1000

@@ -42,8 +42,10 @@ def main(arguments: list[str]) -> int:
     for number in range(1, options.runs + 1):
         took_s.append(trio.run(run_once))
         print(f"restart {number}: {took_s[-1]:.2f} s", file=sys.stderr, flush=True)
-    median = statistics.median(took_s)
-    print(f"from the process's start to its first decision: {median:.2f} s, goal < {GOAL_S:g} s")
+    print(
+        f"from the process's start to its first decision: {statistics.median(took_s):.2f} s, "
+        f"{max(took_s):.2f} s at most; goal < {GOAL_S:g} s"
+    )
     return 0
 
 
