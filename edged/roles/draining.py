@@ -84,6 +84,11 @@ class Drainer:
         """Whether the end of the process has to wait for it."""
         return self._role is not None and self._role.drain_awaited()
 
+    @property
+    def awaited(self) -> bool:
+        """The same once it has begun: what only waits for its publisher is not waited for."""
+        return self._state is DrainState.DRAINING and self.busy
+
     def line(self) -> DrainLine:
         """How far it is."""
         drain = self._drain

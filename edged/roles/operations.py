@@ -172,9 +172,10 @@ class Operations:
 
             async with trio.open_nursery() as telling:
                 telling.start_soon(tell)
-                while any(line.state == "draining" for line in self.drain_lines()):  # noqa: ASYNC110 - at the end, and others end it too
+                while any(role.drainer.awaited for role in self._roles):  # noqa: ASYNC110 - at the end, and others end it too
                     await trio.sleep(0.02)
                 telling.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
 
     def _drain(self, nursery: trio.Nursery, arguments: Arguments) -> list[DrainLine]:
         known = self.config.drain

@@ -24,8 +24,9 @@ async def restart_without_irs(
     IRS must be killed and the PoP ended before. Publishing goes on until the block ends.
     """
     pop = next(iter(pair.pops))
+    publishing = trio.CancelScope()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_keep_publishing, clip, pair.publish_url(channel))
+        nursery.start_soon(_keep_publishing, clip, pair.publish_url(channel), publishing)
         await trio.sleep(AWAY_S)
         path = str(pair.folder / f"{pop}.toml")
         began = time.time()
@@ -34,12 +35,13 @@ async def restart_without_irs(
             at = datetime.datetime.fromisoformat(str(placed["timestamp"]))
             assert placed["channel"] == channel
             yield again, at.timestamp() - began
-        nursery.cancel_scope.cancel()
+            publishing.cancel()  # It would have the PoP wait for it to leave.
 
 
-async def _keep_publishing(clip: Path, url: str) -> None:
+async def _keep_publishing(clip: Path, url: str, scope: trio.CancelScope) -> None:
     """As an encoder set to reconnect at once."""
-    while True:
-        with contextlib.suppress(Exception):
-            await publish_clip(clip, url)
-        await trio.sleep(0.01)
+    with scope:
+        while True:
+            with contextlib.suppress(Exception):
+                await publish_clip(clip, url)
+            await trio.sleep(0.01)
