@@ -42,6 +42,7 @@ COMMANDS = (
     Command("log", "edged.cli.operate", "log_app", is_group=True),
     Command("key", "edged.cli.keys", "key_app", is_group=True),
     Command("cert", "edged.cli.certs", "cert_app", is_group=True),
+    Command("conform", "edged.cli.conform", "conform"),
 )
 
 

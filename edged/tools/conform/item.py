@@ -1,0 +1,63 @@
+"""What an item of the checklist is, and what may be found of it."""
+
+from collections.abc import Callable
+from typing import Literal
+
+from msgspec import Struct
+
+from edged.errors import RemoteProtocolError
+from edged.tools.conform.client import Answer
+from edged.tools.conform.observe import Observation
+from edged.wire.m3u8_reader import ReadMedia, read_media
+
+Level = Literal["must", "profile", "Apple must", "should", "recommended"]
+BINDING: tuple[Level, ...] = ("must", "profile", "Apple must")
+AT_ONCE_S_MAX = 1.0  # Of an answer that waits for nothing.
+PROBLEMS_MAX = 5  # Told of an item; the rest is counted.
+
+
+class NotSeen(Struct, frozen=True):
+    """The stream gave no occasion to judge."""
+
+    why: str
+
+
+Judgement = list[str] | NotSeen  # Problems; an empty list: all is well.
+
+
+class Item(Struct, frozen=True):
+    """One of the checklist."""
+
+    number: int
+    level: Level
+    title: str
+    judge: Callable[[Observation], Judgement]
+
+
+def probed(seen: Observation, name: str) -> Answer | NotSeen:
+    """What was answered to a probe."""
+    answer = seen.probes.get(name)
+    return NotSeen("the server did not answer what was asked") if answer is None else answer
+
+
+def playlist_of(answer: Answer) -> ReadMedia | str:
+    """The playlist that an answer is, or why it is none."""
+    if answer.status != 200:  # noqa: PLR2004 - HTTP's OK
+        return f"status {answer.status}, not a playlist"
+    try:
+        return read_media(answer.body)
+    except RemoteProtocolError as error:
+        return str(error)
+
+
+def status_of(seen: Observation, name: str, wanted: int, *, at_once: bool = False) -> Judgement:
+    """Whether a probe was answered with a status, and without waiting."""
+    answer = probed(seen, name)
+    if isinstance(answer, NotSeen):
+        return answer
+    query = answer.url.partition("?")[2] or answer.url
+    if answer.status != wanted:
+        return [f"{query}: status {answer.status}, not {wanted}"]
+    if at_once and answer.waited_s > AT_ONCE_S_MAX:
+        return [f"{query}: {wanted} only after {answer.waited_s:.1f} s"]
+    return []

@@ -1,0 +1,181 @@
+"""Items 1 to 9: blocking reload (RFC 8216bis §6.2.5.2)."""
+
+import itertools
+import re
+
+from edged.tools.conform.client import Answer
+from edged.tools.conform.item import AT_ONCE_S_MAX, Item, Judgement, NotSeen, playlist_of, probed
+from edged.tools.conform.item import status_of as _status
+from edged.tools.conform.observe import Observation, RenditionLog, Seen
+from edged.wire.m3u8_reader import ReadMedia
+
+BLOCK_TARGETS_MAX = 3
+BLOCK_S_SLACK = 1.5
+
+
+def _reached(seen: Observation, name: str) -> tuple[ReadMedia, int, int | None] | Judgement:
+    """The playlist that a probe got, and the MSN and part that it had asked for."""
+    answer = probed(seen, name)
+    if isinstance(answer, NotSeen):
+        return answer
+    if seen.main.last.control.get("CAN-BLOCK-RELOAD") != "YES":
+        return NotSeen("the server does not block reloads")
+    playlist = playlist_of(answer)
+    if isinstance(playlist, str):
+        return [playlist]
+    found = re.search(r"_HLS_msn=(\d+)(?:&_HLS_part=(\d+))?", answer.url)
+    assert found is not None, "we asked for it"
+    return playlist, int(found[1]), None if found[2] is None else int(found[2])
+
+
+def whole_segment(seen: Observation) -> Judgement:
+    """1."""
+    found = _reached(seen, "whole")
+    if not isinstance(found, tuple):
+        return found
+    playlist, msn, _ = found
+    if playlist.ended or playlist.last_whole >= msn:
+        return []
+    return [
+        f"_HLS_msn={msn} was answered when segment {playlist.last_whole} was the last whole one"
+    ]
+
+
+def part_is_there(seen: Observation) -> Judgement:
+    """2."""
+    problems: list[str] = []
+    count = 0
+    for log in seen.renditions:
+        for one in log.seen:
+            if one.asked is None or one.playlist.ended or one.asked[1] is None:
+                continue
+            count += 1
+            if one.playlist.last < one.asked:
+                problems.append(f"{log.name}: asked for {one.asked}, got up to {one.playlist.last}")
+        problems += [f"{log.name}: {_told(asked)}: {a.status}" for asked, a in log.refused]
+    return problems if count or problems else NotSeen("no blocking reload by part was made")
+
+
+def _told(asked: tuple[int, int | None]) -> str:
+    return f"_HLS_msn={asked[0]}" + ("" if asked[1] is None else f"&_HLS_part={asked[1]}")
+
+
+def beyond_the_last(seen: Observation) -> Judgement:
+    """3."""
+    found = _reached(seen, "beyond")
+    if not isinstance(found, tuple):
+        return found
+    playlist, msn, part = found
+    if playlist.ended or playlist.last >= (msn + 1, 0):
+        return []
+    return [f"part {part} of segment {msn}, which is its end: got up to {playlist.last}"]
+
+
+def old_segment(seen: Observation) -> Judgement:
+    """4."""
+    found = _reached(seen, "old")
+    if not isinstance(found, tuple):
+        return found
+    playlist, msn, _ = found
+    problems = []
+    if playlist.skip is not None:
+        problems.append(f"_HLS_msn={msn}: segments are skipped")
+    if len(playlist.segments) < len(seen.main.first.segments) - 1:
+        problems.append(f"_HLS_msn={msn}: {len(playlist.segments)} segments of "
+                        f"{len(seen.main.first.segments)}")  # fmt: skip
+    return problems
+
+
+def after_the_end(seen: Observation) -> Judgement:
+    """5."""
+    if not seen.main.last.ended or not seen.main.first.ended:
+        return NotSeen("the stream is live")
+    problems = []
+    for name in ("far", "far part"):
+        answer = probed(seen, name)
+        if isinstance(answer, NotSeen):
+            return answer
+        if answer.status != 200 or answer.waited_s > AT_ONCE_S_MAX:  # noqa: PLR2004
+            problems.append(f"{answer.url.partition('?')[2]}: {answer.status} after "
+                            f"{answer.waited_s:.1f} s")  # fmt: skip
+    return problems
+
+
+def part_alone(seen: Observation) -> Judgement:
+    """6."""
+    return _status(seen, "part alone", 400)
+
+
+def too_far(seen: Observation) -> Judgement:
+    """7."""
+    if seen.main.last.ended:
+        return NotSeen("the stream has ended")
+    problems: list[str] = []
+    for name in ("far", "far part"):
+        judged = _status(seen, name, 400, at_once=True)
+        if isinstance(judged, NotSeen):
+            return judged
+        problems += judged
+    return problems
+
+
+def blocked_too_long(seen: Observation) -> Judgement:
+    """8."""
+    problems: list[str] = []
+    count = 0
+    for log in seen.renditions:
+        limit_s = BLOCK_TARGETS_MAX * (log.last.target_duration_s or 0)
+        answers = [one.answer for one in log.seen] + [answer for _, answer in log.refused]
+        for answer in answers:
+            count += answer.status == 503  # noqa: PLR2004
+            if answer.waited_s > limit_s + BLOCK_S_SLACK:
+                problems.append(f"{log.name}: {answer.status} after {answer.waited_s:.1f} s, "
+                                f"3 x TD is {limit_s} s")  # fmt: skip
+    return problems if count or problems else NotSeen("the stream did not stall")
+
+
+def idempotent(seen: Observation) -> Judgement:
+    """9."""
+    problems: list[str] = []
+    once, again = seen.probes.get("once"), seen.probes.get("again")
+    if once is not None and again is not None:
+        problems += _differ(once, again)
+    judged = _status(seen, "reserved", 200)
+    problems += judged if isinstance(judged, list) else []
+    for log in seen.renditions:
+        problems += _goes_back(log)
+    return problems
+
+
+def _differ(once: Answer, again: Answer) -> list[str]:
+    first, second = playlist_of(once), playlist_of(again)
+    if isinstance(first, str) or isinstance(second, str):
+        return [] if once.status == again.status else [f"{once.status} and {again.status} at once"]
+    same = first.last != second.last or once.body == again.body
+    return [] if same else [f"two playlists that end at {first.last} differ"]
+
+
+def _goes_back(log: RenditionLog) -> list[str]:
+    problems = []
+
+    def version(one: Seen) -> tuple[int, tuple[int, int]]:
+        return one.playlist.media_sequence, one.playlist.last
+
+    for before, after in itertools.pairwise(log.seen):
+        was, now = version(before), version(after)
+        if now[0] < was[0] or now[1] < was[1]:
+            problems.append(f"{log.name}: from {was} back to {now}")
+    return problems
+
+
+ITEMS = (
+    Item(1, "must", "_HLS_msn waits for the whole segment", whole_segment),
+    Item(2, "must", "_HLS_msn and _HLS_part wait for the part", part_is_there),
+    Item(3, "must", "a part beyond a segment's last is the next one's first", beyond_the_last),
+    Item(4, "must", "an old _HLS_msn gets the entire playlist", old_segment),
+    Item(5, "must", "behind EXT-X-ENDLIST nothing is waited for", after_the_end),
+    Item(6, "must", "_HLS_part without _HLS_msn is refused with 400", part_alone),
+    Item(7, "should", "what is too far ahead is refused with 400 at once", too_far),
+    Item(8, "should", "blocked longer than 3 x TD: 503", blocked_too_long),
+    Item(9, "profile", "the same request has the same answer; nothing goes back", idempotent),
+)

@@ -1,0 +1,68 @@
+"""All items of the checklist, judged."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from edged.tools.conform import items_delivery, items_media, items_playlist, items_reload
+from edged.tools.conform.item import BINDING, PROBLEMS_MAX, Item, Level, NotSeen
+from edged.tools.conform.observe import Observation
+
+ITEMS: tuple[Item, ...] = tuple(
+    sorted(
+        (*items_reload.ITEMS, *items_playlist.ITEMS, *items_media.ITEMS, *items_delivery.ITEMS),
+        key=lambda item: item.number,
+    )
+)
+Status = Literal["pass", "fail", "warn", "not seen"]
+
+
+class Verdict(Struct, frozen=True, kw_only=True):
+    """What was found of an item."""
+
+    number: int
+    level: Level
+    title: str
+    status: Status  # "fail": against what binds; "warn": against what is recommended.
+    details: list[str]
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """What was found of a stream."""
+
+    url: str
+    renditions: list[str]
+    verdicts: list[Verdict]
+    broken: list[str]  # What could not be read, or was not answered.
+
+    @property
+    def conforms(self) -> bool:
+        """Whether nothing fails; what was not seen is not held against it."""
+        return not self.broken and not any(v.status == "fail" for v in self.verdicts)
+
+
+def judge(seen: Observation) -> Report:
+    """Judge all items."""
+    return Report(
+        url=seen.url,
+        renditions=[log.name for log in seen.renditions],
+        verdicts=[_judge(item, seen) for item in ITEMS],
+        broken=seen.broken[:PROBLEMS_MAX],
+    )
+
+
+def _judge(item: Item, seen: Observation) -> Verdict:
+    found = item.judge(seen)
+    if isinstance(found, NotSeen):
+        status: Status = "not seen"
+        details = [found.why]
+    else:
+        status = "pass"
+        if found:
+            status = "fail" if item.level in BINDING else "warn"
+        details = found[:PROBLEMS_MAX]
+        if len(found) > PROBLEMS_MAX:
+            details.append(f"and {len(found) - PROBLEMS_MAX} more")
+    return Verdict(
+        number=item.number, level=item.level, title=item.title, status=status, details=details
+    )

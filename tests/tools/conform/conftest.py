@@ -1,0 +1,49 @@
+"""A stream of ours as it was seen once, for what the checks say of it and of its misdeeds."""
+
+import copy
+import tempfile
+from pathlib import Path
+
+import pytest
+import trio
+from msgspec.structs import replace
+
+from edged.tools.conform.client import Answer, Link
+from edged.tools.conform.observe import Observation, observe
+from tests.roles.throwing import healthy_network
+
+WATCHED_S = 6.0
+GOOD_LINK = Link(tls="TLSv1.3", alpn="h2", timestamps=True, ecn=True, rtt_s=0.01)
+
+
+async def watch_ours(folder: Path) -> Observation:
+    async with healthy_network(folder) as setting:
+        url = f"http://{setting.pop_address('http')}/live/alice/master.m3u8"
+        return await observe(url, WATCHED_S)
+
+
+@pytest.fixture(scope="session")
+def _seen_once() -> Observation:
+    with tempfile.TemporaryDirectory() as name:
+        return trio.run(watch_ours, Path(name))
+
+
+@pytest.fixture
+def ours(_seen_once: Observation) -> Observation:
+    """As it was, to be changed at will."""
+    return copy.deepcopy(_seen_once)
+
+
+@pytest.fixture
+def good(ours: Observation) -> Observation:
+    """The same as if HTTP/2, TLS 1.3 and gzip had been spoken: nothing is wrong with it."""
+    ours.link = GOOD_LINK
+    for log in ours.renditions:
+        log.seen[-1] = replace(log.seen[-1], answer=zipped(log.seen[-1].answer))
+    assert ours.multivariant_answer is not None
+    ours.multivariant_answer = zipped(ours.multivariant_answer)
+    return ours
+
+
+def zipped(answer: Answer) -> Answer:
+    return replace(answer, fields=(*answer.fields, ("content-encoding", "gzip")))

@@ -1,0 +1,47 @@
+"""How the checks are asked about a stream that has been changed."""
+
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from edged.tools.conform.observe import Observation
+from edged.tools.conform.report import Status, Verdict, judge
+from edged.wire.m3u8_reader import ReadPart
+
+Change = Callable[[Observation], None]
+
+
+def verdict(seen: Observation, number: int) -> Verdict:
+    (found,) = [one for one in judge(seen).verdicts if one.number == number]
+    return found
+
+
+def check(seen: Observation, number: int, change: Change, status: Status, told: str) -> None:
+    """The item holds as it is; changed so, it is found, and said how."""
+    before = verdict(seen, number)
+    assert before.status in ("pass", "not seen"), before.details
+    change(seen)
+    after = verdict(seen, number)
+    assert after.status == status, after.details
+    assert any(told in detail for detail in after.details), after.details
+
+
+def change_probe(name: str, **changes: object) -> Change:
+    """Another answer to a probe."""
+
+    def change(seen: Observation) -> None:
+        seen.probes[name] = replace(seen.probes[name], **changes)
+
+    return change
+
+
+def change_part(seen: Observation, msn: int, index: int, **changes: object) -> ReadPart:
+    """Another part, in all playlists that list it."""
+    changed: list[ReadPart] = []
+    for one in seen.main.seen:
+        segment = one.playlist.segment(msn)
+        if segment is not None and len(segment.parts) > index:
+            segment.parts[index] = replace(segment.parts[index], **changes)
+            changed.append(segment.parts[index])
+    assert changed, "it was listed"
+    return changed[-1]

@@ -1,0 +1,133 @@
+from collections.abc import Callable
+
+import pytest
+import trio
+
+from edged.errors import PeerLostError, RemoteProtocolError
+from edged.tools.conform.observe import Observation, next_part, observe, with_query
+from edged.tools.conform.report import judge
+from edged.wire.m3u8_reader import read_media
+from tests.tools.conform.test_client import Server, serving
+
+Answers = Callable[[str], bytes | None]  # From the target; None: 404.
+VOD = (
+    b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:5\n#EXTINF:2,\na.ts\n"
+    b"#EXTINF:2,\nb.ts\n"
+)
+BROKEN = b"#EXTM3U\n#EXTINF:x,\n"
+MASTER = b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nv.m3u8\n"
+
+
+def http(answers: Answers) -> Server:
+    """HTTP/1.1 as far as it is needed here."""
+
+    async def serve(stream: trio.abc.Stream) -> None:
+        inbox = b""
+        while True:
+            while b"\r\n\r\n" not in inbox:
+                data = await stream.receive_some()
+                if not data:
+                    return
+                inbox += data
+            head, _, inbox = inbox.partition(b"\r\n\r\n")
+            body = answers(head.split(b" ")[1].decode())
+            status = b"200 OK" if body is not None else b"404 Not Found"
+            await stream.send_all(
+                b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s"
+                % (status, len(body or b""), body or b"")
+            )
+
+    return serve
+
+
+async def test_ours(ours: Observation) -> None:
+    """All that there is to be seen of a stream was looked at."""
+    assert [log.name for log in ours.renditions] == ["v0.m3u8", "a0.m3u8"]
+    assert ours.multivariant is not None
+    assert ours.broken == []
+    assert {"old", "far", "beyond", "skip", "unknown", "once", "again"} <= set(ours.probes)
+    for log in ours.renditions:
+        assert log.init is not None
+        assert len(log.seen) > 10, "a version for each part"
+        assert len(log.segments) == 2
+        hinted = [part for part in log.parts.values() if part.hinted]
+        assert len(hinted) > 10
+        assert all(part.answer.status == 200 for part in log.parts.values())
+        assert log.refused == []
+
+
+async def test_an_ordinary_stream_without_parts() -> None:
+    asked: list[str] = []
+
+    def answer(target: str) -> bytes | None:
+        asked.append(target)
+        return VOD if target.startswith("/live.m3u8") else None
+
+    async with serving(http(answer)) as (base, _):
+        seen = await observe(f"{base}/live.m3u8", 1.5)
+    assert seen.multivariant is None
+    assert asked.count("/live.m3u8") >= 2, "it is polled, as it does not block"
+    assert seen.main.init is None
+    report = judge(seen)
+    statuses = {verdict.number: verdict.status for verdict in report.verdicts}
+    assert {statuses[number] for number in (1, 2, 3, 11, 14, 16, 22, 28, 30)} == {"not seen"}
+    assert not report.conforms, "HTTP/2, gzip, dates: it lacks what binds"
+
+
+async def test_a_stream_that_is_over() -> None:
+    async with serving(
+        http(lambda target: VOD + b"#EXT-X-ENDLIST\n" if "m3u8" in target else None)
+    ) as (
+        base,
+        _,
+    ):
+        with trio.fail_after(5):
+            seen = await observe(f"{base}/live.m3u8", 1.0)
+    (five,) = [verdict for verdict in judge(seen).verdicts if verdict.number == 5]
+    assert five.status == "pass"
+
+
+@pytest.mark.parametrize(
+    ("answers", "told"),
+    [
+        (lambda _: None, "status 404"),
+        (lambda _: b"<html>", "the first line is"),
+        (lambda target: MASTER if "master" in target else None, "v.m3u8: status 404"),
+        (lambda target: MASTER if "master" in target else BROKEN, "line 2: EXTINF"),
+        (lambda _: MASTER.replace(b"v.", b"v1.") + b"".join(
+            b"#EXT-X-STREAM-INF:BANDWIDTH=1\n%d.m3u8\n" % n for n in range(12)), "limit 12"),
+    ],
+)  # fmt: skip
+async def test_what_is_no_stream_is_refused(answers: Answers, told: str) -> None:
+    async with serving(http(answers)) as (base, _):
+        with pytest.raises(RemoteProtocolError, match=told):
+            await observe(f"{base}/master.m3u8", 1.0)
+
+
+async def test_nobody_is_there() -> None:
+    with pytest.raises(PeerLostError):
+        await observe("http://127.0.0.1:1/master.m3u8", 1.0)
+
+
+async def test_what_breaks_under_way_is_noted() -> None:
+    count = 0
+
+    def answer(target: str) -> bytes | None:
+        nonlocal count
+        count += target == "/live.m3u8"
+        return VOD if count < 3 else BROKEN
+
+    async with serving(http(answer)) as (base, _):
+        seen = await observe(f"{base}/live.m3u8", 3.0)
+    assert any("EXTINF 'x'" in problem for problem in seen.broken)
+    assert not judge(seen).conforms
+
+
+def test_what_a_player_asks_for_next() -> None:
+    inf = b"#EXTM3U\n#EXT-X-PART-INF:PART-TARGET=0.2\n#EXT-X-MEDIA-SEQUENCE:5\n"
+    part = b'#EXT-X-PART:DURATION=0.2,URI="p"\n'
+    assert next_part(read_media(VOD)) == (7, None)
+    assert next_part(read_media(inf + b"#EXTINF:2,\na\n")) == (6, 0)
+    assert next_part(read_media(inf + b"#EXTINF:2,\na\n" + part * 2)) == (6, 2)
+    assert with_query("http://x/a", "b=1") == "http://x/a?b=1"
+    assert with_query("http://x/a?c", "b=1") == "http://x/a?c&b=1"

@@ -1,0 +1,39 @@
+from edged.tools.conform.observe import Observation
+from edged.tools.conform.report import ITEMS, judge
+
+
+def test_all_36_items_are_judged_once() -> None:
+    assert [item.number for item in ITEMS] == list(range(1, 37))
+
+
+def test_nothing_is_wrong_with_what_is_right(good: Observation) -> None:
+    report = judge(good)
+    wrong = [v for v in report.verdicts if v.status in ("fail", "warn")]
+    assert not wrong
+    assert report.conforms
+    assert report.renditions == ["v0.m3u8", "a0.m3u8"]
+    unseen = {v.number for v in report.verdicts if v.status == "not seen"}
+    assert unseen <= {5, 8, 20}, "the stream is live, does not stall, and is young"
+
+
+def test_ours_lacks_what_is_not_built_yet(ours: Observation) -> None:
+    report = judge(ours)
+    assert {v.number for v in report.verdicts if v.status == "fail"} == {31, 32}
+    assert not report.conforms
+
+
+def test_what_was_not_answered_is_held_against_it(good: Observation) -> None:
+    good.broken += [f"broken {number}" for number in range(9)]
+    report = judge(good)
+    assert not report.conforms
+    assert report.broken == [f"broken {number}" for number in range(5)]
+
+
+def test_many_problems_are_counted(good: Observation) -> None:
+    good.main.seen = [one for one in good.main.seen for _ in range(9)]
+    good.main.seen += good.main.seen[:1] + good.main.seen[-1:]
+    good.main.seen *= 8
+    (found,) = [v for v in judge(good).verdicts if v.number == 9]
+    assert found.status == "fail"
+    assert len(found.details) == 6
+    assert found.details[-1].endswith(" more")
