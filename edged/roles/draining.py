@@ -84,11 +84,6 @@ class Drainer:
         """Whether the end of the process has to wait for it."""
         return self._role is not None and self._role.drain_awaited()
 
-    @property
-    def awaited(self) -> bool:
-        """The same once it has begun: what only waits for its publisher is not waited for."""
-        return self._state is DrainState.DRAINING and self.busy
-
     def line(self) -> DrainLine:
         """How far it is."""
         drain = self._drain
@@ -103,11 +98,12 @@ class Drainer:
         )
 
     def begin(
-        self, deadline_s: float, reconnect_url: str | None
+        self, deadline_s: float, reconnect_url: str | None, *, to_stop: bool = False
     ) -> Callable[[], Awaitable[None]] | None:
         """Take nothing new; returns what lets go, to be run. Again, it begins anew.
 
-        That ends when nothing is left, when the deadline has come, or when it was undone.
+        That ends when nothing is left, when the deadline has come, or when it was undone; `to_stop`
+        the process, also when nothing is left that this has to wait for.
         """
         if self._role is None:
             return None
@@ -123,7 +119,7 @@ class Drainer:
             notice_s=self._role.drain_notice_s if streams else 0.0,
         )
         logger.info("draining", role=self.name, streams=len(streams), deadline_s=deadline_s)
-        return partial(self._run, self._role, self._drain, self._scope, reconnect_url)
+        return partial(self._run, self._role, self._drain, self._scope, reconnect_url, to_stop)
 
     async def _run(
         self,
@@ -131,6 +127,7 @@ class Drainer:
         drain: Drain[LiveStream],
         scope: trio.CancelScope,
         reconnect_url: str | None,
+        to_stop: bool,
     ) -> None:
         began_at = self._now()
         with scope:
@@ -139,7 +136,9 @@ class Drainer:
                 for stream in drain.take_due(self._now()):
                     self._try(partial(role.drain_one, stream, reconnect_url), stream)
                 await trio.sleep(TICK_S)
-            ended = role.drain_streams()
+                if to_stop and not role.drain_awaited():
+                    break
+            ended = role.drain_streams() if drain.is_over(self._now()) else ()
             for stream in ended:
                 self._try(partial(role.drain_end, stream), stream)
             self._state = DrainState.DRAINED

@@ -143,11 +143,19 @@ class Operations:
     # Drain.
 
     def begin_drain(
-        self, nursery: trio.Nursery, deadline_s: float, reconnect_url: str | None
+        self,
+        nursery: trio.Nursery,
+        deadline_s: float,
+        reconnect_url: str | None,
+        *,
+        to_stop: bool = False,
     ) -> list[DrainLine]:
-        """Have all roles let go of what they have; it goes on in `nursery`."""
+        """Have all roles let go of what they have; it goes on in `nursery`.
+
+        `to_stop`: the process ends behind it.
+        """
         for role in self._roles:
-            run = role.drainer.begin(deadline_s, reconnect_url)
+            run = role.drainer.begin(deadline_s, reconnect_url, to_stop=to_stop)
             if run is not None:
                 nursery.start_soon(run)
         return self.drain_lines()
@@ -162,7 +170,8 @@ class Operations:
         if not deadline_s or not any(role.drainer.busy for role in self._roles):
             return
         async with trio.open_nursery() as nursery:
-            self.begin_drain(nursery, deadline_s, self.config.drain.redirect or None)
+            redirect = self.config.drain.redirect or None
+            self.begin_drain(nursery, deadline_s, redirect, to_stop=True)
 
             async def tell() -> None:
                 while True:
@@ -172,10 +181,9 @@ class Operations:
 
             async with trio.open_nursery() as telling:
                 telling.start_soon(tell)
-                while any(role.drainer.awaited for role in self._roles):  # noqa: ASYNC110 - at the end, and others end it too
+                while any(line.state == "draining" for line in self.drain_lines()):  # noqa: ASYNC110 - at the end, and others end it too
                     await trio.sleep(0.02)
                 telling.cancel_scope.cancel()
-            nursery.cancel_scope.cancel()
 
     def _drain(self, nursery: trio.Nursery, arguments: Arguments) -> list[DrainLine]:
         known = self.config.drain

@@ -256,3 +256,22 @@ async def _end(process: trio.Process) -> None:
             stop()
             with trio.move_on_after(END_TIMEOUT_S if stop == process.terminate else math.inf):
                 await process.wait()
+
+
+def player_state(hls: str) -> str:
+    """What hls.js, at `hls` in the page, is about: to be evaluated when it does not go on."""
+    return f"""(() => {{
+  const {{ currentTime, readyState, paused, error, buffered }} = document.querySelector("video");
+  const hls = {hls};
+  const main = hls?.streamController, audio = hls?.audioStreamController;
+  const details = hls?.levels[0]?.details;
+  return JSON.stringify({{
+    currentTime, readyState, paused, error: error?.message, now: performance.now(),
+    buffered: [...Array(buffered.length).keys()].map((i) => [buffered.start(i), buffered.end(i)]),
+    edge: details?.edge, target: hls?.liveSyncPosition, seen: window.seen,
+    states: [main?.state, main?.fragPrevious?.sn, audio?.state, audio?.fragPrevious?.sn],
+    parts: details?.partList?.filter((p) => !p.loaded).map((p) => [p.fragment.sn, p.index]),
+    fragments: details?.fragments.map((f) =>
+      [f.sn, f.cc, f.start, f.duration, main?.fragmentTracker?.getState(f)]),
+  }});
+}})()"""

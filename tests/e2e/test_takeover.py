@@ -16,7 +16,7 @@ from edged.errors import PeerLostError
 from edged.wire.rtmp import Closed
 from tests.bench.latency.viewer import open_stock_server, page_url
 from tests.conftest import require
-from tests.e2e.browser import BrowserError, Page, open_browser
+from tests.e2e.browser import BrowserError, Page, open_browser, player_state
 from tests.e2e.clip import make_clip
 from tests.e2e.network import Edged, open_demo, open_network, run_edged, wait_until
 from tests.e2e.pair import open_pair
@@ -255,16 +255,6 @@ BEGIN = """(() => {
   window.hls.on(Hls.Events.MANIFEST_LOADING, () => (seen.loads += 1));
 })()"""
 SHOWS = "document.querySelector('video').videoWidth === {width}"
-STATE = """(() => {
-  const { currentTime, readyState, paused, error, buffered } = document.querySelector("video");
-  const details = window.hls.levels[0].details;
-  return {
-    currentTime, readyState, paused, error: error?.message, now: performance.now(),
-    buffered: [...Array(buffered.length).keys()].map((i) => [buffered.start(i), buffered.end(i)]),
-    edge: details?.edge, target: window.hls.liveSyncPosition, seen: window.seen,
-    fragments: details?.fragments.map((f) => [f.sn, f.cc, f.start, f.duration]),
-  };
-})()"""
 SOUND_BYTES = "document.querySelector('video').webkitAudioDecodedByteCount"
 FRAMES = "document.querySelector('video').getVideoPlaybackQuality().totalVideoFrames"
 
@@ -274,7 +264,9 @@ async def shows(page: Page, width: int, within_s: float) -> None:
     try:
         await page.wait_for(SHOWS.format(width=width), within_s)
     except BrowserError as error:
-        raise AssertionError(f"{error}: {await page.evaluate(STATE)}") from error
+        raise AssertionError(
+            f"{error}: {await page.evaluate(player_state('window.hls'))}"
+        ) from error
 
 
 async def plays(page: Page) -> None:
