@@ -20,7 +20,7 @@ MARKS = {"pass": "✓ pass", "fail": "✕ fail", "warn": "▲ warn", "not seen":
 def conform(
     url: Annotated[str, typer.Argument(help="Of the multivariant playlist, or of a media one.")],
     *,
-    seconds: Annotated[float, typer.Option(min=5, max=3600, help="Watch for so long.")] = 20.0,
+    seconds: Annotated[float, typer.Option(min=5, max=300, help="Watch for so long.")] = 20.0,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Do not verify the server's certificate.")
     ] = False,

@@ -98,12 +98,11 @@ class Drainer:
         )
 
     def begin(
-        self, deadline_s: float, reconnect_url: str | None, *, to_stop: bool = False
+        self, deadline_s: float, reconnect_url: str | None
     ) -> Callable[[], Awaitable[None]] | None:
         """Take nothing new; returns what lets go, to be run. Again, it begins anew.
 
-        That ends when nothing is left, when the deadline has come, or when it was undone; `to_stop`
-        the process, also when nothing is left that this has to wait for.
+        That ends when nothing is left, when the deadline has come, or when it was undone.
         """
         if self._role is None:
             return None
@@ -119,7 +118,7 @@ class Drainer:
             notice_s=self._role.drain_notice_s if streams else 0.0,
         )
         logger.info("draining", role=self.name, streams=len(streams), deadline_s=deadline_s)
-        return partial(self._run, self._role, self._drain, self._scope, reconnect_url, to_stop)
+        return partial(self._run, self._role, self._drain, self._scope, reconnect_url)
 
     async def _run(
         self,
@@ -127,7 +126,6 @@ class Drainer:
         drain: Drain[LiveStream],
         scope: trio.CancelScope,
         reconnect_url: str | None,
-        to_stop: bool,
     ) -> None:
         began_at = self._now()
         with scope:
@@ -136,9 +134,7 @@ class Drainer:
                 for stream in drain.take_due(self._now()):
                     self._try(partial(role.drain_one, stream, reconnect_url), stream)
                 await trio.sleep(TICK_S)
-                if to_stop and not role.drain_awaited():
-                    break
-            ended = role.drain_streams() if drain.is_over(self._now()) else ()
+            ended = role.drain_streams()
             for stream in ended:
                 self._try(partial(role.drain_end, stream), stream)
             self._state = DrainState.DRAINED

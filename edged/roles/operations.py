@@ -143,19 +143,11 @@ class Operations:
     # Drain.
 
     def begin_drain(
-        self,
-        nursery: trio.Nursery,
-        deadline_s: float,
-        reconnect_url: str | None,
-        *,
-        to_stop: bool = False,
+        self, nursery: trio.Nursery, deadline_s: float, reconnect_url: str | None
     ) -> list[DrainLine]:
-        """Have all roles let go of what they have; it goes on in `nursery`.
-
-        `to_stop`: the process ends behind it.
-        """
+        """Have all roles let go of what they have; it goes on in `nursery`."""
         for role in self._roles:
-            run = role.drainer.begin(deadline_s, reconnect_url, to_stop=to_stop)
+            run = role.drainer.begin(deadline_s, reconnect_url)
             if run is not None:
                 nursery.start_soon(run)
         return self.drain_lines()
@@ -170,8 +162,7 @@ class Operations:
         if not deadline_s or not any(role.drainer.busy for role in self._roles):
             return
         async with trio.open_nursery() as nursery:
-            redirect = self.config.drain.redirect or None
-            self.begin_drain(nursery, deadline_s, redirect, to_stop=True)
+            self.begin_drain(nursery, deadline_s, self.config.drain.redirect or None)
 
             async def tell() -> None:
                 while True:

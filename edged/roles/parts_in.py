@@ -78,6 +78,7 @@ class PartsIn:
                     continue
                 now = self._pump.now()
                 for channel in [channel for channel, at in self._due.items() if at <= now]:
+                    self._due.pop(channel, None)
                     if (run := self._runs.get(channel)) is not None:
                         self._update(run.stream_id, self._timely(run.stream_id, []))
         finally:
@@ -119,9 +120,9 @@ class PartsIn:
 
     def feed_ended(self, channel: str, reason: str) -> None:
         """The subscription is gone."""
-        self._let_go(channel)
         self._feeds.pop(channel, None)
         self._wanted.pop(channel, None)
+        self._let_go(channel)
         if self.playback is not None:
             self.playback.channel_unavailable(channel, reason)
 
@@ -154,11 +155,11 @@ class PartsIn:
         self._feeds[channel] = _Feed(origin, priority, subscription)
 
     def _cancel(self, channel: str) -> None:
-        self._let_go(channel)
         known = self._feeds.pop(channel, None)
         link = None if known is None else self._link(known.origin)
         if known is not None and link is not None:
             link.unsubscribe(known.subscription)
+        self._let_go(channel)
 
     def _let_go(self, channel: str) -> list[PackagedEvent]:
         """Give playback what is held of a channel: nothing will come after it, or another's."""
@@ -192,7 +193,7 @@ class PartsIn:
             if run is None or run.stream_id.publication != stream_id.publication:
                 self._let_go(channel)
                 run = self._runs[channel] = _Run(stream_id)
-            run.stream_id = stream_id
+            run.stream_id = max(run.stream_id, stream_id)
             return self._take(run, events, self._pump.now())
         except Exception:  # One channel's; and it goes on without being timely.
             logger.exception("parts not held back", channel=channel)

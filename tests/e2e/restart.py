@@ -8,7 +8,7 @@ from pathlib import Path
 
 import trio
 
-from tests.e2e.network import Edged, open_edged
+from tests.e2e.network import Edged, open_edged, wait_until
 from tests.e2e.pair import Pair
 from tests.e2e.publisher import publish_clip
 
@@ -35,7 +35,12 @@ async def restart_without_irs(
             at = datetime.datetime.fromisoformat(str(placed["timestamp"]))
             assert placed["channel"] == channel
             yield again, at.timestamp() - began
-            publishing.cancel()  # It would have the PoP wait for it to leave.
+            publishing.cancel()  # And it has left before the PoP ends, which would wait for it.
+            await wait_until(lambda: _has_left(again))
+
+
+def _has_left(pop: Edged) -> bool:
+    return len(pop.log("publisher ended")) == len(pop.log("publisher started"))
 
 
 async def _keep_publishing(clip: Path, url: str, scope: trio.CancelScope) -> None:

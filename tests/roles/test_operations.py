@@ -744,30 +744,6 @@ async def test_before_the_end_what_is_live_is_let_go_of(tmp_path: Path) -> None:
         assert said[0].startswith("stopping: ")
 
 
-async def test_the_end_does_not_wait_for_publishers_that_have_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Their runs wait for them, but not here: nobody is let in."""
-    async with hosting(tmp_path) as host:
-        host.set("drain.on_stop_s", 30)
-        host.process.operations.reload()
-        monkeypatch.setattr(host.origin, "drain_awaited", lambda: False)  # As on a host of its own.
-        async with encoder(host.rtmp(), KEY) as peer, trio.open_nursery() as nursery:
-            await peer.accepted()
-            await broadcast(peer, 1.0)
-            stream = peer.stream
-            assert isinstance(stream, trio.SocketStream)
-
-            async def leave() -> None:
-                await until(lambda: host.pop.drainer.line().state == "draining")
-                stream.socket.shutdown(trio.socket.SHUT_RDWR)  # Without a word: it may come back.
-
-            nursery.start_soon(leave)
-            with trio.fail_after(5):
-                await host.process.operations.drain_to_stop(lambda _: None)
-        assert host.pop.door.waiting == 1
-
-
 async def test_without_time_to_stop_nothing_is_drained(tmp_path: Path) -> None:
     async with hosting(tmp_path) as host, encoder(host.rtmp(), KEY) as peer:
         await peer.accepted()

@@ -1,11 +1,10 @@
 """HTTP as the checks need it: each answer with its times, and what the connection was like."""
 
 import contextlib
-import gzip
 import ssl
 import zlib
 from collections.abc import Sequence
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import h11
 import trio
@@ -19,6 +18,7 @@ RECEIVE_BYTES = 256 * 1024
 CONNECT_S_MAX = 10.0
 _TCP_INFO_BYTES = 104
 _OPTIONS_AT, _RTT_AT = 5, 68  # Of struct tcp_info (linux/tcp.h).
+_GZIP = 16 + zlib.MAX_WBITS  # zlib.decompressobj's wbits.
 _TIMESTAMPS, _ECN = 1, 8  # TCPI_OPT_*.
 
 
@@ -70,29 +70,23 @@ class HttpClient:
         self, url: str, *, fields: Sequence[tuple[str, str]] = (), within_s: float = 20.0
     ) -> Answer:
         """GET; raises `PeerLostError` or `RemoteProtocolError`, which name the URL."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise RemoteProtocolError(f"{url}: not an HTTP URL")
-        secure = parts.scheme == "https"
-        port = parts.port or (443 if secure else 80)
+        place = _place(url)
         try:
             with trio.fail_after(within_s):
-                return await self._get((parts.hostname, port, secure), url, fields)
+                return await self._get(place, url, fields)
         except trio.TooSlowError:
             raise PeerLostError(f"{url}: no answer within {within_s:g} s") from None
         except (OSError, trio.BrokenResourceError) as error:  # Of TLS its cause says more.
             raise PeerLostError(f"{url}: {error.__cause__ or error}") from None
-        except h11.ProtocolError as error:
+        except (h11.ProtocolError, ValueError) as error:
             raise RemoteProtocolError(f"{url}: {error}") from None
 
     async def look(self, url: str) -> Link:
         """Connect, offering HTTP/2, and see what the connection is like."""
-        parts = urlsplit(url)
-        secure = parts.scheme == "https"
-        host, port = parts.hostname or "", parts.port or (443 if secure else 80)
+        place = _place(url)
         try:
             with trio.fail_after(CONNECT_S_MAX):
-                connection = await self._connect((host, port, secure), ("h2", "http/1.1"))
+                connection = await self._connect(place, ("h2", "http/1.1"))
                 link = connection.look()
                 await connection.close()
                 return link
@@ -169,7 +163,10 @@ class _Connection:
     async def exchange(self, url: str, fields: Sequence[tuple[str, str]]) -> tuple[Answer, bool]:
         """One request and its answer, and whether the connection can take another."""
         parts = urlsplit(url)
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        target = quote(
+            (parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
+            safe="/?=&%:@!$'()*+,;~-._",
+        )
         request = h11.Request(
             method="GET", target=target, headers=[("Host", parts.netloc), *fields]
         )
@@ -235,12 +232,29 @@ class _Connection:
         await trio.aclose_forcefully(self._stream)
 
 
+def _place(url: str) -> tuple[str, int, bool]:
+    """Host, port, and whether it is under TLS."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise RemoteProtocolError(f"{url}: {error}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise RemoteProtocolError(f"{url}: not an HTTP URL")
+    secure = parts.scheme == "https"
+    return parts.hostname, port or (443 if secure else 80), secure
+
+
 def _decoded(body: bytes, coding: str, url: str) -> bytes:
     if coding in ("", "identity"):
         return body
     if coding != "gzip":
         raise RemoteProtocolError(f"{url}: content coding {coding!r} was not asked for")
+    unpacker = zlib.decompressobj(_GZIP)
     try:
-        return gzip.decompress(body)
-    except (OSError, EOFError, zlib.error) as error:
+        data = unpacker.decompress(body, BODY_BYTES_MAX)
+    except zlib.error as error:
         raise RemoteProtocolError(f"{url}: broken gzip: {error}") from None
+    if not unpacker.eof:
+        raise RemoteProtocolError(f"{url}: broken gzip, or more than {BODY_BYTES_MAX} bytes of it")
+    return data

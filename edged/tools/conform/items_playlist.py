@@ -1,6 +1,6 @@
 """Items 10 to 15 and 22 to 30: what the playlists say (RFC 8216bis §4.4, §6.2.5, B.1)."""
 
-from urllib.parse import urljoin
+from collections import Counter
 
 from edged.tools.conform.item import Item, Judgement, NotSeen, playlist_of, probed
 from edged.tools.conform.item import status_of as _status
@@ -207,9 +207,7 @@ def rendition_reports(seen: Observation) -> Judgement:
         for one in log.seen:
             if one.playlist.ended or one.playlist.part_target_us is None:
                 continue
-            reported = {
-                _path(urljoin(log.url, report.uri)): report for report in one.playlist.reports
-            }
+            reported = {_path(log.absolute(report.uri)): report for report in one.playlist.reports}
             for url, other in urls.items():
                 report = reported.get(url)
                 if other is log:
@@ -261,8 +259,8 @@ def _sequences(logs: list[RenditionLog]) -> list[str]:
         for log in logs
         for segment in log.last.segments
     }
-    msns = [msn for msn, _ in found]
-    twice = sorted({msn for msn in msns if msns.count(msn) > 1})
+    counts = Counter(msn for msn, _ in found)
+    twice = sorted(msn for msn, count in counts.items() if count > 1)
     return [f"segment {msn}: discontinuity sequences differ" for msn in twice]
 
 

@@ -20,6 +20,7 @@ from edged.wire.m3u8_reader import (
 RENDITIONS_MAX = 12
 HINTS_AT_ONCE_MAX = 4  # Requests for parts that are to come, of one rendition.
 BLOCKED_S_MAX = 60.0
+AGAIN_S = 0.2
 MORE_S_MAX = 20.0  # Beyond the time that was asked for, in which probes end.
 GZIP = (("accept-encoding", "gzip"),)
 
@@ -63,8 +64,8 @@ class RenditionLog(Struct, kw_only=True):
         return self.seen[-1].playlist
 
     def absolute(self, uri: str) -> str:
-        """A URI of its playlist as a URL."""
-        return urljoin(self.url, uri)
+        """A URI of its playlist as a URL; raises `RemoteProtocolError`."""
+        return join(self.url, uri)
 
 
 class Observation(Struct, kw_only=True):
@@ -108,13 +109,15 @@ class _Observer:
         await self._begin()
         self._tell(f"{len(seen.renditions)} renditions, watching for {seconds:g} s")
         until = trio.current_time() + seconds
-        with trio.move_on_at(until + MORE_S_MAX):
+        with trio.move_on_at(until + MORE_S_MAX) as scope:
             async with trio.open_nursery() as nursery:
                 for log in seen.renditions:
                     nursery.start_soon(self._follow, log, until)
                 nursery.start_soon(self._probe, until)
             for log in seen.renditions:
                 await self._fetch_media(log)
+        if scope.cancelled_caught:
+            seen.broken.append(f"the server left something unanswered for {MORE_S_MAX:g} s")
         return seen
 
     async def _begin(self) -> None:
@@ -127,7 +130,7 @@ class _Observer:
             seen.multivariant, seen.multivariant_answer = read_multivariant(first.body), first
             media = [media["URI"] for media in seen.multivariant.media if "URI" in media]
             listed = [variant.uri for variant in seen.multivariant.variants] + media
-            urls = list(dict.fromkeys(urljoin(seen.url, uri) for uri in listed))
+            urls = list(dict.fromkeys(join(seen.url, uri) for uri in listed))
         if not 0 < len(urls) <= RENDITIONS_MAX:
             raise RemoteProtocolError(f"{len(urls)} media playlists, limit {RENDITIONS_MAX}")
         for url in urls:
@@ -177,6 +180,8 @@ class _Observer:
                 await trio.sleep(1.0)
                 return len(log.refused) < HINTS_AT_ONCE_MAX
             log.seen.append(Seen(answer, read_media(answer.body), asked if blocks else None))
+            if log.seen[-1].playlist.last == log.seen[-2].playlist.last:
+                await trio.sleep(AGAIN_S)  # It should have waited.
         except EdgedError as error:
             self._seen.broken.append(str(error))
             return False
@@ -225,7 +230,10 @@ class _Observer:
         first = log.first.segments[0] if log.first.segments else None
         await trio.sleep_until(until)
         if first is not None and first.uri and log.last.media_sequence > first.msn:
-            log.left.append(await self._client.get(log.absolute(first.uri)))
+            try:
+                log.left.append(await self._client.get(log.absolute(first.uri)))
+            except EdgedError as error:
+                self._seen.broken.append(str(error))
 
     @staticmethod
     def _beyond(log: RenditionLog, msn: int) -> str:
@@ -252,6 +260,14 @@ class _Observer:
                         log.parts[part.uri] = FetchedPart(part.uri, answer)
             except EdgedError as error:
                 self._seen.broken.append(str(error))
+
+
+def join(base: str, uri: str) -> str:
+    """A URI of a playlist as a URL; raises `RemoteProtocolError`."""
+    try:
+        return urljoin(base, uri)
+    except ValueError as error:
+        raise RemoteProtocolError(f"URI {uri[:100]!r}: {error}") from None
 
 
 def next_part(playlist: ReadMedia) -> tuple[int, int | None]:

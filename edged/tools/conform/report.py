@@ -4,6 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from edged.errors import RemoteProtocolError
 from edged.tools.conform import items_delivery, items_media, items_playlist, items_reload
 from edged.tools.conform.item import BINDING, PROBLEMS_MAX, Item, Level, NotSeen
 from edged.tools.conform.observe import Observation
@@ -52,7 +53,10 @@ def judge(seen: Observation) -> Report:
 
 
 def _judge(item: Item, seen: Observation) -> Verdict:
-    found = item.judge(seen)
+    try:
+        found = item.judge(seen)
+    except RemoteProtocolError as error:  # A value that cannot be read.
+        found = [str(error)]
     if isinstance(found, NotSeen):
         status: Status = "not seen"
         details = [found.why]

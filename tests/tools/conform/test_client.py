@@ -136,6 +136,12 @@ async def test_too_much_and_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(answering(OK)) as (base, _), client() as http:
         with pytest.raises(RemoteProtocolError, match="more than 2 bytes"):
             await http.get(base)
+    bomb = gzip.compress(bytes(1000))
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb)
+    monkeypatch.setattr(client_module, "BODY_BYTES_MAX", 500)
+    async with serving(answering(head + bomb)) as (base, _), client() as http:
+        with pytest.raises(RemoteProtocolError, match="more than 500 bytes of it"):
+            await http.get(base)
     async with client() as http:
         with pytest.raises(PeerLostError):
             await http.get("http://127.0.0.1:1/")

@@ -4,6 +4,7 @@ import pytest
 import trio
 
 from edged.errors import PeerLostError, RemoteProtocolError
+from edged.tools.conform import observe as observe_module
 from edged.tools.conform.observe import Observation, next_part, observe, with_query
 from edged.tools.conform.report import judge
 from edged.wire.m3u8_reader import read_media
@@ -121,6 +122,58 @@ async def test_what_breaks_under_way_is_noted() -> None:
         seen = await observe(f"{base}/live.m3u8", 3.0)
     assert any("EXTINF 'x'" in problem for problem in seen.broken)
     assert not judge(seen).conforms
+
+
+async def test_a_server_that_hangs_is_not_taken_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observe_module, "MORE_S_MAX", 0.5)
+    blocking = VOD.replace(b"#EXTINF", b"#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES\n#EXTINF", 1)
+    plain = http(lambda _: blocking)
+
+    async def serve(stream: trio.abc.Stream) -> None:
+        """Whoever asks to be blocked is so for ever."""
+        asked = bytes(await stream.receive_some())
+        if b"_HLS_" in asked:
+            await trio.sleep_forever()
+        await plain(Replayed(stream, asked))
+
+    async with serving(serve) as (base, _):
+        seen = await observe(f"{base}/live.m3u8", 0.5)
+    assert "left something unanswered" in seen.broken[-1]
+    assert not judge(seen).conforms
+
+
+class Replayed(trio.abc.Stream):
+    """A stream of which the first bytes have been looked at."""
+
+    def __init__(self, stream: trio.abc.Stream, first: bytes) -> None:
+        self._stream, self._first = stream, first
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        first, self._first = self._first, b""
+        if first:
+            return first
+        asked = bytes(await self._stream.receive_some(max_bytes))
+        if b"_HLS_" in asked:
+            await trio.sleep_forever()
+        return asked
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+@pytest.mark.parametrize("uri", ["p\u00e4rt.m3u8", "http://[abc/", "http://a:99999/", "ftp://a/b"])
+async def test_odd_addresses_are_asked_for_or_named(uri: str) -> None:
+    """None ends in anything but an error of ours."""
+    master = f"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n{uri}\n".encode()
+    async with serving(http(lambda target: master if "master" in target else None)) as (base, _):
+        with pytest.raises(RemoteProtocolError):
+            await observe(f"{base}/master.m3u8", 1.0)
 
 
 def test_what_a_player_asks_for_next() -> None:

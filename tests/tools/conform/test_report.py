@@ -37,3 +37,11 @@ def test_many_problems_are_counted(good: Observation) -> None:
     assert found.status == "fail"
     assert len(found.details) == 6
     assert found.details[-1].endswith(" more")
+
+
+def test_a_value_that_cannot_be_read_is_a_problem_of_its_item(good: Observation) -> None:
+    good.main.last.control["HOLD-BACK"] = "soon"
+    found = {verdict.number: verdict for verdict in judge(good).verdicts}
+    assert found[12].status == "fail"
+    assert found[12].details == ["HOLD-BACK 'soon' is no decimal number"]
+    assert found[11].status == "pass"
