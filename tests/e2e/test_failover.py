@@ -55,7 +55,8 @@ async def watch_through(
         # Of twenty at once: in `test_outages`.
         pytest.param(signal.SIGKILL, 0.0, marks=pytest.mark.slow),
         pytest.param(signal.SIGSTOP, 4.0, marks=pytest.mark.slow),
-        (signal.SIGTERM, 0.0),
+        # Of one that drains: in `test_operations`.
+        pytest.param(signal.SIGTERM, 0.0, marks=pytest.mark.slow),
     ],
     ids=["dies", "freezes", "stops"],
 )
