@@ -43,7 +43,7 @@ def begun() -> SegmentEnds:
 def test_what_comes_at_a_distance_is_shown_at_once() -> None:
     ends = begun()
     assert ends.take([part(0, 1)], 10.01) == [part(0, 1)], "no segment ends"
-    assert ends.take(tail(0, 2), 10.02 + HEELS_S) == tail(0, 2)
+    assert ends.take(tail(0, 2), 10.01 + HEELS_S) == tail(0, 2)
     assert ends.due_at == math.inf
 
 
@@ -80,6 +80,7 @@ def test_the_other_renditions_are_not_held() -> None:
 def test_what_no_player_takes_for_whole_is_not_held() -> None:
     long = tail(ms=round(TAIL_S_MAX * 1000) + 1)
     assert begun().take(long, 10.02) == long
+    assert begun().take(tail(ms=round(TAIL_S_MAX * 1000)), 10.02) == []
     two = [part(0, 1, duration=150), *tail(0, 2, ms=110)]
     assert begun().take(two, 10.02) == two, "players see that more than that is missing"
     two = [part(0, 1, duration=100), *tail(0, 2, ms=100)]

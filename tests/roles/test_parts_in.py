@@ -93,6 +93,16 @@ async def shown_a_part(pop: Pop, origin: Origin) -> StreamId:
     return stream_id
 
 
+async def held_a_tail(pop: Pop, origin: Origin) -> StreamId:
+    """The same, and the segment's end is held; its run."""
+    stream_id = await shown_a_part(pop, origin)
+    for event in TAIL:
+        pop.uplinks.parts.receive(stream_id, event)
+    await trio.sleep(0.01)
+    assert pop.playback.batches == []
+    return stream_id
+
+
 async def test_the_end_of_a_segment_is_not_on_the_heels_of_a_part() -> None:
     """Nor is its last part, which may come in a turn before the end."""
     one = Origin("one")
@@ -113,12 +123,8 @@ async def test_the_end_of_a_segment_is_not_on_the_heels_of_a_part() -> None:
 async def test_what_is_held_is_shown_before_the_end(how: str) -> None:
     one = Origin("one")
     async with one.serving(), running_pop(one) as pop:
-        stream_id = await shown_a_part(pop, one)
+        stream_id = await held_a_tail(pop, one)
         parts, over = pop.uplinks.parts, StreamEnded(reason="over")
-        for event in TAIL:
-            parts.receive(stream_id, event)
-        await trio.sleep(0.01)
-        assert pop.playback.batches == []
         expected = [(stream_id, TAIL)]
         following = StreamId("alice", stream_id.publication + 1)
         if how == "unsubscribed":
@@ -140,10 +146,7 @@ async def test_what_is_held_bears_the_runs_newest_epoch() -> None:
     """Playback takes nothing of an epoch older than what it had."""
     one = Origin("one")
     async with one.serving(), running_pop(one) as pop:
-        stream_id = await shown_a_part(pop, one)
-        for event in TAIL:
-            pop.uplinks.parts.receive(stream_id, event)
-        await trio.sleep(0.01)
+        stream_id = await held_a_tail(pop, one)
         raised = StreamId("alice", stream_id.publication, stream_id.home_epoch + 1)
         pop.uplinks.parts.receive(raised, part(1, 0))
         await until(lambda: pop.playback.batches)
@@ -156,10 +159,7 @@ async def test_a_bug_in_what_is_held_costs_nothing(
 ) -> None:
     one = Origin("one")
     async with one.serving(), running_pop(one) as pop:
-        stream_id = await shown_a_part(pop, one)
-        for event in TAIL:
-            pop.uplinks.parts.receive(stream_id, event)
-        await trio.sleep(0.01)
+        stream_id = await held_a_tail(pop, one)
         sound = SegmentEnds._sort
 
         def broken(ends: SegmentEnds, events: list[PackagedEvent], now: float) -> None:
@@ -180,10 +180,7 @@ async def test_a_bug_in_what_is_held_costs_nothing(
 async def test_a_channel_whose_held_events_were_refused_is_not_followed_elsewhere() -> None:
     one, two = Origin("one"), Origin("two")
     async with one.serving(), two.serving(), running_pop(one, two) as pop:
-        stream_id = await shown_a_part(pop, one)
-        for event in TAIL:
-            pop.uplinks.parts.receive(stream_id, event)
-        await trio.sleep(0.01)
+        await held_a_tail(pop, one)
         pop.playback.refuses_with = RemoteProtocolError("a part is missing")
         record = pop.uplinks.listing.lookup("alice")
         assert record is not None

@@ -1,7 +1,8 @@
 """How the checks are asked about a stream that has been changed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import pytest
 from msgspec.structs import replace
 
 from edged.tools.conform.observe import Observation
@@ -9,6 +10,7 @@ from edged.tools.conform.report import Status, Verdict, judge
 from edged.wire.m3u8_reader import ReadPart
 
 Change = Callable[[Observation], None]
+Fault = tuple[int, Change, Status, str]  # Of an item, what makes it, and what is then said.
 
 
 def verdict(seen: Observation, number: int) -> Verdict:
@@ -24,6 +26,16 @@ def check(seen: Observation, number: int, change: Change, status: Status, told: 
     after = verdict(seen, number)
     assert after.status == status, after.details
     assert any(told in detail for detail in after.details), after.details
+
+
+def finds(faults: Sequence[Fault]) -> Callable[..., None]:
+    """A test for each fault, of an observation without any."""
+
+    @pytest.mark.parametrize(("number", "change", "status", "told"), faults)
+    def test(good: Observation, number: int, change: Change, status: Status, told: str) -> None:
+        check(good, number, change, status, told)
+
+    return test
 
 
 def change_probe(name: str, **changes: object) -> Change:

@@ -1,9 +1,8 @@
-import pytest
 from msgspec.structs import replace
 
 from edged.tools.conform.client import Answer
 from edged.tools.conform.observe import Observation
-from tests.tools.conform.faulty import Change, change_part, change_probe, check
+from tests.tools.conform.faulty import Change, Fault, change_part, change_probe, finds
 
 
 def change_link(**changes: object) -> Change:
@@ -50,7 +49,7 @@ def _long_gops(seen: Observation) -> None:
             change_part(seen, segment.msn, index, independent=False)
 
 
-FAULTS: list[tuple[int, Change, str, str]] = [
+FAULTS: list[Fault] = [
     (31, change_link(alpn="http/1.1"), "fail", "ALPN chose http/1.1"),
     (31, change_link(alpn=""), "fail", "ALPN chose nothing"),
     (31, change_link(tls=""), "fail", "plain HTTP"),
@@ -72,8 +71,4 @@ FAULTS: list[tuple[int, Change, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("number", "change", "status", "told"), FAULTS)
-def test_faults_are_found(
-    good: Observation, number: int, change: Change, status: str, told: str
-) -> None:
-    check(good, number, change, status, told)  # type: ignore[arg-type]
+test_faults_are_found = finds(FAULTS)

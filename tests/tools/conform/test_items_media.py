@@ -1,9 +1,8 @@
-import pytest
 from msgspec.structs import replace
 
 from edged.tools.conform.observe import FetchedPart, Observation
 from edged.wire.m3u8_reader import ReadHint
-from tests.tools.conform.faulty import Change, change_part, check, verdict
+from tests.tools.conform.faulty import Fault, change_part, finds, verdict
 
 
 def _last_fetched(seen: Observation) -> int:
@@ -103,7 +102,7 @@ def _drips(seen: Observation) -> None:
     seen.main.parts[part.uri] = replace(part, answer=slow)
 
 
-FAULTS: list[tuple[int, Change, str, str]] = [
+FAULTS: list[Fault] = [
     (16, _other_segment, "fail", "and its parts differ"),
     (16, _broken_segment, "fail", "box b'moof' of 7 bytes"),
     (16, _missing_segment, "fail", "status 404"),
@@ -125,11 +124,7 @@ FAULTS: list[tuple[int, Change, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("number", "change", "status", "told"), FAULTS)
-def test_faults_are_found(
-    good: Observation, number: int, change: Change, status: str, told: str
-) -> None:
-    check(good, number, change, status, told)  # type: ignore[arg-type]
+test_faults_are_found = finds(FAULTS)
 
 
 def test_other_boxes_around_the_same_media_are_no_fault(good: Observation) -> None:

@@ -1,9 +1,8 @@
-import pytest
 from msgspec.structs import replace
 
 from edged.tools.conform.observe import Observation
 from edged.wire.m3u8_reader import ReadHint, ReadReport, ReadVariant
-from tests.tools.conform.faulty import Change, change_part, change_probe, check, verdict
+from tests.tools.conform.faulty import Change, Fault, change_part, change_probe, finds, verdict
 
 
 def change_control(name: str, value: str | None, *, only_last: bool = False) -> Change:
@@ -93,7 +92,7 @@ def _no_resolution(seen: Observation) -> None:
     seen.multivariant.variants = [ReadVariant(variant.uri, attributes)]
 
 
-FAULTS: list[tuple[int, Change, str, str]] = [
+FAULTS: list[Fault] = [
     (10, _parts_without_inf, "fail", "EXT-X-PART without EXT-X-PART-INF"),
     (10, change_control("PART-HOLD-BACK", None), "fail", "without PART-HOLD-BACK"),
     (11, change_control("PART-HOLD-BACK", "0.45"), "fail", "0.45 s is 2."),
@@ -122,11 +121,7 @@ FAULTS: list[tuple[int, Change, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("number", "change", "status", "told"), FAULTS)
-def test_faults_are_found(
-    good: Observation, number: int, change: Change, status: str, told: str
-) -> None:
-    check(good, number, change, status, told)  # type: ignore[arg-type]
+test_faults_are_found = finds(FAULTS)
 
 
 def with_skip(seen: Observation, count: int, version: int = 9, *, times: int = 1) -> None:

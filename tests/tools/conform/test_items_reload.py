@@ -1,8 +1,7 @@
-import pytest
 from msgspec.structs import replace
 
 from edged.tools.conform.observe import Observation
-from tests.tools.conform.faulty import Change, change_probe, check, verdict
+from tests.tools.conform.faulty import Fault, change_probe, finds, verdict
 
 
 def _asked_in_vain(seen: Observation) -> None:
@@ -36,7 +35,7 @@ def _differs(seen: Observation) -> None:
     seen.probes["once"] = again
 
 
-FAULTS: list[tuple[int, Change, str, str]] = [
+FAULTS: list[Fault] = [
     (1, change_probe("whole", url="http://x/v0.m3u8?_HLS_msn=999999"), "fail", "the last whole"),
     (1, change_probe("whole", status=404), "fail", "status 404, not a playlist"),
     (2, _asked_in_vain, "fail", "asked for (1000000, 0), got up to"),
@@ -55,11 +54,7 @@ FAULTS: list[tuple[int, Change, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("number", "change", "status", "told"), FAULTS)
-def test_faults_are_found(
-    good: Observation, number: int, change: Change, status: str, told: str
-) -> None:
-    check(good, number, change, status, told)  # type: ignore[arg-type]
+test_faults_are_found = finds(FAULTS)
 
 
 def test_behind_the_end_nothing_is_waited_for(good: Observation) -> None:
