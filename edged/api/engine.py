@@ -24,7 +24,8 @@ from hypercorn.typing import ASGIFramework, ConnectionState
 from msgspec import Struct
 
 from edged.errors import EdgedError
-from edged.wire.h1 import PreparedResponse, RequestReceived
+from edged.wire.h1 import RequestReceived
+from edged.wire.prepared import PreparedResponse
 
 ANSWER_BYTES_MAX = 4 * 2**20  # Ten times the longest list of streams.
 # What describes the connection or how the body came; both are the pump's.
@@ -126,7 +127,7 @@ def read_answer(written: bytes) -> PreparedResponse:
         raise AnswerError("no answer was written")
     if b"\r\nconnection: close" in head.lower():  # Only by hypercorn itself: it gave up.
         raise AnswerError(f"answered {status} by the HTTP engine")
-    fields = head.partition(b"\r\n")[2]
-    phrase = HTTPStatus(status).phrase  # h11 writes none.
-    line = f"HTTP/1.1 {status} {phrase}\r\n".encode()
-    return PreparedResponse(status, b"%b%b\r\n" % (line, fields), (body,) if body else ())
+    lines = head.decode("latin-1").split("\r\n")[1:]
+    pairs = (line.partition(":") for line in lines)
+    fields = tuple((name, value.strip()) for name, _, value in pairs)
+    return PreparedResponse(status, fields, (body,) if body else ())

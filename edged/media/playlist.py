@@ -77,6 +77,8 @@ class MediaPlaylist(Struct, kw_only=True):
     discontinuity_sequence: int
     segments: Sequence[SegmentEntry]  # Not empty.
     parts_from: int  # Index into `segments`: those before it are listed without their parts.
+    skip_until_s: int  # The Skip Boundary: before it a delta update may leave out segments,
+    skippable: int = 0  # so many as of now.
     reports: Sequence[RenditionReport] = ()
     hint_uri: str | None = None  # The next part; None when ended.
     hint_init_uri: str | None = None  # The next part's init, when it is not the last part's.

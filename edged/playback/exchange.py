@@ -15,7 +15,8 @@ from edged.playback.router import error_response
 from edged.runtime.connection import OUT_LOW_BYTES, Connection
 from edged.runtime.kernel_bytes import KERNEL_BYTES_MAX, KERNEL_BYTES_MIN
 from edged.runtime.standing import StandingAnswer
-from edged.wire.h1 import Event, H1Session, PreparedResponse, RequestReceived, RequestRefused
+from edged.wire.h1 import Event, H1Session, RequestReceived, RequestRefused
+from edged.wire.prepared import PreparedResponse, narrow
 
 if TYPE_CHECKING:
     from edged.playback.http import HttpServer
@@ -101,6 +102,8 @@ class HttpConnection:
         """
         request = self._request
         if request is None or not request.keep_alive or request.method == "HEAD":
+            return False
+        if request.conditional:
             return False
         if not self.connection.clear or self._server.draining:
             return False
@@ -260,7 +263,7 @@ class HttpConnection:
     def _have_stand(self, response: PreparedResponse, event: Event, data: bytes) -> None:
         """Have what `event` was answered stand for all who send the same bytes and nothing else."""
         server = self._server
-        if server.known.find(data) is not event or event.method != "GET":
+        if server.known.find(data) is not event or event.method != "GET" or event.conditional:
             return
         held = server.kernel.find(response)
         if held is not None or response.size < KERNEL_BYTES_MIN:  # Else there soon is one.
@@ -291,6 +294,8 @@ class HttpConnection:
         """Answer the request in work. Hot: of thousands in a row, each call here is some ms."""
         request, self._request = self._request, None
         assert request is not None, "each request is answered once"
+        if request.conditional:
+            response = narrow(request, response)
         server, connection, size = self._server, self.connection, response.size
         if now >= server.stamped_until:
             server.tick(now)
@@ -301,7 +306,8 @@ class HttpConnection:
                 self._write_behind(chunks, now)
             else:
                 large = KERNEL_BYTES_MIN <= size <= KERNEL_BYTES_MAX and connection.ssl is None
-                held = server.kernel.hold(response, chunks) if large else None
+                shared = large and not request.conditional
+                held = server.kernel.hold(response, chunks) if shared else None
                 if held is None:
                     connection.send(chunks)
                 else:

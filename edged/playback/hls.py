@@ -22,12 +22,15 @@ from msgspec import Meta, Struct
 from edged.errors import RemoteProtocolError
 from edged.media.parts import PackagedEvent, Rendition, StreamEnded
 from edged.media.stream import StreamId
-from edged.playback.hls_stream import HlsStream, Waiters
+from edged.playback.hls_stream import HlsStream
 from edged.playback.http import HttpConnection, Release, do_at_once, error_response
+from edged.playback.playlist import Waiters
 from edged.policy.viewer_count import ViewerCount
 from edged.policy.window import WindowLimits
 from edged.runtime.faults import contained
-from edged.wire.h1 import PreparedResponse, RequestReceived
+from edged.wire.content_coding import takes_gzip
+from edged.wire.h1 import RequestReceived
+from edged.wire.prepared import PreparedResponse
 
 TARGET_DURATION_S = 4  # Assumed for the cache times of what is not here.
 # How long a request waits for a run that is not here yet. A multivariant playlist: for two segments
@@ -199,9 +202,11 @@ class HlsService:
             response = stream.ready.get(pieces[4])
             if response is not None:
                 return response
-            return stream.respond(pieces[4], request.query, exchange, now, channel.count)
+            return stream.respond(pieces[4], request, exchange, now, channel.count)
         if len(pieces) == 4 and pieces[3] == MASTER:  # noqa: PLR2004 - "", live, CHANNEL, NAME
-            return self.respond_master(pieces[2], exchange, now)
+            return self.respond_master(
+                pieces[2], exchange, now, gzip=takes_gzip(request.field(b"accept-encoding"))
+            )
         return NO_SUCH_NAME
 
     def window_updated(self, stream_id: StreamId, events: Sequence[PackagedEvent]) -> None:
@@ -327,6 +332,7 @@ class HlsService:
         now: float,
         *,
         base: str = "",
+        gzip: bool = False,
         refuse: Refuse | None = None,
     ) -> PreparedResponse | None:
         """Answer with the multivariant playlist, its URIs behind `base`, or have who asks wait.
@@ -338,7 +344,7 @@ class HlsService:
         if self._coming_run(name, stream) is None:
             if stream is None or stream.ended_at is not None:
                 return NOT_LIVE
-            response = stream.multivariant(base)
+            response = stream.multivariant(base, gzip=gzip)
             if response is not None:
                 self._channel(name, now)
                 return response

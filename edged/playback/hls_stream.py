@@ -15,6 +15,7 @@ from edged.playback.http import (
     do_at_once,
     error_response,
 )
+from edged.playback.playlist import Form, Playlist, Waiters, entity_tag
 from edged.policy.blocking_reload import (
     BLOCK_TARGETS_MAX,
     PlaylistEdge,
@@ -25,38 +26,22 @@ from edged.policy.blocking_reload import (
     is_reached,
     parse_directives,
 )
-from edged.policy.rendition_window import RenditionWindow
 from edged.policy.viewer_count import ViewerCount
 from edged.policy.window import StreamWindow, WindowLimits
-from edged.wire.h1 import PreparedResponse, prepare
-from edged.wire.m3u8 import render_media_playlist, render_multivariant
+from edged.wire.content_coding import compress, takes_gzip
+from edged.wire.h1 import RequestReceived
+from edged.wire.m3u8 import render_multivariant
+from edged.wire.prepared import PreparedResponse, prepare
 
 PLAYLIST_TYPE = "application/vnd.apple.mpegurl"
 MEDIA_TYPES = {Kind.VIDEO: "video/mp4", Kind.AUDIO: "audio/mp4", Kind.DATA: "application/mp4"}
 KEEP_TARGETS = 6  # x target duration: cache time of what never changes (RFC 8216bis, Appendix C).
 MISSING_BLOCKING_TARGETS = 4  # The same, of a blocking playlist's 404.
-
-Waiters = dict[HttpConnection, None]  # In order of arrival; leaving is O(1).
-
-
-class _Playlist:
-    """One rendition's playlist as bytes of its newest version, and the requests that it blocks."""
-
-    def __init__(self, window: RenditionWindow) -> None:
-        self.window = window
-        self.version = -1
-        self.plain: PreparedResponse | None = None
-        self.blocking: PreparedResponse | None = None
-        self.first: Waiters = {}  # For any media at all.
-        self.waiting: dict[Wait, Waiters] = {}  # Few keys: waits that are too far are rejected.
-        self.oldest_msn = -1
-        self.names: dict[int, list[str]] = {}  # Made responses by MSN, to drop with their segment.
-        self.init_names: dict[str, str] = {}  # By digest.
-
-    @property
-    def blocked(self) -> int:
-        """Requests that wait here."""
-        return len(self.first) + sum(map(len, self.waiting.values()))
+# Which of its forms an address of text has depends on this field of the request.
+VARIES = (("Vary", "Accept-Encoding"),)
+GZIPPED = (*VARIES, ("Content-Encoding", "gzip"))
+MEDIA_ETAG = '"1"'  # Each address has one byte string for ever.
+RANGES = (("Accept-Ranges", "bytes"),)
 
 
 class HlsStream:
@@ -77,9 +62,10 @@ class HlsStream:
         self.cut_off = False  # It ended here only, and may go on from a replay.
         self.told_early = False  # The service's note: what its window dropped early is in the log.
         self._now, self._spread = now, spread
-        self._playlists: dict[str, _Playlist] = {}
+        self._playlists: dict[str, Playlist] = {}
         self._part_waiters: dict[str, Waiters] = {}  # By the name that a playlist hints at.
-        self._multivariants: dict[str, PreparedResponse] = {}  # By base; two at most.
+        # By base, of which there are two at most, and coding.
+        self._multivariants: dict[tuple[str, bool], PreparedResponse] = {}
         self._multivariant_version = -1
 
     @property
@@ -167,7 +153,7 @@ class HlsStream:
             for exchange in group:
                 exchange.answer(response, now)
 
-    def multivariant(self, base: str = "") -> PreparedResponse | None:
+    def multivariant(self, base: str = "", *, gzip: bool = False) -> PreparedResponse | None:
         """The multivariant playlist; None until every rendition is there to be named.
 
         Its URIs begin with `base`, for who serves it at another address.
@@ -178,21 +164,26 @@ class HlsStream:
         if self._multivariant_version != window.version:
             self._multivariant_version = window.version
             self._multivariants.clear()
-        response = self._multivariants.get(base)
+        response = self._multivariants.get((base, gzip))
         if response is None:
             playlist = window.multivariant_playlist()
             assert playlist is not None, "a window that is ready has media"
-            response = self._multivariants[base] = self._prepare(
-                [render_multivariant(playlist, base)], PLAYLIST_TYPE, self._plain_age_s()
-            )
+            body = render_multivariant(playlist, base)
+            response = self._prepare_playlist(compress(body) if gzip else body, Form(gzip=gzip))
+            self._multivariants[base, gzip] = response
         return response
 
     def respond(
-        self, name: str, query: str, exchange: HttpConnection, now: float, count: ViewerCount
+        self,
+        name: str,
+        request: RequestReceived,
+        exchange: HttpConnection,
+        now: float,
+        count: ViewerCount,
     ) -> PreparedResponse | None:
         """Answer a request for what is not in `ready`, or have it wait."""
         if name.endswith(".m3u8"):
-            return self._answer_playlist(name[: -len(".m3u8")], query, exchange, now, count)
+            return self._answer_playlist(name[: -len(".m3u8")], request, exchange, now, count)
         response = self._make(name)
         if response is None and self.window.is_hinted(name):
             # RFC 8216bis §6.2.6: a request for a hinted part is answered when all of it is there.
@@ -203,10 +194,15 @@ class HlsStream:
         return response if response is not None else self._no_media(name)
 
     def _answer_playlist(
-        self, name: str, query: str, exchange: HttpConnection, now: float, count: ViewerCount
+        self,
+        name: str,
+        request: RequestReceived,
+        exchange: HttpConnection,
+        now: float,
+        count: ViewerCount,
     ) -> PreparedResponse | None:
         try:
-            directives = parse_directives(query)
+            directives = parse_directives(request.query)
         except RemoteProtocolError as error:
             # Item 33: nothing will ever make it answerable, unlike what is only too far ahead.
             return error_response(
@@ -219,66 +215,55 @@ class HlsStream:
         if not window.listed:
             exchange.wait(playlist.first, self._until(now), self._too_long())
             return None
-        if directives.msn is not None:
-            return self._answer_reload(playlist, directives, exchange, now)
+        form = Form(
+            blocking=directives.msn is not None,
+            delta=directives.skip,
+            gzip=takes_gzip(request.field(b"accept-encoding")),
+        )
+        if form.blocking:
+            return self._answer_reload(playlist, directives, form, exchange, now)
         if name in self._main_renditions():
             exchange.polled = count.note_poll(exchange.polled, now)
-        return self._render(playlist)[0]
+        return self._render(playlist, form)
 
     def _answer_reload(
         self,
-        playlist: _Playlist,
+        playlist: Playlist,
         directives: ReloadDirectives,
+        form: Form,
         exchange: HttpConnection,
         now: float,
     ) -> PreparedResponse | None:
-        answer = choose_answer(directives, self._edge(playlist.window))
+        answer = choose_answer(directives, self._edge(playlist))
         if isinstance(answer, Wait):
-            group = playlist.waiting.setdefault(answer, {})
+            group = playlist.waiting.setdefault((answer, form), {})
             exchange.wait(group, self._until(now), self._too_long())
             return None
         if isinstance(answer, Reject):
             return error_response(400, answer.reason)
-        return self._render(playlist)[1]
+        return self._render(playlist, form)
 
-    def _release_playlist(self, playlist: _Playlist) -> int:
-        edge = self._edge(playlist.window)
-        reached = [wait for wait in playlist.waiting if is_reached(wait, edge)]
-        if not reached:
-            return 0
-        groups = [playlist.waiting.pop(wait) for wait in reached]
-        answered = sum(map(len, groups))
-        _, response = self._render(playlist)
-        for group in groups:
-            self._spread(Release(group, response, self._now))
+    def _release_playlist(self, playlist: Playlist) -> int:
+        edge = self._edge(playlist)
+        reached = [key for key in playlist.waiting if is_reached(key[0], edge)]
+        answered = 0
+        for key in reached:
+            group = playlist.waiting.pop(key)
+            answered += len(group)
+            self._spread(Release(group, self._render(playlist, key[1]), self._now))
         return answered
 
-    def _edge(self, window: RenditionWindow) -> PlaylistEdge:
-        assert window.listed, "a playlist that has begun is never empty"
-        return PlaylistEdge(
-            last_msn=window.last_msn,
-            last_part=window.last_part,
-            complete=window.listed[-1].entry.complete,
-            part_target_us=window.rendition.part_target_us,
-            ended=self.window.ended is not None,
-        )
+    def _edge(self, playlist: Playlist) -> PlaylistEdge:
+        return playlist.edge(ended=self.window.ended is not None)
 
-    def _render(self, playlist: _Playlist) -> tuple[PreparedResponse, PreparedResponse]:
-        """The playlist's two responses, made once per version; they differ in their cache time."""
-        window = playlist.window
-        if (
-            playlist.plain is None
-            or playlist.blocking is None
-            or playlist.version != window.version
-        ):
-            content = self.window.media_playlist(window.rendition.name)
-            assert content is not None, "a playlist is asked for once it has media"
-            body = [render_media_playlist(content)]
-            age_s = KEEP_TARGETS * self.target_duration_s
-            playlist.plain = self._prepare(body, PLAYLIST_TYPE, self._plain_age_s())
-            playlist.blocking = self._prepare(body, PLAYLIST_TYPE, age_s)
-            playlist.version = window.version
-        return playlist.plain, playlist.blocking
+    def _render(self, playlist: Playlist, form: Form) -> PreparedResponse:
+        return playlist.render(self.window, form, self._prepare_playlist)
+
+    def _prepare_playlist(self, body: bytes, form: Form) -> PreparedResponse:
+        lasting_s = KEEP_TARGETS * self.target_duration_s
+        age_s = lasting_s if form.blocking else self._plain_age_s()
+        fields = GZIPPED if form.gzip else VARIES
+        return self._prepare([body], PLAYLIST_TYPE, age_s, fields, etag=entity_tag(body))
 
     def _make(self, name: str) -> PreparedResponse | None:
         """The response for a part, segment or init by its name; None for what is not held."""
@@ -301,7 +286,14 @@ class HlsStream:
             return error_response(503, f"{name} exceeds {RESPONSE_BYTES_MAX} bytes")
         kind = playlist.window.rendition.kind
         age_s = KEEP_TARGETS * self.target_duration_s
-        response = self._prepare(body, MEDIA_TYPES[kind], age_s, lasting=not self.cut_off)
+        response = self._prepare(
+            body,
+            MEDIA_TYPES[kind],
+            age_s,
+            RANGES,
+            lasting=not self.cut_off,
+            etag="" if self.cut_off else MEDIA_ETAG,
+        )
         self.ready[name] = response
         return response
 
@@ -320,7 +312,7 @@ class HlsStream:
             self._playlist(rendition).names.setdefault(msn, []).append(name)
         return body
 
-    def _drop_evicted(self, playlist: _Playlist) -> None:
+    def _drop_evicted(self, playlist: Playlist) -> None:
         oldest_msn = next(iter(playlist.window.segments), -1)
         if oldest_msn != playlist.oldest_msn:
             playlist.oldest_msn = oldest_msn
@@ -328,14 +320,14 @@ class HlsStream:
                 for name in playlist.names.pop(msn):
                     self.ready.pop(name, None)
 
-    def _drop_inits(self, playlist: _Playlist) -> None:
+    def _drop_inits(self, playlist: Playlist) -> None:
         for digest in [d for d in playlist.init_names if d not in playlist.window.inits]:
             self.ready.pop(playlist.init_names.pop(digest), None)
 
-    def _playlist(self, name: str) -> _Playlist:
+    def _playlist(self, name: str) -> Playlist:
         playlist = self._playlists.get(name)
         if playlist is None:
-            playlist = self._playlists[name] = _Playlist(self.window.renditions[name])
+            playlist = self._playlists[name] = Playlist(self.window.renditions[name])
         return playlist
 
     def _main_renditions(self) -> list[str]:
@@ -371,7 +363,14 @@ class HlsStream:
         )
 
     def _prepare(
-        self, body: list[bytes], content_type: str, age_s: int, *, lasting: bool = False
+        self,
+        body: list[bytes],
+        content_type: str,
+        age_s: int,
+        fields: tuple[tuple[str, str], ...],
+        *,
+        lasting: bool = False,
+        etag: str = "",
     ) -> PreparedResponse:
         cache_control = self._cache_control(age_s)
         return prepare(
@@ -379,8 +378,9 @@ class HlsStream:
             body,
             content_type=content_type,
             cache_control=cache_control,
-            fields=CORS,
+            fields=(*CORS, *fields),
             lasting=lasting,
+            etag=etag,
         )
 
     def _cache_control(self, age_s: int) -> str:

@@ -32,13 +32,8 @@ from edged.runtime.kernel_bytes import KernelPool
 from edged.runtime.listeners import serve
 from edged.runtime.pump import Pump
 from edged.runtime.standing import StandingAnswer, StandingAnswers
-from edged.wire.h1 import (
-    H1Limits,
-    KnownRequests,
-    PreparedResponse,
-    RequestReceived,
-    date_stamp,
-)
+from edged.wire.h1 import H1Limits, KnownRequests, RequestReceived
+from edged.wire.prepared import PreparedResponse, date_stamp
 
 __all__ = [
     "CORS",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from edged.runtime.sends import send_to_all
-from edged.wire.h1 import JOIN_BYTES_MAX, PreparedResponse
+from edged.wire.prepared import JOIN_BYTES_MAX, PreparedResponse
 
 if TYPE_CHECKING:
     from edged.playback.exchange import HttpConnection

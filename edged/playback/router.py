@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Protocol
 from msgspec import Struct
 
 from edged.errors import EdgedError
-from edged.wire.h1 import PreparedResponse, RequestReceived, prepare
+from edged.wire.h1 import RequestReceived
+from edged.wire.prepared import PreparedResponse, prepare
 
 if TYPE_CHECKING:
     from edged.playback.exchange import HttpConnection
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 NO_CORS = (("X-Content-Type-Options", "nosniff"),)
 CORS = (
     ("Access-Control-Allow-Origin", "*"),
-    ("Access-Control-Expose-Headers", "Age, Date"),
+    ("Access-Control-Expose-Headers", "Age, Content-Range, Date, ETag"),
     ("Timing-Allow-Origin", "*"),
     *NO_CORS,
 )

@@ -1,4 +1,4 @@
-"""Blocking playlist reload: what to do with `_HLS_msn` and `_HLS_part` (RFC 8216bis §6.2.5.2).
+"""Delivery directives: what to do with `_HLS_msn` and `_HLS_part` (RFC 8216bis §6.2.5).
 
 The edge answers at once, waits for a segment or a part, or rejects. A wait is for `(msn, part)`;
 `part` WHOLE means the whole segment. Waits compare as pairs, because a part that a segment turns
@@ -16,6 +16,7 @@ ADVANCE_S = 3  # Parts beyond the last one: this many seconds of parts, at least
 ADVANCE_PARTS_MIN = 3
 BLOCK_TARGETS_MAX = 3  # x target duration: a longer block ends with 503.
 DIGITS_MAX = 20  # A decimal-integer is below 2^64 (RFC 8216bis §4.2).
+SKIP_VALUES = ("YES", "v2")  # The second leaves out date ranges, too; we have none.
 WHOLE = 1 << 64  # Above every part index.
 
 
@@ -24,6 +25,7 @@ class ReloadDirectives(Struct, frozen=True):
 
     msn: int | None = None
     part: int | None = None
+    skip: bool = False  # A delta update will do.
 
 
 class PlaylistEdge(Struct, frozen=True, kw_only=True):
@@ -60,15 +62,18 @@ def parse_directives(query: str) -> ReloadDirectives:
     if "_HLS_" not in query:
         return NO_DIRECTIVES
     msn = part = None
+    skip = False
     for parameter in query.split("&"):
         name, _, value = parameter.partition("=")
         if name == "_HLS_msn":
             msn = _number(name, value, msn)
         elif name == "_HLS_part":
             part = _number(name, value, part)
+        elif name == "_HLS_skip":
+            skip = value in SKIP_VALUES
     if part is not None and msn is None:
         raise RemoteProtocolError("_HLS_part needs _HLS_msn")
-    return ReloadDirectives(msn, part)
+    return ReloadDirectives(msn, part, skip)
 
 
 def choose_answer(directives: ReloadDirectives, edge: PlaylistEdge) -> Wait | Reject | None:

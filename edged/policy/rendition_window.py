@@ -12,6 +12,7 @@ PARTS_MAX = 512  # Of one segment: 5 s at a frame a part at 100 fps.
 MISSING_MAX = 16  # Lost segments that are listed as gaps; beyond it the playlist leaps over some.
 PLAYLIST_TARGETS_MIN = 3  # x target duration: RFC 8216bis §6.2.2.
 PARTS_TARGETS = 3  # x target duration from the end: older segments are listed without parts.
+SKIP_TARGETS = 6  # The same: older ones are left out of delta updates (RFC 8216bis §4.4.3.8).
 US = 1_000_000
 
 
@@ -121,7 +122,16 @@ class RenditionWindow:
     @property
     def parts_from(self) -> int:
         """Index in `listed` of the first segment that ends near enough to be listed with parts."""
-        room_us = PARTS_TARGETS * self.rendition.target_duration_s * US
+        return self._first_within(PARTS_TARGETS)
+
+    @property
+    def skippable(self) -> int:
+        """How many of the oldest listed segments a delta update may leave out."""
+        return self._first_within(SKIP_TARGETS)
+
+    def _first_within(self, targets: int) -> int:
+        """Index in `listed` of the first that ends within so many target durations of the end."""
+        room_us = targets * self.rendition.target_duration_s * US
         first = len(self.listed)
         after_us = 0
         for segment in reversed(self.listed):

@@ -29,6 +29,7 @@ from edged.media.track import Kind
 from edged.policy.rendition_window import (
     PARTS_MAX,
     PLAYLIST_TARGETS_MIN,
+    SKIP_TARGETS,
     US,
     RenditionWindow,
     WindowSegment,
@@ -206,6 +207,8 @@ class StreamWindow:
             discontinuity_sequence=window.discontinuity_sequence,
             segments=[segment.entry for segment in window.listed],
             parts_from=window.parts_from,
+            skip_until_s=SKIP_TARGETS * window.rendition.target_duration_s,
+            skippable=window.skippable,
             reports=[
                 RenditionReport(
                     playlist_name(name),

@@ -33,7 +33,8 @@ from edged.playback.router import prepare_page
 from edged.roles.snapshot import StatusQuery
 from edged.runtime.listeners import parse_address
 from edged.runtime.pump import Pump
-from edged.wire.h1 import PreparedResponse, RequestReceived
+from edged.wire.h1 import RequestReceived
+from edged.wire.prepared import PreparedResponse
 
 CONNECTIONS_MAX = 256  # Browsers and scripts of one host, and room for those who only hold places.
 QUERY_FIELDS_MAX = 8

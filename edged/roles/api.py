@@ -24,7 +24,7 @@ from edged.roles.offers import IngestOffers
 from edged.roles.uplinks import Uplinks
 from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.pump import Pump
-from edged.wire.h1 import PreparedResponse
+from edged.wire.prepared import PreparedResponse
 
 
 class PopSide:

@@ -1,15 +1,12 @@
-"""HTTP/1.1 for the playback edge's fast path, sans-IO (RFC 9112): requests in, ready bytes out.
+"""HTTP/1.1 for the playback edge's fast path, sans-IO (RFC 9112): requests in.
 
     request-line CRLF *( field-line CRLF ) CRLF [ body ]
 
 `H1Session` reads one connection's requests with llhttp (httptools) and bounds everything that a
-peer can make it hold. `PreparedResponse` is a response whose bytes are made once and shared by all
-who get it: `head`, then the second's Date field and the empty line (`date_stamp`), then the body.
+peer can make it hold. What goes out are `wire.prepared`'s ready bytes.
 """
 
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
-from http import HTTPStatus
+from collections.abc import Sequence
 from urllib.parse import unquote
 
 import httptools
@@ -17,14 +14,11 @@ from msgspec import Struct
 
 from edged.errors import RemoteProtocolError
 
-JOIN_BYTES_MAX = 16 * 1024  # A body below it is copied behind its head: one iovec, one TLS record.
-WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 KNOWN_MAX = 4096  # Requests of a few renditions' last parts, by a few dozen kinds of players.
 KNOWN_BYTES_MAX = 2048  # Of each; browsers send 500 to 900.
-MONTHS = (
-    *("Jan", "Feb", "Mar", "Apr", "May", "Jun"),
-    *("Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
-)
+# Fields that ask for less than all (RFC 9110 §13, §14), and their lengths, cheaper to see.
+CONDITIONS = frozenset((b"range", b"if-range", b"if-match", b"if-none-match"))
+CONDITION_SIZES = frozenset(map(len, CONDITIONS))
 
 
 class H1Limits(Struct, frozen=True, kw_only=True):
@@ -49,6 +43,7 @@ class RequestReceived(Struct, frozen=True, kw_only=True, gc=False):
     keep_alive: bool
     body: bytes = b""
     upgrade: bool = False  # The session holds still until `decline_upgrade` or `take_rest`.
+    conditional: bool = False  # It may want less than the whole: see `prepared.narrow`.
 
     def field(self, name: bytes) -> bytes:
         """The first header field of that lower-case name, else empty."""
@@ -114,6 +109,7 @@ class H1Session:
         "_began_at",
         "_block_end",
         "_body",
+        "_conditional",
         "_ended",
         "_events",
         "_fields",
@@ -284,6 +280,8 @@ class H1Session:
         elif size == 6 and name.lower() == b"expect":  # noqa: PLR2004 - the same
             # RFC 9110 §10.1.1: 100 or a final status; no client sends us bodies worth a wait.
             self._refuse(417, "expectations are not supported")
+        elif size in CONDITION_SIZES and name.lower() in CONDITIONS:
+            self._conditional = True
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
@@ -332,6 +330,7 @@ class H1Session:
                 keep_alive=keep_alive,
                 body=self._body,
                 upgrade=parser.should_upgrade(),
+                conditional=self._conditional,
             )
         )
 
@@ -387,73 +386,12 @@ class H1Session:
 
     def _clear(self) -> None:
         self._in_message = self._head_complete = self._old = False
+        self._conditional = False
         self._target = self._body = b""
         self._fields: list[tuple[bytes, bytes]] = []
-        self._fields_seen = self._head_bytes = self._hosts = 0
-
-
-class PreparedResponse:
-    """A response's bytes, made once and shared by everyone who gets it."""
-
-    __slots__ = ("_stamp", "_stamped", "body", "head", "lasting", "size", "status")
-
-    def __init__(
-        self, status: int, head: bytes, body: Sequence[bytes], *, lasting: bool = False
-    ) -> None:
-        """`lasting`: who made it need not be asked again for a second, as any cache would not."""
-        self.status = status
-        self.lasting = lasting
-        self.head = head
-        self.body = tuple(body)
-        self.size = sum(map(len, self.body))
-        self._stamp = b""
-        self._stamped: tuple[bytes, ...] = ()
-
-    def chunks(self, stamp: bytes) -> tuple[bytes, ...]:
-        """All bytes, for a connection that stays; made again once a second, with the stamp."""
-        if stamp is not self._stamp:
-            if self.size <= JOIN_BYTES_MAX:
-                self._stamped = (b"".join((self.head, stamp, *self.body)),)
-            else:
-                self._stamped = (self.head + stamp, *self.body)
-            self._stamp = stamp
-        return self._stamped
-
-    def variant(self, stamp: bytes, *, body: bool, close: bool) -> tuple[bytes, ...]:
-        """The rare forms: without the body (HEAD), and for a connection that closes."""
-        head = self.head + (b"Connection: close\r\n" if close else b"") + stamp
-        return (head, *self.body) if body else (head,)
-
-
-def prepare(
-    status: int,
-    body: Sequence[bytes],
-    *,
-    content_type: str,
-    cache_control: str,
-    fields: Iterable[tuple[str, str]] = (),
-    lasting: bool = False,
-) -> PreparedResponse:
-    """Make a response; the head lacks its Date and its empty line, which are `date_stamp`'s."""
-    length = sum(map(len, body))
-    lines = [
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
-        f"Content-Type: {content_type}",
-        f"Content-Length: {length}",
-        f"Cache-Control: {cache_control}",
-        *(f"{name}: {value}" for name, value in fields),
-    ]
-    assert all(line.isascii() and line.isprintable() for line in lines), "a header field is ours"
-    head = "".join(f"{line}\r\n" for line in lines).encode()
-    return PreparedResponse(status, head, body, lasting=lasting)
-
-
-def date_stamp(unix_s: float) -> bytes:
-    """The Date field (RFC 9110 §5.6.7) and the empty line that ends a head."""
-    at = datetime.fromtimestamp(int(unix_s), tz=UTC)
-    day, month = WEEKDAYS[at.weekday()], MONTHS[at.month - 1]
-    text = f"Date: {day}, {at.day:02d} {month} {at.year:04d} {at:%H:%M:%S} GMT\r\n\r\n"
-    return text.encode()
+        self._fields_seen: int = 0
+        self._head_bytes: int = 0
+        self._hosts: int = 0
 
 
 def _origin_form(target: str) -> str:

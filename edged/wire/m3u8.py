@@ -1,6 +1,7 @@
 """HLS playlists as text (RFC 8216bis): media playlists with parts, and the multivariant playlist.
 
     VERSION, TARGETDURATION, SERVER-CONTROL, PART-INF, MEDIA-SEQUENCE, DISCONTINUITY-SEQUENCE
+    in a delta update SKIP, for the oldest segments
     each segment: [DISCONTINUITY] [MAP] PROGRAM-DATE-TIME, its PARTs, then [GAP] EXTINF and its URI
     PRELOAD-HINT of the next part (and its MAP), or ENDLIST; then a RENDITION-REPORT per rendition
 
@@ -9,33 +10,43 @@ changes is rendered once and kept in its entry.
 """
 
 from datetime import UTC, datetime
+from itertools import islice
 
 from edged.media.playlist import MediaPlaylist, MultivariantPlaylist, SegmentEntry, Variant
 
 MEDIA_VERSION = (
     6  # EXT-X-MAP in a playlist of whole segments (RFC 8216bis §8); nothing here needs more.
 )
+DELTA_VERSION = 9  # EXT-X-SKIP (the same).
 HOLD_BACK_TARGETS = 3  # x target duration (RFC 8216bis §4.4.3.8).
 WALLCLOCK_US_MAX = 253_402_300_799_999_999  # The last microsecond of the year 9999.
 US = 1_000_000
 
 
-def render_media_playlist(playlist: MediaPlaylist) -> bytes:
-    """The media playlist's text, UTF-8."""
+def render_media_playlist(playlist: MediaPlaylist, *, delta: bool = False) -> bytes:
+    """The media playlist's text, UTF-8; `delta`: as an update (RFC 8216bis §6.2.5.1).
+
+    An update is the whole where nothing is old enough to be left out, or all is final.
+    """
     segments = playlist.segments
     assert segments, "a playlist without segments is not served"
+    skipped = playlist.skippable if delta and not playlist.ended else 0
     target_s = playlist.target_duration_s
     hold_back_s = _seconds(playlist.part_hold_back_us)
     out = [
-        f"#EXTM3U\n#EXT-X-VERSION:{MEDIA_VERSION}\n#EXT-X-TARGETDURATION:{target_s}\n"
-        f"#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK={hold_back_s},"
-        f"HOLD-BACK={HOLD_BACK_TARGETS * target_s}\n"
+        f"#EXTM3U\n#EXT-X-VERSION:{DELTA_VERSION if skipped else MEDIA_VERSION}\n"
+        f"#EXT-X-TARGETDURATION:{target_s}\n"
+        f"#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,CAN-SKIP-UNTIL={playlist.skip_until_s},"
+        f"PART-HOLD-BACK={hold_back_s},HOLD-BACK={HOLD_BACK_TARGETS * target_s}\n"
         f"#EXT-X-PART-INF:PART-TARGET={_seconds(playlist.part_target_us)}\n"
         f"#EXT-X-MEDIA-SEQUENCE:{segments[0].msn}\n"
         f"#EXT-X-DISCONTINUITY-SEQUENCE:{playlist.discontinuity_sequence}\n"
     ]
     init_uri = ""
-    for position, entry in enumerate(segments):
+    if skipped:
+        out.append(f"#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}\n")
+        init_uri = segments[skipped - 1].init_uri
+    for position, entry in enumerate(islice(segments, skipped, None), skipped):
         # RFC 8216bis §4.4.4.9: what applies to a segment stands before its first part.
         if entry.discontinuity:
             out.append("#EXT-X-DISCONTINUITY\n")

@@ -14,7 +14,8 @@ from edged.api.operations import ApiAnswer, ApiRequest
 from edged.runtime.listeners import SHED_LAG_S
 from edged.runtime.tls import Identity, make_server_context
 from edged.tools.cert import make_authority, make_host_certificate
-from edged.wire.h1 import H1Limits, prepare
+from edged.wire.h1 import H1Limits
+from edged.wire.prepared import prepare
 from tests.api.client import KEY, LiveService, World, connected, serving
 from tests.api.test_app import ALICE, INGEST, operation, with_alice
 

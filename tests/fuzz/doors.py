@@ -21,7 +21,8 @@ from edged.policy.blocking_reload import (
     parse_directives,
 )
 from edged.runtime.standing import StandingAnswers
-from edged.wire.h1 import H1Limits, H1Session, KnownRequests, RequestRefused, date_stamp
+from edged.wire.h1 import H1Limits, H1Session, KnownRequests, RequestRefused
+from edged.wire.prepared import date_stamp
 from tests.fuzz.fakes import StillConnection, StillPump
 from tests.fuzz.script import Script, Target, block, in_pieces
 from tests.playback.fakes import Origin

@@ -36,5 +36,6 @@ def test_a_playlist_is_live_and_hints_nothing_unless_told() -> None:
         discontinuity_sequence=0,
         segments=[],
         parts_from=0,
+        skip_until_s=24,
     )
     assert (playlist.ended, playlist.hint_uri, playlist.hint_init_uri) == (False, None, None)

@@ -178,7 +178,8 @@ class Client:
         while (end := self.received.find(b"\r\n\r\n")) >= 0:
             lines = bytes(self.received[:end]).decode().split("\r\n")
             fields = dict(line.lower().split(": ", 1) for line in lines[1:])
-            size = 0 if head else int(fields["content-length"])
+            bodiless = head or int(lines[0].split()[1]) == 304
+            size = 0 if bodiless else int(fields["content-length"])
             if len(self.received) < end + 4 + size:
                 break
             body = bytes(self.received[end + 4 : end + 4 + size])

@@ -3,6 +3,7 @@
 On virtual time over socket pairs; the tests marked e2e run over the real pump on loopback.
 """
 
+import gzip
 import re
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -32,7 +33,8 @@ from edged.playback.http import HttpConnection, HttpServer, Router
 from edged.policy.segment_rule import LATE_S_MAX, SegmenterConfig
 from edged.policy.waiting_units import START_VIDEO_S
 from edged.runtime.pump import Pump
-from edged.wire.h1 import PreparedResponse, RequestReceived, prepare
+from edged.wire.h1 import RequestReceived
+from edged.wire.prepared import PreparedResponse, prepare
 from tests.playback.fakes import DIGEST, PARTS, Answer, Client, Origin, World, world
 
 RUN = StreamId(channel="demo", publication=0x1F)
@@ -425,6 +427,68 @@ def test_item_9_requests_are_idempotent_and_playlists_atomic(edge: Edge) -> None
         assert other.get(f"{BASE}v0.m3u8?{query}").body == answer.body
 
 
+def test_item_26_delta_updates_at_once_and_when_they_come(edge: Edge) -> None:
+    origin = Origin()
+    client = edge.watch(origin, segments=20)
+    whole, update = (text(client.get(f"{BASE}v0.m3u8{query}")) for query in ("", "?_HLS_skip=YES"))
+    assert "#EXT-X-SKIP" not in whole
+    assert "\n#EXT-X-SKIP:SKIPPED-SEGMENTS=2\n" in update
+    other = edge.world.client()
+    other.ask(BASE + "v0.m3u8?_HLS_msn=20&_HLS_part=0")
+    client.ask(BASE + "v0.m3u8?_HLS_msn=20&_HLS_part=0&_HLS_skip=v2")
+    edge.push(origin.both())
+    assert "#EXT-X-SKIP" not in text(other.answers()[0])
+    update = text(client.answers()[0])
+    assert "#EXT-X-SKIP" in update
+    assert parts(update)[-1] == "v0-20.0.m4s"
+
+
+def test_item_32_playlists_as_gzip_for_who_takes_it(edge: Edge) -> None:
+    origin = Origin()
+    client = edge.watch(origin)
+    for target in (MASTER, BASE + "v0.m3u8", BASE + "v0.m3u8?_HLS_msn=1"):
+        plain = client.get(target)
+        client.ask(target, "GET", "Accept-Encoding: gzip, br\r\n")
+        (packed,) = client.answers()
+        assert gzip.decompress(packed.body) == plain.body
+        assert packed.fields["content-encoding"] == "gzip"
+        assert "content-encoding" not in plain.fields
+        assert plain.fields["vary"] == packed.fields["vary"] == "accept-encoding"
+        assert plain.fields["cache-control"] == packed.fields["cache-control"]
+        assert plain.fields["etag"] != packed.fields["etag"]
+    waiting = BASE + "v0.m3u8?_HLS_msn=2&_HLS_part=0"
+    other = edge.world.client()
+    client.ask(waiting, "GET", "Accept-Encoding: gzip\r\n")
+    other.ask(waiting)
+    edge.push(origin.both())
+    assert gzip.decompress(client.answers()[0].body) == other.answers()[0].body
+
+
+def test_ranges_and_conditions(edge: Edge) -> None:
+    origin = Origin()
+    client = edge.watch(origin)
+    whole = client.get(BASE + "v0-0.m4s")
+    assert whole.fields["accept-ranges"] == "bytes"
+    client.ask(BASE + "v0-0.m4s", "GET", "Range: bytes=3-900\r\n")
+    (ranged,) = client.answers()
+    assert (ranged.status, ranged.body) == (206, whole.body[3:901])
+    assert ranged.fields["access-control-allow-origin"] == "*"
+    for target in (BASE + "v0-0.m4s", BASE + "v0-1.3.m4s", BASE + "v0.m3u8", MASTER):
+        tag = client.get(target).fields["etag"]
+        client.ask(target, "GET", f"If-None-Match: {tag}\r\n")
+        (unchanged,) = client.answers()
+        assert (unchanged.status, unchanged.body) == (304, b"")
+    # A part that is yet to come: who waits for a range of it, and who for all.
+    other = edge.world.client()
+    client.ask(BASE + "v0-2.0.m4s", "GET", "Range: bytes=1-2\r\n")
+    other.ask(BASE + "v0-2.0.m4s")
+    edge.push(origin.both())
+    whole = other.answers()[0]
+    ranged = client.answers()[0]
+    assert (ranged.status, ranged.body) == (206, whole.body[1:3])
+    assert edge.world.server.statistics().responses_total[206] == 2
+
+
 # Media.
 
 
@@ -593,7 +657,7 @@ def test_item_36_cors_on_all_answers(edge: Edge) -> None:
         fields = client.get(target).fields
         assert fields["access-control-allow-origin"] == "*"
         assert fields["timing-allow-origin"] == "*"
-        assert fields["access-control-expose-headers"] == "age, date"
+        assert fields["access-control-expose-headers"] == "age, content-range, date, etag"
         assert "date" in fields
 
 

@@ -13,13 +13,15 @@ from edged.errors import RemoteProtocolError
 from edged.media.parts import InitSegment, StreamEnded
 from edged.media.playlist import MediaPlaylist
 from edged.media.stream import StreamId
-from edged.playback.hls_stream import HlsStream, Waiters
+from edged.playback.hls_stream import HlsStream
 from edged.playback.http import HttpConnection
+from edged.playback.playlist import Waiters
 from edged.policy.rendition_window import MISSING_MAX, PARTS_MAX
 from edged.policy.viewer_count import ViewerCount
 from edged.policy.window import WindowLimits
-from edged.wire.h1 import PreparedResponse, RequestReceived
+from edged.wire.h1 import RequestReceived
 from edged.wire.m3u8 import render_media_playlist
+from edged.wire.prepared import PreparedResponse
 from tests.playback.fakes import DIGEST, PARTS, Client, Origin, World, world
 from tests.policy.window_events import ended, init, part, rendition, whole
 
@@ -38,7 +40,7 @@ class OneStream:
     ) -> PreparedResponse | None:
         name = request.path.rpartition("/")[2]
         ready = self.stream.ready.get(name)
-        return ready or self.stream.respond(name, request.query, exchange, now, self.count)
+        return ready or self.stream.respond(name, request, exchange, now, self.count)
 
 
 class Place(Struct):
@@ -121,12 +123,12 @@ def test_playlists_are_rendered_once_a_version(
 ) -> None:
     calls = 0
 
-    def render(playlist: MediaPlaylist) -> bytes:
+    def render(playlist: MediaPlaylist, *, delta: bool) -> bytes:
         nonlocal calls
         calls += 1
-        return render_media_playlist(playlist)
+        return render_media_playlist(playlist, delta=delta)
 
-    monkeypatch.setattr("edged.playback.hls_stream.render_media_playlist", render)
+    monkeypatch.setattr("edged.playback.playlist.render_media_playlist", render)
     place.step()
     waiting = [place.asks("v0.m3u8?_HLS_msn=0&_HLS_part=1") for _ in range(5)]
     place.step()
@@ -188,7 +190,10 @@ class Asker:
     def retry(self, now: float) -> None:
         self.group = None
         count = ViewerCount(now)
-        response = self.stream.respond(self.name, self.query, self.exchange, now, count)
+        request = RequestReceived(
+            method="GET", path=self.name, query=self.query, fields=[], keep_alive=True
+        )
+        response = self.stream.respond(self.name, request, self.exchange, now, count)
         if response is not None:
             self.answer(response, now)
 

@@ -42,7 +42,8 @@ from edged.runtime.kernel_bytes import KERNEL_BYTES_AFTER, KERNEL_BYTES_MAX, Ker
 from edged.runtime.pump import Pump
 from edged.runtime.tls import Identity, make_server_context
 from edged.tools.cert import make_authority, make_host_certificate
-from edged.wire.h1 import PreparedResponse, RequestReceived, prepare
+from edged.wire.h1 import RequestReceived
+from edged.wire.prepared import PreparedResponse, prepare
 from tests.playback.fakes import Client, World, world
 
 SEGMENT = bytes(range(250)) * 1_200  # 300 KB: five writes of TLS, and more than a first window.
@@ -174,7 +175,7 @@ def test_item_36_cors_is_on_everything(edge: World, service: Service) -> None:
         fields = client.get(target).fields
         assert fields["access-control-allow-origin"] == "*"
         assert fields["timing-allow-origin"] == "*"
-        assert fields["access-control-expose-headers"] == "age, date"
+        assert fields["access-control-expose-headers"] == "age, content-range, date, etag"
     client.ask("/live/x", "OPTIONS", "Access-Control-Request-Method: GET\r\n")
     (answer,) = client.answers()
     assert answer.status == 200

@@ -105,8 +105,14 @@ def test_item_7_advance_part_limit() -> None:
 
 def test_item_9_every_other_directive_is_reserved() -> None:
     assert parse_directives("") is NO_DIRECTIVES
-    assert parse_directives("_HLS_skip=YES&_HLS_new=1&x=y") == NO_DIRECTIVES
+    assert parse_directives("_HLS_skip=NO&_HLS_new=1&x=y") == NO_DIRECTIVES
     assert parse_directives("_HLS_part=2&a=b&_HLS_msn=7") == ReloadDirectives(7, 2)
+
+
+@pytest.mark.parametrize("value", ["YES", "v2"])
+def test_item_26_a_delta_update_is_asked_for_with_or_without_a_wait(value: str) -> None:
+    assert parse_directives(f"_HLS_skip={value}") == ReloadDirectives(skip=True)
+    assert parse_directives(f"_HLS_msn=7&_HLS_skip={value}") == ReloadDirectives(7, skip=True)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """The HTTP/1.1 core: framing however it is cut, every limit, and the bytes of responses."""
 
 import math
-from email.utils import formatdate
 
 import httptools
 import hypothesis
@@ -9,18 +8,14 @@ import pytest
 from hypothesis import strategies as st
 
 from edged.wire.h1 import (
-    JOIN_BYTES_MAX,
     Event,
     H1Limits,
     H1Session,
     H1Statistics,
     KnownRequests,
     PeerTimedOut,
-    PreparedResponse,
     RequestReceived,
     RequestRefused,
-    date_stamp,
-    prepare,
 )
 
 GET = b"GET /live/a/master.m3u8?x=1 HTTP/1.1\r\nHost: edge\r\nUser-Agent: test\r\n\r\n"
@@ -316,47 +311,3 @@ def test_closed_sessions_take_nothing() -> None:
     session.close()
     session.close()
     assert feed(session, GET) == []
-
-
-def test_responses_are_made_once_a_second() -> None:
-    response = prepare(200, [b"ab", b"c"], content_type="text/plain", cache_control="max-age=2")
-    stamp = date_stamp(0)
-    assert response.chunks(stamp) == (
-        b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n"
-        b"Cache-Control: max-age=2\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\nabc",
-    )
-    assert response.chunks(stamp) is response.chunks(stamp)
-    assert b"00:00:01 GMT" in response.chunks(date_stamp(1.9))[0]
-
-
-def test_large_bodies_are_shared_not_copied() -> None:
-    body = bytes(JOIN_BYTES_MAX)
-    assert len(prepare_bytes([body]).chunks(date_stamp(0))) == 1
-    chunks = prepare_bytes([body, b"x"]).chunks(date_stamp(0))
-    assert chunks[1] is body
-    assert chunks[2] == b"x"
-
-
-def test_rare_forms() -> None:
-    response = prepare_bytes([b"body"])
-    (head,) = response.variant(date_stamp(0), body=False, close=False)
-    assert b"Content-Length: 4\r\n" in head
-    assert head.endswith(b"GMT\r\n\r\n")
-    head, body = response.variant(date_stamp(0), body=True, close=True)
-    assert b"\r\nConnection: close\r\nDate: " in head
-    assert body == b"body"
-
-
-def prepare_bytes(body: list[bytes]) -> PreparedResponse:
-    return prepare(200, body, content_type="video/mp4", cache_control="no-store")
-
-
-def test_fields_cannot_be_injected() -> None:
-    with pytest.raises(AssertionError):
-        prepare(200, [], content_type="a\r\nX: y", cache_control="no-store")
-
-
-@hypothesis.settings(max_examples=50)
-@hypothesis.given(st.integers(0, 4_000_000_000))
-def test_dates_are_those_of_the_standard_library(unix_s: int) -> None:
-    assert date_stamp(unix_s) == f"Date: {formatdate(unix_s, usegmt=True)}\r\n\r\n".encode()

@@ -87,12 +87,12 @@ def test_item_11_part_hold_back_is_three_parts(name: str) -> None:
             assert hold_back_us < 700_000
 
 
-def test_item_12_hold_back_and_no_delta_updates_promised() -> None:
+def test_item_12_hold_back_and_skip_boundary() -> None:
     for _, playlists in each_playlist(RUN):
         for playlist in playlists.values():
             target_us = int(playlist.header["EXT-X-TARGETDURATION"]) * 1_000_000
             assert microseconds(playlist.control()["HOLD-BACK"]) >= 3 * target_us
-            assert "CAN-SKIP-UNTIL" not in playlist.control()
+            assert microseconds(playlist.control()["CAN-SKIP-UNTIL"]) >= 6 * target_us
             assert "CAN-SKIP-DATERANGES" not in playlist.control()
             assert playlist.control()["CAN-BLOCK-RELOAD"] == "YES"
 
@@ -349,6 +349,7 @@ def growing(**changes: object) -> MediaPlaylist:
         discontinuity_sequence=3,
         segments=[entry],
         parts_from=0,
+        skip_until_s=24,
     )
     return msgspec.structs.replace(playlist, **changes)
 
@@ -373,7 +374,8 @@ def test_a_whole_playlist_as_text() -> None:
         "#EXTM3U\n"
         "#EXT-X-VERSION:6\n"
         "#EXT-X-TARGETDURATION:4\n"
-        "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK=0.600000,HOLD-BACK=12\n"
+        "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,CAN-SKIP-UNTIL=24,PART-HOLD-BACK=0.600000,"
+        "HOLD-BACK=12\n"
         "#EXT-X-PART-INF:PART-TARGET=0.200000\n"
         "#EXT-X-MEDIA-SEQUENCE:0\n"
         "#EXT-X-DISCONTINUITY-SEQUENCE:3\n"

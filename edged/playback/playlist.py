@@ -1,0 +1,94 @@
+"""One rendition's playlist as ready answers: made once per version, in each form asked for."""
+
+import hashlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from edged.playback.exchange import HttpConnection
+from edged.policy.blocking_reload import PlaylistEdge, Wait
+from edged.policy.rendition_window import RenditionWindow
+from edged.policy.window import StreamWindow
+from edged.wire.content_coding import compress
+from edged.wire.m3u8 import render_media_playlist
+from edged.wire.prepared import PreparedResponse
+
+if TYPE_CHECKING:
+    from edged.media.playlist import MediaPlaylist
+
+Waiters = dict[HttpConnection, None]  # In order of arrival; leaving is O(1).
+
+
+class Form(NamedTuple):
+    """What the same version of a playlist may be asked for as."""
+
+    blocking: bool = False  # For caches: it never changes, as its address asks for that version.
+    delta: bool = False
+    gzip: bool = False
+
+
+Prepare = Callable[[bytes, Form], PreparedResponse]
+
+
+class Playlist:
+    """One rendition's playlist, and the requests that it blocks."""
+
+    def __init__(self, window: RenditionWindow) -> None:
+        self.window = window
+        self.first: Waiters = {}  # For any media at all.
+        # Few keys: waits that are too far ahead are rejected, and there are four forms.
+        self.waiting: dict[tuple[Wait, Form], Waiters] = {}
+        self.oldest_msn = -1
+        self.names: dict[int, list[str]] = {}  # Made responses by MSN, to drop with their segment.
+        self.init_names: dict[str, str] = {}  # By digest.
+        self._version = -1
+        self._responses: dict[Form, PreparedResponse] = {}
+        self._bodies: dict[tuple[bool, bool], bytes] = {}  # By delta and gzip.
+        self._content: MediaPlaylist | None = None
+
+    @property
+    def blocked(self) -> int:
+        """Requests that wait here."""
+        return len(self.first) + sum(map(len, self.waiting.values()))
+
+    def edge(self, *, ended: bool) -> PlaylistEdge:
+        """How far it is, as blocking reload asks."""
+        window = self.window
+        assert window.listed, "a playlist that has begun is never empty"
+        return PlaylistEdge(
+            last_msn=window.last_msn,
+            last_part=window.last_part,
+            complete=window.listed[-1].entry.complete,
+            part_target_us=window.rendition.part_target_us,
+            ended=ended,
+        )
+
+    def render(self, stream: StreamWindow, form: Form, prepare: Prepare) -> PreparedResponse:
+        """The answer in a form; `prepare` makes it of its body, once per version."""
+        window = self.window
+        if self._version != window.version:
+            self._version = window.version
+            self._responses.clear()
+            self._bodies.clear()
+            self._content = stream.media_playlist(window.rendition.name)
+        response = self._responses.get(form)
+        if response is None:
+            response = prepare(self._body(form.delta, form.gzip), form)
+            self._responses[form] = response
+        return response
+
+    def _body(self, delta: bool, gzip: bool) -> bytes:
+        body = self._bodies.get((delta, gzip))
+        if body is None:
+            content = self._content
+            assert content is not None, "a playlist is asked for once it has media"
+            if gzip:
+                body = compress(self._body(delta, gzip=False))
+            else:
+                body = render_media_playlist(content, delta=delta)
+            self._bodies[delta, gzip] = body
+        return body
+
+
+def entity_tag(body: bytes) -> str:
+    """Names these bytes among all that an address ever has (RFC 9110 §8.8.3)."""
+    return f'"{hashlib.blake2b(body, digest_size=8).hexdigest()}"'

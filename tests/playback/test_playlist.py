@@ -1,0 +1,65 @@
+"""One rendition's playlist in all its forms, each made once per version."""
+
+import gzip
+
+from edged.media.stream import StreamId
+from edged.playback.playlist import Form, Playlist, entity_tag
+from edged.policy.window import StreamWindow, WindowLimits
+from edged.wire.prepared import PreparedResponse, prepare
+from tests.playback.fakes import PARTS, Origin
+
+FORMS = [
+    Form(blocking=blocking, delta=delta, gzip=gz)
+    for blocking in (False, True)
+    for delta in (False, True)
+    for gz in (False, True)
+]
+
+
+def watched(segments: int) -> tuple[StreamWindow, Origin]:
+    window = StreamWindow(StreamId(channel="demo", publication=1), WindowLimits(playlist_s=60))
+    origin = Origin()
+    events = origin.start()
+    for _ in range(segments * PARTS):
+        events += origin.both()
+    for event in events:
+        window.add(event)
+    return window, origin
+
+
+class Maker:
+    """Counts what is made."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[Form, bytes]] = []
+
+    def __call__(self, body: bytes, form: Form) -> PreparedResponse:
+        self.made.append((form, body))
+        return prepare(200, [body], content_type="text/plain", cache_control="no-store")
+
+
+def test_each_form_is_made_once_a_version() -> None:
+    window, origin = watched(30)
+    playlist, maker = Playlist(window.renditions["v0"]), Maker()
+    first = {form: playlist.render(window, form, maker) for form in FORMS}
+    assert {form: playlist.render(window, form, maker) for form in FORMS} == first
+    bodies = dict(maker.made)
+    assert len(maker.made) == len(bodies) == len(FORMS)
+    for blocking in (False, True):
+        for delta in (False, True):
+            plain = bodies[Form(blocking=blocking, delta=delta)]
+            assert gzip.decompress(bodies[Form(blocking, delta, gzip=True)]) == plain
+            assert (b"#EXT-X-SKIP:" in plain) is delta
+        whole, update = bodies[Form(blocking=blocking)], bodies[Form(blocking, delta=True)]
+        assert len(update) < len(whole)
+    for event in origin.both():
+        window.add(event)
+    assert playlist.render(window, FORMS[0], maker) is not first[FORMS[0]]
+    assert len(maker.made) == len(FORMS) + 1, "the others when they are asked for"
+
+
+def test_entity_tags_are_quoted_and_tell_bodies_apart() -> None:
+    assert entity_tag(b"a") == entity_tag(b"a")
+    assert entity_tag(b"a") != entity_tag(b"b")
+    assert len(entity_tag(b"")) == 18
+    assert entity_tag(b"")[0] == entity_tag(b"")[-1] == '"'

@@ -1,0 +1,39 @@
+"""Who takes gzip, and what it gets."""
+
+import gzip
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from edged.wire.content_coding import compress, takes_gzip
+
+
+@pytest.mark.parametrize(
+    ("accepted", "taken"),
+    [
+        (b"gzip, deflate, br, zstd", True),
+        (b"br;q=1.0, GZIP;q=0.8, *;q=0.1", True),
+        (b"x-gzip", True),
+        (b"gzip ; q=0.001", True),
+        (b"", False),
+        (b"identity", False),
+        (b"*", False),
+        (b"gzip;q=0", False),
+        (b"gzip; q=0.000", False),
+        (b"br, notgzip", False),
+    ],
+)
+def test_who_takes_it(accepted: bytes, taken: bool) -> None:
+    assert takes_gzip(accepted) is taken
+
+
+@hypothesis.given(st.binary(max_size=200))
+def test_anything_says_yes_or_no(accepted: bytes) -> None:
+    assert takes_gzip(accepted) in (True, False)
+
+
+@hypothesis.given(st.binary())
+def test_what_was_compressed_is_what_it_was(body: bytes) -> None:
+    assert gzip.decompress(compress(body)) == body
+    assert compress(body) == compress(body)
