@@ -75,6 +75,8 @@ class IngestHandlers:
     async def _check_key(self, asked: IngestRequest, client: str) -> tuple[Grant, list[str]]:
         """What the key grants, and by which of the protocols it may."""
         known = self._side.codecs()
+        if not known:
+            raise ApiError("no_route", "no PoP takes the stream now: nothing listens at this one")
         wanted = [asked.protocol.lower()] if asked.protocol else list(known)
         if wanted[0] not in known:
             raise ApiError(

@@ -105,19 +105,24 @@ class Webhooks:
         """Deliver until cancelled; raises `ConfigError` when a CA file cannot be used."""
         for webhook in self._webhooks.values():
             check_ca(webhook.config)
-        async with trio.open_nursery() as self._nursery:
+        async with trio.open_nursery() as nursery:
             for webhook in self._webhooks.values():
-                self._nursery.start_soon(self._run_webhook, webhook)
+                nursery.start_soon(self._run_webhook, webhook)
+            self._nursery = nursery
             task_status.started()
-            while True:
-                event = await self._subscription.receive()
-                wanting = [
-                    webhook for webhook in self._webhooks.values() if webhook.queue.wants(event)
-                ]
-                body = msgspec.json.encode(event) if wanting else b""
-                for webhook in wanting:
-                    webhook.queue.push(event, body, trio.current_time())
-                    webhook.wake()
+            try:
+                await self._hand_out()
+            finally:
+                self._nursery = None  # Whom a reload brings from now on, the next run begins.
+
+    async def _hand_out(self) -> None:
+        while True:
+            event = await self._subscription.receive()
+            wanting = [webhook for webhook in self._webhooks.values() if webhook.queue.wants(event)]
+            body = msgspec.json.encode(event) if wanting else b""
+            for webhook in wanting:
+                webhook.queue.push(event, body, trio.current_time())
+                webhook.wake()
 
     async def wait_sent(self) -> None:
         """Wait until all has been sent, but for what has failed and is to be tried again."""

@@ -72,7 +72,7 @@ def find_pop_faults(pop: "PopRole") -> list[Fault]:
     """What keeps a PoP from its work, and what may soon."""
     faults = [
         Fault(role=pop.name, what=f"ingest plug-in {name!r} is down: {part.failure}", grave=True)
-        for name, part in pop.plugins.items()
+        for name, part in pop.plugins.parts.items()
         if not part.up
     ]
     table = pop.view.table
@@ -122,7 +122,7 @@ def read_pop_metrics(pop: "PopRole") -> Iterable[Sample]:
     usable = _usable(pop)
     for label, count in (("yes", usable), ("no", len(pop.view.by_name) - usable)):
         yield Sample("edged_routing_origins", count, {"role": pop.name, "usable": label})
-    for name, part in pop.plugins.items():
+    for name, part in pop.plugins.parts.items():
         labels = {"role": pop.name, "plugin": name}
         yield Sample("edged_ingest_plugin_up", part.up, labels)
         yield Sample("edged_ingest_plugin_failures_total", part.failures_total, labels)

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from msgspec import Struct
+
 from edged.config import Config
 from edged.media.routing import LOAD_STEP, IngestOffer, PopRow, PopState, RouteRequest
 from edged.policy.pop_board import PopBoard
@@ -15,28 +17,63 @@ ANY_STREAM = RouteRequest(channel="-")  # One that no rule is about.
 ANY_HOSTS = frozenset({"::", "0.0.0.0"})  # noqa: S104 - compared with, not listened on
 
 
+class _Listening(Struct):
+    """A plug-in that is up."""
+
+    addresses: dict[str, str]
+    codecs: tuple[str, ...]
+    publishers_max: int
+
+
 class IngestOffers:
     """This PoP's offer, and the others'."""
 
     def __init__(self, config: Config, pump: Pump, hub: Hub, uplinks: Uplinks) -> None:
         assert config.pop is not None, "offers are a PoP's"
         self.draining = False  # Who drains the PoP says so here; it takes nothing new then.
-        self.codecs: dict[str, tuple[str, ...]] = {}  # Protocol -> what it carries.
         self._pop, self._app = config.pop, config.stream_keys.apps[0]
         self._pump, self._hub, self._uplinks = pump, hub, uplinks
-        self._urls: tuple[str, ...] = config.pop.ingest_urls
-        self._publishers_max = 0
+        self._plugins: dict[str, _Listening] = {}  # Those that are up.
         self._board = PopBoard(config.pop.name, config.pop.shard)
 
     def started(
-        self, addresses: Mapping[str, str], codecs: Sequence[str], publishers_max: int
+        self, name: str, addresses: Mapping[str, str], codecs: Sequence[str], publishers_max: int
     ) -> None:
         """A plug-in listens: protocol -> address. Without `pop.ingest_urls` that is the offer."""
-        self._publishers_max += publishers_max
-        for protocol, address in addresses.items():
-            self.codecs[protocol] = tuple(codecs)
-            if not self._pop.ingest_urls and parse_address(address)[0] not in ANY_HOSTS:
-                self._urls = (*self._urls, f"{protocol}://{address}/{self._app}")
+        self._plugins[name] = _Listening(dict(addresses), tuple(codecs), publishers_max)
+
+    def resized(self, name: str, publishers_max: int) -> None:
+        """A plug-in takes more or fewer publishers."""
+        if (known := self._plugins.get(name)) is not None:
+            known.publishers_max = publishers_max
+
+    def stopped(self, name: str) -> None:
+        """A plug-in listens no more; it may again."""
+        self._plugins.pop(name, None)
+
+    def reconfigure(self, config: Config) -> None:
+        """Offer what the file says by now."""
+        self._app = config.stream_keys.apps[0]
+
+    @property
+    def codecs(self) -> dict[str, tuple[str, ...]]:
+        """What each protocol that is up carries."""
+        return {
+            protocol: plugin.codecs
+            for plugin in self._plugins.values()
+            for protocol in plugin.addresses
+        }
+
+    @property
+    def _urls(self) -> tuple[str, ...]:
+        if self._pop.ingest_urls:
+            return self._pop.ingest_urls
+        return tuple(
+            f"{protocol}://{address}/{self._app}"
+            for plugin in self._plugins.values()
+            for protocol, address in plugin.addresses.items()
+            if parse_address(address)[0] not in ANY_HOSTS
+        )
 
     def told(self, pops: Pops) -> None:
         """IRS tells of the other PoPs."""
@@ -50,14 +87,14 @@ class IngestOffers:
     def own(self) -> IngestOffer:
         """What this PoP offers now."""
         lag = self._pump.lag_s / SHED_LAG_S
-        places = max(1, self._publishers_max)
+        places = max(1, sum(plugin.publishers_max for plugin in self._plugins.values()))
         load = min(1.0, max(len(self._hub) / places, lag))
         state = PopState.UP
         if self.draining:
             state = PopState.DRAIN
         elif load >= 1.0:
             state = PopState.FULL
-        elif not self._uplinks.placing.has_route(ANY_STREAM):
+        elif not self._plugins or not self._uplinks.placing.has_route(ANY_STREAM):
             state = PopState.NO_ROUTE
         return IngestOffer(self._urls, state, round(round(load / LOAD_STEP) * LOAD_STEP, 2))
 

@@ -15,8 +15,7 @@ from edged.api.key_callback import KeyCallback
 from edged.api.webhooks import Webhooks, check_ca
 from edged.backbone.sender import OriginLinkStatistics
 from edged.backbone.session import LocalEnd
-from edged.config import Config, load_plugin, plugin_config
-from edged.errors import ConfigError
+from edged.config import Config
 from edged.ingest.plugin import DRAINING
 from edged.irs.client import PopClient
 from edged.media.routing import RouteRequest
@@ -44,12 +43,12 @@ from edged.roles.draining import Drainer
 from edged.roles.fitness import Fault
 from edged.roles.ingest_health import IngestHealth
 from edged.roles.offers import IngestOffers
-from edged.roles.reloading import prepare_plugin
+from edged.roles.plugins import Plugins
+from edged.roles.reloading import quietly, take_into_use
 from edged.roles.telling import Telling
 from edged.roles.uplinks import Uplinks
 from edged.runtime.event_stream import EventStream
 from edged.runtime.hub import Hub, LiveStream
-from edged.runtime.keeping import Part, keep_running
 from edged.runtime.listeners import has_inherited
 from edged.runtime.metrics import Metrics, MetricSpec, Sample
 from edged.runtime.pump import Pump
@@ -59,7 +58,6 @@ from edged.runtime.tls import MutualTls, PublicTls, keep_certificates
 if TYPE_CHECKING:
     from edged.api.service import ApiService
     from edged.roles.health import HealthOf
-    from edged.runtime.structs import Problem
 
 STOP_S_MAX = 0.5  # To tell publishers why, and origins that the streams have ended.
 STOP_POLL_S = 0.01
@@ -109,7 +107,6 @@ class PopRole:
             supervisor=self.supervisor,
         )
         self.irs: PopClient | None = None  # Once it has begun to run.
-        self.plugins: dict[str, Part] = {}
         self.events = EventStream(config.pop.name)
         self.webhooks = Webhooks(config.webhooks, self.events)
         self.descriptions = Descriptions(self.hub, self.uplinks, self.pump.now)
@@ -126,6 +123,7 @@ class PopRole:
         self._key_callback = None if callback is None else KeyCallback(callback, config.pop.name)
         self.door = self._make_door(StreamKeys.from_config(config.stream_keys))
         self.offers = IngestOffers(config, self.pump, self.hub, self.uplinks)
+        self.plugins = Plugins(config, self.door, self.offers)
         self.api: ApiService | None = None  # Made when all plug-ins have started.
         self.uplinks.placing.telling = telling = Telling(self.events.emit)
         self.descriptions.on_changed = telling.described
@@ -200,9 +198,7 @@ class PopRole:
             await self.uplinks.wait_listed(LISTED_S_MAX)
         if self._key_callback is not None:
             await self.supervisor.start(nursery, "key callback", self._key_callback.run)
-        addresses: dict[str, str] = {}
-        for name, table in self._config.ingest.items():
-            addresses |= await self._start_plugin(nursery, name, table)
+        addresses = await self.plugins.start(nursery)
         if self._config.api.enabled:
             await self._start_api(nursery)
         addresses |= await self._start_playback(nursery)
@@ -227,24 +223,6 @@ class PopRole:
             tls=None if self._tls is None else self._tls.client,
         )
         await self.supervisor.start(nursery, "irs client", self.irs.run)
-
-    async def _start_plugin(
-        self, nursery: trio.Nursery, name: str, table: dict[str, object]
-    ) -> dict[str, str]:
-        problems: list[Problem] = []
-        config = plugin_config(name, table, problems)
-        if config is None:
-            raise ConfigError("; ".join(str(problem) for problem in problems))
-        plugin = load_plugin(name)
-
-        async def run(*, task_status: trio.TaskStatus[dict[str, str]]) -> None:
-            await plugin.serve(config, self.door, task_status=task_status)
-
-        part = self.plugins[name] = Part(f"ingest.{name}")
-        addresses: dict[str, str] = await nursery.start(keep_running, part, run)
-        publishers_max = getattr(config, "publishers_max", 0)
-        self.offers.started(addresses, plugin.codecs, publishers_max)
-        return addresses
 
     async def _start_api(self, nursery: trio.Nursery) -> None:
         side = PopSide(
@@ -285,38 +263,37 @@ class PopRole:
         """Check what is new for this role, and return what takes it into use."""
         keys = StreamKeys.from_config(new.stream_keys)
         assert new.pop is not None, "a role that comes or goes needs a restart"
-        takes, grace_s = [prepare_mutual(self._tls, new.pop.tls)], new.pop.publisher_grace_s
+        grace_s = new.pop.publisher_grace_s
+        takes = {"tls": prepare_mutual(self._tls, new.pop.tls)}
         if self._public is not None and new.playback.tls is not None:
             files = new.playback.tls
-            takes.append(self._public.prepare(str(files.certificate), str(files.key)))
-        plugins: list[Commit] = []
-        for name, table in new.ingest.items():
-            problems: list[Problem] = []
-            plugin_table = plugin_config(name, table, problems)
-            if plugin_table is None:
-                raise ConfigError("; ".join(str(problem) for problem in problems))
-            if name in self.door.prepares:
-                prepare = partial(self.door.prepares[name], plugin_table)
-                plugins.append(prepare_plugin(f"ingest.{name}", prepare))
-
+            takes["playback.tls"] = self._public.prepare(str(files.certificate), str(files.key))
+        take_plugins = self.plugins.prepare_reload(new)
         for webhook in new.webhooks:
             check_ca(webhook)
 
+        takes |= {
+            "playback.hls": partial(self.hls.reconfigure, new.playback.hls),
+            "pop.publisher_grace_s": partial(self.door.use_grace, grace_s),
+            "webhooks": partial(self.webhooks.reload, new.webhooks),
+            "irs_client": partial(self._use_irs_client, new),
+            "stream_keys.apps": partial(self.offers.reconfigure, new),
+        }
+
         def commit() -> list[str]:
             self._config = new
-            for take in takes:
-                take()
-            self.hls.reconfigure(new.playback.hls)
-            self.door.use_grace(grace_s)
-            self.webhooks.reload(new.webhooks)
-            if self.irs is not None and new.irs_client is not None:
-                self.irs.config = new.irs_client
-            invalid = self.door.use_keys(keys)
+            notes = [  # A bug in one keeps no other from what the file says.
+                note for key, take in takes.items() for note in take_into_use(key, quietly(take))
+            ]
             what = "is live, though its stream key is no longer valid; `edged kick` ends it"
-            notes = [f"channel {channel!r} {what}" for channel in invalid]
-            return notes + [note for take in plugins for note in take()]
+            notes += [f"channel {channel!r} {what}" for channel in self.door.use_keys(keys)]
+            return notes + take_plugins()
 
         return commit
+
+    def _use_irs_client(self, new: Config) -> None:
+        if self.irs is not None and new.irs_client is not None:
+            self.irs.config = new.irs_client
 
     # What its drain asks (`Drainable`).
 

@@ -194,12 +194,17 @@ def prepare_plugin(key: str, prepare: Callable[[], Callable[[], None]]) -> Commi
     except Exception as error:
         logger.exception("plug-in failed to check its table", key=key)
         raise ConfigError(f"{key}: its plug-in failed to check it: {error!r}") from error
+    return partial(take_into_use, key, quietly(take))
+
+
+def quietly(take: Callable[[], None]) -> Commit:
+    """What takes something into use, as one of which nothing is to be known."""
 
     def commit() -> list[str]:
         take()
         return []
 
-    return partial(take_into_use, key, commit)
+    return commit
 
 
 def take_into_use(name: str, commit: Commit) -> list[str]:

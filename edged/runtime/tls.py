@@ -12,6 +12,7 @@ identity anew, so a reloaded or revoked certificate counts from the next connect
 
 import ipaddress
 import re
+import socket
 import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -56,36 +57,79 @@ class TlsFiles(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     key: str  # Not encrypted: nobody is there to type a passphrase when a host boots.
 
 
+class _LastingContext(ssl.SSLContext):
+    """A context for life: each connection is made by the one that is `current` then.
+
+    OpenSSL cannot take a CA out of a context, so what is read anew is a context anew.
+    """
+
+    current: ssl.SSLContext
+
+    def wrap_socket(  # noqa: PLR0917 - as its base has it
+        self,
+        sock: socket.socket,
+        server_side: bool = False,
+        do_handshake_on_connect: bool = True,
+        suppress_ragged_eofs: bool = True,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLSocket:
+        """As `SSLContext.wrap_socket`."""
+        return self.current.wrap_socket(
+            sock,
+            server_side=server_side,
+            do_handshake_on_connect=do_handshake_on_connect,
+            suppress_ragged_eofs=suppress_ragged_eofs,
+            server_hostname=server_hostname,
+            session=session,
+        )
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        """As `SSLContext.wrap_bio`."""
+        return self.current.wrap_bio(
+            incoming,
+            outgoing,
+            server_side=server_side,
+            server_hostname=server_hostname,
+            session=session,
+        )
+
+
 class MutualTls:
     """One host's two contexts, for connections it accepts and for those it opens.
 
-    The contexts are for life: `reload` changes what they hold, so whoever was given one never has
-    to be told. Raises ConfigError when a file is missing, no PEM, or key and certificate do not
-    match.
+    The contexts are for life: whoever was given one never has to be told of a `reload`. Raises
+    ConfigError when a file is missing, no PEM, or key and certificate do not match.
     """
 
     def __init__(self, files: TlsFiles) -> None:
-        self._files = files
-        self.server = _make_context(ssl.PROTOCOL_TLS_SERVER, files)
-        self.client = _make_context(ssl.PROTOCOL_TLS_CLIENT, files)
-        self._stamp = self._read_stamp()
+        self.server = _LastingContext(ssl.PROTOCOL_TLS_SERVER)
+        self.client = _LastingContext(ssl.PROTOCOL_TLS_CLIENT)
+        self.prepare(files)()
 
     def reload(self) -> None:
         """Read the files anew, for the connections made from now on.
 
-        On ConfigError nothing has changed. A CA that left the file is still trusted until a
-        restart, because OpenSSL cannot take one out of a live context.
+        On ConfigError nothing has changed. Who is connected by a CA that left the file stays.
         """
         self.prepare(self._files)()
 
     def prepare(self, files: TlsFiles) -> Callable[[], None]:
         """Check files, perhaps others than before, and return what takes them into use at once."""
         stamp = _read_stamp(files.ca, files.certificate, files.key)
-        _make_context(ssl.PROTOCOL_TLS_SERVER, files)  # A half-written pair fails here, harmlessly.
+        # A half-written pair fails here, harmlessly.
+        server = _make_context(ssl.PROTOCOL_TLS_SERVER, files)
+        client = _make_context(ssl.PROTOCOL_TLS_CLIENT, files)
 
         def commit() -> None:
-            for context in (self.server, self.client):
-                _load(context, files)
+            self.server.current, self.client.current = server, client
             self._files, self._stamp = files, stamp
 
         return commit
@@ -227,16 +271,12 @@ def _make_context(protocol: int, files: TlsFiles) -> ssl.SSLContext:
     context.verify_mode = ssl.CERT_REQUIRED
     if protocol == ssl.PROTOCOL_TLS_SERVER:
         context.num_tickets = 0
-    _load(context, files)
-    return context
-
-
-def _load(context: ssl.SSLContext, files: TlsFiles) -> None:
     try:
         context.load_verify_locations(cafile=files.ca)
     except OSError as error:  # ssl.SSLError is one too.
         raise ConfigError(f"tls: ca {files.ca}: {_reason(error)}") from error
     _load_chain(context, files.certificate, files.key)
+    return context
 
 
 def _load_chain(context: ssl.SSLContext, certificate: str, key: str) -> None:

@@ -63,7 +63,7 @@ async def test_ask_and_answer(tmp_path: Path) -> None:
     config = AdminConfig(socket=tmp_path / "run" / "admin.sock")
     async with trio.open_nursery() as nursery:
         await nursery.start(serve_admin, config, HANDLERS)
-        assert config.socket.stat().st_mode & 0o777 == admin.SOCKET_MODE
+        assert config.socket.stat().st_mode & 0o777 == 0o600
         assert await ask(config.socket, "echo", {"word": "hi"}) == b'{"said":"hi"}'
         with pytest.raises(EdgedError, match="channel 'x' is not live"):
             await ask(config.socket, "fail", {})

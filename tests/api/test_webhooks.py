@@ -303,6 +303,21 @@ async def test_begun_anew_it_goes_on_with_what_was_under_way() -> None:
             nursery.cancel_scope.cancel()
 
 
+async def test_read_anew_while_it_waits_to_be_begun_anew() -> None:
+    """Its receivers are those of the new file then, and none is lost."""
+    async with serving() as first, serving() as second:
+        setting = Setting(config_for(first))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(setting.webhooks.run)
+            nursery.cancel_scope.cancel()
+        setting.webhooks.reload([config_for(second), config_for(first, "other")])
+        async with trio.open_nursery() as nursery:
+            await nursery.start(setting.webhooks.run)
+            setting.live(number=1)
+            await until(lambda: numbers(first) == numbers(second) == [1])
+            nursery.cancel_scope.cancel()
+
+
 async def test_a_receiver_that_leaves_at_once_gets_nothing() -> None:
     async with serving() as service, running() as setting:
         setting.webhooks.reload([config_for(service)])

@@ -3,6 +3,7 @@
 import random
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -12,6 +13,7 @@ from structlog.typing import EventDict
 from trio.testing import MockClock, memory_stream_pair
 
 from edged.errors import ConfigError
+from edged.irs import client as client_module
 from edged.irs.client import IrsClientConfig, OriginClient, PopClient
 from edged.irs.service import IrsConfig, IrsService
 from edged.media.routing import (
@@ -132,6 +134,44 @@ async def test_a_pop_that_ends_keeps_the_table_that_came_last(tmp_path: Path) ->
             await until((tmp_path / "table").exists)
         nursery.cancel_scope.cancel()
     assert decode_file((tmp_path / "table").read_bytes()).version == 10
+
+
+async def test_intervals_that_change_count_from_the_next_one_on(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pop = make_pop(tmp_path / "table")
+    pop.config = msgspec.structs.replace(
+        pop.config, persist_interval_s=1.0, telemetry_interval_s=1.0
+    )
+    saved: list[float] = []
+    told: list[float] = []
+
+    async def save() -> None:
+        saved.append(trio.current_time())
+
+    monkeypatch.setattr(pop, "_save", save)  # What is unsaved stays so, and is saved again.
+    monkeypatch.setattr(pop, "_take_telemetry", lambda: told.append(trio.current_time()))
+    monkeypatch.setattr(
+        pop, "sessions", {"irs": (SimpleNamespace(send=ignore), SimpleNamespace(wake=ignore))}
+    )
+    monkeypatch.setattr(client_module, "Telemetry", ignore)
+    pop._unsaved.set()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pop._persist)
+        nursery.start_soon(pop._tell)
+        began = trio.current_time()
+        await trio.sleep(3.5)
+        pop.config = msgspec.structs.replace(
+            pop.config, persist_interval_s=10.0, telemetry_interval_s=2.0
+        )
+        await trio.sleep(18)
+        nursery.cancel_scope.cancel()
+    assert [round(at - began) for at in saved[:6]] == [0, 1, 2, 3, 4, 14]
+    assert [round(at - began) for at in told[:6]] == [1, 2, 3, 4, 6, 8]
+
+
+def ignore(*_: object) -> None:
+    """Whatever it is."""
 
 
 async def test_a_table_that_comes_as_a_pop_ends_is_kept(tmp_path: Path) -> None:

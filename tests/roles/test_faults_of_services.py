@@ -164,7 +164,7 @@ async def test_the_rtmp_plugins_listener_fails(tmp_path: Path, faults: Faults) -
         faults.break_accepts()
         await call(address)
         await until(lambda: setting.failed("part failed, the others go on"))
-        await until(lambda: setting.pop.plugins["rtmp"].up, s_max=5)
+        await until(lambda: setting.pop.plugins.parts["rtmp"].up, s_max=5)
         async with encoder(address, OTHER_KEY) as peer:
             await peer.accepted()
             await broadcast(peer, 0.5)

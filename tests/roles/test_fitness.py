@@ -44,8 +44,8 @@ async def test_a_network_that_works_has_no_faults(tmp_path: Path) -> None:
             spec.name for spec in SPECS
         }
         (pop,) = [role for role in process.roles if isinstance(role, PopRole)]
-        pop.plugins["rtmp"].up = False
-        pop.plugins["rtmp"].failure = "KeyError: 'x'"
+        pop.plugins.parts["rtmp"].up = False
+        pop.plugins.parts["rtmp"].failure = "KeyError: 'x'"
         assert whats(process.health().faults) == ["ingest plug-in 'rtmp' is down: KeyError: 'x'"]
         assert not process.health().fit
 
@@ -108,7 +108,7 @@ async def test_a_full_origin_says_so_and_goes_on(
 
 async def test_a_loop_that_lags_turns_viewers_away(tmp_path: Path) -> None:
     role = PopRole(configs(tmp_path)[2], Metrics())
-    role.plugins["toy"] = Part("toy")
+    role.plugins.parts["toy"] = Part("toy")
     role.pump._note_lag(0.7)
     assert whats(role.faults(), grave=True) == [
         "ingest plug-in 'toy' is down: it has not started yet",

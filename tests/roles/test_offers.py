@@ -20,7 +20,7 @@ ADDRESSES = {"rtmp": "127.0.0.1:1935", "rtmps": "127.0.0.1:1936"}
 def offers_of(pop: Pop, urls: Sequence[str] = (), publishers_max: int = 10) -> IngestOffers:
     config = Config(pop=PopConfig(name="ams1", ingest_urls=tuple(urls)))
     offers = IngestOffers(config, pop.pump, pop.hub, pop.uplinks)
-    offers.started(ADDRESSES, ("h264",), publishers_max)
+    offers.started("rtmp", ADDRESSES, ("h264",), publishers_max)
     return offers
 
 
@@ -41,7 +41,7 @@ async def test_urls_are_those_configured_or_what_listeners_say() -> None:
         configured = ("rtmp://ams1.example/live",)
         assert offers_of(pop, configured).own().urls == configured
         offers = IngestOffers(Config(pop=PopConfig(name="a")), pop.pump, pop.hub, pop.uplinks)
-        offers.started({"rtmp": "[::]:1935"}, (), 1)
+        offers.started("rtmp", {"rtmp": "[::]:1935"}, (), 1)
         assert offers.own().urls == ()  # All addresses are none to be told.
         assert offers_of(pop).codecs == {"rtmp": ("h264",), "rtmps": ("h264",)}
 

@@ -90,8 +90,8 @@ def test_another_networks_certificate_is_refused_by_both(tmp_path: Path) -> None
 def test_tls_1_2_is_refused(tmp_path: Path) -> None:
     origin = MutualTls(make_files(tmp_path, ORIGIN))
     pop = MutualTls(make_files(tmp_path, POP))
-    pop.client.minimum_version = ssl.TLSVersion.TLSv1_2
-    pop.client.maximum_version = ssl.TLSVersion.TLSv1_2
+    pop.client.current.minimum_version = ssl.TLSVersion.TLSv1_2
+    pop.client.current.maximum_version = ssl.TLSVersion.TLSv1_2
     with pytest.raises(ssl.SSLError, match="UNSUPPORTED_PROTOCOL"):
         handshake(pop.client, origin.server)
 
@@ -106,6 +106,52 @@ def test_reload_changes_the_contexts_already_handed_out(tmp_path: Path) -> None:
     assert origin.reload_if_changed()
     assert not origin.reload_if_changed()
     assert handshake(pop.client, context)[0].getpeercert(binary_form=True) != before
+
+
+def test_a_ca_that_left_the_file_is_trusted_no_longer(tmp_path: Path) -> None:
+    """As when one has been compromised: its hosts are let in until the reload, and no longer."""
+    networks = {name: tmp_path / name for name in ("old", "new")}
+    for folder in networks.values():
+        folder.mkdir()
+    pops = {name: MutualTls(make_files(folder, POP)) for name, folder in networks.items()}
+    before = make_files(networks["old"], ORIGIN)
+    after = make_files(networks["new"], ORIGIN)
+    both = tmp_path / "both.pem"
+    both.write_text(Path(before.ca).read_text() + Path(after.ca).read_text())
+    origin = MutualTls(TlsFiles(ca=before.ca, certificate=before.certificate, key=before.key))
+    server, client = origin.server, origin.client  # Handed out, for life.
+
+    def is_let_in(name: str) -> bool:
+        trusting = MutualTls(make_files(networks[name], POP))
+        trusting.prepare(TlsFiles(ca=str(both), **_pair(make_files(networks[name], POP))))()
+        try:
+            handshake(trusting.client, server)
+        except ssl.SSLError:
+            return False
+        return True
+
+    def is_believed(name: str) -> bool:
+        try:
+            handshake(client, pops[name].server)
+        except ssl.SSLError:
+            return False
+        return True
+
+    assert [is_let_in("old"), is_let_in("new")] == [True, False]
+    for files, old in (
+        (TlsFiles(ca=str(both), **_pair(before)), True),
+        (TlsFiles(ca=after.ca, **_pair(after)), False),
+    ):
+        origin.prepare(files)()
+        assert [is_let_in("old"), is_let_in("new")] == [old, True]
+    assert [is_believed("old"), is_believed("new")] == [False, True]
+    shutil.copy(both, after.ca)  # The same file, for a while with both.
+    assert origin.reload_if_changed()
+    assert is_let_in("old")
+
+
+def _pair(files: TlsFiles) -> dict[str, str]:
+    return {"certificate": files.certificate, "key": files.key}
 
 
 def test_a_failed_reload_changes_nothing(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import trio
 
 from edged.cli.run import until_signal
 from edged.errors import EdgedError
+from tests.bench.goals import exit_status
 from tests.bench.latency import report
 from tests.bench.latency.bench import leaves, run_rounds
 from tests.bench.latency.report import ROWS, Outcome, Row
@@ -63,7 +64,9 @@ def main(arguments: list[str]) -> int:
         print(report.as_json(summaries, outcomes))
     else:
         print(report.as_table(summaries), report.goal(summaries) or "", sep="\n")
-    return 0 if all(s.p50s_ms and not s.failed for s in summaries) else 1
+    if not all(s.p50s_ms and not s.failed for s in summaries):
+        return 1
+    return exit_status(report.goal(summaries) or "")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct
 
+from tests.bench.goals import verdict
+
 P50_MS_GOAL: Final = 1200.0  # Stock hls.js, parts of 200 ms.
 GOAL_PART_S: Final = 0.2
 FRAMES_SHARE_MIN: Final = 0.9  # Below it a machine too busy for a decoder was measured.
@@ -155,8 +157,8 @@ def goal(summaries: Sequence[Summary]) -> str | None:
                 return f"{target}: not measured"
             if abs(s.part_target_s - GOAL_PART_S) > 0.01:
                 return f"{target}: not measured, the parts had {s.part_target_s:g} s"
-            verdict = "reached" if s.p50_ms <= P50_MS_GOAL else "missed"
-            return f"{target}: {verdict}, {s.p50_ms:.0f} ms (median of {len(s.p50s_ms)} runs)"
+            word = verdict(reached=s.p50_ms <= P50_MS_GOAL)
+            return f"{target}: {word}, {s.p50_ms:.0f} ms (median of {len(s.p50s_ms)} runs)"
     return None
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from edged.errors import EdgedError
+from tests.bench.goals import exit_status, verdict
 from tests.bench.playback.bench import PART_BYTES, Round, run_rounds
 
 PLAYLIST_GOAL = 0.4  # Of nginx's requests/s per core, at least.
@@ -35,19 +36,23 @@ def as_table(rounds: Sequence[Round], waiters: int) -> str:
 
     playlist_bytes = rounds[0].edged_playlist.body_bytes
     lines = [f"{'':44}{'edged':>10}{'beside':>12}{'ratio':>8}   goal"]
-    for what, ours, theirs, goal in (
+    for what, ours, theirs, goal, words in (
         (f"playlist of {playlist_bytes} B, requests/s per core",
          [r.edged_playlist.per_cpu_s for r in rounds],
-         [r.nginx_playlist.per_cpu_s for r in rounds], f">= {PLAYLIST_GOAL:g} x nginx"),
+         [r.nginx_playlist.per_cpu_s for r in rounds], PLAYLIST_GOAL, ">= {:g} x nginx"),
         (f"part of {PART_BYTES // 1000} KB, requests/s per core",
          [r.edged_part.per_cpu_s for r in rounds],
-         [r.nginx_part.per_cpu_s for r in rounds], f">= {PART_GOAL:g} x nginx"),
+         [r.nginx_part.per_cpu_s for r in rounds], PART_GOAL, ">= {:g} x nginx"),
         (f"release of {waiters} blocked, ms",
          [r.edged_release_us / 1000 for r in rounds],
-         [r.c_release_us / 1000 for r in rounds], f"<= {RELEASE_GOAL:g} x C"),
+         [r.c_release_us / 1000 for r in rounds], RELEASE_GOAL, "<= {:g} x C"),
     ):  # fmt: skip
         ratio = median([a / b for a, b in zip(ours, theirs, strict=True)])
-        lines.append(f"{what:44}{median(ours):10,.1f}{median(theirs):12,.1f}{ratio:8.2f}   {goal}")
+        told = verdict(reached=ratio <= goal if words.startswith("<") else ratio >= goal)
+        lines.append(
+            f"{what:44}{median(ours):10,.1f}{median(theirs):12,.1f}{ratio:8.2f}"
+            f"   {words.format(goal)}: {told}"
+        )
     return "\n".join(lines)
 
 
@@ -67,7 +72,7 @@ def main(arguments: list[str]) -> int:
         print(msgspec.json.encode(rounds).decode())
     else:
         print(as_table(rounds, options.waiters))
-    return 0
+    return exit_status(as_table(rounds, options.waiters))
 
 
 if __name__ == "__main__":

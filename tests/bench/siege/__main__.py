@@ -21,6 +21,7 @@ from msgspec import Struct
 from edged.errors import EdgedError
 from edged.runtime.tls import Identity
 from edged.tools.cert import make_authority, make_host_certificate
+from tests.bench.goals import exit_status, verdict
 from tests.bench.ingest import edged_server, media
 from tests.bench.ingest.bench import Port, choose_cores
 from tests.bench.ingest.measure import WARM_UP_S, Bench, Run, Server, measure
@@ -183,7 +184,7 @@ def as_table(outcomes: Sequence[Outcome], siege_of: Siege) -> str:
         f" {len(outcomes)} rounds",
         f"unit delay p50   quiet {quiet_p50:6.1f} ms   siege {siege_p50:6.1f} ms",
         f"unit delay p99   quiet {quiet:6.1f} ms   siege {siege:6.1f} ms   goal: at most"
-        f" {GOAL_MS:g} ms above, {'reached' if siege <= quiet + GOAL_MS else 'missed'}",
+        f" {GOAL_MS:g} ms above, {verdict(reached=siege <= quiet + GOAL_MS)}",
         f"unit delay max   quiet {quiet_max:6.1f} ms   siege {siege_max:6.1f} ms",
         f"units missing    {sum(o.siege.run.missing for o in outcomes)}",
         f"loop lag         {max(o.siege.lag_s_max for o in outcomes) * 1000:.1f} ms at most",
@@ -217,8 +218,8 @@ def main(arguments: list[str]) -> int:
     except EdgedError as error:
         print(str(error), file=sys.stderr)
         return 1
-    print(as_table(outcomes, siege))
-    return 0
+    print(table := as_table(outcomes, siege))
+    return exit_status(table)
 
 
 if __name__ == "__main__":
