@@ -283,7 +283,9 @@ class PopRole:
         def commit() -> list[str]:
             self._config = new
             notes = [  # A bug in one keeps no other from what the file says.
-                note for key, take in takes.items() for note in take_into_use(key, quietly(take))
+                note
+                for key, take in takes.items()
+                for note in take_into_use(f"{self.name}: {key}", quietly(take))
             ]
             what = "is live, though its stream key is no longer valid; `edged kick` ends it"
             notes += [f"channel {channel!r} {what}" for channel in self.door.use_keys(keys)]

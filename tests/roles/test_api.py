@@ -286,7 +286,7 @@ PLUGIN = IngestPlugin(name="signal", config_type=SignalConfig, serve=serve_signa
 @pytest.fixture
 def _with_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
     known = config_module.load_plugins() | {"signal": PLUGIN}
-    for place in ("edged.config.load_plugin", "edged.roles.pop.load_plugin"):
+    for place in ("edged.config.load_plugin", "edged.roles.plugins.load_plugin"):
         monkeypatch.setattr(place, known.__getitem__)
     seen.clear()
 

@@ -264,7 +264,7 @@ async def test_a_page_and_a_service_of_the_playback(tmp_path: Path, faults: Faul
         setting.pop.http.router.get("/bug", lambda _: fail())
         assert await get(http, "/bug") == (500, b"internal error\n")
         assert setting.failed("page failed")
-        faults.throw(setting.pop.hls, "respond_master", when=lambda name, *_: name == "bob")
+        faults.throw(setting.pop.hls, "respond_master", when=lambda name, *_, **__: name == "bob")
         with pytest.raises(IndexError):  # It is closed on: there is no status line.
             await get(http, "/live/bob/master.m3u8")
         assert setting.failed("session failed")

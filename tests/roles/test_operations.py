@@ -601,7 +601,9 @@ async def test_a_roles_bug_in_a_reload_leaves_the_others_theirs(tmp_path: Path) 
         host.pop.webhooks.reload = None  # type: ignore[method-assign, assignment]
         host.set("drain.on_stop_s", 0.5)
         notes = host.process.operations.reload().notes
-        assert any(note.startswith(f"{host.pop.name}: not all of the file") for note in notes)
+        assert any(
+            note.startswith(f"{host.pop.name}: webhooks: not all of the file") for note in notes
+        )
         assert host.process.operations.config.drain.on_stop_s == 0.5
 
 

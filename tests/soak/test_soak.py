@@ -33,7 +33,7 @@ POPS = ("ams1", "ams2")
 ORIGINS = ("fra1", "fra2", "fra3")
 STEADY = ("ams1", "fra1")  # Measured; the others die.
 SAMPLE_S = 10.0
-SETTLE_S = 140.0  # After all have left: graces, orphans, what ended runs keep for 2 minutes.
+SETTLE_S = 160.0  # After all have left: 10 s of grace, 15 of orphans, 2 minutes of ended runs.
 GROWTH_MAX = 1.15  # Of the last quarter's peak over the second's: the first fills the windows.
 FDS_SPARE = 4
 
