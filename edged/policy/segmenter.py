@@ -9,8 +9,7 @@ leading rung falls silent and another goes on, that one leads from then on. Ever
 the order of the units alone, never from a clock: another origin makes the same bytes of them.
 """
 
-import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -21,7 +20,9 @@ from edged.policy.cadence import US, Cadence, measure_cadence
 from edged.policy.cutter import Boundary, FragmentWriter, RenditionCutter
 from edged.policy.held_units import HELD_S_MAX, HeldUnits, is_decided
 from edged.policy.known_tracks import KnownTracks
+from edged.policy.renditions import describe_rendition, init_digest
 from edged.policy.segment_rule import SegmenterConfig, SegmentRule
+from edged.policy.segment_starts import SegmentStart
 from edged.policy.segmenter_report import RenditionMark, SegmenterStatistics
 from edged.policy.waiting_units import JUMP_BACK_S_MAX, JUMP_S_MAX, WaitingUnits
 
@@ -29,6 +30,10 @@ SEGMENT_BYTES_MAX = 48 * 2**20  # Of all renditions: 4.4 s at 91 Mbps; a window 
 DISCONTINUITIES_MAX = 16  # At once; each segment that ends without one allows one more.
 OFFSET_MAX = 2**31  # Ticks from dts to pts: a fragment has 32 bits for it.
 TIME_MAX = 2**62  # Ticks: a fragment has 64 bits for it.
+
+
+def _to_nobody(_: SegmentStart) -> None:
+    pass
 
 
 class Segmenter:
@@ -54,6 +59,9 @@ class Segmenter:
         self._discontinuities_left = DISCONTINUITIES_MAX
         self._last_seq = -1
         self._expected_pts: int | None = None  # Of the leader's next boundary.
+        self.on_boundary: Callable[[SegmentStart], None] = (
+            _to_nobody  # In order, as they are decided.
+        )
 
     @property
     def packaged_seq(self) -> int:
@@ -188,7 +196,11 @@ class Segmenter:
         if self._leader is None or not self._leader.is_video:
             video = [cutter for cutter in begun if cutter.is_video]
             if video or (self._leader is None and begun):
-                self._lead((video or begun)[0])
+                first = (video or begun)[0]
+                if self._leader is None:
+                    pts = starting[first.track.track_id][0].pts
+                    self.on_boundary(SegmentStart.of_first(first, pts, self._offset_s))
+                self._lead(first)
         for unit in sorted((u for units in starting.values() for u in units), key=lambda u: u.seq):
             self._push(self._cutters[unit.track_id], unit, out)
 
@@ -213,29 +225,12 @@ class Segmenter:
         return cutter
 
     def _rendition(self, track: Track, cadence: Cadence) -> Rendition:
-        config = track.config
-        rate_num, rate_den = config.frame_rate_num, config.frame_rate_den
-        if track.kind is Kind.VIDEO and cadence.rate is not None:
-            rate_num, rate_den = cadence.rate.numerator, cadence.rate.denominator
-        return Rendition(
-            name=self._tracks.name(track),
-            kind=track.kind,
-            timescale=track.timescale,
-            codec_string=config.codec_string,
-            part_target_us=-(-cadence.part_ticks * US // track.timescale),
-            target_duration_s=self._config.target_duration_s,
-            width=config.width,
-            height=config.height,
-            frame_rate_num=rate_num,
-            frame_rate_den=rate_den,
-            channels=config.channels,
-            language=track.language,
-            label=track.name,
-        )
+        name = self._tracks.name(track)
+        return describe_rendition(name, track, cadence, self._config.target_duration_s)
 
     def _make_init(self, track: Track) -> tuple[bytes, str]:
         init = self._writer.make_init(track)
-        return init, hashlib.sha256(init).hexdigest()[:16]
+        return init, init_digest(init)
 
     def _offer(self, cutter: RenditionCutter, unit: AccessUnit, out: list[PackagedEvent]) -> None:
         """Push a unit, or hold it until the leading rung has come as far; then let others go."""
@@ -445,6 +440,9 @@ class Segmenter:
         for other in self._cutters.values():
             other.boundaries.append(boundary)
             self._expect(other)
+        assert self._leader is not None, "who adds a boundary has begun"
+        independent = unit.random_access or not cutter.is_video
+        self.on_boundary(SegmentStart.of_next(self._leader, random_access=independent))
 
     def _pass_boundary(
         self, cutter: RenditionCutter, unit: AccessUnit | None, out: list[PackagedEvent]

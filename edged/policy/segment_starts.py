@@ -1,0 +1,36 @@
+"""Where a stream's segments begin, for whoever cuts other renditions of the same stream."""
+
+from msgspec import Struct
+
+from edged.policy.cutter import Boundary, RenditionCutter
+
+
+class SegmentStart(Struct, frozen=True, kw_only=True):
+    """Where a segment begins: at its boundary."""
+
+    msn: int
+    discontinuity_sequence: int  # Of what is in it.
+    random_access: bool  # Whether its first picture is independent of those before.
+    boundary: Boundary
+
+    @classmethod
+    def of_first(cls, leader: RenditionCutter, pts: int, offset_s: int) -> "SegmentStart":
+        """The one that begins with the leading rendition's first unit."""
+        boundary = Boundary(
+            pts=pts,
+            timescale=leader.track.timescale,
+            segment_us=0,
+            offset_s=offset_s,
+        )
+        return cls(msn=leader.msn, discontinuity_sequence=0, random_access=True, boundary=boundary)
+
+    @classmethod
+    def of_next(cls, leader: RenditionCutter, *, random_access: bool) -> "SegmentStart":
+        """The one that begins at the leading rendition's last boundary that is known."""
+        ahead = sum(each.discontinuity for each in leader.boundaries)
+        return cls(
+            msn=leader.msn + len(leader.boundaries),
+            discontinuity_sequence=leader.discontinuity_sequence + ahead,
+            random_access=random_access,
+            boundary=leader.boundaries[-1],
+        )

@@ -1,0 +1,300 @@
+"""Encoded rungs beside a source: the same segments, whatever becomes of their encoder."""
+
+import heapq
+import itertools
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+from msgspec import Struct, structs
+
+from edged.media.parts import PackagedEvent, Part, Rendition, SegmentEnded
+from edged.media.stream import StreamId
+from edged.media.track import AccessUnit, Track
+from edged.policy.rung_segmenter import STARTS_MAX, RungSegmenter
+from edged.policy.segment_rule import SegmenterConfig
+from edged.policy.segmenter import Segmenter
+from edged.policy.window import StreamWindow
+from tests.policy.synthetic import (
+    CmafWriter,
+    audio_track,
+    audio_units,
+    in_order,
+    video_times,
+    video_track,
+    video_units,
+)
+
+RUNG, AAC = 101, 201
+TS = 90_000
+
+
+class Outcome(Struct):
+    """What a source and its rungs have become, in the order in which it came about."""
+
+    segmenter: Segmenter
+    rungs: RungSegmenter
+    events: list[PackagedEvent]
+
+    def parts(self, name: str) -> list[Part]:
+        return [e for e in self.events if isinstance(e, Part) and e.rendition == name]
+
+    def segments(self, name: str) -> dict[int, SegmentEnded]:
+        return {
+            e.msn: e for e in self.events if isinstance(e, SegmentEnded) and e.rendition == name
+        }
+
+    def starts(self, name: str) -> dict[int, int]:
+        """When each segment is decoded first, by the parts that begin one."""
+        return {part.msn: part.tfdt for part in self.parts(name) if part.index == 0}
+
+
+def encode(units: Iterable[AccessUnit], *, half: bool = False) -> list[AccessUnit]:
+    """The pictures of a source as a rung has them: in order, of one's own bytes."""
+    made, since = [], 0
+    for unit in sorted((u for u in units if u.track_id == 1), key=lambda u: u.pts):
+        since = 0 if unit.random_access else since + 1
+        if half and since % 2:
+            continue
+        made.append(structs.replace(unit, track_id=RUNG, dts=unit.pts, payload=b"r" * 9))
+    return made
+
+
+def run(
+    tracks: list[Track],
+    units: list[AccessUnit],
+    made: list[AccessUnit],
+    *,
+    delay_s: float = 0.3,
+    config: SegmenterConfig | None = None,
+    timescale: Callable[[AccessUnit], int] = lambda unit: 48_000 if unit.track_id == AAC else TS,
+    end: bool = True,
+) -> Outcome:
+    """The source's units at their time, the rungs' so much later; all through one window too."""
+    config = config or SegmenterConfig()
+    segmenter, rungs = Segmenter(config, CmafWriter()), RungSegmenter(config, CmafWriter())
+    events: list[PackagedEvent] = []
+    window = StreamWindow(StreamId(channel="ch", publication=1))
+
+    def take(more: list[PackagedEvent]) -> None:
+        for event in more:
+            window.add(event)
+        events.extend(more)
+
+    segmenter.on_boundary = lambda start: take(rungs.begin_segment(start))
+    for track in tracks:
+        segmenter.add_track(track)
+    rungs.add_track(rung_track(), "v480")
+    rungs.add_track(structs.replace(audio_track(), track_id=AAC), "a128")
+    source = [(position / 1000, 0, position, unit) for position, unit in enumerate(units)]
+    keyed = [
+        (unit.dts / (48_000 if unit.track_id == 2 else TS), 0, position, unit)
+        for _, _, position, unit in source
+    ]
+    late = [
+        (unit.dts / timescale(unit) + delay_s, 1, position, unit)
+        for position, unit in enumerate(made)
+    ]
+    for _, is_made, _, unit in heapq.merge(keyed, sorted(late, key=lambda item: item[:3])):
+        take(rungs.add_unit(unit) if is_made else segmenter.add_unit(unit))
+    if end:
+        take(rungs.end())
+        take(segmenter.end("over"))
+    return Outcome(segmenter, rungs, events)
+
+
+def rung_track(config_id: int = 0, width: int = 854) -> Track:
+    track = video_track(config_id=config_id, width=width)
+    return structs.replace(track, track_id=RUNG)
+
+
+def source_of(
+    rate: Fraction = Fraction(30), seconds: float = 14, gop_s: float = 2, reorder: int = 0
+) -> tuple[list[Track], list[AccessUnit]]:
+    pictures = video_units(video_times(rate, seconds), gop_s, reorder=reorder)
+    units = in_order((TS, pictures), (48_000, audio_units(seconds)))
+    return [video_track(rate), audio_track()], units
+
+
+def check_parts(outcome: Outcome, name: str) -> None:
+    """They follow each other, none is longer than promised, and segments say how many they are."""
+    rendition = next(e for e in outcome.events if isinstance(e, Rendition) and e.name == name)
+    parts = outcome.parts(name)
+    for part in parts:
+        assert part.duration * 1_000_000 <= rendition.part_target_us * rendition.timescale
+    for msn, ended in outcome.segments(name).items():
+        have = [part.index for part in parts if part.msn == msn]
+        assert have == list(range(len(have)))
+        assert ended.parts >= len(have)
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("reorder", [0, 6000])
+@pytest.mark.parametrize(("rate", "gop_s"), [(30, 2), (60, 1), (50, 2.5), (25, 4)])
+def test_a_rungs_segments_are_the_sources(
+    rate: int, gop_s: float, reorder: int, half: bool
+) -> None:
+    tracks, units = source_of(Fraction(rate), gop_s=gop_s, reorder=reorder)
+    outcome = run(tracks, units, encode(units, half=half))
+    source, rung = outcome.starts("v0"), outcome.starts("v480")
+    assert list(rung) == list(source)
+    for msn, tfdt in rung.items():
+        assert tfdt == source[msn] + reorder, "decoded when it is presented"
+    check_parts(outcome, "v480")
+    assert all(part.independent for part in outcome.parts("v480") if part.index == 0)
+    lengths = [segment.duration for segment in outcome.segments("v0").values()]
+    assert [e.duration for e in outcome.segments("v480").values()][:-1] == lengths[:-1]
+    statistics = outcome.rungs.statistics()
+    assert (statistics.units_dropped, statistics.segments_absent) == (0, 0)
+    assert statistics.parts == len(outcome.parts("v480"))
+
+
+def test_long_gops_are_cut_where_the_source_is() -> None:
+    tracks, units = source_of(seconds=30, gop_s=12)
+    outcome = run(tracks, units, encode(units))
+    assert outcome.segmenter.long_gop_s is not None
+    assert outcome.starts("v480") == outcome.starts("v0")
+    assert not all(part.independent for part in outcome.parts("v480") if part.index == 0)
+
+
+def test_audio_that_is_encoded_goes_along() -> None:
+    tracks, units = source_of()
+    made = [structs.replace(unit, track_id=AAC) for unit in units if unit.track_id == 2]
+    outcome = run(tracks, units, made)
+    assert [p.tfdt for p in outcome.parts("a128")] == [p.tfdt for p in outcome.parts("a0")]
+    assert [(p.msn, p.index) for p in outcome.parts("a128")] == [
+        (p.msn, p.index) for p in outcome.parts("a0")
+    ]
+
+
+def test_the_hint_of_a_segments_last_part_is_the_next_segment() -> None:
+    tracks, units = source_of()
+    outcome = run(tracks, units, encode(units))
+    parts = outcome.parts("v480")
+    for part, following in itertools.pairwise(parts):
+        assert (part.next_msn, part.next_index) == (following.msn, following.index)
+
+
+def test_an_encoder_that_begins_late_begins_with_a_segment() -> None:
+    tracks, units = source_of()
+    made = [unit for unit in encode(units) if unit.pts >= 3.4 * TS]
+    outcome = run(tracks, units, made)
+    starts = outcome.starts("v480")
+    assert list(starts) == list(outcome.starts("v0"))[2:]
+    assert outcome.parts("v480")[0].independent
+    check_parts(outcome, "v480")
+
+
+def test_what_an_encoder_misses_is_absent_media_in_time() -> None:
+    """It dies in the midst of a segment, and comes back in that of another."""
+    tracks, units = source_of(seconds=30)
+    made = [unit for unit in encode(units) if not 7.0 * TS <= unit.pts < 17.2 * TS]
+    outcome = run(tracks, units, made)
+    segments, starts = outcome.segments("v480"), outcome.starts("v480")
+    assert list(segments) == list(outcome.segments("v0")), "no segment is left out"
+    assert [msn for msn in segments if msn not in starts] == [4, 5, 6, 7, 8]
+    broken = segments[3]
+    have = [part for part in outcome.parts("v480") if part.msn == 3]
+    assert broken.parts == len(have) + 5, "a second of it is missing"
+    for msn in range(4, 9):
+        assert segments[msn].parts == 0
+    assert starts[9] == outcome.starts("v0")[9]
+    said = {
+        event.msn: position
+        for position, event in enumerate(outcome.events)
+        if isinstance(event, SegmentEnded) and event.rendition == "v480"
+    }
+    source = {
+        event.msn: position
+        for position, event in enumerate(outcome.events)
+        if isinstance(event, SegmentEnded) and event.rendition == "v0"
+    }
+    for msn in range(4, 7):
+        assert said[msn] < source[msn + 4], "its playlist goes on while it is away"
+    window = StreamWindow(StreamId(channel="ch", publication=1))
+    for event in outcome.events:
+        window.add(event)
+    listed = {e.msn: e.gap for e in (s.entry for s in window.renditions["v480"].listed)}
+    assert [msn for msn, gap in listed.items() if gap] == [3, 4, 5, 6, 7, 8]
+
+
+def test_a_discontinuity_of_the_source_is_every_rungs() -> None:
+    first, second = (list(video_units(video_times(Fraction(30), 7), 2)) for _ in range(2))
+    for unit in second:
+        unit.pts += 100 * TS
+        unit.dts += 100 * TS
+        unit.config_id = 1
+    second[0].discontinuity = True
+    units = in_order((TS, [*first, *second]))
+    tracks = [video_track(Fraction(30)), video_track(Fraction(30), config_id=1, width=640)]
+    made = encode(units)
+    for unit in made:
+        unit.config_id = 0
+    outcome = run(tracks, units, made)
+    source = {p.msn: p.discontinuity_sequence for p in outcome.parts("v0")}
+    assert set(source.values()) == {0, 1}
+    assert {p.msn: p.discontinuity_sequence for p in outcome.parts("v480")} == source
+    assert [p.msn for p in outcome.parts("v480") if p.discontinuity] == [
+        p.msn for p in outcome.parts("v0") if p.discontinuity
+    ]
+    assert outcome.starts("v480") == outcome.starts("v0")
+
+
+def test_another_configuration_is_announced_before_its_part() -> None:
+    tracks, units = source_of()
+    made = encode(units)
+    for unit in made:
+        unit.config_id = int(unit.pts >= 6 * TS)
+    outcome = run(tracks, units, made)
+    assert outcome.parts("v480")
+    # Only a track that is known is taken.
+    rungs = outcome.rungs
+    rungs.add_track(rung_track(config_id=2, width=640), "v480")
+    assert outcome.starts("v480") == outcome.starts("v0")
+
+
+def test_without_a_source_a_rung_waits_within_bounds() -> None:
+    rungs = RungSegmenter(SegmenterConfig(), CmafWriter())
+    rungs.add_track(rung_track(), "v480")
+    _, units = source_of(seconds=60)
+    assert [event for unit in encode(units) for event in rungs.add_unit(unit)] == []
+    assert rungs.statistics().units_dropped > 0
+    assert rungs.end() == []
+
+
+def test_a_rung_that_never_comes_costs_nothing() -> None:
+    tracks, units = source_of(seconds=3 * STARTS_MAX, gop_s=1)
+    outcome = run(tracks, units, [], config=SegmenterConfig(segment_s=1, target_duration_s=2))
+    assert not outcome.parts("v480")
+    assert not outcome.segments("v480")
+
+
+@hypothesis.settings(max_examples=40, deadline=None)
+@hypothesis.given(
+    rate=st.sampled_from([24, 25, 30, 60]),
+    gop_s=st.sampled_from([1, 1.5, 2, 3, 6]),
+    delay_s=st.floats(0, 1.5),
+    half=st.booleans(),
+    away=st.lists(st.tuples(st.floats(0, 18), st.floats(0.05, 8)), max_size=3),
+)
+def test_whatever_is_missing_numbers_and_times_are_the_sources(
+    rate: int, gop_s: float, delay_s: float, half: bool, away: list[tuple[float, float]]
+) -> None:
+    tracks, units = source_of(Fraction(rate), seconds=20, gop_s=gop_s)
+    made, lost = [], False
+    for unit in encode(units, half=half):
+        lost |= any(start <= unit.pts / TS < start + length for start, length in away)
+        lost &= not unit.random_access or any(
+            start <= unit.pts / TS < start + length for start, length in away
+        )
+        if not lost:
+            made.append(unit)  # An encoder that is begun anew begins with random access.
+    outcome = run(tracks, units, made, delay_s=delay_s)
+    source = outcome.starts("v0")
+    for msn, tfdt in outcome.starts("v480").items():
+        assert 0 <= tfdt - source[msn] <= 0.25 * TS
+    check_parts(outcome, "v480")
+    msns = list(outcome.segments("v480"))
+    assert msns == list(range(msns[0], msns[0] + len(msns))) if msns else True
