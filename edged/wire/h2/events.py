@@ -1,0 +1,38 @@
+"""What an HTTP/2 connection tells whoever serves it."""
+
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from edged.wire.h1 import RequestReceived
+
+
+class H2Request(Struct, frozen=True, gc=False):
+    """One whole request, to be answered with `H2Session.respond(stream_id, ...)`."""
+
+    stream_id: int
+    request: RequestReceived
+
+
+class RequestRefused(Struct, frozen=True):
+    """What came is no request that we take; answer it with that status."""
+
+    stream_id: int
+    status: int
+    reason: str
+
+
+class StreamReset(Struct, frozen=True):
+    """A request that was told, or refused, wants no answer any more; nor what is left of one."""
+
+    stream_id: int
+    why: str
+
+
+class SessionEnded(Struct, frozen=True):
+    """The last event. All streams are gone; send what waits, then close."""
+
+    reason: str
+
+
+Event: TypeAlias = H2Request | RequestRefused | StreamReset | SessionEnded

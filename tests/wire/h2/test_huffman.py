@@ -1,0 +1,58 @@
+"""The Huffman decoder: against the RFC's table as `hpack` has it, and its encoder."""
+
+import contextlib
+
+import hpack
+import hypothesis
+import pytest
+from hpack.huffman import HuffmanEncoder
+from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
+from hpack.huffman_table import decode_huffman as decode_oracle
+from hypothesis import strategies as st
+
+from edged.wire.h2.huffman import HuffmanError, decode_huffman, make_codes
+
+oracle = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH)
+
+
+def test_the_table_is_the_rfcs() -> None:
+    assert make_codes() == list(zip(REQUEST_CODES, REQUEST_CODES_LENGTH, strict=True))
+
+
+def test_each_symbol_beside_each_padding() -> None:
+    for symbol in range(256):
+        for count in range(1, 9):
+            text = bytes([symbol]) * count + b"a"
+            assert decode_huffman(oracle.encode(text)) == text
+
+
+@hypothesis.given(st.binary(max_size=300))
+def test_what_is_encoded_is_decoded(text: bytes) -> None:
+    assert decode_huffman(oracle.encode(text)) == text
+
+
+@hypothesis.given(st.binary(max_size=40))
+def test_garbage_is_what_it_is_to_the_oracle(data: bytes) -> None:
+    expected: bytes | None = None
+    with contextlib.suppress(hpack.HPACKDecodingError):
+        expected = decode_oracle(data)
+    got: bytes | None = None
+    with contextlib.suppress(HuffmanError):
+        got = decode_huffman(data)
+    assert got == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"\xff", "padding of up to 7"),
+        (b"\x1f\xff", "padding of up to 7"),
+        (b"\x18", "padding of up to 7"),  # Padded with zeros.
+        (b"\xff\xff\xff\xff", "end-of-string"),
+    ],
+)
+def test_what_is_no_text(data: bytes, why: str) -> None:
+    with pytest.raises(HuffmanError, match=why):
+        decode_huffman(data)
+    assert decode_huffman(b"\x1f") == b"a"
+    assert decode_huffman(b"") == b""
