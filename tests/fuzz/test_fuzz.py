@@ -69,6 +69,7 @@ DEEP = {
     "api": "edged.api.streams.find_problem",
     "keys": "edged.policy.stream_keys._check_scope",
     "callback": "edged.policy.key_callback.find_problem",
+    "h2": "edged.wire.h2.intake.Intake._complete",
 }
 
 

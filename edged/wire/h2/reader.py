@@ -5,6 +5,8 @@ HEADERS frame, however many CONTINUATIONs it had. A fault of layout ends the rea
 before it is still given.
 """
 
+import re
+
 from msgspec import Struct
 
 from edged.wire.h2.frames import (
@@ -37,7 +39,7 @@ from edged.wire.h2.frames import (
 from edged.wire.h2.limits import H2Limits
 
 NO_STREAM = -1  # No dependency is told.
-REASON_CHARS_MAX = 60  # Of a peer's bytes in a reason.
+_HTTP1 = re.compile(rb"(?!PRI )[A-Z]+ [/*h]")  # A request line begins.
 
 # Kind, flags, stream, payload; then of DATA its whole size, which is what windows count, of HEADERS
 # the stream that it depends on.
@@ -75,20 +77,15 @@ class _Block(Struct):
 class FrameReader:
     """The bytes of one connection. It holds a frame and a block at most."""
 
-    __slots__ = ("_block", "_inbox", "_limits", "_needed", "_preface_at", "fault")
+    __slots__ = ("_block", "_inbox", "_limits", "_needed", "fault", "started")
 
     def __init__(self, limits: H2Limits) -> None:
         self.fault: ConnectionFaultError | None = None  # What has ended the reading.
         self._limits = limits
         self._inbox = bytearray()
         self._needed = 0  # Bytes until there is something to do.
-        self._preface_at = 0
+        self.started = False  # The preface has come.
         self._block: _Block | None = None
-
-    @property
-    def started(self) -> bool:
-        """Whether the preface has come."""
-        return self._preface_at == len(PREFACE)
 
     @property
     def partial(self) -> bool:
@@ -110,8 +107,9 @@ class FrameReader:
             data = bytes(self._inbox)
             self._inbox.clear()
         try:
-            at = 0 if self._preface_at == len(PREFACE) else self._take_preface(data)
-            at = self._take_frames(data, at, frames)
+            at = 0 if self.started else self._take_preface(data)
+            if self.started:
+                at = self._take_frames(data, at, frames)
         except ConnectionFaultError as fault:
             self.fault = fault
             self.clear()
@@ -145,14 +143,16 @@ class FrameReader:
         return at
 
     def _take_preface(self, data: bytes) -> int:
-        start = self._preface_at
-        piece = data[: len(PREFACE) - start]
-        self._preface_at += len(piece)
-        if PREFACE.startswith(piece, start):
-            return len(piece)
-        text = PREFACE[:start] + data[:REASON_CHARS_MAX]
-        told = repr(text[:REASON_CHARS_MAX])[1:]
-        if b" HTTP/1." in data[:FRAME_BYTES]:
+        """Judge the preface once as many bytes have come; returns where it ends."""
+        size = len(PREFACE)
+        if len(data) < size:
+            self._needed = size
+            return 0
+        self.started = True
+        if data.startswith(PREFACE):
+            return size
+        told = repr(data[:size])[1:]
+        if _HTTP1.match(data, 0, size):
             raise ConnectionFaultError(
                 ErrorCode.HTTP_1_1_REQUIRED, f"an HTTP/1.1 request on an HTTP/2 connection: {told}"
             )

@@ -434,7 +434,7 @@ def test_generic_3_8_goaway() -> None:
 
 
 @pytest.mark.parametrize(
-    "wire", [b"INVALID CONNECTION PREFACE\r\n\r\n", PREFACE[:-1] + b"x", b"\x16\x03\x01"]
+    "wire", [b"INVALID CONNECTION PREFACE\r\n\r\n", PREFACE[:-1] + b"x", b"\x16\x03\x01" * 8]
 )
 def test_http2_3_5_preface(wire: bytes) -> None:
     peer = Peer(greet=False)

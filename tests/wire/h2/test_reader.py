@@ -85,11 +85,13 @@ def test_preface_in_single_bytes_and_another_protocols() -> None:
     assert not reader.partial
     for wire, code in (
         (b"GET /a HTTP/1.1\r\nHost: e\r\n\r\n", ErrorCode.HTTP_1_1_REQUIRED),
-        (b"PRI * HTTP/2.0\r\n\r\nXX", ErrorCode.PROTOCOL_ERROR),
-        (b"\x16\x03\x01\x02", ErrorCode.PROTOCOL_ERROR),
+        (b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", ErrorCode.PROTOCOL_ERROR),
+        (b"\x16\x03\x01\x02" * 6, ErrorCode.PROTOCOL_ERROR),
     ):
         reader = FrameReader(LIMITS)
-        assert reader.receive(wire) == []
+        assert reader.receive(wire[:23]) == []
+        assert reader.partial
+        assert reader.receive(wire[23:]) == []
         assert reader.fault is not None
         assert reader.fault.code == code
 

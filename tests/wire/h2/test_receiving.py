@@ -42,14 +42,14 @@ PIECES = [
 
 
 def run(pieces: list[bytes]) -> tuple[list[object], bytes]:
-    """All events and all output, of a shell that answers at once but sends at the end."""
+    """All events and all output, of a shell that answers and sends at the end."""
     session = H2Session(now=0.0)
     told: list[object] = []
     for piece in pieces:
-        told += (events := session.receive_data(piece, 0.0))
-        for event in events:
-            if isinstance(event, H2Request | RequestRefused):
-                session.respond(event.stream_id, b"\x88", [bytes(30_000)], now=0.0)
+        told += session.receive_data(piece, 0.0)
+    for event in told:
+        if isinstance(event, H2Request | RequestRefused):
+            session.respond(event.stream_id, b"\x88", [bytes(30_000)], now=0.0)
     out = b""
     while session.wants_output:
         out += b"".join(session.take(1000))
