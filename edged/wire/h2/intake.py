@@ -107,7 +107,7 @@ class Intake:
             self._take_trailers(flags, stream_id, entries)
             return
         streams.advance(stream_id)
-        early = self.early.pop(stream_id, None) if self.early else None
+        early = self._take_early(stream_id) if self.early else None
         if self.refusing:
             streams.remember_reset(stream_id)  # The second GOAWAY has said so.
             return
@@ -134,6 +134,12 @@ class Intake:
         stream.told = True
         self.requests += 1
         self.events.append(H2Request(stream_id, head.request))
+
+    def _take_early(self, stream_id: int) -> tuple[int, bool] | None:
+        """The priority that came before its stream; those of streams that were skipped go."""
+        for passed in [other for other in self.early if other < stream_id]:
+            del self.early[passed]
+        return self.early.pop(stream_id, None)
 
     def _read_head(self, stream: Stream, block: bytes, entries: list[Entry]) -> Head | None:
         """The request; None if it is refused."""
@@ -269,6 +275,7 @@ class Intake:
         if not streams.was_reset(stream_id):
             told = f"{name} of stream {stream_id}, which is closed"
             raise ConnectionFaultError(ErrorCode.STREAM_CLOSED, told)
+        self._flood.count("frames of streams reset", self._limits.late_max, self.now)
 
 
 def _stream_fault(stream_id: int, told: str) -> StreamFaultError:

@@ -36,6 +36,7 @@ class H2Limits(Struct, frozen=True, kw_only=True):
     empty_data_max: int = 100  # DATA without data that do not end a stream either.
     priorities_max: int = 1000  # Browsers send one or two for each request.
     window_updates_max: int = 2000  # Beside WINDOW_UPDATES_PER_DATA for each DATA frame sent.
+    late_max: int = 1000  # Of streams that we have reset: what was on its way, a window's worth.
     unknown_max: int = 200  # Of types that we do not know; Chromium greases with a few.
 
 

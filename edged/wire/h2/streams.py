@@ -57,8 +57,8 @@ class StreamTable:
 
     def advance(self, stream_id: int) -> None:
         """A stream above the last is open now; those between are closed (RFC 9113 §5.1.1)."""
-        if stream_id > self.last_id + 2:
-            self._skipped.append((self.last_id + 1, stream_id))
+        if stream_id > self.last_id + 2 or stream_id > 1 > self.last_id:
+            self._skipped.append((self.last_id, stream_id))
             del self._skipped[:-SKIPPED_MAX]
         self.last_id = stream_id
 

@@ -33,6 +33,7 @@ FEW = H2Limits(
     empty_data_max=10,
     priorities_max=10,
     window_updates_max=10,
+    late_max=10,
     unknown_max=10,
     continuations_max=10,
     settings_entries_max=10,
@@ -49,6 +50,10 @@ def made_to_reset(at: int) -> bytes:
     return headers(2 * at + 1) + data(2 * at + 1, b"x")
 
 
+def late(at: int) -> bytes:
+    return data(1, b"x", end=False)
+
+
 def malformed(at: int) -> bytes:
     return headers(2 * at + 1, [("x", "y")])
 
@@ -57,6 +62,7 @@ FLOODS: dict[str, Callable[[int], bytes]] = {
     "streams reset": rapid_reset,
     "streams in error": made_to_reset,
     "streams in error, malformed": malformed,
+    "frames of streams reset": late,
     "PING frames": lambda _: make_ping(bytes(8), ack=False),
     "PING frames, acknowledged": lambda _: make_ping(bytes(8), ack=True),
     "empty DATA frames": lambda _: make_frame(DATA, 0, 1),
@@ -69,11 +75,18 @@ FLOODS: dict[str, Callable[[int], bytes]] = {
 }
 
 
+def prepare(peer: Peer, name: str) -> None:
+    if "DATA" in name:
+        peer.tell(headers(1, POST, END_HEADERS))
+    elif name == "frames of streams reset":
+        peer.tell(headers(1, [("x", "y")], END_HEADERS))
+        peer.hear()
+
+
 @pytest.mark.parametrize("name", FLOODS)
 def test_floods(name: str) -> None:
     peer = Peer(FEW)
-    if "DATA" in name:
-        peer.tell(headers(1, POST, END_HEADERS))
+    prepare(peer, name)
     for at in range(10):
         peer.tell(FLOODS[name](at))
         peer.hear()
@@ -86,8 +99,7 @@ def test_floods(name: str) -> None:
 @pytest.mark.parametrize("name", FLOODS)
 def test_slowly_it_is_no_flood(name: str) -> None:
     peer = Peer(FEW)
-    if "DATA" in name:
-        peer.tell(headers(1, POST, END_HEADERS))
+    prepare(peer, name)
     for at in range(5 if "DATA" in name else 100):
         peer.now += FEW.flood_s / 10
         peer.tell(FLOODS[name](at))

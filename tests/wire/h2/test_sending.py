@@ -144,6 +144,11 @@ def test_priority_updates_of_streams_to_come_are_bounded() -> None:
         peer.hear()
         peer.tell(make_frame(0x10, 0, 0, stream_id + b"u=2"))  # And of a closed one.
     assert peer.ended == ""
+    peer.tell(
+        *(make_frame(0x10, 0, 0, at.to_bytes(4, "big") + b"u=1") for at in range(701, 800, 2))
+    )
+    peer.tell(headers(901))
+    assert not peer.session._receiver.intake.early, "skipped streams will never come"
 
 
 def test_pings_and_control_frames_go_ahead() -> None:

@@ -5,6 +5,9 @@ from edged.wire.h2.streams import REMEMBERED_MAX, SKIPPED_MAX, Stream, StreamTab
 
 def test_idle_closed_and_skipped() -> None:
     table = StreamTable()
+    table.advance(3)
+    assert table.was_skipped(1)
+    table = StreamTable()
     assert table.is_idle(1)
     table.advance(1)
     table.advance(3)
