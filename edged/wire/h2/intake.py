@@ -257,11 +257,11 @@ class Intake:
         self.events.append(H2Request(stream.id, replace(request, body=bytes(body))))
 
     def _take_window(self, size: int) -> None:
-        """Count what came against the connection's window, and give it back in time."""
+        """Give the connection's window back as it is used.
+
+        It is never exhausted then, nor does it bound anything: `bodies_bytes_max` does.
+        """
         self._window_used += size
-        if self._window_used > WINDOW_BYTES:
-            told = f"DATA of {self._window_used} bytes in the connection's window of {WINDOW_BYTES}"
-            raise ConnectionFaultError(ErrorCode.FLOW_CONTROL_ERROR, told)
         if self._window_used > WINDOW_RETURNED_BYTES:
             self._sender.send_control(frames.make_window_update(0, self._window_used))
             self._window_used = 0

@@ -130,19 +130,6 @@ def test_padding_is_given_back_to_its_stream() -> None:
     assert isinstance(peer.events[0], H2Request)
 
 
-def test_more_than_the_connections_window() -> None:
-    peer = Peer()
-    peer.tell(headers(1), post(3))
-    peer.session.respond(1, b"\x88", [], now=0.0)
-    for size in (16_384, 16_383):
-        peer.tell(data(3, bytes(size), end=False))
-    assert not peer.session.statistics().resets_sent
-    for _ in range(3):
-        peer.tell(data(3, bytes(16_384), end=False))
-    reasons = {frame.code for frame in peer.hear() if frame.kind == RST_STREAM}
-    assert reasons <= {ErrorCode.FLOW_CONTROL_ERROR}
-
-
 def test_more_than_the_streams_window() -> None:
     peer = Peer(H2Limits(body_bytes_max=10))
     peer.tell(post())
@@ -165,6 +152,15 @@ def test_a_request_that_is_never_whole_is_refused_then_dropped() -> None:
     assert peer.sent[-1].code == ErrorCode.CANCEL
     peer.tell(data(1, b"late"))
     assert peer.ended == ""
+
+
+def test_only_the_old_are_too_late() -> None:
+    peer = Peer()
+    peer.tell(post(1))
+    peer.now = 5.0
+    peer.tell(post(3))
+    assert peer.wait_until(14.0) == [RequestRefused(1, 408, "request not complete after 10 s")]
+    assert peer.session.next_timeout() == 15.0
 
 
 def test_the_table_stays_whole_whatever_a_request_is() -> None:

@@ -223,6 +223,10 @@ def test_a_large_header_block_continues() -> None:
     heard = peer.hear()
     assert [frame.kind for frame in heard] == [HEADERS, CONTINUATION, CONTINUATION, DATA]
     assert b"".join(frame.payload for frame in heard[:3]) == block
+    peer.session.respond(3, block, [b"x"], head_only=True, now=0.0)
+    heard = peer.hear()
+    assert [frame.flags for frame in heard] == [END_STREAM, 0, 4], "HEADERS ends the stream"
+    assert peer.session.statistics().unanswered == 0
 
 
 def test_a_decoder_with_a_smaller_table_is_told_that_we_use_none() -> None:

@@ -171,6 +171,34 @@ def test_a_foreign_ping_drains_nothing() -> None:
     assert [frame.kind for frame in peer.hear()] == [GOAWAY]
 
 
+def full(limits: H2Limits) -> Peer:
+    """A peer that has read none of its answers to PINGs."""
+    peer = Peer(limits)
+    peer.tell(headers(1), headers(3))
+    peer.tell(make_ping(bytes(8), ack=False), make_ping(bytes(8), ack=False))
+    assert peer.ended == ""
+    return peer
+
+
+def test_who_reads_no_answers_ends_by_whatever_comes_next() -> None:
+    for least in (16, 50, 60):  # Which of our own frames is one too many.
+        peer = full(H2Limits(control_bytes_max=least))
+        peer.session.drain(0.0)
+        if least == 16:
+            peer.session.reset(1, 0.0)
+        peer.wait_until(2.0)
+        assert "bytes of answers to control frames are not read" in peer.ended
+    peer = full(H2Limits(control_bytes_max=16))
+    peer.session.reset(1, 0.0)
+    assert peer.session.next_timeout() == 0.0
+    peer.tell(headers(5))
+    assert "answers to control frames are not read" in peer.ended
+    peer = full(H2Limits(control_bytes_max=16, request_s_max=5.0))
+    peer.tell(headers(5, flags=4))
+    assert peer.wait_until(5.0)
+    peer.session.respond(5, OK, [], now=5.0)
+
+
 def test_statistics() -> None:
     peer = Peer(body=b"12345")
     peer.tell(headers(1), headers(3, [("x", "y")]), make_ping(bytes(8), ack=False))
