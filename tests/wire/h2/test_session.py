@@ -195,8 +195,8 @@ def test_who_reads_no_answers_ends_by_whatever_comes_next() -> None:
     assert "answers to control frames are not read" in peer.ended
     peer = full(H2Limits(control_bytes_max=16, request_s_max=5.0))
     peer.tell(headers(5, flags=4))
-    assert peer.wait_until(5.0)
-    peer.session.respond(5, OK, [], now=5.0)
+    assert peer.session.handle_timeout(5.0), "refused"
+    assert isinstance(peer.session.handle_timeout(10.0)[-1], SessionEnded), "and reset"
 
 
 def test_statistics() -> None:
