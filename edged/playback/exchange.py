@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from edged.playback.router import error_response
+from edged.playback.waiting import Exchange, Waiters
 from edged.runtime.connection import OUT_LOW_BYTES, Connection
 from edged.runtime.kernel_bytes import KERNEL_BYTES_MAX, KERNEL_BYTES_MIN
 from edged.runtime.standing import StandingAnswer
@@ -30,7 +31,7 @@ REFUSED_LINGER_S = 1.0  # Read on after a refusal: closing on unread bytes would
 logger = structlog.get_logger("edged.http")
 
 
-class HttpConnection:
+class HttpConnection(Exchange):
     """One viewer's connection: the pump's handler, and a service's exchange."""
 
     __slots__ = (
@@ -47,22 +48,17 @@ class HttpConnection:
         "_sent_mark",
         "_server",
         "_session",
-        "connection",
-        "polled",
-        "retrying",
     )
 
     def __init__(self, server: "HttpServer", connection: Connection) -> None:
+        super().__init__(connection)
         now = connection.pump.now()
-        self.connection = connection
-        self.polled: int | None = None  # The playback service's note (`ViewerCount.note_poll`).
-        self.retrying = False  # The service is asked again: it has counted the request.
         self._server = server
         self._session = H1Session(now=now, limits=server.limits, known=server.known)
         self._queue: list[Event] = []  # Bounded by `unanswered_max`.
         self._request: RequestReceived | None = None  # In work: a service has yet to answer it.
         self._ahead: PreparedResponse | None = None  # Sent, and not settled.
-        self._group: dict[HttpConnection, None] | None = None
+        self._group: Waiters | None = None
         self._blocked_until = math.inf
         self._expired = server.failed
         self._sent_mark = 0
@@ -76,9 +72,7 @@ class HttpConnection:
 
     # What services call.
 
-    def wait(
-        self, group: "dict[HttpConnection, None]", until: float, expired: PreparedResponse
-    ) -> None:
+    def wait(self, group: Waiters, until: float, expired: PreparedResponse) -> None:
         """Wait in `group` for an answer, which is `expired` when that time has come."""
         self._group = group
         group[self] = None

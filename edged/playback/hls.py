@@ -23,8 +23,8 @@ from edged.errors import RemoteProtocolError
 from edged.media.parts import PackagedEvent, Rendition, StreamEnded
 from edged.media.stream import StreamId
 from edged.playback.hls_stream import HlsStream
-from edged.playback.http import HttpConnection, Release, do_at_once, error_response
-from edged.playback.playlist import Waiters
+from edged.playback.http import Release, do_at_once, error_response
+from edged.playback.waiting import Exchange, Waiters
 from edged.policy.viewer_count import ViewerCount
 from edged.policy.window import WindowLimits
 from edged.runtime.faults import contained
@@ -101,6 +101,7 @@ class PlaybackTlsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     certificate: Path
     key: Path
     listen: str = "[::]:8443"
+    http2: bool = True  # Offered to who speaks it; else HTTP/1.1 alone.
 
 
 class PlaybackConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -189,7 +190,7 @@ class HlsService:
             self.sweep(self._now())
 
     def respond(
-        self, request: RequestReceived, exchange: HttpConnection, now: float
+        self, request: RequestReceived, exchange: Exchange, now: float
     ) -> PreparedResponse | None:
         """Answer a request below "/live/", or have it wait."""
         pieces = request.path.split("/")
@@ -328,7 +329,7 @@ class HlsService:
     def respond_master(
         self,
         name: str,
-        exchange: HttpConnection,
+        exchange: Exchange,
         now: float,
         *,
         base: str = "",
@@ -356,7 +357,7 @@ class HlsService:
         return None
 
     def _answer_elsewhere(
-        self, name: str, pub: str, request: RequestReceived, exchange: HttpConnection, now: float
+        self, name: str, pub: str, request: RequestReceived, exchange: Exchange, now: float
     ) -> PreparedResponse | None:
         """A run that is not here: it may be live elsewhere, as when a viewer changed PoPs."""
         channel = self._channels.get(name)

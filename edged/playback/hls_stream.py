@@ -10,12 +10,12 @@ from edged.media.track import Kind
 from edged.playback.http import (
     CORS,
     RESPONSE_BYTES_MAX,
-    HttpConnection,
     Release,
     do_at_once,
     error_response,
 )
-from edged.playback.playlist import Form, Playlist, Waiters, entity_tag
+from edged.playback.playlist import Form, Playlist, entity_tag
+from edged.playback.waiting import Exchange, Waiters
 from edged.policy.blocking_reload import (
     BLOCK_TARGETS_MAX,
     PlaylistEdge,
@@ -177,7 +177,7 @@ class HlsStream:
         self,
         name: str,
         request: RequestReceived,
-        exchange: HttpConnection,
+        exchange: Exchange,
         now: float,
         count: ViewerCount,
     ) -> PreparedResponse | None:
@@ -197,7 +197,7 @@ class HlsStream:
         self,
         name: str,
         request: RequestReceived,
-        exchange: HttpConnection,
+        exchange: Exchange,
         now: float,
         count: ViewerCount,
     ) -> PreparedResponse | None:
@@ -231,7 +231,7 @@ class HlsStream:
         playlist: Playlist,
         directives: ReloadDirectives,
         form: Form,
-        exchange: HttpConnection,
+        exchange: Exchange,
         now: float,
     ) -> PreparedResponse | None:
         answer = choose_answer(directives, self._edge(playlist))

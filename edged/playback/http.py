@@ -15,6 +15,7 @@ import trio
 from msgspec import Struct
 
 from edged.playback.exchange import HttpConnection
+from edged.playback.h2_connection import H2Connection
 from edged.playback.release import Release, do_at_once
 from edged.playback.router import (
     CORS,
@@ -27,12 +28,14 @@ from edged.playback.router import (
     error_response,
     prepare_page,
 )
+from edged.playback.waiting import Exchange
 from edged.runtime.connection import Connection, PumpClass
 from edged.runtime.kernel_bytes import KernelPool
 from edged.runtime.listeners import serve
 from edged.runtime.pump import Pump
 from edged.runtime.standing import StandingAnswer, StandingAnswers
 from edged.wire.h1 import H1Limits, KnownRequests, RequestReceived
+from edged.wire.h2 import KnownStrings, date_block
 from edged.wire.prepared import PreparedResponse, date_stamp
 
 __all__ = [
@@ -60,6 +63,7 @@ class HttpStatistics(Struct, frozen=True):
     """Counters since the start."""
 
     connections: int
+    h2_connections: int
     connections_total: int
     responses_total: dict[int, int]  # By status.
     body_bytes_total: int
@@ -85,6 +89,9 @@ class HttpServer:
         self.kernel = KernelPool()
         self.standing = StandingAnswers(_stood_short)
         self.cors = cors
+        self.known_strings = KnownStrings()
+        self.h2_connections = 0
+        self.stamp_block = b""  # The same for HTTP/2.
         self.stamp = b""  # The Date of this second; its identity tells responses to be made anew.
         self.responses: dict[int, int] = {}
         self.body_bytes = 0
@@ -111,8 +118,10 @@ class HttpServer:
         if any_method:
             self._for_any_method.append((prefix, service))
 
-    def make_handler(self, connection: Connection) -> HttpConnection:
-        """The pump's maker of handlers."""
+    def make_handler(self, connection: Connection) -> HttpConnection | H2Connection:
+        """The pump's maker of handlers: by what TLS has agreed upon (RFC 7301)."""
+        if connection.ssl is not None and connection.ssl.selected_alpn_protocol() == "h2":
+            return H2Connection(self, connection)
         return HttpConnection(self, connection)
 
     async def serve(
@@ -142,6 +151,7 @@ class HttpServer:
         self._count_standing()
         return HttpStatistics(
             connections=self.connections,
+            h2_connections=self.h2_connections,
             connections_total=self.connections_total,
             responses_total=dict(self.responses),
             body_bytes_total=self.body_bytes,
@@ -154,6 +164,7 @@ class HttpServer:
         if now >= self.stamped_until:
             unix_s = self._unix_now()
             self.stamp = date_stamp(unix_s)
+            self.stamp_block = date_block(self.stamp)
             self.kernel.clear()  # What it holds has the Date of the second before.
             self._count_standing()
             self.stamped_until = now + 1.0 - unix_s % 1.0
@@ -172,7 +183,7 @@ class HttpServer:
             self.body_bytes += response.size * times
 
     def respond(
-        self, request: RequestReceived, exchange: HttpConnection, now: float
+        self, request: RequestReceived, exchange: Exchange, now: float
     ) -> PreparedResponse | None:
         """The answer, or None when a service has made the exchange wait."""
         path = request.path

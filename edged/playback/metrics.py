@@ -11,6 +11,11 @@ METRICS = (
         name="edged_playback_connections", help="Viewers' connections open now.", labels=("role",)
     ),
     MetricSpec(
+        name="edged_playback_multiplexed_connections",
+        help="Of these, those over HTTP/2.",
+        labels=("role",),
+    ),
+    MetricSpec(
         name="edged_playback_connections_total",
         help="Viewers' connections accepted.",
         labels=("role",),
@@ -104,6 +109,7 @@ def register(metrics: Metrics, server: HttpServer, service: HlsService, *, role:
         labels = {"role": role}
         http, hls = server.statistics(), service.statistics()
         yield Sample("edged_playback_connections", http.connections, labels)
+        yield Sample("edged_playback_multiplexed_connections", http.h2_connections, labels)
         yield Sample("edged_playback_connections_total", http.connections_total, labels)
         for status, count in http.responses_total.items():
             yield Sample("edged_playback_responses_total", count, {**labels, "status": str(status)})

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from edged.playback.exchange import HttpConnection
 from edged.policy.blocking_reload import PlaylistEdge, Wait
 from edged.policy.rendition_window import RenditionWindow
 from edged.policy.window import StreamWindow
@@ -14,8 +13,7 @@ from edged.wire.prepared import PreparedResponse
 
 if TYPE_CHECKING:
     from edged.media.playlist import MediaPlaylist
-
-Waiters = dict[HttpConnection, None]  # In order of arrival; leaving is O(1).
+    from edged.playback.waiting import Waiters
 
 
 class Form(NamedTuple):

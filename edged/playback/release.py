@@ -8,7 +8,7 @@ from edged.runtime.sends import send_to_all
 from edged.wire.prepared import JOIN_BYTES_MAX, PreparedResponse
 
 if TYPE_CHECKING:
-    from edged.playback.exchange import HttpConnection
+    from edged.playback.waiting import Exchange
 
 ANSWERS_PER_LOOK = 8  # At the clock, of a release;
 BYTES_PER_LOOK = 128 * 1024  # fewer of large ones: under TLS that takes 0.1 ms and more.
@@ -23,13 +23,13 @@ class Release:
 
     def __init__(
         self,
-        group: "dict[HttpConnection, None]",
+        group: "dict[Exchange, None]",
         response: PreparedResponse,
         now: Callable[[], float],
     ) -> None:
         self._group, self._response, self._now = group, response, now
         self._order = iter(list(group))  # Who leaves meanwhile is no longer in the group.
-        self._sent: list[HttpConnection] = []  # And not settled.
+        self._sent: list[Exchange] = []  # And not settled.
 
     @property
     def all_are_sent(self) -> bool:
@@ -56,8 +56,8 @@ class Release:
     def _send_some(self, now: float) -> None:
         """Send to the next few at once, and answer those for whom it is not as simple as that."""
         response = self._response
-        simple: list[HttpConnection] = []
-        odd: list[HttpConnection] = []
+        simple: list[Exchange] = []
+        odd: list[Exchange] = []
         for exchange in self._next(SENDS_PER_LOOK):
             (simple if exchange.answer_ahead(response) else odd).append(exchange)
             if len(odd) >= ANSWERS_PER_LOOK:
@@ -79,7 +79,7 @@ class Release:
         for exchange in self._next(per_look):
             exchange.answer(response, now)
 
-    def _next(self, count: int) -> Iterator["HttpConnection"]:
+    def _next(self, count: int) -> Iterator["Exchange"]:
         """The next of those who still wait; each leaves the group."""
         group = self._group
         for exchange in self._order:

@@ -10,7 +10,7 @@ from edged.wire.h1 import RequestReceived
 from edged.wire.prepared import PreparedResponse, prepare
 
 if TYPE_CHECKING:
-    from edged.playback.exchange import HttpConnection
+    from edged.playback.waiting import Exchange
 
 NO_CORS = (("X-Content-Type-Options", "nosniff"),)
 CORS = (
@@ -83,7 +83,7 @@ class Service(Protocol):
     """What answers below a path on the fast path."""
 
     def respond(
-        self, request: RequestReceived, exchange: "HttpConnection", now: float
+        self, request: RequestReceived, exchange: "Exchange", now: float
     ) -> PreparedResponse | None:
         """Answer a GET or HEAD, or call `exchange.wait` and return None.
 

@@ -28,8 +28,9 @@ from edged.api.admin_access import (
 from edged.api.admin_pages import FIELDS, PageFile, make_pages
 from edged.api.admin_url import COMMAND_PATH
 from edged.errors import ConfigError, EdgedError
-from edged.playback.http import Handler, HttpConnection, HttpServer, Response, Router
+from edged.playback.http import Handler, HttpServer, Response, Router
 from edged.playback.router import prepare_page
+from edged.playback.waiting import Exchange
 from edged.roles.snapshot import StatusQuery
 from edged.runtime.listeners import parse_address
 from edged.runtime.pump import Pump
@@ -124,9 +125,7 @@ class Commands:
     def __init__(self, pages: AdminPages, answer: Callable[[bytes], bytes]) -> None:
         self._pages, self._answer = pages, answer
 
-    def respond(
-        self, request: RequestReceived, exchange: HttpConnection, now: float
-    ) -> PreparedResponse:
+    def respond(self, request: RequestReceived, exchange: Exchange, now: float) -> PreparedResponse:
         """Answer one command's line with another."""
         del exchange
         page = self._pages.answer_command(request, self._answer, now)

@@ -16,8 +16,8 @@ from edged.ingest.plugin import HttpRequest, HttpRoute
 from edged.media.routing import PopRow, RouteRequest
 from edged.media.stream import Description, DescriptionChange, Grant
 from edged.media.track import Kind
+from edged.playback import waiting as playback
 from edged.playback.hls import HlsService
-from edged.playback.http import HttpConnection
 from edged.roles.descriptions import Descriptions, NotLiveError
 from edged.roles.door import PopDoor
 from edged.roles.offers import IngestOffers
@@ -82,7 +82,7 @@ class PopSide:
 
     def playlist(self, channel: str, exchange: Exchange, now: float) -> PreparedResponse | None:
         """A channel's multivariant playlist, with absolute paths; or have the exchange wait."""
-        assert isinstance(exchange, HttpConnection), "the playback's server has made it"
+        assert isinstance(exchange, playback.Exchange), "the playback's server has made it"
         return self._hls.respond_master(
             channel, exchange, now, base=f"/live/{channel}/", refuse=_refuse_playlist
         )

@@ -245,7 +245,8 @@ class PopRole:
         http = partial(self.http.serve, self.pump, playback.listen)
         addresses["http"] = await self.supervisor.start(nursery, "http listener", http)
         if playback.tls is not None:
-            public = PublicTls(str(playback.tls.certificate), str(playback.tls.key))
+            protocols = ("h2", "http/1.1") if playback.tls.http2 else ("http/1.1",)
+            public = PublicTls(str(playback.tls.certificate), str(playback.tls.key), protocols)
             self._public = public
             certificates = partial(keep_certificates, public)
             self.supervisor.start_soon(nursery, "https certificates", certificates)

@@ -108,6 +108,7 @@ EFFECTS: dict[str, Effect] = {
     "playback.hls.payload_bytes_max": _live("for each stream from its next part on"),
     "playback.tls": _LISTENER,
     "playback.tls.listen": _LISTENER,
+    "playback.tls.http2": _LISTENER,
     "playback.tls.certificate": _FILES,
     "playback.tls.key": _FILES,
     "stream_keys.static": _live("for publishers from now on; who is live stays"),

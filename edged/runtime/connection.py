@@ -127,7 +127,7 @@ class Connection:
         self._out.extend(chunk for chunk in chunks if chunk)
         self._queued(sum(map(len, chunks)))
 
-    def send(self, chunks: Sequence[bytes]) -> None:
+    def send(self, chunks: Sequence[bytes | memoryview]) -> None:
         """Send now what the kernel takes and queue the rest; what waits goes first.
 
         For who writes the same bytes to very many: it saves the way through the queue.
@@ -169,7 +169,7 @@ class Connection:
         else:
             self.note_sent(count, held.chunks)
 
-    def note_sent(self, count: int, chunks: Sequence[bytes]) -> None:
+    def note_sent(self, count: int, chunks: Sequence[bytes | memoryview]) -> None:
         """Queue what the kernel did not take of these; it took so many bytes, or said -errno."""
         if count < 0:
             if -count not in AGAIN:

@@ -14,7 +14,7 @@ import ipaddress
 import re
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -148,8 +148,11 @@ class MutualTls:
 class PublicTls:
     """A listener's certificate for the public; reloads like `MutualTls`."""
 
-    def __init__(self, certificate: str, key: str) -> None:
+    def __init__(self, certificate: str, key: str, protocols: Sequence[str] = ()) -> None:
+        """`protocols`: what may be spoken inside, the preferred first (ALPN, RFC 7301)."""
         self.context = make_server_context(certificate, key)
+        if protocols:
+            self.context.set_alpn_protocols(list(protocols))
         self._certificate, self._key = certificate, key
         self._stamp = _read_stamp(certificate, key)
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 
 from edged.wire.h1 import RequestReceived
+from edged.wire.h2.responses import make_block
 
 JOIN_BYTES_MAX = 16 * 1024  # A body below it is copied behind its head: one iovec, one TLS record.
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -25,6 +26,9 @@ class PreparedResponse:
     """A response's bytes, made once and shared by everyone who gets it."""
 
     __slots__ = (
+        "_block",
+        "_block_stamp",
+        "_block_stamped",
         "_stamp",
         "_stamped",
         "body",
@@ -61,8 +65,17 @@ class PreparedResponse:
         lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
         lines += [f"{name}: {value}" for name, value in fields]
         self.head = "".join(f"{line}\r\n" for line in lines).encode("latin-1")
-        self._stamp = b""
+        self._stamp = self._block_stamp = self._block = self._block_stamped = b""
         self._stamped: tuple[bytes, ...] = ()
+
+    def block(self, stamp: bytes) -> bytes:
+        """The same head for HTTP/2, as HPACK, with the Date field that `date_block` made."""
+        if stamp is not self._block_stamp:
+            if not self._block:
+                self._block = make_block(self.status, self.fields)
+            self._block_stamped = self._block + stamp
+            self._block_stamp = stamp
+        return self._block_stamped
 
     def chunks(self, stamp: bytes) -> tuple[bytes, ...]:
         """All bytes, for a connection that stays; made again once a second, with the stamp."""

@@ -196,10 +196,10 @@ class LiveService:
     """What is beside the API on the port: an answer at once, and one that waits."""
 
     def __init__(self) -> None:
-        self.waiting: dict[HttpConnection, None] = {}
+        self.waiting: dict[Exchange, None] = {}
 
     def respond(
-        self, request: RequestReceived, exchange: HttpConnection, now: float
+        self, request: RequestReceived, exchange: Exchange, now: float
     ) -> PreparedResponse | None:
         if request.path == "/live/later":
             exchange.wait(self.waiting, now + 10.0, self.text("expired"))
@@ -235,7 +235,7 @@ class World:
             self.config, self.table, playlist=self.playlist, lag_s=lambda: self.lag_s
         )
         self.live = LiveService()
-        self.waiting: dict[HttpConnection, None] = {}  # For playlists.
+        self.waiting: dict[Exchange, None] = {}  # For playlists.
         self.playlists: dict[str, PreparedResponse] = {}
         self.server = HttpServer(Router(), limits=limits)
         self.server.mount("/live/", self.live)

@@ -11,6 +11,7 @@ import trio
 from edged.api import service as module
 from edged.api.config import ApiConfig
 from edged.api.operations import ApiAnswer, ApiRequest
+from edged.playback.http import HttpConnection
 from edged.runtime.listeners import SHED_LAG_S
 from edged.runtime.tls import Identity, make_server_context
 from edged.tools.cert import make_authority, make_host_certificate
@@ -89,6 +90,7 @@ async def test_a_playlist_that_is_there_and_one_that_is_waited_for() -> None:
         world.playlists["alice"] = text
         waiting, world.waiting = world.waiting, {}
         for exchange in waiting:
+            assert isinstance(exchange, HttpConnection)
             exchange.retry(world.pump.now())
         answer = await client.read()
         assert (answer.body, answer.fields["cache-control"]) == (b"#EXTM3U", "max-age=2")

@@ -28,6 +28,7 @@ FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
+    "--ignore-certificate-errors",  # Those of a test are signed by nobody it knows.
     "--no-first-run",
     "--disable-background-networking",
     "--disable-component-update",

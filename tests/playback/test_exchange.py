@@ -7,6 +7,7 @@ from structlog.testing import capture_logs
 
 from edged.playback.exchange import PROGRESS_S_MAX, HttpConnection
 from edged.playback.release import Release
+from edged.playback.waiting import Exchange
 from edged.runtime import serving
 from edged.runtime.kernel_bytes import KERNEL_BYTES_AFTER
 from edged.runtime.sends import send_to_all
@@ -30,11 +31,12 @@ def waiting(edge: World, service: Service, method: str = "GET", fields: str = ""
 
 def only(service: Service) -> HttpConnection:
     (exchange,) = service.group
+    assert isinstance(exchange, HttpConnection)
     service.group.clear()
     return exchange
 
 
-def send_ahead(exchange: HttpConnection, response: PreparedResponse, now: float) -> None:
+def send_ahead(exchange: Exchange, response: PreparedResponse, now: float) -> None:
     """As a release does it."""
     assert exchange.answer_ahead(response)
     send_to_all([exchange.connection], b"".join(exchange.stamped(response, now)))

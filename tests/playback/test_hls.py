@@ -29,7 +29,8 @@ from edged.playback.hls import (
     HlsService,
     PlaybackConfig,
 )
-from edged.playback.http import HttpConnection, HttpServer, Router
+from edged.playback.http import HttpServer, Router
+from edged.playback.waiting import Exchange
 from edged.policy.segment_rule import LATE_S_MAX, SegmenterConfig
 from edged.policy.waiting_units import START_VIDEO_S
 from edged.runtime.pump import Pump
@@ -221,7 +222,7 @@ def test_who_asks_for_the_master_in_another_way_hears_of_it_in_that_way(edge: Ed
 
     class Other:
         def respond(
-            self, request: RequestReceived, exchange: HttpConnection, now: float
+            self, request: RequestReceived, exchange: Exchange, now: float
         ) -> PreparedResponse | None:
             return edge.service.respond_master("demo", exchange, now, base="/x/", refuse=refuse)
 

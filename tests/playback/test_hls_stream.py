@@ -15,7 +15,7 @@ from edged.media.playlist import MediaPlaylist
 from edged.media.stream import StreamId
 from edged.playback.hls_stream import HlsStream
 from edged.playback.http import HttpConnection
-from edged.playback.playlist import Waiters
+from edged.playback.waiting import Exchange, Waiters
 from edged.policy.rendition_window import MISSING_MAX, PARTS_MAX
 from edged.policy.viewer_count import ViewerCount
 from edged.policy.window import WindowLimits
@@ -36,7 +36,7 @@ class OneStream:
         self.count = ViewerCount(now)
 
     def respond(
-        self, request: RequestReceived, exchange: HttpConnection, now: float
+        self, request: RequestReceived, exchange: Exchange, now: float
     ) -> PreparedResponse | None:
         name = request.path.rpartition("/")[2]
         ready = self.stream.ready.get(name)

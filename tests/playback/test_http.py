@@ -30,13 +30,13 @@ from edged.playback.exchange import (
 from edged.playback.http import (
     OUT_BYTES_MAX,
     RESPONSE_BYTES_MAX,
-    HttpConnection,
     HttpError,
     HttpServer,
     Response,
     Router,
     error_response,
 )
+from edged.playback.waiting import Exchange
 from edged.runtime.connection import HEAR_OUT_S, OUT_LOW_BYTES
 from edged.runtime.kernel_bytes import KERNEL_BYTES_AFTER, KERNEL_BYTES_MAX, KernelBytes
 from edged.runtime.pump import Pump
@@ -55,7 +55,7 @@ class Service:
     """Answers at once, later, or hugely."""
 
     def __init__(self) -> None:
-        self.group: dict[HttpConnection, None] = {}
+        self.group: dict[Exchange, None] = {}
         self.until = math.inf
         self.asked: list[str] = []
         self.segment = prepare(
@@ -73,7 +73,7 @@ class Service:
         self.big = prepare(200, [BIG], content_type="video/mp4", cache_control="no-store")
 
     def respond(
-        self, request: RequestReceived, exchange: HttpConnection, now: float
+        self, request: RequestReceived, exchange: Exchange, now: float
     ) -> PreparedResponse | None:
         self.asked.append(request.path)
         if request.path == "/live/big":
@@ -115,7 +115,7 @@ class Anything:
     """A service that answers with what it was asked."""
 
     def respond(
-        self, request: RequestReceived, exchange: HttpConnection, now: float
+        self, request: RequestReceived, exchange: Exchange, now: float
     ) -> PreparedResponse | None:
         text = f"{request.method} {request.path} {len(request.body)}"
         return prepare(200, [text.encode()], content_type="text/plain", cache_control="no-store")

@@ -17,7 +17,7 @@ from tests.playback.test_exchange import GET_PART, IDLE_S_MAX
 from tests.playback.test_http import Service
 
 if TYPE_CHECKING:
-    from edged.playback.exchange import HttpConnection
+    from edged.playback.waiting import Exchange
 
 Move = tuple[str, int, int]
 VIEWERS = 3
@@ -62,7 +62,7 @@ class Play:
         edge.server.mount("/live/", self.service, any_method=True)
         self.clients = [edge.client() for _ in range(VIEWERS)]
         self.got = [b""] * VIEWERS
-        self.ahead: list[HttpConnection] = []
+        self.ahead: list[Exchange] = []
 
     def send(self, viewer: int, piece: int) -> None:
         with contextlib.suppress(OSError):

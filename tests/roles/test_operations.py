@@ -598,7 +598,11 @@ async def test_a_plug_ins_bug_in_a_reload_ends_nothing(
 
 async def test_a_roles_bug_in_a_reload_leaves_the_others_theirs(tmp_path: Path) -> None:
     async with hosting(tmp_path) as host:
-        host.pop.webhooks.reload = None  # type: ignore[method-assign, assignment]
+
+        def fail(_: object) -> None:
+            raise ZeroDivisionError
+
+        host.pop.webhooks.reload = fail  # type: ignore[method-assign]
         host.set("drain.on_stop_s", 0.5)
         notes = host.process.operations.reload().notes
         assert any(

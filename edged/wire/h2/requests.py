@@ -11,13 +11,13 @@ from urllib.parse import unquote
 from msgspec import Struct
 
 from edged.errors import RemoteProtocolError
-from edged.wire.h1 import RequestReceived
+from edged.wire.h1 import CONDITIONS, RequestReceived
 from edged.wire.h2.hpack import Entry, Field, Vocabulary
 from edged.wire.h2.limits import H2Limits
 
 # Verdicts: a field that is only carried; pseudo-header fields; those that mean something here.
 REGULAR, METHOD, SCHEME, AUTHORITY, PATH = range(5)
-HOST, COOKIE, CONTENT_LENGTH, PRIORITY, EXPECT, BAD = range(5, 11)
+HOST, COOKIE, CONTENT_LENGTH, PRIORITY, EXPECT, CONDITION, BAD = range(5, 12)
 
 TARGETS_MAX = 4096  # Paths of a few renditions' last parts.
 KNOWN_TARGET_BYTES_MAX = 256  # Of each; longer ones are rare, and looked at each time.
@@ -34,6 +34,7 @@ _KINDS = {
     b"content-length": CONTENT_LENGTH,
     b"priority": PRIORITY,
     b"expect": EXPECT,
+    **dict.fromkeys(CONDITIONS, CONDITION),
     **dict.fromkeys((b"connection", b"keep-alive", b"proxy-connection"), BAD),
     **dict.fromkeys((b"transfer-encoding", b"upgrade"), BAD),
 }
@@ -139,9 +140,10 @@ def split_target(target: bytes, method: bytes) -> tuple[str, str]:
 class _Special:
     """What a request's rarer fields say."""
 
-    __slots__ = ("content_length", "crumbs", "expect", "host", "priority")
+    __slots__ = ("conditional", "content_length", "crumbs", "expect", "host", "priority")
 
     def __init__(self) -> None:
+        self.conditional = False
         self.content_length: int | None = None
         self.crumbs: list[bytes] = []
         self.expect = False
@@ -157,6 +159,8 @@ class _Special:
             self.priority = value
         elif kind == EXPECT:
             self.expect = True
+        elif kind == CONDITION:
+            self.conditional = True
         elif kind == HOST:
             if self.host is not None:
                 raise MalformedError("more than one host field (RFC 9110 §7.2)")
@@ -216,6 +220,7 @@ def read_head(entries: list[Entry], limits: H2Limits) -> Head:
         query=query,
         fields=fields,
         keep_alive=True,
+        conditional=special is not None and special.conditional,
     )
     if special is None:
         return Head(request, None, None)

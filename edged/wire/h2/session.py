@@ -84,6 +84,16 @@ class H2Session:
         return self._sender.wants_output
 
     @property
+    def has_unsent(self) -> bool:
+        """Whether anything waits to go out, be it for the peer's leave."""
+        return not self._sender.is_empty
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Of the answers' bodies."""
+        return sum(stream.left for stream in self._sender.schedule)
+
+    @property
     def ended(self) -> bool:
         """Whether `SessionEnded` was told: once `wants_output` is false, close."""
         return self._ended

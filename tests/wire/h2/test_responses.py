@@ -3,8 +3,8 @@
 import hpack
 import pytest
 
-from edged.wire.h1 import date_stamp
 from edged.wire.h2.responses import date_block, make_block, prepare
+from edged.wire.prepared import date_stamp
 
 
 def test_a_response_is_what_anyone_reads() -> None:
