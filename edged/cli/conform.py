@@ -10,7 +10,7 @@ from edged.cli import EXIT_FAILED
 from edged.cli.asking import JsonOption
 from edged.cli.output import console, errors, print_json, print_table
 from edged.cli.run import until_signal
-from edged.tools.conform.observe import observe
+from edged.tools.conform.probe import observe
 from edged.tools.conform.report import Report, Verdict, judge
 
 STYLES = {"pass": "green", "fail": "bold red", "warn": "yellow", "not seen": "dim"}
@@ -52,6 +52,8 @@ def _print(report: Report) -> None:
     print_table("", ("", "level", "what", "found", ""), [_row(v) for v in report.verdicts])
     for problem in report.broken:
         console.print(f"not answered: {problem}", style="red", markup=False)
+    for limit in report.limits:
+        console.print(f"limit: {limit}", style="dim", markup=False)
     counts = dict.fromkeys(STYLES, 0)
     for verdict in report.verdicts:
         counts[verdict.status] += 1

@@ -5,22 +5,30 @@ names the line, what is only unwise is for the checks to say.
 """
 
 import re
-from datetime import UTC, datetime
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from edged.errors import RemoteProtocolError
-
-PLAYLIST_BYTES_MAX = 8 * 2**20  # Hours of short segments.
-LINES_MAX = 200_000
-US = 1_000_000
-_ATTRIBUTE = re.compile(r'([A-Z0-9-]+)=("[^"\r\n]*"|[^",\s][^,\r\n]*)(?:,|$)')
-_DECIMAL = re.compile(r"\d{1,9}(?:\.\d{1,12})?")
-_DATE_TIME = re.compile(
-    r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:?\d\d)?", re.ASCII
+from edged.wire.m3u8_values import (
+    US,
+    Attributes,
+    decimal_us,
+    integer,
+    needed,
+    playlist_lines,
+    read_attributes,
+    read_date_time,
 )
 
-Attributes = dict[str, str]  # Quoted strings without their quotes.
+_RANGE = re.compile(r"(\d{1,18})(?:@(\d{1,18}))?", re.ASCII)
+
+
+class ReadRange(Struct, frozen=True):
+    """Bytes of a resource."""
+
+    start: int
+    length: int | None = None  # None: to its end.
 
 
 class ReadPart(Struct, frozen=True, kw_only=True):
@@ -30,7 +38,8 @@ class ReadPart(Struct, frozen=True, kw_only=True):
     duration_us: int
     independent: bool = False
     gap: bool = False
-    byte_range: str = ""
+    range: ReadRange | None = None  # BYTERANGE; None: the whole resource.
+    line: int = 0  # Behind its segment's first.
 
 
 class ReadSegment(Struct, kw_only=True):
@@ -38,13 +47,16 @@ class ReadSegment(Struct, kw_only=True):
 
     msn: int
     uri: str = ""
-    duration_us: int = 0  # EXTINF; 0 while it is not whole.
+    range: ReadRange | None = None  # EXT-X-BYTERANGE; None: the whole resource.
+    duration_us: int | None = None  # EXTINF, which may be 0; None while it is not whole.
     title: str = ""
     parts: list[ReadPart] = field(default_factory=list)
     gap: bool = False
     discontinuity: bool = False  # EXT-X-DISCONTINUITY stands before it.
     discontinuity_sequence: int = 0
-    map_uri: str = ""  # In force.
+    map_uri: str = ""  # In force, as are:
+    map_range: ReadRange | None = None
+    keys: tuple[str, ...] = ()  # EXT-X-KEY's attributes.
     date_time_us: int | None = None  # Since 1970, where a tag of its own says so.
     late_tags: list[str] = field(default_factory=list)  # Behind a part, where they must precede it.
 
@@ -56,7 +68,9 @@ class ReadSegment(Struct, kw_only=True):
     @property
     def media_us(self) -> int:
         """Its duration, or that of its parts so far."""
-        return self.duration_us or sum(part.duration_us for part in self.parts)
+        if self.duration_us is not None:
+            return self.duration_us
+        return sum(part.duration_us for part in self.parts)
 
 
 class ReadHint(Struct, frozen=True):
@@ -64,13 +78,14 @@ class ReadHint(Struct, frozen=True):
 
     type: str  # PART or MAP.
     uri: str
+    range: ReadRange | None = None  # BYTERANGE-START and -LENGTH; None: the whole resource.
 
 
 class ReadReport(Struct, frozen=True):
     """One EXT-X-RENDITION-REPORT."""
 
     uri: str
-    last_msn: int | None
+    last_msn: int | None  # None: as that of the playlist that it stands in (§4.4.5.4).
     last_part: int | None
 
 
@@ -97,6 +112,9 @@ class ReadMedia(Struct, kw_only=True):
     dateranges: list[Attributes] = field(default_factory=list)
     ended: bool = False
     tags: dict[str, int] = field(default_factory=dict)  # How often each stands in it.
+    tag_lines: dict[str, int] = field(default_factory=dict)  # Where each stands first.
+    lines: list[int] = field(default_factory=list)  # Where each segment begins.
+    version_needed: int = 1  # By its tags (§8).
 
     @property
     def last(self) -> tuple[int, int]:
@@ -115,10 +133,19 @@ class ReadMedia(Struct, kw_only=True):
         index = msn - self.segments[0].msn if self.segments else -1
         return self.segments[index] if 0 <= index < len(self.segments) else None
 
+    def line(self, msn: int, part: int | None = None) -> int:
+        """Where a segment, or a part of it, stands; 0: nowhere."""
+        segment = self.segment(msn)
+        if segment is None:
+            return 0
+        first = self.lines[msn - self.segments[0].msn]
+        known = part is not None and part < len(segment.parts)
+        return first + (segment.parts[part].line if known and part is not None else 0)
+
     def seconds(self, name: str) -> float | None:
         """An attribute of EXT-X-SERVER-CONTROL, where it is a decimal number."""
         value = self.control.get(name)
-        return None if value is None else _decimal_us(value, name) / US
+        return None if value is None else decimal_us(value, name) / US
 
 
 class ReadVariant(Struct, frozen=True):
@@ -136,26 +163,11 @@ class ReadMultivariant(Struct, kw_only=True):
     media: list[Attributes] = field(default_factory=list)  # EXT-X-MEDIA.
 
 
-def read_attributes(text: str) -> Attributes:
-    """An attribute list (§4.2); raises `RemoteProtocolError`."""
-    found: Attributes = {}
-    at = 0
-    while at < len(text):
-        match = _ATTRIBUTE.match(text, at)
-        if match is None:
-            raise RemoteProtocolError(f"attribute list {text[:200]!r}, at {text[at : at + 40]!r}")
-        if match[1] in found:
-            raise RemoteProtocolError(f"attribute {match[1]} stands twice in {text[:200]!r}")
-        found[match[1]] = match[2].strip('"')
-        at = match.end()
-    return found
-
-
 def read_multivariant(data: bytes) -> ReadMultivariant:
     """A multivariant playlist; raises `RemoteProtocolError` naming the line."""
     playlist = ReadMultivariant()
     pending: Attributes | None = None
-    for number, line in _lines(data):
+    for number, line in playlist_lines(data):
         try:
             if not line.startswith("#"):
                 if pending is None:
@@ -169,7 +181,7 @@ def read_multivariant(data: bytes) -> ReadMultivariant:
             elif tag == "EXT-X-MEDIA":
                 playlist.media.append(read_attributes(value))
             elif tag == "EXT-X-VERSION":
-                playlist.version = _integer(value, tag)
+                playlist.version = integer(value, tag)
         except RemoteProtocolError as error:
             raise RemoteProtocolError(f"line {number}: {error}") from None
     if pending is not None:
@@ -182,12 +194,15 @@ def is_multivariant(data: bytes) -> bool:
     return b"#EXT-X-STREAM-INF:" in data
 
 
-def read_media(data: bytes) -> ReadMedia:
-    """A media playlist; raises `RemoteProtocolError` naming the line."""
-    reader = _MediaReader()
-    for number, line in _lines(data):
+def read_media(data: bytes, before: ReadMedia | None = None) -> ReadMedia:
+    """A media playlist; raises `RemoteProtocolError` naming the line.
+
+    What a delta update skips is taken from the version `before` it, as clients do (§6.3.7).
+    """
+    reader = _MediaReader(before)
+    for number, line in playlist_lines(data):
         try:
-            reader.take(line)
+            reader.take(number, line)
         except RemoteProtocolError as error:
             raise RemoteProtocolError(f"line {number}: {error}") from None
     return reader.finish()
@@ -196,23 +211,35 @@ def read_media(data: bytes) -> ReadMedia:
 class _MediaReader:
     """A media playlist, line by line."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: ReadMedia | None) -> None:
         self._playlist = ReadMedia()
+        self._before = before
+        self._line = 0
         self._segment: ReadSegment | None = None  # What the next URI belongs to.
-        self._map_uri = ""
-        self._discontinuities = 0
+        self._map: tuple[str, ReadRange | None] = ("", None)
+        self._keys: tuple[str, ...] = ()
+        self._keyed: ReadSegment | None = None  # The segment that they stand before.
+        self._range = ""  # EXT-X-BYTERANGE of the next URI.
+        self._ends: dict[str, tuple[str, int]] = {}  # By tag: the last range's URI, and its end.
+        self._skipped = 0  # Segments that are not known.
+        self._begun = False  # A segment's URI or a part was there.
 
-    def take(self, line: str) -> None:
+    def take(self, number: int, line: str) -> None:
         """A line that is neither empty nor a comment."""
+        self._line = number
         playlist = self._playlist
         if not line.startswith("#"):
             segment = self._current()
-            if not segment.duration_us and not segment.gap:
+            if segment.duration_us is None and not segment.gap:
                 raise RemoteProtocolError(f"segment {line[:100]!r} without EXTINF")
-            segment.uri, self._segment = line, None
+            if self._range:
+                segment.range = self._range_of("EXT-X-BYTERANGE", line, self._range)
+            segment.uri, self._segment, self._range, self._begun = line, None, "", True
             return
         tag, _, value = line[1:].partition(":")
         playlist.tags[tag] = playlist.tags.get(tag, 0) + 1
+        playlist.tag_lines.setdefault(tag, number)
+        self._need(_VERSIONS.get(tag, 1))
         if (read := _TAGS.get(tag)) is not None:
             read(self, tag, value)
 
@@ -221,55 +248,94 @@ class _MediaReader:
         playlist = self._playlist
         if self._segment is not None and not self._segment.parts:
             playlist.segments.pop()  # Tags that stand for the segment to come.
+            playlist.lines.pop()
+        # EXT-X-MEDIA-SEQUENCE may stand behind tags of the first segment, only not behind itself.
+        discontinuities = playlist.discontinuity_sequence
+        for msn, segment in enumerate(playlist.segments, playlist.media_sequence + self._skipped):
+            discontinuities += segment.discontinuity
+            segment.msn, segment.discontinuity_sequence = msn, discontinuities
+        if "EXT-X-MAP" in playlist.tags and "EXT-X-I-FRAMES-ONLY" not in playlist.tags:
+            self._need(6)
         return playlist
+
+    def _need(self, version: int) -> None:
+        self._playlist.version_needed = max(self._playlist.version_needed, version)
 
     def _current(self) -> ReadSegment:
         if self._segment is None:
-            playlist = self._playlist
-            skipped = playlist.skip.segments if playlist.skip else 0
             self._segment = ReadSegment(
-                msn=playlist.media_sequence + skipped + len(playlist.segments),
-                map_uri=self._map_uri,
-                discontinuity_sequence=playlist.discontinuity_sequence + self._discontinuities,
+                msn=0, map_uri=self._map[0], map_range=self._map[1], keys=self._keys
             )
-            playlist.segments.append(self._segment)
+            self._playlist.segments.append(self._segment)
+            self._playlist.lines.append(self._line)
         return self._segment
+
+    def _range_of(self, tag: str, uri: str, value: str) -> ReadRange:
+        """A byte range (§4.4.4.2); without an offset it follows the one before."""
+        match = _RANGE.fullmatch(value)
+        if match is None:
+            raise RemoteProtocolError(f"{tag}: byte range {value[:60]!r} is not n[@o]")
+        length, start = int(match[1]), match[2]
+        known, end = self._ends.get(tag, ("", 0))
+        if start is None and known != uri and tag != "EXT-X-MAP" and not self._skipped:
+            raise RemoteProtocolError(
+                f"{tag}: byte range {value[:60]!r} without an offset, behind none of {uri[:100]!r}"
+            )
+        found = ReadRange(int(start) if start is not None else end if known == uri else 0, length)
+        self._ends[tag] = uri, found.start + length
+        return found
 
     def _read_part(self, tag: str, value: str) -> None:
         attributes = read_attributes(value)
-        self._current().parts.append(
+        uri, given = needed(attributes, "URI", tag), attributes.get("BYTERANGE")
+        segment = self._current()
+        segment.parts.append(
             ReadPart(
-                uri=_needed(attributes, "URI", tag),
-                duration_us=_decimal_us(_needed(attributes, "DURATION", tag), "DURATION"),
+                uri=uri,
+                duration_us=decimal_us(needed(attributes, "DURATION", tag), "DURATION"),
                 independent=attributes.get("INDEPENDENT") == "YES",
                 gap=attributes.get("GAP") == "YES",
-                byte_range=attributes.get("BYTERANGE", ""),
+                range=None if given is None else self._range_of(tag, uri, given),
+                line=self._line - self._playlist.lines[-1],
             )
         )
+        self._begun = True
 
     def _read_extinf(self, tag: str, value: str) -> None:
         duration, _, title = value.partition(",")
         segment = self._current()
-        segment.duration_us, segment.title = _decimal_us(duration, tag), title
+        segment.duration_us, segment.title = decimal_us(duration, tag), title
+        self._need(3 if "." in duration else 1)
+
+    def _read_byte_range(self, _: str, value: str) -> None:
+        self._current()
+        self._range = value
 
     def _read_map(self, tag: str, value: str) -> None:
-        self._map_uri = _needed(read_attributes(value), "URI", tag)
-        self._precede(tag).map_uri = self._map_uri
+        attributes = read_attributes(value)
+        uri, given = needed(attributes, "URI", tag), attributes.get("BYTERANGE")
+        self._map = uri, None if given is None else self._range_of(tag, uri, given)
+        segment = self._precede(tag)
+        segment.map_uri, segment.map_range = self._map
 
     def _read_date_time(self, tag: str, value: str) -> None:
         self._precede(tag).date_time_us = read_date_time(value)
 
     def _read_discontinuity(self, tag: str, _: str) -> None:
-        segment = self._precede(tag)
-        segment.discontinuity = True
-        self._discontinuities += 1
-        segment.discontinuity_sequence += 1
+        self._precede(tag).discontinuity = True
 
     def _read_gap(self, _tag: str, _value: str) -> None:
         self._current().gap = True
 
-    def _read_key(self, tag: str, _: str) -> None:
-        self._precede(tag)
+    def _read_key(self, tag: str, value: str) -> None:
+        segment = self._precede(tag)
+        attributes = read_attributes(value)
+        self._need(2 if "IV" in attributes else 1)
+        self._need(5 if "KEYFORMAT" in attributes or "KEYFORMATVERSIONS" in attributes else 1)
+        # Several at once are for several key systems (§4.4.4.4).
+        kept = self._keys if self._keyed is segment else ()
+        self._keys = () if attributes.get("METHOD") == "NONE" else (*kept, value)
+        self._keyed, segment.keys = segment, self._keys
 
     def _precede(self, tag: str) -> ReadSegment:
         """The segment of a tag that has to stand before its first part."""
@@ -283,58 +349,105 @@ class _MediaReader:
         if tag == "EXT-X-SERVER-CONTROL":
             playlist.control = read_attributes(value)
         elif tag == "EXT-X-PART-INF":
-            target = _needed(read_attributes(value), "PART-TARGET", tag)
-            playlist.part_target_us = _decimal_us(target, "PART-TARGET")
+            target = needed(read_attributes(value), "PART-TARGET", tag)
+            playlist.part_target_us = decimal_us(target, "PART-TARGET")
         elif tag == "EXT-X-VERSION":
-            playlist.version = _integer(value, tag)
+            playlist.version = integer(value, tag)
         elif tag == "EXT-X-TARGETDURATION":
-            playlist.target_duration_s = _integer(value, tag)
-        elif playlist.segments:
+            playlist.target_duration_s = integer(value, tag)
+        elif self._begun:  # Tags alone, as EXT-X-MAP, are no segment (§4.4.3.2).
             raise RemoteProtocolError(f"{tag} behind a segment")
         elif tag == "EXT-X-MEDIA-SEQUENCE":
-            playlist.media_sequence = _integer(value, tag)
+            playlist.media_sequence = integer(value, tag)
+        elif "EXT-X-DISCONTINUITY" in playlist.tags:
+            raise RemoteProtocolError(f"{tag} behind EXT-X-DISCONTINUITY")
         else:
-            playlist.discontinuity_sequence = _integer(value, tag)
+            playlist.discontinuity_sequence = integer(value, tag)
 
     def _read_skip(self, tag: str, value: str) -> None:
         playlist, begun = self._playlist, self._segment
-        if playlist.skip is not None or any(s.uri or s.parts for s in playlist.segments):
-            raise RemoteProtocolError(f"{tag} stands twice, or behind a segment")
+        if playlist.skip is not None:
+            raise RemoteProtocolError(f"{tag} stands twice")
+        if self._begun:
+            raise RemoteProtocolError(f"{tag} behind a segment")
         attributes = read_attributes(value)
-        skipped = _integer(_needed(attributes, "SKIPPED-SEGMENTS", tag), tag)
-        playlist.skip = ReadSkip(skipped, attributes.get("RECENTLY-REMOVED-DATERANGES", ""))
-        if begun is not None:  # Of what stands before it, as EXT-X-MAP.
-            begun.msn += skipped
+        skipped = integer(needed(attributes, "SKIPPED-SEGMENTS", tag), tag)
+        removed = attributes.get("RECENTLY-REMOVED-DATERANGES")
+        self._need(9 if removed is None else 10)
+        playlist.skip = ReadSkip(skipped, removed or "")
+        if self._before is None:
+            self._skipped = skipped
+            return
+        taken = [self._known(playlist.media_sequence + index) for index in range(skipped)]
+        playlist.segments[:0] = taken
+        playlist.lines[:0] = [self._line] * skipped
+        if taken:
+            last = taken[-1]
+            if last.range is not None and last.range.length is not None:
+                self._ends["EXT-X-BYTERANGE"] = last.uri, last.range.start + last.range.length
+            if "EXT-X-MAP" not in playlist.tags:
+                self._map = last.map_uri, last.map_range
+            if "EXT-X-KEY" not in playlist.tags:
+                self._keys = last.keys
+        if begun is not None:  # Tags that stand before it, as EXT-X-MAP.
+            (begun.map_uri, begun.map_range), begun.keys = self._map, self._keys
+
+    def _known(self, msn: int) -> ReadSegment:
+        """A segment that is skipped."""
+        assert self._before is not None, "only then is it asked for"
+        segment = self._before.segment(msn)
+        if segment is None:
+            raise RemoteProtocolError(
+                f"segment {msn} is skipped, though the version before did not list it"
+            )
+        return replace(segment)
 
     def _read_hint(self, tag: str, value: str) -> None:
         attributes = read_attributes(value)
-        hint = ReadHint(_needed(attributes, "TYPE", tag), _needed(attributes, "URI", tag))
-        self._playlist.hints.append(hint)
+        start, length = (attributes.get(f"BYTERANGE-{name}") for name in ("START", "LENGTH"))
+        given: ReadRange | None = None
+        if start is not None or length is not None:
+            given = ReadRange(
+                0 if start is None else integer(start, "BYTERANGE-START"),
+                None if length is None else integer(length, "BYTERANGE-LENGTH"),
+            )
+        self._playlist.hints.append(
+            ReadHint(needed(attributes, "TYPE", tag), needed(attributes, "URI", tag), given)
+        )
 
     def _read_report(self, tag: str, value: str) -> None:
         attributes = read_attributes(value)
         msn, part = attributes.get("LAST-MSN"), attributes.get("LAST-PART")
         self._playlist.reports.append(
             ReadReport(
-                _needed(attributes, "URI", tag),
-                None if msn is None else _integer(msn, "LAST-MSN"),
-                None if part is None else _integer(part, "LAST-PART"),
+                needed(attributes, "URI", tag),
+                None if msn is None else integer(msn, "LAST-MSN"),
+                None if part is None else integer(part, "LAST-PART"),
             )
         )
 
     def _read_daterange(self, _tag: str, value: str) -> None:
         self._playlist.dateranges.append(read_attributes(value))
 
+    def _read_define(self, _: str, value: str) -> None:
+        self._need(11 if "QUERYPARAM" in read_attributes(value) else 8)
+
     def _read_end(self, _tag: str, _value: str) -> None:
         self._playlist.ended = True
 
 
+_VERSIONS = {  # By which protocol version a tag came (§8); what depends on attributes is above.
+    "EXT-X-BYTERANGE": 4,
+    "EXT-X-I-FRAMES-ONLY": 4,
+    "EXT-X-MAP": 5,
+}
 _TAGS = {
     "EXT-X-PART": _MediaReader._read_part,
     "EXTINF": _MediaReader._read_extinf,
     "EXT-X-MAP": _MediaReader._read_map,
     "EXT-X-PROGRAM-DATE-TIME": _MediaReader._read_date_time,
     "EXT-X-DISCONTINUITY": _MediaReader._read_discontinuity,
+    "EXT-X-BYTERANGE": _MediaReader._read_byte_range,
     "EXT-X-GAP": _MediaReader._read_gap,
     "EXT-X-KEY": _MediaReader._read_key,
     **dict.fromkeys(
@@ -348,58 +461,6 @@ _TAGS = {
     "EXT-X-PRELOAD-HINT": _MediaReader._read_hint,
     "EXT-X-RENDITION-REPORT": _MediaReader._read_report,
     "EXT-X-DATERANGE": _MediaReader._read_daterange,
+    "EXT-X-DEFINE": _MediaReader._read_define,
     "EXT-X-ENDLIST": _MediaReader._read_end,
 }
-
-
-def read_date_time(text: str) -> int:
-    """An EXT-X-PROGRAM-DATE-TIME as microseconds since 1970; without a zone it is UTC's."""
-    match = _DATE_TIME.fullmatch(text)
-    if match is None:
-        raise RemoteProtocolError(f"date {text[:60]!r} is not of ISO 8601")
-    try:
-        zone = "+00:00" if match[3] in (None, "Z") else match[3]
-        whole = datetime.fromisoformat(match[1] + zone).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise RemoteProtocolError(f"date {text[:60]!r} does not exist") from None
-    fraction = (match[2] or "").ljust(6, "0")[:6]
-    return round(whole.timestamp()) * US + int(fraction)
-
-
-def _lines(data: bytes) -> list[tuple[int, str]]:
-    """The lines that say something, with their numbers; the first is #EXTM3U."""
-    if len(data) > PLAYLIST_BYTES_MAX:
-        raise RemoteProtocolError(f"playlist of {len(data)} bytes, limit {PLAYLIST_BYTES_MAX}")
-    try:
-        lines = data.decode().split("\n")
-    except UnicodeDecodeError as error:
-        raise RemoteProtocolError(f"playlist is not UTF-8: {error}") from None
-    if len(lines) > LINES_MAX:
-        raise RemoteProtocolError(f"playlist of {len(lines)} lines, limit {LINES_MAX}")
-    if lines[0].rstrip("\r") != "#EXTM3U":
-        raise RemoteProtocolError(f"the first line is {lines[0][:60]!r}, not #EXTM3U")
-    stripped = ((number, line.rstrip("\r")) for number, line in enumerate(lines, 1))
-    return [
-        (number, line)
-        for number, line in stripped
-        if line and number > 1 and (not line.startswith("#") or line.startswith("#EXT"))
-    ]
-
-
-def _needed(attributes: Attributes, name: str, tag: str) -> str:
-    if name not in attributes:
-        raise RemoteProtocolError(f"{tag} without {name}")
-    return attributes[name]
-
-
-def _integer(text: str, what: str) -> int:
-    if not text.isdecimal() or not text.isascii() or len(text) > 20:  # noqa: PLR2004 - 64 bits
-        raise RemoteProtocolError(f"{what} {text[:40]!r} is no decimal integer")
-    return int(text)
-
-
-def _decimal_us(text: str, what: str) -> int:
-    if _DECIMAL.fullmatch(text) is None:
-        raise RemoteProtocolError(f"{what} {text[:40]!r} is no decimal number")
-    whole, _, fraction = text.partition(".")
-    return int(whole) * US + int(fraction.ljust(6, "0")[:6])

@@ -26,4 +26,4 @@ async def test_our_edge_conforms_but_for_what_is_to_come() -> None:
     failed = [verdict for verdict in report.verdicts if verdict.status == "fail"]
     assert {verdict.number for verdict in failed} == LACKS, failed
     passed = {verdict.number for verdict in report.verdicts if verdict.status == "pass"}
-    assert len(passed) >= 30, report
+    assert len(passed) >= 28, report

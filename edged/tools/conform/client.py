@@ -1,8 +1,7 @@
-"""HTTP as the checks need it: each answer with its times, and what the connection was like."""
+"""HTTP/1.1 and HTTP/2 as the checks need them, and what a connection was like."""
 
 import contextlib
 import ssl
-import zlib
 from collections.abc import Sequence
 from urllib.parse import quote, urlsplit
 
@@ -10,39 +9,17 @@ import h11
 import trio
 from msgspec import Struct
 
-from edged.errors import PeerLostError, RemoteProtocolError
+from edged.errors import EdgedError, PeerLostError, RemoteProtocolError
+from edged.tools.conform.answer import Answer, Incoming
+from edged.tools.conform.h2_exchange import H2Exchange
 
-BODY_BYTES_MAX = 64 * 2**20
 IDLE_MAX = 32  # Connections that are kept.
 RECEIVE_BYTES = 256 * 1024
 CONNECT_S_MAX = 10.0
+H2, HTTP1 = "h2", "http/1.1"  # ALPN's names.
 _TCP_INFO_BYTES = 104
 _OPTIONS_AT, _RTT_AT = 5, 68  # Of struct tcp_info (linux/tcp.h).
-_GZIP = 16 + zlib.MAX_WBITS  # zlib.decompressobj's wbits.
 _TIMESTAMPS, _ECN = 1, 8  # TCPI_OPT_*.
-
-
-class Answer(Struct, frozen=True, kw_only=True):
-    """A response; times are monotonic seconds."""
-
-    url: str
-    status: int
-    fields: tuple[tuple[str, str], ...]  # Names in lower case.
-    body: bytes  # Without its content coding.
-    asked_at: float
-    head_at: float
-    first_at: float  # Of the body; `head_at` if it is empty.
-    last_at: float
-    wire_bytes: int  # Of the body, as it came.
-
-    def get(self, name: str) -> str:
-        """A field's value, or the values of all that have the name; empty without it."""
-        return ", ".join(value for known, value in self.fields if known == name)
-
-    @property
-    def waited_s(self) -> float:
-        """From the request until the head."""
-        return self.head_at - self.asked_at
 
 
 class Link(Struct, frozen=True, kw_only=True):
@@ -53,10 +30,14 @@ class Link(Struct, frozen=True, kw_only=True):
     timestamps: bool
     ecn: bool
     rtt_s: float
+    h2_problem: str = ""  # What a request over HTTP/2 ended with, where it was chosen.
 
 
 class HttpClient:
-    """HTTP/1.1 with connections that are used again; as many at once as there are requests."""
+    """HTTP with connections that are used again; as many at once as there are requests.
+
+    As browsers do it offers HTTP/2 first, and speaks what is chosen; plain HTTP is HTTP/1.1.
+    """
 
     def __init__(self, *, insecure: bool = False) -> None:
         """`insecure`: certificates are not verified."""
@@ -64,6 +45,7 @@ class HttpClient:
         if insecure:
             self._context.check_hostname = False
             self._context.verify_mode = ssl.CERT_NONE
+        self._offered: tuple[str, ...] = (H2, HTTP1)
         self._idle: list[tuple[tuple[str, int, bool], _Connection]] = []
 
     async def get(
@@ -82,18 +64,39 @@ class HttpClient:
             raise RemoteProtocolError(f"{url}: {error}") from None
 
     async def look(self, url: str) -> Link:
-        """Connect, offering HTTP/2, and see what the connection is like."""
+        """Connect, ask for the URL, and see what the connection is like.
+
+        Where HTTP/2 is chosen and does not work HTTP/1.1 alone is offered from then on.
+        """
         place = _place(url)
         try:
             with trio.fail_after(CONNECT_S_MAX):
-                connection = await self._connect(place, ("h2", "http/1.1"))
-                link = connection.look()
-                await connection.close()
-                return link
+                connection = await self._connect(place)
         except trio.TooSlowError:
             raise PeerLostError(f"{url}: no connection within {CONNECT_S_MAX:g} s") from None
         except (OSError, trio.BrokenResourceError) as error:  # Of TLS its cause says more.
             raise PeerLostError(f"{url}: {error.__cause__ or error}") from None
+        try:
+            problem = await self._try_h2(connection, url) if connection.alpn == H2 else ""
+            if problem:
+                self._offered = (HTTP1,)
+            return connection.look(problem)
+        finally:
+            with trio.CancelScope(shield=True):
+                await connection.close()
+
+    async def _try_h2(self, connection: "_Connection", url: str) -> str:
+        """What a real request over HTTP/2 ends with; empty: well."""
+        try:
+            with trio.fail_after(CONNECT_S_MAX):
+                answer, _ = await connection.exchange(url, ())
+        except trio.TooSlowError:
+            return f"{url}: no answer over HTTP/2 within {CONNECT_S_MAX:g} s"
+        except EdgedError as error:
+            return str(error)
+        except (OSError, trio.BrokenResourceError) as error:
+            return f"{url}: HTTP/2: {error.__cause__ or error}"
+        return "" if answer.status == 200 else f"{url}: status {answer.status} over HTTP/2"  # noqa: PLR2004
 
     async def close(self) -> None:
         """Close what is kept."""
@@ -111,7 +114,7 @@ class HttpClient:
             with contextlib.suppress(*lost):
                 return await self._exchange(place, kept[1], url, fields)
         # A kept connection may have been closed meanwhile: once more on a new one.
-        return await self._exchange(place, await self._connect(place, ("http/1.1",)), url, fields)
+        return await self._exchange(place, await self._connect(place), url, fields)
 
     async def _exchange(
         self,
@@ -131,15 +134,13 @@ class HttpClient:
                 with trio.CancelScope(shield=True):
                     await connection.close()
 
-    async def _connect(
-        self, place: tuple[str, int, bool], protocols: Sequence[str]
-    ) -> "_Connection":
+    async def _connect(self, place: tuple[str, int, bool]) -> "_Connection":
         host, port, secure = place
         tcp = await trio.open_tcp_stream(host, port)
         tcp.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY, 1)
         if not secure:
             return _Connection(tcp, tcp)
-        self._context.set_alpn_protocols(list(protocols))
+        self._context.set_alpn_protocols(list(self._offered))
         stream = trio.SSLStream(tcp, self._context, server_hostname=host, https_compatible=True)
         try:
             await stream.do_handshake()
@@ -158,6 +159,10 @@ class _Connection:
         tcp: trio.SocketStream,
     ) -> None:
         self._stream, self._tcp = stream, tcp
+        self.alpn = ""
+        if isinstance(stream, trio.SSLStream):
+            self.alpn = stream.selected_alpn_protocol() or ""
+        self._h2 = H2Exchange(stream) if self.alpn == H2 else None
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=256 * 1024)
 
     async def exchange(self, url: str, fields: Sequence[tuple[str, str]]) -> tuple[Answer, bool]:
@@ -167,33 +172,21 @@ class _Connection:
             (parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
             safe="/?=&%:@!$'()*+,;~-._",
         )
+        if self._h2 is not None:
+            return await self._h2.exchange(url, target, fields)
         request = h11.Request(
             method="GET", target=target, headers=[("Host", parts.netloc), *fields]
         )
-        asked_at = trio.current_time()
+        incoming = Incoming(url, trio.current_time())
         data = self._h11.send(request) or b""
         await self._stream.send_all(data + (self._h11.send(h11.EndOfMessage()) or b""))
-        head: h11.Response | None = None
-        head_at = first_at = last_at = asked_at
-        body = bytearray()
         while (event := await self._next_event(url)) is not None:
             if isinstance(event, h11.Response):
-                head, head_at = event, trio.current_time()
-                first_at = last_at = head_at
-                continue
-            last_at = trio.current_time()
-            first_at = first_at if body else last_at
-            body += event.data
-            if len(body) > BODY_BYTES_MAX:
-                raise RemoteProtocolError(f"{url}: more than {BODY_BYTES_MAX} bytes")
-        assert head is not None, "h11 has it come first"
-        named = tuple((name.decode(), value.decode("latin-1")) for name, value in head.headers)
-        coding = next((value for name, value in named if name == "content-encoding"), "")
-        answer = Answer(
-            url=url, status=head.status_code, fields=named, body=_decoded(bytes(body), coding, url),
-            asked_at=asked_at, head_at=head_at, first_at=first_at, last_at=last_at,
-            wire_bytes=len(body),
-        )  # fmt: skip
+                named = [(name.decode(), value.decode("latin-1")) for name, value in event.headers]
+                incoming.begin(event.status_code, named, trio.current_time())
+            else:
+                incoming.add(bytes(event.data), trio.current_time())
+        answer = incoming.end("HTTP/1.1")
         if self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
             self._h11.start_next_cycle()
             return answer, True
@@ -213,7 +206,7 @@ class _Connection:
             elif not isinstance(event, h11.InformationalResponse):
                 return None
 
-    def look(self) -> Link:
+    def look(self, h2_problem: str) -> Link:
         """TLS, ALPN, and the kernel's view of TCP."""
         info = self._tcp.socket.getsockopt(
             trio.socket.IPPROTO_TCP, trio.socket.TCP_INFO, _TCP_INFO_BYTES
@@ -221,10 +214,11 @@ class _Connection:
         secure = self._stream if isinstance(self._stream, trio.SSLStream) else None
         return Link(
             tls=(secure.version() or "") if secure is not None else "",
-            alpn=(secure.selected_alpn_protocol() or "") if secure is not None else "",
+            alpn=self.alpn,
             timestamps=bool(info[_OPTIONS_AT] & _TIMESTAMPS),
             ecn=bool(info[_OPTIONS_AT] & _ECN),
             rtt_s=int.from_bytes(info[_RTT_AT : _RTT_AT + 4], "little") / 1e6,
+            h2_problem=h2_problem,
         )
 
     async def close(self) -> None:
@@ -243,18 +237,3 @@ def _place(url: str) -> tuple[str, int, bool]:
         raise RemoteProtocolError(f"{url}: not an HTTP URL")
     secure = parts.scheme == "https"
     return parts.hostname, port or (443 if secure else 80), secure
-
-
-def _decoded(body: bytes, coding: str, url: str) -> bytes:
-    if coding in ("", "identity"):
-        return body
-    if coding != "gzip":
-        raise RemoteProtocolError(f"{url}: content coding {coding!r} was not asked for")
-    unpacker = zlib.decompressobj(_GZIP)
-    try:
-        data = unpacker.decompress(body, BODY_BYTES_MAX)
-    except zlib.error as error:
-        raise RemoteProtocolError(f"{url}: broken gzip: {error}") from None
-    if not unpacker.eof:
-        raise RemoteProtocolError(f"{url}: broken gzip, or more than {BODY_BYTES_MAX} bytes of it")
-    return data

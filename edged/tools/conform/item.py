@@ -6,7 +6,7 @@ from typing import Literal
 from msgspec import Struct
 
 from edged.errors import RemoteProtocolError
-from edged.tools.conform.client import Answer
+from edged.tools.conform.answer import Answer
 from edged.tools.conform.observe import Observation
 from edged.wire.m3u8_reader import ReadMedia, read_media
 
@@ -14,6 +14,7 @@ Level = Literal["must", "profile", "Apple must", "should", "recommended"]
 BINDING: tuple[Level, ...] = ("must", "profile", "Apple must")
 AT_ONCE_S_MAX = 1.0  # Of an answer that waits for nothing.
 PROBLEMS_MAX = 5  # Told of an item; the rest is counted.
+NO_BLOCKING = "CAN-BLOCK-RELOAD=YES is not there: the server does not block reloads"
 
 
 class NotSeen(Struct, frozen=True):
@@ -22,7 +23,13 @@ class NotSeen(Struct, frozen=True):
     why: str
 
 
-Judgement = list[str] | NotSeen  # Problems; an empty list: all is well.
+class Advice(Struct, frozen=True):
+    """Nothing that the item's level forbids, and yet something to do better."""
+
+    problems: list[str]
+
+
+Judgement = list[str] | NotSeen | Advice  # Problems; an empty list: all is well.
 
 
 class Item(Struct, frozen=True):
@@ -34,20 +41,30 @@ class Item(Struct, frozen=True):
     judge: Callable[[Observation], Judgement]
 
 
+def settle(problems: list[str], count: int, why: str) -> Judgement:
+    """Problems, once something was looked at or found; what was found is never dropped."""
+    return problems if problems or count else NotSeen(why)
+
+
+def blocks(seen: Observation) -> bool:
+    """Whether blocking reload is offered: its rules apply only then (RFC 8216bis §6.2.5.2)."""
+    return seen.main.last.control.get("CAN-BLOCK-RELOAD") == "YES"
+
+
 def probed(seen: Observation, name: str) -> Answer | NotSeen:
     """What was answered to a probe."""
     answer = seen.probes.get(name)
     return NotSeen("the server did not answer what was asked") if answer is None else answer
 
 
-def playlist_of(answer: Answer) -> ReadMedia | str:
+def playlist_of(answer: Answer, before: ReadMedia | None = None) -> ReadMedia | str:
     """The playlist that an answer is, or why it is none."""
     if answer.status != 200:  # noqa: PLR2004 - HTTP's OK
-        return f"status {answer.status}, not a playlist"
+        return f"{answer.url}: status {answer.status}, not a playlist"
     try:
-        return read_media(answer.body)
+        return read_media(answer.body, before)
     except RemoteProtocolError as error:
-        return str(error)
+        return f"{answer.url}: {error}"
 
 
 def status_of(seen: Observation, name: str, wanted: int, *, at_once: bool = False) -> Judgement:
@@ -55,9 +72,9 @@ def status_of(seen: Observation, name: str, wanted: int, *, at_once: bool = Fals
     answer = probed(seen, name)
     if isinstance(answer, NotSeen):
         return answer
-    query = answer.url.partition("?")[2] or answer.url
     if answer.status != wanted:
-        return [f"{query}: status {answer.status}, not {wanted}"]
+        return [f"{answer.url}: status {answer.status}, not {wanted}"]
     if at_once and answer.waited_s > AT_ONCE_S_MAX:
-        return [f"{query}: {wanted} only after {answer.waited_s:.1f} s"]
+        late = f"{answer.waited_s:.1f} s, {AT_ONCE_S_MAX:g} s at most"
+        return [f"{answer.url}: {wanted} only after {late}"]
     return []

@@ -1,32 +1,73 @@
 """Items 31 to 36: how it is delivered (RFC 8216bis B.1, Apple's authoring rules)."""
 
+import itertools
 import re
 
-from edged.tools.conform.client import Answer
-from edged.tools.conform.item import Item, Judgement
-from edged.tools.conform.observe import Observation, RenditionLog
-from edged.wire.m3u8_reader import US
+from edged.tools.conform.answer import Answer
+from edged.tools.conform.item import Item, Judgement, NotSeen, playlist_of
+from edged.tools.conform.observe import Observation, RenditionLog, edition_of
+from edged.wire.m3u8_values import US
 
 GOP_S_MAX = 2.0
 GOP_S_SLACK = 0.1
+REPORT = b"#EXT-X-RENDITION-REPORT"  # May have changed from one answer to the next.
 
 
 def http2(seen: Observation) -> Judgement:
     """31."""
     assert seen.link is not None, "it was looked at first"
-    if not seen.link.tls:
-        return ["plain HTTP: browsers speak HTTP/2 over TLS only"]
-    return [] if seen.link.alpn == "h2" else [f"ALPN chose {seen.link.alpn or 'nothing'}"]
+    link, answers = seen.link, [log.seen[-1].answer for log in seen.renditions]
+    if not link.tls:
+        return [f"{seen.url}: plain HTTP: browsers speak HTTP/2 over TLS only"]
+    if link.alpn == "h2":
+        return [f"ALPN chose h2, but {link.h2_problem}"] if link.h2_problem else []
+    told = f"{seen.url}: ALPN chose {link.alpn or 'nothing'} of h2 and http/1.1"
+    offers = [answer.get("alt-svc") for answer in answers if "h3" in answer.get("alt-svc")]
+    if offers:
+        return NotSeen(f"{told}; HTTP/3 is offered, which is not spoken here: {offers[0]}")
+    return [told]
 
 
 def compressed(seen: Observation) -> Judgement:
     """32."""
-    problems = [f"{log.name}: not gzip, though accepted" for log in seen.renditions
-                if log.seen[-1].answer.get("content-encoding") != "gzip"]  # fmt: skip
-    answer = seen.multivariant_answer
-    if answer is not None and answer.get("content-encoding") != "gzip":
-        problems.append("the multivariant playlist: not gzip, though accepted")
-    return problems
+    named = [(log.seen[-1].answer.url, log.seen[-1].answer) for log in seen.renditions]
+    if seen.multivariant_answer is not None:
+        named.append((seen.url, seen.multivariant_answer))
+    problems = [
+        f"{url}: Content-Encoding {answer.get('content-encoding') or 'is not there'}, though gzip "
+        "was accepted"
+        for url, answer in named
+        if answer.get("content-encoding") != "gzip"
+    ]
+    zipped, plain = seen.probes.get("gzip"), seen.probes.get("identity")
+    if zipped is None or plain is None or zipped.get("content-encoding") != "gzip":
+        return problems
+    return problems + _same_body(zipped, plain)
+
+
+def _same_body(zipped: Answer, plain: Answer) -> list[str]:
+    """Whether a playlist is the same, packed and not."""
+    if plain.get("content-encoding") not in ("", "identity"):
+        return [
+            f"{plain.url}: Content-Encoding {plain.get('content-encoding')}, identity was asked"
+        ]
+    first, second = playlist_of(zipped), playlist_of(plain)
+    if isinstance(first, str) or isinstance(second, str):
+        return [found for found in (first, second) if isinstance(found, str)]
+    if edition_of(first) != edition_of(second):
+        return []  # Another version.
+    lines = [
+        [line for line in answer.body.split(b"\n") if not line.startswith(REPORT)]
+        for answer in (zipped, plain)
+    ]
+    if lines[0] == lines[1]:
+        return []
+    pairs = itertools.zip_longest(*lines, fillvalue=b"")
+    unequal = next((ours, theirs) for ours, theirs in pairs if ours != theirs)
+    return [
+        f"{zipped.url}: unpacked it is another playlist than without gzip: "
+        f"{unequal[0].decode(errors='replace')!r}, not {unequal[1].decode(errors='replace')!r}"
+    ]
 
 
 def _max_age(answer: Answer) -> int | None:
@@ -45,7 +86,7 @@ def cached(seen: Observation) -> Judgement:
             return
         age, wanted = _max_age(answer), targets * target_s
         if age is None or abs(age - wanted) > 1:
-            problems.append(f"{what}: max-age {age}, {wanted:g} is recommended")
+            problems.append(f"{what}: max-age {age}, {wanted:g} is recommended ({answer.url})")
 
     blocking = [one.answer for one in log.seen if one.asked is not None]
     ended = log.last.ended
@@ -53,9 +94,12 @@ def cached(seen: Observation) -> Judgement:
     expect("non-blocking playlist", None if ended else seen.probes.get("plain"), 0.5)
     expect("404 of a blocking playlist", seen.probes.get("unknown playlist"), 4, status=404)
     expect("404", seen.probes.get("unknown"), 1, status=404)
-    media = [*log.segments.values(), *(part.answer for part in log.parts.values())]
-    if media and media[0].status == 200 and (_max_age(media[0]) or 0) < 6 * target_s:  # noqa: PLR2004
-        problems.append(f"media: max-age {_max_age(media[0])}, {6 * target_s} is recommended")
+    media = [piece for piece in (*log.segments.values(), *log.parts.values()) if piece.came]
+    if media and (_max_age(media[0].answer) or 0) < 6 * target_s:
+        problems.append(
+            f"media: max-age {_max_age(media[0].answer)}, {6 * target_s} is recommended "
+            f"({media[0].answer.url})"
+        )
     return problems
 
 
@@ -82,7 +126,7 @@ def durations(seen: Observation) -> Judgement:
         if target_us is not None and target_us / US < seen.link.rtt_s:
             problems.append(f"PART-TARGET {target_us / US:g} s, the round trip takes "
                             f"{seen.link.rtt_s:.3f} s")  # fmt: skip
-        if log.init is not None and log.init.handler == "vide":
+        if log.has_video:
             problems += [
                 f"{log.name}: {gop_s:.2f} s from one independent part to the next"
                 for gop_s in _gops_s(log)
@@ -110,7 +154,7 @@ def cors(seen: Observation) -> Judgement:
     log = seen.main
     answers = {"playlist": log.seen[-1].answer}
     if log.segments:
-        answers["segment"] = next(iter(log.segments.values()))
+        answers["segment"] = next(iter(log.segments.values())).answer
     if log.parts:
         answers["part"] = next(iter(log.parts.values())).answer
     wanted = ("access-control-allow-origin", "timing-allow-origin")

@@ -1,14 +1,14 @@
-"""Items 16 to 21 and 23: the media behind the playlists, and when it comes."""
+"""Items 16 to 21, 23 and 25: the media behind the playlists, and when it comes."""
 
 import itertools
 
-from edged.errors import RemoteProtocolError
-from edged.tools.conform.client import Answer
-from edged.tools.conform.item import Item, Judgement, NotSeen
+from edged.tools.conform.item import Item, Judgement, NotSeen, settle
 from edged.tools.conform.items_playlist import has_parts
-from edged.tools.conform.observe import FetchedPart, Observation, RenditionLog, Seen
-from edged.wire.cmaf.reader import ReadSample, media_of, read_samples
-from edged.wire.m3u8_reader import US, ReadSegment
+from edged.tools.conform.media import Piece, Place, Tracks, place_of, together
+from edged.tools.conform.observe import Observation, RenditionLog, Seen
+from edged.wire.cmaf.reader import ReadInit
+from edged.wire.m3u8_reader import ReadHint, ReadPart, ReadRange, ReadSegment
+from edged.wire.m3u8_values import US
 
 LATE_S = 0.1  # Of a part, on top of PART-TARGET: the network between us.
 LATE_SHARE = 0.5
@@ -19,20 +19,41 @@ BODY_BYTES_PER_S = 1_000_000  # what a link carries at least.
 TICKS_APART_MAX_S = 0.002  # What rounding makes of timestamps.
 
 
-def _segments(log: RenditionLog) -> list[tuple[ReadSegment, Answer, list[FetchedPart]]]:
-    """The whole segments that were fetched, with their parts."""
-    found = []
-    for msn, answer in sorted(log.segments.items()):
-        segment = log.last.segment(msn)
-        if segment is not None:
-            parts = [log.parts[part.uri] for part in segment.parts if part.uri in log.parts]
-            if len(parts) == len([part for part in segment.parts if not part.gap]):
-                found.append((segment, answer, parts))
-    return found
+def _segments(log: RenditionLog) -> list[tuple[ReadSegment, Piece]]:
+    """The whole segments that were fetched."""
+    found = [(log.last.segment(msn), piece) for msn, piece in sorted(log.segments.items())]
+    return [(segment, piece) for segment, piece in found if segment is not None]
 
 
-def _samples(log: RenditionLog, data: bytes) -> list[ReadSample]:
-    return [] if log.init is None else read_samples(data, log.init)
+def _parts(log: RenditionLog, segment: ReadSegment) -> list[tuple[int, ReadPart, Piece]] | None:
+    """All parts of a segment that are no gaps, if they were fetched."""
+    listed = [(n, part) for n, part in enumerate(segment.parts) if not part.gap]
+    found = [(n, part, log.parts.get(place_of(part))) for n, part in listed]
+    known = [(n, part, piece) for n, part, piece in found if piece is not None]
+    return known if listed and len(known) == len(listed) else None
+
+
+def told(place: Place) -> str:
+    """A part, or a segment, as people are told of it."""
+    uri, part = place
+    if part is None:
+        return uri
+    end = "" if part.length is None else str(part.start + part.length - 1)
+    return f"{uri} bytes {part.start}-{end}"
+
+
+def _where(log: RenditionLog, msn: int, part: int | None = None) -> str:
+    return log.at(log.last.line(msn, part))
+
+
+def _unread(where: str, pieces: list[Piece]) -> list[str]:
+    """Why some could not be had, or not be read."""
+    return [
+        f"{where}: {told(piece.place)}: "
+        + (piece.problem if piece.came else f"status {piece.answer.status} ({piece.answer.url})")
+        for piece in pieces
+        if piece.problem or not piece.came
+    ][:1]
 
 
 def same_samples(seen: Observation) -> Judgement:
@@ -40,24 +61,55 @@ def same_samples(seen: Observation) -> Judgement:
     problems: list[str] = []
     count = 0
     for log in seen.renditions:
-        for segment, answer, parts in _segments(log):
-            count += 1
-            bad = [one for one in (answer, *(part.answer for part in parts)) if one.status != 200]  # noqa: PLR2004
-            if bad:
-                problems.append(f"{log.name}: {bad[0].url}: status {bad[0].status}")
+        for segment, whole in _segments(log):
+            parts = _parts(log, segment)
+            if parts is None or any(part.gap for part in segment.parts):
                 continue
-            together = b"".join(part.answer.body for part in parts)
-            if together == answer.body:
-                continue
-            try:
-                alike = _samples(log, together) == _samples(log, answer.body)
-                alike = alike and media_of(together) == media_of(answer.body)
-            except RemoteProtocolError as error:
-                problems.append(f"{log.name}: segment {segment.msn}: {error}")
-                continue
-            if not alike:
-                problems.append(f"{log.name}: segment {segment.msn} and its parts differ")
-    return problems if count else NotSeen("no whole segment with all its parts was seen")
+            pieces = [piece for _, _, piece in parts]
+            where = _where(log, segment.msn)
+            if unread := _unread(where, [whole, *pieces]):
+                count, problems = count + 1, problems + unread
+            elif whole.init is not None:
+                count += 1
+                problems += [
+                    f"{where}: segment {segment.msn}, {told(whole.place)}, and its "
+                    f"{len(pieces)} parts: {difference}"
+                    for difference in _differences(whole.tracks, together(pieces))
+                ]
+    return settle(problems, count, "no whole segment with all its parts, of MP4, was seen")
+
+
+def _differences(whole: Tracks, parts: Tracks) -> list[str]:
+    """How the samples of a segment and of its parts differ, by track."""
+    found = []
+    for number in sorted(whole.keys() | parts.keys()):
+        ones, others = whole.get(number, []), parts.get(number, [])
+        if ones == others:
+            continue
+        at = next(
+            (n for n, pair in enumerate(zip(ones, others, strict=False)) if pair[0] != pair[1]),
+            min(len(ones), len(others)),
+        )
+        one, other = ones[at : at + 1], others[at : at + 1]
+        what = "ends" if not one or not other else "has other media"
+        names = ("dts", "duration", "composition", "size", "sync")
+        for name in names if one and other else ():
+            values = getattr(one[0], name), getattr(other[0], name)
+            if values[0] != values[1]:
+                what = f"has {name} {values[0]}, in the parts {values[1]}"
+                break
+        found.append(
+            f"track {number}, {len(ones)} samples and in the parts {len(others)}: "
+            f"sample {at} {what}"
+        )
+    return found
+
+
+def _is_independent(piece: Piece, init: ReadInit) -> bool:
+    """Whether a player can begin here: of muxed tracks pictures decide."""
+    video = [number for number, track in init.items() if track.handler == "vide"]
+    tracks = [samples for number, samples in piece.tracks.items() if number in video or not video]
+    return any(sample.sync for samples in tracks for sample in samples)
 
 
 def independent_parts(seen: Observation) -> Judgement:
@@ -65,34 +117,37 @@ def independent_parts(seen: Observation) -> Judgement:
     problems: list[str] = []
     count = 0
     for log in seen.renditions:
-        for segment, _, parts in _segments(log):
-            if log.init is None:
-                continue
-            marked = {part.uri: part.independent for part in segment.parts}
-            for part in parts:
-                try:
-                    samples = _samples(log, part.answer.body)
-                except RemoteProtocolError as error:
-                    problems.append(f"{log.name}: {part.uri}: {error}")
+        for segment, _ in _segments(log):
+            parts = _parts(log, segment)
+            for index, part, piece in parts or []:
+                where = f"{_where(log, segment.msn, index)}: {told(piece.place)}"
+                if piece.problem:
+                    problems.append(f"{where}: {piece.problem}")
+                if piece.init is None or piece.problem or not piece.came:
                     continue
                 count += 1
-                if any(sample.sync for sample in samples) and not marked[part.uri]:
-                    problems.append(f"{log.name}: {part.uri} has an independent frame, unmarked")
-                elif marked[part.uri] and not any(sample.sync for sample in samples):
-                    problems.append(f"{log.name}: {part.uri} is marked, and has none")
-            if not any(marked.values()):
-                problems.append(f"{log.name}: segment {segment.msn} has no independent part")
-    return problems if count else NotSeen("no parts could be read")
+                independent = _is_independent(piece, log.inits[piece.init])
+                if independent and not part.independent:
+                    problems.append(f"{where} has an independent frame, without INDEPENDENT=YES")
+                elif part.independent and not independent:
+                    problems.append(f"{where} is marked INDEPENDENT=YES, and has no such frame")
+            if parts and not any(part.independent for part in segment.parts):
+                problems.append(
+                    f"{_where(log, segment.msn)}: segment {segment.msn} has no independent part"
+                )
+    return settle(problems, count, "no parts could be read")
 
 
 def in_time(seen: Observation) -> Judgement:
     """18."""
     problems: list[str] = []
+    count = 0
     for log in seen.renditions:
         target_us, target_s = log.last.part_target_us, log.last.target_duration_s or 0
         fresh = [one for one in log.seen if one.asked is not None and not one.playlist.ended]
         if target_us is None or len(fresh) < 3:  # noqa: PLR2004 - two intervals
             continue
+        count += len(fresh) > 3  # noqa: PLR2004 - the first may have found its part there
         limit_s = target_us / US + max(LATE_S, LATE_SHARE * target_us / US)
         problems += _late(log.name, fresh, limit_s)
         whole = [one for before, one in itertools.pairwise(fresh)
@@ -101,11 +156,11 @@ def in_time(seen: Observation) -> Judgement:
             took_s = one.answer.head_at - before.answer.head_at
             if took_s > SEGMENT_TARGETS_MAX * target_s + LATE_S:
                 problems.append(
-                    f"{log.name}: segment {one.playlist.last_whole} after {took_s:.2f} s"
+                    f"{log.name}: segment {one.playlist.last_whole} {took_s:.2f} s after the one "
+                    f"before, {SEGMENT_TARGETS_MAX:g} x TD is {SEGMENT_TARGETS_MAX * target_s:g} s"
                 )
-    if not has_parts(seen):
-        return NotSeen("there are no parts")
-    return problems if len(seen.main.seen) > 3 else NotSeen("too few reloads")  # noqa: PLR2004
+    why = "too few reloads" if has_parts(seen) else "there are no parts"
+    return settle(problems, count, why)
 
 
 def _late(name: str, fresh: list[Seen], limit_s: float) -> list[str]:
@@ -115,7 +170,8 @@ def _late(name: str, fresh: list[Seen], limit_s: float) -> list[str]:
         took_s = one.answer.head_at - before.answer.head_at
         if took_s > limit_s:
             problems.append(
-                f"{name}: part {one.playlist.last} after {took_s:.3f} s, {limit_s:.3f} s at most"
+                f"{name}: part {one.playlist.last} {took_s:.3f} s after {before.playlist.last}, "
+                f"{limit_s:.3f} s at most"
             )
     return problems
 
@@ -132,21 +188,25 @@ def parts_are_listed_for_a_while(seen: Observation) -> Judgement:
             old = after_us > (LISTED_TARGETS + 1) * target_s * US
             if old and segment.parts:
                 problems.append(
-                    f"{log.name}: parts of segment {segment.msn}, {after_us / US:.1f} s from the "
-                    "end, are listed still"
+                    f"{_where(log, segment.msn, 0)}: parts of segment {segment.msn}, "
+                    f"{after_us / US:.1f} s from the end, are listed still, {LISTED_TARGETS} x TD "
+                    f"is {LISTED_TARGETS * target_s} s"
                 )
                 break
             young = (
                 segment.is_whole and after_us + segment.media_us <= LISTED_TARGETS * target_s * US
             )
             if young and not segment.parts and not segment.gap and log.last.part_target_us:
-                problems.append(f"{log.name}: no parts of segment {segment.msn}, "
-                                f"{after_us / US:.1f} s from the end")  # fmt: skip
+                problems.append(
+                    f"{_where(log, segment.msn)}: no parts of segment {segment.msn}, "
+                    f"{after_us / US:.1f} s from the end, {LISTED_TARGETS} x TD is "
+                    f"{LISTED_TARGETS * target_s} s"
+                )
             after_us += segment.media_us
         problems += [
-            f"{log.name}: {part.uri}: status {part.answer.status}"
+            f"{log.name}: {told(part.place)}: status {part.answer.status}, though it is listed"
             for part in log.parts.values()
-            if part.answer.status != 200 and not part.hinted  # noqa: PLR2004
+            if not part.came and not part.hinted
         ]
     return problems
 
@@ -158,19 +218,30 @@ def segments_stay(seen: Observation) -> Judgement:
     for log in seen.renditions:
         count += len(log.left)
         problems += [f"{one.url}: status {one.status}, it has just left" for one in log.left
-                     if one.status != 200]  # noqa: PLR2004  # fmt: skip
+                     if one.status not in (200, 206)]  # fmt: skip
         target_s = log.last.target_duration_s or 0
         listed_us = sum(segment.media_us for segment in log.last.segments)
         if log.last.media_sequence > 0 and listed_us < LISTED_TARGETS * target_s * US:
-            problems.append(f"{log.name}: {listed_us / US:.1f} s are listed, 3 x TD at least")
-        known: dict[int, str] = {}
-        for one in log.seen:
-            for segment in one.playlist.segments:
-                if segment.is_whole and known.setdefault(segment.msn, segment.uri) != segment.uri:
-                    problems.append(
-                        f"{log.name}: segment {segment.msn} is {known[segment.msn]}, {segment.uri}"
-                    )
-    return problems if count or problems else NotSeen("no segment left the playlist")
+            problems.append(
+                f"{log.name}: {listed_us / US:.1f} s are listed, 3 x TD, "
+                f"{LISTED_TARGETS * target_s} s, at least"
+            )
+        problems += _renamed(log)
+    return settle(problems, count, "no segment left the playlist")
+
+
+def _renamed(log: RenditionLog) -> list[str]:
+    """Segments that were another resource before."""
+    problems: dict[str, None] = {}
+    known: dict[int, Place] = {}
+    for one in log.seen:
+        for segment in one.playlist.segments:
+            place = place_of(segment)
+            if segment.is_whole and known.setdefault(segment.msn, place) != place:
+                where = log.at(one.playlist.line(segment.msn))
+                problems[f"{where}: segment {segment.msn} is {told(place)}, it was "
+                         f"{told(known[segment.msn])}"] = None  # fmt: skip
+    return list(problems)
 
 
 def no_holes(seen: Observation) -> Judgement:
@@ -178,27 +249,42 @@ def no_holes(seen: Observation) -> Judgement:
     problems: list[str] = []
     count = 0
     for log in seen.renditions:
-        if log.init is None:
-            continue
-        end: tuple[int, int] | None = None  # MSN, ticks.
-        for segment, answer, _ in _segments(log):
-            try:
-                samples = _samples(log, answer.body)
-            except RemoteProtocolError as error:
-                problems.append(f"{log.name}: segment {segment.msn}: {error}")
+        before: tuple[int, dict[int, float]] = (-2, {})  # MSN, and where its tracks end, in s.
+        for segment, piece in _segments(log):
+            where = f"{_where(log, segment.msn)}: segment {segment.msn}, {told(piece.place)}"
+            if not piece.came or piece.problem:
+                problems += [f"{where}: {piece.problem or f'status {piece.answer.status}'}"]
+            if piece.init is None or not piece.came or piece.problem:
                 continue
-            if not samples:
-                problems.append(f"{log.name}: segment {segment.msn} without a sample")
+            if not any(piece.tracks.values()):
+                problems.append(f"{where}: without a sample")
                 continue
-            if end is not None and end[0] == segment.msn - 1 and not segment.discontinuity:
+            spans = _spans(piece.tracks, log.inits[piece.init])
+            follows = before[0] == segment.msn - 1 and not segment.discontinuity
+            for number, (begin_s, _) in spans.items() if follows else ():
+                if number not in before[1]:
+                    continue
                 count += 1
-                apart_s = (samples[0].dts - end[1]) / log.init.timescale
+                apart_s = begin_s - before[1][number]
                 if abs(apart_s) > TICKS_APART_MAX_S:
                     problems.append(
-                        f"{log.name}: segment {segment.msn} begins {apart_s:+.3f} s off"
+                        f"{where}: track {number} begins {apart_s:+.3f} s off the end of segment "
+                        f"{before[0]}, without EXT-X-DISCONTINUITY or EXT-X-GAP"
                     )
-            end = segment.msn, samples[-1].dts + samples[-1].duration
-    return problems if count or problems else NotSeen("no two segments without a discontinuity")
+            before = segment.msn, {number: end_s for number, (_, end_s) in spans.items()}
+    return settle(problems, count, "no two segments without a discontinuity could be read")
+
+
+def _spans(tracks: Tracks, init: ReadInit) -> dict[int, tuple[float, float]]:
+    """From when to when each track of a segment has samples, in s."""
+    return {
+        number: (
+            samples[0].dts / init[number].timescale,
+            (samples[-1].dts + samples[-1].duration) / init[number].timescale,
+        )
+        for number, samples in tracks.items()
+        if samples
+    }
 
 
 def hints_are_kept(seen: Observation) -> Judgement:
@@ -207,22 +293,61 @@ def hints_are_kept(seen: Observation) -> Judgement:
     count = 0
     for log in seen.renditions:
         for before, one in itertools.pairwise(log.seen):
-            hinted = [hint.uri for hint in before.playlist.hints if hint.type == "PART"]
-            listed = [part.uri for segment in one.playlist.segments for part in segment.parts]
-            known = {part.uri for segment in before.playlist.segments for part in segment.parts}
-            new = [uri for uri in listed if uri not in known]
-            if hinted and new:
-                count += 1
-                if hinted[0] != new[0]:
-                    problems.append(f"{log.name}: {hinted[0]} was hinted, {new[0]} came")
-        for part in log.parts.values():
-            answer = part.answer
-            if not part.hinted or answer.status != 200:  # noqa: PLR2004
+            hint = next((hint for hint in before.playlist.hints if hint.type == "PART"), None)
+            known = {place_of(part) for part in _listed(before)}
+            new = [part for part in _listed(one) if place_of(part) not in known]
+            if hint is None or not new or new[0].gap:
                 continue
-            took_s = answer.last_at - answer.head_at
-            if took_s > BODY_S_MAX + answer.wire_bytes / BODY_BYTES_PER_S:
-                problems.append(f"{log.name}: {part.uri} began {took_s:.2f} s before it was whole")
-    return problems if count else NotSeen("no part came after a hint")
+            count += 1
+            if not _is_kept(hint, new[0]):
+                problems.append(
+                    f"{log.at(before.playlist.tag_lines.get('EXT-X-PRELOAD-HINT', 0))}: "
+                    f"{told((hint.uri, hint.range))} was hinted behind "
+                    f"{before.playlist.last}, {told(place_of(new[0]))} came"
+                )
+        problems += _dripping(log)
+    return settle(problems, count, "no part came after a hint")
+
+
+def _listed(one: Seen) -> list[ReadPart]:
+    return [part for segment in one.playlist.segments for part in segment.parts]
+
+
+def _is_kept(hint: ReadHint, part: ReadPart) -> bool:
+    """Whether a part is the one that was hinted: of a range its begin, its length if it is told."""
+    # Without BYTERANGE-START it begins at 0, without a length it goes on (§4.4.5.3).
+    hinted, came = hint.range or ReadRange(0), part.range or ReadRange(0)
+    begins = hint.uri == part.uri and hinted.start == came.start
+    return begins and hinted.length in (None, came.length)
+
+
+def _dripping(log: RenditionLog) -> list[str]:
+    """Hinted parts that were begun before they were whole."""
+    problems = []
+    for part in log.parts.values():
+        answer = part.answer
+        if not part.hinted or not part.came:
+            continue
+        took_s = answer.last_at - answer.first_at
+        limit_s = BODY_S_MAX + answer.wire_bytes / BODY_BYTES_PER_S
+        if took_s > limit_s:
+            problems.append(
+                f"{log.name}: {told(part.place)} began {took_s:.2f} s before it was whole, "
+                f"{limit_s:.2f} s at most for {answer.wire_bytes} bytes"
+            )
+    return problems
+
+
+def byte_ranges(seen: Observation) -> Judgement:
+    """25."""
+    problems: list[str] = []
+    count = 0
+    for log in seen.renditions:
+        for piece in (*log.parts.values(), *log.segments.values()):
+            count += piece.place[1] is not None
+            if piece.range_problem:
+                problems.append(f"{log.name}: {piece.place[0]}: {piece.range_problem}")
+    return settle(problems, count, "each part and segment that was fetched is a file of its own")
 
 
 ITEMS = (
@@ -233,4 +358,5 @@ ITEMS = (
     Item(20, "must", "segments stay when they have left the playlist", segments_stay),
     Item(21, "must", "no hole without EXT-X-GAP or EXT-X-DISCONTINUITY", no_holes),
     Item(23, "must", "what is hinted comes, when it is whole", hints_are_kept),
-)  # fmt: skip
+    Item(25, "recommended", "byte ranges, where parts are such", byte_ranges),
+)

@@ -3,8 +3,18 @@
 import itertools
 import re
 
-from edged.tools.conform.client import Answer
-from edged.tools.conform.item import AT_ONCE_S_MAX, Item, Judgement, NotSeen, playlist_of, probed
+from edged.tools.conform.answer import Answer
+from edged.tools.conform.item import (
+    AT_ONCE_S_MAX,
+    NO_BLOCKING,
+    Item,
+    Judgement,
+    NotSeen,
+    blocks,
+    playlist_of,
+    probed,
+    settle,
+)
 from edged.tools.conform.item import status_of as _status
 from edged.tools.conform.observe import Observation, RenditionLog, Seen
 from edged.wire.m3u8_reader import ReadMedia
@@ -18,8 +28,8 @@ def _reached(seen: Observation, name: str) -> tuple[ReadMedia, int, int | None] 
     answer = probed(seen, name)
     if isinstance(answer, NotSeen):
         return answer
-    if seen.main.last.control.get("CAN-BLOCK-RELOAD") != "YES":
-        return NotSeen("the server does not block reloads")
+    if not blocks(seen):
+        return NotSeen(NO_BLOCKING)
     playlist = playlist_of(answer)
     if isinstance(playlist, str):
         return [playlist]
@@ -51,13 +61,10 @@ def part_is_there(seen: Observation) -> Judgement:
                 continue
             count += 1
             if one.playlist.last < one.asked:
-                problems.append(f"{log.name}: asked for {one.asked}, got up to {one.playlist.last}")
-        problems += [f"{log.name}: {_told(asked)}: {a.status}" for asked, a in log.refused]
-    return problems if count or problems else NotSeen("no blocking reload by part was made")
-
-
-def _told(asked: tuple[int, int | None]) -> str:
-    return f"_HLS_msn={asked[0]}" + ("" if asked[1] is None else f"&_HLS_part={asked[1]}")
+                problems.append(f"{one.answer.url}: asked for {one.asked}, got up to "
+                                f"{one.playlist.last}")  # fmt: skip
+        problems += [f"{answer.url}: status {answer.status}" for _, answer in log.refused]
+    return settle(problems, count, "no blocking reload by part was made")
 
 
 def beyond_the_last(seen: Observation) -> Judgement:
@@ -90,19 +97,21 @@ def after_the_end(seen: Observation) -> Judgement:
     """5."""
     if not seen.main.last.ended or not seen.main.first.ended:
         return NotSeen("the stream is live")
-    problems = []
-    for name in ("far", "far part"):
-        answer = probed(seen, name)
-        if isinstance(answer, NotSeen):
-            return answer
-        if answer.status != 200 or answer.waited_s > AT_ONCE_S_MAX:  # noqa: PLR2004
-            problems.append(f"{answer.url.partition('?')[2]}: {answer.status} after "
-                            f"{answer.waited_s:.1f} s")  # fmt: skip
-    return problems
+    answers = [probed(seen, name) for name in ("far", "far part")]
+    there = [answer for answer in answers if not isinstance(answer, NotSeen)]
+    problems = [
+        f"{answer.url}: status {answer.status} after {answer.waited_s:.1f} s, 200 within "
+        f"{AT_ONCE_S_MAX:g} s is wanted"
+        for answer in there
+        if answer.status != 200 or answer.waited_s > AT_ONCE_S_MAX  # noqa: PLR2004
+    ]
+    return settle(problems, len(there), "the server did not answer what was asked")
 
 
 def part_alone(seen: Observation) -> Judgement:
     """6."""
+    if not blocks(seen):
+        return NotSeen(NO_BLOCKING)
     return _status(seen, "part alone", 400)
 
 
@@ -110,13 +119,12 @@ def too_far(seen: Observation) -> Judgement:
     """7."""
     if seen.main.last.ended:
         return NotSeen("the stream has ended")
-    problems: list[str] = []
-    for name in ("far", "far part"):
-        judged = _status(seen, name, 400, at_once=True)
-        if isinstance(judged, NotSeen):
-            return judged
-        problems += judged
-    return problems
+    if not blocks(seen):
+        return NotSeen(NO_BLOCKING)
+    judged = [_status(seen, name, 400, at_once=True) for name in ("far", "far part")]
+    there = [found for found in judged if isinstance(found, list)]
+    problems = [problem for found in there for problem in found]
+    return settle(problems, len(there), "the server did not answer what was asked")
 
 
 def blocked_too_long(seen: Observation) -> Judgement:
@@ -129,9 +137,9 @@ def blocked_too_long(seen: Observation) -> Judgement:
         for answer in answers:
             count += answer.status == 503  # noqa: PLR2004
             if answer.waited_s > limit_s + BLOCK_S_SLACK:
-                problems.append(f"{log.name}: {answer.status} after {answer.waited_s:.1f} s, "
-                                f"3 x TD is {limit_s} s")  # fmt: skip
-    return problems if count or problems else NotSeen("the stream did not stall")
+                problems.append(f"{answer.url}: status {answer.status} after "
+                                f"{answer.waited_s:.1f} s, 3 x TD is {limit_s} s")  # fmt: skip
+    return settle(problems, count, "the stream did not stall")
 
 
 def idempotent(seen: Observation) -> Judgement:
@@ -152,7 +160,7 @@ def _differ(once: Answer, again: Answer) -> list[str]:
     if isinstance(first, str) or isinstance(second, str):
         return [] if once.status == again.status else [f"{once.status} and {again.status} at once"]
     same = first.last != second.last or once.body == again.body
-    return [] if same else [f"two playlists that end at {first.last} differ"]
+    return [] if same else [f"{again.url}: two playlists that end at {first.last} differ"]
 
 
 def _goes_back(log: RenditionLog) -> list[str]:
@@ -164,7 +172,8 @@ def _goes_back(log: RenditionLog) -> list[str]:
     for before, after in itertools.pairwise(log.seen):
         was, now = version(before), version(after)
         if now[0] < was[0] or now[1] < was[1]:
-            problems.append(f"{log.name}: from {was} back to {now}")
+            problems.append(f"{log.name}: EXT-X-MEDIA-SEQUENCE and last part go from {was} back "
+                            f"to {now}")  # fmt: skip
     return problems
 
 

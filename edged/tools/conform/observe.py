@@ -1,17 +1,35 @@
-"""Follows a live stream as players do, each rendition at once, and asks what players never ask."""
+"""Follows a live stream as players do, each rendition at once; `probe` asks what players never ask.
 
-from collections.abc import Callable
+What is kept is bounded: of a playlist what is new in it, of media digests and samples.
+"""
+
 from urllib.parse import urljoin, urlsplit
 
 import trio
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from edged.errors import EdgedError, RemoteProtocolError
-from edged.tools.conform.client import Answer, HttpClient, Link
+from edged.tools.conform.answer import Answer
+from edged.tools.conform.client import HttpClient, Link
+from edged.tools.conform.media import (
+    Piece,
+    Place,
+    bound,
+    bytes_of,
+    cut,
+    make_piece,
+    map_of,
+    place_of,
+    range_field,
+)
 from edged.wire.cmaf.reader import ReadInit, read_init
 from edged.wire.m3u8_reader import (
+    ReadHint,
     ReadMedia,
     ReadMultivariant,
+    ReadPart,
+    ReadSegment,
     is_multivariant,
     read_media,
     read_multivariant,
@@ -19,53 +37,79 @@ from edged.wire.m3u8_reader import (
 
 RENDITIONS_MAX = 12
 HINTS_AT_ONCE_MAX = 4  # Requests for parts that are to come, of one rendition.
+HINTS_KNOWN_MAX = 64  # So that none is asked for twice.
+INITS_MAX = 32  # Init segments of a rendition that are looked into.
+VERSIONS_MAX = 1_000  # Of a rendition's playlist, the newest: 200 s of parts of 0.2 s.
+LISTED_MAX = 300_000  # Segments that these list, together: of hours of DVR fewer versions are kept.
 BLOCKED_S_MAX = 60.0
 AGAIN_S = 0.2
 MORE_S_MAX = 20.0  # Beyond the time that was asked for, in which probes end.
+LISTED_S_MAX = 2.0  # From a part's last byte until the playlist lists it.
 GZIP = (("accept-encoding", "gzip"),)
 
 
 class Seen(Struct, frozen=True):
     """A media playlist as it was answered."""
 
-    answer: Answer
+    answer: Answer  # Without its body.
     playlist: ReadMedia
     asked: tuple[int, int | None] | None = None  # `_HLS_msn`, `_HLS_part`.
-
-
-class FetchedPart(Struct, frozen=True):
-    """A part that was asked for when it was hinted, or listed."""
-
-    uri: str
-    answer: Answer
-    hinted: bool = False
 
 
 class RenditionLog(Struct, kw_only=True):
     """All that was seen of one rendition."""
 
-    name: str  # As its URI ends.
+    name: str  # As its URL ends, as much of it as tells it from others.
     url: str
+    begun: ReadMedia | None = None  # The first playlist, where `seen` has lost it.
     seen: list[Seen] = field(default_factory=list)
+    seen_before: int = 0  # Versions that are not kept.
     refused: list[tuple[tuple[int, int | None], Answer]] = field(default_factory=list)
-    parts: dict[str, FetchedPart] = field(default_factory=dict)  # By URI.
-    segments: dict[int, Answer] = field(default_factory=dict)  # Whole ones, by MSN.
+    parts: dict[Place, Piece] = field(default_factory=dict)
+    parts_before: int = 0  # Parts that are not kept.
+    segments: dict[int, Piece] = field(default_factory=dict)  # Whole ones, by MSN.
     left: list[Answer] = field(default_factory=list)  # Segments that have left the playlist.
-    init: ReadInit | None = None
+    inits: dict[Place, ReadInit] = field(default_factory=dict)
 
     @property
     def first(self) -> ReadMedia:
         """The playlist as it was first."""
-        return self.seen[0].playlist
+        return self.begun or self.seen[0].playlist
 
     @property
     def last(self) -> ReadMedia:
         """The playlist as it was last."""
         return self.seen[-1].playlist
 
+    @property
+    def blocks(self) -> bool:
+        """Whether blocking reload is offered."""
+        return self.last.control.get("CAN-BLOCK-RELOAD") == "YES"
+
+    @property
+    def has_video(self) -> bool:
+        """Whether there are pictures in it."""
+        return any(t.handler == "vide" for init in self.inits.values() for t in init.values())
+
     def absolute(self, uri: str) -> str:
         """A URI of its playlist as a URL; raises `RemoteProtocolError`."""
         return join(self.url, uri)
+
+    def at(self, line: int) -> str:
+        """Where something stands, as in what compilers print."""
+        return f"{self.name}:{line}" if line else self.name
+
+    def add(self, answer: Answer, asked: tuple[int, int | None] | None) -> None:
+        """Another version; raises `RemoteProtocolError` if it is none."""
+        playlist = read_media(answer.body)
+        if self.seen:
+            share(playlist, self.last)
+        self.seen.append(Seen(replace(answer, body=b"", arrivals=()), playlist, asked))
+        self.begun = self.begun or playlist
+        listed = sum(len(one.playlist.segments) for one in self.seen)
+        while len(self.seen) > VERSIONS_MAX or (listed > LISTED_MAX and len(self.seen) > 2):  # noqa: PLR2004 - a pair
+            listed -= len(self.seen.pop(0).playlist.segments)
+            self.seen_before += 1
 
 
 class Observation(Struct, kw_only=True):
@@ -85,43 +129,17 @@ class Observation(Struct, kw_only=True):
         return self.renditions[0]
 
 
-async def observe(
-    url: str,
-    seconds: float,
-    *,
-    insecure: bool = False,
-    tell: Callable[[str], None] = lambda _: None,
-) -> Observation:
-    """Watch the stream whose playlist is at `url` for so long; raises `EdgedError` without one."""
-    client = HttpClient(insecure=insecure)
-    try:
-        return await _Observer(client, Observation(url=url), tell).run(seconds)
-    finally:
-        await client.close()
+class Follower:
+    """Keeps up with the renditions of a stream, and fetches their media."""
 
+    def __init__(self, client: HttpClient, seen: Observation) -> None:
+        self._client, self._seen = client, seen
+        self._open: set[str] = set()  # URLs of which the rest is being asked for.
 
-class _Observer:
-    def __init__(self, client: HttpClient, seen: Observation, tell: Callable[[str], None]) -> None:
-        self._client, self._seen, self._tell = client, seen, tell
-
-    async def run(self, seconds: float) -> Observation:
+    async def begin(self) -> None:
+        """Fetch all playlists once; raises `EdgedError`."""
         seen = self._seen
-        await self._begin()
-        self._tell(f"{len(seen.renditions)} renditions, watching for {seconds:g} s")
-        until = trio.current_time() + seconds
-        with trio.move_on_at(until + MORE_S_MAX) as scope:
-            async with trio.open_nursery() as nursery:
-                for log in seen.renditions:
-                    nursery.start_soon(self._follow, log, until)
-                nursery.start_soon(self._probe, until)
-            for log in seen.renditions:
-                await self._fetch_media(log)
-        if scope.cancelled_caught:
-            seen.broken.append(f"the server left something unanswered for {MORE_S_MAX:g} s")
-        return seen
-
-    async def _begin(self) -> None:
-        seen = self._seen
+        seen.link = await self._client.look(seen.url)
         first = await self._client.get(seen.url, fields=GZIP)
         if first.status != 200:  # noqa: PLR2004 - HTTP's OK
             raise RemoteProtocolError(f"{seen.url}: status {first.status}")
@@ -133,133 +151,201 @@ class _Observer:
             urls = list(dict.fromkeys(join(seen.url, uri) for uri in listed))
         if not 0 < len(urls) <= RENDITIONS_MAX:
             raise RemoteProtocolError(f"{len(urls)} media playlists, limit {RENDITIONS_MAX}")
-        for url in urls:
-            log = RenditionLog(name=urlsplit(url).path.rpartition("/")[2], url=url)
+        for url, name in zip(urls, names_of(urls), strict=True):
+            log = RenditionLog(name=name, url=url)
             answer = await self._client.get(url, fields=GZIP, within_s=BLOCKED_S_MAX)
             if answer.status != 200:  # noqa: PLR2004
                 raise RemoteProtocolError(f"{url}: status {answer.status}")
-            log.seen.append(Seen(answer, read_media(answer.body)))
-            await self._fetch_init(log)
+            try:
+                log.add(answer, None)
+            except RemoteProtocolError as error:
+                raise RemoteProtocolError(f"{url}: {error}") from None
+            if log.last.segments:
+                await self._need_init(log, map_of(log.last.segments[-1]))
             seen.renditions.append(log)
-        seen.link = await self._client.look(seen.url)
 
-    async def _fetch_init(self, log: RenditionLog) -> None:
-        uri = next((s.map_uri for s in reversed(log.first.segments) if s.map_uri), "")
-        if not uri:
-            return
-        try:
-            log.init = read_init((await self._client.get(log.absolute(uri))).body)
-        except EdgedError as error:
-            self._seen.broken.append(f"{log.name}: init segment: {error}")
-
-    async def _follow(self, log: RenditionLog, until: float) -> None:
+    async def follow(self, log: RenditionLog, until: float) -> None:
         """Reload by blocking requests, and ask for each part as soon as it is hinted."""
-        hints = trio.CapacityLimiter(HINTS_AT_ONCE_MAX)
-        asked: set[str] = set()
+        limiter = trio.CapacityLimiter(HINTS_AT_ONCE_MAX)
+        asked: dict[Place, None] = {}
         async with trio.open_nursery() as nursery:
             while trio.current_time() < until and not log.last.ended:
                 for hint in log.last.hints:
-                    if hint.type == "PART" and hint.uri not in asked:
-                        asked.add(hint.uri)
-                        nursery.start_soon(self._fetch_part, log, hint.uri, hints)
+                    place = hint.uri, hint.range
+                    if hint.type == "PART" and place not in asked and hint.uri not in self._open:
+                        asked[place] = None
+                        nursery.start_soon(self._fetch_hinted, log, hint, limiter)
+                while len(asked) > HINTS_KNOWN_MAX:
+                    del asked[next(iter(asked))]
                 if not await self._reload(log):
                     return
 
     async def _reload(self, log: RenditionLog) -> bool:
         """The next version of a playlist; False when there is none to be had."""
         asked = next_part(log.last)
-        query = f"_HLS_msn={asked[0]}" + ("" if asked[1] is None else f"&_HLS_part={asked[1]}")
-        blocks = log.last.control.get("CAN-BLOCK-RELOAD") == "YES"
-        url = with_query(log.url, query) if blocks else log.url
-        if not blocks:
+        url = with_query(log.url, directives(asked)) if log.blocks else log.url
+        if not log.blocks:
             await trio.sleep((log.last.target_duration_s or 1) / 2)
         try:
             answer = await self._client.get(url, fields=GZIP, within_s=BLOCKED_S_MAX)
             if answer.status != 200:  # noqa: PLR2004
-                log.refused.append((asked, answer))
+                if not log.blocks:
+                    raise RemoteProtocolError(f"{url}: status {answer.status}")
+                log.refused.append((asked, replace(answer, body=b"")))
                 await trio.sleep(1.0)
                 return len(log.refused) < HINTS_AT_ONCE_MAX
-            log.seen.append(Seen(answer, read_media(answer.body), asked if blocks else None))
-            if log.seen[-1].playlist.last == log.seen[-2].playlist.last:
+            before = log.last.last
+            try:
+                log.add(answer, asked if log.blocks else None)
+            except RemoteProtocolError as error:
+                raise RemoteProtocolError(f"{url}: {error}") from None
+            if log.last.last == before:
                 await trio.sleep(AGAIN_S)  # It should have waited.
         except EdgedError as error:
             self._seen.broken.append(str(error))
             return False
         return True
 
-    async def _fetch_part(self, log: RenditionLog, uri: str, limiter: trio.CapacityLimiter) -> None:
-        async with limiter:
+    async def _fetch_hinted(
+        self, log: RenditionLog, hint: ReadHint, limiter: trio.CapacityLimiter
+    ) -> None:
+        place = hint.uri, hint.range
+        # Without a length, all that is to come of the resource (RFC 8216bis §4.4.5.3).
+        ranged = any(part.range for part in _parts(log.last))
+        rest = ranged if hint.range is None else hint.range.length is None
+        if rest:
+            self._open.add(hint.uri)
+        try:
+            async with limiter:
+                init = await self._hinted_init(log)
+                answer = await self._ask(log, place)
+            if rest:
+                await self._cut_parts(log, place, answer, init)
+            else:
+                self._keep(log, place, answer, init, hinted=True)
+        except EdgedError as error:
+            self._seen.broken.append(str(error))
+        finally:
+            self._open.discard(hint.uri)
+
+    async def _hinted_init(self, log: RenditionLog) -> Place | None:
+        """What the next part is to be read with (RFC 8216bis §4.4.5.3)."""
+        maps = [(hint.uri, hint.range) for hint in log.last.hints if hint.type == "MAP"]
+        init = map_of(log.last.segments[-1]) if log.last.segments else None
+        init = maps[0] if maps and init is not None else init
+        await self._need_init(log, init)
+        return init
+
+    async def _cut_parts(
+        self, log: RenditionLog, place: Place, answer: Answer, init: Place | None
+    ) -> None:
+        """Parts of the rest of a resource, which came one after the other."""
+        uri, start = place[0], place[1].start if place[1] is not None else 0
+        data, problem = bytes_of(answer, place)
+        if problem or answer.status not in (200, 206):
+            self._keep(log, place, answer, init, hinted=True)
+            return
+        end, until = start + len(data), trio.current_time() + LISTED_S_MAX
+        whole = replace(answer, body=data)
+        while True:
+            listed = [part for part in _parts(log.last) if part.uri == uri and part.range]
+            reach = max((r.start + (r.length or 0) for p in listed if (r := p.range)), default=0)
+            if reach >= end or log.last.ended or trio.current_time() >= until:
+                break
+            await trio.sleep(AGAIN_S)
+        for part in listed:
+            assert part.range is not None, "others were left out"
+            piece = cut(whole, start, part.range)
+            if piece is not None:
+                self._keep(log, place_of(part), piece, init, hinted=True)
+
+    async def fetch_media(self, log: RenditionLog) -> None:
+        """Two whole segments, and those of their parts that are not here yet."""
+        whole = [segment for segment in log.last.segments if segment.is_whole and not segment.gap]
+        for segment in ([one for one in whole if one.parts] or whole)[-2:]:
             try:
-                answer = await self._client.get(log.absolute(uri), within_s=BLOCKED_S_MAX)
-                log.parts[uri] = FetchedPart(uri, answer, hinted=True)
+                init = map_of(segment)
+                await self._need_init(log, init)
+                place = place_of(segment)
+                answer = await self._ask(log, place)
+                log.segments[segment.msn] = make_piece(place, answer, init=init, inits=log.inits)
+                for part in segment.parts:
+                    await self._fetch_listed(log, part, segment)
             except EdgedError as error:
                 self._seen.broken.append(str(error))
 
-    async def _probe(self, until: float) -> None:
-        """Ask the first rendition's server what only checks ask."""
-        log = self._seen.main
-        await trio.sleep(0.5)
-        last, parts = log.last.last
-        whole = max(log.last.last_whole, 0)
-        unknown = urljoin(log.url, "there-is-no-such-name.m4s")
-        asks = {
-            "old": with_query(log.url, f"_HLS_msn={max(log.last.media_sequence - 3, 0)}"),
-            "part alone": with_query(log.url, "_HLS_part=0"),
-            "far": with_query(log.url, f"_HLS_msn={last + 20}"),
-            "far part": with_query(log.url, f"_HLS_msn={last}&_HLS_part={parts + 1000}"),
-            "beyond": with_query(log.url, self._beyond(log, whole)),
-            "reserved": with_query(log.url, "_HLS_of_no_meaning=1"),
-            "skip": with_query(log.url, "_HLS_skip=YES"),
-            "skip v2": with_query(log.url, "_HLS_skip=v2"),
-            "unknown": unknown,
-            "unknown playlist": with_query(urljoin(log.url, "no-such-list.m3u8"), "_HLS_msn=1"),
-            "plain": log.url,
-            "whole": with_query(log.url, f"_HLS_msn={max(log.last.last[0], whole + 1)}"),
-        }
-        for name, url in asks.items():
-            await self._ask(name, url)
-        # Twice at once, of what is yet to come.
-        msn, part = next_part(log.last)
-        twice = with_query(
-            log.url, f"_HLS_msn={msn}" + ("" if part is None else f"&_HLS_part={part}")
+    async def _fetch_listed(self, log: RenditionLog, part: ReadPart, segment: ReadSegment) -> None:
+        place, init = place_of(part), map_of(segment)
+        known = log.parts.get(place)
+        # A part may have become another's than when it was hinted, with another init.
+        stale = known is not None and known.came and init in log.inits and known.init != init
+        if part.gap or (known is not None and not stale):
+            return
+        hinted = known is not None and known.hinted
+        self._keep(log, place, await self._ask(log, place), init, hinted=hinted)
+
+    async def _ask(self, log: RenditionLog, place: Place) -> Answer:
+        return await self._client.get(
+            log.absolute(place[0]), fields=range_field(place), within_s=BLOCKED_S_MAX
         )
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._ask, "once", twice)
-            nursery.start_soon(self._ask, "again", twice)
-        # What has left the playlist, at last.
-        first = log.first.segments[0] if log.first.segments else None
-        await trio.sleep_until(until)
-        if first is not None and first.uri and log.last.media_sequence > first.msn:
-            try:
-                log.left.append(await self._client.get(log.absolute(first.uri)))
-            except EdgedError as error:
-                self._seen.broken.append(str(error))
 
     @staticmethod
-    def _beyond(log: RenditionLog, msn: int) -> str:
-        """The part behind the last of a whole segment."""
-        segment = log.last.segment(msn)
-        return f"_HLS_msn={msn}&_HLS_part={len(segment.parts) if segment else 0}"
+    def _keep(
+        log: RenditionLog, place: Place, answer: Answer, init: Place | None, *, hinted: bool
+    ) -> None:
+        log.parts[place] = make_piece(place, answer, init=init, inits=log.inits, hinted=hinted)
+        log.parts_before += bound(log.parts)
 
-    async def _ask(self, name: str, url: str) -> None:
+    async def _need_init(self, log: RenditionLog, place: Place | None) -> None:
+        if place is None or place in log.inits or len(log.inits) >= INITS_MAX:
+            return
         try:
-            answer = await self._client.get(url, fields=GZIP, within_s=BLOCKED_S_MAX)
-            self._seen.probes[name] = answer
+            answer = await self._ask(log, place)
+            log.inits[place] = read_init(bytes_of(answer, place)[0])
         except EdgedError as error:
-            self._seen.broken.append(f"{name}: {error}")
+            log.inits[place] = {}
+            self._seen.broken.append(f"{log.absolute(place[0])}: init segment: {error}")
 
-    async def _fetch_media(self, log: RenditionLog) -> None:
-        """Two whole segments, and those of their parts that are not here yet."""
-        whole = [segment for segment in log.last.segments if segment.is_whole and segment.parts]
-        for segment in whole[-2:]:
-            try:
-                log.segments[segment.msn] = await self._client.get(log.absolute(segment.uri))
-                for part in segment.parts:
-                    if part.uri not in log.parts and not part.gap:
-                        answer = await self._client.get(log.absolute(part.uri))
-                        log.parts[part.uri] = FetchedPart(part.uri, answer)
-            except EdgedError as error:
-                self._seen.broken.append(str(error))
+
+async def observe_renditions(follower: Follower, seen: Observation, until: float) -> None:
+    """Follow all renditions until then."""
+    async with trio.open_nursery() as nursery:
+        for log in seen.renditions:
+            nursery.start_soon(follower.follow, log, until)
+
+
+def _parts(playlist: ReadMedia) -> list[ReadPart]:
+    return [part for segment in playlist.segments for part in segment.parts]
+
+
+def share(new: ReadMedia, old: ReadMedia) -> None:
+    """Of what two versions have in common keep one."""
+    for index, segment in enumerate(new.segments):
+        known = old.segment(segment.msn)
+        if known == segment:
+            new.segments[index] = known
+    for name in ("control", "tags", "tag_lines", "dateranges"):
+        if getattr(new, name) == getattr(old, name):
+            setattr(new, name, getattr(old, name))
+
+
+def edition_of(playlist: ReadMedia) -> object:
+    """What tells a version from another, whether segments are skipped in it, rightly or not."""
+    if not playlist.segments:
+        return playlist.media_sequence
+    last = playlist.segments[-1]
+    parts = [place_of(part) for part in last.parts[-1:]]
+    return playlist.media_sequence, last.uri, last.range, tuple(parts), playlist.ended
+
+
+def names_of(urls: list[str]) -> list[str]:
+    """What to call each: the ends of their paths, as long as needed to tell one from another."""
+    paths = [urlsplit(url).path.lstrip("/") for url in urls]
+    for depth in range(1, max(path.count("/") for path in paths) + 2):
+        names = ["/".join(path.split("/")[-depth:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    return urls
 
 
 def join(base: str, uri: str) -> str:
@@ -279,6 +365,11 @@ def next_part(playlist: ReadMedia) -> tuple[int, int | None]:
     return (msn + 1, 0) if segment is None or segment.is_whole else (msn, part + 1)
 
 
+def directives(asked: tuple[int, int | None]) -> str:
+    """The query that asks for a segment, or for a part of it."""
+    return f"_HLS_msn={asked[0]}" + ("" if asked[1] is None else f"&_HLS_part={asked[1]}")
+
+
 def with_query(url: str, query: str) -> str:
     """A URL with one more query."""
-    return f"{url}{'&' if '?' in url else '?'}{query}"
+    return f"{url}{'&' if '?' in url else '?'}{query}" if query else url

@@ -5,13 +5,23 @@ from typing import Literal
 from msgspec import Struct
 
 from edged.errors import RemoteProtocolError
-from edged.tools.conform import items_delivery, items_media, items_playlist, items_reload
-from edged.tools.conform.item import BINDING, PROBLEMS_MAX, Item, Level, NotSeen
-from edged.tools.conform.observe import Observation
+from edged.tools.conform import (
+    items_delivery,
+    items_delta,
+    items_media,
+    items_playlist,
+    items_reload,
+    items_renditions,
+)
+from edged.tools.conform.item import BINDING, PROBLEMS_MAX, Advice, Item, Level, NotSeen
+from edged.tools.conform.observe import Observation, RenditionLog
 
 ITEMS: tuple[Item, ...] = tuple(
     sorted(
-        (*items_reload.ITEMS, *items_playlist.ITEMS, *items_media.ITEMS, *items_delivery.ITEMS),
+        (
+            *(*items_reload.ITEMS, *items_playlist.ITEMS, *items_media.ITEMS),
+            *(*items_delta.ITEMS, *items_renditions.ITEMS, *items_delivery.ITEMS),
+        ),
         key=lambda item: item.number,
     )
 )
@@ -33,8 +43,10 @@ class Report(Struct, frozen=True, kw_only=True):
 
     url: str
     renditions: list[str]
+    urls: list[str]  # Theirs: details name a line of a playlist as `NAME:LINE`.
     verdicts: list[Verdict]
     broken: list[str]  # What could not be read, or was not answered.
+    limits: list[str] = []  # What was seen and not kept, so not judged.
 
     @property
     def conforms(self) -> bool:
@@ -47,9 +59,23 @@ def judge(seen: Observation) -> Report:
     return Report(
         url=seen.url,
         renditions=[log.name for log in seen.renditions],
+        urls=[log.url for log in seen.renditions],
         verdicts=[_judge(item, seen) for item in ITEMS],
         broken=seen.broken[:PROBLEMS_MAX],
+        limits=[line for log in seen.renditions for line in _limits(log)],
     )
+
+
+def _limits(log: RenditionLog) -> list[str]:
+    kept = (
+        (log.seen_before, len(log.seen), "versions"),
+        (log.parts_before, len(log.parts), "parts"),
+    )
+    return [
+        f"{log.name}: {count} {what} are judged, the newest; {before} before are not kept"
+        for before, count, what in kept
+        if before
+    ]
 
 
 def _judge(item: Item, seen: Observation) -> Verdict:
@@ -61,12 +87,14 @@ def _judge(item: Item, seen: Observation) -> Verdict:
         status: Status = "not seen"
         details = [found.why]
     else:
+        binds = item.level in BINDING and not isinstance(found, Advice)
+        problems = found.problems if isinstance(found, Advice) else found
         status = "pass"
-        if found:
-            status = "fail" if item.level in BINDING else "warn"
-        details = found[:PROBLEMS_MAX]
-        if len(found) > PROBLEMS_MAX:
-            details.append(f"and {len(found) - PROBLEMS_MAX} more")
+        if problems:
+            status = "fail" if binds else "warn"
+        details = problems[:PROBLEMS_MAX]
+        if len(problems) > PROBLEMS_MAX:
+            details.append(f"and {len(problems) - PROBLEMS_MAX} more")
     return Verdict(
         number=item.number, level=item.level, title=item.title, status=status, details=details
     )

@@ -8,8 +8,10 @@ import pytest
 import trio
 from msgspec.structs import replace
 
-from edged.tools.conform.client import Answer, Link
-from edged.tools.conform.observe import Observation, observe
+from edged.tools.conform.answer import Answer
+from edged.tools.conform.client import Link
+from edged.tools.conform.observe import Observation
+from edged.tools.conform.probe import observe
 from tests.roles.throwing import healthy_network
 
 WATCHED_S = 6.0
@@ -42,6 +44,7 @@ def good(ours: Observation) -> Observation:
         log.seen[-1] = replace(log.seen[-1], answer=zipped(log.seen[-1].answer))
     assert ours.multivariant_answer is not None
     ours.multivariant_answer = zipped(ours.multivariant_answer)
+    ours.probes["gzip"] = zipped(ours.probes["gzip"])
     return ours
 
 

@@ -49,11 +49,12 @@ def change_probe(name: str, **changes: object) -> Change:
 
 def change_part(seen: Observation, msn: int, index: int, **changes: object) -> ReadPart:
     """Another part, in all playlists that list it."""
-    changed: list[ReadPart] = []
+    changed: dict[int, ReadPart] = {}
     for one in seen.main.seen:
         segment = one.playlist.segment(msn)
-        if segment is not None and len(segment.parts) > index:
+        # Versions share what they have in common.
+        if segment is not None and len(segment.parts) > index and id(segment) not in changed:
             segment.parts[index] = replace(segment.parts[index], **changes)
-            changed.append(segment.parts[index])
+            changed[id(segment)] = segment.parts[index]
     assert changed, "it was listed"
-    return changed[-1]
+    return list(changed.values())[-1]

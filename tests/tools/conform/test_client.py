@@ -11,8 +11,9 @@ import trio
 from edged.errors import PeerLostError, RemoteProtocolError
 from edged.runtime.tls import Identity
 from edged.tools.cert import make_authority, make_host_certificate
-from edged.tools.conform import client as client_module
+from edged.tools.conform import answer as answer_module
 from edged.tools.conform.client import HttpClient
+from tests.tools.conform.h2_server import answer_of, h2_server
 
 Server = Callable[[trio.abc.Stream], Awaitable[None]]
 NOW = 1_800_000_000.0
@@ -132,13 +133,13 @@ async def test_too_much_and_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(hang) as (base, _), client() as http:
         with pytest.raises(PeerLostError, match=r"no answer within 0\.1 s"):
             await http.get(base, within_s=0.1)
-    monkeypatch.setattr(client_module, "BODY_BYTES_MAX", 2)
+    monkeypatch.setattr(answer_module, "BODY_BYTES_MAX", 2)
     async with serving(answering(OK)) as (base, _), client() as http:
         with pytest.raises(RemoteProtocolError, match="more than 2 bytes"):
             await http.get(base)
     bomb = gzip.compress(bytes(1000))
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb)
-    monkeypatch.setattr(client_module, "BODY_BYTES_MAX", 500)
+    monkeypatch.setattr(answer_module, "BODY_BYTES_MAX", 500)
     async with serving(answering(head + bomb)) as (base, _), client() as http:
         with pytest.raises(RemoteProtocolError, match="more than 500 bytes of it"):
             await http.get(base)
@@ -152,17 +153,22 @@ async def test_too_much_and_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
                 await http.get(url)
 
 
-async def test_what_a_connection_is_like(tmp_path: Path) -> None:
-    make_authority(tmp_path, "test", now=NOW)
-    files = make_host_certificate(tmp_path, Identity("pop", "ams1"), now=NOW)
+def secure(folder: Path, *protocols: str) -> ssl.SSLContext:
+    make_authority(folder, "test", now=NOW)
+    files = make_host_certificate(folder, Identity("pop", "ams1"), now=NOW)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files.certificate, files.key)
-    context.set_alpn_protocols(["h2", "http/1.1"])
+    context.set_alpn_protocols(list(protocols))
+    return context
+
+
+async def test_what_a_connection_is_like(tmp_path: Path) -> None:
+    context = secure(tmp_path, "http/1.1")
     async with serving(answering(OK), context) as (base, _), client() as http:
         link = await http.look(base)
-        assert (link.tls, link.alpn, link.timestamps) == ("TLSv1.3", "h2", True)
+        assert (link.tls, link.alpn, link.timestamps) == ("TLSv1.3", "http/1.1", True)
         assert 0 < link.rtt_s < 1
-        assert (await http.get(base)).body == b"yes", "it chooses HTTP/1.1 for itself"
+        assert (await http.get(base)).version == "HTTP/1.1"
         verifying = HttpClient()
         with pytest.raises(PeerLostError, match="certificate"):
             await verifying.get(base)
@@ -170,3 +176,43 @@ async def test_what_a_connection_is_like(tmp_path: Path) -> None:
             await verifying.look(base)
     async with serving(answering(OK)) as (base, _), client() as http:
         assert (await http.look(base)).tls == ""
+
+
+@pytest.mark.parametrize("protocols", [["h2", "http/1.1"], ["h2"]])
+async def test_http_2_is_spoken_where_it_is_chosen(tmp_path: Path, protocols: list[str]) -> None:
+    context = secure(tmp_path, *protocols)
+    async with serving(h2_server(answer_of(b"yes")), context) as (base, made), client() as http:
+        link = await http.look(base)
+        assert (link.alpn, link.h2_problem) == ("h2", "")
+        for number in range(3):
+            answer = await http.get(f"{base}/a b?n={number}")
+            assert (answer.body, answer.version) == (b"yes", "HTTP/2")
+            assert answer.get("x-target") == f"/a%20b?n={number}"
+        assert len(made) == 2, "one to look, one for all"
+
+
+@pytest.mark.parametrize(
+    ("body", "told"), [(b"", "status 404 over HTTP/2"), (b"no", "HTTP/2: ")], ids=["404", "garbage"]
+)
+async def test_http_2_that_does_not_work_is_said_and_left(
+    tmp_path: Path, body: bytes, told: str
+) -> None:
+    """What else there is to be seen is asked for by HTTP/1.1."""
+
+    async def serve(stream: trio.abc.Stream) -> None:
+        assert isinstance(stream, trio.SSLStream)
+        await stream.do_handshake()
+        if stream.selected_alpn_protocol() != "h2":
+            await answering(OK)(stream)
+        elif body:
+            await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            while await stream.receive_some():
+                pass
+        else:
+            await h2_server(answer_of(b"", 404))(stream)
+
+    async with serving(serve, secure(tmp_path, "h2", "http/1.1")) as (base, _), client() as http:
+        link = await http.look(base)
+        assert link.alpn == "h2"
+        assert told in link.h2_problem
+        assert (await http.get(base)).version == "HTTP/1.1"

@@ -1,6 +1,6 @@
 from msgspec.structs import replace
 
-from edged.tools.conform.item import NotSeen, playlist_of, probed, status_of
+from edged.tools.conform.item import NotSeen, blocks, playlist_of, probed, settle, status_of
 from edged.tools.conform.observe import Observation
 
 
@@ -18,5 +18,14 @@ def test_playlists(ours: Observation) -> None:
     found = playlist_of(ours.probes["plain"])
     assert not isinstance(found, str)
     assert found.segments
-    assert playlist_of(replace(ours.probes["plain"], status=503)) == "status 503, not a playlist"
+    assert playlist_of(replace(ours.probes["plain"], status=503)) == (
+        f"{ours.main.url}: status 503, not a playlist"
+    )
     assert "not #EXTM3U" in str(playlist_of(replace(ours.probes["plain"], body=b"")))
+
+
+def test_what_was_found_is_never_dropped(ours: Observation) -> None:
+    assert settle(["a"], 0, "why") == ["a"]
+    assert settle([], 1, "why") == []
+    assert settle([], 0, "why") == NotSeen("why")
+    assert blocks(ours)

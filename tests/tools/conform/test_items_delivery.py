@@ -1,8 +1,8 @@
 from msgspec.structs import replace
 
-from edged.tools.conform.client import Answer
+from edged.tools.conform.answer import Answer
 from edged.tools.conform.observe import Observation
-from tests.tools.conform.faulty import Change, Fault, change_part, change_probe, finds
+from tests.tools.conform.faulty import Change, Fault, change_part, change_probe, finds, verdict
 
 
 def change_link(**changes: object) -> Change:
@@ -32,13 +32,19 @@ def change_playlist(name: str, value: str | None = None) -> Change:
 
 
 def _media_is_not_cached(seen: Observation) -> None:
-    for msn, answer in seen.main.segments.items():
-        seen.main.segments[msn] = without(answer, "cache-control")
+    for msn, piece in seen.main.segments.items():
+        answer = without(piece.answer, "cache-control")
+        seen.main.segments[msn] = replace(piece, answer=answer)
 
 
 def _plain_multivariant(seen: Observation) -> None:
     assert seen.multivariant_answer is not None
     seen.multivariant_answer = without(seen.multivariant_answer, "content-encoding")
+
+
+def _packed_otherwise(seen: Observation) -> None:
+    body = seen.probes["identity"].body
+    change_probe("gzip", body=body + b"#EXT-X-OF-ITS-OWN\n")(seen)
 
 
 def _long_gops(seen: Observation) -> None:
@@ -53,8 +59,13 @@ FAULTS: list[Fault] = [
     (31, change_link(alpn="http/1.1"), "fail", "ALPN chose http/1.1"),
     (31, change_link(alpn=""), "fail", "ALPN chose nothing"),
     (31, change_link(tls=""), "fail", "plain HTTP"),
-    (32, change_playlist("content-encoding"), "fail", "v0.m3u8: not gzip"),
-    (32, _plain_multivariant, "fail", "the multivariant playlist"),
+    (31, change_link(h2_problem="RST_STREAM"), "fail", "ALPN chose h2, but RST_STREAM"),
+    (32, change_playlist("content-encoding"), "fail", "Content-Encoding is not there"),
+    (32, _packed_otherwise, "fail", "than without gzip: '#EXT-X-OF-ITS-OWN', not"),
+    (32, _plain_multivariant, "fail", "master.m3u8: Content-Encoding"),
+    (32, change_probe("identity", fields=(("content-encoding", "gzip"),)), "fail",
+     "Content-Encoding gzip, identity was asked"),
+    (32, change_probe("gzip", body=b"<html>"), "fail", "the first line is"),
     (33, change_playlist("cache-control", "no-cache"), "warn", "blocking playlist: max-age None"),
     (33, change_playlist("cache-control", "max-age=9"), "warn", "max-age 9, 24 is recommended"),
     (33, change_probe("plain", fields=()), "warn", "non-blocking playlist: max-age None, 2"),
@@ -68,7 +79,23 @@ FAULTS: list[Fault] = [
     (35, _long_gops, "warn", "from one independent part to the next"),
     (36, change_playlist("access-control-allow-origin"), "warn", "playlist: no access-control"),
     (36, change_playlist("access-control-expose-headers"), "warn", "age is not exposed"),
-]
+]  # fmt: skip
 
 
 test_faults_are_found = finds(FAULTS)
+
+
+def test_reports_of_others_may_differ_from_answer_to_answer(good: Observation) -> None:
+    body = good.probes["identity"].body
+    change_probe("gzip", body=body + b'#EXT-X-RENDITION-REPORT:URI="z"\n')(good)
+    assert verdict(good, 32).status == "pass"
+    change_probe("gzip", body=b"#EXTM3U\n")(good)
+    assert verdict(good, 32).status == "pass", "another version"
+
+
+def test_http_3_may_be_there_instead(good: Observation) -> None:
+    change_link(alpn="http/1.1")(good)
+    change_playlist("alt-svc", 'h3=":443"')(good)
+    found = verdict(good, 31)
+    assert found.status == "not seen"
+    assert "HTTP/3 is offered" in found.details[0]

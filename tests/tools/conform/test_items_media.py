@@ -1,34 +1,49 @@
 from msgspec.structs import replace
 
-from edged.tools.conform.observe import FetchedPart, Observation
-from edged.wire.m3u8_reader import ReadHint
-from tests.tools.conform.faulty import Fault, change_part, finds, verdict
+from edged.tools.conform.media import Piece, Sample, place_of
+from edged.tools.conform.observe import Observation
+from edged.wire.m3u8_reader import ReadHint, ReadRange
+from tests.tools.conform.faulty import Change, Fault, change_part, finds, verdict
 
 
 def _last_fetched(seen: Observation) -> int:
     return max(seen.main.segments)
 
 
-def _other_segment(seen: Observation) -> None:
-    """Its last byte is another: the same boxes, other media."""
-    msn = _last_fetched(seen)
-    answer = seen.main.segments[msn]
-    seen.main.segments[msn] = replace(answer, body=answer.body[:-1] + b"\xee")
+def change_segment(**changes: object) -> Change:
+    """Another whole segment, of those that were fetched the last."""
+
+    def change(seen: Observation) -> None:
+        msn = _last_fetched(seen)
+        seen.main.segments[msn] = replace(seen.main.segments[msn], **changes)
+
+    return change
 
 
-def _broken_segment(seen: Observation) -> None:
-    msn = _last_fetched(seen)
-    seen.main.segments[msn] = replace(seen.main.segments[msn], body=b"\0\0\0\7moof")
+def change_sample(index: int, **changes: object) -> Change:
+    """Another sample in it."""
+
+    def change(seen: Observation) -> None:
+        ((_, samples),) = seen.main.segments[_last_fetched(seen)].tracks.items()
+        samples[index] = replace(samples[index], **changes)
+
+    return change
 
 
 def _missing_segment(seen: Observation) -> None:
-    msn = _last_fetched(seen)
-    seen.main.segments[msn] = replace(seen.main.segments[msn], status=404)
+    piece = seen.main.segments[_last_fetched(seen)]
+    change_segment(answer=replace(piece.answer, status=404))(seen)
 
 
-def _empty_segment(seen: Observation) -> None:
-    msn = _last_fetched(seen)
-    seen.main.segments[msn] = replace(seen.main.segments[msn], body=b"")
+def _broken_part(seen: Observation) -> None:
+    part = seen.main.last.segments[-2].parts[0]
+    piece = seen.main.parts[place_of(part)]
+    seen.main.parts[piece.place] = replace(piece, problem="box b'moof' of 7 bytes")
+
+
+def _one_less(seen: Observation) -> None:
+    ((_, samples),) = seen.main.segments[_last_fetched(seen)].tracks.items()
+    samples.pop()
 
 
 def _unmarked(seen: Observation) -> None:
@@ -68,7 +83,7 @@ def _old_parts(seen: Observation) -> None:
 def _listed_part_is_gone(seen: Observation) -> None:
     part = next(iter(seen.main.parts.values()))
     gone = replace(part.answer, status=404)
-    seen.main.parts[part.uri] = FetchedPart(part.uri, gone)
+    seen.main.parts[part.place] = replace(part, answer=gone, hinted=False)
 
 
 def _segment_is_gone(seen: Observation) -> None:
@@ -81,15 +96,27 @@ def _short_playlist(seen: Observation) -> None:
 
 
 def _renamed(seen: Observation) -> None:
-    seen.main.last.segments[0].uri = "another.m4s"
+    first = seen.main.last.segments[0]  # Which versions share.
+    seen.main.last.segments[0] = replace(first, uri="another.m4s")
 
 
 def _hole(seen: Observation) -> None:
     """A segment's media is that of the one before, a segment's duration early."""
     first, second = sorted(seen.main.segments)
-    seen.main.segments[second] = replace(
-        seen.main.segments[second], body=seen.main.segments[first].body
-    )
+    tracks = seen.main.segments[first].tracks
+    seen.main.segments[second] = replace(seen.main.segments[second], tracks=tracks)
+
+
+def _second_track_has_a_hole(seen: Observation) -> None:
+    """Muxed: pictures go on, sound does not."""
+    log = seen.main
+    for n, (msn, piece) in enumerate(sorted(log.segments.items())):
+        assert piece.init is not None
+        (number, track), *_ = log.inits[piece.init].items()
+        log.inits[piece.init][number + 1] = replace(track, handler="soun", timescale=1000)
+        sound = [Sample(9_000 * n, 1_000, 0, 1, sync=True, digest=b"")]
+        tracks = {**piece.tracks, number + 1: sound}
+        log.segments[msn] = replace(piece, tracks=tracks)
 
 
 def _hint_is_not_kept(seen: Observation) -> None:
@@ -98,42 +125,111 @@ def _hint_is_not_kept(seen: Observation) -> None:
 
 def _drips(seen: Observation) -> None:
     part = next(part for part in seen.main.parts.values() if part.hinted)
-    slow = replace(part.answer, last_at=part.answer.head_at + 5)
-    seen.main.parts[part.uri] = replace(part, answer=slow)
+    slow = replace(part.answer, last_at=part.answer.first_at + 5)
+    seen.main.parts[part.place] = replace(part, answer=slow)
+
+
+def _another_range_came(seen: Observation) -> None:
+    """As it was hinted but for its length."""
+    before, one = next(
+        (before, one)
+        for before, one in zip(seen.main.seen, seen.main.seen[1:], strict=False)
+        if not one.playlist.segments[-1].is_whole and len(one.playlist.segments[-1].parts) > 1
+    )
+    segment = one.playlist.segments[-1]
+    came = replace(segment.parts[-1], range=ReadRange(10, 20))
+    one.playlist.segments[-1] = replace(segment, parts=[*segment.parts[:-1], came])
+    before.playlist.hints[:] = [ReadHint("PART", came.uri, ReadRange(10, 21))]
+
+
+def _whole_file_for_a_range(seen: Observation) -> None:
+    place, part = next(iter(seen.main.parts.items()))
+    told = "bytes 10-29: status 200, the whole resource"
+    seen.main.parts[place] = replace(part, place=("all.mp4", ReadRange(10, 20)), range_problem=told)
 
 
 FAULTS: list[Fault] = [
-    (16, _other_segment, "fail", "and its parts differ"),
-    (16, _broken_segment, "fail", "box b'moof' of 7 bytes"),
+    (16, change_sample(-1, digest=b"x"), "fail", "sample 59 has other media"),
+    (16, change_sample(3, dts=7), "fail", "sample 3 has dts 7, in the parts "),
+    (16, change_sample(0, sync=False), "fail", "has sync False, in the parts True"),
+    (16, _one_less, "fail", "59 samples and in the parts 60: sample 59 ends"),
+    (16, change_segment(problem="box b'moof' of 7 bytes"), "fail", "box b'moof' of 7 bytes"),
     (16, _missing_segment, "fail", "status 404"),
-    (17, _unmarked, "warn", "has an independent frame, unmarked"),
-    (17, _marked, "warn", "is marked, and has none"),
+    (16, _broken_part, "fail", "box b'moof' of 7 bytes"),
+    (17, _unmarked, "warn", "has an independent frame, without INDEPENDENT=YES"),
+    (17, _unmarked, "warn", "has no independent part"),
+    (17, _marked, "warn", "is marked INDEPENDENT=YES, and has no such frame"),
+    (17, _broken_part, "warn", "box b'moof' of 7 bytes"),
     (18, _late_part, "fail", "at most"),
     (18, _late_segment, "fail", "v0.m3u8: segment"),
-    (19, _no_parts, "warn", "v0.m3u8: no parts of segment"),
+    (19, _no_parts, "warn", "no parts of segment"),
     (19, _old_parts, "warn", "are listed still"),
     (19, _listed_part_is_gone, "warn", "status 404"),
     (20, _segment_is_gone, "fail", "it has just left"),
-    (20, _short_playlist, "fail", "3 x TD at least"),
-    (20, _renamed, "fail", "another.m4s"),
+    (20, _short_playlist, "fail", "3 x TD, 12 s, at least"),
+    (20, _renamed, "fail", "is another.m4s, it was "),
     (21, _hole, "fail", "begins -2.000 s off"),
-    (21, _broken_segment, "fail", "box b'moof'"),
-    (21, _empty_segment, "fail", "without a sample"),
+    (21, _second_track_has_a_hole, "fail", "track 2 begins +8.000 s off"),
+    (21, change_segment(problem="box b'moof' of 7 bytes"), "fail", "box b'moof'"),
+    (21, _missing_segment, "fail", "status 404"),
+    (21, change_segment(tracks={}), "fail", "without a sample"),
     (23, _hint_is_not_kept, "fail", "never.m4s was hinted"),
+    (23, _another_range_came, "fail", "bytes 10-30 was hinted behind"),
     (23, _drips, "fail", "s before it was whole"),
+    (25, _whole_file_for_a_range, "warn", "all.mp4: bytes 10-29: status 200"),
 ]
 
 
 test_faults_are_found = finds(FAULTS)
 
 
-def test_other_boxes_around_the_same_media_are_no_fault(good: Observation) -> None:
-    """As from a server that packs a segment anew."""
-    msn = max(good.main.segments)
-    answer = good.main.segments[msn]
-    styp = b"\0\0\0\x10stypmsdh\0\0\0\0"
-    good.main.segments[msn] = replace(answer, body=styp + answer.body)
-    assert verdict(good, 16).status == "pass"
+def test_ranges_are_kept_that_are_as_hinted(good: Observation) -> None:
+    """Without BYTERANGE-START a hint is of a resource's begin, without a length of its rest."""
+    log = good.main
+    assert verdict(good, 23).status == "pass"
+    ranges = [
+        (ReadRange(0, 20), None),
+        (ReadRange(10, 20), ReadRange(10)),
+        (ReadRange(10, 20), ReadRange(10, 20)),
+    ]
+    for came, hinted in ranges:
+        for one in log.seen:
+            for segment in one.playlist.segments:
+                segment.parts = [replace(part, range=came) for part in segment.parts]
+            one.playlist.hints[:] = [replace(hint, range=hinted) for hint in one.playlist.hints]
+        assert verdict(good, 23).status == "pass", (came, hinted)
+
+
+def test_pictures_decide_where_sound_is_muxed_in(good: Observation) -> None:
+    """Each frame of sound is independent, which says nothing of a part."""
+    for place, piece in good.main.parts.items():
+        assert piece.init is not None
+        (number, track), *_ = good.main.inits[piece.init].items()
+        good.main.inits[piece.init][number + 1] = replace(track, handler="soun")
+        sound = [Sample(0, 1, 0, 1, sync=True, digest=b"")]
+        good.main.parts[place] = replace(piece, tracks={**piece.tracks, number + 1: sound})
+    assert verdict(good, 17).status == "pass"
+
+
+def test_what_cannot_be_looked_into_is_not_judged(good: Observation) -> None:
+    """As MPEG-TS, or what is encrypted as a whole."""
+
+    def closed(piece: Piece) -> Piece:
+        return replace(piece, init=None, tracks={})
+
+    for log in good.renditions:
+        log.parts = {place: closed(piece) for place, piece in log.parts.items()}
+        log.segments = {msn: closed(piece) for msn, piece in log.segments.items()}
+    for number in (16, 17, 21):
+        assert verdict(good, number).status == "not seen"
+
+
+def test_what_one_rendition_lacks_does_not_hide_what_another_does(good: Observation) -> None:
+    _late_part(good)
+    good.renditions[1].last.part_target_us = None
+    good.renditions.reverse()
+    good.main.seen = good.main.seen[-1:]
+    assert verdict(good, 18).status == "fail"
 
 
 def test_what_was_not_fetched_is_not_judged(good: Observation) -> None:

@@ -39,7 +39,7 @@ FAULTS: list[Fault] = [
     (1, change_probe("whole", url="http://x/v0.m3u8?_HLS_msn=999999"), "fail", "the last whole"),
     (1, change_probe("whole", status=404), "fail", "status 404, not a playlist"),
     (2, _asked_in_vain, "fail", "asked for (1000000, 0), got up to"),
-    (2, _refused, "fail", "_HLS_msn=7&_HLS_part=1: 500"),
+    (2, _refused, "fail", ": status 500"),
     (3, change_probe("beyond", url="http://x/?_HLS_msn=99&_HLS_part=7"), "fail", "got up to"),
     (4, _skips_at_old, "fail", "segments are skipped"),
     (4, change_probe("old", status=404), "fail", "status 404"),
@@ -47,7 +47,7 @@ FAULTS: list[Fault] = [
     (6, change_probe("part alone", status=200), "fail", "_HLS_part=0: status 200, not 400"),
     (7, change_probe("far", status=503), "warn", "status 503, not 400"),
     (7, change_probe("far part", head_at=1e9), "warn", "400 only after"),
-    (8, _stalled, "warn", "503 after 60.0 s"),
+    (8, _stalled, "warn", "status 503 after 60.0 s, 3 x TD is 12 s"),
     (9, _goes_back, "fail", "back to"),
     (9, _differs, "fail", "differ"),
     (9, change_probe("reserved", status=400), "fail", "_HLS_of_no_meaning=1: status 400"),
@@ -70,6 +70,12 @@ def test_behind_the_end_nothing_is_waited_for(good: Observation) -> None:
     assert verdict(good, 5).status == "fail"
 
 
+def test_what_is_found_is_told_though_not_all_was_answered(good: Observation) -> None:
+    change_probe("far", status=200)(good)
+    del good.probes["far part"]
+    assert verdict(good, 7).status == "warn"
+
+
 def test_blocking_for_too_long_ends_by_503_in_time(good: Observation) -> None:
     assert verdict(good, 8).status == "not seen"
     plain, target_s = good.probes["plain"], good.main.last.target_duration_s
@@ -80,9 +86,15 @@ def test_blocking_for_too_long_ends_by_503_in_time(good: Observation) -> None:
 
 
 def test_without_blocking_or_answers_nothing_is_judged(good: Observation) -> None:
-    good.main.last.control.pop("CAN-BLOCK-RELOAD")
-    for number in (1, 3, 4):
+    for one in good.main.seen:
+        one.playlist.control.pop("CAN-BLOCK-RELOAD", None)
+    for number in (1, 3, 4, 6, 7):
         assert verdict(good, number).status == "not seen"
+        assert "CAN-BLOCK-RELOAD" in verdict(good, number).details[0]
+    change_probe("part alone", status=200)(good)
+    change_probe("far", status=200)(good)
+    assert verdict(good, 6).status == verdict(good, 7).status == "not seen", "it need not know it"
+    good.main.last.control["CAN-BLOCK-RELOAD"] = "YES"
     good.probes.clear()
     for number in (1, 3, 4, 6, 7):
         assert verdict(good, number).status == "not seen"

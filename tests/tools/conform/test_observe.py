@@ -1,179 +1,21 @@
-from collections.abc import Callable
-
 import pytest
-import trio
 
-from edged.errors import PeerLostError, RemoteProtocolError
+from edged.errors import RemoteProtocolError
 from edged.tools.conform import observe as observe_module
-from edged.tools.conform.observe import Observation, next_part, observe, with_query
+from edged.tools.conform.observe import (
+    Observation,
+    RenditionLog,
+    directives,
+    edition_of,
+    join,
+    names_of,
+    next_part,
+    with_query,
+)
 from edged.tools.conform.report import judge
 from edged.wire.m3u8_reader import read_media
-from tests.tools.conform.test_client import Server, serving
-
-Answers = Callable[[str], bytes | None]  # From the target; None: 404.
-VOD = (
-    b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:5\n#EXTINF:2,\na.ts\n"
-    b"#EXTINF:2,\nb.ts\n"
-)
-BROKEN = b"#EXTM3U\n#EXTINF:x,\n"
-MASTER = b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nv.m3u8\n"
-
-
-def http(answers: Answers) -> Server:
-    """HTTP/1.1 as far as it is needed here."""
-
-    async def serve(stream: trio.abc.Stream) -> None:
-        inbox = b""
-        while True:
-            while b"\r\n\r\n" not in inbox:
-                data = await stream.receive_some()
-                if not data:
-                    return
-                inbox += data
-            head, _, inbox = inbox.partition(b"\r\n\r\n")
-            body = answers(head.split(b" ")[1].decode())
-            status = b"200 OK" if body is not None else b"404 Not Found"
-            await stream.send_all(
-                b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s"
-                % (status, len(body or b""), body or b"")
-            )
-
-    return serve
-
-
-async def test_ours(ours: Observation) -> None:
-    """All that there is to be seen of a stream was looked at."""
-    assert [log.name for log in ours.renditions] == ["v0.m3u8", "a0.m3u8"]
-    assert ours.multivariant is not None
-    assert ours.broken == []
-    assert {"old", "far", "beyond", "skip", "unknown", "once", "again"} <= set(ours.probes)
-    for log in ours.renditions:
-        assert log.init is not None
-        assert len(log.seen) > 10, "a version for each part"
-        assert len(log.segments) == 2
-        hinted = [part for part in log.parts.values() if part.hinted]
-        assert len(hinted) > 10
-        assert all(part.answer.status == 200 for part in log.parts.values())
-        assert log.refused == []
-
-
-async def test_an_ordinary_stream_without_parts() -> None:
-    asked: list[str] = []
-
-    def answer(target: str) -> bytes | None:
-        asked.append(target)
-        return VOD if target.startswith("/live.m3u8") else None
-
-    async with serving(http(answer)) as (base, _):
-        seen = await observe(f"{base}/live.m3u8", 1.5)
-    assert seen.multivariant is None
-    assert asked.count("/live.m3u8") >= 2, "it is polled, as it does not block"
-    assert seen.main.init is None
-    report = judge(seen)
-    statuses = {verdict.number: verdict.status for verdict in report.verdicts}
-    assert {statuses[number] for number in (1, 2, 3, 11, 14, 16, 22, 28, 30)} == {"not seen"}
-    assert not report.conforms, "HTTP/2, gzip, dates: it lacks what binds"
-
-
-async def test_a_stream_that_is_over() -> None:
-    async with serving(
-        http(lambda target: VOD + b"#EXT-X-ENDLIST\n" if "m3u8" in target else None)
-    ) as (
-        base,
-        _,
-    ):
-        with trio.fail_after(5):
-            seen = await observe(f"{base}/live.m3u8", 1.0)
-    (five,) = [verdict for verdict in judge(seen).verdicts if verdict.number == 5]
-    assert five.status == "pass"
-
-
-@pytest.mark.parametrize(
-    ("answers", "told"),
-    [
-        (lambda _: None, "status 404"),
-        (lambda _: b"<html>", "the first line is"),
-        (lambda target: MASTER if "master" in target else None, "v.m3u8: status 404"),
-        (lambda target: MASTER if "master" in target else BROKEN, "line 2: EXTINF"),
-        (lambda _: MASTER.replace(b"v.", b"v1.") + b"".join(
-            b"#EXT-X-STREAM-INF:BANDWIDTH=1\n%d.m3u8\n" % n for n in range(12)), "limit 12"),
-    ],
-)  # fmt: skip
-async def test_what_is_no_stream_is_refused(answers: Answers, told: str) -> None:
-    async with serving(http(answers)) as (base, _):
-        with pytest.raises(RemoteProtocolError, match=told):
-            await observe(f"{base}/master.m3u8", 1.0)
-
-
-async def test_nobody_is_there() -> None:
-    with pytest.raises(PeerLostError):
-        await observe("http://127.0.0.1:1/master.m3u8", 1.0)
-
-
-async def test_what_breaks_under_way_is_noted() -> None:
-    count = 0
-
-    def answer(target: str) -> bytes | None:
-        nonlocal count
-        count += target == "/live.m3u8"
-        return VOD if count < 3 else BROKEN
-
-    async with serving(http(answer)) as (base, _):
-        seen = await observe(f"{base}/live.m3u8", 3.0)
-    assert any("EXTINF 'x'" in problem for problem in seen.broken)
-    assert not judge(seen).conforms
-
-
-async def test_a_server_that_hangs_is_not_taken_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observe_module, "MORE_S_MAX", 0.5)
-    blocking = VOD.replace(b"#EXTINF", b"#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES\n#EXTINF", 1)
-    plain = http(lambda _: blocking)
-
-    async def serve(stream: trio.abc.Stream) -> None:
-        """Whoever asks to be blocked is so for ever."""
-        asked = bytes(await stream.receive_some())
-        if b"_HLS_" in asked:
-            await trio.sleep_forever()
-        await plain(Replayed(stream, asked))
-
-    async with serving(serve) as (base, _):
-        seen = await observe(f"{base}/live.m3u8", 0.5)
-    assert "left something unanswered" in seen.broken[-1]
-    assert not judge(seen).conforms
-
-
-class Replayed(trio.abc.Stream):
-    """A stream of which the first bytes have been looked at."""
-
-    def __init__(self, stream: trio.abc.Stream, first: bytes) -> None:
-        self._stream, self._first = stream, first
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        first, self._first = self._first, b""
-        if first:
-            return first
-        asked = bytes(await self._stream.receive_some(max_bytes))
-        if b"_HLS_" in asked:
-            await trio.sleep_forever()
-        return asked
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
-@pytest.mark.parametrize("uri", ["p\u00e4rt.m3u8", "http://[abc/", "http://a:99999/", "ftp://a/b"])
-async def test_odd_addresses_are_asked_for_or_named(uri: str) -> None:
-    """None ends in anything but an error of ours."""
-    master = f"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n{uri}\n".encode()
-    async with serving(http(lambda target: master if "master" in target else None)) as (base, _):
-        with pytest.raises(RemoteProtocolError):
-            await observe(f"{base}/master.m3u8", 1.0)
+from tests.tools.conform.test_probe import VOD
+from tests.tools.conform.test_timeline import TEXT, log_of
 
 
 def test_what_a_player_asks_for_next() -> None:
@@ -184,3 +26,67 @@ def test_what_a_player_asks_for_next() -> None:
     assert next_part(read_media(inf + b"#EXTINF:2,\na\n" + part * 2)) == (6, 2)
     assert with_query("http://x/a", "b=1") == "http://x/a?b=1"
     assert with_query("http://x/a?c", "b=1") == "http://x/a?c&b=1"
+    assert with_query("http://x/a", "") == "http://x/a"
+    assert directives((7, None)) == "_HLS_msn=7"
+    assert directives((7, 0)) == "_HLS_msn=7&_HLS_part=0"
+
+
+def test_names_tell_one_from_another() -> None:
+    assert names_of(["http://x/1/v0.m3u8", "http://x/1/a0.m3u8?b=1/2"]) == ["v0.m3u8", "a0.m3u8"]
+    assert names_of(["http://x/1/v.m3u8", "http://x/2/v.m3u8"]) == ["1/v.m3u8", "2/v.m3u8"]
+    alike = ["http://x/v.m3u8?a", "http://x/v.m3u8?b"]
+    assert names_of(alike) == alike
+
+
+def test_versions_share_what_they_have_in_common() -> None:
+    log = log_of((0, TEXT), (1, TEXT + '#EXT-X-PART:DURATION=1,URI="e.1"\n'))
+    first, second = (one.playlist for one in log.seen)
+    assert all(a is b for a, b in zip(first.segments[:-1], second.segments[:-1], strict=True))
+    assert len(first.segments[-1].parts) == 1
+    assert len(second.segments[-1].parts) == 2
+    assert first.control is second.control
+    assert {one.answer.body for one in log.seen} == {b""}
+
+
+def test_versions_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest are dropped, and the report says so."""
+    monkeypatch.setattr(observe_module, "VERSIONS_MAX", 3)
+    log = log_of(*((float(n), TEXT) for n in range(3)))
+    assert (len(log.seen), log.seen_before) == (3, 0)
+    assert log.first is log.seen[0].playlist
+    begun = log.first
+    log = log_of(*((float(n), TEXT) for n in range(5)))
+    assert ([one.answer.head_at for one in log.seen], log.seen_before) == ([2.0, 3.0, 4.0], 2)
+    assert log.first == begun
+    monkeypatch.setattr(observe_module, "LISTED_MAX", 9)
+    assert len(log_of(*((float(n), TEXT) for n in range(5))).seen) == 2, "of 5 segments each"
+    monkeypatch.setattr(observe_module, "LISTED_MAX", 1)
+    assert len(log_of(*((float(n), TEXT) for n in range(5))).seen) == 2, "no pair is torn"
+
+
+def test_where_something_stands(ours: Observation) -> None:
+    log = RenditionLog(name="v", url="http://x/1/v?q")
+    assert (log.at(7), log.at(0)) == ("v:7", "v")
+    assert log.absolute("a") == "http://x/1/a"
+    assert [log.has_video for log in ours.renditions] == [True, False]
+    with pytest.raises(RemoteProtocolError, match="URI"):
+        join("http://x/", "http://[a/")
+
+
+def test_editions() -> None:
+    """Told by how they begin and end, not by what is skipped in between."""
+    more = TEXT + '#EXT-X-PART:DURATION=1,URI="e.1"\n'
+    skipped = TEXT.replace("#EXTINF:2,\na\n#EXTINF:2,\nb\n", "#EXT-X-SKIP:SKIPPED-SEGMENTS=3\n")
+    ours, other, update = (read_media(text.encode()) for text in (TEXT, more, skipped))
+    assert update.last != ours.last
+    assert edition_of(ours) == edition_of(update) != edition_of(other)
+    assert edition_of(read_media(b"#EXTM3U\n")) == 0
+
+
+def test_limits_are_reported(good: Observation) -> None:
+    good.main.seen_before = 7
+    good.main.parts_before = 9
+    first, second = judge(good).limits
+    assert first.startswith("v0.m3u8: ")
+    assert first.endswith(" versions are judged, the newest; 7 before are not kept")
+    assert second.endswith(" parts are judged, the newest; 9 before are not kept")

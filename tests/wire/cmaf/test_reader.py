@@ -13,35 +13,38 @@ from edged.media.track import Codec, Kind
 from edged.wire.cmaf import reader
 from edged.wire.cmaf.fragment import make_fragment
 from edged.wire.cmaf.init import make_init
-from edged.wire.cmaf.reader import media_of, read_init, read_samples
+from edged.wire.cmaf.reader import ReadSample, read_init, read_samples
 from tests.media.samples import Sample, box, encode_audio, encode_video
 from tests.wire.cmaf.oracle import read_back, track, units_of
 from tests.wire.cmaf.test_fragment import B_FRAMES, fragments, unit
 
 VIDEO = encode_video("libx264", frames=24, gop=12, options=B_FRAMES)
 INIT = make_init(track(Codec.H264, box(VIDEO.file, b"avcC")))
+TFHD = struct.pack(">I4sII", 16, b"tfhd", 0x020000, 1)
 
 
 def test_what_we_write_is_read_as_ffmpeg_reads_it() -> None:
     units = units_of(VIDEO, Fraction(1, 30), 90_000)
     pieces = fragments(Kind.VIDEO, units, 7, 3000)
     init = read_init(INIT)
-    assert (init.timescale, init.handler) == (90_000, "vide")
-    samples = read_samples(b"".join(pieces), init)
+    assert [(t.timescale, t.handler) for t in init.values()] == [(90_000, "vide")]
+    data = b"".join(pieces)
+    (samples,) = read_samples(data, init).values()
     packets = read_back(INIT, *pieces)
     assert [(s.dts, s.dts + s.composition, s.sync, s.size) for s in samples] == [
         (p.dts, p.pts, p.keyframe, len(p.data)) for p in packets
     ]
     assert {sample.duration for sample in samples} == {3000}
-    assert media_of(b"".join(pieces)) == b"".join(unit.payload for unit in units)
+    assert [data[s.at : s.at + s.size] for s in samples] == [unit.payload for unit in units]
 
 
 def test_sound_has_no_flags_of_its_own() -> None:
     sample = encode_audio("aac", frames=20)
     init = read_init(make_init(track(Codec.AAC, sample.extradata)))
-    assert (init.timescale, init.handler) == (48_000, "soun")
+    assert [(t.timescale, t.handler) for t in init.values()] == [(48_000, "soun")]
     units = [unit(b"sound", pts=1024 * n, dts=1024 * n) for n in range(5)]
-    samples = read_samples(make_fragment(Kind.AUDIO, 0, 2**33, units, [1024] * 5), init)
+    fragment = make_fragment(Kind.AUDIO, 0, 2**33, units, [1024] * 5)
+    (samples,) = read_samples(fragment, init).values()
     assert [(s.dts, s.sync, s.size) for s in samples] == [
         (2**33 + 1024 * n, True, 5) for n in range(5)
     ]
@@ -66,7 +69,7 @@ def ffmpegs(flags: str, sample: Sample) -> bytes:
 def test_what_ffmpeg_writes_is_read_as_ffmpeg_reads_it(flags: str) -> None:
     data = ffmpegs(flags, VIDEO)
     at = data.index(b"moof") - 4
-    samples = read_samples(data[at:], read_init(data[:at]))
+    (samples,) = read_samples(data[at:], read_init(data[:at]), origin=at).values()
     with av.open(io.BytesIO(data), "r", format="mp4") as container:
         packets = [packet for packet in container.demux() if packet.size]
     # FFmpeg moves decode times where composition offsets are below 0: presentation counts.
@@ -83,9 +86,13 @@ def test_what_ffmpeg_writes_is_read_as_ffmpeg_reads_it(flags: str) -> None:
         (b"\0\0\0\x07moof", "of 7 bytes"),
         (b"\0\0\0", "3 bytes behind the last box"),
         (struct.pack(">I4s", 12, b"moof") + b"\0\0\0\0", "behind the last box"),
-        (struct.pack(">I4sI", 12, b"trun", 0), "amid a field"),
-        (struct.pack(">I4sII", 16, b"trun", 0, 2**31), "limit"),
-        (struct.pack(">I4sII", 16, b"trun", 0x100, 9), "amid a field"),
+        (struct.pack(">I4s", 8, b"trun"), "trun without tfhd"),
+        (struct.pack(">I4sII", 16, b"tfhd", 0, 9), "track 9 is not in the init segment, which"),
+        (TFHD + struct.pack(">I4sI", 12, b"trun", 0), "amid a field"),
+        (TFHD + struct.pack(">I4sII", 16, b"trun", 0, 2**31), "limit"),
+        (TFHD + struct.pack(">I4sII", 16, b"trun", 0x100, 9), "amid a field"),
+        (TFHD + struct.pack(">I4sIIiI", 24, b"trun", 0x201, 1, 40, 1), "at 40, 40 are there"),
+        (TFHD + struct.pack(">I4sIIiI", 24, b"trun", 0x201, 1, -1, 1), "at -1, 40 are there"),
     ],
 )
 def test_broken_boxes_are_named(data: bytes, told: str) -> None:
@@ -94,8 +101,10 @@ def test_broken_boxes_are_named(data: bytes, told: str) -> None:
 
 
 def test_broken_inits_and_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RemoteProtocolError, match="without mdhd"):
+    with pytest.raises(RemoteProtocolError, match="of 0 tracks"):
         read_init(b"")
+    with pytest.raises(RemoteProtocolError, match="without mdhd"):
+        read_init(INIT.replace(b"mdhd", b"free"))
     at = INIT.index(b"mdhd") + 4
     broken = INIT[: at + 12] + bytes(4) + INIT[at + 16 :]
     with pytest.raises(RemoteProtocolError, match="timescale 0"):
@@ -112,9 +121,62 @@ def test_broken_inits_and_limits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_boxes_to_the_end_and_of_64_bits() -> None:
-    to_the_end = struct.pack(">I4s", 0, b"mdat") + b"abc"
+    run = struct.pack(">I4sIIiI", 24, b"trun", 0x201, 1, 64, 3)
     large = struct.pack(">I4sQ", 1, b"mdat", 19) + b"xyz"
-    assert media_of(large + to_the_end) == b"xyzabc"
+    to_the_end = struct.pack(">I4s", 0, b"mdat") + b"abc"
+    data = TFHD + run + large + to_the_end
+    ((sample,),) = read_samples(data, read_init(INIT)).values()
+    assert sample == ReadSample(0, 0, 0, 3, sync=True, at=64)
+    assert len(data) == 40 + 19 + 11
+
+
+def muxed(flags: str) -> bytes:
+    """Pictures and sound in one file, as FFmpeg writes them."""
+    out = io.BytesIO()
+    sound = encode_audio("aac", frames=40)
+    with (
+        av.open(io.BytesIO(VIDEO.file), "r", format="mp4") as pictures,
+        av.open(io.BytesIO(sound.file), "r") as sounds,
+        av.open(out, "w", format="mp4", options={"movflags": flags}) as written,
+    ):
+        streams = [
+            written.add_stream_from_template(pictures.streams.video[0]),
+            written.add_stream_from_template(sounds.streams.audio[0]),
+        ]
+        packets = [
+            (packet, stream)
+            for given, stream in zip((pictures, sounds), streams, strict=True)
+            for packet in given.demux()
+            if packet.size
+        ]
+        for packet, stream in sorted(
+            packets, key=lambda one: (one[0].dts or 0) * (one[1].time_base or 0)
+        ):
+            packet.stream = stream
+            written.mux(packet)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "frag_keyframe+empty_moov+default_base_moof",
+        "frag_keyframe+empty_moov",
+        "frag_keyframe+empty_moov+omit_tfhd_offset",
+    ],
+)
+def test_muxed_tracks_are_told_apart(flags: str) -> None:
+    """With offsets from the moof, from the file's begin, and from the data before."""
+    data = muxed(flags)
+    at = data.index(b"moof") - 4
+    init = read_init(data[:at])
+    assert [track.handler for track in init.values()] == ["vide", "soun"]
+    tracks = read_samples(data[at : data.rindex(b"mfra") - 4], init, origin=at)
+    with av.open(io.BytesIO(data), "r", format="mp4") as container:
+        packets = [packet for packet in container.demux() if packet.size]
+    for number, (_, samples) in enumerate(sorted(tracks.items())):
+        found = [data[at + s.at : at + s.at + s.size] for s in samples]
+        assert found == [bytes(p) for p in packets if p.stream_index == number]
 
 
 @hypothesis.given(st.data())
