@@ -158,10 +158,11 @@ def cors(seen: Observation) -> Judgement:
     if log.parts:
         answers["part"] = next(iter(log.parts.values())).answer
     wanted = ("access-control-allow-origin", "timing-allow-origin")
-    problems = [f"{what}: no {name}" for what, answer in answers.items()
+    problems = [f"{what}: no {name} ({answer.url})" for what, answer in answers.items()
                 for name in wanted if not answer.get(name)]  # fmt: skip
     exposed = answers["playlist"].get("access-control-expose-headers").lower()
-    problems += [f"playlist: {name} is not exposed" for name in ("age", "date")
+    url = answers["playlist"].url
+    problems += [f"playlist: {name} is not exposed ({url})" for name in ("age", "date")
                  if exposed != "*" and name not in exposed]  # fmt: skip
     return problems
 

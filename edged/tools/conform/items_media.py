@@ -148,13 +148,13 @@ def in_time(seen: Observation) -> Judgement:
         if target_us is None or len(fresh) < 3:  # noqa: PLR2004 - two intervals
             continue
         count += len(fresh) > 3  # noqa: PLR2004 - the first may have found its part there
-        limit_s = target_us / US + max(LATE_S, LATE_SHARE * target_us / US)
+        limit_s = target_us / US + max(LATE_S, LATE_SHARE * target_us / US) + seen.stall_s
         problems += _late(log.name, fresh, limit_s)
         whole = [one for before, one in itertools.pairwise(fresh)
                  if one.playlist.last_whole > before.playlist.last_whole]  # fmt: skip
         for before, one in itertools.pairwise(whole):
             took_s = one.answer.head_at - before.answer.head_at
-            if took_s > SEGMENT_TARGETS_MAX * target_s + LATE_S:
+            if took_s > SEGMENT_TARGETS_MAX * target_s + LATE_S + seen.stall_s:
                 problems.append(
                     f"{log.name}: segment {one.playlist.last_whole} {took_s:.2f} s after the one "
                     f"before, {SEGMENT_TARGETS_MAX:g} x TD is {SEGMENT_TARGETS_MAX * target_s:g} s"
@@ -305,7 +305,7 @@ def hints_are_kept(seen: Observation) -> Judgement:
                     f"{told((hint.uri, hint.range))} was hinted behind "
                     f"{before.playlist.last}, {told(place_of(new[0]))} came"
                 )
-        problems += _dripping(log)
+        problems += _dripping(log, seen.stall_s)
     return settle(problems, count, "no part came after a hint")
 
 
@@ -321,7 +321,7 @@ def _is_kept(hint: ReadHint, part: ReadPart) -> bool:
     return begins and hinted.length in (None, came.length)
 
 
-def _dripping(log: RenditionLog) -> list[str]:
+def _dripping(log: RenditionLog, stall_s: float) -> list[str]:
     """Hinted parts that were begun before they were whole."""
     problems = []
     for part in log.parts.values():
@@ -329,7 +329,7 @@ def _dripping(log: RenditionLog) -> list[str]:
         if not part.hinted or not part.came:
             continue
         took_s = answer.last_at - answer.first_at
-        limit_s = BODY_S_MAX + answer.wire_bytes / BODY_BYTES_PER_S
+        limit_s = BODY_S_MAX + answer.wire_bytes / BODY_BYTES_PER_S + stall_s
         if took_s > limit_s:
             problems.append(
                 f"{log.name}: {told(part.place)} began {took_s:.2f} s before it was whole, "

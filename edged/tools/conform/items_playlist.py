@@ -72,14 +72,18 @@ def server_control(seen: Observation) -> Judgement:
 
 def same_everywhere(seen: Observation) -> Judgement:
     """13."""
-    found: dict[tuple[object, ...], str] = {}
+    found: dict[str, str] = {}  # What is said, and where it was first.
     for log in seen.renditions:
         for one in log.seen:
-            control = tuple(sorted(one.playlist.control.items()))
-            found.setdefault((one.playlist.target_duration_s, control), log.name)
+            control = ",".join(f"{k}={v}" for k, v in sorted(one.playlist.control.items()))
+            line = one.playlist.tag_lines.get("EXT-X-SERVER-CONTROL", 0)
+            told = (
+                f"TD {one.playlist.target_duration_s}, SERVER-CONTROL {control or 'is not there'}"
+            )
+            found.setdefault(told, f"{log.at(line)} ({one.answer.url})")
     if len(found) <= 1:
         return []
-    return [f"{name}: TD {key[0]}, {dict(key[1])}" for key, name in found.items()]  # type: ignore[call-overload]
+    return [f"{where}: {told}" for told, where in found.items()]
 
 
 def part_durations(seen: Observation) -> Judgement:

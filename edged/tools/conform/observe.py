@@ -43,6 +43,7 @@ VERSIONS_MAX = 1_000  # Of a rendition's playlist, the newest: 200 s of parts of
 LISTED_MAX = 300_000  # Segments that these list, together: of hours of DVR fewer versions are kept.
 BLOCKED_S_MAX = 60.0
 AGAIN_S = 0.2
+WATCH_S = 0.05
 MORE_S_MAX = 20.0  # Beyond the time that was asked for, in which probes end.
 LISTED_S_MAX = 2.0  # From a part's last byte until the playlist lists it.
 GZIP = (("accept-encoding", "gzip"),)
@@ -122,6 +123,7 @@ class Observation(Struct, kw_only=True):
     probes: dict[str, Answer] = field(default_factory=dict)  # By what was asked, of the first one.
     broken: list[str] = field(default_factory=list)  # What could not be read, or was not answered.
     link: Link | None = None
+    stall_s: float = 0.0  # The longest that we were late ourselves: not to be taken for theirs.
 
     @property
     def main(self) -> RenditionLog:
@@ -305,6 +307,14 @@ class Follower:
         except EdgedError as error:
             log.inits[place] = {}
             self._seen.broken.append(f"{log.absolute(place[0])}: init segment: {error}")
+
+
+async def watch_ourselves(seen: Observation) -> None:
+    """Note how late this process gets to run, for as long as it is let."""
+    while True:
+        due = trio.current_time() + WATCH_S
+        await trio.sleep_until(due)
+        seen.stall_s = max(seen.stall_s, trio.current_time() - due)
 
 
 async def observe_renditions(follower: Follower, seen: Observation, until: float) -> None:

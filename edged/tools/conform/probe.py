@@ -21,6 +21,7 @@ from edged.tools.conform.observe import (
     edition_of,
     next_part,
     observe_renditions,
+    watch_ourselves,
     with_query,
 )
 from edged.wire.m3u8_reader import read_media
@@ -47,9 +48,12 @@ async def observe(
         tell(f"{len(seen.renditions)} renditions, watching for {seconds:g} s")
         until = trio.current_time() + seconds
         with trio.move_on_at(until + MORE_S_MAX) as scope:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(observe_renditions, follower, seen, until)
-                nursery.start_soon(Prober(client, seen).run, until)
+            async with trio.open_nursery() as watching:
+                watching.start_soon(watch_ourselves, seen)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(observe_renditions, follower, seen, until)
+                    nursery.start_soon(Prober(client, seen).run, until)
+                watching.cancel_scope.cancel()
             for log in seen.renditions:
                 await follower.fetch_media(log)
         if scope.cancelled_caught:

@@ -25,6 +25,7 @@ ITEMS: tuple[Item, ...] = tuple(
         key=lambda item: item.number,
     )
 )
+STALL_TOLD_S = 0.1
 Status = Literal["pass", "fail", "warn", "not seen"]
 
 
@@ -62,8 +63,13 @@ def judge(seen: Observation) -> Report:
         urls=[log.url for log in seen.renditions],
         verdicts=[_judge(item, seen) for item in ITEMS],
         broken=seen.broken[:PROBLEMS_MAX],
-        limits=[line for log in seen.renditions for line in _limits(log)],
+        limits=[*_stall(seen), *(line for log in seen.renditions for line in _limits(log))],
     )
+
+
+def _stall(seen: Observation) -> list[str]:
+    told = f"this host let us wait for up to {seen.stall_s:.2f} s: so much later may be in time"
+    return [told] if seen.stall_s > STALL_TOLD_S else []
 
 
 def _limits(log: RenditionLog) -> list[str]:

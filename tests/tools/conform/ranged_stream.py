@@ -12,6 +12,7 @@ from tests.wire.cmaf.oracle import track
 from tests.wire.cmaf.test_fragment import unit
 
 PART_S, PARTS, TICKS = 0.2, 5, 9600
+SKIP_UNTIL_S = 6
 INIT = b"junk" + make_init(track(Codec.AAC, encode_audio("aac").extradata))
 HEAD = """#EXTM3U
 #EXT-X-VERSION:6
@@ -29,11 +30,14 @@ def chunk(number: int) -> bytes:
 
 
 class RangedStream:
-    """Its server; `lengths`: hints say how long the part will be."""
+    """Its server; `lengths`: hints say how long the part will be.
 
-    def __init__(self, *, lengths: bool, drips: bool = False) -> None:
-        self._lengths, self._drips = lengths, drips
-        self._begun = trio.current_time() - 2 * PARTS * PART_S
+    `skips`: it offers delta updates, and skips so many segments more than it may.
+    """
+
+    def __init__(self, *, lengths: bool, drips: bool = False, skips: int | None = None) -> None:
+        self._lengths, self._drips, self._skips = lengths, drips, skips
+        self._begun = trio.current_time() - (2 if skips is None else 9) * PARTS * PART_S
         self.asked: list[tuple[str, str]] = []  # Targets and ranges.
 
     async def serve(self, stream: trio.abc.Stream) -> None:
@@ -62,7 +66,11 @@ class RangedStream:
                 await self._send(stream, 400, b"", "")
                 return
             await self._wait(number)
-            await self._send(stream, 200, self._playlist().encode(), "")
+            text = self._playlist()
+            if self._skips is not None:
+                text = text.replace("YES,", f"YES,CAN-SKIP-UNTIL={SKIP_UNTIL_S},", 1)
+                text = self._update(text) if "_HLS_skip" in query else text
+            await self._send(stream, 200, text.encode(), "")
         elif path == "/init.mp4":
             await self._send(stream, 206, INIT[start : end + 1], f"bytes {start}-{end}/*")
         elif named is not None:
@@ -98,6 +106,17 @@ class RangedStream:
 
     async def _wait(self, number: int) -> None:
         await trio.sleep_until(self._begun + (number + 1) * PART_S)
+
+    def _update(self, text: str) -> str:
+        """What is left of a playlist when old segments are skipped."""
+        assert self._skips is not None, "only then"
+        whole, parts = divmod(self._count(), PARTS)
+        old = [msn for msn in range(whole) if (whole - 1 - msn) + parts * PART_S > SKIP_UNTIL_S]
+        count = len(old) + self._skips
+        last = f"s{count - 1}.mp4\n"
+        head, at = text.index("#EXT-X-MAP"), text.rindex(last) + len(last)
+        skip = f"#EXT-X-SKIP:SKIPPED-SEGMENTS={count}\n"
+        return text[:head].replace("VERSION:6", "VERSION:9") + skip + text[at:]
 
     def _count(self) -> int:
         return int((trio.current_time() - self._begun) / PART_S + 1e-6)

@@ -200,6 +200,14 @@ def test_ranges_are_kept_that_are_as_hinted(good: Observation) -> None:
         assert verdict(good, 23).status == "pass", (came, hinted)
 
 
+def test_how_late_we_are_ourselves_is_not_held_against_it(good: Observation) -> None:
+    _late_part(good)
+    _drips(good)
+    assert verdict(good, 18).status == verdict(good, 23).status == "fail"
+    good.stall_s = 6
+    assert verdict(good, 18).status == verdict(good, 23).status == "pass"
+
+
 def test_pictures_decide_where_sound_is_muxed_in(good: Observation) -> None:
     """Each frame of sound is independent, which says nothing of a part."""
     for place, piece in good.main.parts.items():

@@ -71,7 +71,7 @@ FAULTS: list[Fault] = [
     (12, change_control("HOLD-BACK", "5"), "fail", "HOLD-BACK=5 is less than 3 x 4"),
     (12, change_control("CAN-SKIP-UNTIL", "23.9"), "fail", "CAN-SKIP-UNTIL=23.9 is less than 6"),
     (12, change_control("CAN-SKIP-DATERANGES", "YES"), "fail", "without CAN-SKIP-UNTIL"),
-    (13, change_control("HOLD-BACK", "13", only_last=True), "fail", "'HOLD-BACK': '13'"),
+    (13, change_control("HOLD-BACK", "13", only_last=True), "fail", "HOLD-BACK=13"),
     (13, _another_target, "fail", "TD 9"),
     (14, _short_part, "fail", "of 0.1 s is 50% of PART-TARGET, 85 % at least"),
     (14, _long_part, "fail", "of 0.3 s, PART-TARGET is"),

@@ -1,4 +1,7 @@
+import time
+
 import pytest
+import trio
 
 from edged.errors import RemoteProtocolError
 from edged.tools.conform import observe as observe_module
@@ -10,6 +13,7 @@ from edged.tools.conform.observe import (
     join,
     names_of,
     next_part,
+    watch_ourselves,
     with_query,
 )
 from edged.tools.conform.report import judge
@@ -83,7 +87,25 @@ def test_editions() -> None:
     assert edition_of(read_media(b"#EXTM3U\n")) == 0
 
 
+async def test_how_late_we_are_is_noted() -> None:
+    seen = Observation(url="http://x/")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch_ourselves, seen)
+        await trio.sleep(0.01)
+        time.sleep(0.12)  # noqa: ASYNC251 - a stall is what is looked for
+        await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    assert 0.05 < seen.stall_s < 10
+
+
 def test_limits_are_reported(good: Observation) -> None:
+    good.stall_s = 0.0
+    assert judge(good).limits == []
+    good.stall_s = 0.3
+    assert judge(good).limits == [
+        "this host let us wait for up to 0.30 s: so much later may be in time"
+    ]
+    good.stall_s = 0.0
     good.main.seen_before = 7
     good.main.parts_before = 9
     first, second = judge(good).limits

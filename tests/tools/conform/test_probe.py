@@ -1,7 +1,9 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import trio
+from h2.connection import H2Connection
 from msgspec.structs import replace
 
 from edged.errors import PeerLostError, RemoteProtocolError
@@ -9,8 +11,9 @@ from edged.tools.conform import probe as probe_module
 from edged.tools.conform.observe import Observation
 from edged.tools.conform.probe import observe, version_of
 from edged.tools.conform.report import judge
+from tests.tools.conform.h2_server import answer_of, h2_server
 from tests.tools.conform.ranged_stream import RangedStream
-from tests.tools.conform.test_client import Server, serving
+from tests.tools.conform.test_client import Server, secure, serving
 
 Answers = Callable[[str], bytes | None]  # From the target; None: 404.
 VOD = (
@@ -203,6 +206,31 @@ async def test_ranges_that_drip_are_found() -> None:
     assert found[23].status == "fail"
     assert " began 0." in found[23].details[0]
     assert "bytes " in found[23].details[0]
+
+
+@pytest.mark.parametrize(("more", "status"), [(0, "pass"), (1, "fail")])
+async def test_delta_updates(more: int, status: str) -> None:
+    async with serving(RangedStream(lengths=True, skips=more).serve) as (base, _):
+        seen = await observe(f"{base}/live.m3u8", 1.5)
+    found = {verdict.number: verdict for verdict in judge(seen).verdicts}
+    assert found[26].status == status, found[26]
+    assert found[12].status == found[27].status == "pass"
+    if more:
+        assert "segments are skipped, " in found[26].details[0]
+
+
+async def test_all_over_http_2(tmp_path: Path) -> None:
+    """Of a server that speaks nothing else."""
+
+    def respond(h2: H2Connection, number: int, target: str) -> None:
+        there = target.startswith("/live.m3u8")
+        answer_of(VOD if there else b"", 200 if there else 404)(h2, number, target)
+
+    async with serving(h2_server(respond), secure(tmp_path, "h2")) as (base, _):
+        seen = await observe(f"{base}/live.m3u8", 1.0, insecure=True)
+    found = {verdict.number: verdict for verdict in judge(seen).verdicts}
+    assert found[31].status == "pass"
+    assert {answer.version for answer in seen.probes.values()} == {"HTTP/2"}
 
 
 async def test_versions_that_race_are_asked_for_again() -> None:
