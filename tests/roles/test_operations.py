@@ -602,7 +602,7 @@ async def test_a_roles_bug_in_a_reload_leaves_the_others_theirs(tmp_path: Path) 
         def fail(_: object) -> None:
             raise ZeroDivisionError
 
-        host.pop.webhooks.reload = fail  # type: ignore[method-assign]
+        host.pop.webhooks.reload = fail  # type: ignore[method-assign, assignment]
         host.set("drain.on_stop_s", 0.5)
         notes = host.process.operations.reload().notes
         assert any(

@@ -58,3 +58,17 @@ def change_part(seen: Observation, msn: int, index: int, **changes: object) -> R
             changed[id(segment)] = segment.parts[index]
     assert changed, "it was listed"
     return list(changed.values())[-1]
+
+
+def change_control(name: str, value: str | None, *, only_last: bool = False) -> Change:
+    """Another attribute of SERVER-CONTROL."""
+
+    def change(seen: Observation) -> None:
+        for log in seen.renditions:
+            for one in log.seen[-1:] if only_last else log.seen:
+                one.playlist.control = {**one.playlist.control}  # Versions share it.
+                one.playlist.control.pop(name, None)
+                if value is not None:
+                    one.playlist.control[name] = value
+
+    return change

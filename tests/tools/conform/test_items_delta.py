@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from edged.tools.conform.observe import Observation
 from edged.wire.m3u8_reader import read_media
-from tests.tools.conform.faulty import verdict
+from tests.tools.conform.faulty import change_control, verdict
 
 HEAD = """#EXTM3U
 #EXT-X-VERSION:6
@@ -127,6 +127,7 @@ def test_an_update_of_another_version_is_not_compared(good: Observation) -> None
 
 def test_what_is_not_offered_does_not_pass(good: Observation) -> None:
     """It binds nobody to offer it; Apple asks for it where more than two minutes are listed."""
+    change_control("CAN-SKIP-UNTIL", None)(good)
     found = verdict(good, 26)
     assert found.status == "not seen"
     assert "delta updates are not offered, no CAN-SKIP-UNTIL" in found.details[0]

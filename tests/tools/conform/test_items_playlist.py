@@ -1,20 +1,13 @@
 from edged.tools.conform.observe import Observation
 from edged.wire.m3u8_reader import ReadHint, ReadVariant
-from tests.tools.conform.faulty import Change, Fault, change_part, change_probe, finds, verdict
-
-
-def change_control(name: str, value: str | None, *, only_last: bool = False) -> Change:
-    """Another attribute of SERVER-CONTROL."""
-
-    def change(seen: Observation) -> None:
-        for log in seen.renditions:
-            for one in log.seen[-1:] if only_last else log.seen:
-                one.playlist.control = {**one.playlist.control}  # Versions share it.
-                one.playlist.control.pop(name, None)
-                if value is not None:
-                    one.playlist.control[name] = value
-
-    return change
+from tests.tools.conform.faulty import (
+    Fault,
+    change_control,
+    change_part,
+    change_probe,
+    finds,
+    verdict,
+)
 
 
 def _parts_without_inf(seen: Observation) -> None:
@@ -64,13 +57,18 @@ def _no_resolution(seen: Observation) -> None:
     seen.multivariant.variants = [ReadVariant(variant.uri, attributes)]
 
 
+def _date_ranges_alone(seen: Observation) -> None:
+    change_control("CAN-SKIP-UNTIL", None)(seen)
+    change_control("CAN-SKIP-DATERANGES", "YES")(seen)
+
+
 FAULTS: list[Fault] = [
     (10, _parts_without_inf, "fail", "EXT-X-PART without EXT-X-PART-INF"),
     (10, change_control("PART-HOLD-BACK", None), "fail", "without PART-HOLD-BACK"),
     (11, change_control("PART-HOLD-BACK", "0.45"), "fail", "0.45 s is 2."),
     (12, change_control("HOLD-BACK", "5"), "fail", "HOLD-BACK=5 is less than 3 x 4"),
     (12, change_control("CAN-SKIP-UNTIL", "23.9"), "fail", "CAN-SKIP-UNTIL=23.9 is less than 6"),
-    (12, change_control("CAN-SKIP-DATERANGES", "YES"), "fail", "without CAN-SKIP-UNTIL"),
+    (12, _date_ranges_alone, "fail", "without CAN-SKIP-UNTIL"),
     (13, change_control("HOLD-BACK", "13", only_last=True), "fail", "HOLD-BACK=13"),
     (13, _another_target, "fail", "TD 9"),
     (14, _short_part, "fail", "of 0.1 s is 50% of PART-TARGET, 85 % at least"),
@@ -98,6 +96,7 @@ def test_what_a_stream_gives_no_occasion_for(good: Observation) -> None:
     for number in (11, 14, 22):
         assert verdict(good, number).status == "not seen"
     change_control("HOLD-BACK", None)(good)
+    change_control("CAN-SKIP-UNTIL", None)(good)
     assert verdict(good, 12).details == ["neither CAN-SKIP-UNTIL nor HOLD-BACK is there"]
 
 
