@@ -6,13 +6,14 @@ at the next random access; a unit that it fails at twice is left out with the wh
 """
 
 import math
-from collections.abc import Sequence
 
 from msgspec import Struct
 
 from edged.media.ladder import LadderPlan, VideoRung
 
 SHED_QUEUE_S = 2.0  # So far behind the source, a rung is shed: viewers' buffers hold about that.
+SHED_QUEUE_S_MAX = 6.0  # And so far behind whether it catches up or not.
+CATCHES_UP = 1.05  # x real time: it has begun behind, as after a restart, and will be there soon.
 EASY_QUEUE_S = 0.5  # Behind by no more, there may be room.
 SETTLE_S = 3.0  # After a change, before the next: what is queued is to be seen through first.
 ROOM = 1.3  # x real time that the ladder would have with the rung given back.
@@ -42,7 +43,7 @@ class LoadRule:
     """Which rungs of a plan are made. `now` is monotonic."""
 
     def __init__(self, plan: LadderPlan) -> None:
-        self._rungs: Sequence[VideoRung] = plan.video
+        self._rungs = plan.video
         self._decode_cost = plan.decode_cost
         self._shed: list[VideoRung] = []  # The last one is the first to come back.
         self._changed_at = -math.inf
@@ -72,7 +73,8 @@ class LoadRule:
             self._room_since = None
         if now - self._changed_at < SETTLE_S:
             return None
-        if queue_s > SHED_QUEUE_S:
+        is_slow = 0 < factor < CATCHES_UP
+        if queue_s > (SHED_QUEUE_S if is_slow else SHED_QUEUE_S_MAX):
             return self._take(queue_s, now)
         if not self._shed or queue_s > EASY_QUEUE_S:
             return None

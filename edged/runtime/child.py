@@ -62,7 +62,7 @@ async def open_child(
     with theirs:
         process = _spawn(arguments, theirs, environment or {})
     assert process.stderr is not None, "it was asked for"
-    ours.setblocking(False)  # noqa: FBT003 - the socket's own name for it
+    ours.setblocking(False)
     errors = trio.lowlevel.FdStream(os.dup(process.stderr.fileno()))
     process.stderr.close()
     child = Child(
@@ -91,7 +91,7 @@ def _spawn(
     kept = {name: os.environ[name] for name in ENVIRONMENT_KEPT if name in os.environ}
     return subprocess.Popen(  # noqa: S603 - our own modules
         [sys.executable, *arguments],
-        stdin=theirs,
+        stdin=theirs.fileno(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         env={**kept, PARENT_VARIABLE: str(os.getpid()), **environment},
@@ -113,5 +113,7 @@ def settle_child(*, nice: int, memory_bytes_max: int) -> socket.socket:
     os.nice(nice)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes_max, memory_bytes_max))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # A terminal's Ctrl-C is the parent's to handle.
+    # Both may come to the whole group or unit; the parent, which drains first, says when to end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     return socket.socket(fileno=os.dup(0))
