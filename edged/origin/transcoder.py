@@ -76,8 +76,11 @@ class Transcoder:
         publish_track: Callable[[Track], None],
         publish_units: Callable[[list[AccessUnit]], None],
         limits: TranscoderLimits | None = None,
+        command: Sequence[str] = ("-m", MODULE),
     ) -> None:
-        """`choose` plans the ladder for the source's tracks, each time when they change."""
+        """`choose` plans the ladder for the source's tracks, each time when they change; `command`
+        is what Python is to run as the child.
+        """
         self.source = source
         self.limits = limits or TranscoderLimits()
         self.plan = LadderPlan()
@@ -87,7 +90,7 @@ class Transcoder:
         self.woken = trio.Event()
         self.starts = deque[tuple[int, int]](maxlen=STARTS_MAX)  # seq and pts, as they were fed.
         self.units_in = self.units_skipped = 0
-        self._choose = choose
+        self._choose, self._command = choose, command
         self.output = RungOutput(publish_track, publish_units)
         self._restarts = RestartRule()
         self._resume_seq: int | None = None
@@ -193,7 +196,7 @@ class Transcoder:
         """One child, to its end; why it failed, at which unit, how long it ran; None: all done."""
         self.state = "starting"
         began_at = trio.current_time()
-        arguments = ["-m", MODULE, str(self.limits.memory_bytes)]
+        arguments = [*self._command, str(self.limits.memory_bytes)]
         async with open_child(arguments, ARENAS) as child:
             session = self._session = LadderSession(self, child)
             try:

@@ -1,0 +1,144 @@
+"""A live stream with a transcoder of real processes, in real time or faster."""
+
+import contextlib
+import math
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import trio
+from msgspec import structs
+
+from edged.media.ladder import LadderPlan
+from edged.media.stream import Grant, StreamId
+from edged.media.track import AccessUnit, Kind, Track
+from edged.origin.transcoder import MODULE, Transcoder, TranscoderLimits
+from edged.runtime.hub import LiveStream
+from tests.origin.sources import Made, Source, plan_for
+
+DEADLINE_S = 60.0
+# A child whose engine does `before` with each unit first.
+CHILD = """
+import os, sys, time
+from edged.origin import ladder_child
+from edged.origin.ladder_engine import LadderEngine
+take = LadderEngine.take
+def before(engine, unit):
+    {before}
+def taken(self, unit):
+    before(self, unit)
+    return take(self, unit)
+LadderEngine.take = taken
+sys.exit(ladder_child.main())
+"""
+
+
+def faulty(before: str) -> tuple[str, ...]:
+    """The command of a child that does this with each unit before it takes it."""
+    return ("-c", CHILD.format(before=before))
+
+
+class Live:
+    """One stream, its ladder, and what that published."""
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        limits: TranscoderLimits | None = None,
+        command: Sequence[str] = ("-m", MODULE),
+        choose: Callable[[Sequence[Track]], LadderPlan] = plan_for,
+    ) -> None:
+        self.source = source
+        self.stream = LiveStream(
+            StreamId("alice", 1), Grant(channel="alice"), started_at=0.0, came_from="test"
+        )
+        self.tracks: dict[int, list[Track]] = defaultdict(list)
+        self.units: dict[int, list[AccessUnit]] = defaultdict(list)
+        self.transcoder = Transcoder(
+            self.stream,
+            choose,
+            publish_track=lambda track: self.tracks[track.track_id].append(track),
+            publish_units=self._take,
+            limits=limits,
+            command=command,
+        )
+        self.seq = 0
+
+    def _take(self, units: list[AccessUnit]) -> None:
+        for unit in units:
+            assert unit.config_id == self.tracks[unit.track_id][-1].config_id
+            self.units[unit.track_id].append(unit)
+
+    @property
+    def made(self) -> Made:
+        """What was published, as of an engine."""
+        plan = self.transcoder.plan
+        return Made(plan, self.tracks, self.units, None)
+
+    def set_tracks(self) -> None:
+        for track in self.source.tracks:
+            self.stream.set_track(track)
+
+    async def feed(
+        self,
+        *,
+        turns: int = 1,
+        speed: float = 1.0,
+        change: Callable[[AccessUnit], AccessUnit] = lambda unit: unit,
+    ) -> None:
+        """Publish the source so many times in a row."""
+        if not self.stream.tracks:
+            self.set_tracks()
+        scales = {track.track_id: track.timescale for track in self.source.tracks}
+        first = self.source.units[0]
+        length_s = math.ceil(
+            max(unit.dts / scales[unit.track_id] for unit in self.source.units)
+            - first.dts / scales[first.track_id]
+        )
+        began = trio.current_time()
+        for turn in range(turns):
+            for each in self.source.units:
+                scale = scales[each.track_id]
+                shift = turn * length_s
+                at = each.dts / scale - first.dts / scales[first.track_id] + shift
+                if math.isfinite(speed):
+                    await trio.sleep_until(began + at / speed)
+                unit = structs.replace(
+                    each,
+                    seq=self.seq,
+                    pts=each.pts + shift * scale,
+                    dts=each.dts + shift * scale,
+                    wallclock_us=each.wallclock_us + shift * 1_000_000,
+                )
+                self.seq += 1
+                self.stream.append([change(unit)])
+            if not math.isfinite(speed):
+                await trio.lowlevel.checkpoint()
+
+    async def wait_until(self, condition: Callable[[], object]) -> None:
+        while not condition():  # noqa: ASYNC110 - what happens is another process's
+            await trio.sleep(0.01)
+
+    def gops(self, name: str) -> list[list[int]]:
+        """Times of a rung's pictures, by GOP."""
+        found: list[list[int]] = []
+        for unit in self.made.rung(name):
+            if unit.random_access:
+                found.append([])
+            found[-1].append(unit.pts)
+        return found
+
+    @property
+    def keys(self) -> list[int]:
+        """Where the source, once, has random access."""
+        return [unit.pts for unit in self.source.of(Kind.VIDEO) if unit.random_access]
+
+
+@contextlib.asynccontextmanager
+async def running(live: Live) -> AsyncIterator[None]:
+    """Run its transcoder; at the end, the source ends and all is given out."""
+    with trio.fail_after(DEADLINE_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(live.transcoder.run)
+            yield
+            live.stream.end("over")

@@ -1,0 +1,102 @@
+"""How FFmpeg's encoders and decoders are opened."""
+
+from fractions import Fraction
+
+import av
+import pytest
+from msgspec import structs
+
+from edged.errors import UnsupportedMediaError
+from edged.media import h264, nal
+from edged.media.ladder import AudioRung, LadderPlan, VideoRung
+from edged.media.track import Codec, CodecConfig
+from edged.origin.encoders import (
+    HARDWARE,
+    X264,
+    Look,
+    canonical_payload,
+    find_encoders,
+    open_audio_decoder,
+    open_audio_encoder,
+    open_video_decoder,
+    open_video_encoder,
+    read_audio_config,
+    read_config,
+)
+
+RUNG = VideoRung(
+    name="96p",
+    track_id=1,
+    width=128,
+    height=96,
+    frame_rate_num=30,
+    bitrate_bps=200_000,
+    maxrate_bps=220_000,
+    buffer_bits=220_000,
+    level=20,
+    preset="veryfast",
+    cost=1.0,
+)
+
+
+def test_x264_says_what_it_was_told() -> None:
+    look = Look(Fraction(4, 3), 9, 16, 9, full_range=True)
+    encoder = open_video_encoder(RUNG, LadderPlan(), look, 90_000)
+    config = read_config(encoder, RUNG)
+    sps = h264.parse_sps(h264.parse_record(config.record).sps[0])
+    assert (config.width, config.height, config.codec_string) == (128, 96, "avc1.640014")
+    assert (config.frame_rate_num, config.frame_rate_den) == (30, 1)
+    assert (sps.sar_num, sps.sar_den) == (4, 3)
+    assert (sps.colour.primaries, sps.colour.transfer, sps.colour.matrix) == (9, 16, 9)
+    assert sps.colour.full_range
+    again = open_video_encoder(RUNG, LadderPlan(), look, 90_000)
+    assert read_config(again, RUNG) == config, "a child begun anew must not change it"
+
+
+@pytest.mark.parametrize(("threads", "rate", "held"), [(1, 30, 0), (2, 30, 1), (1, 0, 1)])
+def test_what_it_holds_back(threads: int, rate: int, held: int) -> None:
+    """A picture for each thread but one; and one where nobody knows how long each lasts."""
+    rung = structs.replace(RUNG, frame_rate_num=rate)
+    encoder = open_video_encoder(rung, LadderPlan(encode_threads=threads), Look(), 90_000)
+    out: list[int] = []
+    for index in range(10):
+        frame = av.VideoFrame(128, 96, "yuv420p")
+        frame.pts, frame.time_base = 3000 * index, Fraction(1, 90_000)
+        for packet in encoder.encode(frame):
+            assert packet.pts == packet.dts
+            nal.check_length_prefixed(canonical_payload(bytes(packet), X264))
+            out.append(packet.pts or 0)
+        assert len(out) == max(0, index + 1 - held)
+
+
+def test_annex_b_of_other_encoders_becomes_canonical() -> None:
+    assert canonical_payload(b"\0\0\0\1\x65abc\0\0\1\x41d", "h264_nvenc") == (
+        b"\0\0\0\4\x65abc\0\0\0\2\x41d"
+    )
+
+
+def test_aac() -> None:
+    rung = AudioRung(
+        name="a",
+        track_id=1,
+        source_track_id=2,
+        sample_rate=44_100,
+        channels=1,
+        bitrate_bps=64_000,
+    )
+    config = read_audio_config(open_audio_encoder(rung))
+    assert (config.codec_string, config.sample_rate, config.channels) == ("mp4a.40.2", 44_100, 1)
+    assert open_audio_decoder(config).extradata == config.record
+
+
+def test_what_has_no_decoder() -> None:
+    config = CodecConfig(codec=Codec.VP8, record=b"", codec_string="vp8", width=64, height=64)
+    with pytest.raises(UnsupportedMediaError, match="no decoder of vp8"):
+        open_video_decoder(config, 1)
+
+
+def test_what_is_found_here() -> None:
+    found, missing = find_encoders()
+    assert found[-1] == X264
+    assert {*found, *missing} == {*HARDWARE, X264}
+    assert all(missing.values())

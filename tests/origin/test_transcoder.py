@@ -1,0 +1,263 @@
+"""A stream's ladder in real processes: killed, hung, poisoned, too slow; the source goes on."""
+
+import os
+import random
+import signal
+
+import pytest
+import trio
+from msgspec import structs
+from structlog.testing import capture_logs
+
+from edged.media.ladder import LadderPlan
+from edged.media.track import AccessUnit, Kind
+from edged.origin.transcoder import TranscoderLimits
+from tests.origin.live import DEADLINE_S, Live, faulty, running
+from tests.origin.sources import (
+    X264,
+    Source,
+    decode_video,
+    make_rungs,
+    make_source,
+    plan_for,
+)
+
+pytestmark = pytest.mark.e2e
+MIDDLE = "96p"
+
+
+def clip() -> Source:
+    """GOPs of half a second."""
+    return make_source(
+        *X264, "-bf", "2", "-g", "15", "-c:a", "libopus", audio="sine=440:r=48000", seconds=2
+    )
+
+
+def check_whole(live: Live, turns: int) -> None:
+    """All of a rung's GOPs are whole, each once, and decode without a complaint."""
+    made = live.made
+    expected = {u.pts for u in live.source.of(Kind.VIDEO)}
+    times = {pts + 2 * 90_000 * turn for pts in expected for turn in range(turns)}
+    for rung in live.transcoder.plan.video:
+        units = made.rung(rung.name)
+        pts = [unit.pts for unit in units]
+        assert pts == sorted(set(pts))
+        assert set(pts) <= times
+        assert len(decode_video(made.track(rung.name), units)) == len(units)
+        assert not any(unit.discontinuity for unit in units), "the configuration is the same"
+        assert len(live.tracks[rung.track_id]) == 1
+
+
+async def test_what_is_published_is_what_an_engine_makes() -> None:
+    live = Live(clip())
+    with capture_logs() as logs:
+        async with running(live):
+            await live.feed(speed=4)
+    assert [line["event"] for line in logs] == ["ladder started", "ladder ended"]
+    expected = make_rungs(live.source)
+    assert live.units.keys() == expected.units.keys()
+    for track_id, units in expected.units.items():
+        got = live.units[track_id]
+        assert [(u.pts, u.random_access) for u in got] == [(u.pts, u.random_access) for u in units]
+    seqs = sorted(unit.seq for units in live.units.values() for unit in units)
+    assert seqs == list(range(len(seqs)))
+    statistics = live.transcoder.statistics()
+    assert (statistics.state, statistics.pid, statistics.restarts) == ("ended", None, 0)
+    assert statistics.units_in == len(live.source.units)
+    assert statistics.units_out == len(seqs)
+
+
+async def test_killed_it_goes_on_at_the_next_random_access() -> None:
+    live = Live(clip())
+    killed: list[int] = []
+
+    def kill(unit: AccessUnit) -> AccessUnit:
+        if unit.seq == 150:
+            pid = live.transcoder.statistics().pid
+            assert pid is not None
+            killed.append(pid)
+            os.kill(pid, signal.SIGKILL)
+        return unit
+
+    async with running(live):
+        await live.wait_until(lambda: live.transcoder.state == "waiting")
+        await live.feed(turns=3, change=kill)
+    statistics = live.transcoder.statistics()
+    assert statistics.restarts == 1
+    assert statistics.last_reason == "killed by signal 9"
+    check_whole(live, 3)
+    gops = live.gops(MIDDLE)
+    assert sum(len(gop) < 15 for gop in gops) <= 1, "the one that it was killed in"
+    assert 10 <= len(gops) <= 12
+    assert live.stream.units == 3 * len(live.source.units), "the source was never held up"
+    with pytest.raises(ProcessLookupError):
+        os.kill(killed[0], 0)
+
+
+async def test_hung_it_is_killed_and_begun_anew() -> None:
+    live = Live(clip(), limits=TranscoderLimits(hang_s=1.0))
+
+    def stop(unit: AccessUnit) -> AccessUnit:
+        if unit.seq == 150:
+            pid = live.transcoder.statistics().pid
+            assert pid is not None
+            os.kill(pid, signal.SIGSTOP)
+        return unit
+
+    async with running(live):
+        await live.feed(turns=3, change=stop)
+    statistics = live.transcoder.statistics()
+    assert statistics.restarts == 1
+    assert statistics.last_reason.startswith("made no progress for 1.")
+    check_whole(live, 3)
+    assert live.gops(MIDDLE)[-1][-1] > 5 * 90_000
+
+
+async def test_a_unit_that_kills_it_twice_is_left_out_with_its_gop() -> None:
+    command = faulty("if unit.payload.endswith(b'POISON'): os.abort()")
+    live = Live(clip(), command=command)
+    poisoned: list[int] = []
+
+    def poison(unit: AccessUnit) -> AccessUnit:
+        if not poisoned and unit.seq > 150 and unit.random_access and unit.track_id == 1:
+            poisoned.append(unit.pts)
+            return structs.replace(unit, payload=unit.payload + b"POISON")
+        return unit
+
+    async with running(live):
+        await live.feed(turns=3, change=poison)
+    statistics = live.transcoder.statistics()
+    assert statistics.restarts == 2
+    assert statistics.last_reason == "killed by signal 6"
+    check_whole(live, 3)
+    shown = [gop[0] for gop in live.gops(MIDDLE)]
+    assert poisoned[0] not in shown
+    assert poisoned[0] + 45_000 in shown or poisoned[0] + 90_000 in shown
+    assert poisoned[0] - 45_000 in shown
+
+
+async def test_random_bytes_in_nal_units_cost_pictures_and_nothing_else() -> None:
+    rng = random.Random(7)  # noqa: S311 - it decides, and keeps no secret
+    live = Live(clip())
+
+    def garble(unit: AccessUnit) -> AccessUnit:
+        if unit.track_id != 1 or unit.random_access or rng.random() < 0.7:
+            return unit
+        payload = bytearray(unit.payload)
+        for _ in range(1 + len(payload) // 20):
+            payload[rng.randrange(5, len(payload))] = rng.randrange(256)
+        return structs.replace(unit, payload=bytes(payload))
+
+    async with running(live):
+        await live.feed(turns=2, speed=2, change=garble)
+    assert live.transcoder.state == "ended"
+    assert live.transcoder.statistics().restarts <= 2
+    keys = {unit.pts for unit in live.made.rung(MIDDLE) if unit.random_access}
+    assert len(keys & {k + 180_000 * turn for k in live.keys for turn in (0, 1)}) >= 6
+
+
+async def test_one_without_memory_fails_alone() -> None:
+    live = Live(clip(), limits=TranscoderLimits(memory_bytes=64 * 2**20))
+    async with running(live):
+        await live.feed(speed=1)
+        await live.wait_until(lambda: live.transcoder.statistics().restarts)
+    assert live.transcoder.statistics().restarts >= 1
+    assert live.transcoder.last_reason
+    assert live.stream.units == len(live.source.units)
+
+
+@pytest.mark.timeout(90)
+async def test_too_slow_it_sheds_the_costliest_rung() -> None:
+    command = faulty(
+        "time.sleep(0.06 if unit.track_id == 1 and len(engine._video._makers if engine._video "
+        "else ()) == 3 else 0)"
+    )
+    live = Live(clip(), command=command)
+    with capture_logs() as logs:
+        async with running(live):
+            await live.feed(turns=6)
+            statistics = live.transcoder.statistics()
+    assert statistics.shed == ("120p",)
+    assert statistics.rungs == ("96p", "64p")
+    assert statistics.queue_s < 1.5, "it has caught up"
+    assert "rung 120p shed" in statistics.last_reason
+    assert [line["rung"] for line in logs if line["event"] == "rung shed"] == ["120p"]
+    assert live.made.rung("120p")[-1].pts < live.made.rung("96p")[-1].pts - 90_000
+    assert len(live.gops(MIDDLE)) == 24, "the others have all there is"
+
+
+async def test_the_sound_alone() -> None:
+    source = make_source(
+        "-c:a", "libopus", video=None, audio="sine=440:r=48000", seconds=2, suffix="mkv"
+    )
+    live = Live(source)
+
+    def kill(unit: AccessUnit) -> AccessUnit:
+        pid = live.transcoder.statistics().pid
+        if unit.seq == 60 and pid is not None:
+            os.kill(pid, signal.SIGKILL)
+        return unit
+
+    async with running(live):
+        await live.feed(turns=2, change=kill)
+    units = live.made.rung("aac-1")
+    assert len({unit.pts for unit in units}) == len(units)
+    assert units[-1].pts > 3.8 * 48_000
+
+
+async def test_a_source_that_changes_its_size_gets_another_plan() -> None:
+    wide, tall = clip(), make_source(*X264, "-g", "15", size="240x180", seconds=1)
+    live = Live(wide)
+    async with running(live):
+        await live.feed(speed=2)
+        live.stream.set_track(structs.replace(tall.tracks[0], config_id=1))
+        for unit in tall.units:
+            live.stream.append(
+                [
+                    structs.replace(
+                        unit,
+                        seq=live.seq,
+                        config_id=1,
+                        pts=unit.pts + 270_000,
+                        dts=unit.dts + 270_000,
+                    )
+                ]
+            )
+            live.seq += 1
+    for rung in live.transcoder.plan.video:
+        tracks = live.tracks[rung.track_id]
+        assert [track.config_id for track in tracks] == [0, 1]
+        assert tracks[1].config.width == rung.width < tracks[0].config.width
+        units = live.made.rung(rung.name)
+        assert [u.pts for u in units if u.discontinuity] == [tall.units[0].pts + 270_000]
+
+
+async def test_nothing_to_make_waits_for_something_or_the_end() -> None:
+    live = Live(clip(), choose=lambda tracks: plan_for(tracks) if tracks else LadderPlan())
+    async with running(live):
+        await trio.testing.wait_all_tasks_blocked()
+        assert live.transcoder.state == "waiting"
+        live.set_tracks()
+        await live.feed(speed=4)
+    assert live.gops(MIDDLE)
+    nothing = Live(clip(), choose=lambda tracks: LadderPlan())
+    async with running(nothing):
+        await nothing.feed(speed=float("inf"))
+    assert nothing.transcoder.state == "ended"
+    assert nothing.units == {}
+
+
+async def test_cancelled_its_child_is_gone() -> None:
+    live = Live(clip())
+    with trio.fail_after(DEADLINE_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(live.transcoder.run)
+            live.set_tracks()
+            await live.wait_until(lambda: live.transcoder.state == "running")
+            pid = live.transcoder.statistics().pid
+            nursery.cancel_scope.cancel()
+    assert pid is not None
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert live.transcoder.state == "ended"
+    assert not live.stream._wakes, "it watches no more"
