@@ -30,7 +30,7 @@ MATRICES_SCALED = frozenset({1, 2, 4, 5, 6, 7, 9})
 # sliced threads, which cost bits; `annexb=0`: 4-byte lengths, as the canonical stream has them.
 # `force-cfr` for a known rate: else it waits for the next picture to know how long this one lasts.
 # (It changes no times; only the rate control believes in the rate.)
-_X264_PARAMS = (
+X264_PARAMS = (
     "annexb=0:repeat-headers=0:scenecut=0:keyint=infinite:min-keyint=1:open-gop=0:bframes=0:"
     "rc-lookahead=0:sync-lookahead=0:mbtree=0:sliced-threads=0:aud=0:force-cfr="
 )
@@ -188,7 +188,7 @@ def _options(rung: VideoRung, encoder: str) -> dict[str, str]:
         options |= {
             "preset": rung.preset,
             "level": f"{rung.level / 10:g}",
-            "x264-params": _X264_PARAMS + str(int(rung.frame_rate_num > 0)),
+            "x264-params": X264_PARAMS + str(int(rung.frame_rate_num > 0)),
         }
     elif encoder == "h264_nvenc":
         options |= {"preset": "p4", "tune": "ull", "rc": "cbr", "zerolatency": "1", "delay": "0"}

@@ -62,6 +62,7 @@ class LadderSession:
         self._flight = deque[_Given]()
         self._flight_bytes = 0
         self._room = trio.Event()
+        self._all_said = trio.Event()
         self._sent: dict[int, Track] = {}  # Of the source, as the child knows them.
         self._moved_at = trio.current_time()
         self._done_dts: int | None = None
@@ -93,6 +94,7 @@ class LadderSession:
     async def _why_gone(self) -> str:
         with trio.move_on_after(GONE_S_MAX):
             code = await self.child.wait()
+            await self._all_said.wait()
             return f"killed by signal {-code}" if code < 0 else f"ended with code {code}"
         return "closed its connection"
 
@@ -205,9 +207,7 @@ class LadderSession:
                 case TrackSet():
                     self._owner.output.set_track(event.track)
                 case Ready():
-                    self._is_ready = True
-                    self._moved_at = trio.current_time()
-                    self._owner.state = "running"
+                    self._note_ready()
                 case Logged():
                     self._owner.note_line(event.level, event.text)
                 case OutputEnded():
@@ -216,6 +216,12 @@ class LadderSession:
                     raise RemoteProtocolError(f"{type(event).__name__} is not for a parent")
         if units:
             self._owner.output.take(units)
+
+    def _note_ready(self) -> None:
+        self._is_ready = True
+        self._moved_at = trio.current_time()
+        if self._owner.state == "starting":  # Not ending: a short source may be over by now.
+            self._owner.state = "running"
 
     def _progress(self, progressed: Progressed) -> None:
         self._moved_at = trio.current_time()
@@ -279,3 +285,4 @@ class LadderSession:
             while data := await self.child.errors.receive_some(STDERR_BYTES):
                 self.said += data
                 del self.said[:-STDERR_BYTES]
+        self._all_said.set()

@@ -15,7 +15,7 @@ from edged.origin.transcoder import MODULE, Transcoder, TranscoderLimits
 from edged.runtime.hub import LiveStream
 from tests.origin.sources import Made, Source, plan_for
 
-DEADLINE_S = 60.0
+DEADLINE_S = 30.0
 # A child whose engine does `before` with each unit first.
 CHILD = """
 import os, sys, time
@@ -75,6 +75,11 @@ class Live:
         plan = self.transcoder.plan
         return Made(plan, self.tracks, self.units, None)
 
+    async def begun(self) -> None:
+        """Until it reads the ring: else it begins at the newest GOP, which may be the last."""
+        self.set_tracks()
+        await self.wait_until(lambda: self.transcoder._session is not None)
+
     def set_tracks(self) -> None:
         for track in self.source.tracks:
             self.stream.set_track(track)
@@ -91,7 +96,7 @@ class Live:
             self.set_tracks()
         scales = {track.track_id: track.timescale for track in self.source.tracks}
         first = self.source.units[0]
-        length_s = math.ceil(
+        length_s = round(
             max(unit.dts / scales[unit.track_id] for unit in self.source.units)
             - first.dts / scales[first.track_id]
         )

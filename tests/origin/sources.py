@@ -148,7 +148,7 @@ def make_rungs(
     return collect(plan, engine, out)
 
 
-def collect(plan: LadderPlan, engine: LadderEngine, out: Sequence[Output]) -> Made:
+def collect(plan: LadderPlan, engine: LadderEngine | None, out: Sequence[Output]) -> Made:
     """Sort what came out; units name a configuration that was announced before."""
     made = Made(plan, defaultdict(list), defaultdict(list), engine)
     for each in out:

@@ -1,0 +1,240 @@
+"""One run of each, and the clip that both transcode."""
+
+import functools
+import os
+import resource
+import statistics
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import trio
+from msgspec import Struct, structs
+
+from edged.media.ladder import LadderPlan
+from edged.media.stream import Grant, PriorityClass, StreamId
+from edged.media.track import AccessUnit, Kind, Track
+from edged.origin.encoders import X264_PARAMS
+from edged.origin.transcoder import Transcoder, TranscoderLimits
+from edged.policy.ladder import LadderBudget, LadderConfig, PresetName, choose_ladder
+from edged.runtime.hub import LiveStream
+from tests.e2e.clip import read_units
+
+CPU_RATIO_GOAL: Final = 1.05
+RUN_S_MAX = 300.0
+GOP_S = 2
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+# Nothing is to be shed or skipped: it is not live here.
+PATIENT = TranscoderLimits(hang_s=RUN_S_MAX, start_s=RUN_S_MAX, skip_queue_s=1e9)
+
+
+class Row(Struct, frozen=True):
+    """What is transcoded."""
+
+    name: str
+    width: int
+    height: int
+    rate: int
+
+
+ROWS: Final = (Row("720p30", 1280, 720, 30), Row("1080p60", 1920, 1080, 60))
+
+
+class Run(Struct, frozen=True):
+    """CPU seconds of one round."""
+
+    ffmpeg_s: float
+    child_s: float  # From when it was ready.
+    start_s: float  # Until it was ready.
+    parent_s: float  # Feeding, and taking the rungs.
+    units: int
+
+    @property
+    def ratio(self) -> float:
+        """Ours to ffmpeg's."""
+        return (self.child_s + self.parent_s) / self.ffmpeg_s
+
+
+class Summary(Struct, frozen=True):
+    """Medians of a row."""
+
+    row: Row
+    runs: int
+    ratio: float
+    ffmpeg_s: float
+    child_s: float
+    parent_s: float
+    start_s: float
+    factor: float  # x real time on one core.
+
+
+@functools.cache
+def make_clip(row: Row, seconds: int) -> Path:
+    """Moving test pictures with noise, as a camera's; with B-frames, as OBS sends them."""
+    path = Path(_folder().name) / f"{row.name}-{seconds}.mp4"
+    source = f"testsrc2=size={row.width}x{row.height}:rate={row.rate},noise=alls=6:allf=t"
+    subprocess.run(  # noqa: S603 - our own arguments
+        ["ffmpeg", "-v", "error", "-nostdin", "-y", "-f", "lavfi", "-i", source,  # noqa: S607
+         "-f", "lavfi", "-i", "sine=440:r=48000", "-t", str(seconds), "-pix_fmt", "yuv420p",
+         "-c:v", "libx264", "-preset", "veryfast", "-bf", "2", "-b:v", "6M", "-maxrate", "6M",
+         "-bufsize", "12M", "-g", str(GOP_S * row.rate), "-sc_threshold", "0",
+         "-c:a", "aac", str(path)],
+        check=True, timeout=RUN_S_MAX,
+    )  # fmt: skip
+    return path
+
+
+def choose(tracks: Sequence[Track], preset: PresetName) -> LadderPlan:
+    """The defaults' ladder, one thread each."""
+    config = LadderConfig(preset=preset)
+    budget = LadderBudget(cost_max=1e9, cores=1)
+    return choose_ladder(tracks, config, PriorityClass.PARTNER, budget)
+
+
+def run_once(row: Row, seconds: int, preset: PresetName) -> Run:
+    """One after the other."""
+    path = make_clip(row, seconds)
+    tracks, units = read_units(path)
+    plan = choose(tracks, preset)
+    ffmpeg_s = _children_s(lambda: run_ffmpeg(path, plan, row))
+    child = _Child()
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    children_s = _children_s(lambda: trio.run(child.run, tracks, units, preset))
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    pictures = sum(unit.track_id == plan.video_track_id for unit in units)
+    assert child.pictures >= pictures - 1, f"{child.pictures} of {pictures} came of the first rung"
+    return Run(
+        ffmpeg_s=ffmpeg_s,
+        child_s=children_s - child.start_s,
+        start_s=child.start_s,
+        parent_s=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        units=child.units,
+    )
+
+
+def run_ffmpeg(path: Path, plan: LadderPlan, row: Row) -> None:
+    """The same ladder by one command line: scaled in a chain, pictures left out, keys forced."""
+    graph: list[str] = []
+    outputs: list[str] = []
+    label, halved = "0:v", False
+    for index, rung in enumerate(plan.video):
+        drop = rung.spacing_ticks > 0 and not halved
+        halved = halved or drop
+        select = "select='not(mod(n,2))'," if drop else ""
+        last = index == len(plan.video) - 1
+        scale = f"[{label}]{select}scale={rung.width}:{rung.height}:flags=bicubic"
+        graph.append(scale + (f"[o{index}]" if last else f",split[o{index}][c{index}]"))
+        label = f"c{index}"
+        rate = row.rate // 2 if rung.spacing_ticks else row.rate
+        outputs += [
+            "-map", f"[o{index}]", "-c:v", "libx264", "-threads", "1", "-preset", rung.preset,
+            "-profile:v", "high", "-level", f"{rung.level / 10:g}", "-b:v", str(rung.bitrate_bps),
+            "-maxrate", str(rung.maxrate_bps), "-bufsize", str(rung.buffer_bits), "-bf", "0",
+            "-g", "1000000", "-forced-idr", "1",
+            "-force_key_frames", f"expr:gte(t,n_forced*{GOP_S})",
+            "-x264-params", X264_PARAMS + "1", "-r", str(rate), "-f", "null", "-",
+        ]  # fmt: skip
+    subprocess.run(  # noqa: S603 - our own arguments
+        ["ffmpeg", "-v", "error", "-nostdin", "-threads", "1",  # noqa: S607
+         "-filter_complex_threads", "1", "-i", str(path),
+         "-filter_complex", ";".join(graph), *outputs],
+        check=True, timeout=RUN_S_MAX,
+    )  # fmt: skip
+
+
+class _Child:
+    """Our side: a transcoder, fed as fast as its child takes units."""
+
+    def __init__(self) -> None:
+        self.start_s = 0.0
+        self.units = 0
+        self.pictures = 0  # Of the first rung.
+
+    async def run(self, tracks: list[Track], units: list[AccessUnit], preset: PresetName) -> None:
+        stream = LiveStream(
+            StreamId("bench", 1), Grant(channel="bench"), started_at=0.0, came_from="bench"
+        )
+        transcoder = Transcoder(
+            stream,
+            lambda known: choose(known, preset),
+            publish_track=lambda track: None,
+            publish_units=self._take,
+            limits=PATIENT,
+        )
+        for track in tracks:
+            stream.set_track(track)
+        video = next(track.track_id for track in tracks if track.kind is Kind.VIDEO)
+        with trio.fail_after(RUN_S_MAX):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(transcoder.run)
+                while transcoder.state != "running":
+                    await trio.sleep(0.01)
+                pid = transcoder.statistics().pid
+                self.start_s = _cpu_s(pid or 0)
+                for seq, unit in enumerate(units):
+                    await self._room(transcoder, seq)
+                    wallclock_us = unit.pts * 1_000_000 // 90_000 if unit.track_id == video else 0
+                    stream.append([structs.replace(unit, seq=seq, wallclock_us=wallclock_us)])
+                stream.end("over")
+        assert transcoder.statistics().restarts == 0
+        assert transcoder.statistics().shed == ()
+
+    async def _room(self, transcoder: Transcoder, seq: int) -> None:
+        """The ring is for live streams: it holds seconds, not the whole clip."""
+        while seq - transcoder.units_in - transcoder.units_skipped > 200:  # noqa: PLR2004
+            await trio.sleep(0.01)
+
+    def _take(self, units: list[AccessUnit]) -> None:
+        self.units += len(units)
+        first = min((unit.track_id for unit in units), default=0)
+        self.pictures += sum(unit.track_id == first == 0x4001 for unit in units)
+
+
+def summarize(row: Row, seconds: int, runs: Sequence[Run]) -> Summary:
+    """Medians; the ratio is of each round's own two."""
+
+    def median(value: Callable[[Run], float]) -> float:
+        return statistics.median(value(run) for run in runs)
+
+    return Summary(
+        row=row,
+        runs=len(runs),
+        ratio=median(lambda run: run.ratio),
+        ffmpeg_s=median(lambda run: run.ffmpeg_s),
+        child_s=median(lambda run: run.child_s),
+        parent_s=median(lambda run: run.parent_s),
+        start_s=median(lambda run: run.start_s),
+        factor=seconds / median(lambda run: run.child_s + run.parent_s),
+    )
+
+
+def as_line(summary: Summary) -> str:
+    """For people."""
+    verdict = "met" if summary.ratio <= CPU_RATIO_GOAL else "MISSED"
+    return (
+        f"{summary.row.name:8} ladder {summary.child_s:6.2f} s + {summary.parent_s:.2f} s feeding"
+        f" (and {summary.start_s:.2f} s to start), ffmpeg {summary.ffmpeg_s:6.2f} s:"
+        f" {summary.ratio:.3f} x, goal {CPU_RATIO_GOAL:g} {verdict};"
+        f" {summary.factor:.2f} x real time on a core ({summary.runs} runs)"
+    )
+
+
+def _cpu_s(pid: int) -> float:
+    """Of a running process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+
+
+def _children_s(run: Callable[[], object]) -> float:
+    """CPU of the processes that were run and reaped meanwhile."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+@functools.cache
+def _folder() -> "tempfile.TemporaryDirectory[str]":
+    return tempfile.TemporaryDirectory(prefix="edged-transcode-")
