@@ -262,6 +262,7 @@ class LadderSession:
         main = self._owner.main_track()
         track = self._owner.source.tracks.get(-1 if main is None else main)
         if track is None:
+            self.queue_s = 0.0
             return
         first = next((given.dts for given in self._flight if given.dts is not None), None)
         at = self._done_dts if self._done_dts is not None else first

@@ -25,6 +25,7 @@ from edged.media.ladder import (
 from edged.media.picture import describe_picture
 from edged.media.stream import PriorityClass
 from edged.media.track import Codec, Kind, Track
+from edged.policy.h264_levels import choose_level
 
 PriorityName = Literal["partner", "affiliate", "basic"]
 EncoderName = Literal["auto", "x264", "nvenc", "vaapi", "qsv"]
@@ -38,17 +39,17 @@ ENCODERS: dict[str, str] = {  # As FFmpeg names them; in the order in which `aut
     "x264": "libx264",
 }
 X264 = "libx264"
-# What a megapixel costs, `veryfast` being 1; the best first. (Measured on 720p60 test pictures.)
+# What a megapixel costs, `veryfast` being 1; the best first. (Measured on noisy pictures of 720p.)
 PRESET_COSTS: dict[str, float] = {
-    "fast": 1.9,
-    "faster": 1.5,
+    "fast": 2.6,
+    "faster": 1.6,
     "veryfast": 1.0,
-    "superfast": 0.75,
-    "ultrafast": 0.55,
+    "superfast": 0.65,
+    "ultrafast": 0.3,
 }
 HARDWARE_COST = 0.05  # Of a rung whose encoding is not the CPU's: the way there and back.
-SCALE_COST = 0.05  # Per megapixel that is scaled from.
-DECODE_COSTS = {Codec.H264: 0.20, Codec.H265: 0.30, Codec.AV1: 0.35, Codec.VP9: 0.25}
+SCALE_COST = 0.06  # Per megapixel that is scaled from.
+DECODE_COSTS = {Codec.H264: 0.3, Codec.H265: 0.45, Codec.AV1: 0.5, Codec.VP9: 0.4}
 AUTO_BEST = "veryfast"  # `auto` goes no slower: what more costs buys little at these rates.
 
 HIGH_RATE_FPS = 31  # Above it a rung has the bit rate of a fast one.
@@ -72,16 +73,6 @@ SIMILAR_DEN = 10  # A publisher's own rung within a tenth of the size makes ours
 AUDIO_RATES = (48_000, 44_100, 32_000, 24_000, 22_050, 16_000)  # Kept; others become the first.
 AUDIO_BPS_MAX_NUM, AUDIO_BPS_MAX_DEN = 2, 1  # x ours: above it, a source's AAC gets a rung.
 STEREO = 2
-
-# ISO/IEC 14496-10 Table A-1: level x 10, macroblocks/s, macroblocks, kbit/s (x 1.25 in High).
-_LEVELS = (
-    *((20, 11_880, 396, 2_000), (21, 19_800, 792, 4_000), (22, 20_250, 1_620, 4_000)),
-    *((30, 40_500, 1_620, 10_000), (31, 108_000, 3_600, 14_000), (32, 216_000, 5_120, 20_000)),
-    *((40, 245_760, 8_192, 20_000), (41, 245_760, 8_192, 50_000), (42, 522_240, 8_704, 50_000)),
-    *((50, 589_824, 22_080, 135_000), (51, 983_040, 36_864, 240_000)),
-    (52, 2_073_600, 36_864, 240_000),
-)
-_LEVEL_MAX = 62
 
 
 class RungConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -131,7 +122,7 @@ class LadderConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class LadderBudget(Struct, frozen=True, kw_only=True):
     """What one stream's ladder may take."""
 
-    cost_max: float = 150.0  # A core's worth, see `edged.media.ladder`.
+    cost_max: float = 100.0  # A core's worth, see `edged.media.ladder`.
     cores: int = 1  # Threads that may run at once.
     # FFmpeg's encoders that work on this machine, and why others don't.
     encoders: tuple[str, ...] = (X264,)
@@ -170,7 +161,12 @@ def choose_ladder(
     if priority.label not in config.classes:
         return LadderPlan(notes=(f"class {priority.label} has no ladder",))
     measured = measured or Measured()
-    notes: list[str] = []
+    notes = [
+        f"track {track.track_id}: ids from {VIDEO_TRACK_ID_MIN} on are for rungs"
+        for track in tracks
+        if track.track_id >= VIDEO_TRACK_ID_MIN
+    ]
+    tracks = [track for track in tracks if track.track_id < VIDEO_TRACK_ID_MIN]
     encoder = _choose_encoder(config, budget, notes)
     source = _find_source(tracks, measured, notes)
     rungs: list[VideoRung] = []
@@ -411,7 +407,7 @@ def _make_rungs(
                 bitrate_bps=bitrate,
                 maxrate_bps=maxrate,
                 buffer_bits=maxrate * BUFFER_MS // 1000,
-                level=_level(shape, rate or Fraction(rung.rate_max), maxrate),
+                level=choose_level(shape, rate or Fraction(rung.rate_max), maxrate),
                 preset=preset,
                 cost=(pixels_per_s * weight + above_per_s * SCALE_COST) / 1e6,
             )
@@ -422,20 +418,6 @@ def _make_rungs(
 
 def _even(side: Fraction) -> int:
     return max(SIDE_MIN, 2 * round(side / 2))
-
-
-def _level(shape: tuple[int, int], rate: Fraction, maxrate_bps: int) -> int:
-    """The lowest level that allows so many macroblocks, altogether and per second, and bits."""
-    macroblocks = -(-shape[0] // 16) * -(-shape[1] // 16)
-    for level, per_second, most, kbps in _LEVELS:
-        if (
-            macroblocks <= most
-            and max(shape) <= 16 * (8 * most) ** 0.5  # §A.3.1: no side is longer.
-            and macroblocks * rate <= per_second
-            and maxrate_bps <= kbps * 1250
-        ):
-            return level
-    return _LEVEL_MAX
 
 
 def _choose_audio(

@@ -1,6 +1,7 @@
 """How FFmpeg's encoders and decoders are opened."""
 
 from fractions import Fraction
+from typing import cast
 
 import av
 import pytest
@@ -10,6 +11,7 @@ from edged.errors import UnsupportedMediaError
 from edged.media import h264, nal
 from edged.media.ladder import AudioRung, LadderPlan, VideoRung
 from edged.media.track import Codec, CodecConfig
+from edged.origin import encoders
 from edged.origin.encoders import (
     HARDWARE,
     X264,
@@ -23,6 +25,7 @@ from edged.origin.encoders import (
     read_audio_config,
     read_config,
 )
+from tests.origin.sources import X264, make_source
 
 RUNG = VideoRung(
     name="96p",
@@ -93,6 +96,18 @@ def test_what_has_no_decoder() -> None:
     config = CodecConfig(codec=Codec.VP8, record=b"", codec_string="vp8", width=64, height=64)
     with pytest.raises(UnsupportedMediaError, match="no decoder of vp8"):
         open_video_decoder(config, 1)
+
+
+@pytest.mark.e2e
+def test_a_bitstream_cannot_have_a_decoder_allocate_what_it_likes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = make_source(*X264, "-g", "15", seconds=1)
+    monkeypatch.setattr(encoders, "PIXELS_MAX", 320 * 180 - 1)
+    decoder = open_video_decoder(source.tracks[0].config, 1)
+    packet = cast("av.Packet[av.VideoStream]", av.Packet(source.units[0].payload))
+    with pytest.raises(av.FFmpegError):
+        decoder.decode(packet)
 
 
 def test_what_is_found_here() -> None:

@@ -226,6 +226,12 @@ def test_what_cannot_be_decoded() -> None:
     assert "no picture to make rungs of" in plan(audio()).notes
 
 
+def test_ids_of_rungs_are_no_publisher_s() -> None:
+    found = plan(video(track_id=0x4000), audio(Codec.OPUS, track_id=0xFFFF))
+    assert found.is_empty
+    assert "track 65535: ids from 16384 on are for rungs" in found.notes
+
+
 def test_it_explains_itself() -> None:
     lines = explain_ladder(plan(video(fps=Fraction(60)), audio(Codec.OPUS)))
     assert lines[0].startswith("720p: 1280x720, 60 fps, 3360 kbps (up to 3696), High@3.2, libx264")
