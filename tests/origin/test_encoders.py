@@ -25,7 +25,7 @@ from edged.origin.encoders import (
     read_audio_config,
     read_config,
 )
-from tests.origin.sources import X264, make_source
+from tests.origin import sources
 
 RUNG = VideoRung(
     name="96p",
@@ -102,7 +102,7 @@ def test_what_has_no_decoder() -> None:
 def test_a_bitstream_cannot_have_a_decoder_allocate_what_it_likes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    source = make_source(*X264, "-g", "15", seconds=1)
+    source = sources.make_source(*sources.X264, "-g", "15", seconds=1)
     monkeypatch.setattr(encoders, "PIXELS_MAX", 320 * 180 - 1)
     decoder = open_video_decoder(source.tracks[0].config, 1)
     packet = cast("av.Packet[av.VideoStream]", av.Packet(source.units[0].payload))
