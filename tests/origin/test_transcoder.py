@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from edged.media.ladder import LadderPlan
 from edged.media.track import AccessUnit, Kind
 from edged.origin.transcoder import TranscoderLimits
+from edged.policy import ladder_load
 from tests.origin.live import DEADLINE_S, Live, faulty, running
 from tests.origin.sources import (
     X264,
@@ -167,23 +168,29 @@ async def test_one_without_memory_fails_alone() -> None:
 
 
 @pytest.mark.timeout(90)
-async def test_too_slow_it_sheds_the_costliest_rung() -> None:
+async def test_too_slow_it_sheds_the_costliest_rung_and_gives_it_back_when_there_is_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ladder_load, "RETURN_S_MIN", 1.0)  # Ten times as long for viewers.
     command = faulty(
-        "time.sleep(0.06 if unit.track_id == 1 and len(engine._video._makers if engine._video "
-        "else ()) == 3 else 0)"
+        "busy = engine._video is not None and len(engine._video._makers) == 3\n"
+        "    time.sleep(0.06 if unit.track_id == 1 and busy and unit.seq < 600 else 0)"
     )
     live = Live(clip(), command=command)
     with capture_logs() as logs:
         async with running(live):
             await live.feed(turns=6)
             statistics = live.transcoder.statistics()
-    assert statistics.shed == ("120p",)
-    assert statistics.rungs == ("96p", "64p")
+    told = [(line["event"], line["rung"]) for line in logs if "rung" in line]
+    assert told == [("rung shed", "120p"), ("rung given back", "120p")]
     assert statistics.queue_s < 1.5, "it has caught up"
-    assert "rung 120p shed" in statistics.last_reason
-    assert [line["rung"] for line in logs if line["event"] == "rung shed"] == ["120p"]
-    assert live.made.rung("120p")[-1].pts < live.made.rung("96p")[-1].pts - 90_000
+    assert (statistics.shed, statistics.rungs) == ((), ("120p", "96p", "64p"))
+    assert "rung 120p given back" in statistics.last_reason
+    check_whole(live, 6)
     assert len(live.gops(MIDDLE)) == 24, "the others have all there is"
+    starts = [gop[0] for gop in live.gops("120p")]
+    assert len(starts) < 24
+    assert set(starts) < {gop[0] for gop in live.gops(MIDDLE)}
 
 
 async def test_the_sound_alone() -> None:
