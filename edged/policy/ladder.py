@@ -67,6 +67,9 @@ SIDE_MIN = 32  # Pixels; encoders take no less, and nobody sees it.
 PIXELS_MAX = 8192 * 4352  # More than this is not decoded.
 THREADED_PIXELS_PER_S = 1920 * 1080 * 62  # A source with more needs more than a core to decode.
 THREADS_MAX = 4
+# What costs more is encoded by two threads for each rung: while one picture is encoded the next
+# rung's begins. It delays a rung by a picture, so what a core can do alone is left to one.
+ONE_THREAD_COST_MAX = 60.0
 FPS_UNKNOWN = Fraction(30)  # Of a source that does not say, for what it costs.
 SIMILAR_DEN = 10  # A publisher's own rung within a tenth of the size makes ours needless.
 
@@ -186,14 +189,14 @@ def choose_ladder(
     audio = _choose_audio(tracks, config, measured, notes)
     is_heavy = source is not None and source.pixels_per_s > THREADED_PIXELS_PER_S
     threads = min(budget.cores, THREADS_MAX)
+    cost = decode_cost + sum(rung.cost for rung in rungs)
     return LadderPlan(
         video_track_id=source.track.track_id if source is not None and rungs else None,
         video=tuple(rungs),
         audio=tuple(audio),
         audio_only_track_id=_choose_audio_only(tracks, audio) if config.audio_only else None,
         encoder=encoder,
-        # Two: while one picture is encoded the next rung's begins. It delays a rung by a picture.
-        encode_threads=min(2, threads),
+        encode_threads=min(2, threads) if cost > ONE_THREAD_COST_MAX else 1,
         decode_threads=threads if is_heavy else 1,
         decode_cost=decode_cost if rungs else 0.0,
         notes=tuple(notes),

@@ -203,6 +203,17 @@ def test_the_best_preset_that_fits_then_fewer_rungs() -> None:
     assert any("does not fit a budget of 40" in note for note in fixed.notes)
 
 
+def test_threads() -> None:
+    several = LadderBudget(cost_max=1e9, cores=8)
+    small = plan(video(1280, 720), budget=several)
+    assert small.encode_threads == 1, "a core does it, without delay"
+    fast = plan(video(fps=Fraction(60)), budget=several)
+    assert (fast.encode_threads, fast.decode_threads) == (2, 1)
+    large = plan(video(3840, 2160, Fraction(60)), budget=several)
+    assert (large.encode_threads, large.decode_threads) == (2, 4)
+    assert plan(video(3840, 2160, Fraction(60))).encode_threads == 1, "there is one core"
+
+
 def test_encoders() -> None:
     assert choose_encoder("auto", RICH)[0] == X264
     budget = LadderBudget(
