@@ -3,6 +3,10 @@
 import os
 import random
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import trio
@@ -268,3 +272,39 @@ async def test_cancelled_its_child_is_gone() -> None:
         os.kill(pid, 0)
     assert live.transcoder.state == "ended"
     assert not live.stream._wakes, "it watches no more"
+
+
+PARENT = """
+import trio
+from tests.origin.live import Live, running
+from tests.origin.test_transcoder import clip
+
+async def main():
+    live = Live(clip())
+    async with running(live):
+        await live.begun()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: live.feed(turns=10))
+            await live.wait_until(lambda: live.transcoder.statistics().units_out > 20)
+            print(live.transcoder.statistics().pid, flush=True)
+
+trio.run(main)
+"""
+
+
+def test_its_parent_killed_it_is_gone_at_once() -> None:
+    arguments = [sys.executable, "-c", PARENT]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE) as parent:  # noqa: S603 - our own
+        assert parent.stdout is not None
+        line = b""
+        while not line.strip().isdigit():  # Lines of the log come before.
+            line = parent.stdout.readline()
+            assert line, "it ended"
+        parent.kill()
+    deadline = time.monotonic() + 2.0
+    while Path(f"/proc/{int(line)}/cmdline").exists() and time.monotonic() < deadline:
+        if not Path(f"/proc/{int(line)}/cmdline").read_bytes():
+            break  # A zombie, which whoever inherited it has yet to reap.
+        time.sleep(0.01)
+    else:
+        assert not Path(f"/proc/{int(line)}").exists()

@@ -188,7 +188,7 @@ class _Child:
         while (  # noqa: ASYNC110 - another process's doing
             session := transcoder._session
         ) is not None and session._cursor.lag_units > LAG_UNITS_MAX:
-            await trio.sleep(0.002)
+            await trio.sleep(0.01)
         assert session is not None, transcoder.last_reason
 
     def _take(self, units: list[AccessUnit]) -> None:
