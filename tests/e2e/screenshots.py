@@ -1,0 +1,60 @@
+"""Pictures of what people look at: the watch and the status page, each as most see them.
+
+python -m tests.e2e.screenshots FOLDER      # eight PNG files: desktop and phone, light and dark
+"""
+
+import sys
+from pathlib import Path
+
+import trio
+
+from tests.e2e.browser import Page, open_browser
+from tests.e2e.clip import RATE, make_clip
+from tests.e2e.publisher import publish_clip
+from tests.e2e.test_status_page import GOP_S, TOKEN, Setting, open_setting
+from tests.e2e.test_watch_page import STATE
+
+SCREENS = {"desktop": (1440, 900, False), "phone": (390, 844, True)}
+SCHEMES = ("light", "dark")
+SETTLED_S = 12.0  # The ingest health has something to say by then.
+
+
+async def take_all(page: Page, name: str, folder: Path) -> None:
+    """One page on all screens."""
+    for screen, (width, height, mobile) in SCREENS.items():
+        await page.set_viewport(width, height, scale=2.0 if mobile else 1.0, mobile=mobile)
+        for scheme in SCHEMES:
+            await page.set_colour_scheme(scheme)
+            await trio.sleep(0.5)
+            path = folder / f"{name}-{screen}-{scheme}.png"
+            await page.take_screenshot(path)
+            print(path)
+
+
+async def show(setting: Setting, folder: Path) -> None:
+    async with open_browser() as browser:
+        status = await browser.open_page()
+        await status.navigate(f"{setting.page}#{TOKEN}")
+        watch = await browser.open_page()
+        await watch.navigate(f"{setting.http}/watch/one")
+        await watch.wait_for(f"{STATE} === 'live'", 20)
+        await trio.sleep(SETTLED_S)
+        await take_all(watch, "watch", folder)
+        await watch.close()
+        await take_all(status, "status", folder)
+
+
+async def main(folder: Path) -> None:
+    clip = make_clip(seconds=40, gop=round(GOP_S * RATE))
+    with trio.fail_after(120):
+        async with open_setting() as setting, trio.open_nursery() as nursery:
+            nursery.start_soon(publish_clip, clip, setting.rtmp)
+            await setting.pop.wait_log("stream placed")
+            await show(setting, folder)
+            nursery.cancel_scope.cancel()
+
+
+if __name__ == "__main__":
+    into = Path(sys.argv[1])
+    into.mkdir(parents=True, exist_ok=True)
+    trio.run(main, into)
