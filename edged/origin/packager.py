@@ -18,7 +18,9 @@ from edged.media.gop_ring import RingBatch
 from edged.media.parts import InitSegment, PackagedEvent, SegmentEnded, StreamEnded
 from edged.media.stream import StreamId
 from edged.media.track import AccessUnit, Track
+from edged.policy.cutter import FragmentWriter
 from edged.policy.segment_rule import LATE_S_MAX, SegmenterConfig
+from edged.policy.segment_starts import SegmentStart
 from edged.policy.segmenter import Segmenter
 from edged.policy.segmenter_report import RenditionMark, SegmenterStatistics
 from edged.policy.splice import Resumed, read_state, save
@@ -119,6 +121,20 @@ class _CmafWriter:
     make_fragment = staticmethod(make_fragment)
 
 
+def make_writer() -> FragmentWriter:
+    """What turns units into CMAF."""
+    return _CmafWriter()
+
+
+def segmenter_config(config: PackagerConfig) -> SegmenterConfig:
+    """The same for a segmenter."""
+    return SegmenterConfig(
+        part_ms=config.part_ms,
+        segment_s=config.segment_s,
+        target_duration_s=config.target_duration_s,
+    )
+
+
 class Packager:
     """One stream's packager; whoever makes it calls `wake` from the hub's watch."""
 
@@ -161,19 +177,16 @@ class Packager:
             self._cursor = stream.ring.reader(start=state.packaged_seq + 1)
             return
         self._cursor = stream.ring.reader(start="oldest")
-        self._segmenter = Segmenter(
-            SegmenterConfig(
-                part_ms=config.part_ms,
-                segment_s=config.segment_s,
-                target_duration_s=config.target_duration_s,
-            ),
-            _CmafWriter(),
-        )
+        self._segmenter = Segmenter(segmenter_config(config), _CmafWriter())
 
     @property
     def ended(self) -> bool:
         """Whether the last event has been published."""
         return self._done
+
+    def on_segment_start(self, tell: Callable[[SegmentStart], None]) -> None:
+        """Have each segment's beginning told from now on, for who cuts other renditions."""
+        self._segmenter.on_boundary = tell
 
     def progress(self) -> Progress:
         """How far the stream is packaged."""

@@ -10,7 +10,9 @@ from edged.errors import RemoteProtocolError
 from edged.media.parts import PackagedEvent, Part, StreamEnded
 from edged.media.stream import Grant, PriorityClass, StreamId
 from edged.media.track import Track
+from edged.origin.ladder import Ladder, Ladders
 from edged.origin.packager import Packager, PackagerConfig, Progress
+from edged.policy.ladder import LadderConfig
 from edged.policy.slots import Slots
 from edged.policy.window import StreamWindow, WindowLimits
 from edged.runtime.hub import LiveStream
@@ -33,6 +35,7 @@ class OriginConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     domain: Annotated[str, Meta(max_length=64)] = ""  # Failure domain, such as a rack or a site.
     packager: PackagerConfig = PackagerConfig()
     playlist_s: Annotated[float, Meta(ge=12, le=600)] = 16.0  # What a late PoP gets of a stream.
+    ladder: LadderConfig | None = None  # Without it streams are not encoded again.
     tls: TlsFiles | None = None  # This origin's identity; needed unless all peers are on loopback.
 
     def __post_init__(self) -> None:
@@ -53,6 +56,7 @@ class _Packaged:
         self.packager = packager
         self.window = window
         self.unwatch: Callable[[], None] = _nothing
+        self.ladder: Ladder | None = None
         self.events = 0
         self.events_told = 0
 
@@ -65,6 +69,9 @@ class OriginStatistics(Struct, frozen=True, kw_only=True):
     slots_used: int
     parts_total: int
     window_bytes: int
+    ladders: int
+    ladder_restarts_total: int
+    rungs_shed: int
 
 
 class OriginService:
@@ -84,6 +91,7 @@ class OriginService:
         self._streams: dict[str, _Packaged] = {}
         self._parts = 0
         self.slots = Slots(config.slots, config.slots_reserve)
+        self.ladders = Ladders()
 
     def reconfigure(self, config: OriginConfig) -> None:
         """Have other slots at once, and other parts and playlists for streams from now on."""
@@ -114,6 +122,15 @@ class OriginService:
         if older is not None:
             self._finish(older, "a newer publication or epoch is here")
         entry = _Packaged(stream, packager, window)
+        if self._config.ladder is not None:
+            entry.ladder = ladder = Ladder(
+                stream,
+                self._config.ladder,
+                self._config.packager,
+                lambda event: self._event(entry, event),
+            )
+            packager.on_segment_start(ladder.begin_segment)
+            self.ladders.begin(ladder)
         entry.unwatch = stream.watch(lambda _: self._wake(entry))
         self._streams[stream.channel] = entry
         logger.info(
@@ -146,7 +163,12 @@ class OriginService:
 
     def statistics(self) -> OriginStatistics:
         """What is packaged here."""
+        ladders = [ladder.statistics() for ladder in self.ladders.running]
         return OriginStatistics(
+            ladders=len(ladders),
+            ladder_restarts_total=self.ladders.restarts_total
+            + sum(each.restarts for each in ladders),
+            rungs_shed=sum(len(each.shed) for each in ladders),
             streams=len(self._streams),
             slots_total=self.slots.total,
             slots_used=self.slots.used,
@@ -170,6 +192,8 @@ class OriginService:
             self._failed(stream_id, entry.packager.failed)
 
     def _event(self, entry: _Packaged, event: PackagedEvent) -> None:
+        if isinstance(event, StreamEnded) and entry.ladder is not None:
+            entry.ladder.end()  # Its last parts come before that.
         entry.events += 1
         self._parts += isinstance(event, Part)
         try:
@@ -187,3 +211,6 @@ class OriginService:
         except Exception:  # What failed in `_wake` may fail again here.
             logger.exception("packager failed to end", channel=entry.stream.channel)
             self._publish(entry.stream.stream_id, StreamEnded(reason=reason))
+        if entry.ladder is not None:
+            entry.ladder.stop()
+            entry.ladder = None

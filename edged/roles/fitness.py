@@ -39,6 +39,23 @@ class Health(Struct, frozen=True, kw_only=True):
         return not any(fault.grave for fault in self.faults)
 
 
+LADDER_SPECS = (
+    MetricSpec(
+        name="edged_ladder_streams",
+        help="Streams that are encoded again.",
+        labels=("role",),
+    ),
+    MetricSpec(
+        name="edged_ladder_restarts_total",
+        help="Times that a stream's encoder failed and was begun anew.",
+        labels=("role",),
+    ),
+    MetricSpec(
+        name="edged_ladder_shed_rungs",
+        help="Rungs that are not made as the host is too slow.",
+        labels=("role",),
+    ),
+)
 SPECS = (
     MetricSpec(
         name="edged_routing_irs_sessions",
@@ -130,7 +147,12 @@ def read_pop_metrics(pop: "PopRole") -> Iterable[Sample]:
 
 def read_origin_metrics(origin: "OriginRole") -> Iterable[Sample]:
     """Values of SPECS for an origin: it has no table."""
-    yield Sample("edged_routing_irs_sessions", _irs_sessions(origin), {"role": origin.name})
+    labels = {"role": origin.name}
+    yield Sample("edged_routing_irs_sessions", _irs_sessions(origin), labels)
+    packaged = origin.service.statistics()
+    yield Sample("edged_ladder_streams", packaged.ladders, labels)
+    yield Sample("edged_ladder_restarts_total", packaged.ladder_restarts_total, labels)
+    yield Sample("edged_ladder_shed_rungs", packaged.rungs_shed, labels)
 
 
 def _irs_sessions(role: "PopRole | OriginRole") -> int:

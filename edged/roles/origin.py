@@ -74,7 +74,8 @@ class OriginRole:
         self.drainer = Drainer(self.name, self, self.pump.now)
         RoleMetrics(self.name, self.pump, self.hub).register(metrics)
         self.supervisor.register(metrics)
-        metrics.register(fitness.SPECS, partial(fitness.read_origin_metrics, self))
+        specs = (*fitness.SPECS, *fitness.LADDER_SPECS)
+        metrics.register(specs, partial(fitness.read_origin_metrics, self))
 
     async def run(
         self, *, task_status: trio.TaskStatus[dict[str, str]] = trio.TASK_STATUS_IGNORED
@@ -85,6 +86,7 @@ class OriginRole:
             if self._tls is not None:
                 certificates = partial(keep_certificates, self._tls)
                 self.supervisor.start_soon(nursery, "certificates", certificates)
+            await self.supervisor.start(nursery, "ladders", self.service.ladders.run)
             address: str = await nursery.start(self.server.run)
             if self._client_config is not None:
                 hello = OriginHello(

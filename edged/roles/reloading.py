@@ -54,6 +54,7 @@ _NAME = _restart("peers know this process by it")
 _LISTENER = _restart("a listener is bound once, when the process starts")
 _TLS = _restart("listeners and sessions have TLS or not from their beginning")
 _FILES = _live("read at once, for connections from now on")
+_LADDER = _restart("what an origin has room for is counted with it from the start")
 _STREAMS = _live("for streams that begin from now on")
 _TABLE = _live("every PoP gets a new table at once")
 _SESSION = _live("from the next attempt to connect on")
@@ -79,6 +80,7 @@ EFFECTS: dict[str, Effect] = {
     "origin.packager.segment_s": _STREAMS,
     "origin.packager.target_duration_s": _STREAMS,
     "origin.playlist_s": _STREAMS,
+    "origin.ladder": _LADDER,
     "origin.tls": _TLS,
     "origin.tls.ca": _FILES,
     "origin.tls.certificate": _FILES,

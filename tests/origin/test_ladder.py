@@ -1,0 +1,133 @@
+"""A stream's ladder beside its source, at an origin: with real children."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+import trio
+from msgspec import structs
+from structlog.testing import capture_logs
+
+from edged.media.parts import PackagedEvent, Part, StreamEnded
+from edged.media.stream import Grant, StreamId
+from edged.media.track import AccessUnit
+from edged.origin.ladder import Ladder
+from edged.origin.packager import PackagerConfig
+from edged.origin.service import OriginConfig, OriginService
+from edged.policy.rung_segmenter import RungSegmenter
+from edged.runtime.hub import Hub, LiveStream
+from tests.origin.sources import SMALL, X264, Source, make_source
+
+pytestmark = pytest.mark.e2e
+PACKAGER = PackagerConfig(segment_s=1.0, target_duration_s=2)
+
+
+class Setting:
+    """An origin's service and one stream at it."""
+
+    def __init__(self) -> None:
+        self.hub = Hub()
+        self.events: list[PackagedEvent] = []
+        self.failures: list[str] = []
+        self.service = OriginService(
+            OriginConfig(name="fra1", ladder=SMALL, packager=PACKAGER),
+            publish=lambda _, event: self.events.append(event),
+            packaged=lambda _, __: None,
+            failed=lambda _, reason: self.failures.append(reason),
+        )
+        self.source: Source = make_source(*X264, "-g", "30", "-bf", "0", seconds=4)
+
+    def open(self) -> LiveStream:
+        stream_id = StreamId("alice", 1)
+        self.service.admit(stream_id, Grant(channel="alice"), [])
+        stream = self.hub.open(stream_id, Grant(channel="alice"), started_at=0.0, came_from="test")
+        self.service.open(stream)
+        for track in self.source.tracks:
+            stream.set_track(track)
+        return stream
+
+    async def feed(self, stream: LiveStream, speed: float = 1.5) -> None:
+        """Publish the source, somewhat faster than it is."""
+        scales = {track.track_id: track.timescale for track in self.source.tracks}
+        began = trio.current_time()
+        for seq, unit in enumerate(self.source.units):
+            await trio.sleep_until(began + unit.dts / scales[unit.track_id] / speed)
+            stream.append([structs.replace(unit, seq=seq)])
+
+    def parts(self, name: str) -> list[Part]:
+        return [e for e in self.events if isinstance(e, Part) and e.rendition == name]
+
+
+@contextlib.asynccontextmanager
+async def running(setting: Setting) -> AsyncIterator[None]:
+    with trio.fail_after(40):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(setting.service.ladders.run)
+            yield
+            nursery.cancel_scope.cancel()
+
+
+async def until_ready(ladder: Ladder) -> None:
+    while ladder.statistics().state != "running":  # noqa: ASYNC110 - a process starts
+        await trio.sleep(0.02)
+
+
+async def test_rungs_are_packaged_beside_the_source_and_end_before_it() -> None:
+    setting = Setting()
+    async with running(setting):
+        stream = setting.open()
+        (ladder,) = setting.service.ladders.running
+        await until_ready(ladder)
+        await setting.feed(stream)
+        with trio.fail_after(10):
+            while len(setting.parts("v96p")) < 8:  # noqa: ASYNC110 - another process's
+                await trio.sleep(0.02)
+        assert setting.service.statistics().ladders == 1
+        setting.hub.close(stream, "over")
+        setting.service.close(stream, "over")
+        await trio.sleep(0.3)
+        assert not setting.service.ladders.running
+        assert setting.service.statistics().ladders == 0
+    assert isinstance(setting.events[-1], StreamEnded)
+    assert not setting.failures
+    first = {msn_of.msn: msn_of.tfdt for msn_of in setting.parts("v0") if msn_of.index == 0}
+    for name in ("v96p", "v64p"):
+        begun = {part.msn: part.tfdt for part in setting.parts(name) if part.index == 0}
+        assert begun
+        assert begun == {msn: first[msn] for msn in begun}
+
+
+async def test_a_bug_of_the_ladder_ends_it_and_not_the_source(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_: RungSegmenter, unit: AccessUnit) -> list[PackagedEvent]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(RungSegmenter, "add_unit", fail)
+    setting = Setting()
+    with capture_logs() as logs:
+        async with running(setting):
+            stream = setting.open()
+            (ladder,) = setting.service.ladders.running
+            await until_ready(ladder)
+            await setting.feed(stream)
+            await trio.sleep(0.2)
+            assert not setting.service.ladders.running
+            setting.hub.close(stream, "over")
+            setting.service.close(stream, "over")
+    assert any(line["event"] == "ladder failed, the source goes on" for line in logs)
+    assert len(setting.parts("v0")) > 15
+    assert not setting.failures
+
+
+async def test_one_that_was_begun_before_its_service_runs_waits_for_it() -> None:
+    setting = Setting()
+    stream = setting.open()
+    assert len(setting.service.ladders.running) == 1
+    async with running(setting):
+        (ladder,) = setting.service.ladders.running
+        await until_ready(ladder)
+        setting.hub.close(stream, "over")
+        setting.service.close(stream, "over")
+        await trio.sleep(0.3)
+        assert not setting.service.ladders.running
