@@ -148,9 +148,14 @@ async def meet_newcomer(at: Running) -> None:
 
 
 async def publish_once_accepted(peer: Encoder) -> None:
-    await until(lambda: PublishAccepted() in peer.events or peer.closed)
-    if not peer.closed:
+    await until(lambda: PublishAccepted() in peer.events or is_over(peer))
+    if not is_over(peer):
         await publish(peer)
+
+
+def is_over(peer: Encoder) -> bool:
+    """Whether an encoder has been closed on, or told that it will be."""
+    return peer.closed or any(isinstance(event, Closed) for event in peer.events)
 
 
 @case(alice_goes_on=False)
@@ -267,7 +272,7 @@ async def publish(peer: Encoder) -> None:
     peer.session.send_track(AAC)
     sound = 0
     for frame in itertools.count():
-        if peer.closed or any(isinstance(event, Closed) for event in peer.events):
+        if is_over(peer):
             return
         peer.session.send_unit(h264_unit(frame * 3000, key=frame % 30 == 0), H264)
         while sound / 48_000 < (frame + 1) / FRAMES_PER_S:

@@ -1,6 +1,7 @@
 """Logs: formats, levels and the bound on lines."""
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -125,7 +126,7 @@ def test_a_level_for_a_while(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configure_logging(LogConfig(level="error", format="json"))
-    now = time.monotonic()
+    now = float(math.ceil(time.monotonic()))  # What is added to it and taken off is exact.
     clock = SimpleNamespace(monotonic=lambda: now, time=time.time)
     monkeypatch.setattr("edged.runtime.log.time", clock)
     set_level("debug", "edged.hub", for_s=600.0)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.goals import exit_status
 from tests.bench.ingest.bench import choose_cores
 from tests.bench.ingest.processes import BenchError, on_core
 from tests.bench.playback.__main__ import as_table, main, parse_arguments
@@ -57,10 +58,14 @@ def test_the_table_and_the_command_line(capsys: pytest.CaptureFixture[str]) -> N
 
     rounds = [Round(load(50), load(100), load(30), load(20), 300, 200)] * 3
     table = as_table(rounds, 2000)
-    assert [line.split()[-7:-4] for line in table.splitlines()[1:3]] == [
+    assert [line.split()[-8:-5] for line in table.splitlines()[1:3]] == [
         ["50.0", "100.0", "0.50"], ["30.0", "20.0", "1.50"]
     ]  # fmt: skip
     assert "0.3         0.2    1.50" in table
+    assert (table.count("reached"), exit_status(table)) == (3, 0)
+    slow = [Round(load(30), load(100), load(30), load(40), 301, 200)] * 3
+    assert as_table(slow, 2000).count("MISSED") == 3
+    assert exit_status(as_table(slow, 2000)) == 1
     assert parse_arguments([]).runs == 5
     with pytest.raises(SystemExit):
         main(["--runs", "0"])
