@@ -112,6 +112,8 @@ class H2Session:
             self._partial_since = None
         if receiver.fault is not None:
             return self._fail(events, receiver.fault.code, str(receiver.fault))
+        if self._stall_at < math.inf and not len(self._sender.schedule):
+            self._stall_at = math.inf  # What had stalled is wanted no more.
         if events and not self._streams.live:
             self._quiet_since = now
         if receiver.drain_acked and self._drain_at < math.inf:

@@ -235,3 +235,19 @@ def test_any_kind_of_bytes() -> None:
         wire = PREFACE + make_settings([]) + make_frame(frames.SETTINGS, ACK, 0) + headers(1)
         (event,) = session.receive_data(kind(wire), 0.0)
         assert isinstance(event, H2Request)
+
+
+def test_an_answer_that_had_stalled_and_is_cancelled_is_held_against_nobody() -> None:
+    """Found by a review: a player who cancels, and then waits for long, lost its connection."""
+    session = H2Session(now=0.0)
+    session.receive_data(PREFACE + frames.make_settings(()) + frames.SETTINGS_ACK, 0.0)
+    session.receive_data(headers(1), 1.0)
+    session.respond(1, OK, [bytes(200_000)], now=1.0)
+    while session.wants_output:
+        session.take(1 << 16)
+    assert session.next_timeout() == 1.0 + session.limits.blocked_s_max
+    session.receive_data(frames.make_reset(1, frames.ErrorCode.CANCEL), 2.0)
+    (waiting,) = session.receive_data(headers(3), 25.0)
+    assert isinstance(waiting, H2Request)
+    assert session.next_timeout() > 1000.0, "it waits for its answer, for as long as that takes"
+    assert session.handle_timeout(32.0) == []
