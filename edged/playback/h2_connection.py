@@ -142,6 +142,8 @@ class H2Connection:
         due = [e for e in self._exchanges.values() if e.blocked_until <= now]
         for exchange in due:
             exchange.expire(now)
+        if not self.connection.out_bytes and not self._session.has_unsent:
+            self._busy_since = None  # The last of it left without a word: it was little.
         if self._busy_since is not None and not self._check_progress(now):
             return
         for event in self._session.handle_timeout(now):

@@ -206,6 +206,9 @@ def _bare(status: int, response: PreparedResponse, *more: tuple[str, str]) -> Pr
     """An answer without a body, with the fields that the whole would have had."""
     left_out = ("Content-Length", "Content-Type", "Content-Encoding")
     fields = tuple(field for field in response.fields if field[0] not in left_out)
+    if status != HTTPStatus.NOT_MODIFIED:  # This asker's mistake is no other's answer.
+        fields = tuple(field for field in fields if field[0] != "Cache-Control")
+        fields += (("Cache-Control", "no-store"),)
     if status == HTTPStatus.PRECONDITION_FAILED:
         more = (("Content-Length", "0"),)
     return PreparedResponse(status, (*fields, *more), [])

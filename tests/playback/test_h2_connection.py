@@ -327,6 +327,24 @@ def test_who_reads_nothing_is_dropped(setting: Setting) -> None:
     assert setting.edge.server.statistics().stalled_total == 1
 
 
+def test_who_has_taken_all_and_is_quiet_stays(setting: Setting) -> None:
+    """Found by a review: what was left of an answer went out without a word to the handler."""
+    probe = setting.client()
+    probe.takes = False
+    probe.ask("/x/big")
+    room = probe.connection.sent_bytes  # What the kernel takes at once.
+    setting.service.big = prepare(
+        200, [BIG[: room + 6000]], content_type="video/mp4", cache_control="max-age=24"
+    )
+    client = setting.client()
+    client.takes = False
+    asked = client.ask("/x/big")
+    client.read()
+    assert client.answers[asked].ended
+    setting.edge.pump.advance(PROGRESS_S_MAX + 1)
+    assert client.connection.lost is None
+
+
 def test_who_gives_no_leave_is_dropped(setting: Setting) -> None:
     client = setting.client(window=65_535)
     client.takes = False

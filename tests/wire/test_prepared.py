@@ -112,6 +112,7 @@ def test_a_range(value: str, first: int, last: int) -> None:
 def test_a_range_beyond_the_body(value: str) -> None:
     status, body, fields = got(f"Range: {value}")
     assert (status, body, fields["Content-Range"]) == (416, b"", "bytes */2000")
+    assert fields["Cache-Control"] == "no-store", "else a shared cache would give it to others"
     assert fields["Content-Length"] == "0"
     assert "Content-Type" not in fields
 
@@ -154,6 +155,7 @@ def test_what_one_has_already() -> None:
 def test_who_insists_on_something_else() -> None:
     status, body, fields = got('If-Match: "2"')
     assert (status, body, fields["Content-Length"]) == (412, b"", "0")
+    assert fields["Cache-Control"] == "no-store"
     assert got('If-Match: W/"1"')[0] == 412
     assert got('If-Match: "2", "1"')[0] == 200
     assert got("If-Match: *")[0] == 200
