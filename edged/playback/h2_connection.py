@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 TAKE_BYTES = 64 * 1024  # At a time: what is queued in the kernel and here no priority can overtake.
 UNSENT_BYTES_MAX = 64 * 2**20  # As the largest answer.
+# A session that has ended leaves the socket open so long, and for as long as the viewer takes what
+# the kernel has of it: closing on the window updates that come meanwhile would reset it away.
+LEAVE_S = 2.0
+LEAVE_BYTES_MAX = 4 * 2**20  # Of what is still said and not heard.
 LARGE_BYTES = 2**20  # Below it an answer is not held against that.
 
 logger = structlog.get_logger("edged.http")
@@ -101,6 +105,9 @@ class H2Connection:
         "_check_at",
         "_closing",
         "_exchanges",
+        "_leave_at",
+        "_leave_left",
+        "_leave_mark",
         "_sent_at_busy",
         "_sent_mark",
         "_session",
@@ -117,6 +124,8 @@ class H2Connection:
         self._session = H2Session(now=now, known=server.known_strings)
         self._exchanges: dict[int, H2Exchange] = {}  # Those that are to be answered.
         self._closing: str | None = None
+        self._leave_at = math.inf
+        self._leave_left = self._leave_mark = 0
         self._busy_since: float | None = None  # Something waits since then.
         self._sent_at_busy = self._sent_mark = 0
         self._check_at = math.inf
@@ -139,6 +148,9 @@ class H2Connection:
 
     def handle_timeout(self, now: float) -> None:
         """End what took too long: a blocked request, a viewer, a request, an idle connection."""
+        if self._leave_at < math.inf:
+            self._leave(now)
+            return
         due = [e for e in self._exchanges.values() if e.blocked_until <= now]
         for exchange in due:
             exchange.expire(now)
@@ -211,7 +223,7 @@ class H2Connection:
                 break
             connection.send(chunks)
         if self._closing is not None and not session.wants_output:
-            connection.close(self._closing)
+            self._leave(now)
             return
         if not connection.out_bytes and not session.has_unsent:
             self._busy_since = None
@@ -220,6 +232,28 @@ class H2Connection:
             self._sent_at_busy = self._sent_mark = connection.sent_bytes
             self._check_at = now + PROGRESS_S_MAX
         self._rearm()
+
+    def _leave(self, now: float) -> None:
+        """All is said: close once the viewer has it, or takes no more of it."""
+        connection = self.connection
+        assert self._closing is not None, "the session has ended"
+        left = connection.out_bytes + connection.kernel_bytes()
+        heard = connection.received_bytes - self._leave_mark
+        if self._leave_at == math.inf:
+            self._leave_mark = connection.received_bytes
+            self._leave_left, self._check_at = left, now + PROGRESS_S_MAX
+        elif heard > LEAVE_BYTES_MAX:
+            connection.close(self._closing)
+            return
+        elif now < self._leave_at:
+            return  # It has said something, which nobody hears.
+        elif not left or (left >= self._leave_left and now >= self._check_at):
+            connection.close(self._closing)
+            return
+        elif left < self._leave_left:
+            self._leave_left, self._check_at = left, now + PROGRESS_S_MAX
+        self._leave_at = now + LEAVE_S
+        connection.set_timeout(self._leave_at)
 
     def _take(self, event: object, now: float) -> None:
         match event:

@@ -6,11 +6,14 @@ few system calls as the kernel takes. The handler hears of its connection's end 
 
 import contextlib
 import errno
+import fcntl
 import math
 import os
 import select
 import socket
 import ssl
+import struct
+import termios
 from collections.abc import Callable, Sequence
 
 import trio
@@ -224,6 +227,14 @@ class Connection:
                 self._setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wanted)
             except OSError:  # The peer is gone, which the next read tells.
                 pass
+
+    def kernel_bytes(self) -> int:
+        """What was sent and the peer's side has not acknowledged yet; 0 once it is gone."""
+        try:
+            (count,) = struct.unpack("i", fcntl.ioctl(self.fd, termios.TIOCOUTQ, bytes(4)))
+        except OSError:
+            return 0
+        return int(count)
 
     def close(self, reason: str) -> None:
         """End the connection when what is queued has left, or after CLOSE_LINGER_S.

@@ -71,6 +71,11 @@ class FakePump:
         ours, theirs = socket.socketpair()
         for sock in (ours, theirs):
             sock.setblocking(False)
+        self.take(ours, make_handler)
+        return theirs
+
+    def take(self, ours: socket.socket, make_handler: MakeHandler) -> Connection:
+        """Serve a connected socket."""
         connection = Connection(
             self,
             ours,
@@ -82,7 +87,7 @@ class FakePump:
         self.connections.append(connection)
         self._masks[connection] = select.EPOLLIN
         connection.begin()
-        return theirs
+        return connection
 
     def turn(self) -> None:
         """Read, run due timers, flush, bury; as the pump does."""

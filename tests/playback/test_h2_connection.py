@@ -3,8 +3,8 @@
 import contextlib
 import gzip
 import math
+import socket
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import h2.config
 import h2.connection
@@ -16,7 +16,7 @@ from msgspec import Struct
 from edged.media.stream import StreamId
 from edged.playback import h2_connection as module
 from edged.playback.exchange import PROGRESS_S_MAX, RESPONSE_BYTES_PER_S_MIN, RESPONSE_S_SLACK
-from edged.playback.h2_connection import H2Connection
+from edged.playback.h2_connection import LEAVE_S, H2Connection
 from edged.playback.hls import HlsService
 from edged.playback.http import Response
 from edged.playback.waiting import Exchange
@@ -24,10 +24,7 @@ from edged.wire.h1 import RequestReceived
 from edged.wire.h2 import frames
 from edged.wire.prepared import PreparedResponse, prepare
 from tests.playback.fakes import PARTS, Origin, World, world
-from tests.wire.h2.peer import take_apart
-
-if TYPE_CHECKING:
-    import socket
+from tests.wire.h2.peer import headers, take_apart
 
 BASE = "/live/demo/1f/"
 BIG = bytes(range(256)) * 32_768  # 8 MiB: beyond what a socket pair holds, and any first window.
@@ -315,6 +312,7 @@ def test_garbage_ends_the_connection_with_a_reason(setting: Setting) -> None:
     setting.edge.pump.turn()
     client.read()
     assert client.leaving
+    setting.edge.pump.advance(LEAVE_S + 0.1)
     assert client.connection.lost is not None
     assert "PROTOCOL_ERROR" in client.connection.lost
 
@@ -395,7 +393,64 @@ def test_drained_it_finishes_what_it_was_asked(setting: Setting) -> None:
     bodies = [frame for frame in sent if frame.kind == frames.DATA]
     assert [frame.payload for frame in bodies] == [b"GET /x/b  0", b"there"]
     assert bodies[1].stream_id == waiting
-    setting.edge.pump.advance(0.1)
+    setting.edge.pump.advance(LEAVE_S + 0.1)
+    assert client.connection.lost == "drained"
+
+
+def test_drained_a_distant_viewer_gets_all_that_is_on_its_way() -> None:
+    """Found by a review: its window updates met a closed socket, and reset what it had yet to read.
+
+    Over TCP, as socket pairs reset nothing.
+    """
+    body = BIG[:1_000_000]
+    with world() as edge, socket.socket() as listener, socket.socket() as end:
+        edge.server.router.get("/all", lambda _: Response(body=body))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * 2**20)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+        end.connect(listener.getsockname())
+        ours, _ = listener.accept()
+        ours.setblocking(False)
+        connection = edge.pump.take(ours, lambda c: H2Connection(edge.server, c))
+        edge.server.drain(True)
+        hello = frames.PREFACE + frames.make_settings(((frames.INITIAL_WINDOW_SIZE, 2**24),))
+        window = frames.make_frame(frames.WINDOW_UPDATE, 0, 0, (2**24).to_bytes(4, "big"))
+        end.sendall(hello + window + frames.SETTINGS_ACK + headers(1, path("/all")))
+        end.settimeout(0.02)
+        got, raw = b"", b""
+        while len(got) < len(body):
+            with contextlib.suppress(TimeoutError):
+                raw += end.recv(16_384)
+            while len(raw) >= 9 and len(raw) >= 9 + int.from_bytes(raw[:3], "big"):
+                size = 9 + int.from_bytes(raw[:3], "big")
+                (frame,) = take_apart(raw[:size])
+                raw = raw[size:]
+                if frame.kind == frames.DATA:
+                    got += frame.payload
+                    more = len(frame.payload).to_bytes(4, "big")
+                    end.sendall(frames.make_frame(frames.WINDOW_UPDATE, 0, 0, more))
+                elif frame.kind == frames.PING and not frame.flags:
+                    end.sendall(frames.make_frame(frames.PING, frames.ACK, 0, frame.payload))
+            edge.pump.advance(0.02)
+        assert got == body
+        edge.pump.advance(LEAVE_S + PROGRESS_S_MAX)
+        assert connection.lost == "drained"
+
+
+def path(target: str) -> tuple[tuple[str, str], ...]:
+    """A request's fields."""
+    return ((":method", "GET"), (":scheme", "https"), (":authority", "edge"), (":path", target))
+
+
+def test_who_takes_nothing_of_the_last_is_not_waited_for(setting: Setting) -> None:
+    client = setting.client()
+    setting.edge.server.drain(True)
+    client.ask("/x/a")
+    setting.edge.pump.advance(1.5)
+    setting.edge.pump.advance(PROGRESS_S_MAX - LEAVE_S)
+    assert client.connection.lost is None
+    setting.edge.pump.advance(2 * LEAVE_S)
     assert client.connection.lost == "drained"
 
 
@@ -405,6 +460,8 @@ def test_an_idle_connection_is_closed(setting: Setting) -> None:
     setting.edge.pump.advance(74)
     assert client.connection.lost is None
     setting.edge.pump.advance(2)
+    client.read()
+    setting.edge.pump.advance(LEAVE_S + 0.1)
     assert "no request for 75 s" in str(client.connection.lost)
 
 
