@@ -305,6 +305,9 @@ class H2Connection:
         else:
             self._sent_mark = connection.sent_bytes
             self._check_at = now + PROGRESS_S_MAX
+            # Of what a fast start has saved no more is kept than the slack, for a crawl behind it.
+            spare = int(max(least, 0) + RESPONSE_S_SLACK * RESPONSE_BYTES_PER_S_MIN)
+            self._sent_at_busy = max(self._sent_at_busy, connection.sent_bytes - spare)
             return True
         self.server.stalled += 1
         connection.abort(f"viewer reads too slowly: {reason}")

@@ -368,6 +368,30 @@ def test_who_is_too_slow_on_the_whole_is_dropped(setting: Setting) -> None:
     assert RESPONSE_S_SLACK < took_s < 60
 
 
+def test_a_fast_start_pays_for_no_crawl(setting: Setting) -> None:
+    """Found by a review: one stream that never ends kept the connection busy, and its credit."""
+    client = setting.client(window=65_535)
+    client.takes = False
+    client.ask("/x/big")  # Held for ever.
+    client.read()
+    client.h2.increment_flow_control_window(2**30)
+    for _ in range(4):
+        fast = client.ask("/x/big")
+        client.h2.increment_flow_control_window(len(BIG), fast)
+        client.send()
+        client.read()
+        assert client.answers[fast].ended
+    slow, began = client.ask("/x/big"), setting.edge.pump.time
+    while client.connection.lost is None and setting.edge.pump.time - began < 600:
+        setting.edge.pump.advance(9.5)
+        if client.connection.lost is None:
+            client.h2.increment_flow_control_window(17_500, slow)  # 15 kbps.
+            client.send()
+            client.read()
+    assert setting.edge.pump.time - began < 60
+    assert "reads too slowly" in str(client.connection.lost)
+
+
 def test_no_more_than_so_much_waits_for_one(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
