@@ -39,6 +39,7 @@ class Playlist:
         self.names: dict[int, list[str]] = {}  # Made responses by MSN, to drop with their segment.
         self.init_names: dict[str, str] = {}  # By digest.
         self._version = -1
+        self._shown_msn = -1  # The last segment that the version before this one had.
         self._responses: dict[Form, PreparedResponse] = {}
         self._bodies: dict[tuple[bool, bool], bytes] = {}  # By delta and gzip.
         self._content: MediaPlaylist | None = None
@@ -67,7 +68,11 @@ class Playlist:
             self._version = window.version
             self._responses.clear()
             self._bodies.clear()
-            self._content = stream.media_playlist(window.rendition.name)
+            self._content = content = stream.media_playlist(window.rendition.name)
+            if content is not None:  # No update may leave out what nobody can have seen.
+                unseen_from = self._shown_msn + 1 - content.segments[0].msn
+                content.skippable = min(content.skippable, max(unseen_from, 0))
+                self._shown_msn = window.last_msn
         response = self._responses.get(form)
         if response is None:
             response = prepare(self._body(form.delta, form.gzip), form)

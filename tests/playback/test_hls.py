@@ -431,17 +431,43 @@ def test_item_9_requests_are_idempotent_and_playlists_atomic(edge: Edge) -> None
 def test_item_26_delta_updates_at_once_and_when_they_come(edge: Edge) -> None:
     origin = Origin()
     client = edge.watch(origin, segments=20)
+    first = text(client.get(f"{BASE}v0.m3u8?_HLS_skip=YES"))
+    assert "#EXT-X-SKIP" not in first, "nobody has seen an earlier one"
+    edge.push(origin.both())
     whole, update = (text(client.get(f"{BASE}v0.m3u8{query}")) for query in ("", "?_HLS_skip=YES"))
     assert "#EXT-X-SKIP" not in whole
-    assert "\n#EXT-X-SKIP:SKIPPED-SEGMENTS=2\n" in update
+    assert "\n#EXT-X-SKIP:SKIPPED-SEGMENTS=3\n" in update, "5 to 7 of 5 to 20"
     other = edge.world.client()
-    other.ask(BASE + "v0.m3u8?_HLS_msn=20&_HLS_part=0")
-    client.ask(BASE + "v0.m3u8?_HLS_msn=20&_HLS_part=0&_HLS_skip=v2")
+    other.ask(BASE + "v0.m3u8?_HLS_msn=20&_HLS_part=1")
+    client.ask(BASE + "v0.m3u8?_HLS_msn=20&_HLS_part=1&_HLS_skip=v2")
     edge.push(origin.both())
     assert "#EXT-X-SKIP" not in text(other.answers()[0])
     update = text(client.answers()[0])
     assert "#EXT-X-SKIP" in update
-    assert parts(update)[-1] == "v0-20.0.m4s"
+    assert parts(update)[-1] == "v0-20.1.m4s"
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_item_26_an_update_skips_nothing_that_its_asker_cannot_have_seen(
+    edge: Edge, lost: bool
+) -> None:
+    """Behind a burst, or more lost segments than are listed; found by a review."""
+    origin = Origin()
+    client = edge.watch(origin, segments=15)
+    before = text(client.get(BASE + "v0.m3u8"))
+    known = [int(number) for number in re.findall(r"\nv0-(\d+)\.m4s", before)]
+    client.ask(f"{BASE}v0.m3u8?_HLS_msn={known[-1] + 1}&_HLS_part=0&_HLS_skip=YES")
+    if lost:
+        origin.msn += 20
+        edge.push(origin.both())
+    else:
+        edge.push([event for _ in range(14 * PARTS) for event in origin.both()])
+    update = text(client.answers()[0])
+    found = re.search(r"MEDIA-SEQUENCE:(\d+)\n", update)
+    assert found is not None
+    skipped = re.search(r"SKIPPED-SEGMENTS=(\d+)", update)
+    first, count = int(found[1]), int(skipped[1]) if skipped else 0
+    assert set(range(first, first + count)) <= set(known)
 
 
 def test_item_32_playlists_as_gzip_for_who_takes_it(edge: Edge) -> None:
