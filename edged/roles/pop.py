@@ -289,7 +289,11 @@ class PopRole:
                 for note in take_into_use(f"{self.name}: {key}", quietly(take))
             ]
             what = "is live, though its stream key is no longer valid; `edged kick` ends it"
-            notes += [f"channel {channel!r} {what}" for channel in self.door.use_keys(keys)]
+
+            def use_keys() -> list[str]:
+                return [f"channel {channel!r} {what}" for channel in self.door.use_keys(keys)]
+
+            notes += take_into_use(f"{self.name}: stream_keys", use_keys)
             return notes + take_plugins()
 
         return commit

@@ -3,14 +3,13 @@
 from edged.wire.h2.events import Event, H2Request, RequestRefused, SessionEnded, StreamReset
 from edged.wire.h2.hpack import KnownStrings
 from edged.wire.h2.limits import H2Limits
-from edged.wire.h2.responses import H2Response, date_block, make_block, prepare
+from edged.wire.h2.responses import date_block, make_block
 from edged.wire.h2.session import H2Session, H2Statistics
 
 __all__ = [
     "Event",
     "H2Limits",
     "H2Request",
-    "H2Response",
     "H2Session",
     "H2Statistics",
     "KnownStrings",
@@ -19,5 +18,4 @@ __all__ = [
     "StreamReset",
     "date_block",
     "make_block",
-    "prepare",
 ]
