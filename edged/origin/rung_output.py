@@ -2,7 +2,8 @@
 
 A child that was begun anew counts its configurations from 0 and begins a GOP. Where a rung's
 configuration is the one that viewers have nothing changes for them; where it is another one, its
-first unit is a discontinuity. What was shown already is not shown again: decode times rise.
+first unit is a discontinuity. What was shown already is not shown again: decode times rise, unless
+the source's timeline began anew while there was no child to say so.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from msgspec import Struct, structs
 
 from edged.errors import RemoteProtocolError
 from edged.media.track import AccessUnit, CodecConfig, Track
+from edged.policy.waiting_units import JUMP_BACK_S_MAX
 
 
 class _Published(Struct):
@@ -18,7 +20,9 @@ class _Published(Struct):
 
     config: CodecConfig
     config_id: int
+    timescale: int
     last_dts: int | None = None
+    last_wallclock_us: int = 0
     changed: bool = False  # Since its last unit.
 
 
@@ -46,7 +50,7 @@ class RungOutput:
         self._announced.add(track_id)
         known = self._published.get(track_id)
         if known is None:
-            self._published[track_id] = known = _Published(track.config, 0)
+            self._published[track_id] = known = _Published(track.config, 0, track.timescale)
         elif known.config == track.config:
             return
         else:
@@ -61,11 +65,12 @@ class RungOutput:
             if unit.track_id not in self._announced:
                 raise RemoteProtocolError(f"a unit of track {unit.track_id}, which is not known")
             known = self._published[unit.track_id]
-            is_apart = unit.discontinuity or known.changed
+            is_apart = unit.discontinuity or known.changed or _is_anew(known, unit)
             if not is_apart and known.last_dts is not None and unit.dts <= known.last_dts:
                 self.units_dropped += 1
                 continue
             known.last_dts, known.changed = unit.dts, False
+            known.last_wallclock_us = max(known.last_wallclock_us, unit.wallclock_us)
             unit.config_id, unit.discontinuity = known.config_id, is_apart
             unit.seq = self.units
             self.units += 1
@@ -77,3 +82,10 @@ class RungOutput:
         """How far the furthest of these rungs has been shown."""
         known = (self._published.get(track_id) for track_id in track_ids)
         return max((k.last_dts for k in known if k and k.last_dts is not None), default=None)
+
+
+def _is_anew(known: _Published, unit: AccessUnit) -> bool:
+    """Whether a unit that lies far behind was captured later than what was shown."""
+    if known.last_dts is None or unit.wallclock_us <= known.last_wallclock_us:
+        return False
+    return unit.dts - known.last_dts < -JUMP_BACK_S_MAX * known.timescale

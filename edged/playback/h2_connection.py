@@ -262,8 +262,8 @@ class H2Connection:
                 exchange = H2Exchange(self, stream_id, request)
                 self._exchanges[stream_id] = exchange
                 self.ask(exchange, now)
-            case RequestRefused(stream_id, status, reason):
-                self._refuse(stream_id, status, reason, now)
+            case RequestRefused():
+                self._refuse(event, now)
             case StreamReset(stream_id):
                 exchange_gone = self._exchanges.pop(stream_id, None)
                 if exchange_gone is not None:
@@ -274,15 +274,17 @@ class H2Connection:
             case _:
                 raise AssertionError(f"unknown event {event!r}")
 
-    def _refuse(self, stream_id: int, status: int, reason: str, now: float) -> None:
-        server = self.server
+    def _refuse(self, refused: RequestRefused, now: float) -> None:
+        server, status = self.server, refused.status
         if now >= server.stamped_until:
             server.tick(now)
         server.refused += 1
         server.responses[status] = server.responses.get(status, 0) + 1
-        response = error_response(status, reason, cors=server.cors)
+        response = error_response(status, refused.reason, cors=server.cors)
         block = response.block(server.stamp_block)
-        self._session.respond(stream_id, block, response.body, now=now)
+        self._session.respond(
+            refused.stream_id, block, response.body, head_only=refused.head_only, now=now
+        )
 
     def _leave_all(self) -> None:
         for exchange in self._exchanges.values():

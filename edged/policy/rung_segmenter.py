@@ -10,6 +10,7 @@ said in time, so that its playlist is never behind the others'; it comes back wi
 beginning. Nothing here decides anything about the source.
 """
 
+import math
 from collections import deque
 
 from msgspec import Struct, field, structs
@@ -23,7 +24,7 @@ from edged.policy.rendition_window import PARTS_MAX
 from edged.policy.renditions import describe_rendition, init_digest
 from edged.policy.segment_rule import WAIT_SPARE_S, WAIT_TARGETS, SegmenterConfig
 from edged.policy.segment_starts import SegmentStart
-from edged.policy.waiting_units import JUMP_S_MAX
+from edged.policy.waiting_units import JUMP_BACK_S_MAX, JUMP_S_MAX
 
 STARTS_MAX = 32  # Known and not passed by all; beyond it the oldest are absent media.
 WAITING_UNITS_MAX = 1024  # Of a rung that is measured, or whose segment is not decided yet;
@@ -39,6 +40,7 @@ class _Rung(Struct):
     configs: dict[int, Track]
     cutter: RenditionCutter | None = None
     starts: deque[SegmentStart] = field(default_factory=deque)  # Yet to be passed.
+    current: SegmentStart | None = None  # Of the segment of now.
     waiting: list[AccessUnit] = field(default_factory=list)
     waiting_bytes: int = 0
     is_away: bool = True  # It has not come to the beginning of a segment since it was lost.
@@ -139,7 +141,7 @@ class RungSegmenter:
         starts, waiting = rung.starts, rung.waiting
         while starts and waiting:
             first = waiting[0]
-            while len(starts) > 1 and _is_past(first, rung.track, starts[1]):
+            while len(starts) > 1 and _is_beyond(first, rung.track, starts[1]):
                 starts.popleft()
             if _is_at(first, rung.track, starts[0]):
                 return waiting
@@ -170,6 +172,7 @@ class RungSegmenter:
 
     def _enter(self, rung: _Rung, cutter: RenditionCutter, start: SegmentStart) -> None:
         """A cutter's next segment is this one."""
+        rung.current = start
         cutter.msn = start.msn
         self._expect(rung, cutter)
 
@@ -186,8 +189,12 @@ class RungSegmenter:
         self, rung: _Rung, cutter: RenditionCutter, unit: AccessUnit, out: list[PackagedEvent]
     ) -> None:
         """Put a unit into the segment that it belongs to, ending others before."""
-        while rung.starts and _is_past(unit, cutter.track, rung.starts[0]):
+        while rung.starts and (
+            _is_past(unit, cutter.track, rung.starts[0]) or _is_behind_jump(rung, cutter, unit)
+        ):
             self._pass(rung, cutter, unit, out)
+        if rung.is_away and rung.current is not None and not cutter.started:
+            rung.is_away = not _is_at(unit, cutter.track, rung.current)
         if rung.is_away or unit.dts + cutter.offset_ticks < 0:
             self._dropped += 1
             return
@@ -253,12 +260,40 @@ def _is_behind_hole(waiting: list[AccessUnit], unit: AccessUnit, track: Track) -
 
 
 def _is_past(unit: AccessUnit, track: Track, start: SegmentStart) -> bool:
-    """Whether a unit lies beyond a segment's beginning."""
+    """Whether a unit lies beyond a segment's beginning, on the same timeline."""
     boundary = start.boundary
-    if boundary.jumped:
-        past_s = unit.pts / track.timescale - boundary.pts / boundary.timescale
-        return abs(past_s) < JUMP_S_MAX
-    return unit.pts * boundary.timescale >= boundary.pts * track.timescale
+    return not boundary.jumped and unit.pts * boundary.timescale >= boundary.pts * track.timescale
+
+
+def _is_beyond(unit: AccessUnit, track: Track, start: SegmentStart) -> bool:
+    """The same, of a rung of which nothing is known but that unit."""
+    if start.boundary.jumped:
+        return _is_near(unit, track, start)
+    return _is_past(unit, track, start)
+
+
+def _is_behind_jump(rung: _Rung, cutter: RenditionCutter, unit: AccessUnit) -> bool:
+    """Whether a unit lies beyond a jump of the source that is yet to be passed.
+
+    Where the source has jumped by little, times alone do not tell: the rung jumps as well. If it
+    may have done so unseen, it is known by when its picture was captured.
+    """
+    jumps = [start for start in rung.starts if start.boundary.jumped]
+    if not jumps:
+        return False
+    last, timescale = cutter.last, cutter.track.timescale
+    step_s = (unit.dts - last.dts) / timescale if last is not None else math.inf
+    if -JUMP_BACK_S_MAX <= step_s <= HOLE_S and not unit.discontinuity:
+        return False
+    return any(_is_near(unit, cutter.track, start) for start in jumps)
+
+
+def _is_near(unit: AccessUnit, track: Track, start: SegmentStart) -> bool:
+    """Whether a unit may be of the timeline that begins there."""
+    if unit.wallclock_us < start.wallclock_us - JUMP_BACK_S_MAX * US:
+        return False
+    past_s = unit.pts / track.timescale - start.boundary.pts / start.boundary.timescale
+    return abs(past_s) < JUMP_S_MAX
 
 
 def _is_at(unit: AccessUnit, track: Track, start: SegmentStart) -> bool:

@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from edged.media.track import AccessUnit
 from edged.policy.cutter import Boundary, RenditionCutter
 
 
@@ -11,26 +12,36 @@ class SegmentStart(Struct, frozen=True, kw_only=True):
     msn: int
     discontinuity_sequence: int  # Of what is in it.
     random_access: bool  # Whether its first picture is independent of those before.
+    wallclock_us: int  # Of its first picture.
     boundary: Boundary
 
     @classmethod
-    def of_first(cls, leader: RenditionCutter, pts: int, offset_s: int) -> "SegmentStart":
+    def of_first(cls, leader: RenditionCutter, unit: AccessUnit, offset_s: int) -> "SegmentStart":
         """The one that begins with the leading rendition's first unit."""
         boundary = Boundary(
-            pts=pts,
+            pts=unit.pts,
             timescale=leader.track.timescale,
             segment_us=0,
             offset_s=offset_s,
         )
-        return cls(msn=leader.msn, discontinuity_sequence=0, random_access=True, boundary=boundary)
+        return cls(
+            msn=leader.msn,
+            discontinuity_sequence=0,
+            random_access=True,
+            wallclock_us=unit.wallclock_us,
+            boundary=boundary,
+        )
 
     @classmethod
-    def of_next(cls, leader: RenditionCutter, *, random_access: bool) -> "SegmentStart":
+    def of_next(
+        cls, leader: RenditionCutter, unit: AccessUnit, *, random_access: bool
+    ) -> "SegmentStart":
         """The one that begins at the leading rendition's last boundary that is known."""
         ahead = sum(each.discontinuity for each in leader.boundaries)
         return cls(
             msn=leader.msn + len(leader.boundaries),
             discontinuity_sequence=leader.discontinuity_sequence + ahead,
             random_access=random_access,
+            wallclock_us=unit.wallclock_us,
             boundary=leader.boundaries[-1],
         )

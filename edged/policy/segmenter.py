@@ -198,8 +198,8 @@ class Segmenter:
             if video or (self._leader is None and begun):
                 first = (video or begun)[0]
                 if self._leader is None:
-                    pts = starting[first.track.track_id][0].pts
-                    self.on_boundary(SegmentStart.of_first(first, pts, self._offset_s))
+                    unit = starting[first.track.track_id][0]
+                    self.on_boundary(SegmentStart.of_first(first, unit, self._offset_s))
                 self._lead(first)
         for unit in sorted((u for units in starting.values() for u in units), key=lambda u: u.seq):
             self._push(self._cutters[unit.track_id], unit, out)
@@ -442,7 +442,7 @@ class Segmenter:
             self._expect(other)
         assert self._leader is not None, "who adds a boundary has begun"
         independent = unit.random_access or not cutter.is_video
-        self.on_boundary(SegmentStart.of_next(self._leader, random_access=independent))
+        self.on_boundary(SegmentStart.of_next(self._leader, unit, random_access=independent))
 
     def _pass_boundary(
         self, cutter: RenditionCutter, unit: AccessUnit | None, out: list[PackagedEvent]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+import structlog
 import trio
 from msgspec import Struct
 
@@ -17,6 +18,8 @@ from edged.runtime.keeping import Part, keep_running
 
 if TYPE_CHECKING:
     from edged.runtime.structs import Problem
+
+logger = structlog.get_logger("edged.plugins")
 
 
 class _Telling:
@@ -71,16 +74,29 @@ class Plugins:
 
     async def _run(self, name: str, *, task_status: trio.TaskStatus[dict[str, str]]) -> None:
         """Run one, once; with what the file says by now."""
-        config, plugin = _convert(name, self._tables[name]), load_plugin(name)
+        begun, plugin = self._tables[name], load_plugin(name)
+        config = _convert(name, begun)
 
         def listens(addresses: dict[str, str]) -> None:
-            self._offers.started(name, addresses, plugin.codecs, _publishers_max(config))
+            now = _convert(name, self._tables[name])
+            if self._tables[name] != begun:
+                self._catch_up(name, now)
+            self._offers.started(name, addresses, plugin.codecs, _publishers_max(now))
 
         try:
             await plugin.serve(config, self._door, task_status=_Telling(task_status, listens))
         finally:
             self._offers.stopped(name)
             self._door.prepares.pop(name, None)
+
+    def _catch_up(self, name: str, config: Struct) -> None:
+        """Have one that has just begun take the file that came while it did.
+
+        What it refuses by now ends it: it is begun anew with that file.
+        """
+        if (prepare := self._door.prepares.get(name)) is not None:
+            for note in prepare_plugin(f"ingest.{name}", partial(prepare, config))():
+                logger.warning("plug-in begun while the file was read anew", of=name, note=note)
 
 
 def _convert(name: str, table: dict[str, object]) -> Struct:

@@ -11,14 +11,16 @@ from tests.policy.synthetic import RATES, video_track
 RUNG = video_track(RATES["30"])
 
 
-def unit(dts: int, config_id: int = 0, *, discontinuity: bool = False) -> AccessUnit:
+def unit(
+    dts: int, config_id: int = 0, *, discontinuity: bool = False, wallclock_us: int = 0
+) -> AccessUnit:
     return AccessUnit(
         track_id=RUNG.track_id,
         seq=0,
         config_id=config_id,
         pts=dts,
         dts=dts,
-        wallclock_us=0,
+        wallclock_us=wallclock_us,
         payload=b"x",
         random_access=True,
         discontinuity=discontinuity,
@@ -67,6 +69,21 @@ def test_a_timeline_that_begins_anew_may_go_back() -> None:
     taken.output.set_track(RUNG)
     taken.output.take([unit(100), unit(0, discontinuity=True), unit(10)])
     assert [u.dts for u in taken.units] == [100, 0, 10]
+
+
+def test_a_timeline_that_began_anew_while_no_child_was_there() -> None:
+    """The child that follows begins behind it, and knows nothing of it."""
+    taken = Taken()
+    taken.output.set_track(RUNG)
+    taken.output.take([unit(3600 * 90_000, wallclock_us=10_000_000)])
+    taken.output.begin_child()
+    taken.output.set_track(RUNG)
+    again = [unit(3599 * 90_000, wallclock_us=9_000_000)]
+    new = [unit(0, wallclock_us=12_000_000), unit(3000, wallclock_us=12_033_333)]
+    taken.output.take([*again, *new])
+    assert [u.dts for u in taken.units] == [3600 * 90_000, 0, 3000]
+    assert [u.discontinuity for u in taken.units] == [False, True, False]
+    assert taken.output.units_dropped == 1
 
 
 def test_a_unit_of_no_track() -> None:

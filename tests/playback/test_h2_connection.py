@@ -197,6 +197,9 @@ def test_head_bodies_conditions_and_ranges(setting: Setting) -> None:
     client = setting.client()
     head = client.get("/x/a", "HEAD")
     assert (head.status, head.body, head.fields["content-length"]) == (200, b"", "12")
+    refused = client.get("/x/" + "a" * 10_000, "HEAD")
+    assert (refused.status, refused.body) == (414, b"")
+    assert int(refused.fields["content-length"]) > 0
     stream_id = client.ask("/x/post", "POST", body=b"hello")
     client.read()
     assert client.answers[stream_id].body == b"POST /x/post  5"

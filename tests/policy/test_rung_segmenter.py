@@ -18,6 +18,7 @@ from edged.policy.segment_rule import SegmenterConfig
 from edged.policy.segmenter import Segmenter
 from edged.policy.window import StreamWindow
 from tests.policy.synthetic import (
+    EPOCH_US,
     CmafWriter,
     audio_track,
     audio_units,
@@ -62,6 +63,11 @@ def encode(units: Iterable[AccessUnit], *, half: bool = False) -> list[AccessUni
     return made
 
 
+def by_time(unit: AccessUnit) -> float:
+    """When a unit comes: when it is decoded."""
+    return unit.dts / (48_000 if unit.track_id in (2, AAC) else TS)
+
+
 def run(
     tracks: list[Track],
     units: list[AccessUnit],
@@ -69,7 +75,7 @@ def run(
     *,
     delay_s: float = 0.3,
     config: SegmenterConfig | None = None,
-    timescale: Callable[[AccessUnit], int] = lambda unit: 48_000 if unit.track_id == AAC else TS,
+    at: Callable[[AccessUnit], float] = by_time,
     end: bool = True,
 ) -> Outcome:
     """The source's units at their time, the rungs' so much later; all through one window too."""
@@ -88,15 +94,8 @@ def run(
         segmenter.add_track(track)
     rungs.add_track(rung_track(), "v480")
     rungs.add_track(structs.replace(audio_track(), track_id=AAC), "a128")
-    source = [(position / 1000, 0, position, unit) for position, unit in enumerate(units)]
-    keyed = [
-        (unit.dts / (48_000 if unit.track_id == 2 else TS), 0, position, unit)
-        for _, _, position, unit in source
-    ]
-    late = [
-        (unit.dts / timescale(unit) + delay_s, 1, position, unit)
-        for position, unit in enumerate(made)
-    ]
+    keyed = [(at(unit), 0, position, unit) for position, unit in enumerate(units)]
+    late = [(at(unit) + delay_s, 1, position, unit) for position, unit in enumerate(made)]
     for _, is_made, _, unit in heapq.merge(keyed, sorted(late, key=lambda item: item[:3])):
         take(rungs.add_unit(unit) if is_made else segmenter.add_unit(unit))
     if end:
@@ -240,6 +239,55 @@ def test_a_discontinuity_of_the_source_is_every_rungs() -> None:
         p.msn for p in outcome.parts("v0") if p.discontinuity
     ]
     assert outcome.starts("v480") == outcome.starts("v0")
+
+
+def jumping(by_s: float, *, gop_s: float) -> tuple[list[Track], list[AccessUnit]]:
+    """7 s of pictures, then 7 more whose times begin so much on, or back."""
+    first, second = (list(video_units(video_times(Fraction(30), 7), gop_s)) for _ in range(2))
+    for unit in second:
+        unit.pts += int((7 + by_s) * TS)
+        unit.dts += int((7 + by_s) * TS)
+        unit.wallclock_us += 7_000_000
+    second[0].discontinuity = True
+    return [video_track(Fraction(30))], [*first, *second]
+
+
+@pytest.mark.parametrize("by_s", [-1.2, -2, -2.9, -6.5, 3.5, 100])
+@pytest.mark.parametrize("gop_s", [1, 2])
+@pytest.mark.parametrize("is_flagged", [False, True])
+def test_a_rung_jumps_where_its_source_does(by_s: float, gop_s: float, is_flagged: bool) -> None:
+    tracks, units = jumping(by_s, gop_s=gop_s)
+    made = encode_in_order(units)
+    for unit in made:
+        unit.discontinuity &= is_flagged
+    outcome = run(tracks, units, made, at=by_wallclock)
+    assert outcome.starts("v480") == outcome.starts("v0")
+    assert len(outcome.starts("v0")) >= 8
+    assert outcome.rungs.statistics().units_dropped == 0
+
+
+@pytest.mark.parametrize("by_s", [-1.2, -2, -2.9])
+@pytest.mark.parametrize("back_at_s", [6, 7, 8, 9])
+def test_an_encoder_that_comes_back_about_a_jump(by_s: float, back_at_s: int) -> None:
+    """It may come back with another timeline than that of the segment of then."""
+    tracks, units = jumping(by_s, gop_s=1)
+    away = (EPOCH_US + 4_500_000, EPOCH_US + back_at_s * 1_000_000)
+    made = [u for u in encode_in_order(units) if not away[0] <= u.wallclock_us < away[1]]
+    outcome = run(tracks, units, made, at=by_wallclock)
+    source, rung = outcome.starts("v0"), outcome.starts("v480")
+    assert all(rung[msn] == source[msn] for msn in rung)
+    missing = [msn for msn in source if msn not in rung]
+    began = {p.msn: p.wallclock_us - EPOCH_US for p in outcome.parts("v0") if p.index == 0}
+    assert all(3_000_000 < began[msn] < back_at_s * 1_000_000 for msn in missing), missing
+
+
+def encode_in_order(units: list[AccessUnit]) -> list[AccessUnit]:
+    """As `encode`, of pictures that are in order."""
+    return [structs.replace(unit, track_id=RUNG, payload=b"r" * 9) for unit in units]
+
+
+def by_wallclock(unit: AccessUnit) -> float:
+    return (unit.wallclock_us - EPOCH_US) / 1_000_000
 
 
 def test_another_configuration_is_announced_before_its_part() -> None:

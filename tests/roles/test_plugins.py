@@ -3,6 +3,7 @@
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import trio
@@ -28,6 +29,8 @@ class Faulty:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, broken: bool = False) -> None:
         self.broken = broken  # It does not start.
+        self.may_listen = trio.Event()
+        self.may_listen.set()
         self.configs: list[Struct] = []  # Of each start.
         self._fail = trio.Event()
         faulty = structs.replace(rtmp.plugin, serve=self._serve)
@@ -50,7 +53,9 @@ class Faulty:
             raise ZeroDivisionError
         self._fail = trio.Event()
         async with trio.open_nursery() as nursery:
-            task_status.started(await nursery.start(rtmp.plugin.serve, config, door))
+            addresses = await nursery.start(rtmp.plugin.serve, config, door)
+            await self.may_listen.wait()
+            task_status.started(addresses)
             await self._fail.wait()
             raise ZeroDivisionError
 
@@ -92,6 +97,34 @@ async def test_what_failed_is_begun_with_what_the_file_says_by_now(
         host.process.operations.reload()
         await is_up(host.pop, failures=2)
         assert getattr(faulty.configs[-1], "publishers_max", None) == 7
+
+
+@pytest.mark.parametrize("knows_of_reloads", [True, False])
+async def test_a_file_read_anew_while_it_begins_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, knows_of_reloads: bool
+) -> None:
+    """It has its table, and is in none of the lists yet that a reload goes through."""
+    faulty = Faulty(monkeypatch)
+    async with hosting(tmp_path) as host:
+        pop, door = host.pop, host.pop.door
+        host.set("stream_keys.static", STATIC)
+        faulty.may_listen = trio.Event()
+        faulty.fail()
+        await until(lambda: "rtmp" in door.prepares and len(faulty.configs) == 2, s_max=10)
+        prepare = door.prepares.pop("rtmp")
+        host.set("ingest.rtmp.publishers_max", 1)
+        host.process.operations.reload()
+        if knows_of_reloads:
+            door.on_reload("rtmp", prepare)
+        faulty.may_listen.set()
+        await is_up(pop, failures=1)
+        rtmp_now = next(urlsplit(u).netloc for u in pop.offers.own().urls if u[:5] == "rtmp:")
+        async with encoder(rtmp_now, KEY) as one:
+            await one.accepted()
+            assert pop.offers.own().state is PopState.FULL
+            if knows_of_reloads:
+                async with encoder(rtmp_now, OTHER_KEY) as two:
+                    assert "publishers" in (await two.refused()).description
 
 
 async def test_it_is_offered_while_it_is_up(

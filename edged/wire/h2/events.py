@@ -20,6 +20,7 @@ class RequestRefused(Struct, frozen=True):
     stream_id: int
     status: int
     reason: str
+    head_only: bool = False  # It was HEAD: a body would be an error (RFC 9110 §9.3.2).
 
 
 class StreamReset(Struct, frozen=True):

@@ -27,6 +27,7 @@ from edged.wire.h2.sending import Sender
 from edged.wire.h2.streams import Stream, StreamTable
 
 WINDOW_RETURNED_BYTES = WINDOW_BYTES // 2  # Of the connection's window, given back at once.
+_HEAD = (b":method", b"HEAD")
 
 
 class Intake:
@@ -152,7 +153,8 @@ class Intake:
             raise _stream_fault(stream.id, str(error)) from None
         except RefusedError as error:
             self._open(stream)
-            self._refuse(stream, error.status, str(error))
+            is_head = any(field == _HEAD for field, _, _ in entries)
+            self._refuse(stream, error.status, str(error), head_only=is_head)
             return None
         return head
 
@@ -174,11 +176,13 @@ class Intake:
         if length > self._limits.body_bytes_max:
             raise RefusedError(413, f"body exceeds {self._limits.body_bytes_max} bytes")
 
-    def _refuse(self, stream: Stream, status: int, reason: str) -> None:
+    def _refuse(self, stream: Stream, status: int, reason: str, *, head_only: bool = False) -> None:
+        if stream.request is not None:
+            head_only = stream.request.method == "HEAD"
         stream.refused = stream.told = True
         stream.request = stream.body = None
         self.refused += 1
-        self.events.append(RequestRefused(stream.id, status, reason))
+        self.events.append(RequestRefused(stream.id, status, reason, head_only))
 
     def _take_trailers(self, flags: int, stream_id: int, entries: list[Entry]) -> None:
         stream = self._streams.live.get(stream_id)

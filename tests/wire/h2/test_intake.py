@@ -203,3 +203,19 @@ def test_what_one_connection_holds() -> None:
         for value in field
     ]
     assert sum(fields) < 128 * 2 * limits.head_bytes_max
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_who_asks_for_a_head_is_refused_with_a_head(method: str) -> None:
+    def ask(stream_id: int, path: str, *more: tuple[str, str]) -> bytes:
+        fields = [(":method", method), (":path", path), *(f for f in GET if f[0] not in PSEUDO)]
+        return headers(stream_id, [*fields, *more], END_HEADERS)
+
+    peer = Peer(H2Limits(target_bytes_max=100, body_bytes_max=10))
+    peer.tell(ask(1, "/" + "x" * 100), ask(3, "/x"), data(3, bytes(11)))
+    told = [event for event in peer.events if isinstance(event, RequestRefused)]
+    assert [event.status for event in told] == [414, 413]
+    assert [event.head_only for event in told] == [method == "HEAD"] * 2
+
+
+PSEUDO = (":method", ":path")
