@@ -42,7 +42,7 @@ from tests.e2e.publisher import publish_clip
 from tests.e2e.viewer import Viewer, fetch
 from tests.wire.hls_reader import attributes_of, read_media_playlist
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
 SIZES = ((640, 360), (480, 270), (320, 180))
 MIXED = tuple(

@@ -10,7 +10,7 @@ from tests.e2e.clip import make_clip, publish_ffmpeg
 from tests.e2e.network import Network, open_network, run_edged
 from tests.e2e.viewer import fetch
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.timeout(150)]
 
 CLIP_S = 37
 BEGUN_S = 26.5  # Then there is something to be left out of delta updates.

@@ -17,7 +17,7 @@ from tests.e2e.glass import GlassReport, read_glass, start_glass
 from tests.e2e.machine import run_undisturbed
 from tests.e2e.network import Demo, open_demo
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
 FPS = Fraction(30)
 WATCHED_S = 30.0

@@ -9,7 +9,7 @@ from tests.e2e.clip import make_clip, publish_ffmpeg
 from tests.e2e.network import open_network
 from tests.e2e.test_watch_page import STATE, require_player, stats
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.timeout(120)]
 
 PROTOCOLS = (
     "[...new Set(performance.getEntriesByType('resource')"

@@ -14,7 +14,7 @@ from tests.e2e.clip import make_clip, publish_ffmpeg, read_units
 from tests.e2e.network import Demo, LogLine, open_demo
 from tests.e2e.publisher import publish_units
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
 SECONDS = 14
 SKEW_S = 1.0

@@ -21,7 +21,7 @@ from tests.e2e.restart import restart_without_irs
 from tests.e2e.test_watch_page import STATE, require_player
 from tests.e2e.viewer import Viewer
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.timeout(150)]
 
 CHANNELS = tuple(f"c{number:02}" for number in range(20))
 POPS = ("ams1", "lon1")  # Encoders come to the first; viewers to both.

@@ -12,7 +12,7 @@ from tests.e2e.browser import Browser, Page, open_browser
 from tests.e2e.glass import SCRIPT, read_glass, start_glass
 from tests.e2e.tiny_edge import CHANNEL, TITLE, TinyEdge, open_tiny_edge
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
 STATE = "window.edged?.snapshot().state"
 
