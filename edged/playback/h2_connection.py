@@ -19,6 +19,7 @@ from edged.playback.exchange import (
 from edged.playback.router import error_response
 from edged.playback.waiting import Exchange, Waiters
 from edged.runtime.connection import OUT_LOW_BYTES, Connection
+from edged.runtime.kernel_bytes import unacknowledged_bytes
 from edged.wire.h1 import RequestReceived
 from edged.wire.h2 import H2Request, H2Session, RequestRefused, SessionEnded, StreamReset
 from edged.wire.prepared import PreparedResponse, narrow
@@ -237,7 +238,7 @@ class H2Connection:
         """All is said: close once the viewer has it, or takes no more of it."""
         connection = self.connection
         assert self._closing is not None, "the session has ended"
-        left = connection.out_bytes + connection.kernel_bytes()
+        left = connection.out_bytes + unacknowledged_bytes(connection.fd)
         heard = connection.received_bytes - self._leave_mark
         if self._leave_at == math.inf:
             self._leave_mark = connection.received_bytes

@@ -6,14 +6,11 @@ few system calls as the kernel takes. The handler hears of its connection's end 
 
 import contextlib
 import errno
-import fcntl
 import math
 import os
 import select
 import socket
 import ssl
-import struct
-import termios
 from collections.abc import Callable, Sequence
 
 import trio
@@ -31,7 +28,7 @@ OUT_BYTES_MAX = 8 * 2**20  # A peer that leaves more unread is dropped; handlers
 TLS_WRITE_BYTES = 64 * 1024  # Joined per SSL_write: 4 records, and the copy stays in cache.
 # Reads from one peer before the others' turn: a plain read may fill the pump's buffer (256 KiB: a
 # tick of 300 Mbps), a TLS read gives one record (16 KiB). A backbone session carries hundreds of
-# streams.
+# streams. A viewer's request is one record: to look for another costs as much as to take it.
 READS_MAX = 1
 READS_TLS_MAX = 8
 READS_BACKBONE_MAX = 8
@@ -104,7 +101,8 @@ class Connection:
         if pump_class is PumpClass.BACKBONE:
             self._reads_max = READS_BACKBONE_MAX if self.ssl is None else READS_BACKBONE_TLS_MAX
         else:
-            self._reads_max = READS_MAX if self.ssl is None else READS_TLS_MAX
+            is_publisher = pump_class is PumpClass.PUBLISHER
+            self._reads_max = READS_TLS_MAX if is_publisher and self.ssl is not None else READS_MAX
         self._closing: str | None = None
         self._unheard_bytes: int | None = None  # Once our side is shut: what we still hear out.
         self._dirty = False
@@ -135,20 +133,20 @@ class Connection:
 
         For who writes the same bytes to very many: it saves the way through the queue.
         """
-        if self._out or self.ssl is not None or self.lost is not None or self._closing is not None:
+        if self._out or self.lost is not None or self._closing is not None or self.handshaking:
             self.write_many(chunks)
-            if self.ssl is not None and not self.handshaking and not self.waits_for_room:
-                self._transmit()  # Encrypting is most of it: the caller's time.
             return
         try:
-            if len(chunks) == 1:
+            if self.ssl is not None:  # Encrypting is most of it: the caller's time.
+                count = self._send_encrypted(chunks)
+            elif len(chunks) == 1:
                 count = self._send(data := chunks[0])
                 if count == len(data):
                     self.sent_bytes += count
                     return
             else:
                 count = self._sendmsg(chunks)
-        except BlockingIOError:
+        except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
             count = 0
         except OSError as error:
             self.abort(f"connection failed: {error.strerror or error}")
@@ -228,14 +226,6 @@ class Connection:
             except OSError:  # The peer is gone, which the next read tells.
                 pass
 
-    def kernel_bytes(self) -> int:
-        """What was sent and the peer's side has not acknowledged yet; 0 once it is gone."""
-        try:
-            (count,) = struct.unpack("i", fcntl.ioctl(self.fd, termios.TIOCOUTQ, bytes(4)))
-        except OSError:
-            return 0
-        return int(count)
-
     def close(self, reason: str) -> None:
         """End the connection when what is queued has left, or after CLOSE_LINGER_S.
 
@@ -292,16 +282,16 @@ class Connection:
             handler.connection_lost(self.lost or "closed")
 
     def take_readable(self, buffer: memoryview, now: float) -> None:
-        """Read once (a few times under TLS) and feed the handler."""
+        """Read once (a publisher's a few times under TLS) and feed the handler."""
         handler = self.handler
         if not self._reading or handler is None:
             if self._unheard_bytes is not None:
                 self._hear_out(buffer)
             return
-        size, recv_into = len(buffer), self._recv_into
+        size, tls, recv_into = len(buffer), self.ssl, self._recv_into
         for _ in range(self._reads_max):
             try:
-                count = recv_into(buffer)
+                count = recv_into(buffer) if tls is None else int(tls.read(size, buffer))
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 return
             except OSError as error:
@@ -312,9 +302,10 @@ class Connection:
                 return
             self.received_bytes += count
             handler.data_received(buffer[:count], now)
-            if (self.ssl is None and count < size) or not self._reading or self.lost is not None:
+            if (tls is None and count < size) or not self._reading or self.lost is not None:
                 return
-        if self.ssl is not None:  # It may hold decrypted bytes that no event will announce.
+        # It may hold decrypted bytes that no event will announce.
+        if tls is not None and (self._reads_max > READS_MAX or tls.pending()):
             self.pump.mark_readable(self)
 
     def take_read(self, buffer: memoryview, count: int, now: float) -> None:
@@ -471,6 +462,19 @@ class Connection:
                 return False
             self._sent(count)
         return True
+
+    def _send_encrypted(self, chunks: Sequence[bytes | memoryview]) -> int:
+        """Encrypt these while nothing else waits; how many bytes of them have left."""
+        assert self.ssl is not None
+        write = self.ssl.write
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        if (size := len(data)) <= TLS_WRITE_BYTES:
+            return write(data)
+        view, sent = memoryview(data), 0
+        with contextlib.suppress(ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            while sent < size:  # In pieces as `_send_tls` makes: OpenSSL wants a piece again whole.
+                sent += write(view[sent : sent + TLS_WRITE_BYTES])
+        return sent
 
     def _sent(self, count: int) -> None:
         self.sent_bytes += count

@@ -5,8 +5,11 @@ tests/bench/playback). Under TLS it must be encrypted for each, so this is for p
 behind a proxy or a cache that speaks TLS.
 """
 
+import fcntl
 import os
 import resource
+import struct
+import termios
 from collections.abc import Sequence
 
 KERNEL_BYTES_MIN = 32 * 1024  # Below it there is little to copy.
@@ -119,3 +122,12 @@ class KernelPool:
     def files(self) -> int:
         """In so many files."""
         return self.use.files
+
+
+def unacknowledged_bytes(fd: int) -> int:
+    """What was sent on a socket and the peer's side has not acknowledged; 0 once it is gone."""
+    try:
+        (count,) = struct.unpack("i", fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)))
+    except OSError:
+        return 0
+    return int(count)

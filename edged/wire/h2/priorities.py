@@ -41,18 +41,15 @@ def _rank_of(stream: Stream) -> Rank:
 class Schedule:
     """The streams with something to send, in their order. At most as many as may be open."""
 
-    __slots__ = ("_queue", "_turn")
+    __slots__ = ("_turn", "queue")
 
     def __init__(self) -> None:
-        self._queue: list[Stream] = []
+        self.queue: list[Stream] = []  # To be looked at: whether there is any costs no call.
         self._turn = 0
-
-    def __len__(self) -> int:
-        return len(self._queue)
 
     def __iter__(self) -> Iterator[Stream]:
         """In the order in which they go; the schedule stays as it is meanwhile."""
-        return iter(self._queue)
+        return iter(self.queue)
 
     def add(self, stream: Stream) -> None:
         """Put a stream in its place, behind those of its rank."""
@@ -61,18 +58,18 @@ class Schedule:
             self._turn += 1
             place = self._turn
         stream.rank = (stream.urgency, stream.incremental, place)
-        insort(self._queue, stream, key=_rank_of)
+        insort(self.queue, stream, key=_rank_of)
 
     def discard(self, stream: Stream) -> None:
         """Forget a stream, if it is here."""
-        for at, candidate in enumerate(self._queue):  # Usually the first.
+        for at, candidate in enumerate(self.queue):  # Usually the first.
             if candidate is stream:
-                del self._queue[at]
+                del self.queue[at]
                 return
 
     def pass_turn(self, stream: Stream) -> None:
         """A stream has had its turn; of those that go in turns it is the last now."""
-        if stream.incremental and len(self._queue) > 1:
+        if stream.incremental and len(self.queue) > 1:
             self.discard(stream)
             self.add(stream)
 
@@ -81,10 +78,10 @@ class Schedule:
         if (stream.urgency, stream.incremental) == (urgency, incremental):
             return
         stream.urgency, stream.incremental = urgency, incremental
-        if any(candidate is stream for candidate in self._queue):
+        if any(candidate is stream for candidate in self.queue):
             self.discard(stream)
             self.add(stream)
 
     def clear(self) -> None:
         """Forget all."""
-        self._queue.clear()
+        self.queue.clear()

@@ -83,12 +83,12 @@ class Sender:
         """Whether `take` has anything to give."""
         if self._ready or self._urgent or self._control:
             return True
-        return not self.stalled and len(self.schedule) > 0
+        return not self.stalled and bool(self.schedule.queue)
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing waits, not even for the peer's leave."""
-        return not (self._ready or self._urgent or self._control or len(self.schedule))
+        return not (self._ready or self._urgent or self._control or self.schedule.queue)
 
     # What goes in.
 
@@ -124,7 +124,7 @@ class Sender:
             and len(block) <= FRAME_BYTES
             and not stream.receiving
             and not self._prefix
-            and not len(self.schedule)
+            and not self.schedule.queue
             and len(self._ready) < READY_MAX
         ):
             self._ready.append(self._join(stream.id, block, body, size))
@@ -186,7 +186,7 @@ class Sender:
     def take(self, bytes_max: int) -> list[Chunk]:
         """The next chunks, whole frames of about that many bytes."""
         ready = self._ready
-        if len(ready) == 1 and not (self._urgent or self._control or len(self.schedule)):
+        if len(ready) == 1 and not (self._urgent or self._control or self.schedule.queue):
             self._ready = []
             return ready
         chunks: list[Chunk] = []
@@ -202,7 +202,7 @@ class Sender:
             count += 1
         chunks += ready[:count]
         del ready[:count]
-        while len(self.schedule) and size < bytes_max and not ready:
+        while self.schedule.queue and size < bytes_max and not ready:
             stream = self._choose()
             if stream is None:
                 self.stalled = True

@@ -112,7 +112,7 @@ class H2Session:
             self._partial_since = None
         if receiver.fault is not None:
             return self._fail(events, receiver.fault.code, str(receiver.fault))
-        if self._stall_at < math.inf and not len(self._sender.schedule):
+        if self._stall_at < math.inf and not self._sender.schedule.queue:
             self._stall_at = math.inf  # What had stalled is wanted no more.
         if events and not self._streams.live:
             self._quiet_since = now
@@ -160,7 +160,7 @@ class H2Session:
         """The next chunks to send: whole frames, of `bytes_max` and at most one frame more."""
         sender = self._sender
         chunks = sender.take(bytes_max)
-        if len(sender.schedule):
+        if sender.schedule.queue:
             if sender.stalled and self._stall_at == math.inf:
                 self._stall_at = self._seen_at + self.limits.blocked_s_max
                 self._stall_mark = sender.sent_bytes
@@ -174,7 +174,7 @@ class H2Session:
         if self._ended:
             return math.inf
         limits, receiver, streams = self.limits, self._receiver, self._streams
-        at = min(self._stall_at, self._drain_at)
+        at = min(self._drain_at, self._stall_at)
         if self._is_done():
             if receiver.intake.refusing or receiver.peer_leaving:
                 return self._seen_at
@@ -285,7 +285,7 @@ class H2Session:
         sender = self._sender
         if sender.stalled and sender.sent_bytes - self._stall_mark < self.limits.blocked_bytes_min:
             return True
-        self._stall_at = now + self.limits.blocked_s_max if len(sender.schedule) else math.inf
+        self._stall_at = now + self.limits.blocked_s_max if sender.schedule.queue else math.inf
         self._stall_mark = sender.sent_bytes
         return False
 

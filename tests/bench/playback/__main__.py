@@ -9,51 +9,77 @@ import msgspec
 
 from edged.errors import EdgedError
 from tests.bench.goals import exit_status, verdict
-from tests.bench.playback.bench import PART_BYTES, Round, run_rounds
+from tests.bench.playback.bench import Options, Round, run_rounds
+from tests.bench.playback.load import Protocol
 
-PLAYLIST_GOAL = 0.4  # Of nginx's requests/s per core, at least.
-PART_GOAL = 1.0  # The same.
+GOALS: dict[
+    tuple[str, Protocol], float
+] = {  # Of nginx's requests/s per core, at least: by what is asked for, and how.
+    ("playlist", "h1"): 0.4,
+    ("part", "h1"): 1.0,
+    ("playlist", "h1s"): 0.7,
+    ("part", "h1s"): 0.9,
+    ("playlist", "h2"): 0.6,
+    ("part", "h2"): 0.85,
+}
 RELEASE_GOAL = 1.5  # Of the C loop's time, at most.
+IDLE_GOALS = {False: 4096, True: 20480}  # Bytes of a connection at most: plain, TLS.
+NAMES: dict[Protocol, str] = {"h1": "", "h1s": " over TLS", "h2": " over TLS and HTTP/2"}
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.playback", description=__doc__)
     parser.add_argument("--seconds", type=int, default=5, help="of each load, in turns of 1 s")
     parser.add_argument("--waiters", type=int, default=2000, help="blocked requests to release")
+    parser.add_argument("--idle", type=int, default=1000, help="connections that wait")
     parser.add_argument("--runs", type=int, default=5, help="rounds; the table has their medians")
     parser.add_argument("--json", action="store_true", help="print JSON, every round included")
     found = parser.parse_args(arguments)
-    if found.seconds < 1 or found.waiters < 1 or found.runs < 1:
-        parser.error("--seconds, --waiters and --runs must be at least 1")
+    if min(found.seconds, found.waiters, found.idle, found.runs) < 1:
+        parser.error("--seconds, --waiters, --idle and --runs must be at least 1")
     return found
 
 
 def as_table(rounds: Sequence[Round], waiters: int) -> str:
     """Medians of the rounds; each ratio is the median of the rounds' own."""
-
-    def median(values: Sequence[float]) -> float:
-        return statistics.median(values)
-
-    playlist_bytes = rounds[0].edged_playlist.body_bytes
-    lines = [f"{'':44}{'edged':>10}{'beside':>12}{'ratio':>8}   goal"]
-    for what, ours, theirs, goal, words in (
-        (f"playlist of {playlist_bytes} B, requests/s per core",
-         [r.edged_playlist.per_cpu_s for r in rounds],
-         [r.nginx_playlist.per_cpu_s for r in rounds], PLAYLIST_GOAL, ">= {:g} x nginx"),
-        (f"part of {PART_BYTES // 1000} KB, requests/s per core",
-         [r.edged_part.per_cpu_s for r in rounds],
-         [r.nginx_part.per_cpu_s for r in rounds], PART_GOAL, ">= {:g} x nginx"),
-        (f"release of {waiters} blocked, ms",
-         [r.edged_release_us / 1000 for r in rounds],
-         [r.c_release_us / 1000 for r in rounds], RELEASE_GOAL, "<= {:g} x C"),
-    ):  # fmt: skip
-        ratio = median([a / b for a, b in zip(ours, theirs, strict=True)])
-        told = verdict(reached=ratio <= goal if words.startswith("<") else ratio >= goal)
+    lines = [f"{'':57}{'edged':>10}{'beside':>10}{'ratio':>7}   goal"]
+    for index, row in enumerate(rounds[0].rows):
+        rows = [each.rows[index] for each in rounds]
+        goal = GOALS[row.what, row.protocol]
+        size = f"{row.edged.body_bytes:,} B"
+        ratio = statistics.median(r.edged.per_cpu_s / r.nginx.per_cpu_s for r in rows)
         lines.append(
-            f"{what:44}{median(ours):10,.1f}{median(theirs):12,.1f}{ratio:8.2f}"
-            f"   {words.format(goal)}: {told}"
+            _line(
+                f"{row.what} of {size}{NAMES[row.protocol]}, /s per core",
+                statistics.median(r.edged.per_cpu_s for r in rows),
+                statistics.median(r.nginx.per_cpu_s for r in rows),
+                f"{ratio:.2f}",
+                f">= {goal:g} x nginx: {verdict(reached=ratio >= goal)}",
+            )
         )
+    for index, idle in enumerate(rounds[0].idle):
+        ours = statistics.median(each.idle[index].edged for each in rounds)
+        theirs = statistics.median(each.idle[index].nginx for each in rounds)
+        goal = IDLE_GOALS[idle.tls]
+        what = f"idle connection{' over TLS' if idle.tls else ''}, bytes of memory"
+        reached = verdict(reached=ours <= goal)
+        lines.append(_line(what, ours, theirs, "", f"<= {goal:,}: {reached}"))
+    ratio = statistics.median(each.edged_release_us / each.c_release_us for each in rounds)
+    lines.append(
+        _line(
+            f"release of {waiters} blocked, ms",
+            statistics.median(each.edged_release_us for each in rounds) / 1000,
+            statistics.median(each.c_release_us for each in rounds) / 1000,
+            f"{ratio:.2f}",
+            f"<= {RELEASE_GOAL:g} x C: {verdict(reached=ratio <= RELEASE_GOAL)}",
+        )
+    )
     return "\n".join(lines)
+
+
+def _line(what: str, ours: float, theirs: float, ratio: str, goal: str) -> str:
+    digits = 0 if ours >= 1000 else 1
+    return f"{what:57}{ours:10,.{digits}f}{theirs:10,.{digits}f}{ratio:>7}   {goal}"
 
 
 def main(arguments: list[str]) -> int:
@@ -61,8 +87,7 @@ def main(arguments: list[str]) -> int:
     try:
         rounds = run_rounds(
             options.runs,
-            options.seconds,
-            options.waiters,
+            Options(options.seconds, options.waiters, options.idle),
             lambda line: print(line, file=sys.stderr, flush=True),
         )
     except EdgedError as error:

@@ -7,6 +7,7 @@ origin does, and prints how long it took until all who waited for it were sent t
 import os
 import sys
 import time
+from functools import partial
 
 import msgspec
 import trio
@@ -18,6 +19,7 @@ from edged.playback.http import HttpServer, Release, Router
 from edged.runtime.log import LogConfig, configure_logging
 from edged.runtime.process import settle_memory
 from edged.runtime.pump import Pump, Work
+from edged.runtime.tls import PublicTls
 from tests.playback.fakes import Origin
 
 CHANNEL = "bench"
@@ -30,6 +32,7 @@ class Place(Struct):
     """The first line."""
 
     port: int
+    tls_port: int  # 0 without a certificate.
     playlist: str
     part: str
     reload: str  # Blocks until the next push.
@@ -113,15 +116,26 @@ def say(line: Struct) -> None:
     sys.stdout.buffer.flush()
 
 
-async def main(part_bytes: int) -> None:
-    """Serve until standard input ends."""
+def port_of(address: str) -> int:
+    """Of HOST:PORT."""
+    return int(address.rpartition(":")[2])
+
+
+async def main(part_bytes: int, certificate: list[str]) -> None:
+    """Serve until standard input ends; over TLS too, with a certificate's files."""
     edge = Edge(part_bytes)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(edge.pump.run)
         nursery.start_soon(edge.hls.run)
-        address: str = await nursery.start(edge.http.serve, edge.pump, "127.0.0.1:0")
+        plain = port_of(await nursery.start(edge.http.serve, edge.pump, "127.0.0.1:0"))
+        tls = 0
+        if certificate:
+            context = PublicTls(certificate[0], certificate[1], ("h2", "http/1.1")).context
+            serve = partial(edge.http.serve, edge.pump, "127.0.0.1:0", tls=context)
+            tls = port_of(await nursery.start(serve))
         place = Place(
-            port=int(address.rpartition(":")[2]),
+            port=plain,
+            tls_port=tls,
             playlist=f"/live/{CHANNEL}/1/v0.m3u8",
             part=f"/live/{CHANNEL}/1/v0-{SEGMENTS - 1}.3.m4s",
             reload="",
@@ -136,4 +150,4 @@ async def main(part_bytes: int) -> None:
 
 if __name__ == "__main__":
     configure_logging(LogConfig(level="warning"))  # To standard error.
-    trio.run(main, int(sys.argv[1]))
+    trio.run(main, int(sys.argv[1]), sys.argv[2:])

@@ -60,7 +60,7 @@ def test_urgency_then_order_then_turns() -> None:
     schedule.discard(turns[1])
     assert ids(schedule) == [7, 3, 5, 1, 9]
     schedule.clear()
-    assert len(schedule) == 0
+    assert not schedule.queue
 
 
 def test_a_change() -> None:
