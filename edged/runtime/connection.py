@@ -190,7 +190,9 @@ class Connection:
         answer.times += 1
         self.stood += 1
         self.stood_at = now
-        if answer.held is not None:
+        if self.ssl is not None:
+            self.send((answer.whole,))
+        elif answer.held is not None:
             self.send_held(answer.held)
         else:
             self.send(answer.chunks)

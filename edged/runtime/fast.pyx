@@ -23,8 +23,14 @@ cdef extern from "<sys/socket.h>" nogil:
 cdef extern from "<sys/sendfile.h>" nogil:
     ssize_t sendfile(int out_fd, int in_fd, off_t *offset, size_t count)
 
+cdef extern from "<string.h>" nogil:
+    const void *memchr(const void *data, int byte, size_t size)
+    int memcmp(const void *left, const void *right, size_t size)
+
 cdef enum:
     READABLE = 1  # EPOLLIN.
+    GET_BYTES = 4  # "GET ",
+    VERSION_BYTES = 9  # and " HTTP/1.1" around what is asked for.
 
 cdef Py_ssize_t request_bytes_max = REQUEST_BYTES_MAX
 
@@ -67,6 +73,31 @@ def serve_batch(pump, batch, buffer not None, double now, double until):
     return visited
 
 
+cdef object find(standing, const char *request, Py_ssize_t count):
+    """As `standing.StandingAnswers.find`, of so many bytes, within their second."""
+    cdef const char *end = <const char *> memchr(request, b'\r', count)
+    cdef const char *mark
+    cdef const char *at
+    if end == NULL or end - request < GET_BYTES + VERSION_BYTES or end + 1 >= request + count:
+        return None
+    if end[1] != b'\n' or memcmp(request, b"GET ", GET_BYTES):
+        return None
+    head = PyBytes_FromStringAndSize(end + 2, request + count - end - 2)
+    end -= VERSION_BYTES
+    if memcmp(end, b" HTTP/1.1", VERSION_BYTES) or head not in <set> standing.heads:
+        return None
+    request += GET_BYTES
+    mark = <const char *> memchr(request, b'?', end - request)
+    if mark != NULL:
+        at = mark + 1
+        while at < end:
+            if at[0] <= b' ' or at[0] >= 0x7F:
+                return None
+            at += 1
+        end = mark
+    return (<dict> standing.answers).get(PyBytes_FromStringAndSize(request, end - request))
+
+
 cdef int serve_at_rest(connection, standing, buffer, Py_buffer *view, double now) except -1:
     """Read once, and send what stands for that; whatever else it is, is the connection's."""
     cdef int fd = connection.fd, held
@@ -78,7 +109,7 @@ cdef int serve_at_rest(connection, standing, buffer, Py_buffer *view, double now
     if count <= 0 or count > request_bytes_max or now >= <double> standing.until:
         connection.take_read(buffer, count, now)
         return 0
-    answer = (<dict> standing.answers).get(PyBytes_FromStringAndSize(<char *> view.buf, count))
+    answer = find(standing, <const char *> view.buf, count)
     if answer is None:
         connection.take_read(buffer, count, now)
         return 0

@@ -24,6 +24,13 @@ VIEWERS = 3
 PIECES = (
     GET_PART,
     GET_PART.replace(b"part", b"init"),
+    GET_PART.replace(b"part", b"part?n=1"),
+    GET_PART.replace(b"part", b"init?n=1"),
+    GET_PART.replace(b"part", b"part?a b"),
+    GET_PART.replace(b"part", b"part#a"),
+    GET_PART.replace(b"HTTP/1.1", b"HTTP/1.0"),
+    GET_PART.replace(b"\r\n\r\n", b"\r\nAccept: */*\r\n\r\n"),
+    GET_PART.replace(b"part", b"init").replace(b"\r\n\r\n", b"\r\nAccept: */*\r\n\r\n"),
     GET_PART.replace(b"part", b"later"),
     GET_PART.replace(b"part", b"hello"),
     GET_PART.replace(b"GET", b"HEAD"),
@@ -37,7 +44,9 @@ PIECES = (
     b"GET /live/x HTTP/1.1\r\nX: ",
 )
 MOVES = st.one_of(
-    st.tuples(st.just("send"), st.integers(0, 2), st.sampled_from((0, 0, 0, *range(len(PIECES))))),
+    st.tuples(
+        st.just("send"), st.integers(0, 2), st.sampled_from((0, 0, 0, 2, *range(len(PIECES))))
+    ),
     st.tuples(st.sampled_from(["read", "leave"]), st.integers(0, 2), st.just(0)),
     st.tuples(st.sampled_from(["send_ahead", "settle", "release"]), st.just(0), st.just(0)),
     st.tuples(st.sampled_from(["wait", "drain"]), st.just(0), st.integers(0, 1)),

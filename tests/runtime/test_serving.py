@@ -19,7 +19,8 @@ from edged.runtime.serving import ServeBatch, serve_in_python
 from edged.runtime.standing import StandingAnswer, StandingAnswers
 from tests.conftest import require_found
 
-ASK, OTHER = b"GET /part HTTP/1.1\r\n\r\n", b"GET /else HTTP/1.1\r\n\r\n"
+HEAD = b"Host: edge\r\n\r\n"
+ASK, OTHER = b"GET /part HTTP/1.1\r\n" + HEAD, b"GET /else HTTP/1.1\r\n" + HEAD
 SMALL = b"HTTP/1.1 200 OK\r\n\r\nsmall"
 LARGE = bytes(range(256)) * 400
 NOW = 100.0
@@ -200,7 +201,16 @@ def test_what_stands_is_sent_without_the_handler(place: Place, kind: str) -> Non
     assert list(place.standing.counts()) == [(kind, 6)]
 
 
-@pytest.mark.parametrize("data", [ASK[:-1], ASK + ASK, OTHER, b"x" * 5000, b"\0"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(ASK[:-1], ASK + ASK, OTHER, b"x" * 5000, b"\0", ASK[:20], ASK[:19], ASK[:18]),
+        *(b"GET HTTP/1.1\r\n" + HEAD, b"\r\n" + HEAD, b"GET /part?a b HTTP/1.1\r\n" + HEAD),
+        *(b"GET /part?\xc3 HTTP/1.1\r\n" + HEAD, b"GET /part?\r HTTP/1.1\r\n" + HEAD),
+        *(b"HEAD /part HTTP/1.1\r\n" + HEAD, b"GET /part HTTP/1.0\r\n" + HEAD),
+        *(ASK.replace(b"edge", b"Edge"), b"GET /part\r\n" + HEAD, b"GET /part HTTP/1.1\n" + HEAD),
+    ],
+)
 def test_all_else_is_the_handlers(place: Place, data: bytes) -> None:
     stand(place, "small")
     connection, peer = place.connect()
@@ -208,6 +218,16 @@ def test_all_else_is_the_handlers(place: Place, data: bytes) -> None:
     place.serve()
     assert handler_of(connection).heard == [data]
     assert (connection.received_bytes, connection.sent_bytes, connection.stood) == (len(data), 0, 0)
+
+
+@pytest.mark.parametrize("query", [b"?", b"?n=1", b"?a?b=%20&c"])
+def test_a_query_says_nothing(place: Place, query: bytes) -> None:
+    expected = stand(place, "held")
+    connection, peer = place.connect()
+    peer.send(ASK.replace(b"/part", b"/part" + query))
+    place.serve()
+    assert take(peer) == expected
+    assert connection.stood == 1
 
 
 def test_nothing_is_sent_to_who_is_not_at_rest(place: Place) -> None:
@@ -303,7 +323,7 @@ def test_what_is_raised_ends_that_one_alone(place: Place) -> None:
 def test_what_an_unforeseen_answer_raises_ends_that_one_alone(place: Place) -> None:
     stand(place, "small")
     connection, peer = place.connect()
-    place.standing.answers[ASK] = None  # type: ignore[assignment]
+    place.standing.answers[b"/part"] = None  # type: ignore[assignment]
     peer.send(ASK)
     place.serve()
     assert handler_of(connection).heard == [ASK], "as none"
