@@ -257,10 +257,13 @@ class HttpConnection(Exchange):
     def _have_stand(self, response: PreparedResponse, event: Event, data: bytes) -> None:
         """Have what `event` was answered stand for all who send the same bytes and nothing else."""
         server = self._server
-        if server.known.find(data) is not event or event.method != "GET" or event.conditional:
+        if not isinstance(event, RequestReceived) or event.method != "GET" or event.conditional:
+            return
+        if not server.known.is_whole(data, event):
             return
         held = server.kernel.find(response)
-        if held is not None or response.size < KERNEL_BYTES_MIN:  # Else there soon is one.
+        encrypts = self.connection.ssl is not None
+        if held is not None or encrypts or response.size < KERNEL_BYTES_MIN:  # Else soon there is.
             chunks = response.chunks(server.stamp)
             server.standing.add(data, response, chunks, held, asker=self.connection.fd)
 

@@ -6,6 +6,7 @@
 peer can make it hold. What goes out are `wire.prepared`'s ready bytes.
 """
 
+import string
 from collections.abc import Sequence
 from urllib.parse import unquote
 
@@ -16,6 +17,8 @@ from edged.errors import RemoteProtocolError
 
 KNOWN_MAX = 4096  # Requests of a few renditions' last parts, by a few dozen kinds of players.
 KNOWN_BYTES_MAX = 2048  # Of each; browsers send 500 to 900.
+_GET, _HTTP_1_1 = b"GET /", b" HTTP/1.1"
+_USUAL = string.ascii_letters.encode() + string.digits.encode() + b"/?&=-_.~%+,:;@!$'()*"
 # Fields that ask for less than all (RFC 9110 §13, §14), and their lengths, cheaper to see.
 CONDITIONS = frozenset((b"range", b"if-range", b"if-match", b"if-none-match"))
 CONDITION_SIZES = frozenset(map(len, CONDITIONS))
@@ -69,14 +72,16 @@ class PeerTimedOut(Struct, frozen=True):
 class KnownRequests:
     """Requests parsed before, by their very bytes: all viewers of a channel ask for the same parts.
 
-    Shared by the connections of a server; players of one kind send the same fields. Bounded in
-    entries and in the size of each; when it is full it is emptied, as old parts are not asked for.
+    And, by what follows the request line, kinds of players: each sends the same fields whatever it
+    asks for. Shared by the connections of a server. Bounded in entries and in the size of each;
+    when it is full it is emptied, as old parts are not asked for.
     """
 
     def __init__(self, entries_max: int = KNOWN_MAX) -> None:
         self.entries_max = entries_max
         self.find = (known := dict[bytes, RequestReceived]()).get
         self._known = known
+        self._heads: dict[bytes, RequestReceived] = {}  # The last one with that head.
 
     def __len__(self) -> int:
         return len(self._known)
@@ -86,6 +91,41 @@ class KnownRequests:
         if len(self._known) >= self.entries_max:
             self._known.clear()
         self._known[data] = request
+        if (parts := _split_get(data)) is not None:
+            if len(self._heads) >= self.entries_max:
+                self._heads.clear()
+            self._heads[parts[1]] = request
+
+    def find_like(self, data: bytes, target_bytes_max: int) -> RequestReceived | None:
+        """What `data` is, whole and by itself, if one came that is like it but for its target."""
+        parts = _split_get(data)
+        if parts is None or len(parts[0]) > target_bytes_max:
+            return None
+        like = self._heads.get(parts[1])
+        if like is None:
+            return None
+        path, _, query = parts[0].decode("ascii").partition("?")
+        return RequestReceived(
+            method="GET",
+            path=unquote(path) if "%" in path else path,
+            query=query,
+            fields=like.fields,
+            keep_alive=True,
+            conditional=like.conditional,
+        )
+
+    def is_whole(self, data: bytes, request: RequestReceived) -> bool:
+        """Whether `data` is that request, and nothing else."""
+        return self.find(data) is request or self.find_like(data, len(data)) == request
+
+
+def _split_get(data: bytes) -> tuple[bytes, bytes] | None:
+    """Target, and all behind the request line, of a GET of the usual form; None for others."""
+    line, _, head = data.partition(b"\r\n")
+    if not (line.startswith(_GET) and line.endswith(_HTTP_1_1)):
+        return None
+    target = line[len(_GET) - 1 : -len(_HTTP_1_1)]
+    return None if target.translate(None, _USUAL) else (target, head)
 
 
 class H1Statistics(Struct, frozen=True):
@@ -162,6 +202,8 @@ class H1Session:
         if known is not None and self._began_at is None and len(data) <= KNOWN_BYTES_MAX:
             whole = bytes(data)
             request = known.find(whole)
+            if request is None and len(whole) <= self.limits.head_bytes_max:
+                request = known.find_like(whole, self.limits.target_bytes_max)
             if request is not None and self._unanswered < self.limits.unanswered_max:
                 self._requests += 1
                 self._unanswered += 1

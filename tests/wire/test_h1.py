@@ -139,6 +139,55 @@ def test_known_requests_are_what_they_were(
         assert len(known) <= entries_max
 
 
+TARGETS = st.one_of(
+    st.sampled_from(
+        ["/", "/a?b=c", "/%41?%20", "/a?b?c", "/a#b", "/a b", "/ä", "*", "", "//", "/?"]
+    ),
+    st.text(st.sampled_from('/?&=-%#ab1 "<>\\^`{|}[]~ä\x00\x7f\t'), max_size=12).map("/".__add__),
+    st.just("/" + 300 * "a"),
+    st.just("http://h/p?q"),
+)
+
+
+@hypothesis.settings(max_examples=300, deadline=None)
+@hypothesis.given(
+    st.sampled_from(GOOD), st.lists(TARGETS, min_size=1, max_size=4), st.booleans(), st.booleans()
+)
+def test_a_request_like_a_known_one_is_what_it_is(
+    like: bytes, targets: list[str], small: bool, whole: bool
+) -> None:
+    """But for its target, whatever that is."""
+    limits, known = (SMALL if small else H1Limits()), KnownRequests()
+    feed(H1Session(now=0.0, known=known), like)
+    method, _, behind = like.split(b" ", 2)
+    for target in targets:
+        data = b"%b %b %b" % (method, target.encode(), behind)
+        data = data if whole else data[:-1]
+        plain = H1Session(now=0.0, limits=limits)
+        quick = H1Session(now=0.0, limits=limits, known=known)
+        assert feed(quick, data, 1.0) == feed(plain, data, 1.0)
+        assert feed(quick, like, 1.0) == feed(plain, like, 1.0)
+        assert quick.next_timeout() == plain.next_timeout()
+        assert quick.statistics() == plain.statistics()
+
+
+def test_who_is_known_is_known_by_all_but_the_target() -> None:
+    known = KnownRequests()
+    (first,) = feed(H1Session(now=0.0, known=known), CHROME)
+    other = CHROME.replace(CHROME.split(b" ")[1], b"/other?_HLS_msn=7")
+    request = known.find_like(other, 100)
+    assert request == feed(H1Session(now=0.0), other)[0]
+    assert isinstance(first, RequestReceived)
+    assert request is not None
+    assert request.fields is first.fields
+    assert known.is_whole(other, request)
+    assert known.is_whole(CHROME, first)
+    assert not known.is_whole(other + b"x", request)
+    assert known.find_like(other, 5) is None, "its target is too long"
+    assert known.find_like(other.replace(b"GET", b"PUT"), 100) is None
+    assert known.find_like(other[:-1], 100) is None
+
+
 def test_a_known_request_is_not_parsed_again_and_counts_as_unanswered() -> None:
     known = KnownRequests()
     (first,) = feed(H1Session(now=0.0, known=known), CHROME)
