@@ -53,6 +53,10 @@ class PackagerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Cursor(Protocol):
     """What the packager needs of a ring's reader."""
 
+    @property
+    def lag_units(self) -> int:
+        """Units that it has neither read nor skipped."""
+
     def read(self, units_max: int, bytes_max: int) -> RingBatch:
         """The next units, and how many were missed before them."""
 
@@ -238,29 +242,36 @@ class Packager:
                 self._has_lost = True
             if not batch.units:
                 return
-            self._package(batch.units)
-            if not self._warned:
+            if self._package(batch.units) and not self._warned:
                 self._warn()
+            if not self._cursor.lag_units:
+                return
 
-    def _package(self, units: list[AccessUnit]) -> None:
+    def _package(self, units: list[AccessUnit]) -> bool:
+        """Whether a segment has ended."""
         if self._has_lost:
             self._has_lost, self._owes_from = False, units[0].seq
+        any_ended = False
+        segmenter = self._segmenter
         for unit in units:
             if self._resumed is not None:
                 if self._resumed.takes(unit):
                     continue
                 self._resumed = None
-            ended = set[str]()
-            for event in self._segmenter.add_unit(unit):
+            events = segmenter.add_unit(unit)
+            ended = False  # A segment of the leading rendition.
+            for event in events:
                 self._publish(event)
                 if isinstance(event, SegmentEnded):
-                    ended.add(event.rendition)
+                    ended |= event.rendition == segmenter.leader
+                    any_ended = True
                     self._note_ended(event)
-            if self._may_pay():
+            if self._owes_from is not None and self._may_pay():
                 self._take_splice()
-            elif self._segmenter.leader in ended:
+            elif ended:
                 # At once: a successor's window begins with a whole segment of the leading one.
                 self._save_splice()
+        return any_ended
 
     def _save_splice(self) -> None:
         if self._owes_from is not None and self._segmenter.packaged_seq >= self._owes_from - 1:

@@ -1,0 +1,165 @@
+"""`python -m tests.bench.packager`: what it costs an origin to cut streams into parts.
+
+Streams of 1080p at 6 Mbps with sound, or of more rungs, unit by unit in turns, as they come over
+the backbone: so each finds its state out of the caches. What the ring costs is left out, by a run
+without packagers.
+"""
+
+import argparse
+import gc
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Final
+
+import msgspec
+from msgspec import Struct, structs
+
+from edged.media.parts import PackagedEvent, Part
+from edged.media.stream import Grant, StreamId
+from edged.media.track import AccessUnit, Track
+from edged.origin.packager import Packager, PackagerConfig
+from edged.runtime.hub import LiveStream
+from tests.bench.goals import exit_status, verdict
+from tests.policy.synthetic import (
+    audio_track,
+    audio_units,
+    in_order,
+    video_times,
+    video_track,
+    video_units,
+)
+
+GOAL_PERCENT: Final = 0.02  # Of a core, per rung and stream, at most.
+BITS_PER_S: Final = 6_000_000
+GOP_S: Final = 2
+WARM_S: Final = 4  # Renditions have begun, and the rings are full.
+
+
+class Round(Struct, frozen=True):
+    """What one round gave; percent of a core are per rung and stream."""
+
+    percent: float
+    ring_percent: float  # Beside it: what it takes to have the units at all.
+    parts: int
+
+
+class Shape(Struct, frozen=True):
+    """Of each stream."""
+
+    fps: int
+    rungs: int  # Of video; beside them there is one of audio.
+
+    @property
+    def renditions(self) -> int:
+        """Video and audio."""
+        return self.rungs + 1
+
+
+def make_stream(shape: Shape, seconds: float) -> tuple[list[Track], list[AccessUnit]]:
+    """Its tracks and its units in order of arrival."""
+    rate = Fraction(shape.fps)
+    tracks, timed = [], []
+    for number in range(shape.rungs):
+        track_id = 1 + 10 * number
+        tracks.append(structs.replace(video_track(rate), track_id=track_id))
+        size = BITS_PER_S // 8 // shape.fps >> number
+        units = video_units(video_times(rate, seconds), GOP_S, payload_bytes=size)
+        timed.append((90_000, [structs.replace(unit, track_id=track_id) for unit in units]))
+    tracks.append(audio_track())
+    timed.append((48_000, list(audio_units(seconds))))
+    return tracks, in_order(*timed)
+
+
+def run(shape: Shape, streams: int, seconds: float, *, packages: bool) -> tuple[float, int]:
+    """CPU seconds for each second of media, over all streams; and how many parts were cut."""
+    tracks, units = make_stream(shape, WARM_S + seconds)
+    parts = 0
+
+    def publish(event: PackagedEvent) -> None:
+        nonlocal parts
+        parts += isinstance(event, Part)
+
+    made = []
+    for number in range(streams):
+        stream_id = StreamId(channel=f"bench{number}", publication=1)
+        grant = Grant(channel=stream_id.channel)
+        stream = LiveStream(stream_id, grant, started_at=0.0, came_from="bench")
+        for track in tracks:
+            stream.set_track(track)
+        if packages:
+            stream.watch(Packager(stream, PackagerConfig(), publish).wake)
+        made.append(stream)
+    warm = next(n for n, unit in enumerate(units) if unit.wallclock_us > _end_of_warming(units))
+    _feed(made, units[:warm])
+    parts = 0
+    gc.collect()
+    begun = time.process_time()
+    _feed(made, units[warm:])
+    return (time.process_time() - begun) / seconds, parts
+
+
+def _end_of_warming(units: Sequence[AccessUnit]) -> int:
+    return units[0].wallclock_us + WARM_S * 1_000_000
+
+
+def _feed(streams: Sequence[LiveStream], units: Sequence[AccessUnit]) -> None:
+    for unit in units:
+        for stream in streams:
+            # Each has objects of its own, as it has in life; the payload's bytes are shared.
+            stream.append([structs.replace(unit)])
+            if not unit.seq % 64:
+                stream.trim_below(unit.seq)
+
+
+def run_rounds(shape: Shape, streams: int, seconds: float, runs: int) -> list[Round]:
+    """With and without packagers, in turns."""
+    rounds = []
+    for _ in range(runs):
+        ring_s, _ = run(shape, streams, seconds, packages=False)
+        whole_s, parts = run(shape, streams, seconds, packages=True)
+        each = 100 / streams / shape.renditions
+        rounds.append(Round((whole_s - ring_s) * each, ring_s * each, parts))
+    return rounds
+
+
+def as_table(shape: Shape, rounds: Sequence[Round]) -> str:
+    """Medians."""
+    percent = statistics.median(each.percent for each in rounds)
+    ring = statistics.median(each.ring_percent for each in rounds)
+    reached = verdict(reached=percent <= GOAL_PERCENT)
+    return (
+        f"{shape.fps} fps, {shape.rungs} of video and 1 of audio: {percent:.4f} % of a core per"
+        f" rung and stream (goal <= {GOAL_PERCENT:g}: {reached}); its ring {ring:.4f} %"
+    )
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.packager", description=__doc__)
+    parser.add_argument("--streams", type=int, default=100)
+    parser.add_argument("--seconds", type=int, default=10, help="of media, that are measured")
+    parser.add_argument("--fps", type=int, default=30)
+    parser.add_argument(
+        "--rungs", type=int, default=1, help="of video, each half of the one before"
+    )
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--json", action="store_true", help="print JSON, every round included")
+    found = parser.parse_args(arguments)
+    if min(found.streams, found.seconds, found.fps, found.rungs, found.runs) < 1:
+        parser.error("all numbers must be at least 1")
+    return found
+
+
+def main(arguments: list[str]) -> int:
+    options = parse_arguments(arguments)
+    shape = Shape(options.fps, options.rungs)
+    rounds = run_rounds(shape, options.streams, options.seconds, options.runs)
+    table = as_table(shape, rounds)
+    print(msgspec.json.encode(rounds).decode() if options.json else table)
+    return exit_status(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
