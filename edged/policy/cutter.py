@@ -150,7 +150,8 @@ class RenditionCutter:
         if last is not None and unit.dts <= last.dts:
             # A fragment's times only rise. The presentation time stays as it was.
             unit = msgspec.structs.replace(unit, dts=last.dts + 1)
-        if self._units:
+        cadence = pace.cadence
+        if self._units and unit.dts - self._units[0].dts >= cadence.floor_ticks:
             self._cut_before(unit, out)
         if not self._units and (dts := self._begin_at(unit.dts, before)) != unit.dts:
             unit = msgspec.structs.replace(unit, dts=dts)
@@ -162,7 +163,7 @@ class RenditionCutter:
         self._units.append(unit)
         self._bytes += len(unit.payload)
         self.segment_bytes += len(unit.payload)
-        if self.cadence.constant:
+        if cadence.constant and self.end_dts - self._units[0].dts >= cadence.floor_ticks:
             self._cut_after(out)
         if len(self._units) >= UNITS_MAX or self._bytes >= BYTES_MAX:
             self._cut(len(self._units), self.end_dts, out)
@@ -220,11 +221,10 @@ class RenditionCutter:
         return self._cut_to if near else dts
 
     def _cut_after(self, out: list[PackagedEvent]) -> None:
-        """Cut as soon as the part has no room for another unit; the pace is constant."""
+        """Cut if the part, long enough, has no room for another unit; the pace is constant."""
         pace = self.cadence
         total = self.end_dts - self._units[0].dts
-        unit_ticks = pace.period_ticks // pace.period_units
-        if total >= pace.floor_ticks and total + unit_ticks > pace.part_ticks:
+        if total + pace.period_ticks // pace.period_units > pace.part_ticks:
             self._cut(len(self._units), self.end_dts, out)
 
     def _cut_before(self, unit: AccessUnit, out: list[PackagedEvent]) -> None:
