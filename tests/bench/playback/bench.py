@@ -72,13 +72,13 @@ class Pair(Struct, frozen=True):
         ]
         return Row(what, protocol, *load_in_turns(asker, protocol, urls, seconds, cores))
 
-    def idle(self, count: int, *, tls: bool) -> Idle:
+    def idle(self, count: int) -> list[Idle]:
         """Open so many connections to each."""
-        taken = [
-            idle_bytes(ports.pid, ports.tls if tls else ports.plain, path, count, tls=tls)
+        (edged_plain, edged_tls), (nginx_plain, nginx_tls) = (
+            idle_bytes(ports.pid, ports.plain, ports.tls, path, count)
             for ports, path in self._places("playlist")
-        ]
-        return Idle(tls, *taken)
+        )
+        return [Idle(False, edged_plain, nginx_plain), Idle(True, edged_tls, nginx_tls)]
 
     def _places(self, what: str) -> list[tuple[Ports, str]]:
         return [(self.edged, self.paths[what]), (self.nginx, f"/{what}")]
@@ -101,7 +101,7 @@ def run_round(options: Options) -> Round:
                     for protocol in PROTOCOLS
                     for what in paths
                 ]
-                idle = [pair.idle(options.idle, tls=tls) for tls in (False, True)]
+                idle = pair.idle(options.idle)
             released = release_in_turns(directory, cores, (process, place), options.waiters)
     return Round(rows, idle, *released)
 
