@@ -75,7 +75,7 @@ class MediaPlaylist(Struct, kw_only=True):
     part_target_us: int
     part_hold_back_us: int
     discontinuity_sequence: int
-    segments: Sequence[SegmentEntry]  # Not empty.
+    segments: Sequence[SegmentEntry]  # Not empty; it goes on changing, as the playlist does.
     parts_from: int  # Index into `segments`: those before it are listed without their parts.
     skip_until_s: int  # The Skip Boundary: before it a delta update may leave out segments,
     skippable: int = 0  # so many as of now.

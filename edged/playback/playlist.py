@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from edged.policy.blocking_reload import PlaylistEdge, Wait
 from edged.policy.rendition_window import RenditionWindow
 from edged.policy.window import StreamWindow
-from edged.wire.content_coding import compress
-from edged.wire.m3u8 import render_media_playlist
+from edged.wire.content_coding import CodedBlock, compress_blocks
+from edged.wire.m3u8 import OlderText, render_blocks
 from edged.wire.prepared import PreparedResponse
 
 if TYPE_CHECKING:
@@ -41,7 +41,9 @@ class Playlist:
         self._version = -1
         self._shown_msn = -1  # The last segment that the version before this one had.
         self._responses: dict[Form, PreparedResponse] = {}
+        self._blocks: dict[bool, list[CodedBlock]] = {}  # By delta.
         self._bodies: dict[tuple[bool, bool], bytes] = {}  # By delta and gzip.
+        self._older = OlderText()
         self._content: MediaPlaylist | None = None
 
     @property
@@ -68,6 +70,7 @@ class Playlist:
             self._version = window.version
             self._responses.clear()
             self._bodies.clear()
+            self._blocks.clear()
             self._content = content = stream.media_playlist(window.rendition.name)
             if content is not None:  # No update may leave out what nobody can have seen.
                 unseen_from = self._shown_msn + 1 - content.segments[0].msn
@@ -82,12 +85,12 @@ class Playlist:
     def _body(self, delta: bool, gzip: bool) -> bytes:
         body = self._bodies.get((delta, gzip))
         if body is None:
-            content = self._content
-            assert content is not None, "a playlist is asked for once it has media"
-            if gzip:
-                body = compress(self._body(delta, gzip=False))
-            else:
-                body = render_media_playlist(content, delta=delta)
+            blocks = self._blocks.get(delta)
+            if blocks is None:
+                content = self._content
+                assert content is not None, "a playlist is asked for once it has media"
+                blocks = self._blocks[delta] = render_blocks(content, self._older, delta=delta)
+            body = compress_blocks(blocks) if gzip else b"".join(block.text for block in blocks)
             self._bodies[delta, gzip] = body
         return body
 

@@ -13,6 +13,9 @@ MISSING_MAX = 16  # Lost segments that are listed as gaps; beyond it the playlis
 PLAYLIST_TARGETS_MIN = 3  # x target duration: RFC 8216bis §6.2.2.
 PARTS_TARGETS = 3  # x target duration from the end: older segments are listed without parts.
 SKIP_TARGETS = 6  # The same: older ones are left out of delta updates (RFC 8216bis §4.4.3.8).
+# The same: a part can be fetched for 3 more when it is no longer listed (RFC 8216bis §6.2.2), and a
+# segment is at most one long. Older ones are wanted whole alone, and may be on disk.
+SETTLED_TARGETS = PARTS_TARGETS + 4
 US = 1_000_000
 
 
@@ -23,7 +26,9 @@ class WindowSegment(Struct, kw_only=True):
     init_digest: str
     ended: SegmentEnded | None = None
     parts: list[Part | None] = field(default_factory=list)
-    payload_bytes: int = 0
+    payload_bytes: int = 0  # Of its media, wherever that is.
+    leaving: bool = False  # On its way to the disk, and still here.
+    stored: bool = False  # On disk: `parts` are gone.
 
 
 class RenditionWindow:
@@ -37,10 +42,15 @@ class RenditionWindow:
         # By MSN, in order: kept, then listed. Only among the kept a leap leaves a hole.
         self.segments: dict[int, WindowSegment] = {}
         self.listed: deque[WindowSegment] = deque()  # In the playlist; the last may be growing.
+        self.entries: list[SegmentEntry] = []  # The same, as the playlist has them.
+        self.in_memory: dict[int, WindowSegment] = {}  # Of `segments`, those not on disk.
+        self.dropped: list[int] = []  # Stored ones that are gone, for who has to delete them.
         self.listed_us = 0
+        self.listed_bytes = 0
         self.kept_us = 0  # Of segments no longer listed.
         self.longest_us = 0  # The longest segment so far.
-        self.payload_bytes = 0
+        self.payload_bytes = 0  # In memory.
+        self.stored_bytes = 0  # On disk.
         self.parts_missing = 0
         self.segments_missing = 0  # Of which nothing came, not even their end.
         self.discontinuity_sequence = 0
@@ -49,6 +59,7 @@ class RenditionWindow:
         self._bandwidth_bps = 0  # Peak of whole segments.
         self._bandwidth_bps_told = 0
         self._oldest_init_told = ""
+        self._listed_discontinuities = 0
         self._heard_msn = -1  # The newest segment that any part came of.
         self._silent_told = False
         self._cut_short = False  # `end` completed the last segment; more of it may exist.
@@ -82,8 +93,7 @@ class RenditionWindow:
     @property
     def bandwidth_bps_mean(self) -> int:
         """Bit rate over the listed segments."""
-        payload_bytes = sum(segment.payload_bytes for segment in self.listed)
-        return payload_bytes * 8 * US // max(self.listed_us, 1)
+        return self.listed_bytes * 8 * US // max(self.listed_us, 1)
 
     def tell_bandwidth(self) -> bool:
         """Whether the peak is off by a tenth from what it was when this last said so."""
@@ -129,6 +139,16 @@ class RenditionWindow:
         """How many of the oldest listed segments a delta update may leave out."""
         return self._first_within(SKIP_TARGETS)
 
+    @property
+    def settled(self) -> int:
+        """How many of the oldest listed segments are only wanted whole; those kept are, too."""
+        return self._first_within(SETTLED_TARGETS)
+
+    @property
+    def droppable(self) -> int:
+        """How many of the oldest listed segments a playlist of the least length can do without."""
+        return self._first_within(PLAYLIST_TARGETS_MIN)
+
     def _first_within(self, targets: int) -> int:
         """Index in `listed` of the first that ends within so many target durations of the end."""
         room_us = targets * self.rendition.target_duration_s * US
@@ -154,6 +174,7 @@ class RenditionWindow:
             growing, part.duration * US // self.rendition.timescale, part.independent, part.gap
         )
         growing.payload_bytes += len(part.payload)
+        self.listed_bytes += len(part.payload)
         self.payload_bytes += len(part.payload)
         msn, index = part.next_msn, part.next_index
         if part.ends_segment:
@@ -207,6 +228,9 @@ class RenditionWindow:
     def unlist(self) -> None:
         """Take the oldest listed segment out of the playlist, and keep it."""
         segment = self.listed.popleft()
+        del self.entries[0]
+        self._listed_discontinuities -= segment.entry.discontinuity
+        self.listed_bytes -= segment.payload_bytes
         self.listed_us -= segment.entry.duration_us
         self.kept_us += segment.entry.duration_us
         # RFC 8216bis §6.2.2: a discontinuity that leaves with its segment stays counted.
@@ -221,7 +245,23 @@ class RenditionWindow:
             self.version += 1
         del self.segments[msn]
         self.kept_us -= segment.entry.duration_us
+        if segment.stored:
+            self.stored_bytes -= segment.payload_bytes
+            self.dropped.append(msn)
+        else:
+            self.payload_bytes -= segment.payload_bytes
+            del self.in_memory[msn]
+
+    def store(self, msn: int) -> None:
+        """The media of a segment that is settled is on disk, and no longer here."""
+        segment = self.in_memory.pop(msn)
+        assert segment.entry.complete, "what grows is not settled"
+        segment.leaving, segment.stored = False, True
+        # Its parts can no longer be asked for, nor listed.
+        segment.parts, segment.entry.parts, segment.entry.parts_text = [], [], ""
+        segment.entry.parts_rendered = 0
         self.payload_bytes -= segment.payload_bytes
+        self.stored_bytes += segment.payload_bytes
 
     def _segment_for(self, part: Part) -> WindowSegment | None:
         """The growing segment of `part`, begun if need be; None when the part is not wanted."""
@@ -275,16 +315,19 @@ class RenditionWindow:
         rendition would not match the others' (RFC 8216bis §6.2.4): one here, where the times of
         what came begin to differ, and more before the `gaps` that no playlist has shown.
         """
-        counted = self.discontinuity_sequence + sum(s.entry.discontinuity for s in self.listed)
+        counted = self.discontinuity_sequence + self._listed_discontinuities
         lost = part.discontinuity_sequence - counted
         for _, segment in zip(range(lost - 1), list(self.listed)[: -gaps - 1 : -1], strict=False):
+            self._listed_discontinuities += not segment.entry.discontinuity
             segment.entry.discontinuity = True
         return part.discontinuity or lost > 0
 
     def _begin(self, entry: SegmentEntry, init_digest: str) -> WindowSegment:
         segment = WindowSegment(entry=entry, init_digest=init_digest)
         self.listed.append(segment)
-        self.segments[entry.msn] = segment
+        self.entries.append(entry)
+        self._listed_discontinuities += entry.discontinuity
+        self.segments[entry.msn] = self.in_memory[entry.msn] = segment
         return segment
 
     def _begin_gap(self, last: WindowSegment, msn: int, skipped_us: int = 0) -> WindowSegment:

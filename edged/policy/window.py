@@ -182,7 +182,14 @@ class StreamWindow:
         segment = self._segment(rendition, msn)
         if segment is None or segment.entry.gap or not segment.entry.complete:
             return None
-        return [part.payload for part in segment.parts if part is not None]
+        return None if segment.stored else [p.payload for p in segment.parts if p is not None]
+
+    def stored_bytes_of(self, rendition: str, msn: int) -> int | None:
+        """The size of a whole segment that is on disk; None for what is not."""
+        segment = self._segment(rendition, msn)
+        if segment is None or segment.entry.gap or not segment.stored:
+            return None
+        return segment.payload_bytes
 
     def init(self, rendition: str, digest: str) -> bytes | None:
         """The bytes of an init segment, else None."""
@@ -205,7 +212,7 @@ class StreamWindow:
             part_target_us=window.rendition.part_target_us,
             part_hold_back_us=self._hold_back_us,
             discontinuity_sequence=window.discontinuity_sequence,
-            segments=[segment.entry for segment in window.listed],
+            segments=window.entries,
             parts_from=window.parts_from,
             skip_until_s=SKIP_TARGETS * window.rendition.target_duration_s,
             skippable=window.skippable,
@@ -247,6 +254,7 @@ class StreamWindow:
             (segment.entry.msn, order, window, segment)
             for order, window in enumerate(self.renditions.values())
             for segment in window.listed
+            if not segment.stored
         ]
         last_digests: dict[str, str] = {}
         for _, _, window, segment in sorted(listed, key=lambda item: item[:2]):

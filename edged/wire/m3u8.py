@@ -9,10 +9,11 @@ Rendering is the edge's hot path: once for each part of each watched rendition. 
 changes is rendered once and kept in its entry.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from itertools import islice
 
 from edged.media.playlist import MediaPlaylist, MultivariantPlaylist, SegmentEntry, Variant
+from edged.wire.content_coding import CodedBlock
 
 MEDIA_VERSION = (
     6  # EXT-X-MAP in a playlist of whole segments (RFC 8216bis §8); nothing here needs more.
@@ -20,7 +21,37 @@ MEDIA_VERSION = (
 DELTA_VERSION = 9  # EXT-X-SKIP (the same).
 HOLD_BACK_TARGETS = 3  # x target duration (RFC 8216bis §4.4.3.8).
 WALLCLOCK_US_MAX = 253_402_300_799_999_999  # The last microsecond of the year 9999.
+BLOCK_SEGMENTS = 64
 US = 1_000_000
+
+
+class OlderText:
+    """The text of those segments of a playlist that no longer change, made once, in blocks.
+
+    So what a playlist of hours costs for each part is to join some dozens of blocks.
+    """
+
+    def __init__(self) -> None:
+        self._blocks: dict[int, CodedBlock] = {}  # By MSN // BLOCK_SEGMENTS.
+
+    def take(self, segments: Sequence[SegmentEntry], count: int) -> list[CodedBlock]:
+        """Whole blocks of the oldest `count` segments, the first with what stands before it."""
+        first_msn = segments[0].msn
+        start = BLOCK_SEGMENTS - first_msn % BLOCK_SEGMENTS
+        numbers = range(
+            (first_msn + start) // BLOCK_SEGMENTS, (first_msn + count) // BLOCK_SEGMENTS
+        )
+        for number in [n for n in self._blocks if n not in numbers]:
+            del self._blocks[number]
+        if not numbers:
+            return []
+        for number in numbers:
+            if number not in self._blocks:
+                at = number * BLOCK_SEGMENTS - first_msn
+                text = _render_run(segments[at : at + BLOCK_SEGMENTS], segments[at - 1].init_uri)
+                self._blocks[number] = CodedBlock(text.encode())
+        first = CodedBlock(_render_run(segments[:start], "").encode())
+        return [first, *(self._blocks[number] for number in numbers)]
 
 
 def render_media_playlist(playlist: MediaPlaylist, *, delta: bool = False) -> bytes:
@@ -28,12 +59,19 @@ def render_media_playlist(playlist: MediaPlaylist, *, delta: bool = False) -> by
 
     An update is the whole where nothing is old enough to be left out, or all is final.
     """
+    return b"".join(block.text for block in render_blocks(playlist, OlderText(), delta=delta))
+
+
+def render_blocks(
+    playlist: MediaPlaylist, older: OlderText, *, delta: bool = False
+) -> list[CodedBlock]:
+    """The same in blocks, of which `older` has made some before."""
     segments = playlist.segments
     assert segments, "a playlist without segments is not served"
     skipped = playlist.skippable if delta and not playlist.ended else 0
     target_s = playlist.target_duration_s
     hold_back_s = _seconds(playlist.part_hold_back_us)
-    out = [
+    head = (
         f"#EXTM3U\n#EXT-X-VERSION:{DELTA_VERSION if skipped else MEDIA_VERSION}\n"
         f"#EXT-X-TARGETDURATION:{target_s}\n"
         f"#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,CAN-SKIP-UNTIL={playlist.skip_until_s},"
@@ -41,21 +79,38 @@ def render_media_playlist(playlist: MediaPlaylist, *, delta: bool = False) -> by
         f"#EXT-X-PART-INF:PART-TARGET={_seconds(playlist.part_target_us)}\n"
         f"#EXT-X-MEDIA-SEQUENCE:{segments[0].msn}\n"
         f"#EXT-X-DISCONTINUITY-SEQUENCE:{playlist.discontinuity_sequence}\n"
-    ]
-    init_uri = ""
+    )
+    blocks: list[CodedBlock] = []
+    start = skipped
     if skipped:
-        out.append(f"#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}\n")
-        init_uri = segments[skipped - 1].init_uri
-    for position, entry in enumerate(islice(segments, skipped, None), skipped):
+        head += f"#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}\n"
+    else:
+        blocks = older.take(segments, playlist.skippable)
+        if blocks:
+            start = segments[0].msn
+            start = (start // BLOCK_SEGMENTS + len(blocks)) * BLOCK_SEGMENTS - start
+    init_uri = segments[start - 1].init_uri if start else ""
+    rest = _render_run(segments[start:], init_uri, parts_from=playlist.parts_from - start)
+    rest += _render_end(playlist)
+    if not blocks:
+        return [CodedBlock((head + rest).encode())]
+    return [CodedBlock(head.encode()), *blocks, CodedBlock(rest.encode())]
+
+
+def _render_run(
+    segments: Sequence[SegmentEntry], init_uri: str, *, parts_from: int = BLOCK_SEGMENTS
+) -> str:
+    """Segments behind one that has that init; without their parts before `parts_from`."""
+    out = []
+    for position, entry in enumerate(segments):
         # RFC 8216bis §4.4.4.9: what applies to a segment stands before its first part.
         if entry.discontinuity:
             out.append("#EXT-X-DISCONTINUITY\n")
         if entry.init_uri != init_uri:
             init_uri = entry.init_uri
             out.append(f'#EXT-X-MAP:URI="{init_uri}"\n')
-        out.append(_render_segment(entry, with_parts=position >= playlist.parts_from))
-    out.append(_render_end(playlist))
-    return "".join(out).encode()
+        out.append(_render_segment(entry, with_parts=position >= parts_from))
+    return "".join(out)
 
 
 def render_multivariant(playlist: MultivariantPlaylist, base: str = "") -> bytes:

@@ -19,8 +19,9 @@ from edged.playback.waiting import Exchange, Waiters
 from edged.policy.rendition_window import MISSING_MAX, PARTS_MAX
 from edged.policy.viewer_count import ViewerCount
 from edged.policy.window import WindowLimits
+from edged.wire.content_coding import CodedBlock
 from edged.wire.h1 import RequestReceived
-from edged.wire.m3u8 import render_media_playlist
+from edged.wire.m3u8 import OlderText, render_blocks
 from edged.wire.prepared import PreparedResponse
 from tests.playback.fakes import DIGEST, PARTS, Client, Origin, World, world
 from tests.policy.window_events import ended, init, part, rendition, whole
@@ -123,12 +124,12 @@ def test_playlists_are_rendered_once_a_version(
 ) -> None:
     calls = 0
 
-    def render(playlist: MediaPlaylist, *, delta: bool) -> bytes:
+    def render(playlist: MediaPlaylist, older: OlderText, *, delta: bool) -> list[CodedBlock]:
         nonlocal calls
         calls += 1
-        return render_media_playlist(playlist, delta=delta)
+        return render_blocks(playlist, older, delta=delta)
 
-    monkeypatch.setattr("edged.playback.playlist.render_media_playlist", render)
+    monkeypatch.setattr("edged.playback.playlist.render_blocks", render)
     place.step()
     waiting = [place.asks("v0.m3u8?_HLS_msn=0&_HLS_part=1") for _ in range(5)]
     place.step()

@@ -1,12 +1,13 @@
 """Who takes gzip, and what it gets."""
 
 import gzip
+import zlib
 
 import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from edged.wire.content_coding import compress, takes_gzip
+from edged.wire.content_coding import CodedBlock, compress, compress_blocks, takes_gzip
 
 
 @pytest.mark.parametrize(
@@ -37,3 +38,16 @@ def test_anything_says_yes_or_no(accepted: bytes) -> None:
 def test_what_was_compressed_is_what_it_was(body: bytes) -> None:
     assert gzip.decompress(compress(body)) == body
     assert compress(body) == compress(body)
+
+
+@hypothesis.given(st.lists(st.binary(max_size=300), min_size=1, max_size=6))
+def test_blocks_are_one_member_of_all_their_text(texts: list[bytes]) -> None:
+    """Whatever reads gzip reads it; `zlib` tells what is left behind the first member."""
+    blocks = [CodedBlock(text) for text in texts]
+    data = compress_blocks(blocks)
+    reader = zlib.decompressobj(31)
+    assert reader.decompress(data) == b"".join(texts)
+    assert reader.eof
+    assert reader.unused_data == b""
+    assert compress_blocks(blocks) == data
+    assert compress_blocks(blocks[:1]) == compress(texts[0])
