@@ -1,6 +1,7 @@
 """One rendition's share of a `StreamWindow`: its segments in order, those listed and those kept."""
 
 from collections import deque
+from itertools import islice
 
 from msgspec import Struct, field
 
@@ -317,7 +318,7 @@ class RenditionWindow:
         """
         counted = self.discontinuity_sequence + self._listed_discontinuities
         lost = part.discontinuity_sequence - counted
-        for _, segment in zip(range(lost - 1), list(self.listed)[: -gaps - 1 : -1], strict=False):
+        for segment in islice(reversed(self.listed), min(gaps, max(lost - 1, 0))):
             self._listed_discontinuities += not segment.entry.discontinuity
             segment.entry.discontinuity = True
         return part.discontinuity or lost > 0
