@@ -28,7 +28,7 @@ from edged.irs.service import IrsConfig
 from edged.irs.service import find_problems as find_irs_problems
 from edged.media.routing import INGEST_URLS_MAX, TEXT_CHARS_MAX
 from edged.origin.service import OriginConfig
-from edged.playback.hls import PlaybackConfig
+from edged.playback.config import PlaybackConfig
 from edged.policy import rules, stream_keys, webhooks
 from edged.policy.ingest_health import IngestHealthConfig
 from edged.policy.stream_keys import StreamKeysConfig

@@ -25,7 +25,7 @@ from edged.config import MetricsConfig
 from edged.ingest.rtmp import RtmpConfig, RtmpTlsConfig
 from edged.irs.service import IrsConfig
 from edged.origin.service import OriginConfig
-from edged.playback.hls import PlaybackConfig, PlaybackTlsConfig
+from edged.playback.config import PlaybackConfig, PlaybackTlsConfig
 from edged.runtime.listeners import parse_address
 from tests.conftest import require, require_found
 from tests.e2e.network import take_ports

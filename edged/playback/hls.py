@@ -11,22 +11,21 @@ No URL is per viewer and none ever names two byte strings, so a shared cache may
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Annotated
 
 import msgspec
 import structlog
 import trio
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from edged.errors import RemoteProtocolError
 from edged.media.parts import PackagedEvent, Rendition, StreamEnded
 from edged.media.stream import StreamId
+from edged.playback.config import CacheConfig, HlsConfig
+from edged.playback.edge_cache import EdgeCache, Watched
 from edged.playback.hls_stream import HlsStream
 from edged.playback.http import Release, do_at_once, error_response
 from edged.playback.waiting import Exchange, Waiters
 from edged.policy.viewer_count import ViewerCount
-from edged.policy.window import WindowLimits
 from edged.runtime.faults import contained
 from edged.wire.content_coding import takes_gzip
 from edged.wire.h1 import RequestReceived
@@ -40,9 +39,8 @@ FIRST_SEGMENT_S_MAX = 12.0
 FIRST_PART_S_MAX = 8.0
 OLD_STREAMS_MAX = 2  # Ended runs kept of one channel; an encoder that flaps must not fill memory.
 ENDED_KEPT_S = 120.0  # What viewers of an ended run still fetch: its window, and item 20's time.
-UNWATCHED_S_MAX = 60.0  # Without a request for so long, a channel's subscription is given back.
+WATCHED_S = 15.0  # Since the last request; one that blocks lasts 12 s at most.
 SWEEP_INTERVAL_S = 5.0
-SEGMENT_S_MAX = 10.0  # Ours last 4.5 s at most; a stream with long GOPs may have longer ones.
 MASTER = "master.m3u8"
 
 logger = structlog.get_logger("edged.hls")
@@ -65,51 +63,7 @@ def refuse_viewer(reason: str) -> PreparedResponse:
 
 
 NOT_READY = refuse_viewer(NOT_READY_WHY)
-
-
-class HlsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[playback.hls]`: what the edge keeps of each stream that is watched."""
-
-    playlist_s: Annotated[float, Meta(ge=12, le=3600)] = 30.0
-    retention_s: Annotated[float, Meta(ge=0)] = 90.0  # Beyond: slow viewers, and clips.
-    payload_bytes_max: Annotated[int, Meta(ge=2**20)] = 256 * 2**20  # Of one stream.
-
-    def __post_init__(self) -> None:
-        """RFC 8216bis §6.2.2: a segment stays for its own and the longest playlist's duration.
-
-        Streams whose target duration asks for more get more from their window.
-        """
-        least_s = self.playlist_s + SEGMENT_S_MAX
-        if self.retention_s < least_s:
-            raise ValueError(
-                f"retention_s {self.retention_s:g} is less than playlist_s + {SEGMENT_S_MAX:g},"
-                f" which is {least_s:g}"
-            )
-
-    def window_limits(self) -> WindowLimits:
-        """The same for the window."""
-        return WindowLimits(
-            playlist_s=self.playlist_s,
-            retention_s=self.retention_s,
-            payload_bytes_max=self.payload_bytes_max,
-        )
-
-
-class PlaybackTlsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[playback.tls]`: HTTPS beside HTTP."""
-
-    certificate: Path
-    key: Path
-    listen: str = "[::]:8443"
-    http2: bool = True  # Offered to who speaks it; else HTTP/1.1 alone.
-
-
-class PlaybackConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[playback]`: what viewers connect to."""
-
-    listen: str = "[::]:8080"
-    hls: HlsConfig = HlsConfig()
-    tls: PlaybackTlsConfig | None = None
+FULL_WHY = "this edge holds all the channels that it has memory for"
 
 
 class HlsStatistics(Struct, frozen=True):
@@ -159,6 +113,7 @@ class HlsService:
         now: Callable[[], float],
         spread: Callable[[Release], None] = do_at_once,
         config: HlsConfig | None = None,
+        cache: CacheConfig | None = None,
     ) -> None:
         """`lookup` tells which run of a channel is live anywhere, from the directory.
 
@@ -170,7 +125,9 @@ class HlsService:
         self._subscribe = subscribe
         self._unsubscribe = unsubscribe
         self._now, self._spread = now, spread
-        self._limits = (config or HlsConfig()).window_limits()
+        config = config or HlsConfig()
+        self._limits, self._unwatched_s = config.window_limits(), config.unwatched_s
+        self.cache = EdgeCache(cache or CacheConfig(), self._held, now=now)
         self._channels: dict[str, _Channel] = {}
         self._released = 0
         self._fenced = 0
@@ -178,16 +135,18 @@ class HlsService:
 
     def reconfigure(self, config: HlsConfig) -> None:
         """Keep more or less of each stream from its next part on."""
-        self._limits = config.window_limits()
+        self._limits, self._unwatched_s = config.window_limits(), config.unwatched_s
         for channel in self._channels.values():
             for stream in channel.streams.values():
                 stream.window.limits = self._limits
 
     async def run(self) -> None:
-        """Give back what nobody watches, until cancelled."""
-        while True:
-            await trio.sleep(SWEEP_INTERVAL_S)
-            self.sweep(self._now())
+        """Give back what nobody watches, and hold the disk, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.cache.run)
+            while True:
+                await trio.sleep(SWEEP_INTERVAL_S)
+                self.sweep(self._now())
 
     def respond(
         self, request: RequestReceived, exchange: Exchange, now: float
@@ -202,6 +161,7 @@ class HlsService:
             channel.asked_at = now
             response = stream.ready.get(pieces[4])
             if response is not None:
+                self.cache.counters.hits += 1
                 return response
             return stream.respond(pieces[4], request, exchange, now, channel.count)
         if len(pieces) == 4 and pieces[3] == MASTER:  # noqa: PLR2004 - "", live, CHANNEL, NAME
@@ -232,6 +192,7 @@ class HlsService:
                 stream.add(events)
         finally:
             self._tell_early(stream)
+            self.cache.changed(stream)
             self._released += stream.release(now, channel.count)
             if stream.ended_at is not None and stream is channel.newest:
                 channel.subscribed = False
@@ -314,7 +275,7 @@ class HlsService:
         for pub, stream in list(channel.streams.items()):
             if stream.ended_at is not None and now - stream.ended_at >= ENDED_KEPT_S:
                 self._drop(channel, pub)
-        unwatched = now - channel.asked_at >= UNWATCHED_S_MAX
+        unwatched = now - channel.asked_at >= self._unwatched_s
         if not unwatched or channel.blocked or any(s.blocked for s in channel.streams.values()):
             return
         if channel.subscribed:
@@ -349,6 +310,8 @@ class HlsService:
             if response is not None:
                 self._channel(name, now)
                 return response
+        if self._is_too_much(name):
+            return (refuse or refuse_viewer)(FULL_WHY)
         channel = self._channel(name, now)
         expired = NOT_READY if refuse is None else refuse(NOT_READY_WHY)
         waiting = channel.waiting.setdefault(refuse or refuse_viewer, {})
@@ -363,6 +326,8 @@ class HlsService:
         channel = self._channels.get(name)
         live = self._coming_run(name, channel.newest if channel is not None else None)
         if live is not None and f"{live.publication:x}" == pub:
+            if self._is_too_much(name):
+                return refuse_viewer(FULL_WHY)
             channel = self._channel(name, now)
             exchange.wait(channel.arriving, now + FIRST_PART_S_MAX, NOT_READY)
             self._ensure_subscribed(channel)
@@ -386,6 +351,19 @@ class HlsService:
             channel.subscribed = True
             logger.info("channel watched here", channel=channel.name)
             self._subscribe(channel.name)
+
+    def _is_too_much(self, name: str) -> bool:
+        """Whether there is no memory for a channel that is not here."""
+        return name not in self._channels and self.cache.is_full
+
+    def _held(self) -> Watched:
+        """All runs, for the cache."""
+        now = self._now()
+        for channel in self._channels.values():
+            blocked = channel.blocked or any(s.blocked for s in channel.streams.values())
+            watched = bool(blocked) or now - channel.asked_at < WATCHED_S
+            for stream in channel.streams.values():
+                yield stream, watched
 
     def _retry(self, waiting: Waiters, now: float) -> None:
         """Ask again for those who waited for a run: it is here, or never will be."""
@@ -427,7 +405,9 @@ class HlsService:
         if newest is not None and newest.ended_at is None:
             newest.add([StreamEnded(reason="superseded by a newer publication")])
             self._released += newest.release(now, channel.count)
-        stream = HlsStream(stream_id, self._limits, now=self._now, spread=self._spread)
+        stream = HlsStream(
+            stream_id, self._limits, now=self._now, spread=self._spread, cache=self.cache
+        )
         if stream.window.prefix in channel.streams:
             self._drop(channel, stream.window.prefix)
         channel.newest = channel.streams[stream.window.prefix] = stream
@@ -473,4 +453,5 @@ class HlsService:
             channel.newest = None
         self._past.update(msgspec.structs.asdict(stream.window.statistics()))
         stream.abandon(self._now())
+        self.cache.gone(stream)
         logger.info("stream dropped here", channel=channel.name, publication=pub)

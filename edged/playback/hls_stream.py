@@ -3,10 +3,12 @@
 from collections.abc import Callable, Sequence
 
 from edged.errors import RemoteProtocolError
-from edged.media.parts import InitSegment, PackagedEvent, StreamEnded
+from edged.media.parts import InitSegment, PackagedEvent, Part, StreamEnded
 from edged.media.playlist import part_name, segment_name
 from edged.media.stream import StreamId
 from edged.media.track import Kind
+from edged.playback.config import CacheConfig
+from edged.playback.edge_cache import EdgeCache
 from edged.playback.http import (
     CORS,
     RESPONSE_BYTES_MAX,
@@ -42,6 +44,11 @@ VARIES = (("Vary", "Accept-Encoding"),)
 GZIPPED = (*VARIES, ("Content-Encoding", "gzip"))
 MEDIA_ETAG = '"1"'  # Each address has one byte string for ever.
 RANGES = (("Accept-Ranges", "bytes"),)
+READ_S_MAX = 8.0  # From disk; hls.js asks again after 10 s.
+TOO_MUCH_READ = error_response(
+    503, "too much is being read from disk", fields=(("Retry-After", "1"),)
+)
+NOT_READ = error_response(503, f"the disk took longer than {READ_S_MAX:g} s")
 
 
 class HlsStream:
@@ -54,8 +61,13 @@ class HlsStream:
         *,
         now: Callable[[], float],
         spread: Callable[[Release], None] = do_at_once,
+        cache: EdgeCache | None = None,
     ) -> None:
         """`spread` has a release done, over as many turns of the pump as it takes."""
+        self.cache = cache or EdgeCache(CacheConfig(), list, now=now)
+        self.folder = self.cache.folder()  # What of it is on disk.
+        self.known_to_cache = True  # Until it is let go.
+        self.leaving_bytes = 0  # On their way to the disk.
         self.window = StreamWindow(stream_id, limits)
         self.ready: dict[str, PreparedResponse] = {}  # Parts, segments, inits: by name, made once.
         self.ended_at: float | None = None
@@ -64,6 +76,7 @@ class HlsStream:
         self._now, self._spread = now, spread
         self._playlists: dict[str, Playlist] = {}
         self._part_waiters: dict[str, Waiters] = {}  # By the name that a playlist hints at.
+        self._read_waiters: dict[str, Waiters] = {}  # By the name of what is read from disk.
         # By base, of which there are two at most, and coding.
         self._multivariants: dict[tuple[str, bool], PreparedResponse] = {}
         self._multivariant_version = -1
@@ -71,7 +84,7 @@ class HlsStream:
     @property
     def blocked(self) -> int:
         """Requests that wait here."""
-        waiting = sum(map(len, self._part_waiters.values()))
+        waiting = sum(map(len, (*self._part_waiters.values(), *self._read_waiters.values())))
         return waiting + sum(playlist.blocked for playlist in self._playlists.values())
 
     @property
@@ -87,10 +100,39 @@ class HlsStream:
             changed = window.add(event)
             if changed and isinstance(event, InitSegment):
                 self._drop_inits(self._playlist(event.rendition))
-        for name in window.renditions:
-            self._drop_evicted(self._playlist(name))
+            self.cache.counters.fetched_origin += changed and isinstance(event, Part | InitSegment)
+        self.tidy()
         if window.ended is not None and self.ended_at is None:
             self.ended_at = self._now()
+
+    def tidy(self) -> None:
+        """Let go of what was made of segments that the window has dropped."""
+        for name in self.window.renditions:
+            self._drop_evicted(self._playlist(name))
+
+    def take_dropped(self) -> list[str]:
+        """The names of segments that the window has dropped, and the disk has not."""
+        names = []
+        for name, window in self.window.renditions.items():
+            names += [segment_name(name, msn) for msn in window.dropped]
+            window.dropped.clear()
+        return names
+
+    def forget(self, rendition: str, msn: int) -> None:
+        """Let go of what was made of a segment, as its media is to leave memory."""
+        for name in self._playlist(rendition).names.pop(msn, ()):
+            self.ready.pop(name, None)
+
+    def fetched(self, rendition: str, msn: int, data: bytes | None) -> bool:
+        """A segment came from disk, or it did not; returns whether it is kept for who asks next."""
+        name = segment_name(rendition, msn)
+        kept = data is not None and msn in self.window.renditions[rendition].segments
+        response = self._missing() if data is None else self._prepare_media([data], rendition)
+        if kept:
+            self.ready[name] = response
+            self._playlist(rendition).names.setdefault(msn, []).append(name)
+        self._spread(Release(self._read_waiters.pop(name, {}), response, self._now))
+        return kept
 
     def reopen(self) -> None:
         """Go on with a run that ended here only: a replay of it comes next.
@@ -143,11 +185,11 @@ class HlsStream:
 
     def abandon(self, now: float) -> None:
         """Answer everyone who still waits: nothing more will come."""
-        groups = [*self._part_waiters.values()]
+        groups = [*self._part_waiters.values(), *self._read_waiters.values()]
         for playlist in self._playlists.values():
             groups += [playlist.first, *playlist.waiting.values()]
             playlist.first, playlist.waiting = {}, {}
-        self._part_waiters = {}
+        self._part_waiters, self._read_waiters = {}, {}
         response = self._missing()
         for group in groups:
             for exchange in group:
@@ -184,14 +226,41 @@ class HlsStream:
         """Answer a request for what is not in `ready`, or have it wait."""
         if name.endswith(".m3u8"):
             return self._answer_playlist(name[: -len(".m3u8")], request, exchange, now, count)
-        response = self._make(name)
-        if response is None and self.window.is_hinted(name):
+        response, counters = self._make(name), self.cache.counters
+        if response is not None:
+            counters.hits += 1
+            return response
+        if self.window.is_hinted(name):
             # RFC 8216bis §6.2.6: a request for a hinted part is answered when all of it is there.
-            exchange.wait(
-                self._part_waiters.setdefault(name, {}), self._until(now), self._too_long()
-            )
+            self._count_waiting(self._part_waiters.setdefault(name, {}))
+            exchange.wait(self._part_waiters[name], self._until(now), self._too_long())
             return None
-        return response if response is not None else self._no_media(name)
+        return self._answer_stored(name, exchange, now)
+
+    def _answer_stored(self, name: str, exchange: Exchange, now: float) -> PreparedResponse | None:
+        """Have who asks for what is on disk wait for it to be read, once for all who do."""
+        rendition, where = name.partition("-")[0], _media_numbers(name)
+        if where is None or where[1] is not None:
+            return self._no_media(name)
+        if self.window.stored_bytes_of(rendition, where[0]) is None:
+            return self._no_media(name)
+        waiting = self._read_waiters.get(name)
+        if waiting is None:
+            if not self.cache.fetch(self, rendition, where[0]):
+                return TOO_MUCH_READ
+            waiting = self._read_waiters[name] = {}
+            self.cache.counters.misses += 1
+        else:
+            self.cache.counters.collapsed += 1
+        exchange.wait(waiting, now + READ_S_MAX, NOT_READ)
+        return None
+
+    def _count_waiting(self, waiting: Waiters) -> None:
+        """Of those who wait for the same the first is a miss."""
+        if waiting:
+            self.cache.counters.collapsed += 1
+        else:
+            self.cache.counters.misses += 1
 
     def _answer_playlist(
         self,
@@ -284,18 +353,19 @@ class HlsStream:
             return None
         if sum(map(len, body)) > RESPONSE_BYTES_MAX:
             return error_response(503, f"{name} exceeds {RESPONSE_BYTES_MAX} bytes")
-        kind = playlist.window.rendition.kind
-        age_s = KEEP_TARGETS * self.target_duration_s
-        response = self._prepare(
+        response = self.ready[name] = self._prepare_media(body, rendition)
+        return response
+
+    def _prepare_media(self, body: list[bytes], rendition: str) -> PreparedResponse:
+        kind = self.window.renditions[rendition].rendition.kind
+        return self._prepare(
             body,
             MEDIA_TYPES[kind],
-            age_s,
+            KEEP_TARGETS * self.target_duration_s,
             RANGES,
             lasting=not self.cut_off,
             etag="" if self.cut_off else MEDIA_ETAG,
         )
-        self.ready[name] = response
-        return response
 
     def _media(self, name: str, rendition: str) -> list[bytes] | None:
         """The body of a part or of a segment."""

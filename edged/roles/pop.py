@@ -134,6 +134,7 @@ class PopRole:
             now=self.pump.now,
             spread=self.pump.spread,
             config=config.playback.hls,
+            cache=config.playback.cache,
         )
         self.uplinks.parts.playback = self.hls
         router = Router()
@@ -275,6 +276,7 @@ class PopRole:
 
         takes |= {
             "playback.hls": partial(self.hls.reconfigure, new.playback.hls),
+            "playback.cache": partial(self.hls.cache.reconfigure, new.playback.cache),
             "pop.publisher_grace_s": partial(self.door.use_grace, grace_s),
             "webhooks": partial(self.webhooks.reload, new.webhooks),
             "irs_client": partial(self._use_irs_client, new),

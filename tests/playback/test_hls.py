@@ -19,15 +19,13 @@ from trio.testing import MockClock
 from edged.errors import RemoteProtocolError
 from edged.media.parts import PackagedEvent, Rendition, SegmentEnded, StreamEnded
 from edged.media.stream import StreamId
+from edged.playback.config import HlsConfig, PlaybackConfig
 from edged.playback.hls import (
     ENDED_KEPT_S,
     FIRST_PART_S_MAX,
     FIRST_SEGMENT_S_MAX,
     OLD_STREAMS_MAX,
-    UNWATCHED_S_MAX,
-    HlsConfig,
     HlsService,
-    PlaybackConfig,
 )
 from edged.playback.http import HttpServer, Router
 from edged.playback.waiting import Exchange
@@ -1054,7 +1052,7 @@ def test_a_run_that_begins_right_behind_anothers_end_is_subscribed_to(edge: Edge
     fresh = Origin()
     edge.push(fresh.start() + fresh.segment(), newer)
     assert edge.subscribed == ["demo", "demo"]
-    edge.service.sweep(edge.world.pump.time + UNWATCHED_S_MAX)
+    edge.service.sweep(edge.world.pump.time + HlsConfig().unwatched_s)
     assert edge.unsubscribed == ["demo"]
 
 
@@ -1074,12 +1072,12 @@ def test_ended_runs_are_bounded_in_number_and_time(edge: Edge) -> None:
 def test_an_unwatched_channel_is_given_back(edge: Edge) -> None:
     origin = Origin()
     client = edge.watch(origin)
-    edge.world.pump.advance(UNWATCHED_S_MAX - 1)
+    edge.world.pump.advance(HlsConfig().unwatched_s - 1)
     client.get(BASE + "v0.m3u8")
     edge.world.pump.advance(2)
     edge.service.sweep(edge.world.pump.time)
     assert edge.unsubscribed == []
-    edge.world.pump.advance(UNWATCHED_S_MAX)
+    edge.world.pump.advance(HlsConfig().unwatched_s)
     edge.service.sweep(edge.world.pump.time)
     assert edge.unsubscribed == ["demo"]
     assert edge.service.statistics().channels == 0
@@ -1097,7 +1095,7 @@ def test_an_unwatched_channel_is_given_back(edge: Edge) -> None:
 def test_a_channel_with_blocked_requests_is_watched(edge: Edge, target: str) -> None:
     client = edge.world.client()
     client.ask(target)
-    edge.service.sweep(edge.world.pump.time + UNWATCHED_S_MAX)
+    edge.service.sweep(edge.world.pump.time + HlsConfig().unwatched_s)
     assert edge.unsubscribed == []
 
 
@@ -1216,7 +1214,7 @@ async def test_the_sweeper_runs(autojump_clock: MockClock) -> None:
         client.ask(MASTER)
         client.close()
         made.pump.turn()
-        with trio.move_on_after(2 * UNWATCHED_S_MAX):
+        with trio.move_on_after(2 * HlsConfig().unwatched_s):
             await service.run()
     assert given_back == ["demo"]
 
