@@ -73,11 +73,13 @@ def test_its_folders_are_where_the_configuration_looks() -> None:
     assert "\nRuntimeDirectory=edged\n" in text
     assert AdminConfig().socket.parent == Path("/run/edged")
     assert "\nStateDirectory=edged\n" in text
+    assert "\nCacheDirectory=edged\n" in text
     for name in ("pop.toml", "origin.toml", "irs.toml"):
         paths = set(re.findall(r'"(/(?:run|var|etc)/[^"]+)"', (ROOT / "config" / name).read_text()))
         assert paths
         for path in paths:
-            assert path.startswith(("/run/edged/", "/var/lib/edged/", "/etc/edged/")), path
+            folders = ("/run/edged/", "/var/lib/edged/", "/var/cache/edged/", "/etc/edged/")
+            assert f"{path}/".startswith(folders), path
 
 
 def test_the_sockets_are_those_that_a_pop_listens_on() -> None:

@@ -69,7 +69,6 @@ class HttpStatistics(Struct, frozen=True):
     body_bytes_total: int
     refused_total: int
     stalled_total: int
-    stood_total: int  # Media that was answered by `runtime.standing` alone.
 
 
 class HttpServer:
@@ -97,7 +96,7 @@ class HttpServer:
         self.responses: dict[int, int] = {}
         self.body_bytes = 0
         self.connections = self.connections_total = self.refused = self.stalled = 0
-        self.stood = 0
+        self._stood = 0
         self.draining = False  # Then each answer closes its connection, so that viewers move.
         self._unix_now = unix_now
         self.stamped_until = -math.inf
@@ -159,8 +158,12 @@ class HttpServer:
             body_bytes_total=self.body_bytes,
             refused_total=self.refused,
             stalled_total=self.stalled,
-            stood_total=self.stood,
         )
+
+    def stood_total(self) -> int:
+        """Requests that no service was asked for, as what it answered before still stood: media."""
+        self._count_standing()
+        return self._stood
 
     def tick(self, now: float) -> None:
         """Keep the Date field at this second."""
@@ -184,7 +187,7 @@ class HttpServer:
             assert isinstance(response, PreparedResponse), "`_have_stand` put it there"
             self.responses[response.status] = self.responses.get(response.status, 0) + times
             self.body_bytes += response.size * times
-            self.stood += times
+            self._stood += times
 
     def respond(
         self, request: RequestReceived, exchange: Exchange, now: float

@@ -2,6 +2,9 @@
 
 from collections.abc import Iterator
 
+import msgspec
+
+from edged.playback.edge_cache import EdgeCache
 from edged.playback.hls import HlsService
 from edged.playback.http import HttpServer
 from edged.runtime.metrics import Metrics, MetricSpec, Sample
@@ -92,6 +95,61 @@ METRICS = (
         labels=("role",),
     ),
     MetricSpec(
+        name="edged_cache_hits_total",
+        help="Requests for media that was in memory.",
+        labels=("role",),
+    ),
+    MetricSpec(
+        name="edged_cache_collapsed_total",
+        help="Requests for media that was on its way for another, and came for both.",
+        labels=("role",),
+    ),
+    MetricSpec(
+        name="edged_cache_misses_total",
+        help="First requests for media on its way from an origin, or on disk.",
+        labels=("role",),
+    ),
+    MetricSpec(
+        name="edged_cache_hit_ratio",
+        help="Of the requests for media since the start those that were no misses.",
+        labels=("role",),
+    ),
+    MetricSpec(
+        name="edged_cache_fetches_total",
+        help="Parts and inits that came from an origin, segments that came from disk.",
+        labels=("role", "source"),
+    ),
+    MetricSpec(
+        name="edged_cache_bytes",
+        help="What is held now: in memory, in memory as read back from disk, and on disk.",
+        labels=("role", "place"),
+    ),
+    MetricSpec(
+        name="edged_cache_spilled_total",
+        help="Segments brought to disk.",
+        labels=("role",),
+    ),
+    MetricSpec(
+        name="edged_cache_dropped_total",
+        help="Segments dropped for want of room in [playback.cache].",
+        labels=("role",),
+    ),
+    MetricSpec(
+        name="edged_cache_lost_total",
+        help="Segments on disk that could not be read.",
+        labels=("role",),
+    ),
+    MetricSpec(
+        name="edged_cache_disk_usable",
+        help="Whether media goes to disk now; 0 without [playback.cache] directory, too.",
+        labels=("role",),
+    ),
+    MetricSpec(
+        name="edged_cache_disk_failures_total",
+        help="Attempts to make the folder or to write that failed.",
+        labels=("role",),
+    ),
+    MetricSpec(
         name="edged_playback_viewers",
         help="Viewers of a channel here, estimated from playlist requests.",
         labels=(
@@ -128,8 +186,32 @@ def register(metrics: Metrics, server: HttpServer, service: HlsService, *, role:
         yield Sample(
             "edged_playback_evicted_needed_total", hls.segments_evicted_needed_total, labels
         )
+        yield from _read_cache(service.cache, server.stood_total(), labels)
         for channel in service.watched():
             viewers = service.viewers(channel)
             yield Sample("edged_playback_viewers", viewers, {**labels, "channel": channel})
 
     metrics.register(METRICS, read)
+
+
+def _read_cache(cache: EdgeCache, stood: int, labels: dict[str, str]) -> Iterator[Sample]:
+    """`stood`: requests for media that the server answered by itself; all were hits."""
+    held = cache.statistics()
+    counters = msgspec.structs.replace(cache.counters, hits=cache.counters.hits + stood)
+    yield Sample("edged_cache_hits_total", counters.hits, labels)
+    yield Sample("edged_cache_collapsed_total", counters.collapsed, labels)
+    yield Sample("edged_cache_misses_total", counters.misses, labels)
+    yield Sample("edged_cache_hit_ratio", counters.hit_ratio, labels)
+    for source, count in (("origin", counters.fetched_origin), ("disk", counters.fetched_disk)):
+        yield Sample("edged_cache_fetches_total", count, {**labels, "source": source})
+    for place, size in (
+        ("memory", held.memory_bytes),
+        ("read back", held.read_back_bytes),
+        ("disk", held.stored_bytes),
+    ):
+        yield Sample("edged_cache_bytes", size, {**labels, "place": place})
+    yield Sample("edged_cache_spilled_total", counters.spilled, labels)
+    yield Sample("edged_cache_dropped_total", counters.dropped, labels)
+    yield Sample("edged_cache_lost_total", counters.lost, labels)
+    yield Sample("edged_cache_disk_usable", held.disk_usable, labels)
+    yield Sample("edged_cache_disk_failures_total", held.disk_failures_total, labels)

@@ -1,7 +1,7 @@
 """Segments on disk: a file each, in a folder that is this process's own and goes with it.
 
-    DIRECTORY/edged-XXXXXXXX/lock              held as long as the process lives
-    DIRECTORY/edged-XXXXXXXX/STREAM/NAME.m4s
+    DIRECTORY/edged-RANDOM/lock               held as long as the process lives
+    DIRECTORY/edged-RANDOM/STREAM/NAME.m4s
 
 Nothing here waits on the loop: writes and deletions are done one by one in a thread, reads a few at
 a time in others. A disk that fails is left alone for a while; all goes on in memory meanwhile.

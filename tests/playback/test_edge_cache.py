@@ -439,7 +439,7 @@ def test_a_thousand_viewers_of_one_channel_fetch_each_object_once() -> None:
         server = made.world.server
         clients = [client] + [made.world.client() for _ in range(viewers - 1)]
         pushed = made.counters.fetched_origin
-        counted = server.statistics().stood_total + made.counters.hits + made.counters.collapsed
+        counted = server.stood_total() + made.counters.hits + made.counters.collapsed
         for _ in range(rounds):
             names = [f"v0-{origin.msn}.{origin.index}.m4s", f"a0-{origin.msn}.{origin.index}.m4s"]
             for viewer in clients:
@@ -457,7 +457,7 @@ def test_a_thousand_viewers_of_one_channel_fetch_each_object_once() -> None:
                 assert [a.body.partition(b";")[0].decode() + ".m4s" for a in answers] == names
         assert made.counters.fetched_origin - pushed == rounds * 2, "each part came once"
         asked = rounds * 2 * viewers
-        counters, stood = made.counters, server.statistics().stood_total
+        counters, stood = made.counters, server.stood_total()
         assert stood + counters.hits + counters.collapsed + counters.misses - counted == asked
         assert counters.misses <= rounds * 2, "at most one an object"
         assert 1 - counters.misses / asked >= 0.999

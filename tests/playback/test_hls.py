@@ -19,7 +19,7 @@ from trio.testing import MockClock
 from edged.errors import RemoteProtocolError
 from edged.media.parts import PackagedEvent, Rendition, SegmentEnded, StreamEnded
 from edged.media.stream import StreamId
-from edged.playback.config import HlsConfig, PlaybackConfig
+from edged.playback.config import HlsConfig
 from edged.playback.hls import (
     ENDED_KEPT_S,
     FIRST_PART_S_MAX,
@@ -1167,36 +1167,6 @@ def test_what_never_came_is_counted(edge: Edge) -> None:
     assert statistics.parts_missing_total == 2 * 2 + 2
     assert statistics.segments_missing_total == 2
     assert statistics.parts_refused_total == 2
-
-
-def test_config_reaches_the_window() -> None:
-    limits = HlsConfig(playlist_s=12.0, retention_s=22.0, payload_bytes_max=2**20).window_limits()
-    assert (limits.playlist_s, limits.retention_s, limits.payload_bytes_max) == (12, 22, 2**20)
-
-
-def test_item_20_holds_for_every_config() -> None:
-    with pytest.raises(ValueError, match="retention_s 21 is less than playlist_s"):
-        HlsConfig(playlist_s=12.0, retention_s=21.0)
-
-
-def test_config_table() -> None:
-    config = msgspec.toml.decode(
-        """
-        listen = "127.0.0.1:0"
-        [hls]
-        playlist_s = 20.0
-        [tls]
-        certificate = "a.pem"
-        key = "b.pem"
-        """,
-        type=PlaybackConfig,
-        dec_hook=lambda kind, value: kind(value),  # Paths, as the loader does.
-    )
-    assert config.hls.window_limits().playlist_s == 20.0
-    assert config.tls is not None
-    assert config.tls.listen == "[::]:8443"
-    with pytest.raises(msgspec.ValidationError, match="retention_s 1 is less than"):
-        msgspec.toml.decode("[hls]\nretention_s = 1", type=PlaybackConfig)
 
 
 async def test_the_sweeper_runs(autojump_clock: MockClock) -> None:

@@ -6,7 +6,7 @@ from edged.media.stream import StreamId
 from edged.playback.hls import HlsService
 from edged.playback.metrics import METRICS, register
 from edged.runtime.metrics import FAILURES, Metrics
-from tests.playback.fakes import Origin, world
+from tests.playback.fakes import PARTS, Origin, world
 
 RUN = StreamId(channel="demo", publication=0x1F)
 
@@ -38,6 +38,9 @@ def test_every_metric_is_exposed() -> None:
     assert {name for name, *_ in samples} - {FAILURES.name} == {spec.name for spec in METRICS}
     assert samples["edged_playback_responses_total", "pop-1", "200"] == 1
     assert samples["edged_playback_window_bytes", "pop-1"] > 200
+    assert samples["edged_cache_fetches_total", "pop-1", "origin"] == 2 * PARTS + 2 + 2
+    assert samples["edged_cache_bytes", "pop-1", "memory"] > 200
+    assert samples["edged_cache_hit_ratio", "pop-1"] == 1
     assert samples["edged_playback_viewers", "pop-1", "demo"] == 0
     assert samples["edged_playback_parts_missing_total", "pop-1"] == 2
     assert samples["edged_playback_segments_missing_total", "pop-1"] == 1

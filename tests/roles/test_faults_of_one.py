@@ -211,7 +211,7 @@ def accepted(at: Running) -> Bug:
 
 @case()
 def playback_sweep_of_one(at: Running) -> Bug:
-    at.patch.setattr(hls, "UNWATCHED_S_MAX", 0.0)
+    at.patch.setattr(at.pop.hls, "_unwatched_s", 0.0)
     return at.put(at.pop.hls, "_unsubscribe", meant=is_alice, times=2)
 
 

@@ -89,7 +89,11 @@ class Host:
             "pop": {"name": "a", "tls": tls["pop"]},
             "irs_client": {"addresses": [irs]},
             "ingest": {"rtmp": {"listen": any_port, "tls": {**public, "listen": any_port}}},
-            "playback": {"listen": any_port, "tls": {**public, "listen": any_port}},
+            "playback": {
+                "listen": any_port,
+                "cache": {"directory": str(self.folder / "cache")},
+                "tls": {**public, "listen": any_port},
+            },
             "stream_keys": {"static": [{"channel": "alice", "key": KEY}]},
             "admin": {"socket": str(self.folder / "admin.sock")},
             "metrics": {"listen": any_port},
@@ -288,6 +292,9 @@ async def windows_are_told(host: Host) -> None:
         assert (limits.playlist_s, limits.retention_s, limits.payload_bytes_max) == (
             (20.0, 60.0, 2**21)
         )
+    assert host.pop.hls._unwatched_s == 90.0
+    cache = host.pop.hls.cache._limits
+    assert (cache.memory_bytes_max, cache.disk_bytes_max) == (2**28, 2**27)
 
 
 async def levels_are_told(host: Host) -> None:
@@ -395,6 +402,9 @@ STEPS: list[tuple[Callable[[Host], dict[str, object]], Check]] = [
             playback__hls__playlist_s=20.0,
             playback__hls__retention_s=60.0,
             playback__hls__payload_bytes_max=2**21,
+            playback__hls__unwatched_s=90.0,
+            playback__cache__memory_bytes_max=2**28,
+            playback__cache__disk_bytes_max=2**27,
         ),
         windows_are_told,
     ),
