@@ -16,16 +16,19 @@ from edged.media.playlist import segment_name
 from edged.playback.config import CacheConfig
 from edged.playback.segment_store import SegmentStore, Store
 from edged.policy.edge_cache import (
+    SPILL_DEN,
+    SPILL_NUM,
     CacheLimits,
     CacheUse,
     Choice,
+    Held,
     Shelf,
     choose_drops,
     choose_spills,
+    count_held,
     is_full,
-    memory_bytes_of,
+    quiet_bytes,
     spill_bytes,
-    stored_bytes_of,
 )
 
 if TYPE_CHECKING:
@@ -41,7 +44,7 @@ logger = structlog.get_logger("edged.cache")
 class CacheCounters(Struct):
     """What became of requests for media since the start."""
 
-    hits: int = 0  # It was here.
+    hits: int = 0  # It was here; beside `HlsService.hits`.
     collapsed: int = 0  # It was on its way for another: hits, too.
     misses: int = 0  # The first to ask for what was on its way from an origin, or on disk.
     fetched_origin: int = 0  # Parts and inits that came, each once.
@@ -94,13 +97,13 @@ class EdgeCache:
         """
         self.counters = CacheCounters()
         self.disk: SegmentStore | None = None
-        self._limits = config.limits()
         self._streams = streams
         if store is None and config.directory is not None:
             store = self.disk = SegmentStore(config.directory, now=now)
         self._store = store
+        self.reconfigure(config)
         self._memory_bytes = self._stored_bytes = self._leaving_bytes = 0
-        self._counted: dict[HlsStream, tuple[int, int]] = {}
+        self._counted: dict[HlsStream, Held] = {}
         self._of: dict[StreamWindow, HlsStream] = {}
         self._folders = 0
         self._back: deque[_ReadBack] = deque()
@@ -109,7 +112,13 @@ class EdgeCache:
 
     def reconfigure(self, config: CacheConfig) -> None:
         """Keep more or less, from the next part on."""
-        self._limits = config.limits()
+        limits = config.limits()
+        self._limits = limits
+        if self._store is not None:  # The rest is for what is read back.
+            windows_bytes = limits.memory_bytes_max - limits.memory_bytes_max // READ_BACK_DEN
+            limits = msgspec.structs.replace(limits, memory_bytes_max=windows_bytes)
+        self._windows_limits = limits
+        self._quiet_bytes = quiet_bytes(limits)
 
     async def run(self) -> None:
         """Hold the folder on disk, if there is one, until cancelled."""
@@ -119,7 +128,7 @@ class EdgeCache:
     @property
     def is_full(self) -> bool:
         """Whether there is no room for another channel."""
-        return is_full(self._memory_limits(), self._use())
+        return is_full(self._windows_limits, self._use())
 
     def folder(self) -> str:
         """A name for the next stream's folder."""
@@ -128,8 +137,14 @@ class EdgeCache:
 
     def changed(self, stream: "HlsStream") -> None:
         """A stream's window has changed: count it, and make room where there is too much."""
-        self._count(stream)
-        if not stream.known_to_cache:
+        held = self._count(stream)
+        own_max = stream.window.limits.payload_bytes_max * SPILL_NUM // SPILL_DEN
+        if (
+            self._memory_bytes - self._leaving_bytes <= self._quiet_bytes
+            and self._stored_bytes <= self._limits.disk_bytes_max
+            and (self._store is None or held.payload_bytes <= own_max)
+            and not self._told_full
+        ):
             return
         self._make_room(stream)
         if self.is_full is not self._told_full:
@@ -145,9 +160,9 @@ class EdgeCache:
         """A stream is held no more, nor anything of it."""
         stream.known_to_cache = False
         self._of.pop(stream.window, None)
-        memory_bytes, stored_bytes = self._counted.pop(stream, (0, 0))
-        self._memory_bytes -= memory_bytes
-        self._stored_bytes -= stored_bytes
+        held = self._counted.pop(stream, Held(0, 0, 0))
+        self._memory_bytes -= held.memory_bytes
+        self._stored_bytes -= held.stored_bytes
         self._back_bytes -= sum(item.size for item in self._back if item.stream is stream)
         self._back = deque(item for item in self._back if item.stream is not stream)
         if self._store is not None:
@@ -186,14 +201,6 @@ class EdgeCache:
             disk_usable=self._store is not None and self._store.usable,
         )
 
-    def _memory_limits(self) -> CacheLimits:
-        """Of what is held, beside what was read back."""
-        limits = self._limits
-        if self._store is None:
-            return limits
-        memory_bytes_max = limits.memory_bytes_max - limits.memory_bytes_max // READ_BACK_DEN
-        return msgspec.structs.replace(limits, memory_bytes_max=memory_bytes_max)
-
     def _stream_limits(self, stream: "HlsStream") -> CacheLimits:
         """Of one, so that its window need not drop what the disk can take."""
         return CacheLimits(
@@ -214,25 +221,29 @@ class EdgeCache:
             stored_bytes=self._stored_bytes + self._leaving_bytes - stream.leaving_bytes,
         )
 
-    def _count(self, stream: "HlsStream") -> None:
+    def _count(self, stream: "HlsStream") -> Held:
+        now = count_held(stream.window)
         if not stream.known_to_cache:
-            return
-        self._of[stream.window] = stream
-        memory_bytes, stored_bytes = self._counted.get(stream, (0, 0))
-        now = memory_bytes_of(stream.window), stored_bytes_of(stream.window)
-        self._memory_bytes += now[0] - memory_bytes
-        self._stored_bytes += now[1] - stored_bytes
+            return now
+        before = self._counted.get(stream)
+        if before is None:
+            self._of[stream.window] = stream
+            before = Held(0, 0, 0)
+        self._memory_bytes += now.memory_bytes - before.memory_bytes
+        self._stored_bytes += now.stored_bytes - before.stored_bytes
         self._counted[stream] = now
-        names = stream.take_dropped()
-        if names and self._store is not None:
-            self._store.delete([f"{stream.folder}/{name}" for name in names])
+        if before.stored_bytes:
+            names = stream.take_dropped()
+            if names and self._store is not None:
+                self._store.delete([f"{stream.folder}/{name}" for name in names])
+        return now
 
     def _make_room(self, grown: "HlsStream") -> None:
         """Drop what there is no room for; bring to disk what memory, or `grown` alone, has much of.
 
         For the most part nothing is to be done, and this is asked for each part.
         """
-        store, limits, use = self._store, self._memory_limits(), self._use()
+        store, limits, use = self._store, self._windows_limits, self._use()
         if store is None or not store.usable:
             if is_full(limits, use) or use.stored_bytes + use.leaving_bytes > limits.disk_bytes_max:
                 self._drop(limits, use, spilling=0)

@@ -129,6 +129,7 @@ class HlsService:
         self._limits, self._unwatched_s = config.window_limits(), config.unwatched_s
         self.cache = EdgeCache(cache or CacheConfig(), self._held, now=now)
         self._channels: dict[str, _Channel] = {}
+        self.hits = 0  # Requests for media that was ready: of them there are most.
         self._released = 0
         self._fenced = 0
         self._past: Counter[str] = Counter()  # The windows' statistics, of those dropped.
@@ -161,7 +162,7 @@ class HlsService:
             channel.asked_at = now
             response = stream.ready.get(pieces[4])
             if response is not None:
-                self.cache.counters.hits += 1
+                self.hits += 1
                 return response
             return stream.respond(pieces[4], request, exchange, now, channel.count)
         if len(pieces) == 4 and pieces[3] == MASTER:  # noqa: PLR2004 - "", live, CHANNEL, NAME

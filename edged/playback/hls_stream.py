@@ -43,6 +43,7 @@ MISSING_BLOCKING_TARGETS = 4  # The same, of a blocking playlist's 404.
 VARIES = (("Vary", "Accept-Encoding"),)
 GZIPPED = (*VARIES, ("Content-Encoding", "gzip"))
 MEDIA_ETAG = '"1"'  # Each address has one byte string for ever.
+FETCHED = (Part, InitSegment)
 RANGES = (("Accept-Ranges", "bytes"),)
 READ_S_MAX = 8.0  # From disk; hls.js asks again after 10 s.
 TOO_MUCH_READ = error_response(
@@ -100,7 +101,8 @@ class HlsStream:
             changed = window.add(event)
             if changed and isinstance(event, InitSegment):
                 self._drop_inits(self._playlist(event.rendition))
-            self.cache.counters.fetched_origin += changed and isinstance(event, Part | InitSegment)
+            if changed and isinstance(event, FETCHED):
+                self.cache.counters.fetched_origin += 1
         self.tidy()
         if window.ended is not None and self.ended_at is None:
             self.ended_at = self._now()

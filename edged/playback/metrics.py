@@ -186,7 +186,7 @@ def register(metrics: Metrics, server: HttpServer, service: HlsService, *, role:
         yield Sample(
             "edged_playback_evicted_needed_total", hls.segments_evicted_needed_total, labels
         )
-        yield from _read_cache(service.cache, server.stood_total(), labels)
+        yield from _read_cache(service.cache, server.stood_total() + service.hits, labels)
         for channel in service.watched():
             viewers = service.viewers(channel)
             yield Sample("edged_playback_viewers", viewers, {**labels, "channel": channel})
@@ -194,10 +194,10 @@ def register(metrics: Metrics, server: HttpServer, service: HlsService, *, role:
     metrics.register(METRICS, read)
 
 
-def _read_cache(cache: EdgeCache, stood: int, labels: dict[str, str]) -> Iterator[Sample]:
-    """`stood`: requests for media that the server answered by itself; all were hits."""
+def _read_cache(cache: EdgeCache, ready: int, labels: dict[str, str]) -> Iterator[Sample]:
+    """`ready`: hits that did not get as far as the cache."""
     held = cache.statistics()
-    counters = msgspec.structs.replace(cache.counters, hits=cache.counters.hits + stood)
+    counters = msgspec.structs.replace(cache.counters, hits=cache.counters.hits + ready)
     yield Sample("edged_cache_hits_total", counters.hits, labels)
     yield Sample("edged_cache_collapsed_total", counters.collapsed, labels)
     yield Sample("edged_cache_misses_total", counters.misses, labels)

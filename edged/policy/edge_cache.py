@@ -10,13 +10,14 @@ that alone is too much: then `is_full`, and the edge is to take on no more chann
 import enum
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from msgspec import Struct
 
 from edged.policy.rendition_window import RenditionWindow, WindowSegment
 from edged.policy.window import StreamWindow
 
-# What a segment costs beside its media: names, text and times, 0.8 KB as measured.
+# What a segment costs beside its media: names, text and times, 1,014 bytes as measured.
 SEGMENT_BYTES = 1024
 SPILL_NUM, SPILL_DEN = 7, 8  # Of what memory may hold: from here on it is brought to disk,
 ROOM_DEN = 32  # so much more of it than has to be, as looking for it costs what it costs.
@@ -63,15 +64,28 @@ class Choice(Struct, frozen=True, eq=False):
     rank: Rank
 
 
-def memory_bytes_of(stream: StreamWindow) -> int:
-    """What a stream takes of memory, beside what is made of it for a moment."""
-    segments = sum(len(window.segments) for window in stream.renditions.values())
-    return stream.payload_bytes + SEGMENT_BYTES * segments
+class Held(NamedTuple):
+    """What one stream holds."""
+
+    payload_bytes: int  # In memory.
+    memory_bytes: int  # The same, and what is known of it; not what is made of it for a moment.
+    stored_bytes: int  # On disk.
 
 
-def stored_bytes_of(stream: StreamWindow) -> int:
-    """What a stream has on disk."""
-    return sum(window.stored_bytes for window in stream.renditions.values())
+def count_held(stream: StreamWindow) -> Held:
+    """Hot: for each part that comes."""
+    payload_bytes = stored_bytes = segments = 0
+    for window in stream.renditions.values():
+        payload_bytes += window.payload_bytes
+        stored_bytes += window.stored_bytes
+        segments += len(window.segments)
+    return Held(payload_bytes, payload_bytes + SEGMENT_BYTES * segments, stored_bytes)
+
+
+def quiet_bytes(limits: CacheLimits) -> int:
+    """With no more than that in memory, and the disk within its limit, nothing has to go."""
+    memory_max = limits.memory_bytes_max
+    return memory_max * SPILL_NUM // SPILL_DEN if limits.disk_bytes_max else memory_max
 
 
 def is_full(limits: CacheLimits, use: CacheUse) -> bool:
@@ -83,9 +97,8 @@ def spill_bytes(limits: CacheLimits, use: CacheUse) -> int:
     """How much is to leave memory for the disk; 0 for nothing."""
     if not limits.disk_bytes_max:
         return 0
-    memory_max = limits.memory_bytes_max
-    over = use.memory_bytes - use.leaving_bytes - memory_max * SPILL_NUM // SPILL_DEN
-    return over + memory_max // ROOM_DEN if over > 0 else 0
+    over = use.memory_bytes - use.leaving_bytes - quiet_bytes(limits)
+    return over + limits.memory_bytes_max // ROOM_DEN if over > 0 else 0
 
 
 def choose_drops(

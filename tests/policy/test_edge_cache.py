@@ -15,10 +15,10 @@ from edged.policy.edge_cache import (
     Shelf,
     choose_drops,
     choose_spills,
+    count_held,
     is_full,
-    memory_bytes_of,
+    quiet_bytes,
     spill_bytes,
-    stored_bytes_of,
 )
 from edged.policy.rendition_window import (
     PARTS_TARGETS,
@@ -52,8 +52,8 @@ def shelves_of(*streams: tuple[StreamWindow, bool]) -> list[Shelf]:
 
 def use_of(*streams: StreamWindow) -> CacheUse:
     return CacheUse(
-        memory_bytes=sum(map(memory_bytes_of, streams)),
-        stored_bytes=sum(map(stored_bytes_of, streams)),
+        memory_bytes=sum(count_held(stream).memory_bytes for stream in streams),
+        stored_bytes=sum(count_held(stream).stored_bytes for stream in streams),
     )
 
 
@@ -127,6 +127,7 @@ def test_nothing_goes_at_the_limits_and_something_one_past_them() -> None:
 
     spilling = structs.replace(use, memory_bytes=28_000, stored_bytes=0)
     assert spill_bytes(limits, spilling) == 0
+    assert (quiet_bytes(limits), quiet_bytes(no_disk)) == (28_000, 32_000)
     assert choose_spills(limits, spilling, lambda: shelves, leaving_bytes_max=2**20) == []
     spilling = structs.replace(spilling, memory_bytes=28_001)
     assert spill_bytes(limits, spilling) == 1_001
