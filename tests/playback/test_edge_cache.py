@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import trio
 from msgspec import Struct
 from structlog.testing import capture_logs
 
@@ -16,9 +17,12 @@ from edged.playback.config import CacheConfig, HlsConfig
 from edged.playback.edge_cache import LEAVING_BYTES_MAX, READ_BACK_DEN, CacheCounters
 from edged.playback.hls import ENDED_KEPT_S, HlsService
 from edged.playback.hls_stream import READ_S_MAX
+from edged.playback.http import HttpServer, Router
 from edged.policy.edge_cache import SEGMENT_BYTES
+from edged.runtime.pump import Pump
 from tests.playback.fakes import PARTS, Client, Origin, World, world
 from tests.playback.test_h2_connection import Client as H2Client
+from tests.playback.test_hls import fetch
 
 RUN = StreamId(channel="demo", publication=0x1F)
 BASE = "/live/demo/1f/"
@@ -517,3 +521,58 @@ def test_hours_of_a_stream_stay_within_the_bounds(hours: float) -> None:
         client.ask(BASE + old)
         made.read()
         assert [answer.status for answer in client.answers()] == [200]
+
+
+def files_in(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.e2e
+async def test_a_real_disk_behind_real_sockets(tmp_path: Path) -> None:
+    """100 MiB of a stream where 64 MiB fit memory: 200 who seek back cost two reads."""
+    pump = Pump()
+    server = HttpServer(Router())
+    service = HlsService(
+        lookup=lambda channel: RUN,
+        subscribe=lambda channel: None,
+        unsubscribe=lambda channel: None,
+        now=pump.now,
+        spread=pump.spread,
+        config=HOURS,
+        cache=CacheConfig(memory_bytes_max=64 * MIB, directory=tmp_path),
+    )
+    server.mount("/live/", service)
+    origin = Origin(part_bytes=PART_BYTES)
+    bodies: list[bytes] = []
+    with trio.fail_after(40):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pump.run)
+            nursery.start_soon(service.run)
+            address: str = await nursery.start(server.serve, pump, "127.0.0.1:0")
+            nursery.start_soon(fetch, address, MASTER)
+            disk = service.cache.disk
+            assert disk is not None
+            while not disk.usable:  # noqa: ASYNC110 - a thread
+                await trio.sleep(0.01)
+            await trio.sleep(0.1)
+            service.window_updated(RUN, origin.start())
+            for _ in range(50):
+                service.window_updated(RUN, origin.segment())
+                await trio.sleep(0.005)
+            while service.cache.counters.spilled < 8:  # noqa: ASYNC110 - a thread
+                await trio.sleep(0.01)
+            assert files_in(tmp_path)["v0-0.m4s"] == PARTS * PART_BYTES
+
+            async def seek(name: str) -> None:
+                bodies.append((await fetch(address, BASE + name)).partition(b"\r\n\r\n")[2])
+
+            async with trio.open_nursery() as viewers:
+                for _ in range(100):
+                    viewers.start_soon(seek, "v0-0.m4s")
+                    viewers.start_soon(seek, "v0-1.m4s")
+            assert service.cache.counters.fetched_disk == 2
+            nursery.cancel_scope.cancel()
+    assert len(bodies) == 200
+    assert {len(body) for body in bodies} == {PARTS * PART_BYTES}
+    assert {body[:7] for body in bodies} == {b"v0-0.0;", b"v0-1.0;"}
+    assert files_in(tmp_path) == {}
