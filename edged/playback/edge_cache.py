@@ -4,6 +4,7 @@ Media that was read from the disk stays in memory for who asks next, the newest 
 it; who asks while it is being read waits for the same read.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from edged.policy.window import StreamWindow
 
 LEAVING_BYTES_MAX = 64 * 2**20  # On its way to the disk: half a second of a slow one.
+# What cannot go is looked at again then, or when there is so much more: some of it may go by now.
+FUTILE_S = 0.5
+FUTILE_DEN = 64  # This share of memory.
 READ_BACK_DEN = 8  # This share of memory is for what comes back, where there is a disk.
 
 logger = structlog.get_logger("edged.cache")
@@ -97,7 +101,7 @@ class EdgeCache:
         """
         self.counters = CacheCounters()
         self.disk: SegmentStore | None = None
-        self._streams = streams
+        self._streams, self._now = streams, now
         if store is None and config.directory is not None:
             store = self.disk = SegmentStore(config.directory, now=now)
         self._store = store
@@ -109,6 +113,8 @@ class EdgeCache:
         self._back: deque[_ReadBack] = deque()
         self._back_bytes = 0
         self._told_full = False
+        self._look_at = -math.inf
+        self._look_above = 0
 
     def reconfigure(self, config: CacheConfig) -> None:
         """Keep more or less, from the next part on."""
@@ -266,6 +272,9 @@ class EdgeCache:
             self._spill(store, self._of[choice.shelf.stream], choice)
 
     def _drop(self, limits: CacheLimits, use: CacheUse, *, spilling: int) -> None:
+        now = self._now()
+        if now < self._look_at and use.memory_bytes <= self._look_above:
+            return
         changed: dict[HlsStream, None] = {}
         for choice in choose_drops(limits, use, self._all_shelves, spilling=spilling):
             choice.shelf.window.evict()
@@ -274,6 +283,9 @@ class EdgeCache:
         for stream in changed:
             stream.tidy()
             self._count(stream)
+        if not changed and is_full(limits, use):
+            self._look_at = now + FUTILE_S
+            self._look_above = use.memory_bytes + limits.memory_bytes_max // FUTILE_DEN
 
     def _all_shelves(self) -> list[Shelf]:
         return self._shelves(self._streams())
@@ -316,6 +328,8 @@ class EdgeCache:
     def _lose(self, stream: "HlsStream", rendition: str, msn: int) -> None:
         """What is on disk cannot be read: it is not listed any more, nor what is older."""
         window = stream.window.renditions[rendition]
+        if msn not in window.segments:
+            return  # It was dropped before it was read.
         self.counters.lost += 1
         while msn in window.segments and next(iter(window.segments)) <= msn:
             window.evict()

@@ -244,8 +244,11 @@ class HlsStream:
         rendition, where = name.partition("-")[0], _media_numbers(name)
         if where is None or where[1] is not None:
             return self._no_media(name)
-        if self.window.stored_bytes_of(rendition, where[0]) is None:
+        size = self.window.stored_bytes_of(rendition, where[0])
+        if size is None:
             return self._no_media(name)
+        if size > RESPONSE_BYTES_MAX:
+            return _too_large(name)
         waiting = self._read_waiters.get(name)
         if waiting is None:
             if not self.cache.fetch(self, rendition, where[0]):
@@ -354,7 +357,7 @@ class HlsStream:
         if body is None:
             return None
         if sum(map(len, body)) > RESPONSE_BYTES_MAX:
-            return error_response(503, f"{name} exceeds {RESPONSE_BYTES_MAX} bytes")
+            return _too_large(name)
         response = self.ready[name] = self._prepare_media(body, rendition)
         return response
 
@@ -457,6 +460,10 @@ class HlsStream:
 
     def _cache_control(self, age_s: int) -> str:
         return "no-store" if self.cut_off or not age_s else f"max-age={age_s}"
+
+
+def _too_large(name: str) -> PreparedResponse:
+    return error_response(503, f"{name} exceeds {RESPONSE_BYTES_MAX} bytes")
 
 
 def _media_numbers(name: str) -> tuple[int, int | None] | None:

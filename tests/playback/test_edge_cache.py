@@ -18,7 +18,7 @@ from edged.playback.edge_cache import LEAVING_BYTES_MAX, READ_BACK_DEN, CacheCou
 from edged.playback.hls import ENDED_KEPT_S, HlsService
 from edged.playback.hls_stream import READ_S_MAX
 from edged.playback.http import HttpServer, Router
-from edged.policy.edge_cache import SEGMENT_BYTES
+from edged.policy.edge_cache import SEGMENT_BYTES, Shelf
 from edged.runtime.pump import Pump
 from tests.playback.fakes import PARTS, Client, Origin, World, world
 from tests.playback.test_h2_connection import Client as H2Client
@@ -401,6 +401,49 @@ def test_an_origins_failover_leaves_what_is_held_as_it_is(epoch: int) -> None:
             (again,) = client.answers()
             assert again.status == 200
         assert again.body == answer.body
+
+
+def test_what_was_dropped_before_it_was_read_is_not_lost() -> None:
+    with edge(SMALL) as made:
+        origin = Origin(part_bytes=PART_BYTES)
+        client = start(made, origin, segments=60)
+        client.ask(BASE + "v0-0.m4s")
+        window = made.service._channels["demo"].streams["1f"].window.renditions["v0"]
+        window.evict()
+        made.push(origin.both())
+        made.read()
+        assert [answer.status for answer in client.answers()] == [404]
+        assert made.counters.lost == 0
+        assert next(iter(window.segments)) == 1
+        made.check()
+
+
+def test_a_stored_segment_too_large_to_send_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with edge(SMALL) as made:
+        client = start(made, Origin(part_bytes=PART_BYTES), segments=60)
+        monkeypatch.setattr("edged.playback.hls_stream.RESPONSE_BYTES_MAX", MIB // 2)
+        assert client.get(BASE + "v0-0.m4s").status == 503
+        assert made.store.reads == 0
+
+
+def test_what_cannot_go_is_not_looked_at_for_each_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    with edge(SMALL, disk=False) as made:
+        origin = Origin(part_bytes=6 * PART_BYTES)
+        start(made, origin, segments=20)
+        looks = 0
+        shelves = made.service.cache._all_shelves
+
+        def count() -> list[Shelf]:
+            nonlocal looks
+            looks += 1
+            return shelves()
+
+        monkeypatch.setattr(made.service.cache, "_all_shelves", count)
+        for _ in range(10):
+            made.push([msgspec.structs.replace(origin.part("a0")[0], payload=b"x")])
+            origin.index += 1
+            made.world.pump.time += 0.1
+        assert 1 <= looks <= 3
 
 
 def test_a_run_that_is_let_go_takes_its_files_along() -> None:
