@@ -38,7 +38,9 @@ TARGET_DURATION_S = 4  # Assumed for the cache times of what is not here.
 FIRST_SEGMENT_S_MAX = 12.0
 FIRST_PART_S_MAX = 8.0
 OLD_STREAMS_MAX = 2  # Ended runs kept of one channel; an encoder that flaps must not fill memory.
-ENDED_KEPT_S = 120.0  # What viewers of an ended run still fetch: its window, and item 20's time.
+# What viewers of an ended run still fetch: its window, and item 20's time. Never less than its
+# playlist is long (RFC 8216bis §6.2.2, of the end of a presentation).
+ENDED_KEPT_S = 120.0
 WATCHED_S = 15.0  # Since the last request; one that blocks lasts 12 s at most.
 SWEEP_INTERVAL_S = 5.0
 MASTER = "master.m3u8"
@@ -273,8 +275,9 @@ class HlsService:
                 self._sweep(channel, now)
 
     def _sweep(self, channel: _Channel, now: float) -> None:
+        kept_s = max(ENDED_KEPT_S, self._limits.playlist_s)
         for pub, stream in list(channel.streams.items()):
-            if stream.ended_at is not None and now - stream.ended_at >= ENDED_KEPT_S:
+            if stream.ended_at is not None and now - stream.ended_at >= kept_s:
                 self._drop(channel, pub)
         unwatched = now - channel.asked_at >= self._unwatched_s
         if not unwatched or channel.blocked or any(s.blocked for s in channel.streams.values()):

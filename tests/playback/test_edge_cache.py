@@ -364,7 +364,7 @@ def test_a_full_cache_takes_on_no_more_channels() -> None:
         assert b"memory" in answer.body
         assert other.get(MASTER).status == 200, "who is here stays"
         made.push([StreamEnded(reason="over")])
-        made.service.sweep(made.world.pump.time + ENDED_KEPT_S)
+        made.service.sweep(made.world.pump.time + HOURS.playlist_s)
         assert not made.service.cache.is_full
         other.ask("/live/c1/master.m3u8")
         assert other.answers() == [], "waits for the channel"
@@ -454,6 +454,8 @@ def test_a_run_that_is_let_go_takes_its_files_along() -> None:
         client.ask(BASE + "v0-1.m4s")
         made.push([StreamEnded(reason="over")])
         made.service.sweep(made.world.pump.time + ENDED_KEPT_S)
+        assert made.store.files, "kept for as long as its playlist is"
+        made.service.sweep(made.world.pump.time + HOURS.playlist_s)
         made.world.pump.flush()
         assert not made.store.files
         told = made.service.cache.statistics()
@@ -601,9 +603,10 @@ async def test_a_real_disk_behind_real_sockets(tmp_path: Path) -> None:
             service.window_updated(RUN, origin.start())
             for _ in range(50):
                 service.window_updated(RUN, origin.segment())
-                await trio.sleep(0.005)
-            while service.cache.counters.spilled < 8:  # noqa: ASYNC110 - a thread
-                await trio.sleep(0.01)
+                while service.cache._leaving_bytes:  # noqa: ASYNC110 - a thread
+                    await trio.sleep(0.002)
+            assert service.cache.counters.spilled > 40
+            assert service.cache.counters.dropped == 0
             assert files_in(tmp_path)["v0-0.m4s"] == PARTS * PART_BYTES
 
             async def seek(name: str) -> None:
