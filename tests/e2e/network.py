@@ -227,11 +227,15 @@ TOKEN = "the-token-of-this-network"  # noqa: S105 - it opens nothing
 
 @contextlib.asynccontextmanager
 async def open_network(
-    *, doomed: Sequence[str] = (), channels: Sequence[str] = CHANNELS, origin: str = ""
+    *,
+    doomed: Sequence[str] = (),
+    channels: Sequence[str] = CHANNELS,
+    origin: str = "",
+    pops: str = "",
 ) -> AsyncIterator[Network]:
     """Make a CA and certificates with `edged cert`, and run each host with `edged run`.
 
-    `doomed`: hosts that the test kills; `origin`: more of the origin's file.
+    `doomed`: hosts that the test kills; `origin`, `pops`: more of the origin's and PoPs' files.
     """
     with tempfile.TemporaryDirectory(prefix="edged-e2e-") as name:
         folder = Path(name)
@@ -239,7 +243,8 @@ async def open_network(
         ports = take_ports(PORTS)
         keys = {channel: f"key-of-{channel}-only" for channel in channels}
         configs = write_configs(folder, ports, keys)
-        configs["origin"].write_text(configs["origin"].read_text() + origin)
+        for host, more in (("origin", origin), ("a", pops), ("b", pops)):
+            configs[host].write_text(configs[host].read_text() + more)
         async with contextlib.AsyncExitStack() as stack:
             hosts = {}
             for host, path in configs.items():
