@@ -113,7 +113,7 @@ class EdgeCache:
         self._back: deque[_ReadBack] = deque()
         self._back_bytes = 0
         self._told_full = False
-        self._look_at = -math.inf
+        self._look_at = self._spill_at = -math.inf
         self._look_above = 0
 
     def reconfigure(self, config: CacheConfig) -> None:
@@ -266,10 +266,14 @@ class EdgeCache:
             leaving_bytes_max=LEAVING_BYTES_MAX - self._leaving_bytes + grown.leaving_bytes,
         ):
             self._spill(store, grown, choice)
-        for choice in choose_spills(
-            limits, self._use(), self._all_shelves, leaving_bytes_max=LEAVING_BYTES_MAX
-        ):
+        use, now = self._use(), self._now()
+        if not spill_bytes(limits, use) or now < self._spill_at:
+            return
+        spills = choose_spills(limits, use, self._all_shelves, leaving_bytes_max=LEAVING_BYTES_MAX)
+        for choice in spills:
             self._spill(store, self._of[choice.shelf.stream], choice)
+        if not spills and not use.leaving_bytes:
+            self._spill_at = now + FUTILE_S
 
     def _drop(self, limits: CacheLimits, use: CacheUse, *, spilling: int) -> None:
         now = self._now()

@@ -19,8 +19,11 @@ from edged.policy.window import StreamWindow
 
 # What a segment costs beside its media: names, text and times, 1,014 bytes as measured.
 SEGMENT_BYTES = 1024
-SPILL_NUM, SPILL_DEN = 7, 8  # Of what memory may hold: from here on it is brought to disk,
-ROOM_DEN = 32  # so much more of it than has to be, as looking for it costs what it costs.
+# Of what memory may hold: from here on it is brought to disk. The rest is for a disk that stands
+# still: when that is full, what is older than it, on disk, has to go for memory to be let go of.
+SPILL_NUM, SPILL_DEN = 3, 4
+SPILL_DISK_DEN = 8  # No more of the disk than that is made free at once.
+ROOM_DEN = 32  # So much more goes than has to, as looking for it costs what it costs.
 
 
 class Rank(enum.IntEnum):
@@ -115,7 +118,7 @@ def choose_drops(
     memory_max, disk_max = limits.memory_bytes_max, limits.disk_bytes_max
     memory_bytes = use.memory_bytes - memory_max
     disk_bytes = use.stored_bytes + use.leaving_bytes - disk_max
-    disk_bytes += min(spilling, disk_max // SPILL_DEN)
+    disk_bytes += min(spilling, disk_max // SPILL_DISK_DEN)
     if memory_bytes <= 0 and disk_bytes <= 0:
         return []
     memory_bytes += memory_max // ROOM_DEN if memory_bytes > 0 else 0
@@ -140,19 +143,20 @@ def choose_spills(
     *,
     leaving_bytes_max: int,
 ) -> list[Choice]:
-    """What to bring to disk, in this order: no more than is to be on its way at a time."""
-    room = min(
-        spill_bytes(limits, use),
-        limits.disk_bytes_max - use.stored_bytes - use.leaving_bytes,
-        leaving_bytes_max - use.leaving_bytes,
-    )
+    """What to bring to disk, in this order: no more than is to be on its way at a time.
+
+    Nothing while half of that is: it is worth to look for much at once.
+    """
+    wanted = spill_bytes(limits, use)
+    room = min(limits.disk_bytes_max - use.stored_bytes, leaving_bytes_max) - use.leaving_bytes
     spills: list[Choice] = []
-    if room <= 0:
+    if wanted <= 0 or use.leaving_bytes > leaving_bytes_max // 2:
         return spills
     for choice in _in_order(map(_spillable, shelves())):
         room -= choice.segment.payload_bytes
-        if room < 0:
+        if wanted <= 0 or room < 0:
             break
+        wanted -= choice.segment.payload_bytes
         spills.append(choice)
     return spills
 

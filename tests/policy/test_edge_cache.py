@@ -125,17 +125,21 @@ def test_nothing_goes_at_the_limits_and_something_one_past_them() -> None:
     (drop,) = choose_drops(no_disk, structs.replace(empty, memory_bytes=32_001), lambda: shelves)
     assert drop.segment.payload_bytes + SEGMENT_BYTES > 1_000, "and a 32nd of room"
 
-    spilling = structs.replace(use, memory_bytes=28_000, stored_bytes=0)
+    spilling = structs.replace(use, memory_bytes=24_000, stored_bytes=0)
     assert spill_bytes(limits, spilling) == 0
-    assert (quiet_bytes(limits), quiet_bytes(no_disk)) == (28_000, 32_000)
+    assert (quiet_bytes(limits), quiet_bytes(no_disk)) == (24_000, 32_000)
     assert choose_spills(limits, spilling, lambda: shelves, leaving_bytes_max=2**20) == []
-    spilling = structs.replace(spilling, memory_bytes=28_001)
+    spilling = structs.replace(spilling, memory_bytes=24_001)
     assert spill_bytes(limits, spilling) == 1_001
     assert spill_bytes(no_disk, spilling) == 0
     spills = choose_spills(limits, spilling, lambda: shelves, leaving_bytes_max=2**20)
-    assert len(spills) == 2, "a 32nd, of segments of 500 bytes"
+    assert len(spills) == 3, "a 32nd and what is over, of segments of 500 bytes"
     assert len(choose_spills(limits, spilling, lambda: shelves, leaving_bytes_max=500)) == 1
     assert choose_spills(limits, spilling, lambda: shelves, leaving_bytes_max=499) == []
+    busy = CacheUse(memory_bytes=24_001 + 1_000, leaving_bytes=1_000)
+    assert choose_spills(limits, busy, lambda: shelves, leaving_bytes_max=2_000)
+    busy = CacheUse(memory_bytes=24_001 + 1_001, leaving_bytes=1_001)
+    assert not choose_spills(limits, busy, lambda: shelves, leaving_bytes_max=2_000)
 
 
 def test_a_full_disk_lets_go_of_what_is_on_it() -> None:
