@@ -170,29 +170,34 @@ def _in_order(walks: Iterable[Iterator[tuple[int, int, Choice]]]) -> Iterator[Ch
 def _droppable(shelf: Shelf) -> Iterator[tuple[int, int, Choice]]:
     window = shelf.window
     behind_us = window.kept_us + window.listed_us
-    return _walk(shelf, window.segments.values(), behind_us, window.droppable)
+    return _walk(shelf, window.segments.values(), behind_us, window.droppable, window.settled)
 
 
 def _spillable(shelf: Shelf) -> Iterator[tuple[int, int, Choice]]:
     window = shelf.window
-    behind_us = sum(segment.entry.duration_us for segment in window.in_memory.values())
-    for item in _walk(shelf, window.in_memory.values(), behind_us, window.settled):
+    behind_us = window.kept_us + window.listed_us - window.stored_us
+    settled = window.settled
+    for item in _walk(shelf, window.in_memory.values(), behind_us, settled, settled):
         segment = item[2].segment
         if segment.payload_bytes and not segment.leaving and not segment.entry.gap:
             yield item
 
 
 def _walk(
-    shelf: Shelf, segments: Iterable[WindowSegment], behind_us: int, listed_max: int
+    shelf: Shelf,
+    segments: Iterable[WindowSegment],
+    behind_us: int,
+    listed_max: int,
+    settled: int,
 ) -> Iterator[tuple[int, int, Choice]]:
     """A shelf's segments from the oldest on, up to so many of those listed: rank, age, choice.
 
-    `behind_us`: from the beginning of the first to the live edge.
+    `behind_us`: from the beginning of the first to the live edge; `settled`: the window's.
     """
     window = shelf.window
     if not window.listed:
         return
-    first_msn, settled = window.listed[0].entry.msn, window.settled
+    first_msn = window.listed[0].entry.msn
     needed_us = shelf.stream.needed_us(window)
     for segment in segments:
         position = segment.entry.msn - first_msn

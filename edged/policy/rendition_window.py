@@ -51,7 +51,8 @@ class RenditionWindow:
         self.kept_us = 0  # Of segments no longer listed.
         self.longest_us = 0  # The longest segment so far.
         self.payload_bytes = 0  # In memory.
-        self.stored_bytes = 0  # On disk.
+        self.stored_bytes = 0  # On disk;
+        self.stored_us = 0  # and so long.
         self.parts_missing = 0
         self.segments_missing = 0  # Of which nothing came, not even their end.
         self.discontinuity_sequence = 0
@@ -248,6 +249,7 @@ class RenditionWindow:
         self.kept_us -= segment.entry.duration_us
         if segment.stored:
             self.stored_bytes -= segment.payload_bytes
+            self.stored_us -= segment.entry.duration_us
             self.dropped.append(msn)
         else:
             self.payload_bytes -= segment.payload_bytes
@@ -263,6 +265,7 @@ class RenditionWindow:
         segment.entry.parts_rendered = 0
         self.payload_bytes -= segment.payload_bytes
         self.stored_bytes += segment.payload_bytes
+        self.stored_us += segment.entry.duration_us
 
     def _segment_for(self, part: Part) -> WindowSegment | None:
         """The growing segment of `part`, begun if need be; None when the part is not wanted."""

@@ -252,6 +252,7 @@ def check(streams: list[StreamWindow]) -> None:
             in_memory = sum(s.payload_bytes for s in held if not s.stored)
             assert window.payload_bytes == in_memory + 10  # Its init.
             assert window.stored_bytes == sum(s.payload_bytes for s in held if s.stored)
+            assert window.stored_us == sum(s.entry.duration_us for s in held if s.stored)
             assert list(window.in_memory) == [m for m, s in window.segments.items() if not s.stored]
             if not window.listed:
                 continue
