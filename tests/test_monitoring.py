@@ -279,6 +279,16 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         {f"edged_playback_evicted_needed_total{{{POP}}}": "0x25 1x5"},
         {f"edged_playback_evicted_needed_total{{{POP}}}": "1x30"},
     ),
+    "EdgedDiskCacheFails": (
+        {
+            f"edged_cache_disk_failures_total{{{POP}}}": "0x25 1x5",
+            f"edged_cache_lost_total{{{POP}}}": "0x30",
+        },
+        {
+            f"edged_cache_disk_failures_total{{{POP}}}": "3x30",
+            f"edged_cache_lost_total{{{POP}}}": "2x30",
+        },
+    ),
     "EdgedViewersTooSlow": (
         {
             f"edged_playback_stalled_total{{{POP}}}": "0+10x30",
