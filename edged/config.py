@@ -29,7 +29,7 @@ from edged.irs.service import find_problems as find_irs_problems
 from edged.media.routing import INGEST_URLS_MAX, TEXT_CHARS_MAX
 from edged.origin.service import OriginConfig
 from edged.playback.config import PlaybackConfig
-from edged.policy import rules, stream_keys, webhooks
+from edged.policy import playback_rights, rules, stream_keys, webhooks
 from edged.policy.ingest_health import IngestHealthConfig
 from edged.policy.stream_keys import StreamKeysConfig
 from edged.policy.webhooks import WebhookConfig
@@ -158,6 +158,7 @@ def parse_config(raw: dict[str, object]) -> tuple[Config | None, list[Problem]]:
     problems += _find_plain_problems(partial)
     problems += _find_file_problems(tables)
     problems += _find_ca_problems(partial)
+    problems += _find_rights_problems(partial)
     return config, problems
 
 
@@ -274,6 +275,8 @@ def _find_rule_problems(config: Config) -> list[Problem]:
     found = [f"stream_keys.{text}" for text in stream_keys.find_problems(config.stream_keys)]
     found += [f"api.{text}" for text in api_config.find_problems(config.api)]
     found += [f"admin.{text}" for text in find_admin_problems(config.admin)]
+    rights = playback_rights.find_problems(config.playback.rights)
+    found += [f"playback.rights.{text}" for text in rights]
     found += webhooks.find_problems(config.webhooks)
     if config.irs is not None:
         found += [f"irs.{text}" for text in rules.find_problems(config.irs.rules)]
@@ -369,6 +372,20 @@ def _find_ca_problems(config: Config) -> list[Problem]:
     if config.pop is not None and config.stream_keys.callback is not None:
         named.append(("stream_keys.callback.ca", config.stream_keys.callback.ca))
     return [problem for key, path in named if path for problem in _find_missing(key, path)]
+
+
+def _find_rights_problems(config: Config) -> list[Problem]:
+    """The files with the keys of playback tokens."""
+    if config.pop is None or not config.playback.rights.channels:
+        return []
+    from edged.playback.token_keys import read_keys  # noqa: PLC0415 - 40 ms for few
+
+    try:
+        read_keys(config.playback.rights)
+    except ConfigError as error:
+        key, _, message = str(error).partition(": ")
+        return [Problem(key, message)]
+    return []
 
 
 def _find_missing(key: str, path: str | Path) -> list[Problem]:

@@ -16,6 +16,8 @@ CODES: dict[str, tuple[int, str]] = {
     "malformed_body": (400, "The body is not JSON."),
     "invalid_query": (400, "A query parameter is unknown or out of its limits."),
     "missing_credentials": (401, "The operation needs `Authorization: Bearer STREAM_KEY`."),
+    "playback_token": (401, "The channel is protected, and no valid playback token is shown."),
+    "not_admitted": (403, "The playback token is not for this channel, or not for this address."),
     "unknown_key": (403, "No key of this PoP matches."),
     "expired_key": (403, "The signed key's time is over."),
     "out_of_scope": (403, "The key is not for this protocol."),

@@ -74,7 +74,7 @@ class Exchange(Protocol):
         """Answer it; its group has let go of it."""
 
 
-Playlist = Callable[[str, Exchange, float], PreparedResponse | None]
+Playlist = Callable[[str, RequestReceived, Exchange, float], PreparedResponse | None]
 
 
 def prepare_problem(error: ApiError, *fields: tuple[str, str]) -> PreparedResponse:
@@ -159,7 +159,7 @@ class ApiService:
         elif not isinstance(found, Found):
             response = prepare_problem(_no_such(request, found), *fields)
         elif found.operation.handle is None:
-            response = self._playlist(found.params["channel"], exchange, now)
+            response = self._playlist(found.params["channel"], request, exchange, now)
             if response is not None and response.status == HTTPStatus.NOT_FOUND:
                 error = ApiError("not_live", "the channel is not live")
                 response = prepare_problem(error, *fields)

@@ -163,11 +163,12 @@ def _streams(streams: StreamHandlers) -> list[Operation]:
             summary="The multivariant playlist",
             description=(
                 "As at `/live/CHANNEL/master.m3u8`, with absolute paths. It waits for a stream that"
-                " has yet to come to this PoP, up to 12 s."
+                " has yet to come to this PoP, up to 12 s. That of a protected channel needs a"
+                " playback token, by `?token=`, `Authorization: Bearer` or a cookie."
             ),
             tag="streams",
             replies={200: Reply(description="The playlist.", content_type=PLAYLIST_TYPE)},
-            errors=("not_live", "not_ready"),
+            errors=("not_live", "not_ready", "playback_token", "not_admitted"),
         ),
     ]
 

@@ -41,6 +41,7 @@ COMMANDS = (
     Command("reload", "edged.cli.operate", "reload"),
     Command("log", "edged.cli.operate", "log_app", is_group=True),
     Command("key", "edged.cli.keys", "key_app", is_group=True),
+    Command("sign", "edged.cli.sign", "sign"),
     Command("cert", "edged.cli.certs", "cert_app", is_group=True),
     Command("conform", "edged.cli.conform", "conform"),
 )

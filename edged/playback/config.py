@@ -6,6 +6,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from edged.policy.edge_cache import CacheLimits
+from edged.policy.playback_rights import RightsConfig
 from edged.policy.window import WindowLimits
 
 SEGMENT_S_MAX = 10.0  # Ours last 4.5 s at most; a stream with long GOPs may have longer ones.
@@ -68,5 +69,6 @@ class PlaybackConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     listen: str = "[::]:8080"
     hls: HlsConfig = HlsConfig()
+    rights: RightsConfig = RightsConfig()
     cache: CacheConfig = CacheConfig()
     tls: PlaybackTlsConfig | None = None

@@ -130,6 +130,7 @@ class HlsService:
         config = config or HlsConfig()
         self._limits, self._unwatched_s = config.window_limits(), config.unwatched_s
         self.cache = EdgeCache(cache or CacheConfig(), self._held, now=now)
+        self._is_private: Callable[[str], bool] = lambda _: False
         self._channels: dict[str, _Channel] = {}
         self.hits = 0  # Requests for media that was ready: of them there are most.
         self._released = 0
@@ -142,6 +143,13 @@ class HlsService:
         for channel in self._channels.values():
             for stream in channel.streams.values():
                 stream.window.limits = self._limits
+
+    def use_privacy(self, is_private: Callable[[str], bool]) -> None:
+        """Have no shared cache keep what these channels are answered with."""
+        self._is_private = is_private
+        for channel in self._channels.values():
+            for stream in channel.streams.values():
+                stream.use_privacy(is_private(channel.name))
 
     async def run(self) -> None:
         """Give back what nobody watches, and hold the disk, until cancelled."""
@@ -412,6 +420,7 @@ class HlsService:
         stream = HlsStream(
             stream_id, self._limits, now=self._now, spread=self._spread, cache=self.cache
         )
+        stream.use_privacy(self._is_private(channel.name))
         if stream.window.prefix in channel.streams:
             self._drop(channel, stream.window.prefix)
         channel.newest = channel.streams[stream.window.prefix] = stream

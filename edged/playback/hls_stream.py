@@ -73,12 +73,13 @@ class HlsStream:
         self.ready: dict[str, PreparedResponse] = {}  # Parts, segments, inits: by name, made once.
         self.ended_at: float | None = None
         self.cut_off = False  # It ended here only, and may go on from a replay.
+        self._private = False  # What is made of it is for those alone who ask.
         self.told_early = False  # The service's note: what its window dropped early is in the log.
         self._now, self._spread = now, spread
         self._playlists: dict[str, Playlist] = {}
         self._part_waiters: dict[str, Waiters] = {}  # By the name that a playlist hints at.
         self._read_waiters: dict[str, Waiters] = {}  # By the name of what is read from disk.
-        # By base, of which there are two at most, and coding.
+        # By base, of which there are three at most, and coding.
         self._multivariants: dict[tuple[str, bool], PreparedResponse] = {}
         self._multivariant_version = -1
 
@@ -145,11 +146,22 @@ class HlsStream:
         self.cut_off = False
         self.ended_at = None
         self.window.reopen()
+        self._forget_made()
+
+    def use_privacy(self, private: bool) -> None:
+        """Whether shared caches are to leave it alone."""
+        if private != self._private:
+            self._private = private
+            self._forget_made()
+
+    def _forget_made(self) -> None:
+        """Have all responses made anew."""
         self.ready.clear()
         self._multivariants.clear()
         for playlist in self._playlists.values():
             playlist.names.clear()
             playlist.init_names.clear()
+            playlist.forget_made()
 
     def end_here(self, reason: str) -> None:
         """Nothing more of the run comes here, though it may go on elsewhere.
@@ -368,7 +380,7 @@ class HlsStream:
             MEDIA_TYPES[kind],
             KEEP_TARGETS * self.target_duration_s,
             RANGES,
-            lasting=not self.cut_off,
+            lasting=not (self.cut_off or self._private),
             etag="" if self.cut_off else MEDIA_ETAG,
         )
 
@@ -459,7 +471,9 @@ class HlsStream:
         )
 
     def _cache_control(self, age_s: int) -> str:
-        return "no-store" if self.cut_off or not age_s else f"max-age={age_s}"
+        if self.cut_off or not age_s:
+            return "no-store"
+        return f"private, max-age={age_s}" if self._private else f"max-age={age_s}"
 
 
 def _too_large(name: str) -> PreparedResponse:

@@ -119,6 +119,13 @@ class HttpServer:
         if any_method:
             self._for_any_method.append((prefix, service))
 
+    def remount(self, prefix: str, service: Service) -> None:
+        """Have another service answer below a prefix that is mounted, from the next request on."""
+        at = [mounted for mounted, _ in self._services].index(prefix)
+        self._services[at] = (prefix, service)
+        self._count_standing()
+        self.standing.begin(-math.inf if self.draining else self.stamped_until)
+
     def make_handler(self, connection: Connection) -> HttpConnection | H2Connection:
         """The pump's maker of handlers: by what TLS has agreed upon (RFC 7301)."""
         if connection.ssl is not None and connection.ssl.selected_alpn_protocol() == "h2":

@@ -82,6 +82,10 @@ class Playlist:
             self._responses[form] = response
         return response
 
+    def forget_made(self) -> None:
+        """Have the answers of this version made anew; the bodies stay as they are."""
+        self._responses.clear()
+
     def _body(self, delta: bool, gzip: bool) -> bytes:
         body = self._bodies.get((delta, gzip))
         if body is None:

@@ -117,7 +117,8 @@ PREFLIGHT = prepare(
     fields=(
         *CORS,
         ("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS"),
-        ("Access-Control-Allow-Headers", "*"),
+        # The star does not stand for Authorization (Fetch, CORS-preflight fetch).
+        ("Access-Control-Allow-Headers", "*, Authorization"),
         ("Access-Control-Max-Age", "86400"),
     ),
 )

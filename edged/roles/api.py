@@ -1,6 +1,7 @@
 """The REST API of one PoP: what its operations ask and do, by the PoP's services."""
 
 from collections.abc import Iterable, Sequence
+from http import HTTPStatus
 
 from edged.api.ingest import IngestHandlers, offer_of
 from edged.api.operations import ApiAnswer, ApiRequest, Operation, Reply
@@ -18,12 +19,15 @@ from edged.media.stream import Description, DescriptionChange, Grant
 from edged.media.track import Kind
 from edged.playback import waiting as playback
 from edged.playback.hls import HlsService
+from edged.playback.rights import RightsGate
+from edged.policy.playback_rights import Refusal
 from edged.roles.descriptions import Descriptions, NotLiveError
 from edged.roles.door import PopDoor
 from edged.roles.offers import IngestOffers
 from edged.roles.uplinks import Uplinks
 from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.pump import Pump
+from edged.wire.h1 import RequestReceived
 from edged.wire.prepared import PreparedResponse
 
 
@@ -39,7 +43,9 @@ class PopSide:
         *,
         descriptions: Descriptions,
         offers: IngestOffers,
+        gate: RightsGate,
     ) -> None:
+        self._gate = gate
         self._hub, self._uplinks, self._door, self._hls = hub, uplinks, door, hls
         self._descriptions, self._offers = descriptions, offers
 
@@ -80,9 +86,14 @@ class PopSide:
             ],
         )
 
-    def playlist(self, channel: str, exchange: Exchange, now: float) -> PreparedResponse | None:
+    def playlist(
+        self, channel: str, request: RequestReceived, exchange: Exchange, now: float
+    ) -> PreparedResponse | None:
         """A channel's multivariant playlist, with absolute paths; or have the exchange wait."""
         assert isinstance(exchange, playback.Exchange), "the playback's server has made it"
+        if self._gate.rights.protects(channel):
+            answer = self._gate.respond_master(channel, request, exchange, now)
+            return _refuse_viewer(answer) if isinstance(answer, Refusal) else answer
         return self._hls.respond_master(
             channel, exchange, now, base=f"/live/{channel}/", refuse=_refuse_playlist
         )
@@ -199,6 +210,11 @@ def _operation(route: HttpRoute) -> Operation:
 
 def _refuse_playlist(reason: str) -> PreparedResponse:
     return prepare_problem(ApiError("not_ready", reason))
+
+
+def _refuse_viewer(refusal: Refusal) -> PreparedResponse:
+    code = "not_admitted" if refusal.status == HTTPStatus.FORBIDDEN else "playback_token"
+    return prepare_problem(ApiError(code, refusal.reason))
 
 
 def _peer(client: str) -> str:

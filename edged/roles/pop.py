@@ -45,6 +45,7 @@ from edged.roles.ingest_health import IngestHealth
 from edged.roles.offers import IngestOffers
 from edged.roles.plugins import Plugins
 from edged.roles.reloading import quietly, take_into_use
+from edged.roles.rights import RightsOffice
 from edged.roles.telling import Telling
 from edged.roles.uplinks import Uplinks
 from edged.runtime.event_stream import EventStream
@@ -142,7 +143,7 @@ class PopRole:
         mount_streams(router, self._live_channels)
         mount_pages(router, make_pages(read_hls()))
         self.http = HttpServer(router)
-        self.http.mount("/live/", self.hls)
+        self.rights = RightsOffice(config, self.http, self.hls)
         self._metrics = metrics
         self.drainer = Drainer(self.name, self, self.pump.now)
         self._public: PublicTls | None = None
@@ -171,6 +172,7 @@ class PopRole:
         self.webhooks.register(metrics, role=self.name)
         self.ingest_health.register(metrics, role=self.name)
         playback_metrics.register(metrics, self.http, self.hls, role=self.name)
+        self.rights.register(metrics, role=self.name)
 
     async def run(
         self, *, task_status: trio.TaskStatus[dict[str, str]] = trio.TASK_STATUS_IGNORED
@@ -233,6 +235,7 @@ class PopRole:
             self.hls,
             descriptions=self.descriptions,
             offers=self.offers,
+            gate=self.rights.gate,
         )
         self.api = make_api(self._config, self.pump, side, self.offers, self.door.routes)
         self.http.mount("/api/", self.api, any_method=True)
@@ -277,6 +280,7 @@ class PopRole:
         takes |= {
             "playback.hls": partial(self.hls.reconfigure, new.playback.hls),
             "playback.cache": partial(self.hls.cache.reconfigure, new.playback.cache),
+            "playback.rights": self.rights.prepare_reload(new),
             "pop.publisher_grace_s": partial(self.door.use_grace, grace_s),
             "webhooks": partial(self.webhooks.reload, new.webhooks),
             "irs_client": partial(self._use_irs_client, new),

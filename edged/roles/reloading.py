@@ -112,6 +112,7 @@ EFFECTS: dict[str, Effect] = {
     "playback.cache.memory_bytes_max": _live("from the next part of any stream on"),
     "playback.cache.directory": _restart("its folder is made when the process starts"),
     "playback.cache.disk_bytes_max": _live("from the next part of any stream on"),
+    "playback.rights": _live("from the next request on; each token is verified anew, once"),
     "playback.tls": _LISTENER,
     "playback.tls.listen": _LISTENER,
     "playback.tls.http2": _LISTENER,

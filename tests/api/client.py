@@ -242,7 +242,9 @@ class World:
         self.server.mount("/api/", self.service, any_method=True)
         self.address = self.tls_address = ""
 
-    def playlist(self, channel: str, exchange: Exchange, now: float) -> PreparedResponse | None:
+    def playlist(
+        self, channel: str, request: RequestReceived, exchange: Exchange, now: float
+    ) -> PreparedResponse | None:
         if channel == "nobody":
             return prepare(404, [b"no"], content_type="text/plain", cache_control="no-store")
         if channel not in self.playlists:

@@ -5,6 +5,7 @@ import json
 import shutil
 import ssl
 import time
+import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
@@ -15,9 +16,10 @@ import trio
 from structlog.testing import capture_logs
 
 from edged.api.admin import ask
-from edged.config import load_config
+from edged.config import Config, load_config, parse_config
 from edged.errors import ConfigError, EdgedError
 from edged.media.stream import Grant, StreamId
+from edged.playback.token_keys import import_key, sign_token
 from edged.policy.stream_keys import make_signed_key
 from edged.roles.all_in_one import Process
 from edged.roles.draining import DrainLine
@@ -297,6 +299,52 @@ async def windows_are_told(host: Host) -> None:
     assert (cache.memory_bytes_max, cache.disk_bytes_max) == (2**28, 2**27)
 
 
+async def asks_bob_s_viewers(host: Host) -> None:
+    """Whoever shows no token of the new key and audience, in a form that is allowed, is refused."""
+    key = import_key("HS256", SIGNER["main"].encode())
+    claims = {"channels": "bob", "exp": int(time.time()) - 20, "aud": "edge"}
+    bearer = sign_token(claims, key, algorithm="HS256", key_id="a")  # The skew lets it live on.
+    cases = {"": 401, "Authorization: Bearer x": 401, f"Cookie: edged_token={bearer}": 401}
+    for field, status in {**cases, f"Authorization: Bearer {bearer}": 404}.items():
+        async with await trio.open_tcp_stream(*parse_address(host.rtmp("http"))) as viewer:
+            lines = ["GET /live/bob/master.m3u8 HTTP/1.1", "Host: a", *([field] if field else [])]
+            await viewer.send_all(("\r\n".join(lines) + "\r\n\r\n").encode())
+            with trio.fail_after(3):
+                assert (await viewer.receive_some(65536)).startswith(f"HTTP/1.1 {status}".encode())
+    assert host.pop.rights.gate.rights.config.tokens_max == 1000
+    with pytest.raises(ConfigError, match="No such file"):  # Nothing has changed then.
+        host.pop.prepare_reload(parsed(host, "playback.rights.jwks", "/none.json"))
+
+
+def parsed(host: Host, key: str, value: object) -> Config:
+    """The file as it would be, but for what its files hold."""
+    tables = tomllib.loads(to_toml(host.tables))
+    *inner, name = key.split(".")
+    at = tables
+    for table in inner:
+        at = at[table]
+    at[name] = value
+    config, _ = parse_config(tables)
+    assert config is not None
+    return config
+
+
+def rights(host: Host) -> dict[str, object]:
+    secret, jwks = host.folder / "rights.key", host.folder / "jwks.json"
+    secret.write_text(SIGNER["main"])
+    jwks.write_text('{"keys": []}')
+    keys: dict[str, object] = {
+        "channels": ["bob"],
+        "forms": ["header"],
+        "keys": [{"id": "a", "algorithm": "HS256", "file": str(secret)}],
+        "jwks": str(jwks),
+        "audience": "edge",
+        "clock_skew_s": 60.0,
+        "tokens_max": 1000,
+    }
+    return {f"playback.rights.{name}": value for name, value in keys.items()}
+
+
 async def levels_are_told(host: Host) -> None:
     assert level_status().configured == "debug"
     renderers = [type(step).__name__ for step in structlog.get_config()["processors"]]
@@ -408,6 +456,7 @@ STEPS: list[tuple[Callable[[Host], dict[str, object]], Check]] = [
         ),
         windows_are_told,
     ),
+    (rights, asks_bob_s_viewers),
     (
         values(
             drain__deadline_s=20.0,
