@@ -42,6 +42,8 @@ MISSING_BLOCKING_TARGETS = 4  # The same, of a blocking playlist's 404.
 # Which of its forms an address of text has depends on this field of the request.
 VARIES = (("Vary", "Accept-Encoding"),)
 GZIPPED = (*VARIES, ("Content-Encoding", "gzip"))
+# And of what is private: a browser, too, asks again for who shows another token, or none.
+VARIES_BY_VIEWER = "Authorization, Cookie"
 MEDIA_ETAG = '"1"'  # Each address has one byte string for ever.
 FETCHED = (Part, InitSegment)
 RANGES = (("Accept-Ranges", "bytes"),)
@@ -460,6 +462,10 @@ class HlsStream:
         etag: str = "",
     ) -> PreparedResponse:
         cache_control = self._cache_control(age_s)
+        if self._private:
+            others = [field for field in fields if field[0] != "Vary"]
+            varies = [value for name, value in fields if name == "Vary"]
+            fields = (*others, ("Vary", ", ".join((*varies, VARIES_BY_VIEWER))))
         return prepare(
             200,
             body,

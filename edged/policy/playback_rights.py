@@ -86,7 +86,7 @@ def find_problems(config: RightsConfig) -> list[str]:
 class Refusal(Struct, frozen=True, gc=False):
     """Why a request gets nothing, for the client, and its code for metrics."""
 
-    status: int  # 401: another token may help; 403: it is good, but not for this.
+    status: int  # 401: another token may help; 403: it is good, but not for this; 429.
     code: str
     reason: str
 
@@ -203,6 +203,10 @@ class PlaybackRights:
             known = any(is_match(pattern, channel) for pattern in self.config.channels)
             self._protected[channel] = known
         return known
+
+    def knows(self, token: str) -> bool:
+        """Whether `check` would be a look alone, and verify nothing."""
+        return token in self._held or token in self._refused
 
     def check(
         self, token: str, channel: str, *, now_unix_s: float, grace_s: float = 0.0

@@ -59,6 +59,14 @@ class RateLimit:
         reset_s = (oldest + SLOTS + 1) * SLOT_S - now
         return Verdict(allowed, self.per_window_max - used, reset_s)
 
+    def is_spent(self, client: str, now: float) -> bool:
+        """Whether `admit` would refuse; nothing is counted."""
+        counts, slot = self._clients.get(client), int(now // SLOT_S)
+        if counts is None:
+            return False
+        used = sum(count for known, count in counts.items() if known >= slot - SLOTS)
+        return used >= self.per_window_max
+
 
 def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
     """Addresses and networks ("10.0.0.7", "2001:db8::/32"); raises ValueError that names one."""

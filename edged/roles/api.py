@@ -213,7 +213,8 @@ def _refuse_playlist(reason: str) -> PreparedResponse:
 
 
 def _refuse_viewer(refusal: Refusal) -> PreparedResponse:
-    code = "not_admitted" if refusal.status == HTTPStatus.FORBIDDEN else "playback_token"
+    by_status = {HTTPStatus.FORBIDDEN: "not_admitted", HTTPStatus.TOO_MANY_REQUESTS: "rate_limited"}
+    code = by_status.get(HTTPStatus(refusal.status), "playback_token")
     return prepare_problem(ApiError(code, refusal.reason))
 
 

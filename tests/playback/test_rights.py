@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from edged.media.stream import StreamId
 from edged.playback.hls import HlsService
-from edged.playback.rights import COOKIES_MAX, RightsGate, make_open
+from edged.playback.rights import COOKIES_MAX, WRONG_MAX, RightsGate, make_open
 from edged.playback.token_keys import TokenKey, TokenKeys, import_key, sign_token
 from edged.playback.waiting import Exchange
 from edged.policy.playback_rights import FORMS, Form, PlaybackRights, Refusal, RightsConfig
@@ -143,6 +143,8 @@ def test_each_form_plays_from_the_playlist_to_the_media(edge: Edge, form: Form) 
         answer = edge.get(urljoin(media_target, uri), fields)
         assert answer.status == 200, (media_target, uri)
         assert answer.fields["cache-control"].startswith("private, max-age=")
+        assert answer.fields["vary"].endswith("authorization, cookie")
+    assert media.fields["vary"] == "accept-encoding, authorization, cookie"
     for answer in (master, media):
         assert answer.fields["cache-control"].startswith("private, max-age=")
 
@@ -380,6 +382,23 @@ def test_the_log_says_why_and_is_not_flooded(edge: Edge) -> None:
         ("malformed", 4),
     ]
     assert "secret-text" not in str(logs)
+
+
+def test_an_address_may_show_so_many_wrong_tokens(edge: Edge) -> None:
+    """Who has a good one that is known goes on, as does everybody else; a minute later all do."""
+    good = token()
+    assert edge.get(f"/t/{good}{PART}").status == 200
+    for number in range(WRONG_MAX):
+        edge.later(0.001)
+        assert edge.get(f"/t/x{number}{PART}").status == 401
+    answer = edge.get(f"/t/y{PART}")
+    assert (answer.status, answer.fields["retry-after"]) == (429, "60")
+    assert edge.get(f"/t/{token(sub='new')}{PART}").status == 429
+    assert edge.get(f"/t/{good}{PART}").status == 200
+    assert edge.get(f"/t/x{WRONG_MAX - 1}{PART}").status == 401, "it is known, and costs nothing"
+    assert edge.get(f"/t/{token(sub='new')}{PART}", peer="192.0.2.2:1").status == 200
+    edge.later(70)
+    assert edge.get(f"/t/{token(expires_s=100)}{PART}").status == 200
 
 
 def test_at_another_address(edge: Edge) -> None:

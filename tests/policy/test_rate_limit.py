@@ -102,3 +102,15 @@ def test_a_subscriber_s_addresses_are_one_client() -> None:
 def test_networks_that_are_none_are_named(text: str) -> None:
     with pytest.raises(ValueError, match=r"network|address|host bits"):
         parse_networks([text])
+
+
+def test_whether_a_limit_is_spent_is_asked_without_counting() -> None:
+    limit = RateLimit(2)
+    for at, spent in ((0.0, False), (1.0, False), (2.0, True), (WINDOW_S, True)):
+        assert limit.is_spent("a", at) is spent
+        assert limit.is_spent("a", at) is spent
+        assert limit.admit("a", at).allowed is not spent
+    later = 2 * WINDOW_S
+    assert not limit.is_spent("a", later)
+    assert not limit.is_spent("b", 0.0)
+    assert len(limit) == 1

@@ -3,6 +3,7 @@
 
 const PROBE_MS = 2_000; // While the channel is offline, ended or unreachable.
 const EMPTY_MS = 400; // While a stream that has just begun has no whole segment, which hls.js needs.
+const DENIED_MS = 10_000; // While the token is not good: another comes with another address of the page.
 const PROBE_TIMEOUT_MS = 15_000; // The edge holds a request while it fetches a channel that is new to it.
 const FIRST_PICTURE_MS = 15_000; // From attaching to the first picture, else begin again.
 const FROZEN_MS = 12_000; // Without progress while it should play, else begin again.
@@ -23,7 +24,7 @@ export function channelOf(pathname) {
 }
 
 export class Player {
-  state = "waiting"; // waiting, live, stalled, offline, unreachable, unsupported or ended.
+  state = "waiting"; // waiting, live, stalled, offline, denied, unreachable, unsupported or ended.
   reason = "";
   hls = null;
   stalls = 0;
@@ -130,6 +131,7 @@ export class Player {
           this.#set("waiting", why);
         }
       }
+      if (this.state === "denied") waitMs = DENIED_MS;
       await sleep(waitMs * (0.75 + 0.5 * Math.random())); // Viewers of one channel must not come back in step.
     }
   }
@@ -137,13 +139,14 @@ export class Player {
   async #probe() {
     try {
       const response = await fetch(this.#source, { cache: "no-store", signal: AbortSignal.timeout(PROBE_TIMEOUT_MS) });
-      const text = response.ok ? await response.text() : "";
+      const text = await response.text();
       if (response.ok && text === this.#endedMaster) return false; // Still the run that has ended.
       if (response.ok) {
         this.#master = text;
         return true;
       }
-      if (response.status < 500) this.#set(this.state === "ended" ? "ended" : "offline");
+      if (response.status === 401 || response.status === 403) this.#set("denied", text.trim());
+      else if (response.status < 500) this.#set(this.state === "ended" ? "ended" : "offline");
       else this.#set("waiting", `status ${response.status}`);
     } catch (error) {
       this.#set("unreachable", String(error));

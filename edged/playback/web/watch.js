@@ -15,7 +15,10 @@ const channel = channelOf(location.pathname);
 const video = $("video");
 const stage = $("stage");
 const clock = new ServerClock();
-const player = new Player(video, `/live/${encodeURIComponent(channel)}/master.m3u8`, showState);
+// A protected channel's token: the playlist's own URLs carry it on, so that hls.js need not know of it.
+const token = new URLSearchParams(location.search).get("token");
+const query = token ? `?token=${encodeURIComponent(token)}` : "";
+const player = new Player(video, `/live/${encodeURIComponent(channel)}/master.m3u8${query}`, showState);
 let title = "";
 let latencyMs = null;
 let shownState = null;
@@ -26,6 +29,7 @@ const TEXTS = {
   live: ["Live", "", ""],
   stalled: ["Stalled", "Waiting for the stream", "The picture goes on as soon as more of it arrives."],
   offline: ["Offline", "{} is offline", "The picture appears here by itself when the channel goes live."],
+  denied: ["No access", "This link is not valid, or no longer", ""],
   ended: ["Ended", "The stream has ended", "The picture comes back by itself when the channel is live again."],
   unreachable: ["No connection", "No answer from the server", "This page tries again by itself."],
   unsupported: ["Not playable", "This browser can't play the stream", "It needs Media Source Extensions, or HLS of its own."],
@@ -40,7 +44,7 @@ function showState() {
   $("badge").dataset.state = state;
   $("badge-text").textContent = badge;
   $("veil-head").textContent = head.replace("{}", title || channel);
-  $("veil-text").textContent = text;
+  $("veil-text").textContent = state === "denied" ? player.reason : text;
   $("veil").setAttribute("aria-hidden", String(state === "live"));
   const playable = state === "live" || state === "stalled";
   $("bar").hidden = !playable;

@@ -1,0 +1,139 @@
+"""Protected channels in Chromium with stock hls.js: by the URL, by a cookie, from elsewhere."""
+
+import time
+
+import pytest
+import trio
+
+from edged.playback.http import HttpServer, Response, Router
+from edged.playback.rights import RightsGate
+from edged.playback.token_keys import TokenKey, TokenKeys, import_key, sign_token
+from edged.playback.web.pages import read_hls
+from edged.policy.playback_rights import FORMS, Form, PlaybackRights, RightsConfig
+from edged.runtime.pump import Pump
+from tests.e2e.browser import open_browser
+from tests.e2e.test_watch_page import STATE, require_player
+from tests.e2e.tiny_edge import CHANNEL, TinyEdge, open_tiny_edge
+
+pytestmark = pytest.mark.e2e
+
+KEY = import_key("HS256", b"put-at-least-32-characters-of-chance-here")
+WINDOW_S = 30.0
+
+
+def token(expires_s: float = 60.0, channels: str = CHANNEL) -> str:
+    claims: dict[str, object] = {"channels": channels, "exp": time.time() + expires_s}
+    return sign_token(claims, KEY, algorithm="HS256")
+
+
+def protect(edge: TinyEdge, *forms: Form) -> RightsGate:
+    gate = RightsGate(
+        edge.server, edge.hls, proxies=(), unix_now=time.time, window_s=lambda: WINDOW_S
+    )
+    keys = TokenKeys({"a": TokenKey("HS256", KEY)})
+    config = RightsConfig(channels=("*",), forms=forms or FORMS, clock_skew_s=0.0)
+    gate.use(PlaybackRights(config, keys.verify))
+    return gate
+
+
+async def test_the_watch_page_plays_by_its_url_until_the_token_ends() -> None:
+    require_player()
+    with trio.fail_after(45):
+        async with (
+            open_tiny_edge() as edge,
+            open_browser() as browser,
+            trio.open_nursery() as nursery,
+        ):
+            gate = protect(edge, "query", "path")
+            nursery.start_soon(edge.broadcast, 60.0)
+            page = await browser.open_page()
+            await page.navigate(f"{edge.address}/watch/{CHANNEL}")
+            await page.wait_for(f"{STATE} === 'denied'")
+            text = "document.getElementById('veil-text').textContent"
+            assert await page.evaluate(text) == (
+                f"channel '{CHANNEL}' is protected: show a token by one of query, path"
+            )
+            expires_s = 9.0
+            await page.navigate(f"{edge.address}/watch/{CHANNEL}?token={token(expires_s)}")
+            ends_at = trio.current_time() + expires_s
+            await page.wait_for(f"{STATE} === 'live'", 8)
+            assert await page.evaluate("document.cookie") == ""
+            assert gate.statistics().granted_total > 5
+            await page.wait_for(f"{STATE} === 'denied'", 20)
+            assert trio.current_time() > ends_at - 0.1
+            assert "the token expired at" in str(await page.evaluate(text))
+            assert gate.statistics().verified_total == 1
+            nursery.cancel_scope.cancel()
+
+
+async def test_the_watch_page_plays_by_a_cookie_of_its_site() -> None:
+    require_player()
+    with trio.fail_after(45):
+        async with (
+            open_tiny_edge() as edge,
+            open_browser() as browser,
+            trio.open_nursery() as nursery,
+        ):
+            gate = protect(edge, "cookie")
+            nursery.start_soon(edge.broadcast, 60.0)
+            page = await browser.open_page()
+            await page.navigate(f"{edge.address}/")
+            await page.evaluate(f"document.cookie = 'edged_token={token()}; path=/live/{CHANNEL}'")
+            await page.navigate(f"{edge.address}/watch/{CHANNEL}")
+            await page.wait_for(f"{STATE} === 'live'", 15)
+            before = gate.statistics().granted_total
+            await trio.sleep(2)
+            told = gate.statistics()
+            assert told.granted_total > before + 5
+            assert (told.verified_total, told.refused_total) == (1, {})
+            nursery.cancel_scope.cancel()
+
+
+PLAY = """
+new Promise((resolve) => {
+  const video = document.createElement("video");
+  video.muted = true;
+  document.body.append(video);
+  const hls = new Hls(SETTINGS);
+  hls.on(Hls.Events.ERROR, (_, data) => data.fatal && resolve([data.details, data.response?.code]));
+  video.addEventListener("timeupdate", () => video.currentTime > 0.5 && resolve(["plays", 200]));
+  hls.loadSource("SOURCE");
+  hls.attachMedia(video);
+  video.play();
+})
+"""
+
+
+async def test_a_page_of_another_site_plays_and_sees_why_not() -> None:
+    """Cross-origin: stock hls.js sends no cookies there, and sees a refusal's status by CORS."""
+    require_player()
+    with trio.fail_after(45):
+        router = Router()
+        router.get("/", lambda _: Response(content_type="text/html", body=b"<!doctype html>"))
+        async with (
+            open_tiny_edge() as edge,
+            open_browser() as browser,
+            trio.open_nursery() as nursery,
+        ):
+            protect(edge)
+            nursery.start_soon(edge.broadcast, 60.0)
+            nursery.start_soon((pump := Pump()).run)
+            site = await nursery.start(HttpServer(router).serve, pump, "127.0.0.1:0")
+            page = await browser.open_page()
+            await page.navigate(f"http://{site}/")
+            hls = read_hls()
+            assert hls is not None
+            await page.evaluate(f"{hls.decode()}; true")
+            master = f"{edge.address}/live/{CHANNEL}/master.m3u8"
+
+            async def play(source: str, settings: str = "{}") -> object:
+                script = PLAY.replace("SOURCE", source).replace("SETTINGS", settings)
+                return await page.evaluate(script)
+
+            assert await play(f"{master}?token={token()}") == ["plays", 200]
+            bearer = "{ xhrSetup: (xhr) => xhr.setRequestHeader('Authorization', 'Bearer TOKEN') }"
+            assert await play(master, bearer.replace("TOKEN", token())) == ["plays", 200]
+            assert await play(master) == ["manifestLoadError", 401]
+            other = token(channels="other")
+            assert await play(f"{master}?token={other}") == ["manifestLoadError", 403]
+            nursery.cancel_scope.cancel()
