@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from edged.playback.router import error_response
+from edged.playback.upgrades import UPGRADED, UpgradeTaker
 from edged.playback.waiting import Exchange, Waiters
 from edged.runtime.connection import OUT_LOW_BYTES, Connection
 from edged.runtime.kernel_bytes import KERNEL_BYTES_MAX, KERNEL_BYTES_MIN
@@ -29,6 +30,8 @@ RESPONSE_S_SLACK = 10.0  # Beyond that time: a phone that changes cells stands s
 REFUSED_LINGER_S = 1.0  # Read on after a refusal: closing on unread bytes would reset it away.
 
 logger = structlog.get_logger("edged.http")
+
+DRAINING = error_response(503, "the PoP is draining; connect again", fields=(("Retry-After", "1"),))
 
 
 class HttpConnection(Exchange):
@@ -156,8 +159,8 @@ class HttpConnection(Exchange):
         connection.standing = None  # Settling may have found it at rest; these bytes end that.
         session, answered = self._session, None
         events = session.receive_data(data, now)
-        while session.upgrading:  # Nothing here is upgraded to: answered as if not asked.
-            events += session.decline_upgrade(now)
+        while session.upgrading and not self._is_taken(events[-1]):
+            events += session.decline_upgrade(now)  # Answered as if not asked.
         queue = self._queue
         for event in events:
             if self._request is None and not queue and self._has_room():
@@ -247,6 +250,9 @@ class HttpConnection(Exchange):
         """Have the next in turn answered; with what, if it was at once."""
         if isinstance(event, RequestRefused):
             self._refuse(event, now)
+            return None
+        if event.upgrade and (taker := self._server.upgrades.find(event)) is not None:
+            self._hand_over(event, taker, now)
             return None
         self._request, self.connection.spoke = event, True
         response = self._server.respond(event, self, now)
@@ -373,15 +379,44 @@ class HttpConnection(Exchange):
 
     def _refuse(self, refused: RequestRefused, now: float) -> None:
         server = self._server
-        server.tick(now)
         server.refused += 1
-        server.responses[refused.status] = server.responses.get(refused.status, 0) + 1
         response = error_response(refused.status, refused.reason, cors=server.cors)
+        self._end_with(response, f"refused: {refused.reason}", now)
+
+    def _end_with(self, response: PreparedResponse, reason: str, now: float) -> None:
+        """Send the connection's last answer, and hear it out for a moment."""
+        server = self._server
+        server.tick(now)
+        server.responses[response.status] = server.responses.get(response.status, 0) + 1
         self._write(response.variant(server.stamp, body=True, close=True), now)
         self._session.request_answered(now)
-        self._closing = f"refused: {refused.reason}"
+        self._closing = reason
         self._linger_until = now + REFUSED_LINGER_S
         self.connection.resume_reading()
+
+    def _is_taken(self, event: Event) -> bool:
+        upgrades = self._server.upgrades
+        return isinstance(event, RequestReceived) and upgrades.find(event) is not None
+
+    def _hand_over(self, request: RequestReceived, taker: UpgradeTaker, now: float) -> None:
+        """Let go of the connection, to who speaks what it is upgraded to; or refuse."""
+        connection, server, session = self.connection, self._server, self._session
+        rest = session.take_rest()
+        connection.spoke = True
+        connection.set_timeout(math.inf)
+        drained = DRAINING if server.draining else None
+        taken = drained or taker.take(request, connection, rest, now)
+        if isinstance(taken, PreparedResponse):
+            self._end_with(taken, "an upgrade was refused", now)
+            session.close()
+            return
+        self._count_standing()
+        # Viewers' connections are read once in their turn: nothing more comes to this one.
+        connection.handler, connection.standing = taken, None
+        connection.resume_reading()
+        server.upgrades.taken_total += 1
+        self._closing = UPGRADED
+        self.connection_lost(UPGRADED)
 
     def _close(self, reason: str) -> None:
         """Close once the response is on its way; `Connection.close` waits for its tail only."""
@@ -410,6 +445,8 @@ class HttpConnection(Exchange):
     def _rearm(self) -> None:
         """Set the connection's timer to the earliest of its deadlines."""
         connection = self.connection
+        if connection.handler is not self:
+            return  # It is another's.
         if self._request is None and not connection.out_bytes and self._closing is None:
             connection.set_timeout(self._session.next_timeout())
             return

@@ -28,6 +28,7 @@ from edged.playback.router import (
     error_response,
     prepare_page,
 )
+from edged.playback.upgrades import Upgrades
 from edged.playback.waiting import Exchange
 from edged.runtime.connection import Connection, PumpClass
 from edged.runtime.kernel_bytes import KernelPool
@@ -69,6 +70,7 @@ class HttpStatistics(Struct, frozen=True):
     body_bytes_total: int
     refused_total: int
     stalled_total: int
+    upgraded_total: int
 
 
 class HttpServer:
@@ -84,6 +86,7 @@ class HttpServer:
     ) -> None:
         """Without `cors` no web page may read what is answered, even one open on this host."""
         self.router = router
+        self.upgrades = Upgrades()
         self.limits = limits or H1Limits()
         self.known = KnownRequests()
         self.kernel = KernelPool()
@@ -165,6 +168,7 @@ class HttpServer:
             body_bytes_total=self.body_bytes,
             refused_total=self.refused,
             stalled_total=self.stalled,
+            upgraded_total=self.upgrades.taken_total,
         )
 
     def stood_total(self) -> int:

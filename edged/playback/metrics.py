@@ -47,6 +47,11 @@ METRICS = (
         labels=("role",),
     ),
     MetricSpec(
+        name="edged_playback_upgraded_total",
+        help="Connections handed over to another protocol, as WebSocket.",
+        labels=("role",),
+    ),
+    MetricSpec(
         name="edged_playback_streams", help="Runs of channels held here now.", labels=("role",)
     ),
     MetricSpec(
@@ -174,6 +179,7 @@ def register(metrics: Metrics, server: HttpServer, service: HlsService, *, role:
         yield Sample("edged_playback_body_bytes_total", http.body_bytes_total, labels)
         yield Sample("edged_playback_refused_total", http.refused_total, labels)
         yield Sample("edged_playback_stalled_total", http.stalled_total, labels)
+        yield Sample("edged_playback_upgraded_total", http.upgraded_total, labels)
         yield Sample("edged_playback_streams", hls.streams, labels)
         yield Sample("edged_playback_window_bytes", hls.payload_bytes, labels)
         yield Sample("edged_playback_blocked_requests", hls.blocked, labels)
