@@ -6,7 +6,8 @@
     /live/CHANNEL/PUB/NAME-MSN.INDEX.m4s  a part; a request for the hinted next one blocks
     /live/CHANNEL/PUB/NAME-MSN.m4s        a segment
 
-No URL is per viewer and none ever names two byte strings, so a shared cache may stand in front.
+No URL is per viewer and none ever names two byte strings, so a shared cache may stand in front; it
+does not keep what is private, as the answers of protected channels are (`rights`).
 """
 
 from collections import Counter

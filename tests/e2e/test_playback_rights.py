@@ -1,21 +1,25 @@
 """Protected channels in Chromium with stock hls.js: by the URL, by a cookie, from elsewhere."""
 
+import re
 import time
+from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 import trio
 
 from edged.playback.http import HttpServer, Response, Router
-from edged.playback.rights import RightsGate
+from edged.playback.rights import RightsGate, make_open
 from edged.playback.token_keys import TokenKey, TokenKeys, import_key, sign_token
 from edged.playback.web.pages import read_hls
 from edged.policy.playback_rights import FORMS, Form, PlaybackRights, RightsConfig
 from edged.runtime.pump import Pump
 from tests.e2e.browser import open_browser
+from tests.e2e.test_shared_cache import open_nginx
 from tests.e2e.test_watch_page import STATE, require_player
 from tests.e2e.tiny_edge import CHANNEL, TinyEdge, open_tiny_edge
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
 KEY = import_key("HS256", b"put-at-least-32-characters-of-chance-here")
 WINDOW_S = 30.0
@@ -24,6 +28,21 @@ WINDOW_S = 30.0
 def token(expires_s: float = 60.0, channels: str = CHANNEL) -> str:
     claims: dict[str, object] = {"channels": channels, "exp": time.time() + expires_s}
     return sign_token(claims, KEY, algorithm="HS256")
+
+
+SHOWN = {
+    "query": "",
+    "header": "Authorization: Bearer TOKEN",
+    "cookie": "Cookie: edged_token=TOKEN",
+}
+
+
+async def curl(*arguments: str) -> tuple[str, int]:
+    """Body and status."""
+    command = ["curl", "-s", "--max-time", "14", "-w", "\\n%{http_code}", *arguments]
+    done = await trio.run_process(command, capture_stdout=True, check=False)
+    body, _, status = done.stdout.decode(errors="replace").rpartition("\n")
+    return body, int(status)
 
 
 def protect(edge: TinyEdge, *forms: Form) -> RightsGate:
@@ -136,4 +155,34 @@ async def test_a_page_of_another_site_plays_and_sees_why_not() -> None:
             assert await play(master) == ["manifestLoadError", 401]
             other = token(channels="other")
             assert await play(f"{master}?token={other}") == ["manifestLoadError", 403]
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_shared_cache_hands_nothing_to_who_shows_nothing(tmp_path: Path) -> None:
+    """nginx as anyone would set it up: what one viewer has fetched is not another's."""
+    with trio.fail_after(30):
+        async with open_tiny_edge() as edge, trio.open_nursery() as nursery:
+            gate = protect(edge)
+            nursery.start_soon(edge.broadcast, 25.0)
+            async with open_nginx(tmp_path, edge.address) as cache:
+                master = f"{cache.base}/live/{CHANNEL}/master.m3u8"
+                fields = {form: (("-H", field) if field else ()) for form, field in SHOWN.items()}
+                for form, more in fields.items():
+                    filled = [text.replace("TOKEN", token()) for text in more]
+                    target = master + (f"?token={token()}" if form == "query" else "")
+                    playlist, status = await curl(*filled, target)
+                    assert status == 200, form
+                    (uri, *_) = [line for line in playlist.splitlines() if line[:1] != "#"]
+                    media = urljoin(target, uri)
+                    shown, status = await curl(*filled, media)
+                    (init, *_) = re.findall('#EXT-X-MAP:URI="([^"]+)"', shown)
+                    assert (await curl(*filled, urljoin(media, init)))[1] == 200
+                    naked = re.sub("/t/[^/]+/", "/", media)
+                    for target in (master, naked, urljoin(naked, init)):
+                        assert (await curl(target))[1] == 401, (form, target)
+                        wrong = ("-H", f"Authorization: Bearer {token(channels='other')}")
+                        assert (await curl(*wrong, target))[1] == 403, (form, target)
+                assert "HIT" not in cache.log.read_text()
+                gate.use(make_open())
+                assert (await curl(master))[1] == 200
             nursery.cancel_scope.cancel()

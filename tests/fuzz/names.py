@@ -5,5 +5,5 @@ NAMES = (
     *("link", "origin", "uplink", "irs", "table", "splice"),
     *("http", "h1", "reload", "admin"),
     *("api", "keys", "callback"),
-    "h2",
+    *("h2", "tokens"),
 )

@@ -70,6 +70,7 @@ DEEP = {
     "keys": "edged.policy.stream_keys._check_scope",
     "callback": "edged.policy.key_callback.find_problem",
     "h2": "edged.wire.h2.intake.Intake._complete",
+    "tokens": "edged.policy.playback_rights.is_match",
 }
 
 
