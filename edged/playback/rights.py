@@ -1,6 +1,7 @@
 """Playback rights at the door: each request for a protected channel shows a token, or is refused.
 
     /live/CHANNEL/master.m3u8?token=TOKEN   the playlist's own URLs carry it on, as below
+    /live/CHANNEL/NAME.mpd?token=TOKEN      is redirected there
     /t/TOKEN/live/CHANNEL/...               relative URLs inherit it, and no cache key here has it
     Authorization: Bearer TOKEN             from players that set a field on each request
     Cookie: edged_token=TOKEN               from pages of the same site, and native players
@@ -17,6 +18,7 @@ import math
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import structlog
 from msgspec import structs
@@ -46,7 +48,8 @@ TOKENS = "/t/"
 COOKIE = b"edged_token"
 PARAMETER = "token="
 COOKIES_MAX = 4  # A site may have set one for each path, of which the most specific comes first.
-PLAYLISTS = (".m3u8", ".mpd")
+MANIFEST = ".mpd"  # Its relative URLs are resolved against where it was found (RFC 3986 §5.1.3).
+PLAYLISTS = (".m3u8", MANIFEST)
 # What stands for the base of a playlist's URLs until it is known: no text of a playlist has it.
 BASE_MARK = "\x00/"
 # Of one address (of IPv6: one /64) a minute: each takes up to 0.3 ms of the loop (EdDSA).
@@ -114,6 +117,9 @@ class RightsGate:
         if by_query and names == [MASTER]:
             base = f"../..{TOKENS}{by_query}{LIVE}{channel}/"
             return self._carry_on(channel, exchange, now, base)
+        if by_query and path.endswith(MANIFEST):
+            place = "../" * len(names) + f"..{TOKENS}{by_query}{quote(path)}"
+            return error_response(307, f"it is at {place}", fields=(("Location", place),))
         return self._hls.respond(request, exchange, now)
 
     def respond_master(

@@ -57,6 +57,7 @@ _FILES = _live("read at once, for connections from now on")
 _LADDER = _restart("what an origin has room for is counted with it from the start")
 _STREAMS = _live("for streams that begin from now on")
 _TABLE = _live("every PoP gets a new table at once")
+_RIGHTS = _live("from the next request on; each token is verified anew, once")
 _SESSION = _live("from the next attempt to connect on")
 
 EFFECTS: dict[str, Effect] = {
@@ -112,7 +113,13 @@ EFFECTS: dict[str, Effect] = {
     "playback.cache.memory_bytes_max": _live("from the next part of any stream on"),
     "playback.cache.directory": _restart("its folder is made when the process starts"),
     "playback.cache.disk_bytes_max": _live("from the next part of any stream on"),
-    "playback.rights": _live("from the next request on; each token is verified anew, once"),
+    "playback.rights.channels": _RIGHTS,
+    "playback.rights.forms": _RIGHTS,
+    "playback.rights.keys": _RIGHTS,
+    "playback.rights.jwks": _RIGHTS,
+    "playback.rights.audience": _RIGHTS,
+    "playback.rights.clock_skew_s": _RIGHTS,
+    "playback.rights.tokens_max": _RIGHTS,
     "playback.tls": _LISTENER,
     "playback.tls.listen": _LISTENER,
     "playback.tls.http2": _LISTENER,

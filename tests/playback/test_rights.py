@@ -167,6 +167,22 @@ def test_query_of_a_part_is_not_carried_on(edge: Edge) -> None:
     assert edge.get(blocking).status == 200
 
 
+def test_a_manifest_is_redirected_to_where_its_urls_inherit_the_token(edge: Edge) -> None:
+    text = token()
+    for path in ("/live/demo/manifest.mpd", "/live/demo/1f/manifest.mpd"):
+        answer = edge.get(f"{path}?token={text}")
+        assert (answer.status, answer.fields["cache-control"]) == (307, "no-store")
+        assert answer.fields["access-control-allow-origin"] == "*"
+        (place,) = re.findall(r"it is at (\S+)", answer.body.decode())
+        assert urljoin(f"{path}?token={text}", place) == f"/t/{text}{path}"
+        assert answer.fields["location"] == place.lower()
+        assert refused(edge.get(f"{path}?token=x"))[0] == 401
+    odd = edge.get(f"/live/demo/%0d%0aSet-Cookie:%20a=b%c3%a4.mpd?token={text}")
+    assert odd.status == 307
+    assert odd.fields["location"].endswith("/live/demo/%0d%0aset-cookie%3a%20a%3db%c3%a4.mpd")
+    assert "set-cookie" not in odd.fields
+
+
 def test_carried_on_below_a_proxy_s_folder(edge: Edge) -> None:
     text = token()
     body = edge.get(f"{MASTER}?token={text}").body.decode()
