@@ -67,6 +67,8 @@ class OriginReport(Struct, frozen=True, array_like=True):
 
     `slots_free` is per class: how many more units the origin would admit of it, so a reserve for
     partners shows as less for the others. `incarnation` changes with each start of the process.
+    `ladder_free` is per class, too: slots of compute that a ladder of it could have, those that it
+    would preempt included; None: the origin makes no ladders, or is too old to say.
     """
 
     origin: Name
@@ -75,6 +77,7 @@ class OriginReport(Struct, frozen=True, array_like=True):
     slots_total: Count
     slots_free: ByClass
     mbps_in: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+    ladder_free: ByClass | None = None
 
 
 class OriginRow(Struct, frozen=True, array_like=True):

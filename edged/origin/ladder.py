@@ -7,7 +7,7 @@ The source needs none of it: whatever goes wrong here ends this stream's ladder,
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from typing import Protocol
 
 import structlog
 import trio
@@ -17,12 +17,27 @@ from edged.media.parts import PackagedEvent
 from edged.media.track import AccessUnit, Track
 from edged.origin.packager import PackagerConfig, make_writer, segmenter_config
 from edged.origin.transcoder import Transcoder, TranscoderStatistics
-from edged.policy.ladder import LadderBudget, LadderConfig, choose_ladder
+from edged.policy.ladder import LadderConfig, choose_ladder
+from edged.policy.ladder_capacity import LadderCapacity
 from edged.policy.rung_segmenter import RungSegmenter
 from edged.policy.segment_starts import SegmentStart
 from edged.runtime.hub import LiveStream
 
 logger = structlog.get_logger("edged.ladder")
+
+
+class LadderHost(Protocol):
+    """Who has the compute that ladders are made with."""
+
+    @property
+    def capacity(self) -> LadderCapacity:
+        """What there is; a ladder is not run before it is known."""
+
+    def planned(self, ladder: "Ladder", plan: LadderPlan) -> None:
+        """A ladder wants to make this now; it is resumed when it may, and paused when not."""
+
+    def stopped(self, ladder: "Ladder") -> None:
+        """A ladder makes nothing more."""
 
 
 class Ladder:
@@ -34,22 +49,30 @@ class Ladder:
         config: LadderConfig,
         packager: PackagerConfig,
         publish: Callable[[PackagedEvent], None],
+        host: LadderHost,
     ) -> None:
         """`publish` takes the rungs' events; it must not raise for what a window refuses."""
-        self._stream, self._publish = stream, publish
+        self.stream = stream
+        self._publish, self._config, self._host = publish, config, host
         self._segmenter = RungSegmenter(segmenter_config(packager), make_writer())
-        self._over = False
-        self.scope = trio.CancelScope()
-        choose = partial(
-            choose_ladder, config=config, priority=stream.grant.priority, budget=LadderBudget()
-        )
-
-        def plan(tracks: Sequence[Track]) -> LadderPlan:
-            return choose(tracks)
-
+        self.is_over = False
+        self._scope = trio.CancelScope()
         self.transcoder = Transcoder(
-            stream, plan, publish_track=self._take_track, publish_units=self._take_units
+            stream,
+            self._plan,
+            publish_track=self._take_track,
+            publish_units=self._take_units,
+            planned=lambda plan: host.planned(self, plan),
+            paused=True,  # Until the host grants it.
         )
+
+    async def run(self) -> None:
+        """Make it until its source ends or it is stopped; if cancelled, it may be run again."""
+        if self.is_over:
+            return
+        self._scope = trio.CancelScope()
+        with self._scope:
+            await self.transcoder.run()
 
     def begin_segment(self, start: SegmentStart) -> None:
         """The source's next segment begins there."""
@@ -62,12 +85,18 @@ class Ladder:
 
     def stop(self) -> None:
         """Make nothing more; the child ends."""
-        self._over = True
-        self.scope.cancel()
+        if not self.is_over:
+            self.is_over = True
+            self._scope.cancel()
+            self._host.stopped(self)
 
     def statistics(self) -> TranscoderStatistics:
         """How its encoder fares."""
         return self.transcoder.statistics()
+
+    def _plan(self, tracks: Sequence[Track]) -> LadderPlan:
+        budget = self._host.capacity.budget
+        return choose_ladder(tracks, self._config, self.stream.grant.priority, budget)
 
     def _take_track(self, track: Track) -> None:
         names = {rung.track_id: f"v{rung.name}" for rung in self.transcoder.plan.video}
@@ -84,50 +113,11 @@ class Ladder:
 
     def _guard(self, make: Callable[[], list[PackagedEvent]]) -> None:
         """Publish what comes of it; a bug ends the ladder alone."""
-        if self._over:
+        if self.is_over:
             return
         try:
             for event in make():
                 self._publish(event)
         except Exception:
-            logger.exception("ladder failed, the source goes on", channel=self._stream.channel)
+            logger.exception("ladder failed, the source goes on", channel=self.stream.channel)
             self.stop()
-
-
-class Ladders:
-    """Runs the transcoders of all streams of an origin."""
-
-    def __init__(self) -> None:
-        self.running: dict[Ladder, None] = {}
-        self.restarts_total = 0  # Of ladders that are over.
-        self._nursery: trio.Nursery | None = None
-
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Until cancelled; those that are begun before wait for it."""
-        async with trio.open_nursery() as nursery:
-            for ladder in list(self.running):
-                nursery.start_soon(self._run, ladder)
-            self._nursery = nursery
-            task_status.started()
-            try:
-                await trio.sleep_forever()
-            finally:
-                self._nursery = None
-
-    def begin(self, ladder: Ladder) -> None:
-        """Run a ladder until its source ends."""
-        self.running[ladder] = None
-        if self._nursery is not None:
-            self._nursery.start_soon(self._run, ladder)
-
-    async def _run(self, ladder: Ladder) -> None:
-        try:
-            with ladder.scope:
-                await ladder.transcoder.run()
-        except Exception:
-            logger.exception("transcoder failed, the source goes on")
-            ladder.stop()
-        finally:
-            if ladder.scope.cancel_called or ladder.transcoder.state == "ended":
-                self.running.pop(ladder, None)
-                self.restarts_total += ladder.statistics().restarts

@@ -8,11 +8,15 @@ from msgspec import Meta, Struct
 
 from edged.errors import RemoteProtocolError
 from edged.media.parts import PackagedEvent, Part, StreamEnded
+from edged.media.routing import ByClass
 from edged.media.stream import Grant, PriorityClass, StreamId
 from edged.media.track import Track
-from edged.origin.ladder import Ladder, Ladders
+from edged.origin.ladder import Ladder
+from edged.origin.ladders import Ladders
 from edged.origin.packager import Packager, PackagerConfig, Progress
 from edged.policy.ladder import LadderConfig
+from edged.policy.ladder_slots import SlotCounts
+from edged.policy.ladder_words import LadderSeen
 from edged.policy.slots import Slots
 from edged.policy.window import StreamWindow, WindowLimits
 from edged.runtime.hub import LiveStream
@@ -69,9 +73,10 @@ class OriginStatistics(Struct, frozen=True, kw_only=True):
     slots_used: int
     parts_total: int
     window_bytes: int
-    ladders: int
+    ladders: int  # That are made.
     ladder_restarts_total: int
     rungs_shed: int
+    ladder_slots: SlotCounts | None  # None: no ladders are made here.
 
 
 class OriginService:
@@ -91,7 +96,7 @@ class OriginService:
         self._streams: dict[str, _Packaged] = {}
         self._parts = 0
         self.slots = Slots(config.slots, config.slots_reserve)
-        self.ladders = Ladders()
+        self.ladders = Ladders(config.ladder.slots) if config.ladder is not None else None
 
     def reconfigure(self, config: OriginConfig) -> None:
         """Have other slots at once, and other parts and playlists for streams from now on."""
@@ -122,12 +127,13 @@ class OriginService:
         if older is not None:
             self._finish(older, "a newer publication or epoch is here")
         entry = _Packaged(stream, packager, window)
-        if self._config.ladder is not None:
+        if self.ladders is not None and self._config.ladder is not None:
             entry.ladder = ladder = Ladder(
                 stream,
                 self._config.ladder,
                 self._config.packager,
                 lambda event: self._event(entry, event),
+                self.ladders,
             )
             packager.on_segment_start(ladder.begin_segment)
             self.ladders.begin(ladder)
@@ -161,14 +167,28 @@ class OriginService:
         free = [self.slots.free(priority) for priority in PriorityClass]
         return (free[0], free[1], free[2])
 
+    def ladder_free(self) -> ByClass | None:
+        """Slots that a ladder of each class could have; None: no ladders are made here."""
+        return None if self.ladders is None else self.ladders.free()
+
+    def ladder(self, channel: str) -> LadderSeen | None:
+        """How a channel's ladder fares; None if it has none here."""
+        entry = self._streams.get(channel)
+        if self.ladders is None or entry is None or entry.ladder is None:
+            return None
+        return self.ladders.describe(entry.ladder)
+
     def statistics(self) -> OriginStatistics:
         """What is packaged here."""
-        ladders = [ladder.statistics() for ladder in self.ladders.running]
+        known = self.ladders
+        ladders = [] if known is None else [each.statistics() for each in known.running]
+        restarts = 0 if known is None else known.restarts_total
+        counts = None if known is None else known.counts()
         return OriginStatistics(
-            ladders=len(ladders),
-            ladder_restarts_total=self.ladders.restarts_total
-            + sum(each.restarts for each in ladders),
+            ladders=0 if counts is None else counts.holding,
+            ladder_restarts_total=restarts + sum(each.restarts for each in ladders),
             rungs_shed=sum(len(each.shed) for each in ladders),
+            ladder_slots=counts,
             streams=len(self._streams),
             slots_total=self.slots.total,
             slots_used=self.slots.used,

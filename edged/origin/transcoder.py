@@ -6,6 +6,8 @@ and what the child does not take in time lags there and is skipped by whole GOPs
     starting --Ready--> running --source ended--> ending --> ended
         ^                  | crash, hang, kill
         +--- waiting <-----+   (back-off; goes on at random access that no rung has shown yet)
+
+It may be paused: then there is no child, until it is resumed.
 """
 
 from collections import deque
@@ -33,6 +35,10 @@ ARENAS = {"MALLOC_ARENA_MAX": "2"}  # glibc's arenas count against the limit of 
 State = Literal["waiting", "starting", "running", "ending", "ended"]
 
 logger = structlog.get_logger("edged.transcoder")
+
+
+def _ignore(_: LadderPlan) -> None:
+    pass
 
 
 class TranscoderLimits(Struct, frozen=True, kw_only=True):
@@ -77,9 +83,12 @@ class Transcoder:
         publish_units: Callable[[list[AccessUnit]], None],
         limits: TranscoderLimits | None = None,
         command: Sequence[str] = ("-m", MODULE),
+        planned: Callable[[LadderPlan], None] = _ignore,
+        paused: bool = False,
     ) -> None:
         """`choose` plans the ladder for the source's tracks, each time when they change; `command`
-        is what Python is to run as the child.
+        is what Python is to run as the child. `planned` is told of each other plan, and may pause
+        or resume it.
         """
         self.source = source
         self.limits = limits or TranscoderLimits()
@@ -95,20 +104,46 @@ class Transcoder:
         self._restarts = RestartRule()
         self._resume_seq: int | None = None
         self._session: LadderSession | None = None
+        self._planned = planned
+        self._tracks: list[Track] = []  # That the plan is of.
+        self.paused = paused
+        self._child_scope = trio.CancelScope()
 
     async def run(self) -> None:
-        """Until the source has ended and its last units are published. To be run once."""
+        """Until the source has ended and its last units are published.
+
+        If it was cancelled before, it may be run again.
+        """
         unwatch = self.source.watch(lambda _: self.woken.set())
+        self.state = "waiting"
+        self._note_where()
         try:
             while await self._wait_for_plan():
                 failure = await self._run_child()
-                if failure is None or self.source.ended is not None:
+                if self.source.ended is not None:
+                    break
+                if self._child_scope.cancelled_caught:
+                    self._note_where()
+                    continue
+                if failure is None:
                     break
                 await self._back_off(*failure)
         finally:
             unwatch()
             self.state = "ended"
             self._log("info", "ladder ended", units=self.output.units)
+
+    def pause(self, reason: str) -> None:
+        """End the child; its rungs are absent until it is resumed."""
+        self.paused, self.last_reason = True, reason
+        self._child_scope.cancel()
+
+    def resume(self) -> None:
+        """Go on with the newest GOP, if no rung has shown any of it."""
+        self.paused = False
+        if self._resume_seq is not None:
+            self._resume_seq = max(self._resume_seq, self.source.ring.last_gop_start_seq)
+        self.woken.set()
 
     def statistics(self) -> TranscoderStatistics:
         """How it is doing."""
@@ -131,11 +166,13 @@ class Transcoder:
 
     def replan(self, tracks: Sequence[Track]) -> bool:
         """Choose anew; whether the ladder is another one now."""
+        self._tracks = list(tracks)
         plan = self._choose(tracks)
         changed = plan != self.plan
         self.plan = plan
         if changed:
             self.load.set_plan(plan)
+            self._planned(plan)
         return changed
 
     def main_track(self) -> int | None:
@@ -184,32 +221,39 @@ class Transcoder:
         """Until there is something to make; False if the source ends before."""
         while True:
             self.woken = trio.Event()
-            self.replan(list(self.source.tracks.values()))
-            if not self.plan.is_empty:
-                return True
-            if self.source.ended is not None:
+            tracks = list(self.source.tracks.values())
+            if tracks != self._tracks:  # Not for each unit.
+                self.replan(tracks)
+            if self.source.ended is not None and (self.plan.is_empty or self.paused):
                 return False
+            if not self.plan.is_empty and not self.paused:
+                return True
             self.state = "waiting"
             await self.woken.wait()
 
     async def _run_child(self) -> tuple[str, int | None, float] | None:
-        """One child, to its end; why it failed, at which unit, how long it ran; None: all done."""
+        """One child, to its end; why it failed, at which unit, how long it ran; None: all done, or
+        it is paused.
+        """
         self.state = "starting"
         began_at = trio.current_time()
         arguments = [*self._command, str(self.limits.memory_bytes)]
-        async with open_child(arguments, ARENAS) as child:
-            session = self._session = LadderSession(self, child)
-            try:
-                self._log("info", "ladder started", pid=child.pid, rungs=self.load.wanted)
-                failure = await session.run()
-            finally:
-                self._session = None
-            if failure is None:
-                return None
-            said = bytes(session.said).decode(errors="replace").strip()
-            if said:
-                failure = f"{failure}: {said.splitlines()[-1]}"
-        return failure, session.first_in_flight, trio.current_time() - began_at
+        self._child_scope = trio.CancelScope()
+        with self._child_scope:
+            async with open_child(arguments, ARENAS) as child:
+                session = self._session = LadderSession(self, child)
+                try:
+                    self._log("info", "ladder started", pid=child.pid, rungs=self.load.wanted)
+                    failure = await session.run()
+                finally:
+                    self._session = None
+                if failure is None:
+                    return None
+                said = bytes(session.said).decode(errors="replace").strip()
+                if said:
+                    failure = f"{failure}: {said.splitlines()[-1]}"
+            return failure, session.first_in_flight, trio.current_time() - began_at
+        return None
 
     async def _back_off(self, reason: str, seq: int | None, ran_s: float) -> None:
         restart = self._restarts.note_failure(seq, ran_s)
@@ -225,9 +269,14 @@ class Transcoder:
             skips_gop=restart.skips_gop,
         )
         with trio.move_on_after(restart.after_s):
-            while self.source.ended is None:
+            while self.source.ended is None and not self.paused:
                 self.woken = trio.Event()
                 await self.woken.wait()
+
+    def _note_where(self) -> None:
+        """There is no child: note where the next one is to begin, if any rung was shown."""
+        if self.output.units:
+            self._resume_seq = self._find_resume(None, skips=False)
 
     def _find_resume(self, seq: int | None, *, skips: bool) -> int:
         """The first unit to begin with: random access after all that rungs have shown."""

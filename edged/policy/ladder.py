@@ -114,6 +114,8 @@ class LadderConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     audio_only: bool = True  # Whether there is a choice without the picture.
     encoder: EncoderName = "auto"
     preset: PresetName = "auto"  # Of x264; auto: the best that the budget allows.
+    # Of compute, for all ladders (`edged.policy.ladder_slots`); default: measured at the start.
+    slots: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
 
     def __post_init__(self) -> None:
         """Rungs go from large to small, each once."""

@@ -86,7 +86,8 @@ class OriginRole:
             if self._tls is not None:
                 certificates = partial(keep_certificates, self._tls)
                 self.supervisor.start_soon(nursery, "certificates", certificates)
-            await self.supervisor.start(nursery, "ladders", self.service.ladders.run)
+            if self.service.ladders is not None:
+                await self.supervisor.start(nursery, "ladders", self.service.ladders.run)
             address: str = await nursery.start(self.server.run)
             if self._client_config is not None:
                 hello = OriginHello(
@@ -107,10 +108,13 @@ class OriginRole:
     def streams(self) -> list[StreamLine]:
         """The live streams as this role sees them."""
         now = self.pump.now()
-        return [
-            describe_stream(self.name, stream, now, goes_to="LL-HLS", viewers=0)
-            for stream in self.hub
-        ]
+        lines = []
+        for stream in self.hub:
+            line = describe_stream(self.name, stream, now, goes_to="LL-HLS", viewers=0)
+            ladder = self.service.ladder(stream.channel)
+            line.ladder = "" if ladder is None else ladder.text
+            lines.append(line)
+        return lines
 
     def faults(self) -> list[Fault]:
         """What keeps it from its work."""
@@ -206,6 +210,7 @@ class OriginRole:
             state=self._state,
             slots_total=self.service.slots.total,
             slots_free=self.service.free(),
+            ladder_free=self.service.ladder_free(),
         )
 
     # What the service tells.

@@ -82,6 +82,7 @@ EFFECTS: dict[str, Effect] = {
     "origin.packager.target_duration_s": _STREAMS,
     "origin.playlist_s": _STREAMS,
     "origin.ladder": _LADDER,
+    "origin.ladder.slots": _LADDER,
     "origin.tls": _TLS,
     "origin.tls.ca": _FILES,
     "origin.tls.certificate": _FILES,

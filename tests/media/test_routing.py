@@ -62,6 +62,17 @@ def test_impossible_reports_are_refused(report: list[object]) -> None:
         msgspec.msgpack.decode(msgspec.msgpack.encode(report), type=OriginReport)
 
 
+def test_a_report_is_read_by_those_who_know_fewer_or_more_fields() -> None:
+    report = OriginReport("o1", 1, ReportedState.UP, 9, (3, 2, 1), 0.5, (7, 6, 5))
+    wire = msgspec.msgpack.encode(report)
+    assert msgspec.msgpack.decode(wire, type=OriginReport) == report
+    fields = msgspec.msgpack.decode(wire)
+    older = msgspec.msgpack.decode(msgspec.msgpack.encode(fields[:6]), type=OriginReport)
+    assert older.ladder_free is None
+    newer = msgspec.msgpack.encode([*fields, "what a later one says"])
+    assert msgspec.msgpack.decode(newer, type=OriginReport) == report
+
+
 def test_telemetry_is_bounded() -> None:
     many = {f"o{n}": (1, 1, 1) for n in range(257)}
     wire = msgspec.msgpack.encode(PopTelemetry(many))

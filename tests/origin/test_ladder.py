@@ -12,6 +12,7 @@ from edged.media.parts import PackagedEvent, Part, StreamEnded
 from edged.media.stream import Grant, StreamId
 from edged.media.track import AccessUnit
 from edged.origin.ladder import Ladder
+from edged.origin.ladders import Ladders
 from edged.origin.packager import PackagerConfig
 from edged.origin.service import OriginConfig, OriginService
 from edged.policy.rung_segmenter import RungSegmenter
@@ -36,6 +37,11 @@ class Setting:
             failed=lambda _, reason: self.failures.append(reason),
         )
         self.source: Source = make_source(*X264, "-g", "30", "-bf", "0", seconds=4)
+
+    @property
+    def ladders(self) -> Ladders:
+        assert self.service.ladders is not None
+        return self.service.ladders
 
     def open(self) -> LiveStream:
         stream_id = StreamId("alice", 1)
@@ -62,7 +68,7 @@ class Setting:
 async def running(setting: Setting) -> AsyncIterator[None]:
     with trio.fail_after(40):
         async with trio.open_nursery() as nursery:
-            await nursery.start(setting.service.ladders.run)
+            await nursery.start(setting.ladders.run)
             yield
             nursery.cancel_scope.cancel()
 
@@ -76,7 +82,7 @@ async def test_rungs_are_packaged_beside_the_source_and_end_before_it() -> None:
     setting = Setting()
     async with running(setting):
         stream = setting.open()
-        (ladder,) = setting.service.ladders.running
+        (ladder,) = setting.ladders.running
         await until_ready(ladder)
         await setting.feed(stream)
         with trio.fail_after(10):
@@ -86,7 +92,7 @@ async def test_rungs_are_packaged_beside_the_source_and_end_before_it() -> None:
         setting.hub.close(stream, "over")
         setting.service.close(stream, "over")
         await trio.sleep(0.3)
-        assert not setting.service.ladders.running
+        assert not setting.ladders.running
         assert setting.service.statistics().ladders == 0
     assert isinstance(setting.events[-1], StreamEnded)
     assert not setting.failures
@@ -108,11 +114,11 @@ async def test_a_bug_of_the_ladder_ends_it_and_not_the_source(
     with capture_logs() as logs:
         async with running(setting):
             stream = setting.open()
-            (ladder,) = setting.service.ladders.running
+            (ladder,) = setting.ladders.running
             await until_ready(ladder)
             await setting.feed(stream)
             await trio.sleep(0.2)
-            assert not setting.service.ladders.running
+            assert not setting.ladders.running
             setting.hub.close(stream, "over")
             setting.service.close(stream, "over")
     assert any(line["event"] == "ladder failed, the source goes on" for line in logs)
@@ -123,11 +129,11 @@ async def test_a_bug_of_the_ladder_ends_it_and_not_the_source(
 async def test_one_that_was_begun_before_its_service_runs_waits_for_it() -> None:
     setting = Setting()
     stream = setting.open()
-    assert len(setting.service.ladders.running) == 1
+    assert len(setting.ladders.running) == 1
     async with running(setting):
-        (ladder,) = setting.service.ladders.running
+        (ladder,) = setting.ladders.running
         await until_ready(ladder)
         setting.hub.close(stream, "over")
         setting.service.close(stream, "over")
         await trio.sleep(0.3)
-        assert not setting.service.ladders.running
+        assert not setting.ladders.running

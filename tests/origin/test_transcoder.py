@@ -258,6 +258,43 @@ async def test_nothing_to_make_waits_for_something_or_the_end() -> None:
     assert nothing.units == {}
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_paused_it_has_no_child_and_resumed_it_goes_on_with_whole_gops(
+    *, at_once: bool
+) -> None:
+    live = Live(clip())
+    async with running(live), trio.open_nursery() as nursery:
+        await live.begun()
+        nursery.start_soon(lambda: live.feed(turns=3, speed=1.5))
+        await live.wait_until(lambda: len(live.units) > 2 and len(live.made.rung(MIDDLE)) > 20)
+        assert live.transcoder._session is not None
+        pid = live.transcoder._session.child.pid
+        live.transcoder.pause("for the test")
+        if not at_once:
+            await live.wait_until(lambda: live.transcoder._session is None)
+            before = live.transcoder.output.units
+            await trio.sleep(0.7)
+            assert live.transcoder.statistics().pid is None
+            assert live.transcoder.output.units == before
+            assert live.transcoder.last_reason == "for the test"
+        live.transcoder.resume()
+        await live.wait_until(lambda: live.transcoder.statistics().pid not in (None, pid))
+    check_whole(live, 3)
+    gops = live.gops(MIDDLE)
+    assert len(gops) >= 6
+    assert sum(len(gop) != 15 for gop in gops) <= 1, "only the one that the pause cut"
+    assert live.transcoder.statistics().restarts == 0
+
+
+async def test_paused_to_the_end_it_ends_with_its_source() -> None:
+    live = Live(clip())
+    live.transcoder.pause("for ever")
+    async with running(live):
+        await live.feed(speed=8)
+    assert live.transcoder.state == "ended"
+    assert not live.units
+
+
 async def test_cancelled_its_child_is_gone() -> None:
     live = Live(clip())
     with trio.fail_after(DEADLINE_S):

@@ -1,0 +1,175 @@
+"""All ladders of an origin: which may be made now, by the slots that it has, and their running.
+
+    a ladder's plan ──▶ LadderSlots ──▶ its transcoder is resumed (a child) or paused (none)
+
+How many slots there are is configured, or measured when the service begins to run; until then
+every ladder waits. One that is paused has its rungs end as absent media, and goes on when it may.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal
+
+import structlog
+import trio
+
+from edged.media.ladder import LadderPlan
+from edged.media.routing import ByClass
+from edged.origin.ladder import Ladder
+from edged.origin.speed import measure_capacity
+from edged.policy.ladder_capacity import LadderCapacity, configured_capacity
+from edged.policy.ladder_slots import (
+    Change,
+    Granted,
+    LadderSlots,
+    Preempted,
+    SlotCounts,
+    Standing,
+    slots_of,
+)
+from edged.policy.ladder_words import LadderSeen, describe_ladder
+from edged.runtime.hub import LiveStream
+
+logger = structlog.get_logger("edged.ladder")
+
+
+class Ladders:
+    """Grants slots to ladders and runs them; the `LadderHost` of each."""
+
+    def __init__(
+        self,
+        slots: int | None = None,
+        *,
+        measure: Callable[[], Awaitable[LadderCapacity]] = measure_capacity,
+    ) -> None:
+        """`slots`: how many there are; None: they are measured by `measure`."""
+        self.running: dict[Ladder, None] = {}  # The waiting included.
+        self.restarts_total = 0  # Of ladders that are over.
+        self._measure = measure
+        self._capacity = None if slots is None else configured_capacity(slots)
+        self._slots = LadderSlots[Ladder](0 if slots is None else slots)
+        self._nursery: trio.Nursery | None = None
+
+    @property
+    def capacity(self) -> LadderCapacity:
+        """What there is for ladders; not before it is known."""
+        assert self._capacity is not None, "ladders are run when it is known"
+        return self._capacity
+
+    @property
+    def capacity_text(self) -> str:
+        """The same in words."""
+        return "being measured" if self._capacity is None else self._capacity.text
+
+    def counts(self) -> SlotCounts:
+        """How the slots are used."""
+        return self._slots.counts()
+
+    def free(self) -> ByClass:
+        """What a ladder of each class could have, for the heartbeat."""
+        return self._slots.free_by_class()
+
+    def describe(self, ladder: Ladder) -> LadderSeen:
+        """How a ladder fares, in words."""
+        standing = self._slots.standing(ladder)
+        return describe_ladder(
+            ladder.transcoder.plan,
+            ladder.statistics(),
+            standing,
+            is_measured=self._capacity is not None,
+            total=self._slots.total,
+            preempted_by=_who(standing, ladder),
+        )
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled; those that are begun before wait for it.
+
+        Begun anew after a failure, it goes on with the ladders of the streams that still live.
+        """
+        async with trio.open_nursery() as nursery:
+            task_status.started()
+            if self._capacity is None:
+                self._capacity = await self._measure()
+                self._apply(self._slots.resize(self._capacity.slots))
+            for ladder in list(self.running):
+                nursery.start_soon(self._run, ladder)
+            self._nursery = nursery
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
+
+    def begin(self, ladder: Ladder) -> None:
+        """Run a ladder until its source ends."""
+        self.running[ladder] = None
+        if self._nursery is not None:
+            self._nursery.start_soon(self._run, ladder)
+
+    def planned(self, ladder: Ladder, plan: LadderPlan) -> None:
+        """A ladder wants to make this: it gets slots for it, or waits."""
+        cost = slots_of(plan)
+        if cost:
+            changes = self._slots.ask(ladder, ladder.stream.grant.priority, cost)
+        else:
+            changes = self._slots.give_back(ladder)
+            ladder.transcoder.pause("there is nothing to make")
+        self._apply(changes)
+
+    def stopped(self, ladder: Ladder) -> None:
+        """What a ladder had is given back at once."""
+        if ladder in self.running:
+            del self.running[ladder]
+            self.restarts_total += ladder.statistics().restarts
+        self._apply(self._slots.give_back(ladder))
+
+    async def _run(self, ladder: Ladder) -> None:
+        try:
+            await ladder.run()
+        except Exception:
+            logger.exception("transcoder failed, the source goes on", channel=_channel(ladder))
+        ladder.stop()  # Not when cancelled: it goes on when this service does.
+
+    def _apply(self, changes: Sequence[Change[Ladder]]) -> None:
+        """Do as the slots say, and say so."""
+        for change in changes:
+            ladder = change.key
+            if isinstance(change, Granted):
+                ladder.transcoder.resume()
+                self._say("info", "ladder granted", ladder, slots=change.cost)
+            elif isinstance(change, Preempted):
+                reason = f"preempted for {_describe(change.by.stream)}"
+                if change.by is ladder:
+                    reason = f"it needs {change.cost} slots of {self._slots.total} now"
+                ladder.transcoder.pause(reason)
+                self._say("warning", "ladder preempted", ladder, slots=change.cost, reason=reason)
+            else:
+                before, reason = change.before, change.reason
+                self._say("info", "ladder waits", ladder, before=before, reason=reason)
+
+    def _say(
+        self, level: Literal["info", "warning"], event: str, ladder: Ladder, **values: object
+    ) -> None:
+        say = logger.warning if level == "warning" else logger.info
+        stream = ladder.stream
+        say(
+            event,
+            channel=stream.channel,
+            publication=f"{stream.stream_id.publication:x}",
+            priority=stream.grant.priority.label,
+            used=self._slots.used,
+            total=self._slots.total,
+            **values,
+        )
+
+
+def _who(standing: Standing[Ladder] | None, ladder: Ladder) -> str:
+    """For whom a ladder was preempted; "" if it was not, or for none."""
+    by = None if standing is None else standing.preempted_by
+    return "" if by is None or by is ladder else _describe(by.stream)
+
+
+def _describe(stream: LiveStream) -> str:
+    return f"{stream.grant.priority.label} {stream.channel}"
+
+
+def _channel(ladder: Ladder) -> str:
+    return ladder.stream.channel
