@@ -39,11 +39,12 @@ def streams(
 
 
 def _print_streams(lines: list[StreamLine]) -> None:
+    with_ladder = any(line.ladder for line in lines)
     print_table(
         "",
         (
             *("role", "channel", "from", "to", "video", "audio", "live", "Mbps", "fps", "GOP"),
-            *("viewers", "health"),
+            *("viewers", "health", *(["ladder"] if with_ladder else [])),
         ),
         [
             (
@@ -59,6 +60,7 @@ def _print_streams(lines: list[StreamLine]) -> None:
                 f"{line.gop_s:.1f} s" if line.gop_s else "",
                 str(line.viewers),
                 Text(line.health, "" if line.health in ("", "ok") else "yellow"),
+                *([line.ladder.removeprefix("ladder").lstrip(": ")] if with_ladder else []),
             )
             for line in lines
         ],

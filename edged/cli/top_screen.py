@@ -118,6 +118,10 @@ def _describe_pop(pop: PopSeen) -> tuple[str, str]:
 
 def _describe_origin(origin: OriginHere) -> tuple[str, str]:
     told = f"{origin.slots_used} of {origin.slots_total} slots, {_pops(len(origin.pops))}"
+    if origin.ladders is not None:
+        ladders = origin.ladders
+        told += f", ladders {ladders.used} of {ladders.total} slots"
+        told += f", {ladders.waiting} wait" if ladders.waiting else ""
     if not origin.irs.connected:
         return "warn", f"no IRS for {origin.irs.for_s:.0f} s, {told}"
     return ("ok" if origin.state == "up" else "warn"), f"{origin.state}, {told}"
@@ -195,6 +199,8 @@ def _streams(status: Status, width: int, rows: int) -> list[RenderableType]:
     parts: list[RenderableType] = []
     if shown:
         hidden = {"ring": WIDE_COLUMNS, "60 s": MIDDLE_COLUMNS, "picture": MIDDLE_COLUMNS}
+        is_made = any(stream.ladder is not None for stream in shown)
+        hidden["ladder"] = WIDE_COLUMNS if is_made else width + 1
         if all(stream.health.jitter_ms is None for stream in shown):
             hidden["jitter"] = width + 1
         parts.append(_table([_stream_row(stream) for stream in shown], width, hidden=hidden))
@@ -227,6 +233,7 @@ def _stream_row(stream: StreamSeen) -> Row:
         "GOP>": Text("" if health.gop_s is None else f"{health.gop_s:.1f} s", "yellow" * is_long),
         "jitter>": Text("" if health.jitter_ms is None else f"{health.jitter_ms:.0f} ms"),
         "viewers>": Text(str(stream.viewers)),
+        "ladder": _ladder_word(stream),
         "ring>": Text(f"{stream.ring_s:.1f} s" if known else ""),
         "live>": Text(
             format_duration(stream.live_s)
@@ -237,6 +244,18 @@ def _stream_row(stream: StreamSeen) -> Row:
     }
 
 
+def _ladder_word(stream: StreamSeen) -> Text:
+    """How many rungs are made, or why none is."""
+    ladder = stream.ladder
+    if ladder is None:
+        return Text("")
+    style = "yellow" if ladder.is_lacking else ""
+    if ladder.state != "running":
+        return Text(ladder.state, style)
+    made, wanted = len(ladder.rungs), len(ladder.rungs) + len(ladder.shed)
+    return Text(f"{made} of {wanted} rungs" if made < wanted else f"{made} rungs", style)
+
+
 def _warnings(streams: Sequence[StreamSeen], width: int) -> list[Text]:
     """What is wrong with the streams shown, a line each."""
     lines = []
@@ -244,6 +263,11 @@ def _warnings(streams: Sequence[StreamSeen], width: int) -> list[Text]:
         for warning in stream.health.warnings:
             mark, style = MARKS["bad" if warning.severity == "error" else "warn"]
             line = Text.assemble((f"{mark} ", style), (stream.channel, "bold"), f": {warning.text}")
+            lines.append(_line(line, width))
+        if stream.ladder is not None and stream.ladder.is_lacking:
+            mark, style = MARKS["warn"]
+            text = f": {stream.ladder.text}"
+            line = Text.assemble((f"{mark} ", style), (stream.channel, "bold"), text)
             lines.append(_line(line, width))
     more = len(lines) - WARNINGS_MAX
     if more > 0:

@@ -35,6 +35,7 @@ class StreamLine(Struct, kw_only=True):
     state: str = "live"  # Or that it waits for its publisher, and how long by now.
     fps: float | None = None  # Measured.
     health: str = ""  # "ok", or the codes of its warnings; "": not sampled yet.
+    ladder: str = ""  # How its ladder fares; "": none is made here.
 
 
 def new_instance() -> int:

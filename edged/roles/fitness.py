@@ -46,6 +46,26 @@ LADDER_SPECS = (
         labels=("role",),
     ),
     MetricSpec(
+        name="edged_ladder_waiting_streams",
+        help="Streams that wait for slots to be encoded again, the preempted included.",
+        labels=("role",),
+    ),
+    MetricSpec(
+        name="edged_ladder_preempted_streams",
+        help="Streams that had slots and gave them up to a higher class.",
+        labels=("role",),
+    ),
+    MetricSpec(
+        name="edged_ladder_preemptions_total",
+        help="Times that a stream's ladder was preempted.",
+        labels=("role",),
+    ),
+    MetricSpec(
+        name="edged_ladder_slots",
+        help="Slots of compute for ladders: in all, and those that are used.",
+        labels=("role", "which"),
+    ),
+    MetricSpec(
         name="edged_ladder_restarts_total",
         help="Times that a stream's encoder failed and was begun anew.",
         labels=("role",),
@@ -153,6 +173,13 @@ def read_origin_metrics(origin: "OriginRole") -> Iterable[Sample]:
     yield Sample("edged_ladder_streams", packaged.ladders, labels)
     yield Sample("edged_ladder_restarts_total", packaged.ladder_restarts_total, labels)
     yield Sample("edged_ladder_shed_rungs", packaged.rungs_shed, labels)
+    slots = packaged.ladder_slots
+    if slots is not None:
+        yield Sample("edged_ladder_waiting_streams", slots.waiting, labels)
+        yield Sample("edged_ladder_preempted_streams", slots.preempted, labels)
+        yield Sample("edged_ladder_preemptions_total", slots.preemptions, labels)
+        yield Sample("edged_ladder_slots", slots.total, {**labels, "which": "total"})
+        yield Sample("edged_ladder_slots", slots.used, {**labels, "which": "used"})
 
 
 def _irs_sessions(role: "PopRole | OriginRole") -> int:

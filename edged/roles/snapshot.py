@@ -305,6 +305,7 @@ def _describe(each: _Found, now: float, unix: float) -> StreamSeen:
         origin=origin,
         route=route,
         health=health,
+        ladder=None if each.origin is None else each.origin.service.ladder(each.channel),
         bitrate_kbps_history=[
             round(8e-3 * value) for value in (samples.history.rates(BYTES) if samples else ())
         ],

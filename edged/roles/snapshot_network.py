@@ -18,6 +18,7 @@ from edged.roles.status import (
     IrsOriginSeen,
     IrsPopSeen,
     IrsSeen,
+    LadderSlotsSeen,
     LinkSeen,
     OriginHere,
     OriginSeen,
@@ -164,6 +165,22 @@ def describe_origin(role: OriginRole, samples: RoleSamples, now: float) -> Origi
         window_bytes=packaged.window_bytes,
         irs=describe_irs_link(role.irs, now, samples),
         pops=pops,
+        ladders=_describe_ladders(role),
+    )
+
+
+def _describe_ladders(role: OriginRole) -> LadderSlotsSeen | None:
+    ladders = role.service.ladders
+    if ladders is None:
+        return None
+    counts = ladders.counts()
+    return LadderSlotsSeen(
+        total=counts.total,
+        used=counts.used,
+        made=counts.holding,
+        waiting=counts.waiting,
+        preempted=counts.preempted,
+        text=ladders.capacity_text,
     )
 
 

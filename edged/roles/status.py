@@ -9,6 +9,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from edged.policy.ladder_words import LadderSeen
+
 Sort = Literal["attention", "viewers", "bitrate", "newest", "channel"]
 SORTS: dict[str, Sort] = {
     "attention": "attention",  # What is wrong first, then what is watched most.
@@ -108,6 +110,17 @@ class PopSeen(Struct, frozen=True, kw_only=True):
     origins: list[OriginSeen]
 
 
+class LadderSlotsSeen(Struct, frozen=True, kw_only=True):
+    """An origin's compute for ladders."""
+
+    total: int
+    used: int
+    made: int  # Ladders.
+    waiting: int  # The preempted included.
+    preempted: int
+    text: str  # Where the total comes from.
+
+
 class PeerSeen(Struct, frozen=True, kw_only=True):
     """A PoP as an origin sees it."""
 
@@ -131,6 +144,7 @@ class OriginHere(Struct, frozen=True, kw_only=True):
     window_bytes: int
     irs: IrsLinkSeen
     pops: list[PeerSeen]
+    ladders: LadderSlotsSeen | None = None  # None: it makes none.
 
 
 class IrsPopSeen(Struct, frozen=True, kw_only=True):
@@ -247,6 +261,7 @@ class StreamSeen(Struct, frozen=True, kw_only=True):
     origin: str = ""
     route: RouteSeen | None = None
     health: HealthSeen = HealthSeen()
+    ladder: LadderSeen | None = None  # None: its origin is elsewhere, or makes none.
     bitrate_kbps_history: list[int] = []
     viewers_history: list[int] = []
 

@@ -127,6 +127,20 @@ def test_streams_for_people_and_for_programs(tmp_path: Path) -> None:
         assert (line["channel"], line["mbps"]) == ("alice", 6.1234)
 
 
+def test_ladders_have_a_column_where_any_is_made(tmp_path: Path) -> None:
+    socket = tmp_path / "admin.sock"
+    made = structs.replace(LINE, role="origin fra1", ladder="ladder: 720p 480p, 1.3 x real time")
+    waits = structs.replace(made, ladder="ladder waits: 2 before it; it needs 45 of 100 slots")
+    with edged_at(socket, [made, waits, LINE], []):
+        shown = " ".join(Answer("streams", "--socket", socket).out.split())
+        assert "health ladder" in shown
+        for word in ("720p", "waits:"):
+            assert word in shown
+        assert "ladder:" not in shown
+    with edged_at(socket, [LINE], []):
+        assert "ladder" not in Answer("streams", "--socket", socket).out
+
+
 def test_names_from_outside_are_no_markup(tmp_path: Path) -> None:
     socket = tmp_path / "admin.sock"
     texts = ("role", "channel", "came_from", "goes_to", "video", "audio")

@@ -11,7 +11,8 @@ from edged.cli.top_screen import (
     spark,
     stream_state,
 )
-from edged.roles.status import HealthSeen
+from edged.policy.ladder_words import LadderSeen
+from edged.roles.status import HealthSeen, LadderSlotsSeen
 from tests.cli.statuses import LINK, LONG_GOP, NO_IRS, pop, status, stream
 
 
@@ -102,6 +103,37 @@ def test_warnings_are_lines_below_and_are_limited() -> None:
     assert len(told) == WARNINGS_MAX
     assert all(len(line) <= 80 and line.endswith("…") for line in told)
     assert "and 3 more warnings" in lines
+
+
+def test_ladders_are_told_where_they_are_made() -> None:
+    made = LadderSeen(state="running", text="ladder: 720p 480p", rungs=["720p", "480p"], slots=45)
+    shed = LadderSeen(
+        state="running", text="ladder: 480p; rung 720p shed: 2.1 s behind", rungs=["480p"],
+        shed=["720p"],
+    )  # fmt: skip
+    waits = LadderSeen(state="preempted", text="ladder preempted for partner [red]bob")
+    streams = tuple(
+        structs.replace(stream(name), ladder=ladder)
+        for name, ladder in (("one", made), ("two", shed), ("three", waits), ("four", None))
+    )
+    slots = LadderSlotsSeen(total=100, used=90, made=2, waiting=1, preempted=1, text="")
+    seen = structs.replace(
+        status(streams), origins=[structs.replace(status().origins[0], ladders=slots)]
+    )
+    lines = shown(Screen(seen, 10), 140)
+    assert any("ladders 90 of 100 slots, 1 wait" in line for line in lines)
+    (head,) = [line for line in lines if "channel" in line]
+    column = head.index("ladder")
+    rows = {line.split()[1]: line[column:] for line in lines if "west → fra1  1280" in line}
+    assert rows["one"].startswith("2 rungs ")
+    assert rows["two"].startswith("1 of 2 rungs ")
+    assert rows["three"].startswith("preempted ")
+    assert rows["four"].startswith("  ")
+    assert "▲ two: ladder: 480p; rung 720p shed: 2.1 s behind" in lines
+    assert "▲ three: ladder preempted for partner [red]bob" in lines
+    assert not any(line.startswith("▲ one") for line in lines)
+    without = shown(Screen(status((stream(),)), 10), 140)
+    assert not [line for line in without if "ladder" in line]
 
 
 def test_as_many_streams_as_fit() -> None:

@@ -65,12 +65,14 @@ async def open_pair(
     *,
     doomed: Sequence[str] = ORIGINS,
     pop_tables: str = "",
+    origin_tables: str = "",
     secure: bool = False,
 ) -> AsyncIterator[Pair]:
     """Run it until the block ends; `doomed`: what the test may kill.
 
     `secure`: IRS and backbone are under TLS, each host with its certificate.
-    Each host's metrics are at `ports["NAME.metrics"]`. `pop_tables`: TOML for all PoPs.
+    Each host's metrics are at `ports["NAME.metrics"]`. `pop_tables`, `origin_tables`: TOML for all
+    of them.
     """
     with tempfile.TemporaryDirectory(prefix="edged-e2e-") as name:
         folder = Path(name)
@@ -93,6 +95,7 @@ async def open_pair(
         for origin in origins:
             texts[origin] = (
                 f'[origin]\nname = "{origin}"\nlisten = "{at[origin]}"\n{own[origin]}{client}'
+                f"{origin_tables}"
             )
         keys = "".join(
             f'[[stream_keys.static]]\nchannel = "{channel}"\nkey = "{key_of(channel)}"\n'

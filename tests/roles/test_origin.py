@@ -11,7 +11,11 @@ from edged.media.parts import Part
 from edged.media.routing import OriginState, ReportedState
 from edged.media.stream import Grant, StreamId
 from edged.media.track import Codec, CodecConfig, Track
+from edged.roles.fitness import read_origin_metrics
 from edged.roles.origin import OriginRole
+from edged.roles.sampler import Sampler
+from edged.roles.snapshot_network import describe_origin
+from edged.roles.status import LadderSlotsSeen
 from edged.runtime.metrics import Metrics
 from edged.wire.backbone.messages import StreamOpened
 from tests.backbone.network import Origin, free_address, until
@@ -137,6 +141,29 @@ async def test_its_heartbeat() -> None:
         assert (report.slots_total, report.slots_free) == (10, (10, 7, 7))
         await until(lambda: setting.pop.view.capacitor.report("one") == report)
         assert 0 <= report.incarnation < 2**63
+
+
+async def test_slots_of_ladders_are_in_its_heartbeat_its_status_and_its_metrics() -> None:
+    async with opened(ladder={"slots": 50}) as setting:
+        role = setting.role
+        report = role.report()
+        assert report.ladder_free == (50, 50, 50)
+        await until(lambda: setting.pop.view.capacitor.report("one") == report)
+        sampler = Sampler([], [role])
+        here = describe_origin(role, sampler.of(role), trio.current_time())
+        assert here.ladders == LadderSlotsSeen(
+            total=50, used=0, made=0, waiting=0, preempted=0, text="50 slots, as configured"
+        )
+        samples = {
+            (sample.name, sample.labels.get("which", "")): sample.value
+            for sample in read_origin_metrics(role)
+        }
+        assert samples["edged_ladder_slots", "total"] == 50
+        assert samples["edged_ladder_slots", "used"] == 0
+        assert samples["edged_ladder_waiting_streams", ""] == 0
+        assert samples["edged_ladder_preemptions_total", ""] == 0
+    async with opened() as setting:
+        assert setting.role.report().ladder_free is None
 
 
 async def test_draining_it_says_so_refuses_and_lets_its_streams_go_on_elsewhere() -> None:

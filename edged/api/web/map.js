@@ -91,7 +91,9 @@ function popCard(pop, narrow) {
 
 function originCard(origin, narrow) {
   const slots = origin.total === null ? "slots unknown" : `${number(origin.used)} of ${number(origin.total)}${narrow ? "" : " slots used"}`;
-  return { name: origin.name, state: origin.state, word: `Origin · ${origin.word}`, fact: slots, title: `Origin ${origin.name}: ${origin.word}${origin.why ? `, ${origin.why}` : ""}, ${slots}${origin.address ? `, ${origin.address}` : ""}`, share: origin.total ? origin.used / origin.total : null };
+  const { ladders } = origin;
+  const made = ladders ? `, ${plural(ladders.made, "ladder")} by ${number(ladders.used)} of ${number(ladders.total)} slots of compute (${ladders.text})` : "";
+  return { name: origin.name, state: origin.state, word: `Origin · ${origin.word}`, fact: ladders && !narrow ? `${slots} · ${plural(ladders.made, "ladder")}` : slots, title: `Origin ${origin.name}: ${origin.word}${origin.why ? `, ${origin.why}` : ""}, ${slots}${made}${origin.address ? `, ${origin.address}` : ""}`, share: origin.total ? origin.used / origin.total : null };
 }
 
 function makeLink() {

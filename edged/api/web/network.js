@@ -76,7 +76,7 @@ function addOrigins(status, origins) {
   for (const here of status.origins) {
     addOrigin(origins, {
       name: here.origin, here: true, state: originState(here.state), word: here.state, why: "", address: "",
-      total: here.slots_total, used: here.slots_used, blockedAt: [],
+      total: here.slots_total, used: here.slots_used, blockedAt: [], ladders: here.ladders,
     });
   }
   for (const pop of status.pops) {
@@ -154,6 +154,8 @@ export function findings(status, seen) {
     if (pop.table && !seen.origins.some((origin) => origin.state === "ok")) say("bad", `PoP ${pop.pop} has no origin that takes streams`, ".");
   }
   for (const origin of status.origins) {
+    const { ladders } = origin;
+    if (ladders?.waiting) say("warn", `${plural(ladders.waiting, "ladder")} at ${origin.origin} ${ladders.waiting === 1 ? "waits" : "wait"} for compute`, `: ${number(ladders.used)} of ${number(ladders.total)} slots are used${ladders.preempted ? `, ${number(ladders.preempted)} went to a higher class` : ""}; viewers have the source.`);
     if (!origin.irs.connected) say("warn", `Origin ${origin.origin} has had no IRS for ${ago(origin.irs.for_s)}`, ": PoPs are not told of it.");
   }
   for (const role of status.roles) {

@@ -17,6 +17,10 @@ export function rowState(stream) {
   return stream.state === "elsewhere" ? "idle" : "ok";
 }
 
+// Viewers have less than the configuration would give them.
+const lacks = (ladder) => !!ladder && (["waits", "preempted", "failed"].includes(ladder.state) || ladder.shed.length > 0);
+const sentence = (words) => `${words.charAt(0).toUpperCase()}${words.slice(1)}.`;
+
 const cell = (name, ...children) => el("span", { class: `cell ${name}` }, ...children);
 
 function makeRow() {
@@ -77,8 +81,9 @@ function setRow(item, stream) {
   text(route, stream.origin ? `${from ? `${from} → ` : ""}${stream.origin}` : "nowhere");
   attr(route, "title", stream.route?.why ?? "");
   text(since, duration(stream.live_s));
-  const told = stream.state === "waiting" ? `Its broadcaster is lost; the stream has waited for ${ago(stream.waiting_s ?? 0)} and goes on when the broadcaster is back.` : health.warnings[0]?.text ?? "";
+  const told = stream.state === "waiting" ? `Its broadcaster is lost; the stream has waited for ${ago(stream.waiting_s ?? 0)} and goes on when the broadcaster is back.` : health.warnings[0]?.text ?? (lacks(stream.ladder) ? sentence(stream.ladder.text) : "");
   attr(first, "hidden", !told);
+  attr(first, "data-state", told && rank === "ok" ? "warn" : null);
   text(first, told);
   const open = opened.has(stream.channel);
   attr(button, "aria-expanded", String(open));
@@ -97,6 +102,8 @@ function facts(stream) {
     ["Frame rate, measured and announced", `${health.fps === null ? "–" : number(health.fps, 1)}, ${stream.tracks.find((track) => track.kind === "video")?.fps ?? "not told"}`],
     ["Keyframe interval", health.gop_s === null ? "not known yet" : `${number(health.gop_s, 2)} s`],
   ];
+  const { ladder } = stream;
+  if (ladder) found.push(["Ladder", `${ladder.text.replace(/^ladder:? /, "")}${ladder.rungs.length ? ` (${plural(ladder.slots, "slot")}${ladder.restarts ? `, begun anew ${plural(ladder.restarts, "time")}` : ""})` : ""}`]);
   if (health.jitter_ms !== null) found.push(["Jitter", ms(health.jitter_ms)]);
   if (health.av_skew_ms !== null) found.push(["Sound ahead of picture", ms(health.av_skew_ms)]);
   if (health.jumps !== null) found.push(["Timestamp jumps", number(health.jumps)]);
