@@ -21,6 +21,7 @@ class Rendition(Struct, frozen=True, kw_only=True):
     channels: int = 0
     language: str = "und"  # RFC 5646.
     label: str = ""  # What people call it; empty where the publisher does not say.
+    alone: bool = False  # Of audio: offered without a picture, too.
 
 
 class InitSegment(Struct, frozen=True, kw_only=True):

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from typing import Annotated
 
 import structlog
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from edged.errors import RemoteProtocolError
-from edged.media.parts import PackagedEvent, Part, StreamEnded
+from edged.media.parts import PackagedEvent, Part, Rendition, StreamEnded
 from edged.media.routing import ByClass
 from edged.media.stream import Grant, PriorityClass, StreamId
-from edged.media.track import Track
+from edged.media.track import Kind, Track
 from edged.origin.ladder import Ladder
 from edged.origin.ladders import Ladders
 from edged.origin.packager import Packager, PackagerConfig, Progress
@@ -61,6 +61,7 @@ class _Packaged:
         self.window = window
         self.unwatch: Callable[[], None] = _nothing
         self.ladder: Ladder | None = None
+        self.offers_sound_alone = False
         self.events = 0
         self.events_told = 0
 
@@ -128,6 +129,7 @@ class OriginService:
             self._finish(older, "a newer publication or epoch is here")
         entry = _Packaged(stream, packager, window)
         if self.ladders is not None and self._config.ladder is not None:
+            entry.offers_sound_alone = self._config.ladder.offers_sound_alone(stream.grant.priority)
             entry.ladder = ladder = Ladder(
                 stream,
                 self._config.ladder,
@@ -214,6 +216,8 @@ class OriginService:
     def _event(self, entry: _Packaged, event: PackagedEvent) -> None:
         if isinstance(event, StreamEnded) and entry.ladder is not None:
             entry.ladder.end()  # Its last parts come before that.
+        if isinstance(event, Rendition) and entry.offers_sound_alone:
+            event = structs.replace(event, alone=event.kind is Kind.AUDIO)
         entry.events += 1
         self._parts += isinstance(event, Part)
         try:

@@ -123,6 +123,10 @@ class LadderConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         if any(upper <= lower for upper, lower in itertools.pairwise(heights)):
             raise ValueError(f"rungs must go from large to small, each height once: {heights}")
 
+    def offers_sound_alone(self, priority: PriorityClass) -> bool:
+        """Whether there is a choice without the picture; that needs nothing to be encoded."""
+        return self.audio_only and priority.label in self.classes
+
 
 class LadderBudget(Struct, frozen=True, kw_only=True):
     """What one stream's ladder may take."""

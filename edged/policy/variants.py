@@ -4,7 +4,8 @@ Rungs are listed from the largest. Audio renditions are alternatives in one grou
 has them all. Where the same languages come in several codecs, each codec has a group, and each rung
 is listed once for each group, so that a player that lacks a codec finds a variant without it. What
 only one codec has stands in every group (RFC 8216bis §4.4.6.2: groups have the same members), and
-CODECS names every format of a variant and its group.
+CODECS names every format of a variant and its group. Where the origin offers sound alone, each
+group has a variant of it, behind the rungs: its URI is that of the group's first member.
 """
 
 from collections.abc import Iterator
@@ -45,7 +46,8 @@ def make_multivariant(prefix: str, windows: list[RenditionWindow]) -> Multivaria
             _variant(prefix, rung, group)
             for group in groups
             for rung in sorted(video, key=_size, reverse=True)
-        ],
+        ]
+        + [alone for group in groups if group for alone in _alone(prefix, group)],
         audio=[each for group in groups if group for each in _alternatives(prefix, group)],
     )
 
@@ -113,6 +115,21 @@ def _alternatives(prefix: str, group: _Group) -> Iterator[AudioRendition]:
             group=group.name,
         )
         languages.add(shown.language)
+
+
+def _alone(prefix: str, group: _Group) -> Iterator[Variant]:
+    """The variant of a group's sound without a picture, if it is offered."""
+    members = list(group.members.values())
+    if not members[0].rendition.alone:
+        return
+    codecs = [codec for each in members for codec in each.codec_strings]
+    yield Variant(
+        uri=f"{prefix}/{playlist_name(members[0].rendition.name)}",
+        bandwidth_bps=max(each.bandwidth_bps for each in members),
+        bandwidth_bps_mean=max(each.bandwidth_bps_mean for each in members),
+        codecs=tuple(dict.fromkeys(codecs)),
+        audio_group=group.name,
+    )
 
 
 def _variant(prefix: str, window: RenditionWindow, group: _Group | None) -> Variant:

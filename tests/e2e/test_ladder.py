@@ -90,8 +90,10 @@ async def test_a_ladder_beside_the_source_and_the_death_of_its_encoder() -> None
             open_network(channels=("one",), origin=LADDER) as network,
             trio.open_nursery() as nursery,
         ):
-            nursery.start_soon(publish_ffmpeg, clip, network.publish_url("a", "one"))
             origin = network.hosts["origin"].edged
+            measured = await origin.wait_log("ladder slots")
+            assert int(str(measured["slots"])) > 0
+            nursery.start_soon(publish_ffmpeg, clip, network.publish_url("a", "one"))
             started = await origin.wait_log("ladder started")
             await network.hosts["b"].edged.wait_log("backbone session started")
             with trio.fail_after(10):
@@ -101,7 +103,7 @@ async def test_a_ladder_beside_the_source_and_the_death_of_its_encoder() -> None
             sizes = re.findall(r"RESOLUTION=(\d+x\d+)", master)
             assert [size.partition("x")[2] for size in sizes] == ["180", "120", "90"], master
             media = await media_paths(network)
-            assert list(media) == ["v0", "v120p", "v90p"]
+            assert list(media) == ["v0", "v120p", "v90p", "a0"], "and the sound alone"
             await trio.sleep(4)
             for name in ("v120p", "v90p"):
                 await check_in_step(network, name, media)

@@ -15,6 +15,7 @@ from tests.e2e.browser import open_browser
 from tests.e2e.clip import make_clip, publish_ffmpeg
 from tests.e2e.network import open_edged, run_edged, take_ports
 from tests.e2e.pair import Pair, open_pair
+from tests.e2e.test_watch_page import STATE
 from tests.e2e.viewer import fetch
 from tests.wire.hls_reader import ReadSegment, read_media_playlist
 
@@ -26,25 +27,24 @@ preset = "ultrafast"
 slots = {slots}
 rungs = [{{height = 120, kbps = 200}}, {{height = 90, kbps = 100}}]
 """
-MASTER = "/live/one/master.m3u8"
 TOKEN = "the-token-of-this-network"  # noqa: S105 - it opens nothing
 
 
-async def segments(http: str, name: str) -> list[ReadSegment]:
+async def segments(http: str, name: str, channel: str = "one") -> list[ReadSegment]:
     """A rendition's playlist of now, by its name in the multivariant playlist."""
-    answer = await fetch(http, MASTER)
+    answer = await fetch(http, f"/live/{channel}/master.m3u8")
     found = re.search(rf"^(.*/{name}\.m3u8)$", answer.body.decode(), re.MULTILINE)
     if answer.status != 200 or found is None:
         return []
-    media = await fetch(http, f"/live/one/{found[1]}")
+    media = await fetch(http, f"/live/{channel}/{found[1]}")
     return read_media_playlist(media.body).segments if media.status == 200 else []
 
 
-async def until_made(http: str, name: str, after: int = -1) -> int:
+async def until_made(http: str, name: str, after: int = -1, channel: str = "one") -> int:
     """Until a rung has a whole segment that is media, of a later number than that; which."""
     with trio.fail_after(25):
         while True:
-            for segment in await segments(http, name):
+            for segment in await segments(http, name, channel):
                 if segment.msn > after and segment.uri and not segment.gap:
                     return segment.msn
             await trio.sleep(0.2)
@@ -160,6 +160,18 @@ async def test_a_partner_preempts_and_all_who_look_are_told() -> None:
             told = await until_ladder(folder, "one", "ladder preempted")
             assert told == "ladder preempted for partner star; it needs 2 of 3 slots"
             await until_ladder(folder, "star", r"ladder: 120p 90p")
+            for rung in ("v120p", "v90p"):
+                await until_made(http, rung, channel="star")
+
+            watch = await browser.open_page()
+            await watch.navigate(f"{http}/watch/star")
+            await watch.wait_for(f"{STATE} === 'live'", 20)
+            await watch.wait_for("document.querySelector('video').currentTime > 1", 10)
+            labels = "[...document.getElementById('quality').options].map((o) => o.text)"
+            assert await watch.evaluate(labels) == ["Auto", "180p30", "120p30", "90p30"]
+            master = (await fetch(http, "/live/star/master.m3u8")).body.decode()
+            assert master.count("#EXT-X-STREAM-INF") == 4, "and the sound alone, not for hls.js"
+            await watch.close()
 
             page = await browser.open_page(1440, 900)
             await page.navigate(f"http://{at['page']}/#{TOKEN}")

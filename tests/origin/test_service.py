@@ -6,11 +6,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from edged.errors import PublishRefusedError
-from edged.media.parts import PackagedEvent, Part, StreamEnded
+from edged.media.parts import PackagedEvent, Part, Rendition, StreamEnded
 from edged.media.stream import Grant, PriorityClass, StreamId
 from edged.media.track import Codec, CodecConfig, Track
 from edged.origin.packager import PackagerConfig
 from edged.origin.service import OriginConfig, OriginService
+from edged.policy.ladder import LadderConfig
 from edged.policy.window import StreamWindow, WindowLimits
 from edged.runtime.hub import Hub, LiveStream
 from tests.policy.synthetic import (
@@ -30,13 +31,15 @@ if TYPE_CHECKING:
 class Setting:
     """A service, its hub, and everything it tells."""
 
-    def __init__(self, slots: int = 10, reserve: int = 0) -> None:
+    def __init__(
+        self, slots: int = 10, reserve: int = 0, ladder: LadderConfig | None = None
+    ) -> None:
         self.hub = Hub()
         self.events: list[tuple[StreamId, PackagedEvent]] = []
         self.acked: list[tuple[StreamId, Progress]] = []
         self.failures: list[tuple[StreamId, str]] = []
         self.service = OriginService(
-            OriginConfig(name="fra1", slots=slots, slots_reserve=reserve),
+            OriginConfig(name="fra1", slots=slots, slots_reserve=reserve, ladder=ladder),
             publish=lambda stream_id, event: self.events.append((stream_id, event)),
             packaged=lambda stream_id, progress: self.acked.append((stream_id, progress)),
             failed=lambda stream_id, reason: self.failures.append((stream_id, reason)),
@@ -126,6 +129,27 @@ def test_units_become_events_acks_and_a_window() -> None:
     assert statistics.streams == 1
     assert statistics.parts_total == sum(isinstance(event, Part) for event in events)
     assert statistics.window_bytes > 0
+
+
+@pytest.mark.parametrize(
+    ("ladder", "alone"),
+    [
+        (None, False),
+        (LadderConfig(slots=1), True),
+        (LadderConfig(slots=1, audio_only=False), False),
+        (LadderConfig(slots=1, classes=("partner",)), False),
+    ],
+)
+def test_sound_alone_is_offered_as_configured(ladder: LadderConfig | None, *, alone: bool) -> None:
+    setting = Setting(ladder=ladder)
+    stream = setting.open()
+    feed(stream)
+    offered = {e.name: e.alone for e in setting.of(stream) if isinstance(e, Rendition)}
+    assert offered == {"v0": False, "a0": alone}
+    replay = setting.service.replay("alice")
+    assert replay is not None
+    kept = {e.name: e.alone for e in replay[1] if isinstance(e, Rendition)}
+    assert kept == offered, "for those who come late, too"
 
 
 def test_acks_come_only_when_something_was_packaged() -> None:

@@ -63,6 +63,25 @@ def test_rungs_are_listed_from_the_largest_each_with_its_own_formats() -> None:
         assert variant.audio_group == "audio"
 
 
+def test_sound_alone_is_the_last_variant_of_each_group_where_it_is_offered() -> None:
+    window = showing(v0={"width": 640, "height": 360}, a0={"alone": True, "payload": bytes(900)})
+    picture, alone = playlist_of(window).variants
+    assert (alone.uri, alone.audio_group, alone.codecs) == ("ab/a0.m3u8", "audio", (AAC,))
+    assert picture.codecs[1:] == (AAC,)
+    assert (alone.bandwidth_bps, picture.bandwidth_bps) == (18_000, 20_000)
+    text = render_multivariant(playlist_of(window)).decode()
+    tag, uri = text.splitlines()[-2:]
+    assert uri == "ab/a0.m3u8"
+    given = attributes_of(tag.partition(":")[2])
+    assert given.keys() == {"BANDWIDTH", "AVERAGE-BANDWIDTH", "CODECS", "AUDIO"}
+    both = showing(v0={}, a0={"alone": True}, a1={"alone": True, "codec_string": OPUS})
+    alone_of = {v.audio_group: v.uri for v in playlist_of(both).variants if "/a" in v.uri}
+    assert alone_of == {"audio-mp4a": "ab/a0.m3u8", "audio-opus": "ab/a1.m3u8"}
+    assert [v.uri for v in playlist_of(showing(v0={}, a0={})).variants] == ["ab/v0.m3u8"]
+    sound = showing(a0={"alone": True})
+    assert [v.uri for v in playlist_of(sound).variants] == ["ab/a0.m3u8"], "as it always was"
+
+
 def test_the_bit_rate_decides_between_rungs_of_one_size() -> None:
     window = showing(v0={}, v1={"payload": bytes(900)})
     assert [variant.uri for variant in playlist_of(window).variants] == ["ab/v1.m3u8", "ab/v0.m3u8"]
