@@ -23,6 +23,8 @@ from edged.policy.rung_segmenter import RungSegmenter
 from edged.policy.segment_starts import SegmentStart
 from edged.runtime.hub import LiveStream
 
+DRAIN_S_MAX = 1.0  # From a source's end to its rungs'; they are 0.3 s behind, if all is well.
+
 logger = structlog.get_logger("edged.ladder")
 
 
@@ -57,6 +59,7 @@ class Ladder:
         self._segmenter = RungSegmenter(segmenter_config(packager), make_writer())
         self.is_over = False
         self._scope = trio.CancelScope()
+        self._drained: Callable[[], None] | None = None
         self.transcoder = Transcoder(
             stream,
             self._plan,
@@ -71,15 +74,31 @@ class Ladder:
         if self.is_over:
             return
         self._scope = trio.CancelScope()
-        with self._scope:
-            await self.transcoder.run()
+        try:
+            with self._scope:
+                await self.transcoder.run()
+        finally:
+            drained, self._drained = self._drained, None
+            if drained is not None:
+                drained()
 
     def begin_segment(self, start: SegmentStart) -> None:
         """The source's next segment begins there."""
         self._guard(lambda: self._segmenter.begin_segment(start))
 
+    def drain(self, drained: Callable[[], None]) -> None:
+        """The source has ended: have what its last units give made, within `DRAIN_S_MAX`.
+
+        `drained` is called then; now, if nothing is being made.
+        """
+        if self.is_over or not self.transcoder.is_making:
+            drained()
+            return
+        self._drained = drained
+        self._scope.deadline = trio.current_time() + DRAIN_S_MAX
+
     def end(self) -> None:
-        """The source has ended: what is pending is cut, and nothing follows."""
+        """Nothing more comes: what is pending is cut."""
         self._guard(self._segmenter.end)
         self.stop()
 

@@ -62,6 +62,8 @@ class _Packaged:
         self.unwatch: Callable[[], None] = _nothing
         self.ladder: Ladder | None = None
         self.offers_sound_alone = False
+        self.held_end: StreamEnded | None = None  # Until its rungs have ended, too.
+        self.is_closed = False  # It is here only for that.
         self.events = 0
         self.events_told = 0
 
@@ -127,6 +129,7 @@ class OriginService:
         older = self._streams.get(stream.channel)
         if older is not None:
             self._finish(older, "a newer publication or epoch is here")
+            self._end(older)
         entry = _Packaged(stream, packager, window)
         if self.ladders is not None and self._config.ladder is not None:
             entry.offers_sound_alone = self._config.ladder.offers_sound_alone(stream.grant.priority)
@@ -154,7 +157,9 @@ class OriginService:
         entry = self._streams.get(stream.channel)
         if entry is not None and entry.stream is stream:
             self._finish(entry, reason)
-            del self._streams[stream.channel]
+            entry.is_closed = True
+            if entry.held_end is None:
+                del self._streams[stream.channel]
 
     def replay(self, channel: str) -> tuple[StreamId, list[PackagedEvent]] | None:
         """What a late subscriber gets first; None when nothing is packaged."""
@@ -215,7 +220,12 @@ class OriginService:
 
     def _event(self, entry: _Packaged, event: PackagedEvent) -> None:
         if isinstance(event, StreamEnded) and entry.ladder is not None:
-            entry.ladder.end()  # Its last parts come before that.
+            entry.held_end = event  # The rungs' last parts come before that.
+            if entry.stream.ended is None:
+                self._end(entry)
+            else:
+                entry.ladder.drain(lambda: self._end(entry))
+            return
         if isinstance(event, Rendition) and entry.offers_sound_alone:
             event = structs.replace(event, alone=event.kind is Kind.AUDIO)
         entry.events += 1
@@ -227,6 +237,18 @@ class OriginService:
             raise AssertionError(str(error)) from error
         self._publish(entry.stream.stream_id, event)
 
+    def _end(self, entry: _Packaged) -> None:
+        """All rungs have ended, or have had their time."""
+        event, entry.held_end = entry.held_end, None
+        if event is None:
+            return
+        if entry.ladder is not None:
+            entry.ladder.end()
+            entry.ladder = None
+        self._event(entry, event)
+        if entry.is_closed and self._streams.get(entry.stream.channel) is entry:
+            del self._streams[entry.stream.channel]
+
     def _finish(self, entry: _Packaged, reason: str) -> None:
         entry.unwatch()
         entry.unwatch = _nothing  # It refers back to the entry: 30 MiB, if the collector is late.
@@ -235,6 +257,6 @@ class OriginService:
         except Exception:  # What failed in `_wake` may fail again here.
             logger.exception("packager failed to end", channel=entry.stream.channel)
             self._publish(entry.stream.stream_id, StreamEnded(reason=reason))
-        if entry.ladder is not None:
+        if entry.ladder is not None and entry.held_end is None:
             entry.ladder.stop()
             entry.ladder = None

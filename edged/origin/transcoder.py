@@ -133,6 +133,11 @@ class Transcoder:
             self.state = "ended"
             self._log("info", "ladder ended", units=self.output.units)
 
+    @property
+    def is_making(self) -> bool:
+        """Whether there is a child that is to go on."""
+        return self._session is not None and not self.paused
+
     def pause(self, reason: str) -> None:
         """End the child; its rungs are absent until it is resumed."""
         self.paused, self.last_reason = True, reason

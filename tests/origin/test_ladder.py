@@ -1,6 +1,8 @@
 """A stream's ladder beside its source, at an origin: with real children."""
 
 import contextlib
+import os
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
@@ -11,7 +13,7 @@ from structlog.testing import capture_logs
 from edged.media.parts import PackagedEvent, Part, StreamEnded
 from edged.media.stream import Grant, StreamId
 from edged.media.track import AccessUnit
-from edged.origin.ladder import Ladder
+from edged.origin.ladder import DRAIN_S_MAX, Ladder
 from edged.origin.ladders import Ladders
 from edged.origin.packager import PackagerConfig
 from edged.origin.service import OriginConfig, OriginService
@@ -43,8 +45,8 @@ class Setting:
         assert self.service.ladders is not None
         return self.service.ladders
 
-    def open(self) -> LiveStream:
-        stream_id = StreamId("alice", 1)
+    def open(self, publication: int = 1) -> LiveStream:
+        stream_id = StreamId("alice", publication)
         self.service.admit(stream_id, Grant(channel="alice"), [])
         stream = self.hub.open(stream_id, Grant(channel="alice"), started_at=0.0, came_from="test")
         self.service.open(stream)
@@ -91,16 +93,65 @@ async def test_rungs_are_packaged_beside_the_source_and_end_before_it() -> None:
         assert setting.service.statistics().ladders == 1
         setting.hub.close(stream, "over")
         setting.service.close(stream, "over")
-        await trio.sleep(0.3)
-        assert not setting.ladders.running
+        assert not isinstance(setting.events[-1], StreamEnded), "its rungs are behind"
+        assert setting.service.replay("alice") is not None
+        with trio.fail_after(3):
+            while setting.ladders.running:  # noqa: ASYNC110 - another process's
+                await trio.sleep(0.02)
         assert setting.service.statistics().ladders == 0
+        assert setting.service.statistics().streams == 0
+        assert setting.service.replay("alice") is None
     assert isinstance(setting.events[-1], StreamEnded)
+    assert sum(isinstance(event, StreamEnded) for event in setting.events) == 1
     assert not setting.failures
+    ends = [setting.parts(name)[-1] for name in ("v0", "v96p", "v64p")]
+    assert len({part.tfdt + part.duration for part in ends}) == 1, "to the last picture"
     first = {msn_of.msn: msn_of.tfdt for msn_of in setting.parts("v0") if msn_of.index == 0}
     for name in ("v96p", "v64p"):
         begun = {part.msn: part.tfdt for part in setting.parts(name) if part.index == 0}
         assert begun
         assert begun == {msn: first[msn] for msn in begun}
+
+
+async def test_an_encoder_that_hangs_holds_the_end_up_for_a_second_only() -> None:
+    setting = Setting()
+    async with running(setting):
+        stream = setting.open()
+        (ladder,) = setting.ladders.running
+        await until_ready(ladder)
+        await setting.feed(stream)
+        pid = ladder.statistics().pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        began = trio.current_time()
+        setting.hub.close(stream, "over")
+        setting.service.close(stream, "over")
+        with trio.fail_after(3):
+            while not isinstance(setting.events[-1], StreamEnded):  # noqa: ASYNC110
+                await trio.sleep(0.02)
+        assert trio.current_time() - began == pytest.approx(DRAIN_S_MAX, abs=0.5)
+        assert not setting.ladders.running
+
+
+async def test_a_newer_run_of_the_channel_does_not_wait_for_the_end_of_the_older() -> None:
+    setting = Setting()
+    async with running(setting):
+        stream = setting.open()
+        (ladder,) = setting.ladders.running
+        await until_ready(ladder)
+        await setting.feed(stream)
+        setting.hub.close(stream, "over")
+        setting.service.close(stream, "over")
+        assert not isinstance(setting.events[-1], StreamEnded)
+        newer = setting.open(publication=2)
+        assert isinstance(setting.events[-1], StreamEnded)
+        (other,) = setting.ladders.running
+        assert other is not ladder
+        assert setting.service.statistics().streams == 1
+        setting.hub.close(newer, "over")
+        setting.service.close(newer, "over")
+        await trio.sleep(0.1)
+        assert setting.service.statistics().streams == 0
 
 
 async def test_a_bug_of_the_ladder_ends_it_and_not_the_source(
