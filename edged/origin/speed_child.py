@@ -15,6 +15,7 @@ from typing import cast
 import av
 import av.logging
 import msgspec
+from av.video.frame import PictureType
 from msgspec import Struct, structs
 
 from edged.errors import EdgedError
@@ -69,6 +70,7 @@ def make_source() -> tuple[Track, list[AccessUnit]]:
     for number in range(PICTURES):
         frame = cast("av.VideoFrame", graph.pull())
         frame.pts, frame.time_base = number, Fraction(1, RATE)
+        frame.pict_type = PictureType.NONE  # A filter may say that each is a key picture.
         packets += encoder.encode(frame)
     packets += encoder.encode(None)
     config = structs.replace(
