@@ -28,6 +28,7 @@ from edged.policy.key_callback import (
     encode_question,
     no_answer,
     read_answer,
+    settle_latency,
 )
 from edged.policy.outbound import hide, place_of_url, sign
 from edged.policy.stream_keys import KEY_CHARS_MAX, REFUSED_UNKNOWN, KeyCallbackConfig
@@ -226,7 +227,16 @@ class KeyCallback:
             timeout_s=self._config.timeout_s,
             bytes_max=self._config.response_bytes_max,
         )
-        return read_answer(answer.status, answer.body, question.stream_key)
+        verdict = read_answer(answer.status, answer.body, question.stream_key)
+        verdict, problem = settle_latency(verdict, question.stream_key)
+        if problem and isinstance(verdict, Grant):
+            logger.warning(
+                "key callback names an unknown latency class",
+                channel=verdict.channel,
+                latency=problem,
+                taken=verdict.latency,
+            )
+        return verdict
 
     @contextlib.asynccontextmanager
     async def _slot(self, name: str) -> AsyncIterator[None]:

@@ -335,6 +335,7 @@ class BackboneServer:
                 labels=stream.grant.labels,
                 priority=stream.grant.priority,
                 tags=stream.grant.tags,
+                latency=stream.grant.latency,
                 pop=inbound.peer.partition("/")[2] if inbound is not None else "",
                 started_at=self._unix_clock(),
             )
@@ -362,6 +363,7 @@ class BackboneServer:
                 **msgspec.structs.asdict(stream.grant.description),
                 priority=stream.grant.priority,
                 tags=stream.grant.tags,
+                latency=stream.grant.latency,
                 pop=inbound.peer.partition("/")[2],
                 waiting=inbound.waits,
             )

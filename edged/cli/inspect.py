@@ -44,7 +44,7 @@ def _print_streams(lines: list[StreamLine]) -> None:
         "",
         (
             *("role", "channel", "from", "to", "video", "audio", "live", "Mbps", "fps", "GOP"),
-            *("viewers", "health", *(["ladder"] if with_ladder else [])),
+            *("latency", "viewers", "health", *(["ladder"] if with_ladder else [])),
         ),
         [
             (
@@ -58,6 +58,7 @@ def _print_streams(lines: list[StreamLine]) -> None:
                 f"{line.mbps:.2f}",
                 f"{line.fps:.1f}" if line.fps is not None else "",
                 f"{line.gop_s:.1f} s" if line.gop_s else "",
+                line.latency,
                 str(line.viewers),
                 Text(line.health, "" if line.health in ("", "ok") else "yellow"),
                 *([line.ladder.removeprefix("ladder").lstrip(": ")] if with_ladder else []),

@@ -11,7 +11,9 @@ import typer
 from edged.cli.output import console, print_json
 from edged.config import load_config
 from edged.errors import ConfigError
+from edged.media.latency import DEFAULT, LATENCY_LABELS
 from edged.media.stream import PriorityClass
+from edged.policy.latency import find_label_problem
 from edged.policy.stream_keys import (
     SCOPE_PUBLISH,
     StaticKey,
@@ -44,6 +46,9 @@ def new(
     priority: Annotated[
         str, typer.Option("--class", help="partner, affiliate or basic.")
     ] = "basic",
+    latency: Annotated[
+        str, typer.Option(help="The latency class: default, low, ultra or standard.")
+    ] = DEFAULT,
     title: Annotated[str, typer.Option(help="The stream's title.")] = "",
     tag: Annotated[list[str] | None, typer.Option(help="A tag; may be given many times.")] = None,
     protocol: Annotated[
@@ -56,12 +61,19 @@ def new(
     priority = priority.lower()
     if priority.upper() not in PriorityClass.__members__:
         raise ConfigError(f"--class {priority!r} is none of partner, affiliate, basic")
+    if latency not in LATENCY_LABELS:
+        raise ConfigError(f"--latency {find_label_problem(latency)}")
     scope = [f"{SCOPE_PUBLISH}:{name}" for name in protocol or ()]
     secrets_known = load_config(config).stream_keys.secrets if config else {}
     if not secrets_known:
         if days is not None:
             raise ConfigError("--days needs a signed key: give -c FILE with [stream_keys.secrets]")
-        _print_static(channel, priority, title, tag or [], scope, as_json=as_json)
+        table: dict[str, object] = {"class": priority} if priority != "basic" else {}
+        table |= {"latency": latency} if latency != DEFAULT else {}
+        table |= {"title": title} if title else {}
+        table |= {"tags": tag} if tag else {}
+        table |= {"scope": scope} if scope else {}
+        _print_static(channel, table, as_json=as_json)
         return
     signer, secret = next(iter(secrets_known.items()))
     key = make_signed_key(
@@ -73,6 +85,7 @@ def new(
         priority=PriorityClass[priority.upper()],
         title=title,
         tags=tag or [],
+        latency=latency,
     )
     if as_json:
         print_json({"channel": channel, "key": key, "signed_by": signer})
@@ -80,21 +93,9 @@ def new(
         console.print(key, soft_wrap=True)
 
 
-def _print_static(
-    channel: str,
-    priority: str,
-    title: str,
-    tags: list[str],
-    scope: list[str],
-    *,
-    as_json: bool,
-) -> None:
+def _print_static(channel: str, grants: dict[str, object], *, as_json: bool) -> None:
     key = make_static_key(secrets.token_bytes)
-    table: dict[str, object] = {"channel": channel, "key": key}
-    table |= {"class": priority} if priority != "basic" else {}
-    table |= {"title": title} if title else {}
-    table |= {"tags": tags} if tags else {}
-    table |= {"scope": scope} if scope else {}
+    table: dict[str, object] = {"channel": channel, "key": key, **grants}
     problems: list[Problem] = []
     convert_all(table, StaticKey, "", problems)
     if problems:

@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from edged.media.latency import DEFAULT_LATENCY, Latency
 from edged.media.track import Kind
 
 
@@ -22,6 +23,7 @@ class Rendition(Struct, frozen=True, kw_only=True):
     language: str = "und"  # RFC 5646.
     label: str = ""  # What people call it; empty where the publisher does not say.
     alone: bool = False  # Of audio: offered without a picture, too.
+    latency: Latency = DEFAULT_LATENCY  # The same for all renditions; never changes.
 
 
 class InitSegment(Struct, frozen=True, kw_only=True):

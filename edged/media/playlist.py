@@ -72,8 +72,9 @@ class MediaPlaylist(Struct, kw_only=True):
     """One rendition's media playlist at one instant."""
 
     target_duration_s: int
-    part_target_us: int
+    part_target_us: int  # 0: parts are not told.
     part_hold_back_us: int
+    hold_back_s: int
     discontinuity_sequence: int
     segments: Sequence[SegmentEntry]  # Not empty; it goes on changing, as the playlist does.
     parts_from: int  # Index into `segments`: those before it are listed without their parts.

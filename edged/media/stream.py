@@ -4,6 +4,8 @@ import enum
 
 from msgspec import Struct, structs
 
+from edged.media.latency import DEFAULT
+
 
 class PriorityClass(enum.IntEnum):
     """Who goes first when something is scarce; also the backbone session and its DSCP."""
@@ -55,6 +57,7 @@ class Grant(Struct, frozen=True, kw_only=True):
     expires_at: float | None = None  # Unix seconds; a session may not start after it.
     category: str = ""
     labels: tuple[str, ...] = ()
+    latency: str = DEFAULT  # A `LatencyLabel`; of another a newer peer may know, or nobody.
 
     @property
     def description(self) -> Description:

@@ -15,11 +15,12 @@ import trio
 from edged.media.ladder import LadderPlan
 from edged.media.parts import PackagedEvent
 from edged.media.track import AccessUnit, Track
-from edged.origin.packager import PackagerConfig, make_writer, segmenter_config
+from edged.origin.packager import make_writer
 from edged.origin.transcoder import Transcoder, TranscoderStatistics
 from edged.policy.ladder import LadderConfig, choose_ladder
 from edged.policy.ladder_capacity import LadderCapacity
 from edged.policy.rung_segmenter import RungSegmenter
+from edged.policy.segment_rule import SegmenterConfig
 from edged.policy.segment_starts import SegmentStart
 from edged.runtime.hub import LiveStream
 
@@ -49,14 +50,17 @@ class Ladder:
         self,
         stream: LiveStream,
         config: LadderConfig,
-        packager: PackagerConfig,
+        segmenter: SegmenterConfig,
         publish: Callable[[PackagedEvent], None],
         host: LadderHost,
     ) -> None:
-        """`publish` takes the rungs' events; it must not raise for what a window refuses."""
+        """`segmenter`: by what the source is cut.
+
+        `publish` takes the rungs' events; it must not raise for what a window refuses.
+        """
         self.stream = stream
         self._publish, self._config, self._host = publish, config, host
-        self._segmenter = RungSegmenter(segmenter_config(packager), make_writer())
+        self._segmenter = RungSegmenter(segmenter, make_writer())
         self.is_over = False
         self._scope = trio.CancelScope()
         self._drained: Callable[[], None] | None = None

@@ -8,10 +8,10 @@ than one append, and a stream costs nothing while nothing comes.
 import struct
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Annotated, Literal, Protocol
+from typing import Literal, Protocol
 
 import structlog
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from edged.errors import EdgedError, RemoteProtocolError
 from edged.media.gop_ring import RingBatch
@@ -33,21 +33,6 @@ READ_BYTES_MAX = 16 * 2**20
 SPLICES_WAITING_MAX = 1  # The PoP's ring holds two segments; one may fall silent in its midst.
 
 logger = structlog.get_logger("edged.packager")
-
-
-class PackagerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[packager]`: how long parts and segments are."""
-
-    part_ms: Annotated[int, Meta(ge=50, le=1000)] = 200  # PART-TARGET is the next frame multiple.
-    segment_s: Annotated[float, Meta(ge=1, le=10)] = 2.0
-    target_duration_s: Annotated[int, Meta(ge=1, le=20)] = 4
-
-    def __post_init__(self) -> None:
-        """A segment must fit its target duration."""
-        if self.segment_s > self.target_duration_s:
-            raise ValueError(
-                f"segment_s {self.segment_s} exceeds target_duration_s {self.target_duration_s}"
-            )
 
 
 class Cursor(Protocol):
@@ -130,27 +115,20 @@ def make_writer() -> FragmentWriter:
     return _CmafWriter()
 
 
-def segmenter_config(config: PackagerConfig) -> SegmenterConfig:
-    """The same for a segmenter."""
-    return SegmenterConfig(
-        part_ms=config.part_ms,
-        segment_s=config.segment_s,
-        target_duration_s=config.target_duration_s,
-    )
-
-
 class Packager:
     """One stream's packager; whoever makes it calls `wake` from the hub's watch."""
 
     def __init__(
         self,
         stream: Source,
-        config: PackagerConfig,
+        config: SegmenterConfig,
         publish: Callable[[PackagedEvent], None],
         *,
         splice: bytes = b"",
     ) -> None:
         """`splice`: what another origin's packager of the stream said last in its progress.
+
+        It goes on by that one's figures, not by `config`: no name may have two byte strings.
 
         Raises RemoteProtocolError if that cannot be read, or is of units that are yet to come.
         """
@@ -161,7 +139,6 @@ class Packager:
         self._waiting = deque[_Waiting]()
         self._known: dict[int, Track] = {}
         self._done = False
-        self._gop_s_max = config.target_duration_s + LATE_S_MAX
         self._warned = False
         self._has_lost = False  # Units before the next one.
         self._owes_from: int | None = None  # Units from here on are all that a successor can get.
@@ -181,7 +158,12 @@ class Packager:
             self._cursor = stream.ring.reader(start=state.packaged_seq + 1)
             return
         self._cursor = stream.ring.reader(start="oldest")
-        self._segmenter = Segmenter(segmenter_config(config), _CmafWriter())
+        self._segmenter = Segmenter(config, _CmafWriter())
+
+    @property
+    def config(self) -> SegmenterConfig:
+        """By what the stream is cut."""
+        return self._segmenter.config
 
     @property
     def ended(self) -> bool:
@@ -344,7 +326,7 @@ class Packager:
                 "key frames too far apart: segments begin without one, so viewers start late",
                 **names,
                 gop_s_min=round(gop_s, 3),  # It goes on.
-                gop_s_max=self._gop_s_max,
+                gop_s_max=self.config.target_duration_s + LATE_S_MAX,
             )
         elif self._segmenter.misaligned:
             self._warned = True

@@ -13,10 +13,11 @@ from edged.media.stream import Grant, PriorityClass, StreamId
 from edged.media.track import Kind, Track
 from edged.origin.ladder import Ladder
 from edged.origin.ladders import Ladders
-from edged.origin.packager import Packager, PackagerConfig, Progress
+from edged.origin.packager import Packager, Progress
 from edged.policy.ladder import LadderConfig
 from edged.policy.ladder_slots import SlotCounts
 from edged.policy.ladder_words import LadderSeen
+from edged.policy.latency import PackagerConfig, choose_latency, describe_latency
 from edged.policy.slots import Slots
 from edged.policy.window import StreamWindow, WindowLimits
 from edged.runtime.hub import LiveStream
@@ -120,9 +121,12 @@ class OriginService:
             playlist_s=self._config.playlist_s, retention_s=0.0, payload_bytes_max=WINDOW_BYTES_MAX
         )
         window = StreamWindow(stream.stream_id, limits)
+        figures, problem = choose_latency(self._config.packager, stream.grant.latency)
+        if problem:
+            logger.warning("unknown latency class", channel=stream.channel, why=problem)
         packager = Packager(
             stream,
-            self._config.packager,
+            figures,
             lambda event: self._event(entry, event),
             splice=splice,
         )
@@ -136,7 +140,7 @@ class OriginService:
             entry.ladder = ladder = Ladder(
                 stream,
                 self._config.ladder,
-                self._config.packager,
+                packager.config,
                 lambda event: self._event(entry, event),
                 self.ladders,
             )
@@ -149,6 +153,7 @@ class OriginService:
             channel=stream.channel,
             publication=f"{stream.stream_id.publication:x}",
             priority=stream.grant.priority.label,
+            latency=describe_latency(packager.config),
         )
 
     def close(self, stream: LiveStream, reason: str) -> None:
@@ -168,6 +173,16 @@ class OriginService:
             return None
         events = entry.window.replay()
         return (entry.stream.stream_id, events) if events else None
+
+    def latency(self, channel: str) -> str:
+        """How a stream is cut here, in plain words; empty for one that is not packaged."""
+        entry = self._streams.get(channel)
+        return "" if entry is None else describe_latency(entry.packager.config)
+
+    def has_parts(self, channel: str) -> bool:
+        """Whether viewers are told of a stream's parts."""
+        entry = self._streams.get(channel)
+        return entry is None or entry.packager.config.latency.parts
 
     def free(self) -> tuple[int, int, int]:
         """Free slots by class, for the heartbeat."""

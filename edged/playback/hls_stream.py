@@ -178,7 +178,7 @@ class HlsStream:
         released = 0
         main = self._main_renditions()
         for name, playlist in list(self._playlists.items()):
-            if playlist.first and (playlist.window.listed or self.ended_at is not None):
+            if playlist.first and (playlist.window.shown or self.ended_at is not None):
                 first, playlist.first = playlist.first, {}
                 released += len(first)
                 for exchange in first:
@@ -297,10 +297,10 @@ class HlsStream:
                 400, str(error), cache_control=self._cache_control(self.target_duration_s)
             )
         window = self.window.renditions.get(name)
-        if window is None or (self.ended_at is not None and not window.listed):
+        if window is None or (self.ended_at is not None and not window.shown):
             return self._missing(MISSING_BLOCKING_TARGETS if directives.msn is not None else 1)
         playlist = self._playlist(name)
-        if not window.listed:
+        if not window.shown:
             exchange.wait(playlist.first, self._until(now), self._too_long())
             return None
         form = Form(
@@ -394,6 +394,8 @@ class HlsStream:
         msn, index = where
         if index is None:
             body = self.window.segment(rendition, msn)
+        elif not self.window.renditions[rendition].has_parts:
+            return None  # No playlist names it.
         else:
             part = self.window.part(rendition, msn, index)
             body = [part.payload] if part is not None and not part.gap else None

@@ -54,12 +54,12 @@ class Playlist:
     def edge(self, *, ended: bool) -> PlaylistEdge:
         """How far it is, as blocking reload asks."""
         window = self.window
-        assert window.listed, "a playlist that has begun is never empty"
+        assert window.shown, "a playlist that has begun is never empty"
         return PlaylistEdge(
             last_msn=window.last_msn,
             last_part=window.last_part,
-            complete=window.listed[-1].entry.complete,
-            part_target_us=window.rendition.part_target_us,
+            complete=window.entries[window.shown - 1].complete,
+            part_target_us=window.rendition.part_target_us if window.has_parts else 0,
             ended=ended,
         )
 
@@ -75,7 +75,7 @@ class Playlist:
             if content is not None:  # No update may leave out what nobody can have seen.
                 unseen_from = self._shown_msn + 1 - content.segments[0].msn
                 content.skippable = min(content.skippable, max(unseen_from, 0))
-                self._shown_msn = window.last_msn
+                self._shown_msn = content.segments[-1].msn
         response = self._responses.get(form)
         if response is None:
             response = prepare(self._body(form.delta, form.gzip), form)

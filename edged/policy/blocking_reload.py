@@ -34,7 +34,7 @@ class PlaylistEdge(Struct, frozen=True, kw_only=True):
     last_msn: int  # The newest segment, whole or growing; -1 before the first.
     last_part: int  # Index of its newest part, -1 when it has none.
     complete: bool  # Whether `last_msn` is whole.
-    part_target_us: int
+    part_target_us: int  # 0: parts are not told, and the last segment is whole.
     ended: bool = False
 
 
@@ -88,6 +88,9 @@ def choose_answer(directives: ReloadDirectives, edge: PlaylistEdge) -> Wait | Re
     last_whole = edge.last_msn if edge.complete else edge.last_msn - 1
     if msn > last_whole + MSN_ADVANCE_MAX:
         return Reject(f"_HLS_msn {msn} is more than {MSN_ADVANCE_MAX} past segment {last_whole}")
+    if part is not None and not edge.part_target_us:
+        # Where no segment has parts, each part is past the last one of its own (§6.2.5.2).
+        return Wait(msn + 1, WHOLE) if msn <= last_whole else Wait(msn, WHOLE)
     if part is None:
         return None if msn <= last_whole else Wait(msn, WHOLE)
     # Parts between here and there: of a segment not begun yet, part N is at least N + 1 away.

@@ -2,12 +2,13 @@
 
     POST URL {"app", "stream_key", "protocol", "peer", "encoder", "pop"}
     200 {"channel": "alice", "class": "partner", "title": "...", "tags": [...], "ladder": "default",
-         "record": false, "category": "...", "labels": [...], "expires_at": 1700000000}
-                                                             only `channel` is required
+         "record": false, "category": "...", "labels": [...], "latency": "ultra",
+         "expires_at": 1700000000}                           only `channel` is required
     401, 403, 404, with {"reason": "..."} if it likes        the key is not valid
 
 Whatever else comes is no answer, and without one nobody is let in. An unknown field of a grant is
-no answer either: a misspelt `expires_at` must not make a key that never ends. Answers are kept by
+no answer either: a misspelt `expires_at` must not make a key that never ends. A latency class that
+nobody knows is no reason to let nobody in: the channel gets the default. Answers are kept by
 an HMAC of the key under a secret of this process, so the cache itself holds no key.
 """
 
@@ -17,11 +18,13 @@ import re
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from edged.errors import EdgedError, PublishRefusedError
+from edged.media.latency import DEFAULT
 from edged.media.stream import DescriptionChange, Grant, PriorityClass
 from edged.policy.descriptions import find_problem
+from edged.policy.latency import find_label_problem
 from edged.policy.outbound import hide
 from edged.policy.stream_keys import REFUSED_UNKNOWN, Channel, ClassLabel, Tags, Title
 
@@ -80,6 +83,7 @@ class _GrantAnswer(
     expires_at: Annotated[float, Meta(gt=0, le=2**53)] | None = None
     category: str = ""
     labels: tuple[str, ...] = ()
+    latency: str = DEFAULT
 
 
 class _RefusalAnswer(Struct, frozen=True):
@@ -133,7 +137,18 @@ def read_answer(status: int, body: bytes, stream_key: str) -> Verdict:
         expires_at=answer.expires_at,
         category=answer.category,
         labels=answer.labels,
+        latency=answer.latency,
     )
+
+
+def settle_latency(verdict: Verdict, stream_key: str) -> tuple[Verdict, str]:
+    """The verdict with a latency class that there is, and what was wrong with it, for the log."""
+    if not isinstance(verdict, Grant):
+        return verdict, ""
+    problem = find_label_problem(verdict.latency)
+    if not problem:
+        return verdict, ""
+    return structs.replace(verdict, latency=DEFAULT), hide(problem, stream_key)
 
 
 def admit(verdict: Verdict, now_unix: float) -> Grant:

@@ -67,14 +67,40 @@ class RenditionWindow:
         self._cut_short = False  # `end` completed the last segment; more of it may exist.
 
     @property
+    def has_parts(self) -> bool:
+        """Whether viewers are told of parts; else of whole segments alone."""
+        return self.rendition.latency.parts
+
+    @property
+    def shown(self) -> int:
+        """How many of the listed segments viewers are told of: all but one that grows unseen."""
+        return len(self.listed) - self._hides_last
+
+    @property
+    def shown_entries(self) -> list[SegmentEntry]:
+        """These, as the playlist has them."""
+        # What grows unseen makes no new version, so it may not appear in one that has been made.
+        return self.entries if self.has_parts else self.entries[: self.shown]
+
+    @property
+    def shown_us(self) -> int:
+        """How long these are."""
+        return self.listed_us - (self.listed[-1].entry.duration_us if self._hides_last else 0)
+
+    @property
+    def _hides_last(self) -> bool:
+        return not (self.has_parts or not self.listed or self.listed[-1].entry.complete)
+
+    @property
     def last_msn(self) -> int:
-        """The newest segment; -1 before the first."""
-        return self.listed[-1].entry.msn if self.listed else -1
+        """The newest segment that viewers are told of; -1 before the first."""
+        shown = self.shown
+        return self.entries[shown - 1].msn if shown else -1
 
     @property
     def last_part(self) -> int:
-        """Index of the newest part of `last_msn`; -1 when it has none."""
-        return len(self.listed[-1].parts) - 1 if self.listed else -1
+        """Index of the newest part of `last_msn`; -1 when it has none, or none is told."""
+        return len(self.listed[-1].parts) - 1 if self.listed and self.has_parts else -1
 
     @property
     def has_whole_segment(self) -> bool:
@@ -134,11 +160,11 @@ class RenditionWindow:
     @property
     def parts_from(self) -> int:
         """Index in `listed` of the first segment that ends near enough to be listed with parts."""
-        return self._first_within(PARTS_TARGETS)
+        return self._first_within(PARTS_TARGETS) if self.has_parts else self.shown
 
     @property
     def skippable(self) -> int:
-        """How many of the oldest listed segments a delta update may leave out."""
+        """How many of the oldest shown segments a delta update may leave out."""
         return self._first_within(SKIP_TARGETS)
 
     @property
@@ -152,11 +178,11 @@ class RenditionWindow:
         return self._first_within(PLAYLIST_TARGETS_MIN)
 
     def _first_within(self, targets: int) -> int:
-        """Index in `listed` of the first that ends within so many target durations of the end."""
+        """Index in `listed` of the first shown that ends within so many target durations."""
         room_us = targets * self.rendition.target_duration_s * US
-        first = len(self.listed)
+        first = self.shown
         after_us = 0
-        for segment in reversed(self.listed):
+        for segment in islice(reversed(self.listed), self._hides_last, None):
             if after_us > room_us:
                 break
             first -= 1
@@ -183,9 +209,10 @@ class RenditionWindow:
             msn, index = part.msn + 1, 0
         elif (msn, index) != (part.msn + 1, 0):
             msn, index = part.msn, part.index + 1
-        self.hint_name = part_name(part.rendition, msn, index)
-        self.hint_init_name = None
-        self.version += 1
+        if self.has_parts:
+            self.hint_name = part_name(part.rendition, msn, index)
+            self.hint_init_name = None
+            self.version += 1
         return True
 
     def end_segment(self, event: SegmentEnded) -> bool:
@@ -225,7 +252,8 @@ class RenditionWindow:
         msn, index = last.entry.msn, len(last.parts)
         if last.entry.complete:
             msn, index = msn + 1, 0
-        self.hint_name = part_name(self.rendition.name, msn, index)
+        if self.has_parts:
+            self.hint_name = part_name(self.rendition.name, msn, index)
 
     def unlist(self) -> None:
         """Take the oldest listed segment out of the playlist, and keep it."""
@@ -403,5 +431,6 @@ class RenditionWindow:
             parts=len(segment.parts),
             duration=entry.duration_us * self.rendition.timescale // US,
         )
-        self.hint_name = part_name(self.rendition.name, entry.msn + 1, 0)
+        if self.has_parts:
+            self.hint_name = part_name(self.rendition.name, entry.msn + 1, 0)
         self.version += 1

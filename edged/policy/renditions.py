@@ -2,13 +2,18 @@
 
 import hashlib
 
+from edged.media.latency import DEFAULT_LATENCY, Latency
 from edged.media.parts import Rendition
 from edged.media.track import Kind, Track
 from edged.policy.cadence import US, Cadence
 
 
 def describe_rendition(
-    name: str, track: Track, cadence: Cadence, target_duration_s: int
+    name: str,
+    track: Track,
+    cadence: Cadence,
+    target_duration_s: int,
+    latency: Latency = DEFAULT_LATENCY,
 ) -> Rendition:
     """The rendition of a track; a rate that was measured counts more than one that is said."""
     config = track.config
@@ -29,6 +34,7 @@ def describe_rendition(
         channels=config.channels,
         language=track.language,
         label=track.name,
+        latency=latency,
     )
 
 

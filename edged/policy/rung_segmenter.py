@@ -15,9 +15,9 @@ from collections import deque
 
 from msgspec import Struct, field, structs
 
-from edged.media.parts import PackagedEvent, SegmentEnded
+from edged.media.parts import PackagedEvent, Rendition, SegmentEnded
 from edged.media.track import AccessUnit, Kind, Track
-from edged.policy.cadence import US, is_measured, measure_cadence
+from edged.policy.cadence import US, Cadence, is_measured, measure_cadence
 from edged.policy.cutter import FragmentWriter, RenditionCutter
 from edged.policy.known_tracks import CONFIGS_MAX
 from edged.policy.rendition_window import PARTS_MAX
@@ -157,8 +157,7 @@ class RungSegmenter:
         track = rung.configs.get(units[0].config_id, rung.track)
         part_us = self._config.part_ms * 1000
         cadence = measure_cadence(track, [unit.dts for unit in units], part_us)
-        target_s = self._config.target_duration_s
-        rendition = describe_rendition(rung.name, track, cadence, target_s)
+        rendition = self._describe(rung, track, cadence)
         rung.cutter = cutter = RenditionCutter(track, rendition, cadence, self._writer)
         start = rung.starts.popleft()
         cutter.offset_ticks = start.boundary.offset_s * track.timescale
@@ -237,15 +236,19 @@ class RungSegmenter:
     ) -> None:
         """Take the unit's configuration; its encoder may have been begun anew."""
         track = rung.configs.get(unit.config_id, cutter.track)
-        described = describe_rendition(
-            rung.name, track, cutter.cadence, self._config.target_duration_s
-        )
+        described = self._describe(rung, track, cutter.cadence)
         fixed = structs.replace(described, part_target_us=cutter.rendition.part_target_us)
         cutter.switch(track, fixed)
         init = self._writer.make_init(track)
         digest = init_digest(init)
         if digest != cutter.init_digest:
             cutter.announce(init, digest, out)
+
+    def _describe(self, rung: _Rung, track: Track, cadence: Cadence) -> Rendition:
+        config = self._config
+        return describe_rendition(
+            rung.name, track, cadence, config.target_duration_s, config.latency
+        )
 
     def _is_silent(self, starts: deque[SegmentStart]) -> bool:
         """Whether a segment would come too late if it waited any longer (RFC 8216bis §6.2.1)."""

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from edged.media.latency import DEFAULT_LATENCY, Latency
 from edged.media.track import AccessUnit, Kind
 from edged.policy.cadence import US
 from edged.policy.cutter import RenditionCutter
@@ -32,6 +33,7 @@ class SegmenterConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     part_ms: Annotated[int, Meta(ge=50, le=1000)] = 200
     segment_s: Annotated[float, Meta(gt=0, le=10)] = 2.0
     target_duration_s: Annotated[int, Meta(ge=1, le=20)] = 4  # TARGETDURATION; >= segment_s.
+    latency: Latency = DEFAULT_LATENCY  # What it is announced as.
 
 
 class SegmentRule:

@@ -45,7 +45,7 @@ class Segmenter:
 
     def __init__(self, config: SegmenterConfig, writer: FragmentWriter) -> None:
         assert config.target_duration_s >= config.segment_s
-        self._config = config
+        self.config = config  # Of whom it goes on from, if it does.
         self._rule = SegmentRule(config)
         self._statistics = SegmenterStatistics()
         self._writer = writer
@@ -211,7 +211,7 @@ class Segmenter:
     def _begin(self, units: list[AccessUnit], out: list[PackagedEvent]) -> RenditionCutter:
         """Make the cutter of a track from its first units."""
         track = self._tracks.of(units[0])
-        cadence = measure_cadence(track, [u.dts for u in units], self._config.part_ms * 1000)
+        cadence = measure_cadence(track, [u.dts for u in units], self.config.part_ms * 1000)
         rendition = self._rendition(track, cadence)
         cutter = RenditionCutter(track, rendition, cadence, self._writer)
         cutter.offset_ticks = self._offset_s * track.timescale
@@ -226,7 +226,8 @@ class Segmenter:
 
     def _rendition(self, track: Track, cadence: Cadence) -> Rendition:
         name = self._tracks.name(track)
-        return describe_rendition(name, track, cadence, self._config.target_duration_s)
+        config = self.config
+        return describe_rendition(name, track, cadence, config.target_duration_s, config.latency)
 
     def _make_init(self, track: Track) -> tuple[bytes, str]:
         init = self._writer.make_init(track)

@@ -108,7 +108,7 @@ def save(segmenter: Segmenter) -> bytes:
     leader = next((key for key, cutter in s._cutters.items() if cutter is s._leader), None)
     state = SegmenterState(
         version=VERSION,
-        config=s._config,
+        config=s.config,
         rule=RuleState(s._rule.long_gops, s._rule.long_gop_ticks),
         statistics=s._statistics,
         tracks=s._tracks.configs,

@@ -22,6 +22,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from edged.errors import ConfigError, PublishRefusedError
+from edged.media.latency import DEFAULT, LatencyLabel
 from edged.media.stream import Grant, PriorityClass
 from edged.policy.outbound import find_secret_problem, find_url_problem
 
@@ -68,6 +69,7 @@ class StaticKey(
     title: Title = ""
     tags: Tags = ()
     ladder: str = "default"
+    latency: LatencyLabel = DEFAULT
     record: bool = False
     scope: Scope = (SCOPE_PUBLISH,)
 
@@ -124,6 +126,7 @@ class _Claims(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     tags: Tags
     ladder: Annotated[str, Meta(max_length=64)]
     record: bool
+    latency: LatencyLabel = DEFAULT
 
 
 _claims_decoder = msgspec.msgpack.Decoder(_Claims)
@@ -151,9 +154,11 @@ def make_signed_key(  # noqa: PLR0913 -- one argument per claim, all named by th
     tags: Sequence[str] = (),
     ladder: str = "default",
     record: bool = False,
+    latency: LatencyLabel = DEFAULT,
 ) -> str:
     """Make the signed key that grants this; `expires_at` in Unix seconds, None = never.
 
+    A PoP that knows no latency classes yet knows no key that asks for one either.
     Raises ConfigError when a claim could never be accepted by `StreamKeys.check`.
     """
     claims = _Claims(
@@ -166,8 +171,10 @@ def make_signed_key(  # noqa: PLR0913 -- one argument per claim, all named by th
         tuple(tags),
         ladder,
         record,
+        latency,
     )
-    payload = msgspec.msgpack.encode(claims)
+    fields = msgspec.structs.astuple(claims)
+    payload = msgspec.msgpack.encode(fields if latency != DEFAULT else fields[:-1])
     try:
         _claims_decoder.decode(payload)
     except msgspec.ValidationError as error:
@@ -275,6 +282,7 @@ class StreamKeys:
             tags=found.tags,
             ladder=found.ladder,
             record=found.record,
+            latency=found.latency,
         )
 
     def _check_signed(self, key: str, now_unix: float, protocol: str | None) -> Grant:
@@ -295,6 +303,7 @@ class StreamKeys:
             tags=claims.tags,
             ladder=claims.ladder,
             record=claims.record,
+            latency=claims.latency,
             expires_at=float(claims.expires_at) if claims.expires_at else None,
         )
 

@@ -9,6 +9,7 @@ import re
 from msgspec import Struct
 
 from edged.errors import RemoteProtocolError
+from edged.media.latency import Latency
 from edged.media.parts import (
     InitSegment,
     PackagedEvent,
@@ -39,6 +40,7 @@ from edged.policy.variants import make_multivariant
 RENDITIONS_MAX = 32  # A ladder of eight rungs and some audio languages; more is a broken origin.
 INITS_MAX = 128  # Of one rendition. Encoders change configuration a few times a day.
 INIT_BYTES_MAX = 64 * 2**10  # Ours are below 1 KB; parameter sets may be large.
+HOLD_BACK_TARGETS = 3  # x target duration: RFC 8216bis §4.4.3.8.
 PART_HOLD_BACK_PARTS = 3  # x PART-TARGET: Apple's authoring rules; RFC 8216bis §4.4.3.8 asks for 2.
 # What leaves a playlist stays for its own length and the longest playlist's (RFC 8216bis §6.2.2);
 # a playlist is longer than asked for by up to a segment, and which one is dropped is told by parts.
@@ -116,7 +118,7 @@ class StreamWindow:
         windows = self.renditions.values()
         if any(window.has_whole_segment for window in windows):
             return True
-        return bool(windows) and all(window.listed for window in windows)
+        return bool(windows) and all(window.shown for window in windows)
 
     @property
     def ready(self) -> bool:
@@ -128,7 +130,7 @@ class StreamWindow:
         """
         windows = self.renditions.values()
         if self.ended is not None:
-            return any(window.listed for window in windows)
+            return any(window.shown for window in windows)
         if windows and all(window.has_whole_segment for window in windows):
             return True
         return any(window.whole_segments > 1 for window in windows)
@@ -205,16 +207,18 @@ class StreamWindow:
     def media_playlist(self, rendition: str) -> MediaPlaylist | None:
         """What to render for a rendition now; None while it has no media."""
         window = self.renditions.get(rendition)
-        if window is None or not window.listed:
+        if window is None or not window.shown:
             return None
+        target_s = window.rendition.target_duration_s
         return MediaPlaylist(
-            target_duration_s=window.rendition.target_duration_s,
-            part_target_us=window.rendition.part_target_us,
+            target_duration_s=target_s,
+            part_target_us=window.rendition.part_target_us if window.has_parts else 0,
             part_hold_back_us=self._hold_back_us,
+            hold_back_s=max(HOLD_BACK_TARGETS * target_s, window.rendition.latency.hold_back_s),
             discontinuity_sequence=window.discontinuity_sequence,
-            segments=window.entries,
+            segments=window.shown_entries,
             parts_from=window.parts_from,
-            skip_until_s=SKIP_TARGETS * window.rendition.target_duration_s,
+            skip_until_s=SKIP_TARGETS * target_s,
             skippable=window.skippable,
             reports=[
                 RenditionReport(
@@ -223,7 +227,7 @@ class StreamWindow:
                     other.last_part if other.last_part >= 0 else None,
                 )
                 for name, other in self.renditions.items()
-                if other is not window and other.listed
+                if other is not window and other.shown
             ],
             hint_uri=window.hint_name,
             hint_init_uri=window.hint_init_name,
@@ -301,7 +305,9 @@ class StreamWindow:
         else:
             window.rendition = event
         windows = self.renditions.values()
-        hold_back_us = PART_HOLD_BACK_PARTS * max(w.rendition.part_target_us for w in windows)
+        part_target_us = max(w.rendition.part_target_us for w in windows)
+        least_us = event.latency.part_hold_back_ms * 1000
+        hold_back_us = max(PART_HOLD_BACK_PARTS * part_target_us, least_us)
         if hold_back_us != self._hold_back_us:
             # RFC 8216bis §6.2.4: all media playlists have the same SERVER-CONTROL, so all change.
             self._hold_back_us = hold_back_us
@@ -317,6 +323,11 @@ class StreamWindow:
             raise RemoteProtocolError(f"rendition {event.name!r} exceeds {RENDITIONS_MAX}")
         if min(event.timescale, event.part_target_us, event.target_duration_s) <= 0:
             raise RemoteProtocolError(f"rendition {event.name!r} has a time of 0 or less")
+        latency = event.latency
+        if any(w.rendition.latency != latency for w in self.renditions.values()):
+            raise RemoteProtocolError(
+                f"rendition {event.name!r} has a latency of its own, {latency.name[:16]!r}"
+            )
         target_s = event.target_duration_s
         if any(w.rendition.target_duration_s != target_s for w in self.renditions.values()):
             raise RemoteProtocolError(
@@ -337,7 +348,7 @@ class StreamWindow:
         if window.listed:
             changes = event.digest != window.listed[-1].init_digest
             name = init_name(event.rendition, event.digest)
-            window.hint_init_name = name if changes else None
+            window.hint_init_name = name if changes and window.has_parts else None
             window.version += 1
         return True
 
@@ -396,7 +407,7 @@ class StreamWindow:
     def _trim(self, window: RenditionWindow) -> None:
         """Unlist what left the playlist window, drop what left retention, keep to the bytes."""
         playlist_us = self._playlist_us(window)
-        while window.listed_us - window.listed[0].entry.duration_us >= playlist_us:
+        while window.shown_us - window.listed[0].entry.duration_us >= playlist_us:
             window.unlist()
         retention_us = max(int(self.limits.retention_s * US), self.needed_us(window))
         while len(window.segments) > len(window.listed):
@@ -427,11 +438,12 @@ class StreamWindow:
         self.segments_evicted_needed += window.kept_us < self.needed_us(window)
 
 
-def _fixed(rendition: Rendition) -> tuple[Kind, int, int, int]:
+def _fixed(rendition: Rendition) -> tuple[Kind, int, int, int, Latency]:
     """What never changes in the life of a stream."""
     return (
         rendition.kind,
         rendition.timescale,
         rendition.part_target_us,
         rendition.target_duration_s,
+        rendition.latency,
     )

@@ -34,6 +34,7 @@ class StreamLine(Struct, kw_only=True):
     viewers: int
     state: str = "live"  # Or that it waits for its publisher, and how long by now.
     fps: float | None = None  # Measured.
+    latency: str = ""  # The class, at an origin with what it means there.
     health: str = ""  # "ok", or the codes of its warnings; "": not sampled yet.
     ladder: str = ""  # How its ladder fares; "": none is made here.
 
@@ -54,7 +55,7 @@ def prepare_mutual(tls: MutualTls | None, files: TlsFiles | None) -> Callable[[]
 
 
 def describe_stream(
-    role: str, stream: LiveStream, now: float, *, goes_to: str, viewers: int
+    role: str, stream: LiveStream, now: float, *, goes_to: str, viewers: int, latency: str = ""
 ) -> StreamLine:
     """Read a stream's counters."""
     seconds = max(now - stream.started_at, 1e-3)
@@ -75,6 +76,7 @@ def describe_stream(
         ring_mib=round(stream.ring.payload_bytes / 2**20, 2),
         viewers=viewers,
         state=describe_state(stream, now),
+        latency=latency or stream.grant.latency,
     )
 
 

@@ -217,7 +217,8 @@ class PopDoor(Runs):
         if not self._numbers.is_elsewhere(entry.stream_id):
             return False  # Ours, which has ended, and is listed for a moment yet.
         known = bool(entry.formats) and takeovers(entry.stream_id) < TAKEOVERS_MAX
-        same = (entry.priority, entry.tags) == (grant.priority, grant.tags)
+        theirs, ours = (entry.priority, entry.tags), (grant.priority, grant.tags)
+        same = theirs == ours and entry.latency == grant.latency
         return known and same and self._placing.can_join(route, record.origin)
 
     def _join_here(

@@ -110,7 +110,14 @@ class OriginRole:
         now = self.pump.now()
         lines = []
         for stream in self.hub:
-            line = describe_stream(self.name, stream, now, goes_to="LL-HLS", viewers=0)
+            line = describe_stream(
+                self.name,
+                stream,
+                now,
+                goes_to="LL-HLS" if self.service.has_parts(stream.channel) else "HLS",
+                viewers=0,
+                latency=self.service.latency(stream.channel),
+            )
             ladder = self.service.ladder(stream.channel)
             line.ladder = "" if ladder is None else ladder.text
             lines.append(line)

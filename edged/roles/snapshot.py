@@ -293,6 +293,7 @@ def _describe(each: _Found, now: float, unix: float) -> StreamSeen:
         publication=f"{stream.stream_id.publication:x}",
         home_epoch=stream.stream_id.home_epoch,
         priority=stream.grant.priority.label,
+        latency=_describe_latency(each, stream),
         came_from=stream.came_from,
         encoder=stream.encoder,
         live_s=round(max(0.0, now - stream.started_at), 1),
@@ -315,6 +316,12 @@ def _describe(each: _Found, now: float, unix: float) -> StreamSeen:
     )
 
 
+def _describe_latency(each: _Found, stream: LiveStream) -> str:
+    """The class, with what it means if the stream is packaged here."""
+    told = "" if each.origin is None else each.origin.service.latency(each.channel)
+    return told or stream.grant.latency
+
+
 def _state(stream: LiveStream, health: HealthSeen) -> Literal["live", "silent", "waiting"]:
     """Whether anything comes of a stream that is taken in or packaged here."""
     if stream.waiting_since is not None:
@@ -334,6 +341,7 @@ def _describe_elsewhere(each: _Found, unix: float) -> StreamSeen:
         publication=f"{entry.stream_id.publication:x}",
         home_epoch=entry.stream_id.home_epoch,
         priority=entry.priority.label,
+        latency=entry.latency,
         came_from=f"PoP {entry.pop}" if entry.pop else "",
         live_s=round(max(0.0, unix - entry.started_at), 1),
         origin=each.record.origin,

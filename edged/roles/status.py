@@ -248,6 +248,7 @@ class StreamSeen(Struct, frozen=True, kw_only=True):
     publication: str = ""
     home_epoch: int = 0
     priority: str = ""
+    latency: str = ""  # The class, at an origin with what it means there.
     came_from: str = ""  # "rtmp 10.0.0.7:50112"
     encoder: str = ""
     live_s: float = 0.0

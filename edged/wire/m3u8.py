@@ -1,6 +1,6 @@
 """HLS playlists as text (RFC 8216bis): media playlists with parts, and the multivariant playlist.
 
-    VERSION, TARGETDURATION, SERVER-CONTROL, PART-INF, MEDIA-SEQUENCE, DISCONTINUITY-SEQUENCE
+    VERSION, TARGETDURATION, SERVER-CONTROL, [PART-INF,] MEDIA-SEQUENCE, DISCONTINUITY-SEQUENCE
     in a delta update SKIP, for the oldest segments
     each segment: [DISCONTINUITY] [MAP] PROGRAM-DATE-TIME, its PARTs, then [GAP] EXTINF and its URI
     PRELOAD-HINT of the next part (and its MAP), or ENDLIST; then a RENDITION-REPORT per rendition
@@ -19,7 +19,6 @@ MEDIA_VERSION = (
     6  # EXT-X-MAP in a playlist of whole segments (RFC 8216bis §8); nothing here needs more.
 )
 DELTA_VERSION = 9  # EXT-X-SKIP (the same).
-HOLD_BACK_TARGETS = 3  # x target duration (RFC 8216bis §4.4.3.8).
 WALLCLOCK_US_MAX = 253_402_300_799_999_999  # The last microsecond of the year 9999.
 BLOCK_SEGMENTS = 64
 US = 1_000_000
@@ -70,13 +69,14 @@ def render_blocks(
     assert segments, "a playlist without segments is not served"
     skipped = playlist.skippable if delta and not playlist.ended else 0
     target_s = playlist.target_duration_s
-    hold_back_s = _seconds(playlist.part_hold_back_us)
+    has_parts = playlist.part_target_us > 0
+    part_hold_back = f"PART-HOLD-BACK={_seconds(playlist.part_hold_back_us)}," if has_parts else ""
+    part_inf = f"#EXT-X-PART-INF:PART-TARGET={_seconds(playlist.part_target_us)}\n"
     head = (
         f"#EXTM3U\n#EXT-X-VERSION:{DELTA_VERSION if skipped else MEDIA_VERSION}\n"
         f"#EXT-X-TARGETDURATION:{target_s}\n"
         f"#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,CAN-SKIP-UNTIL={playlist.skip_until_s},"
-        f"PART-HOLD-BACK={hold_back_s},HOLD-BACK={HOLD_BACK_TARGETS * target_s}\n"
-        f"#EXT-X-PART-INF:PART-TARGET={_seconds(playlist.part_target_us)}\n"
+        f"{part_hold_back}HOLD-BACK={playlist.hold_back_s}\n{part_inf if has_parts else ''}"
         f"#EXT-X-MEDIA-SEQUENCE:{segments[0].msn}\n"
         f"#EXT-X-DISCONTINUITY-SEQUENCE:{playlist.discontinuity_sequence}\n"
     )

@@ -346,3 +346,22 @@ def test_the_configuration_shows_no_secret() -> None:
     for shown in (repr(config), str(config.__rich_repr__())):
         assert SECRET not in shown
         assert "token" not in shown
+
+
+async def test_an_unknown_latency_class_lets_the_publisher_in_with_the_default() -> None:
+    async with serving() as service, trio.open_nursery() as nursery:
+        asking = await start(nursery, service)
+        with capture_logs() as logs:
+            service.behaviour = replying(200, {"channel": "alice", "latency": "hyper"})
+            assert await asking.ask(question()) == Grant(channel="alice")
+            service.behaviour = replying(200, {"channel": "bob", "latency": "low"})
+            assert (await asking.ask(question("key-of-bob"))).latency == "low"
+        (line,) = logs
+        assert line == {
+            "event": "key callback names an unknown latency class",
+            "log_level": "warning",
+            "channel": "alice",
+            "latency": "'hyper' is none of default, low, ultra, standard",
+            "taken": "default",
+        }
+        nursery.cancel_scope.cancel()

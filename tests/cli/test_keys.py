@@ -107,6 +107,10 @@ def test_json_of_a_static_key() -> None:
     ("arguments", "message"),
     [
         (("alice", "--class", "vip"), "--class 'vip' is none of partner, affiliate, basic"),
+        (
+            ("alice", "--latency", "fast"),
+            "--latency 'fast' is none of default, low, ultra, standard",
+        ),
         (("alice", "--days", "3"), "--days needs a signed key"),
         (("Bad Name",), "channel: 'Bad Name' is not allowed"),
         (("alice", "--tag", "Bad Tag"), r"tags\[0\]: 'Bad Tag' is not allowed"),
@@ -122,3 +126,15 @@ def test_what_could_never_be_used_is_refused(arguments: tuple[str, ...], message
 
 def test_a_signed_key_for_no_channel(config: Path) -> None:
     assert isinstance(Answer("key", "new", "Bad Name", "-c", config).error, ConfigError)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_key_of_a_latency_class(signed: bool, config: Path) -> None:
+    of_file = ("-c", str(config)) if signed else ()
+    answer = Answer("key", "new", "alice", "--latency", "ultra", *of_file)
+    if signed:
+        keys = StreamKeys.from_config(StreamKeysConfig(secrets={"new": SECRET}))
+        key = answer.out.strip()
+    else:
+        keys, key = keys_of(answer.out)
+    assert keys.check("live", key, 0.0, "rtmp").latency == "ultra"

@@ -14,11 +14,12 @@ from edged.media.parts import PackagedEvent
 from edged.media.stream import Grant, StreamId
 from edged.media.timing import rescale
 from edged.media.track import AccessUnit
-from edged.origin.packager import Packager, PackagerConfig
+from edged.origin.packager import Packager
 from edged.playback.hls import HlsService
 from edged.playback.http import HttpServer, Router
 from edged.playback.pages import LiveChannel, mount_streams, mount_time
 from edged.playback.web.pages import Pages, make_pages, mount_pages, read_hls
+from edged.policy.segment_rule import SegmenterConfig
 from edged.runtime.hub import LiveStream
 from edged.runtime.pump import Pump
 from edged.tools.test_picture import PictureConfig, TestPicture
@@ -60,7 +61,7 @@ class TinyEdge:
             stream_id, Grant(channel=CHANNEL), started_at=trio.current_time(), came_from="test"
         )
         self._events, self._subscribed = [], False
-        packager = Packager(stream, PackagerConfig(), self._publish)
+        packager = Packager(stream, SegmenterConfig(), self._publish)
         stream.watch(packager.wake)
         for track in picture.tracks:
             stream.set_track(track)

@@ -11,7 +11,8 @@ from edged.ingest.plugin import Publication
 from edged.media import aac, av1, h264, h265, opus, vp9
 from edged.media.stream import Grant, StreamId
 from edged.media.track import AccessUnit, Codec, CodecConfig, Track
-from edged.origin.packager import Packager, PackagerConfig
+from edged.origin.packager import Packager
+from edged.policy.segment_rule import SegmenterConfig
 from edged.runtime.hub import LiveStream
 from edged.wire.cmaf.init import make_init
 from edged.wire.rtmp import (
@@ -325,7 +326,7 @@ class RtmpRun:
         self.publication = Publication(
             stream, wallclock_us=lambda: int(self.now * 1e6) + 1, close=lambda *_: None
         )
-        packager = self.packager = Packager(stream, PackagerConfig(), lambda _: None)
+        packager = self.packager = Packager(stream, SegmenterConfig(), lambda _: None)
 
         def wake(_: LiveStream) -> None:
             packager.wake()

@@ -33,6 +33,7 @@ def test_a_playlist_is_live_and_hints_nothing_unless_told() -> None:
         target_duration_s=4,
         part_target_us=200_000,
         part_hold_back_us=600_000,
+        hold_back_s=12,
         discontinuity_sequence=0,
         segments=[],
         parts_from=0,

@@ -15,8 +15,8 @@ from edged.media.stream import Grant, StreamId
 from edged.media.track import AccessUnit
 from edged.origin.ladder import DRAIN_S_MAX, Ladder
 from edged.origin.ladders import Ladders
-from edged.origin.packager import PackagerConfig
 from edged.origin.service import OriginConfig, OriginService
+from edged.policy.latency import PackagerConfig
 from edged.policy.rung_segmenter import RungSegmenter
 from edged.runtime.hub import Hub, LiveStream
 from tests.origin.sources import SMALL, X264, Source, make_source

@@ -11,10 +11,10 @@ from structlog.testing import capture_logs
 from edged.media.parts import PackagedEvent, Part, SegmentEnded
 from edged.media.stream import Grant, PriorityClass, StreamId
 from edged.origin.ladders import Ladders
-from edged.origin.packager import PackagerConfig
 from edged.origin.service import OriginConfig, OriginService
 from edged.policy.ladder_capacity import LadderCapacity, assumed_capacity
 from edged.policy.ladder_slots import slots_of
+from edged.policy.latency import PackagerConfig
 from edged.policy.window import StreamWindow
 from edged.runtime.hub import Hub, LiveStream
 from tests.origin.sources import SMALL, X264, Source, make_source, plan_for

@@ -11,8 +11,9 @@ from msgspec import structs
 from edged.media.parts import PackagedEvent, Part, Rendition, SegmentEnded
 from edged.media.stream import Grant, StreamId
 from edged.media.track import AccessUnit
-from edged.origin.packager import Packager, PackagerConfig, make_writer, segmenter_config
+from edged.origin.packager import Packager, make_writer
 from edged.policy.rung_segmenter import RungSegmenter
+from edged.policy.segment_rule import SegmenterConfig
 from edged.policy.window import StreamWindow
 from edged.runtime.hub import LiveStream
 from tests.policy.synthetic import EPOCH_US, audio_track, video_track
@@ -114,10 +115,10 @@ def held() -> tuple[int, int]:
 
 
 def run(hours: float) -> None:
-    config = PackagerConfig()
+    config = SegmenterConfig()
     stream = LiveStream(RUN, Grant(channel="ch"), started_at=0.0, came_from="test")
     watch = Watch()
-    rungs = RungSegmenter(segmenter_config(config), make_writer())
+    rungs = RungSegmenter(config, make_writer())
     packager = Packager(stream, config, watch.take)
 
     def begin(start: object) -> None:

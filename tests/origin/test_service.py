@@ -3,15 +3,16 @@
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec import structs
 from structlog.testing import capture_logs
 
 from edged.errors import PublishRefusedError
 from edged.media.parts import PackagedEvent, Part, Rendition, StreamEnded
 from edged.media.stream import Grant, PriorityClass, StreamId
 from edged.media.track import Codec, CodecConfig, Track
-from edged.origin.packager import PackagerConfig
 from edged.origin.service import OriginConfig, OriginService
 from edged.policy.ladder import LadderConfig
+from edged.policy.latency import PackagerConfig
 from edged.policy.window import StreamWindow, WindowLimits
 from edged.runtime.hub import Hub, LiveStream
 from tests.policy.synthetic import (
@@ -55,8 +56,10 @@ class Setting:
         self.service.admit(StreamId(channel, publication), grant, [])
         return grant
 
-    def open(self, channel: str = "alice", publication: int = 1) -> LiveStream:
-        grant = self.admit(channel, publication)
+    def open(
+        self, channel: str = "alice", publication: int = 1, latency: str = "default"
+    ) -> LiveStream:
+        grant = structs.replace(self.admit(channel, publication), latency=latency)
         stream = self.hub.open(
             StreamId(channel, publication), grant, started_at=0.0, came_from="test"
         )
@@ -289,3 +292,55 @@ def test_reconfigured_slots_count_at_once_and_lengths_for_new_streams() -> None:
         for stream in (old, new)
     }
     assert longest["carol"] == 2 * longest["alice"]
+
+
+@pytest.mark.parametrize(
+    ("latency", "told", "part_s"),
+    [
+        ("default", "default: segments of 2 s, parts of 200 ms", 0.2),
+        ("ultra", "ultra: segments of 1 s, parts of 100 ms", 0.1),
+        ("standard", "standard: segments of 2 s, no parts", 0.5),
+    ],
+)
+def test_a_stream_is_cut_by_its_class(latency: str, told: str, part_s: float) -> None:
+    setting = Setting()
+    with capture_logs() as logs:
+        stream = setting.open(latency=latency)
+    assert [line["latency"] for line in logs if line["event"] == "stream opened"] == [told]
+    assert setting.service.latency("alice") == told
+    assert setting.service.has_parts("alice") is (latency != "standard")
+    feed(stream)
+    parts = [e for e in setting.of(stream) if isinstance(e, Part) and e.rendition == "v0"]
+    assert max(part.duration for part in parts) == part_s * 90_000
+    assert setting.service.latency("bob") == ""
+
+
+def test_an_unknown_class_of_a_newer_pop_is_named_and_the_default_taken() -> None:
+    setting = Setting()
+    with capture_logs() as logs:
+        setting.open(latency="hyper")
+    (line,) = [line for line in logs if line["event"] == "unknown latency class"]
+    assert (line["channel"], line["log_level"]) == ("alice", "warning")
+    assert line["why"] == "'hyper' is none of default, low, ultra, standard"
+    assert setting.service.latency("alice").startswith("default: ")
+
+
+def test_a_ladder_is_cut_as_its_source_also_where_that_began_elsewhere() -> None:
+    first = Setting()
+    stream = first.open(latency="ultra")
+    feed(stream)
+    splice = first.acked[-1][1].splice
+    second = Setting(ladder=LadderConfig())
+    second.admit()
+    again = second.hub.open(
+        stream.stream_id, Grant(channel="alice"), started_at=0.0, came_from="test"
+    )
+    for track in stream.tracks.values():
+        again.set_track(track)
+    again.append(stream.ring.reader(start="oldest").read(9999, 2**30).units)
+    second.service.open(again, splice)
+    entry = second.service._streams["alice"]
+    assert entry.ladder is not None
+    assert entry.ladder._segmenter._config == entry.packager.config
+    assert entry.packager.config.latency.name == "ultra", "the splice says so, not the grant"
+    second.close(again, "over")

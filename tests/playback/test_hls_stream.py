@@ -7,10 +7,11 @@ from typing import cast
 import hypothesis
 import pytest
 from hypothesis import strategies as st
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from edged.errors import RemoteProtocolError
-from edged.media.parts import InitSegment, StreamEnded
+from edged.media.latency import Latency
+from edged.media.parts import InitSegment, Rendition, StreamEnded
 from edged.media.playlist import MediaPlaylist
 from edged.media.stream import StreamId
 from edged.playback.hls_stream import HlsStream
@@ -332,3 +333,54 @@ def test_lost_parts_are_gaps(place: Place) -> None:
     place.step()
     assert client.answers()[0].status == 404
     assert b"GAP=YES" in place.world.client().get("/live/v0.m3u8").body
+
+
+@pytest.fixture
+def plain(place: Place) -> Place:
+    """A place whose run has no parts for viewers."""
+    latency = Latency(name="standard", parts=False)
+    service = OneStream(place.world.pump.time)
+    place.service.stream = service.stream
+    place.stream.add(
+        [
+            structs.replace(event, latency=latency) if isinstance(event, Rendition) else event
+            for event in place.origin.start()
+        ]
+    )
+    return place
+
+
+def test_without_parts_viewers_wait_for_whole_segments(plain: Place) -> None:
+    first, part_of = plain.asks("v0.m3u8"), plain.asks("v0-0.0.m4s")
+    (answer,) = part_of.answers()
+    assert answer.status == 404, "no playlist hints at it"
+    plain.step(PARTS - 1)
+    assert first.answers() == []
+    plain.step()
+    (answer,) = first.answers()
+    assert answer.status == 200
+    assert b"v0-0.m4s" in answer.body
+    assert b"EXT-X-PART" not in answer.body
+    assert b"EXT-X-PRELOAD-HINT" not in answer.body
+    assert b"PART-HOLD-BACK" not in answer.body
+    assert b"CAN-BLOCK-RELOAD=YES" in answer.body
+    assert plain.asks("v0-0.m4s").answers()[0].status == 200
+    assert plain.asks("v0-0.0.m4s").answers()[0].status == 404
+
+
+def test_without_parts_one_segment_releases_who_wait_and_no_part_does(plain: Place) -> None:
+    plain.step(PARTS)
+    waiting = [plain.asks(f"v0.m3u8?_HLS_msn={query}") for query in ("1", "1&_HLS_part=0")]
+    plain.step(PARTS - 1)
+    assert [client.answers() for client in waiting] == [[], []]
+    made = len(plain.stream.ready)
+    plain.step()
+    for client in waiting:
+        (answer,) = client.answers()
+        assert b"v0-1.m4s" in answer.body
+        assert b'RENDITION-REPORT:URI="a0.m3u8",LAST-MSN=0\n' in answer.body or (
+            b'RENDITION-REPORT:URI="a0.m3u8",LAST-MSN=1\n' in answer.body
+        )
+    assert len(plain.stream.ready) == made
+    too_far = plain.asks("v0.m3u8?_HLS_msn=4").answers()
+    assert too_far[0].status == 400

@@ -3,6 +3,7 @@
 from fractions import Fraction
 
 import hypothesis
+import msgspec
 import pytest
 from hypothesis import strategies as st
 
@@ -164,3 +165,23 @@ def test_what_was_answered_stays_answered(
     hypothesis.assume(not at.complete or later.last_msn > at.last_msn or later == at)
     if choose(msn, part, at) is None:
         assert choose(msn, part, later) is None
+
+
+WITHOUT_PARTS = PlaylistEdge(last_msn=10, last_part=-1, complete=True, part_target_us=0)
+
+
+def test_a_playlist_without_parts_waits_for_whole_segments() -> None:
+    assert choose(10, None, WITHOUT_PARTS) is None
+    assert choose(11, None, WITHOUT_PARTS) == Wait(11, WHOLE)
+    assert isinstance(choose(13, None, WITHOUT_PARTS), Reject)
+    assert not is_reached(Wait(11, WHOLE), WITHOUT_PARTS)
+    assert is_reached(Wait(11, WHOLE), msgspec.structs.replace(WITHOUT_PARTS, last_msn=11))
+
+
+def test_item_3_where_there_are_no_parts_each_is_past_the_last_one() -> None:
+    assert choose(9, 0, WITHOUT_PARTS) is None
+    assert choose(10, 0, WITHOUT_PARTS) == Wait(11, WHOLE)
+    assert choose(10, 999, WITHOUT_PARTS) == Wait(11, WHOLE)
+    assert choose(11, 0, WITHOUT_PARTS) == Wait(11, WHOLE)
+    ended = msgspec.structs.replace(WITHOUT_PARTS, ended=True)
+    assert choose(10, 0, ended) is None

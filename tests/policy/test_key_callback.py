@@ -17,6 +17,7 @@ from edged.policy.key_callback import (
     encode_question,
     no_answer,
     read_answer,
+    settle_latency,
 )
 from edged.policy.stream_keys import REFUSED_UNKNOWN
 
@@ -243,3 +244,20 @@ def test_the_cache_is_bounded_and_never_old(
             if found is not None:
                 assert found == (GRANT if was_granted else REFUSED)
                 assert now < put_at + (10.0 if was_granted else 2.0)
+
+
+def test_a_latency_class() -> None:
+    verdict = read_answer(200, as_json(channel="alice", latency="ultra"), KEY)
+    assert verdict == Grant(channel="alice", latency="ultra")
+    assert settle_latency(verdict, KEY) == (verdict, "")
+    assert settle_latency(KeyRefused("no"), KEY) == (KeyRefused("no"), "")
+
+
+@pytest.mark.parametrize("latency", ["", "fast", "Ultra", KEY, "x" * 5000])
+def test_an_unknown_latency_class_is_the_default_and_named(latency: str) -> None:
+    verdict = read_answer(200, as_json(channel="alice", latency=latency), KEY)
+    settled, problem = settle_latency(verdict, KEY)
+    assert settled == Grant(channel="alice")
+    assert "is none of default, low, ultra, standard" in problem
+    assert len(problem) < 150
+    assert KEY not in problem

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import strategies as st
 
 from edged.errors import ConfigError, PublishRefusedError
+from edged.media.latency import LATENCY_LABELS, LatencyLabel
 from edged.media.stream import Grant, PriorityClass
 from edged.policy.stream_keys import (
     KEY_CHARS_MAX,
@@ -251,3 +252,24 @@ def test_whose_key_it_is_can_be_asked_without_a_protocol() -> None:
     for wrong in ("", "key-of-bob", "x" * 2000):
         with pytest.raises(PublishRefusedError, match="unknown_key"):
             keys.identify(wrong, NOW)
+
+
+@pytest.mark.parametrize("latency", LATENCY_LABELS)
+def test_keys_name_a_latency_class(latency: LatencyLabel) -> None:
+    keys = StreamKeys([StaticKey(channel="alice", key="alice-key", latency=latency)], {"m": SECRET})
+    assert keys.identify("alice-key", NOW) == Grant(channel="alice", latency=latency)
+    signed = make_signed_key(SECRET, "bob", signer="m", latency=latency)
+    assert keys.identify(signed, NOW) == Grant(channel="bob", latency=latency)
+
+
+def test_a_signed_key_of_the_default_class_is_as_it_was_before_there_were_classes() -> None:
+    """So that PoPs of before take it."""
+    payload = make_signed_key(SECRET, "bob", signer="main").split(".")[1]
+    claims = msgspec.msgpack.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    assert claims == ["main", "bob", 0, ["publish"], 2, "", [], "default", False]
+
+
+def test_a_static_key_of_an_unknown_class_is_a_problem_of_the_file() -> None:
+    raw = {"static": [{"channel": "alice", "key": "alice-key", "latency": "fast"}]}
+    with pytest.raises(msgspec.ValidationError, match=r"Invalid enum value 'fast'.*latency"):
+        msgspec.convert(raw, StreamKeysConfig)

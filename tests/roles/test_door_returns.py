@@ -29,6 +29,7 @@ KEYS = StreamKeys(
     [
         StaticKey(channel="alice", key="key-of-alice", title="Alice"),
         StaticKey(channel="alice", key="key-of-partner", priority="partner"),
+        StaticKey(channel="alice", key="key-of-ultra", title="Alice", latency="ultra"),
     ]
 )
 
@@ -264,12 +265,13 @@ async def test_tracks_that_do_not_fit_and_find_no_place_are_told(
         assert len(place.pop.hub) == 0
 
 
-async def test_another_class_of_key_begins_a_run() -> None:
-    """What was granted decides the session, the slots and who goes first."""
+@pytest.mark.parametrize("key", ["key-of-partner", "key-of-ultra"])
+async def test_another_class_of_key_begins_a_run(key: str) -> None:
+    """What was granted decides the session, the slots, who goes first, and how it is cut."""
     async with one_pop() as (origin, place):
         first = await place.publish()
         await until(lambda: origin.units("alice"))
-        second = await place.publish(key="key-of-partner")
+        second = await place.publish(key=key)
         assert second.stream is not first.stream
         assert first.ended == TAKEN_OVER
 
@@ -435,6 +437,17 @@ async def test_what_does_not_fit_elsewhere_begins_a_run_here() -> None:
         send(newer, 5)
         assert east.run.publication > west.run.publication
         await until(lambda: told.stops and len(origin.units("alice")) == 5)
+
+
+async def test_another_latency_class_elsewhere_begins_a_run() -> None:
+    """The run is cut by its own figures for good."""
+    async with two_pops() as (origin, west, east):
+        first = await west.publish()
+        await until(lambda: origin.units("alice"))
+        await package(origin, west, east)
+        second = await east.publish(key="key-of-ultra")
+        assert second.stream.stream_id.publication != first.stream.stream_id.publication
+        await until(lambda: first.ended is not None)
 
 
 async def test_a_second_newcomer_takes_the_place_of_one_that_has_shown_nothing() -> None:

@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from edged.api.admin import ask
 from edged.config import Config, load_config, parse_config
 from edged.errors import ConfigError, EdgedError
+from edged.media.latency import LATENCY_LABELS, Latency
 from edged.media.stream import Grant, StreamId
 from edged.playback.token_keys import import_key, sign_token
 from edged.policy.stream_keys import make_signed_key
@@ -216,7 +217,7 @@ async def packages_anew(host: Host) -> None:
         await until(lambda: host.origin.service._streams.get("bob"))
         entry = host.origin.service._streams["bob"]
         assert entry.window.limits.playlist_s == 20.0
-        config = entry.packager._segmenter._config
+        config = entry.packager.config
         assert (config.part_ms, config.segment_s, config.target_duration_s) == (300, 3.0, 5)
 
 
@@ -387,6 +388,35 @@ def values(**keys: object) -> Callable[[Host], dict[str, object]]:
     return lambda _: {key.replace("__", "."): value for key, value in keys.items()}
 
 
+async def packages_by_class(host: Host) -> None:
+    """A stream of each class that begins now, as `origin.packager` says now."""
+    wanted = zip(LATENCY_LABELS, (300, 310, 320, 330), (False, False, False, True), strict=True)
+    for label, part_ms, parts in wanted:
+        key = make_signed_key(SIGNER["main"], label, signer="main", latency=label)
+        async with encoder(host.rtmp(), key) as peer:
+            await peer.accepted()
+            await send(peer)
+            await until(lambda: host.origin.service._streams.get(label))  # noqa: B023
+            config = host.origin.service._streams[label].packager.config
+            assert (config.part_ms, config.segment_s, config.target_duration_s) == (part_ms, 3.0, 5)
+            told = Latency(
+                name=label, parts=parts, part_hold_back_ms=900 if parts else 0, hold_back_s=20
+            )
+            assert config.latency == told
+
+
+def figures(part_ms: int, *, parts: bool = False) -> dict[str, object]:
+    return {
+        "part_ms": part_ms,
+        "segment_s": 3.0,
+        "target_duration_s": 5,
+        "parts": parts,
+        "part_hold_back_ms": 900,
+        "hold_back_s": 20,
+    }
+
+
+CLASSES = {"low": figures(310), "ultra": figures(320), "standard": figures(330, parts=True)}
 BOB: list[object] = [{"channel": "alice", "key": KEY}, {"channel": "bob", "key": OTHER_KEY}]
 STEPS: list[tuple[Callable[[Host], dict[str, object]], Check]] = [
     (
@@ -404,6 +434,19 @@ STEPS: list[tuple[Callable[[Host], dict[str, object]], Check]] = [
             origin__playlist_s=20.0,
         ),
         packages_anew,
+    ),
+    (
+        values(
+            origin__packager__parts=False,
+            origin__packager__part_hold_back_ms=900,
+            origin__packager__hold_back_s=20,
+            **{
+                f"origin__packager__classes__{label}__{key}": value
+                for label, table in CLASSES.items()
+                for key, value in table.items()
+            },
+        ),
+        packages_by_class,
     ),
     (
         values(origin__slots=7, origin__slots_reserve=2),

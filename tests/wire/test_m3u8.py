@@ -346,6 +346,7 @@ def growing(**changes: object) -> MediaPlaylist:
         target_duration_s=4,
         part_target_us=200_000,
         part_hold_back_us=600_000,
+        hold_back_s=12,
         discontinuity_sequence=3,
         segments=[entry],
         parts_from=0,

@@ -112,6 +112,7 @@ function facts(stream) {
   found.push(["Viewers", at.length ? at.join(", ") : "none"]);
   if (route) found.push(["Forwarding", `${route.state}${route.accepted ? ", accepted" : ""}, ${number(route.lag_units)} units behind, ${number(route.units_skipped)} skipped`]);
   found.push(["Run", `${stream.publication}, home epoch ${stream.home_epoch}, class ${stream.priority}`]);
+  if (stream.latency) found.push(["Latency", stream.latency]);
   return found;
 }
 

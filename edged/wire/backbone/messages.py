@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from edged.errors import EdgedError, RemoteProtocolError
+from edged.media.latency import DEFAULT
 from edged.media.parts import InitSegment, PackagedEvent, Part, Rendition, SegmentEnded, StreamEnded
 from edged.media.routing import OriginReport
 from edged.media.stream import Grant, PriorityClass, StreamId
@@ -261,6 +262,7 @@ class DirectoryEntry(Struct, frozen=True, kw_only=True, array_like=True):
     labels: tuple[str, ...] = ()  # Descriptive tags.
     formats: tuple[TrackFormat, ...] = ()  # Of who goes on with it; empty until it is packaged.
     waiting: bool = False  # Its publisher, or the PoP of that, is lost and may come back.
+    latency: str = DEFAULT  # The class.
 
 
 class DirectoryDelta(Struct, frozen=True, kw_only=True, array_like=True, tag="directory_delta"):

@@ -20,7 +20,8 @@ from msgspec import Struct, structs
 from edged.media.parts import PackagedEvent, Part
 from edged.media.stream import Grant, StreamId
 from edged.media.track import AccessUnit, Track
-from edged.origin.packager import Packager, PackagerConfig
+from edged.origin.packager import Packager
+from edged.policy.segment_rule import SegmenterConfig
 from edged.runtime.hub import LiveStream
 from tests.bench.goals import exit_status, verdict
 from tests.policy.synthetic import (
@@ -90,7 +91,7 @@ def run(shape: Shape, streams: int, seconds: float, *, packages: bool) -> tuple[
         for track in tracks:
             stream.set_track(track)
         if packages:
-            stream.watch(Packager(stream, PackagerConfig(), publish).wake)
+            stream.watch(Packager(stream, SegmenterConfig(), publish).wake)
         made.append(stream)
     warm = next(n for n, unit in enumerate(units) if unit.wallclock_us > _end_of_warming(units))
     _feed(made, units[:warm])
