@@ -14,6 +14,7 @@ Level = Literal["must", "profile", "Apple must", "should", "recommended"]
 BINDING: tuple[Level, ...] = ("must", "profile", "Apple must")
 AT_ONCE_S_MAX = 1.0  # Of an answer that waits for nothing.
 PROBLEMS_MAX = 5  # Told of an item; the rest is counted.
+NO_PARTS = "there are no parts: it does not apply"
 NO_BLOCKING = "CAN-BLOCK-RELOAD=YES is not there: the server does not block reloads"
 
 
@@ -39,6 +40,11 @@ class Item(Struct, frozen=True):
     level: Level
     title: str
     judge: Callable[[Observation], Judgement]
+
+
+def has_parts(seen: Observation) -> bool:
+    """Whether this is a low-latency stream at all: many items are of parts alone."""
+    return any(log.last.part_target_us for log in seen.renditions)
 
 
 def settle(problems: list[str], count: int, why: str) -> Judgement:

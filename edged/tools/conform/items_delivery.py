@@ -4,7 +4,15 @@ import itertools
 import re
 
 from edged.tools.conform.answer import Answer
-from edged.tools.conform.item import Item, Judgement, NotSeen, playlist_of
+from edged.tools.conform.item import (
+    NO_PARTS,
+    Item,
+    Judgement,
+    NotSeen,
+    has_parts,
+    playlist_of,
+    settle,
+)
 from edged.tools.conform.observe import Observation, RenditionLog, edition_of
 from edged.wire.m3u8_values import US
 
@@ -132,7 +140,7 @@ def durations(seen: Observation) -> Judgement:
                 for gop_s in _gops_s(log)
                 if gop_s > GOP_S_MAX + GOP_S_SLACK
             ][:1]
-    return sorted(set(problems))
+    return settle(sorted(set(problems)), has_parts(seen), NO_PARTS)
 
 
 def _gops_s(log: RenditionLog) -> list[float]:

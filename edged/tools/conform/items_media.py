@@ -2,8 +2,7 @@
 
 import itertools
 
-from edged.tools.conform.item import Item, Judgement, NotSeen, settle
-from edged.tools.conform.items_playlist import has_parts
+from edged.tools.conform.item import NO_PARTS, Item, Judgement, NotSeen, has_parts, settle
 from edged.tools.conform.media import Piece, Place, Tracks, place_of, together
 from edged.tools.conform.observe import Observation, RenditionLog, Seen
 from edged.wire.cmaf.reader import ReadInit
@@ -76,7 +75,8 @@ def same_samples(seen: Observation) -> Judgement:
                     f"{len(pieces)} parts: {difference}"
                     for difference in _differences(whole.tracks, together(pieces))
                 ]
-    return settle(problems, count, "no whole segment with all its parts, of MP4, was seen")
+    why = "no whole segment with all its parts, of MP4, was seen" if has_parts(seen) else NO_PARTS
+    return settle(problems, count, why)
 
 
 def _differences(whole: Tracks, parts: Tracks) -> list[str]:
@@ -135,7 +135,7 @@ def independent_parts(seen: Observation) -> Judgement:
                 problems.append(
                     f"{_where(log, segment.msn)}: segment {segment.msn} has no independent part"
                 )
-    return settle(problems, count, "no parts could be read")
+    return settle(problems, count, "no parts could be read" if has_parts(seen) else NO_PARTS)
 
 
 def in_time(seen: Observation) -> Judgement:
@@ -145,11 +145,12 @@ def in_time(seen: Observation) -> Judgement:
     for log in seen.renditions:
         target_us, target_s = log.last.part_target_us, log.last.target_duration_s or 0
         fresh = [one for one in log.seen if one.asked is not None and not one.playlist.ended]
-        if target_us is None or len(fresh) < 3:  # noqa: PLR2004 - two intervals
+        if len(fresh) < 3:  # noqa: PLR2004 - two intervals
             continue
         count += len(fresh) > 3  # noqa: PLR2004 - the first may have found its part there
-        limit_s = target_us / US + max(LATE_S, LATE_SHARE * target_us / US) + seen.stall_s
-        problems += _late(log.name, fresh, limit_s)
+        if target_us is not None:
+            limit_s = target_us / US + max(LATE_S, LATE_SHARE * target_us / US) + seen.stall_s
+            problems += _late(log.name, fresh, limit_s)
         whole = [one for before, one in itertools.pairwise(fresh)
                  if one.playlist.last_whole > before.playlist.last_whole]  # fmt: skip
         for before, one in itertools.pairwise(whole):
@@ -159,8 +160,7 @@ def in_time(seen: Observation) -> Judgement:
                     f"{log.name}: segment {one.playlist.last_whole} {took_s:.2f} s after the one "
                     f"before, {SEGMENT_TARGETS_MAX:g} x TD is {SEGMENT_TARGETS_MAX * target_s:g} s"
                 )
-    why = "too few reloads" if has_parts(seen) else "there are no parts"
-    return settle(problems, count, why)
+    return settle(problems, count, "too few reloads")
 
 
 def _late(name: str, fresh: list[Seen], limit_s: float) -> list[str]:
@@ -179,7 +179,7 @@ def _late(name: str, fresh: list[Seen], limit_s: float) -> list[str]:
 def parts_are_listed_for_a_while(seen: Observation) -> Judgement:
     """19."""
     if not has_parts(seen):
-        return NotSeen("there are no parts")
+        return NotSeen(NO_PARTS)
     problems: list[str] = []
     for log in seen.renditions:
         target_s = log.last.target_duration_s or 0
@@ -306,7 +306,7 @@ def hints_are_kept(seen: Observation) -> Judgement:
                     f"{before.playlist.last}, {told(place_of(new[0]))} came"
                 )
         problems += _dripping(log, seen.stall_s)
-    return settle(problems, count, "no part came after a hint")
+    return settle(problems, count, "no part came after a hint" if has_parts(seen) else NO_PARTS)
 
 
 def _listed(one: Seen) -> list[ReadPart]:

@@ -1,6 +1,6 @@
 """Items 10 to 15, 22, 24 and 30: what the playlists say (RFC 8216bis §4.4, §6.2.5, B.1)."""
 
-from edged.tools.conform.item import Item, Judgement, NotSeen, settle
+from edged.tools.conform.item import NO_PARTS, Item, Judgement, NotSeen, has_parts, settle
 from edged.tools.conform.item import status_of as _status
 from edged.tools.conform.observe import Observation, RenditionLog, Seen
 from edged.wire.m3u8_reader import ReadMedia
@@ -8,11 +8,6 @@ from edged.wire.m3u8_values import US
 
 PART_SHARE_MIN = 0.85  # Of PART-TARGET.
 VIDEO_CODECS = ("avc", "hvc", "hev", "av01", "vp0", "dvh")
-
-
-def has_parts(seen: Observation) -> bool:
-    """Whether this is a low-latency stream at all."""
-    return any(log.last.part_target_us for log in seen.renditions)
 
 
 def part_inf(seen: Observation) -> Judgement:
@@ -32,7 +27,8 @@ def part_inf(seen: Observation) -> Judgement:
                     f"{log.name}: EXT-X-PART-INF without PART-HOLD-BACK",
                     f" in EXT-X-SERVER-CONTROL, line {line}" if line else "",
                 )
-    return [what + where for what, where in problems.items()]
+    told = [what + where for what, where in problems.items()]
+    return settle(told, has_parts(seen), NO_PARTS)
 
 
 def part_hold_back(seen: Observation) -> Judgement:
@@ -50,7 +46,7 @@ def part_hold_back(seen: Observation) -> Judgement:
                 f"{log.at(line)}: PART-HOLD-BACK of {hold_s:g} s is {hold_s * US / target_us:.2f} "
                 f"x PART-TARGET, {target_us / US:g} s: 3 x at least"
             )
-    return settle(problems, count, "there are no parts")
+    return settle(problems, count, NO_PARTS)
 
 
 def server_control(seen: Observation) -> Judgement:
@@ -106,7 +102,7 @@ def part_durations(seen: Observation) -> Judgement:
                         share = f"{part.duration_us / target_us:.0%}"
                         _add(problems, one, log, (segment.msn, index),
                              f"{what} is {share} of PART-TARGET, 85 % at least")  # fmt: skip
-    return settle(list(problems.values()), has_parts(seen), "there are no parts")
+    return settle(list(problems.values()), has_parts(seen), NO_PARTS)
 
 
 def _add(
@@ -126,7 +122,7 @@ def tags_precede_parts(seen: Observation) -> Judgement:
                 if segment.late_tags:
                     what = f"{', '.join(segment.late_tags)} behind a part of segment {segment.msn}"
                     _add(problems, one, log, (segment.msn, 0), what)
-    return list(problems.values())
+    return settle(list(problems.values()), has_parts(seen), NO_PARTS)
 
 
 def hint_is_there(seen: Observation) -> Judgement:
@@ -134,7 +130,7 @@ def hint_is_there(seen: Observation) -> Judgement:
     live = [(log, one.playlist) for log in seen.renditions for one in log.seen
             if not one.playlist.ended and one.playlist.part_target_us is not None]  # fmt: skip
     if not live:
-        return NotSeen("no live playlist with parts was seen")
+        return NotSeen("no live playlist was seen" if has_parts(seen) else NO_PARTS)
     missing = [log.name for log, playlist in live if "PART" not in _hints(playlist)]
     return [
         f"{name}: {missing.count(name)} playlists without a hint at the next part"

@@ -7,10 +7,12 @@ from edged.tools.conform.answer import Answer
 from edged.tools.conform.item import (
     AT_ONCE_S_MAX,
     NO_BLOCKING,
+    NO_PARTS,
     Item,
     Judgement,
     NotSeen,
     blocks,
+    has_parts,
     playlist_of,
     probed,
     settle,
@@ -64,11 +66,14 @@ def part_is_there(seen: Observation) -> Judgement:
                 problems.append(f"{one.answer.url}: asked for {one.asked}, got up to "
                                 f"{one.playlist.last}")  # fmt: skip
         problems += [f"{answer.url}: status {answer.status}" for _, answer in log.refused]
-    return settle(problems, count, "no blocking reload by part was made")
+    why = "no blocking reload by part was made" if has_parts(seen) else NO_PARTS
+    return settle(problems, count, why)
 
 
 def beyond_the_last(seen: Observation) -> Judgement:
     """3."""
+    if not has_parts(seen):
+        return NotSeen(NO_PARTS)
     found = _reached(seen, "beyond")
     if not isinstance(found, tuple):
         return found
@@ -121,7 +126,8 @@ def too_far(seen: Observation) -> Judgement:
         return NotSeen("the stream has ended")
     if not blocks(seen):
         return NotSeen(NO_BLOCKING)
-    judged = [_status(seen, name, 400, at_once=True) for name in ("far", "far part")]
+    names = ("far", "far part") if has_parts(seen) else ("far",)
+    judged = [_status(seen, name, 400, at_once=True) for name in names]
     there = [found for found in judged if isinstance(found, list)]
     problems = [problem for found in there for problem in found]
     return settle(problems, len(there), "the server did not answer what was asked")

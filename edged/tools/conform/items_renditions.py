@@ -3,8 +3,7 @@
 Each rendition counts its segments for itself: what they have in common is time.
 """
 
-from edged.tools.conform.item import Item, Judgement, NotSeen, settle
-from edged.tools.conform.items_playlist import has_parts
+from edged.tools.conform.item import NO_PARTS, Item, Judgement, NotSeen, has_parts, settle
 from edged.tools.conform.observe import Observation, RenditionLog, Seen
 from edged.tools.conform.timeline import Position, Timeline, contradictions, told_at
 from edged.wire.m3u8_reader import ReadReport
@@ -39,7 +38,7 @@ def rendition_reports(seen: Observation) -> Judgement:
                 if what:
                     problems.setdefault(what, how)
     told = [what + how for what, how in problems.items()]
-    return settle(told, count, "too few" if has_parts(seen) else "there are no parts")
+    return settle(told, count, "too few" if has_parts(seen) else NO_PARTS)
 
 
 def _judge(

@@ -248,3 +248,24 @@ def test_what_was_not_fetched_is_not_judged(good: Observation) -> None:
         log.last.hints.clear()
     for number in (16, 17, 18, 20, 21, 23):
         assert verdict(good, number).status == "not seen"
+
+
+def test_without_parts_segments_in_time_are_judged_all_the_same(good: Observation) -> None:
+    for log in good.renditions:
+        for one in log.seen:
+            one.playlist.part_target_us = None
+    assert verdict(good, 18).status == "pass"
+    _late_segment(good)
+    assert verdict(good, 18).status == "fail"
+
+
+def test_without_parts_what_is_of_them_does_not_apply(good: Observation) -> None:
+    for log in good.renditions:
+        log.parts.clear()
+        for one in log.seen:
+            one.playlist.part_target_us, one.playlist.hints = None, []
+            one.playlist.tag_lines.pop("EXT-X-PART", None)
+            for segment in one.playlist.segments:
+                segment.parts.clear()
+    for number in (3, 10, 11, 14, 15, 16, 17, 19, 22, 23, 28, 35):
+        assert verdict(good, number).details == ["there are no parts: it does not apply"], number

@@ -128,6 +128,6 @@ def test_what_a_stream_gives_no_occasion_for(good: Observation) -> None:
     for log in good.renditions:
         for one in log.seen:
             one.playlist.part_target_us = None
-    assert verdict(good, 28).details == ["there are no parts"]
+    assert verdict(good, 28).details == ["there are no parts: it does not apply"]
     good.renditions = [good.main]
     assert verdict(good, 28).details == ["there is one rendition only"]
