@@ -232,17 +232,19 @@ async def open_network(
     channels: Sequence[str] = CHANNELS,
     origin: str = "",
     pops: str = "",
+    latencies: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Network]:
     """Make a CA and certificates with `edged cert`, and run each host with `edged run`.
 
-    `doomed`: hosts that the test kills; `origin`, `pops`: more of the origin's and PoPs' files.
+    `doomed`: hosts that the test kills; `origin`, `pops`: more of the origin's and PoPs' files;
+    `latencies`: of channels' keys.
     """
     with tempfile.TemporaryDirectory(prefix="edged-e2e-") as name:
         folder = Path(name)
         await make_certificates(folder, {"irs": "irs", "origin": "origin", "a": "pop", "b": "pop"})
         ports = take_ports(PORTS)
         keys = {channel: f"key-of-{channel}-only" for channel in channels}
-        configs = write_configs(folder, ports, keys)
+        configs = write_configs(folder, ports, keys, latencies or {})
         for host, more in (("origin", origin), ("a", pops), ("b", pops)):
             configs[host].write_text(configs[host].read_text() + more)
         async with contextlib.AsyncExitStack() as stack:
@@ -267,7 +269,12 @@ async def make_certificates(folder: Path, roles: Mapping[str, str]) -> None:
             nursery.start_soon(run_edged, folder, "cert", "host", role, host)
 
 
-def write_configs(folder: Path, ports: dict[str, int], keys: dict[str, str]) -> dict[str, Path]:
+def write_configs(
+    folder: Path,
+    ports: dict[str, int],
+    keys: dict[str, str],
+    latencies: Mapping[str, str] | None = None,
+) -> dict[str, Path]:
     """The files of the four hosts, in the order in which they start."""
     irs, backbone = f"127.0.0.1:{ports['irs']}", f"127.0.0.1:{ports['backbone']}"
     texts = {
@@ -277,6 +284,7 @@ def write_configs(folder: Path, ports: dict[str, int], keys: dict[str, str]) -> 
     }
     static = "".join(
         f'[[stream_keys.static]]\nchannel = "{channel}"\nkey = "{key}"\n'
+        f'latency = "{(latencies or {}).get(channel, "default")}"\n'
         for channel, key in keys.items()
     )
     for pop in ("a", "b"):

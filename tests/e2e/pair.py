@@ -66,13 +66,14 @@ async def open_pair(
     doomed: Sequence[str] = ORIGINS,
     pop_tables: str = "",
     origin_tables: str = "",
+    latency: str = "default",
     secure: bool = False,
 ) -> AsyncIterator[Pair]:
     """Run it until the block ends; `doomed`: what the test may kill.
 
     `secure`: IRS and backbone are under TLS, each host with its certificate.
     Each host's metrics are at `ports["NAME.metrics"]`. `pop_tables`, `origin_tables`: TOML for all
-    of them.
+    of them. `latency`: the class that all keys name.
     """
     with tempfile.TemporaryDirectory(prefix="edged-e2e-") as name:
         folder = Path(name)
@@ -99,6 +100,7 @@ async def open_pair(
             )
         keys = "".join(
             f'[[stream_keys.static]]\nchannel = "{channel}"\nkey = "{key_of(channel)}"\n'
+            f'latency = "{latency}"\n'
             for channel in channels
         )
         for pop in pops:

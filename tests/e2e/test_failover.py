@@ -76,6 +76,23 @@ async def test_a_stream_goes_on_at_another_origin(
             assert "publisher sent" in str(ended["reason"])
 
 
+async def test_a_latency_class_goes_along_to_another_origin() -> None:
+    """Its parts there are those that the first origin would have made: 100 ms, not one amiss."""
+    clip = make_clip(seconds=14)
+    with trio.fail_after(70):
+        async with open_pair(secure=True, latency="ultra") as pair:
+            harmed = await watch_through(pair, clip, signal.SIGKILL, back_after_s=0.0)
+            after = await pair.home(2)
+            assert after != harmed
+            for origin in (harmed, after):
+                (line, *_) = (
+                    line
+                    for line in pair.origins[origin].log("stream opened")
+                    if line["logger"] == "edged.origin"
+                )
+                assert line["latency"] == "ultra: segments of 1 s, parts of 100 ms"
+
+
 @pytest.mark.slow  # Of each process: in `test_outages`.
 async def test_a_short_pause_moves_nothing() -> None:
     clip = make_clip(seconds=8)
