@@ -5,6 +5,7 @@
     /live/CHANNEL/PUB/NAME-DIGEST.mp4     an init segment
     /live/CHANNEL/PUB/NAME-MSN.INDEX.m4s  a part; a request for the hinted next one blocks
     /live/CHANNEL/PUB/NAME-MSN.m4s        a segment
+    .../manifest.mpd                      the same as DASH, at both places (see `dash`)
 
 No URL is per viewer and none ever names two byte strings, so a shared cache may stand in front; it
 does not keep what is private, as the answers of protected channels are (`rights`).
@@ -22,6 +23,7 @@ from edged.errors import RemoteProtocolError
 from edged.media.parts import PackagedEvent, Rendition, StreamEnded
 from edged.media.stream import StreamId
 from edged.playback.config import CacheConfig, HlsConfig
+from edged.playback.dash import MANIFEST
 from edged.playback.edge_cache import EdgeCache, Watched
 from edged.playback.hls_stream import HlsStream
 from edged.playback.http import Release, do_at_once, error_response
@@ -176,9 +178,13 @@ class HlsService:
                 self.hits += 1
                 return response
             return stream.respond(pieces[4], request, exchange, now, channel.count)
-        if len(pieces) == 4 and pieces[3] == MASTER:  # noqa: PLR2004 - "", live, CHANNEL, NAME
+        if len(pieces) == 4 and pieces[3] in (MASTER, MANIFEST):  # noqa: PLR2004 - "", live, CHANNEL, NAME
             return self.respond_master(
-                pieces[2], exchange, now, gzip=takes_gzip(request.field(b"accept-encoding"))
+                pieces[2],
+                exchange,
+                now,
+                gzip=takes_gzip(request.field(b"accept-encoding")),
+                dash=pieces[3] == MANIFEST,
             )
         return NO_SUCH_NAME
 
@@ -308,18 +314,23 @@ class HlsService:
         *,
         base: str = "",
         gzip: bool = False,
+        dash: bool = False,
         refuse: Refuse | None = None,
     ) -> PreparedResponse | None:
         """Answer with the multivariant playlist, its URIs behind `base`, or have who asks wait.
 
-        `refuse` makes the answer when it does not come, of the reason.
+        `dash`: with the manifest instead. `refuse` makes the answer when it does not come, of the
+        reason.
         """
         channel = self._channels.get(name)
         stream = channel.newest if channel is not None else None
         if self._coming_run(name, stream) is None:
             if stream is None or stream.ended_at is not None:
                 return NOT_LIVE
-            response = stream.multivariant(base, gzip=gzip)
+            if dash:
+                response = stream.manifest(f"{base}{stream.window.prefix}/", gzip=gzip)
+            else:
+                response = stream.multivariant(base, gzip=gzip)
             if response is not None:
                 self._channel(name, now)
                 return response

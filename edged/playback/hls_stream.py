@@ -1,5 +1,6 @@
 """One run of a channel at the edge: its window, the bytes made from it, and who waits for more."""
 
+import time
 from collections.abc import Callable, Sequence
 
 from edged.errors import RemoteProtocolError
@@ -8,6 +9,7 @@ from edged.media.playlist import part_name, segment_name
 from edged.media.stream import StreamId
 from edged.media.track import Kind
 from edged.playback.config import CacheConfig
+from edged.playback.dash import MANIFEST, MANIFEST_TYPE, DashManifests
 from edged.playback.edge_cache import EdgeCache
 from edged.playback.http import (
     CORS,
@@ -65,6 +67,7 @@ class HlsStream:
         now: Callable[[], float],
         spread: Callable[[Release], None] = do_at_once,
         cache: EdgeCache | None = None,
+        unix_now: Callable[[], float] = time.time,
     ) -> None:
         """`spread` has a release done, over as many turns of the pump as it takes."""
         self.cache = cache or EdgeCache(CacheConfig(), list, now=now)
@@ -84,6 +87,7 @@ class HlsStream:
         # By base, of which there are three at most, and coding.
         self._multivariants: dict[tuple[str, bool], PreparedResponse] = {}
         self._multivariant_version = -1
+        self._manifests = DashManifests(self.window, unix_now=unix_now)
 
     @property
     def blocked(self) -> int:
@@ -160,6 +164,7 @@ class HlsStream:
         """Have all responses made anew."""
         self.ready.clear()
         self._multivariants.clear()
+        self._manifests.forget()
         for playlist in self._playlists.values():
             playlist.names.clear()
             playlist.init_names.clear()
@@ -231,6 +236,11 @@ class HlsStream:
             self._multivariants[base, gzip] = response
         return response
 
+    def manifest(self, base: str = "", *, gzip: bool = False) -> PreparedResponse | None:
+        """The DASH manifest, as `multivariant`; None as well while nothing but gaps has come."""
+        return self._manifests.respond(self._prepare_manifest, base=base, gzip=gzip)
+        return self._manifests.respond(self._prepare_manifest, base=base, gzip=gzip)
+
     def respond(
         self,
         name: str,
@@ -242,6 +252,10 @@ class HlsStream:
         """Answer a request for what is not in `ready`, or have it wait."""
         if name.endswith(".m3u8"):
             return self._answer_playlist(name[: -len(".m3u8")], request, exchange, now, count)
+        if name == MANIFEST:
+            exchange.polled = count.note_poll(exchange.polled, now)
+            manifest = self.manifest(gzip=takes_gzip(request.field(b"accept-encoding")))
+            return manifest or self._missing(0)
         response, counters = self._make(name), self.cache.counters
         if response is not None:
             counters.hits += 1
@@ -352,6 +366,10 @@ class HlsStream:
         age_s = lasting_s if form.blocking else self._plain_age_s()
         fields = GZIPPED if form.gzip else VARIES
         return self._prepare([body], PLAYLIST_TYPE, age_s, fields, etag=entity_tag(body))
+
+    def _prepare_manifest(self, body: bytes, gzip: bool) -> PreparedResponse:
+        fields = GZIPPED if gzip else VARIES
+        return self._prepare([body], MANIFEST_TYPE, 1, fields, etag=entity_tag(body))
 
     def _make(self, name: str) -> PreparedResponse | None:
         """The response for a part, segment or init by its name; None for what is not held."""
