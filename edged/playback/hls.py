@@ -85,6 +85,7 @@ class HlsStatistics(Struct, frozen=True):
     segments_missing_total: int
     segments_evicted_early_total: int
     segments_evicted_needed_total: int
+    manifests_total: int
 
 
 class _Channel:
@@ -137,7 +138,7 @@ class HlsService:
         self._channels: dict[str, _Channel] = {}
         self.hits = 0  # Requests for media that was ready: of them there are most.
         self._released = 0
-        self._fenced = 0
+        self._fenced = self._manifests = 0
         self._past: Counter[str] = Counter()  # The windows' statistics, of those dropped.
 
     def reconfigure(self, config: HlsConfig) -> None:
@@ -177,6 +178,7 @@ class HlsService:
             if response is not None:
                 self.hits += 1
                 return response
+            self._manifests += pieces[4] == MANIFEST
             return stream.respond(pieces[4], request, exchange, now, channel.count)
         if len(pieces) == 4 and pieces[3] in (MASTER, MANIFEST):  # noqa: PLR2004 - "", live, CHANNEL, NAME
             return self.respond_master(
@@ -281,6 +283,7 @@ class HlsService:
             segments_missing_total=windows["segments_missing"],
             segments_evicted_early_total=windows["segments_evicted_early"],
             segments_evicted_needed_total=windows["segments_evicted_needed"],
+            manifests_total=self._manifests,
         )
 
     def sweep(self, now: float) -> None:
@@ -328,6 +331,7 @@ class HlsService:
             if stream is None or stream.ended_at is not None:
                 return NOT_LIVE
             if dash:
+                self._manifests += 1
                 response = stream.manifest(f"{base}{stream.window.prefix}/", gzip=gzip)
             else:
                 response = stream.multivariant(base, gzip=gzip)

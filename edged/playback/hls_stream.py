@@ -239,7 +239,6 @@ class HlsStream:
     def manifest(self, base: str = "", *, gzip: bool = False) -> PreparedResponse | None:
         """The DASH manifest, as `multivariant`; None as well while nothing but gaps has come."""
         return self._manifests.respond(self._prepare_manifest, base=base, gzip=gzip)
-        return self._manifests.respond(self._prepare_manifest, base=base, gzip=gzip)
 
     def respond(
         self,

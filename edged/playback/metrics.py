@@ -155,8 +155,13 @@ METRICS = (
         labels=("role",),
     ),
     MetricSpec(
+        name="edged_playback_manifests_total",
+        help="Requests for DASH manifests.",
+        labels=("role",),
+    ),
+    MetricSpec(
         name="edged_playback_viewers",
-        help="Viewers of a channel here, estimated from playlist requests.",
+        help="Viewers of a channel here, estimated from requests for playlists and manifests.",
         labels=(
             "role",
             "channel",
@@ -193,6 +198,7 @@ def register(metrics: Metrics, server: HttpServer, service: HlsService, *, role:
             "edged_playback_evicted_needed_total", hls.segments_evicted_needed_total, labels
         )
         yield from _read_cache(service.cache, server.stood_total() + service.hits, labels)
+        yield Sample("edged_playback_manifests_total", hls.manifests_total, labels)
         for channel in service.watched():
             viewers = service.viewers(channel)
             yield Sample("edged_playback_viewers", viewers, {**labels, "channel": channel})

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from tests.conftest import require
+from tests.conftest import require, require_found
 from tests.e2e.browser import Page
 
 PACKAGE = "dashjs@4.7.4"
@@ -72,13 +72,15 @@ def take_dashjs() -> str:
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             command = ["npm", "pack", PACKAGE, "--silent", "--ignore-scripts"]
-            subprocess.run(command, cwd=folder, check=True, timeout=NPM_TIMEOUT_S)  # noqa: S603
-            next(Path(folder).glob("*.tgz")).rename(archive)
+            subprocess.run(command, cwd=folder, check=False, timeout=NPM_TIMEOUT_S)  # noqa: S603
+            found = list(Path(folder).glob("*.tgz"))
+            require_found(f"{PACKAGE} from npm", found=len(found) == 1)
+            found[0].rename(archive)
     data = archive.read_bytes()
-    found = f"sha512-{base64.b64encode(hashlib.sha512(data).digest()).decode()}"
-    if found != INTEGRITY:
+    digest = f"sha512-{base64.b64encode(hashlib.sha512(data).digest()).decode()}"
+    if digest != INTEGRITY:
         archive.unlink()
-    assert found == INTEGRITY, f"the archive of {PACKAGE} has {found}"
+    assert digest == INTEGRITY, f"the archive of {PACKAGE} has {digest}"
     with tarfile.open(archive) as tar:
         member = tar.extractfile(MEMBER)
         assert member is not None, "the archive's hash vouches for its contents"

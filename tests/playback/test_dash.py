@@ -172,6 +172,7 @@ def test_who_reads_it_again_and_again_is_a_viewer(edge: Edge) -> None:
         edge.world.pump.advance(2.0)
         edge.segments()
     assert edge.service.viewers("demo") == 1
+    assert edge.service.statistics().manifests_total == 4
 
 
 def made(body: bytes, gzip: bool) -> PreparedResponse:
