@@ -33,6 +33,20 @@ def segment_name(rendition: str, msn: int) -> str:
     return f"{rendition}-{msn}.m4s"
 
 
+def media_numbers(name: str) -> tuple[int, int | None] | None:
+    """MSN and index of a part's name, MSN and None of a segment's; None for any other name."""
+    rendition, _, rest = name.partition("-")
+    where = rest.removesuffix(".m4s").split(".")
+    if not all(number.isascii() and number.isdigit() for number in where):
+        return None
+    numbers = [int(number[:20]) for number in where]  # Longer ones differ from what is made below.
+    if len(numbers) == 1 and name == segment_name(rendition, *numbers):
+        return numbers[0], None
+    if len(numbers) == 2 and name == part_name(rendition, *numbers):  # noqa: PLR2004 - msn, index
+        return numbers[0], numbers[1]
+    return None
+
+
 class PartEntry(Struct, frozen=True):
     """One EXT-X-PART."""
 

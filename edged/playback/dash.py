@@ -6,6 +6,7 @@
 Everything else that they name is what HLS has, by the same addresses.
 """
 
+import time
 from collections.abc import Callable
 
 from edged.errors import RemoteProtocolError
@@ -29,7 +30,7 @@ Prepare = Callable[[bytes, bool], PreparedResponse]
 class DashManifests:
     """One run's manifest."""
 
-    def __init__(self, window: StreamWindow, *, unix_now: Callable[[], float]) -> None:
+    def __init__(self, window: StreamWindow, *, unix_now: Callable[[], float] = time.time) -> None:
         """`unix_now` is what players set their clocks by."""
         self._window, self._unix_now = window, unix_now
         self._timeline = DashTimeline(self._first_shown)

@@ -1,11 +1,10 @@
 """One run of a channel at the edge: its window, the bytes made from it, and who waits for more."""
 
-import time
 from collections.abc import Callable, Sequence
 
 from edged.errors import RemoteProtocolError
 from edged.media.parts import InitSegment, PackagedEvent, Part, StreamEnded
-from edged.media.playlist import part_name, segment_name
+from edged.media.playlist import media_numbers, segment_name
 from edged.media.stream import StreamId
 from edged.media.track import Kind
 from edged.playback.config import CacheConfig
@@ -17,6 +16,7 @@ from edged.playback.http import (
     Release,
     do_at_once,
     error_response,
+    too_large,
 )
 from edged.playback.playlist import Form, Playlist, entity_tag
 from edged.playback.waiting import Exchange, Waiters
@@ -67,7 +67,6 @@ class HlsStream:
         now: Callable[[], float],
         spread: Callable[[Release], None] = do_at_once,
         cache: EdgeCache | None = None,
-        unix_now: Callable[[], float] = time.time,
     ) -> None:
         """`spread` has a release done, over as many turns of the pump as it takes."""
         self.cache = cache or EdgeCache(CacheConfig(), list, now=now)
@@ -87,7 +86,7 @@ class HlsStream:
         # By base, of which there are three at most, and coding.
         self._multivariants: dict[tuple[str, bool], PreparedResponse] = {}
         self._multivariant_version = -1
-        self._manifests = DashManifests(self.window, unix_now=unix_now)
+        self._manifests = DashManifests(self.window)
 
     @property
     def blocked(self) -> int:
@@ -253,8 +252,8 @@ class HlsStream:
             return self._answer_playlist(name[: -len(".m3u8")], request, exchange, now, count)
         if name == MANIFEST:
             exchange.polled = count.note_poll(exchange.polled, now)
-            manifest = self.manifest(gzip=takes_gzip(request.field(b"accept-encoding")))
-            return manifest or self._missing(0)
+            gzip = takes_gzip(request.field(b"accept-encoding"))
+            return self.manifest(gzip=gzip) or self._missing(0)
         response, counters = self._make(name), self.cache.counters
         if response is not None:
             counters.hits += 1
@@ -268,14 +267,14 @@ class HlsStream:
 
     def _answer_stored(self, name: str, exchange: Exchange, now: float) -> PreparedResponse | None:
         """Have who asks for what is on disk wait for it to be read, once for all who do."""
-        rendition, where = name.partition("-")[0], _media_numbers(name)
+        rendition, where = name.partition("-")[0], media_numbers(name)
         if where is None or where[1] is not None:
             return self._no_media(name)
         size = self.window.stored_bytes_of(rendition, where[0])
         if size is None:
             return self._no_media(name)
         if size > RESPONSE_BYTES_MAX:
-            return _too_large(name)
+            return too_large(name, RESPONSE_BYTES_MAX)
         waiting = self._read_waiters.get(name)
         if waiting is None:
             if not self.cache.fetch(self, rendition, where[0]):
@@ -367,8 +366,8 @@ class HlsStream:
         return self._prepare([body], PLAYLIST_TYPE, age_s, fields, etag=entity_tag(body))
 
     def _prepare_manifest(self, body: bytes, gzip: bool) -> PreparedResponse:
-        fields = GZIPPED if gzip else VARIES
-        return self._prepare([body], MANIFEST_TYPE, 1, fields, etag=entity_tag(body))
+        coding = GZIPPED if gzip else VARIES
+        return self._prepare([body], MANIFEST_TYPE, 1, coding, etag=entity_tag(body))
 
     def _make(self, name: str) -> PreparedResponse | None:
         """The response for a part, segment or init by its name; None for what is not held."""
@@ -388,7 +387,7 @@ class HlsStream:
         if body is None:
             return None
         if sum(map(len, body)) > RESPONSE_BYTES_MAX:
-            return _too_large(name)
+            return too_large(name, RESPONSE_BYTES_MAX)
         response = self.ready[name] = self._prepare_media(body, rendition)
         return response
 
@@ -405,7 +404,7 @@ class HlsStream:
 
     def _media(self, name: str, rendition: str) -> list[bytes] | None:
         """The body of a part or of a segment."""
-        where = _media_numbers(name)
+        where = media_numbers(name)
         if where is None:
             return None
         msn, index = where
@@ -458,7 +457,7 @@ class HlsStream:
     def _no_media(self, name: str) -> PreparedResponse:
         """A 404; not for caches when the name may come to exist, at the live edge or beyond it."""
         window = self.window.renditions.get(name.partition("-")[0])
-        where = _media_numbers(name)
+        where = media_numbers(name)
         soon = window is not None and where is not None and where[0] >= window.last_msn
         return self._missing(0 if soon else 1)
 
@@ -499,21 +498,3 @@ class HlsStream:
         if self.cut_off or not age_s:
             return "no-store"
         return f"private, max-age={age_s}" if self._private else f"max-age={age_s}"
-
-
-def _too_large(name: str) -> PreparedResponse:
-    return error_response(503, f"{name} exceeds {RESPONSE_BYTES_MAX} bytes")
-
-
-def _media_numbers(name: str) -> tuple[int, int | None] | None:
-    """MSN and index of a part's name, MSN and None of a segment's; None for any other name."""
-    rendition, _, rest = name.partition("-")
-    where = rest.removesuffix(".m4s").split(".")
-    if not all(number.isascii() and number.isdigit() for number in where):
-        return None
-    numbers = [int(number[:20]) for number in where]  # Longer ones differ from what is made below.
-    if len(numbers) == 1 and name == segment_name(rendition, *numbers):
-        return numbers[0], None
-    if len(numbers) == 2 and name == part_name(rendition, *numbers):  # noqa: PLR2004 - msn, index
-        return numbers[0], numbers[1]
-    return None

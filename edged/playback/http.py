@@ -229,3 +229,8 @@ def _stood_short(connection: Connection, answer: StandingAnswer, now: float) -> 
     """Not a server's method: it would be held by what it holds, with the kernel's bytes of it."""
     assert isinstance(connection.handler, HttpConnection), "it had a server's answers"
     connection.handler.stood_short(answer, now)
+
+
+def too_large(name: str, bytes_max: int) -> PreparedResponse:
+    """The answer for what no connection may be given at once."""
+    return error_response(503, f"{name} exceeds {bytes_max} bytes")

@@ -2,6 +2,7 @@ from edged.media.playlist import (
     MediaPlaylist,
     SegmentEntry,
     init_name,
+    media_numbers,
     part_name,
     playlist_name,
     segment_name,
@@ -40,3 +41,11 @@ def test_a_playlist_is_live_and_hints_nothing_unless_told() -> None:
         skip_until_s=24,
     )
     assert (playlist.ended, playlist.hint_uri, playlist.hint_init_uri) == (False, None, None)
+
+
+def test_names_are_read_back_and_no_others() -> None:
+    assert media_numbers(part_name("v0", 12, 3)) == (12, 3)
+    assert media_numbers(segment_name("v0", 12)) == (12, None)
+    for name in ("v0-012.m4s", "v0-1.2.3.m4s", "v0-.m4s", "v0-1", "v0-1.m4v", "v0-\u0661.m4s"):
+        assert media_numbers(name) is None, name
+    assert media_numbers(f"v0-{'9' * 30}.m4s") is None
