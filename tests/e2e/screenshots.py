@@ -1,6 +1,6 @@
 """Pictures of what people look at: the watch and the status page, each as most see them.
 
-python -m tests.e2e.screenshots FOLDER      # eight PNG files: desktop and phone, light and dark
+python -m tests.e2e.screenshots FOLDER      # twelve PNG files: desktop and phone, light and dark
 """
 
 import sys
@@ -9,14 +9,20 @@ from pathlib import Path
 import trio
 
 from tests.e2e.browser import Page, open_browser
-from tests.e2e.clip import RATE, make_clip
+from tests.e2e.clip import RATE, Rung, make_ladder_clip
 from tests.e2e.publisher import publish_clip
+from tests.e2e.test_codecs import SEEK_BACK
 from tests.e2e.test_status_page import GOP_S, TOKEN, Setting, open_setting
 from tests.e2e.test_watch_page import STATE
 
 SCREENS = {"desktop": (1440, 900, False), "phone": (390, 844, True)}
 SCHEMES = ("light", "dark")
-SETTLED_S = 12.0  # The ingest health has something to say by then.
+SETTLED_S = 14.0  # The ingest health has something to say by then, and there is a seek bar.
+RUNGS = tuple(
+    Rung("h264", size, kbps)
+    for size, kbps in (((640, 360), 900), ((480, 270), 500), ((320, 180), 200))
+)
+SOUNDS = (("aac", "eng"), ("aac", "deu"))
 
 
 async def take_all(page: Page, name: str, folder: Path) -> None:
@@ -31,6 +37,12 @@ async def take_all(page: Page, name: str, folder: Path) -> None:
             print(path)
 
 
+async def show_controls(page: Page) -> None:
+    """They leave the picture alone otherwise; and someone has gone back a few seconds."""
+    await page.evaluate("document.getElementById('stage').classList.add('choosing')")
+    await page.evaluate(SEEK_BACK)
+
+
 async def show(setting: Setting, folder: Path) -> None:
     async with open_browser() as browser:
         status = await browser.open_page()
@@ -39,13 +51,16 @@ async def show(setting: Setting, folder: Path) -> None:
         await watch.navigate(f"{setting.http}/watch/one")
         await watch.wait_for(f"{STATE} === 'live'", 20)
         await trio.sleep(SETTLED_S)
+        await show_controls(watch)
         await take_all(watch, "watch", folder)
+        await watch.evaluate("document.getElementById('settings').click()")
+        await take_all(watch, "menu", folder)
         await watch.close()
         await take_all(status, "status", folder)
 
 
 async def main(folder: Path) -> None:
-    clip = make_clip(seconds=40, gop=round(GOP_S * RATE))
+    clip = make_ladder_clip(RUNGS, SOUNDS, seconds=60, gop=round(GOP_S * RATE))
     with trio.fail_after(120):
         async with open_setting() as setting, trio.open_nursery() as nursery:
             nursery.start_soon(publish_clip, clip, setting.rtmp)

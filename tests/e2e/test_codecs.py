@@ -370,54 +370,111 @@ async def test_chromium_changes_languages_without_a_stall() -> None:
 
 
 async def options(page: Page, menu: str) -> object:
-    return await page.evaluate(f"[...document.getElementById('{menu}').options].map((o) => o.text)")
-
-
-async def choose(page: Page, menu: str, value: int) -> None:
-    """As a viewer does."""
-    await page.evaluate(
-        f"(() => {{ const menu = document.getElementById('{menu}'); menu.value = '{value}';"
-        " menu.dispatchEvent(new Event('change')); })()"
+    return await page.evaluate(
+        f"[...document.querySelectorAll('#{menu} label span')].map((each) => each.textContent)"
     )
 
 
-async def test_the_watch_page_offers_qualities_and_languages(tmp_path: Path) -> None:
+async def choose(page: Page, menu: str, value: int | str) -> None:
+    """As a viewer does."""
+    await page.evaluate(f"document.querySelector('#{menu} input[value=\"{value}\"]').click()")
+
+
+async def test_the_watch_page_offers_qualities_languages_and_latencies() -> None:
+    """And for another quality the picture does not stand still."""
     require_player()
     clip = make_ladder_clip(PLAIN, (("aac", "eng"), ("aac", "deu")), seconds=12, gop=60)
     with trio.fail_after(120):
         async with watching(clip) as page:
             await page.wait_for(f"{STATE} === 'live'", 20)
-            await page.wait_for("!document.getElementById('quality').parentElement.hidden")
+            await page.wait_for("!document.getElementById('quality').hidden")
             assert await options(page, "quality") == ["Auto", "360p30", "270p30", "180p30"]
             assert await options(page, "language") == ["English", "German"]
-            await choose(page, "quality", 0)
-            await page.wait_for("window.edged.video.videoHeight === 180", SWITCH_S_MAX)
-            assert await page.evaluate("document.getElementById('quality').value") == "0"
+            assert await options(page, "latency-mode") == ["Low", "Standard"]
+            await check_keyboard(page)
+            await trio.sleep(2)
+
+            async def change() -> None:
+                await choose(page, "quality", 0)
+                await page.wait_for("window.edged.video.videoHeight === 180", SWITCH_S_MAX)
+                await page.wait_for("document.getElementById('now').textContent === '180p30'")
+                chosen = "document.querySelector('#quality input:checked').value"
+                assert await page.evaluate(chosen) == "0"
+                await trio.sleep(1.5)
+                await choose(page, "quality", -1)
+                await page.wait_for(f"{HLS}.autoLevelEnabled")
+                await trio.sleep(3)
+
+            await check_smooth(page, change)
             await choose(page, "language", 1)
             await page.wait_for(f"{HLS}.audioTrack === 1")
-            await choose(page, "quality", -1)
-            await page.wait_for(f"{HLS}.autoLevelEnabled")
+            assert [line for line in page.console if "404" not in line] == []
+
+
+async def check_keyboard(page: Page) -> None:
+    """The menu opens by a key, is walked through by arrows, and closes by Escape."""
+
+    async def press(key: str, code: int = 0) -> None:
+        for kind in ("keyDown", "keyUp"):
+            await page.command(
+                "Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code,
+                **({"text": key} if len(key) == 1 and kind == "keyDown" else {}),
+            )  # fmt: skip
+
+    await press("s")
+    await page.wait_for("document.getElementById('menu').matches(':popover-open')")
+    await page.wait_for("document.activeElement?.value === '-1'")
+    assert await page.evaluate("document.getElementById('settings').ariaExpanded") == "true"
+    await press("ArrowDown", 40)
+    await page.wait_for(f"{HLS}.autoLevelEnabled === false")
+    await press("ArrowUp", 38)
+    await page.wait_for(f"{HLS}.autoLevelEnabled")
+    await press("Escape", 27)
+    await page.wait_for("!document.getElementById('menu').matches(':popover-open')")
+
+
+async def test_the_watch_page_goes_back_in_time_and_to_either_latency() -> None:
+    require_player()
+    with trio.fail_after(110):
+        async with watching(make_clip(seconds=12, gop=60)) as page:
+            await page.wait_for(f"{STATE} === 'live'", 20)
+            for menu in ("quality", "language"):
+                assert await page.evaluate(f"document.getElementById('{menu}').hidden") is True
+            assert await page.evaluate("document.getElementById('seek').hidden") is True
+            await page.wait_for("!document.getElementById('seek').hidden", 20)
+
+            async def travel() -> None:
+                await page.evaluate(SEEK_BACK)
+                await page.wait_for("window.edged.snapshot().rewound")
+                behind = "window.edged.snapshot().behindS"
+                await page.wait_for(f"{behind} > 7 && {behind} < 12")
+                await page.wait_for("!document.getElementById('to-live').hidden")
+                await trio.sleep(1)
+                await page.evaluate("document.getElementById('to-live').click()")
+                await page.wait_for(f"{behind} < 2.5")
+                await choose(page, "latency-mode", "standard")
+                await page.wait_for(f"{behind} > 5")
+                await trio.sleep(3)
+                await choose(page, "latency-mode", "low")
+                await page.wait_for(f"{behind} < 2.5", 10)
+                await trio.sleep(1)
+
+            await check_smooth(page, travel)
+            await choose(page, "latency-mode", "standard")
+            await page.navigate(str(await page.evaluate("location.href")))
+            await page.wait_for("window.edged?.snapshot().latencyMode === 'standard'")
             for width, height in ((1280, 800), (390, 760)):
                 await page.set_viewport(width, height, mobile=width < 500)
                 overflow = "document.documentElement.scrollWidth - innerWidth"
                 assert await page.evaluate(overflow) == 0
-                shot = tmp_path / f"{width}.png"
-                await page.take_screenshot(shot)
-                assert shot.stat().st_size > 10_000
-            assert [line for line in page.console if "404" not in line] == []
 
 
-async def test_the_watch_page_offers_no_choice_where_there_is_none() -> None:
-    require_player()
-    with trio.fail_after(60):
-        async with watching(make_clip()) as page:
-            await page.wait_for(f"{STATE} === 'live'", 20)
-            await trio.sleep(1)
-            for menu in ("quality", "language"):
-                hidden = f"document.getElementById('{menu}').parentElement.hidden"
-                assert await page.evaluate(hidden) is True
-
-
+SEEK_BACK = """(() => {
+  const bar = document.getElementById("seek-at");
+  bar.dispatchEvent(new Event("input"));
+  bar.value = "-8";
+  bar.dispatchEvent(new Event("change"));
+})()"""
 LISTEN = """(() => {
   const context = new AudioContext();
   const analyser = context.createAnalyser();

@@ -21,7 +21,10 @@ from edged.playback.web.vendored import (
 from edged.runtime.web_files import base_of, content_type
 from edged.wire.h1 import RequestReceived
 
-ASSETS = ("clock.js", "edged.css", "icon.svg", "index.js", "player.js", "watch.js")
+ASSETS = (
+    *("abr.js", "clock.js", "edged.css", "icon.svg", "index.js", "menu.js", "player.js"),
+    "watch.js",
+)
 KEPT_FOR_EVER = "public, max-age=31536000, immutable"
 KEPT_SHORTLY = "no-cache"  # The pages name the digest: a release must be seen at once.
 

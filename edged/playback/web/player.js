@@ -1,6 +1,8 @@
 // One channel's playback: finds the stream, plays it by hls.js (or natively), and begins again by itself whenever it
 // ends, breaks or comes back. It knows nothing of the page; it reports its state to `onchange`.
 
+import { makeAbrController } from "./abr.js";
+
 const PROBE_MS = 2_000; // While the channel is offline, ended or unreachable.
 const EMPTY_MS = 400; // While a stream that has just begun has no whole segment, which hls.js needs.
 const DENIED_MS = 10_000; // While the token is not good: another comes with another address of the page.
@@ -10,6 +12,10 @@ const FROZEN_MS = 12_000; // Without progress while it should play, else begin a
 const STALLED_SHOWN_MS = 700; // A stall is said only after this, so that the page does not flicker.
 const FAR_BEHIND = 1.2; // Times the hold-back: the one seek at start.
 const WATCH_MS = 250;
+const REWOUND_S = 2; // Nearer to live than this is live.
+const TO_EDGE_MS_MAX = 6_000; // For what is near live to be there before the seek to it, so that the picture goes on.
+const OLDEST_S = 2; // The oldest listed goes while a player asks for it: so far from it one may go back.
+export const LATENCY_MODES = ["low", "standard"]; // By parts, at PART-HOLD-BACK; by whole segments, at HOLD-BACK.
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -31,7 +37,9 @@ export class Player {
   seeksToEdge = 0;
   starts = 0;
   errors = []; // The last few, for tests and the curious.
+  rewound = false; // The viewer has chosen to be behind: a pause keeps the place.
 
+  #latencyMode;
   #video;
   #source;
   #onchange;
@@ -40,8 +48,10 @@ export class Player {
   #finish = null; // Ends the present run.
   #seekedAtStart = false;
   #stalledAt = null;
+  #toEdgeBy = null; // A seek to the edge is due as soon as there is a buffer there; by then at the latest.
 
-  constructor(video, source, onchange) {
+  constructor(video, source, onchange, latencyMode = "low") {
+    this.#latencyMode = latencyMode;
     this.#video = video;
     this.#source = source;
     this.#onchange = onchange;
@@ -56,9 +66,27 @@ export class Player {
     return Number.isFinite(latency) && latency > 0 ? latency : null;
   }
 
+  // How far behind it means to be: as the server asks, and after stalls hls.js adds to that.
   get holdBackS() {
     const details = this.hls?.latestLevelDetails;
-    return details ? details.partHoldBack || details.holdBack || 3 * details.targetduration : null;
+    return details ? this.hls.targetLatency || 3 * details.targetduration : null;
+  }
+
+  get bandwidthBps() {
+    return this.hls?.bandwidthEstimate || null;
+  }
+
+  get latencyMode() {
+    return this.#latencyMode;
+  }
+
+  // What the playlist lists, as times of the video: from its oldest segment to where live is. Null when unknown.
+  get window() {
+    const details = this.hls?.latestLevelDetails;
+    const live = this.hls?.liveSyncPosition;
+    if (details && Number.isFinite(live)) return { start: details.fragmentStart, live };
+    const { seekable } = this.#video;
+    return !this.hls && seekable.length ? { start: seekable.start(0), live: this.#nativeEdge() } : null;
   }
 
   // The wallclock of the picture shown, in ms since 1970; null when unknown.
@@ -109,7 +137,27 @@ export class Player {
     if (this.hls) this.hls.audioTrack = index;
   }
 
+  // Takes effect at once, without a new start: the place is behind or ahead in what is there already.
+  chooseLatency(mode) {
+    if (mode === this.#latencyMode || !LATENCY_MODES.includes(mode)) return;
+    this.#latencyMode = mode;
+    if (!this.hls) return;
+    this.hls.lowLatencyMode = mode === "low";
+    this.#toEdgeBy = mode === "low" && !this.rewound ? performance.now() + TO_EDGE_MS_MAX : null;
+    if (mode === "standard" && !this.rewound && this.window) this.#video.currentTime = this.window.live;
+  }
+
+  // To a time of the video within `window`.
+  seekTo(time) {
+    if (!this.window) return;
+    const { start, live } = this.window;
+    this.rewound = time < live - REWOUND_S;
+    this.#video.currentTime = this.rewound ? Math.max(time, start + OLDEST_S) : live;
+  }
+
   seekToEdge() {
+    this.rewound = false;
+    this.#toEdgeBy = null;
     const position = this.hls ? this.hls.liveSyncPosition : this.#nativeEdge();
     if (!Number.isFinite(position) || position <= this.#video.currentTime) return;
     this.seeksToEdge += 1;
@@ -157,8 +205,8 @@ export class Player {
   // Play until the run ends or breaks; returns why.
   async #play() {
     const ended = new Promise((resolve) => (this.#finish = resolve));
-    this.#seekedAtStart = false;
-    this.#stalledAt = null;
+    this.#seekedAtStart = this.rewound = false;
+    this.#stalledAt = this.#toEdgeBy = null;
     this.starts += 1;
     this.#set("waiting");
     if (globalThis.Hls?.isSupported()) this.#attach();
@@ -180,7 +228,11 @@ export class Player {
 
   #attach() {
     // Stock settings for all that shapes the latency; only memory is bounded more tightly.
-    const hls = new globalThis.Hls({ backBufferLength: 30 });
+    const hls = new globalThis.Hls({
+      backBufferLength: 30,
+      lowLatencyMode: this.#latencyMode === "low",
+      abrController: makeAbrController(globalThis.Hls),
+    });
     const { ErrorTypes, Events } = globalThis.Hls;
     let mediaErrors = 0;
     hls.on(Events.ERROR, (_, data) => {
@@ -212,6 +264,7 @@ export class Player {
       if (began && !video.paused && now - movedAt < STALLED_SHOWN_MS) this.#set("live");
       if (began && now - movedAt >= STALLED_SHOWN_MS) this.#set("stalled");
       if (began && !this.#seekedAtStart) this.#seekAtStart();
+      if (this.#toEdgeBy !== null && (this.#isEdgeBuffered() || now > this.#toEdgeBy)) this.seekToEdge();
       if (now - movedAt > (began ? FROZEN_MS : FIRST_PICTURE_MS) && !this.#isRefused()) this.#finish?.("no progress");
     };
   }
@@ -227,6 +280,10 @@ export class Player {
     if (behind === null || holdBack === null) return;
     this.#seekedAtStart = true;
     if (behind > FAR_BEHIND * holdBack) this.seekToEdge();
+  }
+
+  #isEdgeBuffered() {
+    return this.window !== null && this.#video.currentTime + this.bufferS > this.window.live + this.holdBackS / 2;
   }
 
   #onWaiting() {

@@ -1,6 +1,7 @@
 // The watch page: the player's state and figures on the page, the controls, and `window.edged` for tests.
 
 import { ServerClock } from "./clock.js";
+import { Menu, rememberedLatency, rungText } from "./menu.js";
 import { channelOf, Player } from "./player.js";
 
 const UPDATE_MS = 250;
@@ -8,7 +9,9 @@ const TITLE_MS = 10_000;
 const FAR_S = 3; // Behind the target by more: the page offers the way back.
 const IDLE_MS = 3_000; // Without a move of the pointer: the controls go.
 const LATENCY_SMOOTHING = 0.3; // Weight of the newest of four samples a second.
-const CODECS = { avc1: "H.264", avc3: "H.264", hvc1: "HEVC", hev1: "HEVC", av01: "AV1", vp09: "VP9" };
+const REWIND_S_MIN = 10; // A stream that can be gone back in by less has no seek bar.
+const STEP_S = 5; // Of the arrow keys.
+const PROTOCOLS = { h2: "HTTP/2", h3: "HTTP/3", "http/1.1": "HTTP/1.1" };
 const $ = (id) => document.getElementById(id);
 
 const channel = channelOf(location.pathname);
@@ -18,11 +21,16 @@ const clock = new ServerClock();
 // A protected channel's token: the playlist's own URLs carry it on, so that hls.js need not know of it.
 const token = new URLSearchParams(location.search).get("token");
 const query = token ? `?token=${encodeURIComponent(token)}` : "";
-const player = new Player(video, `/live/${encodeURIComponent(channel)}/master.m3u8${query}`, showState);
+const source = `/live/${encodeURIComponent(channel)}/master.m3u8${query}`;
+const player = new Player(video, source, showState, rememberedLatency());
+const menu = new Menu(player);
 let title = "";
 let latencyMs = null;
 let shownState = null;
 let idleTimer = 0;
+let firstFrameMs = null; // From the navigation to the first picture.
+let protocol = null; // By which the media comes, as the browser names it.
+let seeking = false; // The viewer has the seek bar in hand.
 
 const TEXTS = {
   waiting: ["Connecting", "Connecting", "Waiting for the first picture."],
@@ -85,48 +93,45 @@ function measure() {
   latencyMs = jump ? now : latencyMs + LATENCY_SMOOTHING * (now - latencyMs);
 }
 
-function rungName(rung = player.rung) {
+function rungName() {
+  const { rung } = player;
   const height = rung?.height || video.videoHeight;
-  if (!height) return null;
-  const fps = Math.round(rung?.frameRate || 0);
-  return `${height}p${fps || ""}`;
+  return height ? rungText(height, rung?.frameRate) : null;
 }
 
-// Rungs of one size, in different codecs, are told apart by those.
-function rungLabels(rungs) {
-  const names = rungs.map(([, rung]) => rungName(rung) ?? `${Math.round(rung.bitrate / 1000)} kbps`);
-  return rungs.map(([, rung], i) => {
-    const alone = names.indexOf(names[i]) === names.lastIndexOf(names[i]);
-    return alone ? names[i] : `${names[i]} ${CODECS[rung.videoCodec?.slice(0, 4)] ?? Math.round(rung.bitrate / 1000)}`;
-  });
+function timeText(seconds) {
+  const whole = Math.round(seconds);
+  const pad = (number) => String(number).padStart(2, "0");
+  const hours = Math.floor(whole / 3600);
+  const minutes = Math.floor(whole / 60) % 60;
+  return `${hours ? `${hours}:${pad(minutes)}` : minutes}:${pad(whole % 60)}`;
 }
 
-function languageLabel({ name, lang }) {
-  try {
-    // The server names a rendition by its language where the broadcaster gave it no other name.
-    return lang && name === lang ? new Intl.DisplayNames(navigator.language, { type: "language" }).of(lang) : name;
-  } catch {
-    return name;
-  }
+// The bar spans what the playlist lists; its end is live.
+function showSeek(playing) {
+  const range = player.window;
+  const bar = $("seek-at");
+  $("seek").hidden = !(playing && range && range.live - range.start >= REWIND_S_MIN);
+  if ($("seek").hidden) return;
+  bar.min = (range.start - range.live).toFixed(1);
+  bar.max = 0;
+  if (!seeking) bar.value = Math.min(0, video.currentTime - range.live).toFixed(1);
+  const behind = -Number(bar.value);
+  const text = behind < 2 ? "Live" : `−${timeText(behind)}`;
+  $("seek-text").textContent = text;
+  bar.setAttribute("aria-valuetext", behind < 2 ? "live" : `${timeText(behind)} behind live`);
+  bar.style.setProperty("--done", `${100 * (1 - behind / -Number(bar.min))}%`);
 }
 
-// Fill a menu if its choices have changed; hidden where there is nothing to choose.
-function showMenu(menu, choices, chosen) {
-  const shape = JSON.stringify(choices);
-  menu.parentElement.hidden = choices.length === 0;
-  if (menu.dataset.shape !== shape) {
-    menu.dataset.shape = shape;
-    menu.replaceChildren(...choices.map(([value, label]) => new Option(label, value)));
-  }
-  menu.value = String(chosen);
+function seekBar() {
+  seeking = false;
+  const range = player.window;
+  if (range) player.seekTo(range.live + Number($("seek-at").value));
 }
 
-function showMenus() {
-  const { rungs, languages } = player;
-  const labels = rungLabels(rungs);
-  const quality = rungs.map(([index], i) => [index, labels[i]]);
-  showMenu($("quality"), quality.length ? [[-1, "Auto"], ...quality] : [], player.chosenRung);
-  showMenu($("language"), languages.map(([index, track]) => [index, languageLabel(track)]), player.chosenLanguage);
+function step(seconds) {
+  if ($("seek").hidden) return;
+  player.seekTo(video.currentTime + seconds);
 }
 
 function snapshot() {
@@ -143,6 +148,12 @@ function snapshot() {
     stalls: player.stalls,
     seeksToEdge: player.seeksToEdge,
     starts: player.starts,
+    latencyMode: player.latencyMode,
+    rewound: player.rewound,
+    window: player.window,
+    bandwidthBps: player.bandwidthBps,
+    protocol,
+    firstFrameMs,
     droppedFrames: quality.droppedVideoFrames ?? 0,
     totalFrames: quality.totalVideoFrames ?? 0,
     width: video.videoWidth,
@@ -166,11 +177,14 @@ function update() {
   $("buffer").textContent = playing ? stats.bufferS.toFixed(1) : "–";
   $("stalls").textContent = stats.stalls;
   $("dropped").textContent = stats.droppedFrames;
-  $("resolution").textContent = playing && stats.width ? `${stats.width}×${stats.height}` : "–";
+  $("rung").title = playing && stats.width ? `${stats.width}×${stats.height}` : "";
   $("rung").textContent = (playing && stats.rung) || "–";
+  $("bandwidth").textContent = playing && stats.bandwidthBps ? (stats.bandwidthBps / 1e6).toFixed(1) : "–";
+  $("protocol").textContent = (protocol && (PROTOCOLS[protocol] ?? protocol)) || "–";
   const far = stats.behindS !== null && stats.holdBackS !== null && stats.behindS > stats.holdBackS + FAR_S;
-  $("to-live").hidden = !(playing && far);
-  showMenus();
+  $("to-live").hidden = !(playing && (far || stats.rewound));
+  menu.update(playing ? stats.rung : null);
+  showSeek(playing);
   showControls();
 }
 
@@ -199,8 +213,8 @@ function togglePlay() {
     video.pause();
     return;
   }
-  // Live is live: after a pause it goes on at the edge, not where it was left.
-  if (video.played.length) player.seekToEdge();
+  // Live is live: after a pause it goes on at the edge, not where it was left; unless the viewer had gone back.
+  if (video.played.length && !player.rewound) player.seekToEdge();
   video.play().catch(() => {});
 }
 
@@ -210,10 +224,15 @@ function toggleFull() {
   else video.webkitEnterFullscreen?.(); // iPhones have it on the video only.
 }
 
-$("quality").addEventListener("change", (event) => player.chooseRung(Number(event.target.value)));
-$("language").addEventListener("change", (event) => player.chooseLanguage(Number(event.target.value)));
-
-const KEYS = { m: toggleMute, k: togglePlay, f: toggleFull };
+const KEYS = {
+  m: toggleMute,
+  k: togglePlay,
+  f: toggleFull,
+  s: () => menu.toggle(),
+  l: () => player.seekToEdge(),
+  ArrowLeft: () => step(-STEP_S),
+  ArrowRight: () => step(STEP_S),
+};
 
 $("unmute").addEventListener("click", toggleMute);
 $("mute").addEventListener("click", toggleMute);
@@ -221,11 +240,19 @@ $("play").addEventListener("click", togglePlay);
 $("start").addEventListener("click", togglePlay);
 $("full").addEventListener("click", toggleFull);
 $("to-live").addEventListener("click", () => player.seekToEdge());
+$("seek-at").addEventListener("input", () => (seeking = true));
+$("seek-at").addEventListener("change", seekBar);
 for (const event of ["play", "pause", "volumechange", "loadeddata"]) video.addEventListener(event, showControls);
 for (const event of ["pointermove", "pointerdown", "keydown"]) stage.addEventListener(event, wakeControls);
 document.addEventListener("keydown", (event) => {
-  if (!event.ctrlKey && !event.metaKey && !event.altKey && event.target.tagName !== "SELECT") KEYS[event.key]?.();
+  if (!event.ctrlKey && !event.metaKey && !event.altKey && event.target.tagName !== "INPUT") KEYS[event.key]?.();
 });
+video.requestVideoFrameCallback?.((now) => (firstFrameMs = now));
+// By an observer: the browser's own list of loads is full after 250.
+new PerformanceObserver((list) => {
+  const media = list.getEntries().filter((each) => each.name.includes("/live/") && each.nextHopProtocol);
+  protocol = media.at(-1)?.nextHopProtocol ?? protocol;
+}).observe({ type: "resource", buffered: true });
 
 window.edged = { snapshot, player, clock, video };
 showTitle();
