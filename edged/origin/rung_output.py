@@ -12,7 +12,9 @@ from msgspec import Struct, structs
 
 from edged.errors import RemoteProtocolError
 from edged.media.track import AccessUnit, CodecConfig, Track
-from edged.policy.waiting_units import JUMP_BACK_S_MAX
+from edged.policy.segment_starts import TIMELINE_S
+
+US_PER_S = 1_000_000
 
 
 class _Published(Struct):
@@ -85,7 +87,8 @@ class RungOutput:
 
 
 def _is_anew(known: _Published, unit: AccessUnit) -> bool:
-    """Whether a unit that lies far behind was captured later than what was shown."""
+    """Whether a unit that lies behind was captured later than what was shown."""
     if known.last_dts is None or unit.wallclock_us <= known.last_wallclock_us:
         return False
-    return unit.dts - known.last_dts < -JUMP_BACK_S_MAX * known.timescale
+    later_s = (unit.wallclock_us - known.last_wallclock_us) / US_PER_S
+    return later_s - (unit.dts - known.last_dts) / known.timescale > TIMELINE_S

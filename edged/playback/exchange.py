@@ -51,12 +51,15 @@ class HttpConnection(Exchange):
         "_sent_mark",
         "_server",
         "_session",
+        "_standing",
     )
 
     def __init__(self, server: "HttpServer", connection: Connection) -> None:
         super().__init__(connection)
         now = connection.pump.now()
         self._server = server
+        encrypts = connection.ssl is not None
+        self._standing = server.standing_encrypted if encrypts else server.standing
         self._session = H1Session(now=now, limits=server.limits, known=server.known)
         self._queue: list[Event] = []  # Bounded by `unanswered_max`.
         self._request: RequestReceived | None = None  # In work: a service has yet to answer it.
@@ -170,7 +173,7 @@ class HttpConnection(Exchange):
         if queue:
             connection.pause_reading()
         elif events and self._at_rest():
-            connection.standing = self._server.standing
+            connection.standing = self._standing
             if answered is not None and answered.lasting:
                 self._have_stand(answered, events[0], bytes(data))
             if not connection.out_bytes:
@@ -267,11 +270,11 @@ class HttpConnection(Exchange):
             return
         if not server.known.is_whole(data, event):
             return
-        held = server.kernel.find(response)
         encrypts = self.connection.ssl is not None
+        held = None if encrypts else server.kernel.find(response)
         if held is not None or encrypts or response.size < KERNEL_BYTES_MIN:  # Else soon there is.
             chunks = response.chunks(server.stamp)
-            server.standing.add(data, response, chunks, held, asker=self.connection.fd)
+            self._standing.add(data, response, chunks, held, asker=self.connection.fd)
 
     def stood_short(self, answer: StandingAnswer, now: float) -> None:
         """Not all of what stood left at once: from here on it is as any other answer."""
@@ -335,7 +338,7 @@ class HttpConnection(Exchange):
         if self._queue:
             self._go_on(now)
         if self._at_rest():
-            self.connection.standing = self._server.standing
+            self.connection.standing = self._standing
         if self._request is not None or self.connection.out_bytes or self._closing is not None:
             self._rearm()
 

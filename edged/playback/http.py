@@ -5,6 +5,7 @@ one buffer. A service may answer later (blocking reload): the connection then wa
 service's groups, and the publisher of what it waits for answers the whole group in one loop.
 """
 
+import itertools
 import math
 import ssl
 import time
@@ -90,7 +91,9 @@ class HttpServer:
         self.limits = limits or H1Limits()
         self.known = KnownRequests()
         self.kernel = KernelPool()
+        # What is encrypted has nothing of the kernel's, so each sort has its own.
         self.standing = StandingAnswers(_stood_short)
+        self.standing_encrypted = StandingAnswers(_stood_short)
         self.cors = cors
         self.known_strings = KnownStrings()
         self.h2_connections = 0
@@ -127,7 +130,7 @@ class HttpServer:
         at = [mounted for mounted, _ in self._services].index(prefix)
         self._services[at] = (prefix, service)
         self._count_standing()
-        self.standing.begin(-math.inf if self.draining else self.stamped_until)
+        self._begin_standing()
 
     def make_handler(self, connection: Connection) -> HttpConnection | H2Connection:
         """The pump's maker of handlers: by what TLS has agreed upon (RFC 7301)."""
@@ -185,16 +188,21 @@ class HttpServer:
             self.kernel.clear()  # What it holds has the Date of the second before.
             self._count_standing()
             self.stamped_until = now + 1.0 - unix_s % 1.0
-            self.standing.begin(-math.inf if self.draining else self.stamped_until)
+            self._begin_standing()
 
     def drain(self, draining: bool) -> None:
         """Close each connection with its next answer, or no longer."""
         self.draining = draining
         self._count_standing()
-        self.standing.begin(-math.inf if draining else self.stamped_until)
+        self._begin_standing()
+
+    def _begin_standing(self) -> None:
+        for standing in (self.standing, self.standing_encrypted):
+            standing.begin(-math.inf if self.draining else self.stamped_until)
 
     def _count_standing(self) -> None:
-        for response, times in self.standing.counts():
+        standing = (self.standing.counts(), self.standing_encrypted.counts())
+        for response, times in itertools.chain(*standing):
             assert isinstance(response, PreparedResponse), "`_have_stand` put it there"
             self.responses[response.status] = self.responses.get(response.status, 0) + times
             self.body_bytes += response.size * times

@@ -10,8 +10,8 @@ said in time, so that its playlist is never behind the others'; it comes back wi
 beginning. Nothing here decides anything about the source.
 """
 
-import math
 from collections import deque
+from collections.abc import Iterable
 
 from msgspec import Struct, field, structs
 
@@ -23,7 +23,7 @@ from edged.policy.known_tracks import CONFIGS_MAX
 from edged.policy.rendition_window import PARTS_MAX
 from edged.policy.renditions import describe_rendition, init_digest
 from edged.policy.segment_rule import WAIT_SPARE_S, WAIT_TARGETS, SegmenterConfig
-from edged.policy.segment_starts import SegmentStart
+from edged.policy.segment_starts import TIMELINE_S, SegmentStart
 from edged.policy.waiting_units import JUMP_BACK_S_MAX, JUMP_S_MAX
 
 STARTS_MAX = 32  # Known and not passed by all; beyond it the oldest are absent media.
@@ -141,7 +141,7 @@ class RungSegmenter:
         starts, waiting = rung.starts, rung.waiting
         while starts and waiting:
             first = waiting[0]
-            while len(starts) > 1 and _is_beyond(first, rung.track, starts[1]):
+            for _ in range(_count_passed(starts[0], list(starts)[1:], first, rung.track)):
                 starts.popleft()
             if _is_at(first, rung.track, starts[0]):
                 return waiting
@@ -188,10 +188,10 @@ class RungSegmenter:
         self, rung: _Rung, cutter: RenditionCutter, unit: AccessUnit, out: list[PackagedEvent]
     ) -> None:
         """Put a unit into the segment that it belongs to, ending others before."""
-        while rung.starts and (
-            _is_past(unit, cutter.track, rung.starts[0]) or _is_behind_jump(rung, cutter, unit)
-        ):
-            self._pass(rung, cutter, unit, out)
+        if rung.starts:
+            assert rung.current is not None, "it has begun"
+            for _ in range(_count_passed(rung.current, rung.starts, unit, cutter.track)):
+                self._pass(rung, cutter, unit, out)
         if rung.is_away and rung.current is not None and not cutter.started:
             rung.is_away = not _is_at(unit, cutter.track, rung.current)
         if rung.is_away or unit.dts + cutter.offset_ticks < 0:
@@ -262,46 +262,41 @@ def _is_behind_hole(waiting: list[AccessUnit], unit: AccessUnit, track: Track) -
     return bool(waiting) and not 0 < unit.dts - waiting[-1].dts <= HOLE_S * track.timescale
 
 
-def _is_past(unit: AccessUnit, track: Track, start: SegmentStart) -> bool:
-    """Whether a unit lies beyond a segment's beginning, on the same timeline."""
-    boundary = start.boundary
-    return not boundary.jumped and unit.pts * boundary.timescale >= boundary.pts * track.timescale
+def _offset_s(unit: AccessUnit, track: Track) -> float:
+    """What names a unit's timeline: the wallclock of its time 0."""
+    return unit.wallclock_us / US - unit.pts / track.timescale
 
 
-def _is_beyond(unit: AccessUnit, track: Track, start: SegmentStart) -> bool:
-    """The same, of a rung of which nothing is known but that unit."""
-    if start.boundary.jumped:
-        return _is_near(unit, track, start)
-    return _is_past(unit, track, start)
+def _are_one(offset_s: float, start: SegmentStart) -> bool:
+    """Whether a unit of a timeline is on that of a segment's beginning."""
+    return abs(offset_s - start.offset_s) < TIMELINE_S
 
 
-def _is_behind_jump(rung: _Rung, cutter: RenditionCutter, unit: AccessUnit) -> bool:
-    """Whether a unit lies beyond a jump of the source that is yet to be passed.
-
-    Where the source has jumped by little, times alone do not tell: the rung jumps as well. If it
-    may have done so unseen, it is known by when its picture was captured.
-    """
-    jumps = [start for start in rung.starts if start.boundary.jumped]
-    if not jumps:
-        return False
-    last, timescale = cutter.last, cutter.track.timescale
-    step_s = (unit.dts - last.dts) / timescale if last is not None else math.inf
-    if -JUMP_BACK_S_MAX <= step_s <= HOLE_S and not unit.discontinuity:
-        return False
-    return any(_is_near(unit, cutter.track, start) for start in jumps)
-
-
-def _is_near(unit: AccessUnit, track: Track, start: SegmentStart) -> bool:
-    """Whether a unit may be of the timeline that begins there."""
-    if unit.wallclock_us < start.wallclock_us - JUMP_BACK_S_MAX * US:
-        return False
-    past_s = unit.pts / track.timescale - start.boundary.pts / start.boundary.timescale
-    return abs(past_s) < JUMP_S_MAX
+def _count_passed(
+    before: SegmentStart, starts: Iterable[SegmentStart], unit: AccessUnit, track: Track
+) -> int:
+    """How many of the beginnings to come, after the one `before`, a unit lies beyond."""
+    offset_s, passed = _offset_s(unit, track), 0
+    for count, start in enumerate(starts, 1):
+        if _are_one(offset_s, start):
+            begins = not _are_one(before.offset_s, start)
+            boundary = start.boundary
+            if begins or unit.pts * boundary.timescale >= boundary.pts * track.timescale:
+                passed = count
+        elif unit.wallclock_us >= start.wallclock_us + JUMP_BACK_S_MAX * US:
+            passed = count  # It is of a timeline that began later.
+        before = start
+    return passed
 
 
 def _is_at(unit: AccessUnit, track: Track, start: SegmentStart) -> bool:
     """Whether a rung may begin a segment with a unit: it is its first, and as the source's is."""
     if track.kind is Kind.VIDEO and start.random_access and not unit.random_access:
         return False
+    if not _are_one(_offset_s(unit, track), start):
+        return False
     past_s = unit.pts / track.timescale - start.boundary.pts / start.boundary.timescale
-    return -NEAR_S < past_s < NEAR_S and (start.boundary.jumped or past_s >= 0)
+    if not start.boundary.discontinuity:
+        return 0 <= past_s < NEAR_S
+    # Sound may begin later than the picture, or a little earlier.
+    return -NEAR_S < past_s < (NEAR_S if track.kind is Kind.VIDEO else JUMP_S_MAX)

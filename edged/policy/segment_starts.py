@@ -3,7 +3,10 @@
 from msgspec import Struct
 
 from edged.media.track import AccessUnit
+from edged.policy.cadence import US
 from edged.policy.cutter import Boundary, RenditionCutter
+
+TIMELINE_S = 0.1  # Two timelines of a stream are further apart.
 
 
 class SegmentStart(Struct, frozen=True, kw_only=True):
@@ -14,6 +17,11 @@ class SegmentStart(Struct, frozen=True, kw_only=True):
     random_access: bool  # Whether its first picture is independent of those before.
     wallclock_us: int  # Of its first picture.
     boundary: Boundary
+
+    @property
+    def offset_s(self) -> float:
+        """What names its timeline: the wallclock of its time 0."""
+        return self.wallclock_us / US - self.boundary.pts / self.boundary.timescale
 
     @classmethod
     def of_first(cls, leader: RenditionCutter, unit: AccessUnit, offset_s: int) -> "SegmentStart":

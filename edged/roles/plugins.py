@@ -9,7 +9,7 @@ import trio
 from msgspec import Struct
 
 from edged.config import Config, load_plugin, plugin_config
-from edged.errors import ConfigError
+from edged.errors import ConfigError, EdgedError
 from edged.roles.common import Commit
 from edged.roles.door import PopDoor
 from edged.roles.offers import IngestOffers
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from edged.runtime.structs import Problem
 
 logger = structlog.get_logger("edged.plugins")
+
+
+class _OutdatedError(EdgedError):
+    """It began with a file that is not the one of now, and cannot take that."""
 
 
 class _Telling:
@@ -94,9 +98,14 @@ class Plugins:
 
         What it refuses by now ends it: it is begun anew with that file.
         """
-        if (prepare := self._door.prepares.get(name)) is not None:
-            for note in prepare_plugin(f"ingest.{name}", partial(prepare, config))():
-                logger.warning("plug-in begun while the file was read anew", of=name, note=note)
+        if (prepare := self._door.prepares.get(name)) is None:
+            return
+        try:
+            commit = prepare_plugin(f"ingest.{name}", partial(prepare, config))
+        except ConfigError as error:  # Of a first start it would be the operator's: there is none.
+            raise _OutdatedError(str(error)) from error
+        for note in commit():
+            logger.warning("plug-in begun while the file was read anew", of=name, note=note)
 
 
 def _convert(name: str, table: dict[str, object]) -> Struct:

@@ -190,9 +190,7 @@ class Connection:
         answer.times += 1
         self.stood += 1
         self.stood_at = now
-        if self.ssl is not None:
-            self.send((answer.whole,))
-        elif answer.held is not None:
+        if answer.held is not None:
             self.send_held(answer.held)
         else:
             self.send(answer.chunks)

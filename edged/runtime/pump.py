@@ -32,7 +32,7 @@ import structlog
 import trio
 
 from edged.errors import EdgedError
-from edged.runtime.connection import OUT_BYTES_MAX, Connection
+from edged.runtime.connection import OUT_BYTES_MAX, READS_TLS_MAX, Connection
 from edged.runtime.pace import Pace
 from edged.runtime.pumped import MakeHandler, PumpClass, PumpHandler, PumpStatistics
 from edged.runtime.serving import Batch, serve_batch
@@ -436,7 +436,9 @@ class Pump:
             if connection.timeout_at > now:
                 self.schedule(connection, connection.timeout_at)
                 continue
-            self.visit(connection, select.EPOLLIN, now)  # What has come is heard before a verdict.
+            # What has come is heard before a verdict; under TLS that may be several records.
+            for _ in range(READS_TLS_MAX if connection.ssl is not None else 1):
+                self.visit(connection, select.EPOLLIN, now)
             if connection.lost is None and connection.timeout_at <= now:
                 self._guard(connection, partial(connection.run_timeout, now))
 

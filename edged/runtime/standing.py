@@ -38,7 +38,7 @@ def split_request(request: bytes) -> tuple[bytes, bytes] | None:
 class StandingAnswer:
     """What to send, and how often it was."""
 
-    __slots__ = ("_whole", "chunks", "fd", "held", "size", "times", "what")
+    __slots__ = ("chunks", "fd", "held", "size", "times", "what")
 
     def __init__(self, what: object, chunks: tuple[bytes, ...], held: KernelBytes | None) -> None:
         self.what = what  # Its maker's.
@@ -47,14 +47,6 @@ class StandingAnswer:
         self.fd = -1 if held is None else held.fd
         self.size = sum(map(len, chunks))
         self.times = 0
-        self._whole = b""
-
-    @property
-    def whole(self) -> bytes:
-        """In one, to be encrypted; made when it is first wanted."""
-        if not self._whole:
-            self._whole = b"".join(self.chunks)
-        return self._whole
 
 
 class StandingAnswers:

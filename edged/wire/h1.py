@@ -16,6 +16,7 @@ from msgspec import Struct
 from edged.errors import RemoteProtocolError
 
 KNOWN_MAX = 4096  # Requests of a few renditions' last parts, by a few dozen kinds of players.
+KNOWN_HEADS_MAX = 256  # Kinds of players.
 KNOWN_BYTES_MAX = 2048  # Of each; browsers send 500 to 900.
 _GET, _HTTP_1_1 = b"GET /", b" HTTP/1.1"
 _USUAL = string.ascii_letters.encode() + string.digits.encode() + b"/?&=-_.~%+,:;@!$'()*"
@@ -92,7 +93,7 @@ class KnownRequests:
             self._known.clear()
         self._known[data] = request
         if (parts := _split_get(data)) is not None:
-            if len(self._heads) >= self.entries_max:
+            if len(self._heads) >= KNOWN_HEADS_MAX:
                 self._heads.clear()
             self._heads[parts[1]] = request
 

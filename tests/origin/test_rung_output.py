@@ -86,6 +86,21 @@ def test_a_timeline_that_began_anew_while_no_child_was_there() -> None:
     assert taken.output.units_dropped == 1
 
 
+@pytest.mark.parametrize("back_s", [0.2, 0.5, 2.5])
+def test_one_that_began_anew_a_little_behind(back_s: float) -> None:
+    """Its key picture is not taken for one that was shown: all that follows depends on it."""
+    taken = Taken()
+    taken.output.set_track(RUNG)
+    taken.output.take([unit(10 * 90_000, wallclock_us=10_000_000)])
+    taken.output.begin_child()
+    taken.output.set_track(RUNG)
+    key = unit(int((10 - back_s) * 90_000), wallclock_us=12_000_000)
+    taken.output.take([unit(int(9.9 * 90_000), wallclock_us=9_900_000), key])
+    assert [u.dts for u in taken.units][1:] == [key.dts]
+    assert taken.units[-1].discontinuity
+    assert taken.output.units_dropped == 1
+
+
 def test_a_unit_of_no_track() -> None:
     taken = Taken()
     taken.output.set_track(RUNG)

@@ -224,6 +224,7 @@ def test_a_discontinuity_of_the_source_is_every_rungs() -> None:
     for unit in second:
         unit.pts += 100 * TS
         unit.dts += 100 * TS
+        unit.wallclock_us += 7_000_000
         unit.config_id = 1
     second[0].discontinuity = True
     units = in_order((TS, [*first, *second]))
@@ -252,7 +253,7 @@ def jumping(by_s: float, *, gop_s: float) -> tuple[list[Track], list[AccessUnit]
     return [video_track(Fraction(30))], [*first, *second]
 
 
-@pytest.mark.parametrize("by_s", [-1.2, -2, -2.9, -6.5, 3.5, 100])
+@pytest.mark.parametrize("by_s", [-0.3, -0.9, -1.2, -2, -2.9, -6.5, 3.5, 100])
 @pytest.mark.parametrize("gop_s", [1, 2])
 @pytest.mark.parametrize("is_flagged", [False, True])
 def test_a_rung_jumps_where_its_source_does(by_s: float, gop_s: float, is_flagged: bool) -> None:
@@ -266,8 +267,8 @@ def test_a_rung_jumps_where_its_source_does(by_s: float, gop_s: float, is_flagge
     assert outcome.rungs.statistics().units_dropped == 0
 
 
-@pytest.mark.parametrize("by_s", [-1.2, -2, -2.9])
-@pytest.mark.parametrize("back_at_s", [6, 7, 8, 9])
+@pytest.mark.parametrize("by_s", [-0.3, -1.2, -2, -2.9, 3.5, 100])
+@pytest.mark.parametrize("back_at_s", [6, 7, 8, 9, 11, 12, 13])
 def test_an_encoder_that_comes_back_about_a_jump(by_s: float, back_at_s: int) -> None:
     """It may come back with another timeline than that of the segment of then."""
     tracks, units = jumping(by_s, gop_s=1)

@@ -9,6 +9,7 @@ import pytest
 import trio
 from msgspec import Struct, structs
 
+from edged.errors import ConfigError
 from edged.ingest import rtmp
 from edged.ingest.plugin import Door, IngestPlugin
 from edged.media.routing import PopState
@@ -125,6 +126,30 @@ async def test_a_file_read_anew_while_it_begins_is_not_lost(
             if knows_of_reloads:
                 async with encoder(rtmp_now, OTHER_KEY) as two:
                     assert "publishers" in (await two.refused()).description
+
+
+async def test_a_file_that_it_cannot_take_while_it_begins_ends_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even at its first start, where a mistake in the file would be told and end the process."""
+    faulty = Faulty(monkeypatch)
+    async with hosting(tmp_path) as host:
+        plugins, door = host.pop.plugins, host.pop.door
+        faulty.may_listen = trio.Event()
+        faulty.fail()
+        await until(lambda: "rtmp" in door.prepares and len(faulty.configs) == 2, s_max=10)
+
+        def refuse(config: Struct) -> Callable[[], None]:
+            raise ConfigError(f"its certificate cannot be read, {config!r}")
+
+        door.prepares["rtmp"] = refuse
+        plugins._tables = {"rtmp": {**plugins._tables["rtmp"], "publishers_max": 3}}
+        faulty.may_listen.set()
+        part = plugins.parts["rtmp"]
+        await until(lambda: "certificate" in part.failure, s_max=10)
+        assert "ConfigError" not in part.failure
+        await until(lambda: part.up, s_max=10)
+        assert getattr(faulty.configs[-1], "publishers_max", None) == 3
 
 
 async def test_it_is_offered_while_it_is_up(
