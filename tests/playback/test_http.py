@@ -13,6 +13,7 @@ import struct
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -39,10 +40,10 @@ from edged.playback.http import (
 from edged.playback.waiting import Exchange
 from edged.runtime.connection import HEAR_OUT_S, OUT_LOW_BYTES
 from edged.runtime.kernel_bytes import KERNEL_BYTES_AFTER, KERNEL_BYTES_MAX, KernelBytes
-from edged.runtime.pump import Pump
+from edged.runtime.pump import Pump, PumpClass
 from edged.runtime.tls import Identity, make_server_context
 from edged.tools.cert import make_authority, make_host_certificate
-from edged.wire.h1 import RequestReceived
+from edged.wire.h1 import H1Limits, RequestReceived
 from edged.wire.prepared import PreparedResponse, prepare
 from tests.playback.fakes import Client, World, world
 
@@ -737,3 +738,37 @@ async def test_who_leaves_https_early_ends_only_that_connection(
         assert await stays.body() == SEGMENT
         await until(lambda: edge.pump.statistics().connections == 1)
         await stays.stream.aclose()
+
+
+@pytest.mark.parametrize("records", [1, 2, 3])
+async def test_over_tls_all_that_came_in_time_is_heard_before_a_verdict(
+    tmp_path: Path, records: int
+) -> None:
+    """The rest of a request is there before its deadline; the loop is held up beyond that."""
+    make_authority(tmp_path, "net", now=time.time())
+    identity = Identity("pop", "a")
+    files = make_host_certificate(tmp_path, identity, now=time.time(), hosts=["127.0.0.1"])
+    theirs = ssl.create_default_context(cafile=files.ca)
+    pump, server = Pump(), HttpServer(Router(), limits=H1Limits(request_s_max=0.3))
+    server.mount("/live/", Service())
+    ours, far = socket.socketpair()
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pump.run)
+            context = make_server_context(files.certificate, files.key)
+            pump.add(ours, server.make_handler, PumpClass.VIEWER, tls=context)
+            shake = partial(theirs.wrap_socket, far, server_hostname="127.0.0.1")
+            viewer = await trio.to_thread.run_sync(shake)
+            request = b"GET /live/now HTTP/1.1\r\nHost: e\r\nA: b\r\n\r\n"
+            viewer.sendall(request[:5])
+            await trio.sleep(0.15)
+            rest, size = request[5:], -(-len(request[5:]) // records)
+            for at in range(0, len(rest), size):
+                viewer.sendall(rest[at : at + size])
+            time.sleep(0.3)  # noqa: ASYNC251 - the loop is held up
+            await trio.sleep(0.1)
+            viewer.settimeout(5)
+            answer = await trio.to_thread.run_sync(viewer.recv, 4096)
+            assert answer.startswith(b"HTTP/1.1 200"), answer
+            viewer.close()
+            nursery.cancel_scope.cancel()

@@ -282,6 +282,31 @@ def test_an_encoder_that_comes_back_about_a_jump(by_s: float, back_at_s: int) ->
     assert all(3_000_000 < began[msn] < back_at_s * 1_000_000 for msn in missing), missing
 
 
+@pytest.mark.parametrize("late_s", [0, 0.2, 0.4, 1])
+def test_sound_that_begins_behind_the_picture_on_a_new_timeline(late_s: float) -> None:
+    """An encoder was begun anew; what the source has of it, a rung of the sound has, too."""
+    before = [
+        (TS, list(video_units(video_times(Fraction(30), 6), 2))),
+        (48_000, list(audio_units(6))),
+    ]
+    after = [
+        (TS, list(video_units(video_times(Fraction(30), 8), 2))),
+        (48_000, list(audio_units(8 - late_s, start=int(late_s * 48_000)))),
+    ]
+    for timescale, anew in after:
+        anew[0].discontinuity = True
+        for unit in anew:
+            unit.wallclock_us += 6_000_000
+            unit.pts += 50 * timescale
+            unit.dts += 50 * timescale
+    units = in_order(*before) + in_order(*after)
+    made = [structs.replace(u, track_id=RUNG if u.track_id == 1 else AAC) for u in units]
+    outcome = run([video_track(Fraction(30)), audio_track()], units, made, at=by_wallclock)
+    assert outcome.rungs.statistics().units_dropped == 0
+    places = [(part.msn, part.index, part.tfdt) for part in outcome.parts("a0")]
+    assert [(part.msn, part.index, part.tfdt) for part in outcome.parts("a128")] == places
+
+
 def encode_in_order(units: list[AccessUnit]) -> list[AccessUnit]:
     """As `encode`, of pictures that are in order."""
     return [structs.replace(unit, track_id=RUNG, payload=b"r" * 9) for unit in units]
