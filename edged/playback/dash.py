@@ -27,14 +27,34 @@ Prepare = Callable[[bytes, bool], PreparedResponse]
 """Makes the answer of a body, and of whether that is gzip."""
 
 
+class FirstShown:
+    """Tells what of a part is presented first. No manifest's method: that would be a cycle."""
+
+    def __init__(self) -> None:
+        self.inits: dict[bytes, ReadInit] = {}
+
+    def __call__(self, init: bytes, part: Part) -> int:
+        """Ticks from its decode time until then; 0 if nobody can tell."""
+        try:
+            known = self.inits.get(init)
+            if known is None:
+                while len(self.inits) >= INITS_MAX:
+                    del self.inits[next(iter(self.inits))]
+                known = self.inits[init] = read_init(init)
+            tracks = read_samples(part.payload, known)
+        except RemoteProtocolError:
+            return 0
+        times = [s.dts + s.composition for samples in tracks.values() for s in samples]
+        return min(times) - part.tfdt if times else 0
+
+
 class DashManifests:
     """One run's manifest."""
 
     def __init__(self, window: StreamWindow, *, unix_now: Callable[[], float] = time.time) -> None:
         """`unix_now` is what players set their clocks by."""
         self._window, self._unix_now = window, unix_now
-        self._timeline = DashTimeline(self._first_shown)
-        self._inits: dict[bytes, ReadInit] = {}
+        self._timeline = DashTimeline(FirstShown())
         self._version: object = None
         self._made_us = 0
         self._responses: dict[tuple[str, bool], PreparedResponse] = {}
@@ -62,17 +82,3 @@ class DashManifests:
             response = prepare(compress(body) if gzip else body, gzip)
             self._responses[base, gzip] = response
         return response
-
-    def _first_shown(self, init: bytes, part: Part) -> int:
-        """Ticks from a part's decode time until what is presented first; 0 if nobody can tell."""
-        try:
-            known = self._inits.get(init)
-            if known is None:
-                while len(self._inits) >= INITS_MAX:
-                    del self._inits[next(iter(self._inits))]
-                known = self._inits[init] = read_init(init)
-            tracks = read_samples(part.payload, known)
-        except RemoteProtocolError:
-            return 0
-        times = [s.dts + s.composition for samples in tracks.values() for s in samples]
-        return min(times) - part.tfdt if times else 0

@@ -11,7 +11,7 @@ from edged.errors import RemoteProtocolError
 from edged.media.parts import InitSegment, Part, StreamEnded
 from edged.media.stream import StreamId
 from edged.playback import dash
-from edged.playback.dash import INITS_MAX, DashManifests
+from edged.playback.dash import INITS_MAX, DashManifests, FirstShown
 from edged.playback.hls import FIRST_SEGMENT_S_MAX, HlsService
 from edged.policy.window import StreamWindow
 from edged.wire.cmaf.reader import read_init
@@ -225,14 +225,14 @@ def test_pictures_that_are_reordered_are_named_by_when_they_are_presented() -> N
 
 
 def test_inits_that_are_read_are_bounded_and_media_that_is_none_is_not_looked_into() -> None:
-    manifests = DashManifests(StreamWindow(STREAM), unix_now=lambda: UNIX)
+    first_shown = FirstShown()
     run = segment((video_track(RATES["30"]),), list(video_units(video_times(RATES["30"], 3.0), 1)))
     init = next(event for event in run.events if isinstance(event, InitSegment))
     first = next(event for event in run.events if isinstance(event, Part))
     for number in range(INITS_MAX + 2):
         free = (8 + number).to_bytes(4, "big") + b"free" + bytes(number)
-        assert manifests._first_shown(init.data + free, first) == 0
-    assert len(manifests._inits) == INITS_MAX
+        assert first_shown(init.data + free, first) == 0
+    assert len(first_shown.inits) == INITS_MAX
     with pytest.raises(RemoteProtocolError):
         read_init(b"no init")
-    assert manifests._first_shown(b"no init", first) == 0
+    assert first_shown(b"no init", first) == 0
