@@ -167,7 +167,7 @@ async def test_a_partner_preempts_and_all_who_look_are_told() -> None:
             await watch.navigate(f"{http}/watch/star")
             await watch.wait_for(f"{STATE} === 'live'", 20)
             await watch.wait_for("document.querySelector('video').currentTime > 1", 10)
-            labels = "[...document.getElementById('quality').options].map((o) => o.text)"
+            labels = "[...document.querySelectorAll('#quality span')].map(o => o.textContent)"
             assert await watch.evaluate(labels) == ["Auto", "180p30", "120p30", "90p30"]
             master = (await fetch(http, "/live/star/master.m3u8")).body.decode()
             assert master.count("#EXT-X-STREAM-INF") == 4, "and the sound alone, not for hls.js"
