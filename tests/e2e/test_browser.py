@@ -8,7 +8,7 @@ import trio
 from tests.conftest import require
 from tests.e2e.browser import BrowserError, open_browser
 
-pytestmark = [pytest.mark.e2e, pytest.mark.alone]
+pytestmark = pytest.mark.e2e
 
 PAGE = """<!doctype html><title>static</title><style>body { background: white }
 @media (prefers-color-scheme: dark) { body { background: black } }</style>

@@ -42,7 +42,7 @@ from tests.e2e.publisher import publish_clip
 from tests.e2e.viewer import Viewer, fetch
 from tests.wire.hls_reader import attributes_of, read_media_playlist
 
-pytestmark = [pytest.mark.e2e, pytest.mark.alone]
+pytestmark = pytest.mark.e2e
 
 SIZES = ((640, 360), (480, 270), (320, 180))
 MIXED = tuple(
@@ -286,6 +286,7 @@ async def check_smooth(page: Page, act: Callable[[], Awaitable[None]]) -> None:
     assert rate > 0.6 * RATE
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "pair",
     [
@@ -309,6 +310,7 @@ async def test_chromium_plays(pair: str) -> None:
             assert fatal == []
 
 
+@pytest.mark.alone
 async def test_chromium_takes_the_rungs_that_it_can_play() -> None:
     """Of HEVC, AV1 and H.264 Debian's Chromium lacks the first, by CODECS alone."""
     require_player()
@@ -327,6 +329,7 @@ async def test_chromium_takes_the_rungs_that_it_can_play() -> None:
             await check_smooth(page, partial(trio.sleep, 3))
 
 
+@pytest.mark.alone
 async def test_chromium_changes_rungs_without_a_stall() -> None:
     require_player()
     clip = make_ladder_clip(PLAIN, (("aac", "eng"), ("aac", "deu")), seconds=12, gop=60)
@@ -348,6 +351,7 @@ async def test_chromium_changes_rungs_without_a_stall() -> None:
             await check_smooth(page, change)
 
 
+@pytest.mark.alone
 async def test_chromium_changes_languages_without_a_stall() -> None:
     """Which tone is heard, told by the spectrum of what the page plays."""
     require_player()
@@ -380,6 +384,7 @@ async def choose(page: Page, menu: str, value: int | str) -> None:
     await page.evaluate(f"document.querySelector('#{menu} input[value=\"{value}\"]').click()")
 
 
+@pytest.mark.alone
 async def test_the_watch_page_offers_qualities_languages_and_latencies() -> None:
     """And for another quality the picture does not stand still."""
     require_player()
@@ -433,6 +438,7 @@ async def check_keyboard(page: Page) -> None:
     await page.wait_for("!document.getElementById('menu').matches(':popover-open')")
 
 
+@pytest.mark.alone
 async def test_the_watch_page_goes_back_in_time_and_to_either_latency() -> None:
     require_player()
     with trio.fail_after(110):

@@ -20,7 +20,7 @@ from tests.e2e.network import Demo, open_demo
 pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
 FPS = Fraction(30)
-WATCHED_S = 30.0
+WATCHED_S = 15.0  # Ten minutes, and over TLS, in `test_glass_to_glass`.
 FRAMES_SHARE_MIN = 0.95
 GLASS_P50_MS_MAX = 2400.0  # Twice the goal: CI's machine is shared.
 SHOWN_MS_OFF_MAX = 300.0  # The page's own figure from the truth.
@@ -109,7 +109,7 @@ async def watch(page: Page, demo: Demo, picture: TestPicture) -> Watched:
 
 
 @pytest.mark.timeout(200)
-async def test_thirty_seconds_at_the_other_pop() -> None:
+async def test_a_while_at_the_other_pop() -> None:
     require_player()
     picture = TestPicture(PictureConfig())
     with trio.fail_after(180):

@@ -129,7 +129,7 @@ async def first_frame_ms(page: Page) -> float:
 
 
 DURATIONS = [
-    pytest.param(40.0, SLACK, marks=pytest.mark.timeout(200)),
+    pytest.param(30.0, SLACK, marks=pytest.mark.timeout(200)),
     pytest.param(LONG_S, 1.0, marks=[pytest.mark.slow, pytest.mark.timeout(3 * LONG_S + 200)]),
 ]
 

@@ -19,7 +19,7 @@ from tests.e2e.test_shared_cache import open_nginx
 from tests.e2e.test_watch_page import STATE, require_player
 from tests.e2e.tiny_edge import CHANNEL, TinyEdge, open_tiny_edge
 
-pytestmark = [pytest.mark.e2e, pytest.mark.alone]
+pytestmark = pytest.mark.e2e
 
 KEY = import_key("HS256", b"put-at-least-32-characters-of-chance-here")
 WINDOW_S = 30.0

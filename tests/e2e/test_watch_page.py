@@ -12,7 +12,7 @@ from tests.e2e.browser import Browser, Page, open_browser
 from tests.e2e.glass import SCRIPT, read_glass, start_glass
 from tests.e2e.tiny_edge import CHANNEL, TITLE, TinyEdge, open_tiny_edge
 
-pytestmark = [pytest.mark.e2e, pytest.mark.alone]
+pytestmark = pytest.mark.e2e
 
 STATE = "window.edged?.snapshot().state"
 
@@ -70,6 +70,7 @@ async def test_offline_channel_says_so_and_landing_page_is_empty() -> None:
             assert problems(page) == []
 
 
+@pytest.mark.alone
 async def test_stream_comes_is_measured_ends_and_comes_back() -> None:
     require_player()
     with trio.fail_after(90):
@@ -107,6 +108,7 @@ async def test_stream_comes_is_measured_ends_and_comes_back() -> None:
             nursery.cancel_scope.cancel()
 
 
+@pytest.mark.alone
 async def test_a_freeze_is_shown_and_overcome() -> None:
     require_player()
     with trio.fail_after(90):

@@ -18,7 +18,7 @@ from tests.bench.playback.release import release_in_turns
 from tests.bench.playback.servers import edge, fetch
 from tests.conftest import require, require_found
 
-pytestmark = [pytest.mark.e2e, pytest.mark.alone]
+pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture
