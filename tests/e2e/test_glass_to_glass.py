@@ -129,7 +129,7 @@ async def first_frame_ms(page: Page) -> float:
 
 
 DURATIONS = [
-    pytest.param(30.0, SLACK, marks=pytest.mark.timeout(200)),
+    pytest.param(20.0, SLACK, marks=pytest.mark.timeout(200)),
     pytest.param(LONG_S, 1.0, marks=[pytest.mark.slow, pytest.mark.timeout(3 * LONG_S + 200)]),
 ]
 
@@ -163,7 +163,7 @@ async def test_hls_js_as_it_comes(seconds: float, slack: float) -> None:
 @pytest.mark.parametrize(
     ("seconds", "slack"),
     [
-        pytest.param(20.0, SLACK, marks=pytest.mark.timeout(150)),
+        pytest.param(12.0, SLACK, marks=pytest.mark.timeout(150)),
         pytest.param(LONG_S, 1.0, marks=[pytest.mark.slow, pytest.mark.timeout(3 * LONG_S + 200)]),
     ],
 )

@@ -18,7 +18,7 @@ PROTOCOLS = (
 REQUESTS = (
     "performance.getEntriesByType('resource').filter((each) => each.name.includes('/live/')).length"
 )
-WATCHED_S = 12.0
+WATCHED_S = 5.0
 
 
 async def curl(*arguments: str) -> str:
