@@ -15,6 +15,7 @@ const WATCH_MS = 250;
 const REWOUND_S = 2; // Nearer to live than this is live.
 const TO_EDGE_MS_MAX = 6_000; // For what is near live to be there before the seek to it, so that the picture goes on.
 const OLDEST_S = 2; // The oldest listed goes while a player asks for it: so far from it one may go back.
+const WHOLE_S = 0.03; // Of a segment that may lack: less than any part, more than times are rounded by.
 export const LATENCY_MODES = ["low", "standard"]; // By parts, at PART-HOLD-BACK; by whole segments, at HOLD-BACK.
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -233,6 +234,10 @@ export class Player {
       lowLatencyMode: this.#latencyMode === "low",
       abrController: makeAbrController(globalThis.Hls),
     });
+    // A segment counts as whole to it when no more than 0.2 s of it lack: its short last part would be missed for ever, and
+    // with it all that follows, where the network brings the playlist that has it before the part before it.
+    const tracker = hls.streamController?.fragmentTracker;
+    if (tracker && "bufferPadding" in tracker) tracker.bufferPadding = WHOLE_S;
     const { ErrorTypes, Events } = globalThis.Hls;
     let mediaErrors = 0;
     hls.on(Events.ERROR, (_, data) => {
