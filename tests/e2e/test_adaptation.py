@@ -29,7 +29,6 @@ SLOW_BYTES_PER_S = 1_000_000 / 8
 RTT_S = 0.02
 DOWN_S_MAX = 10.0
 SLOW_S = 7.0  # From the change down: what comes after it must hold.
-STALLS_MAX = 1  # None is the goal; on a busy machine half a second is little to notice it in.
 UP_S_MAX = 20.0  # hls.js takes one rung at a time, and not on the first good sign.
 HEIGHT = "window.edged.video.videoHeight"
 NOTE_HEIGHTS = """(() => {
@@ -69,8 +68,12 @@ async def adapt(page: Page, url: str, weather: Weather) -> Adapted:
     return Adapted(int(str(after["stalls"])) - int(str(before["stalls"])), slow, heights)
 
 
-async def test_down_the_ladder_and_up_again() -> None:
-    """At 0.75 s from live, over TLS and HTTP/2, to 1 Mbps and back; rungs by E-RTMP multitrack."""
+@pytest.mark.parametrize("stalls_max", [1, pytest.param(0, marks=pytest.mark.slow)])
+async def test_down_the_ladder_and_up_again(stalls_max: int) -> None:
+    """At 0.75 s from live, over TLS and HTTP/2, to 1 Mbps and back; rungs by E-RTMP multitrack.
+
+    No stall is the goal; half a second is little to notice it in beside all else that CI does.
+    """
     require("ffmpeg")
     require_player()
     clip = make_ladder_clip(RUNGS, (("aac", "eng"),), seconds=12, gop=30)
@@ -94,4 +97,4 @@ async def test_down_the_ladder_and_up_again() -> None:
     assert adapted.slow[0] == 360
     assert max(adapted.slow[1:]) < 360, "1 Mbps is too little for it"
     assert adapted.after[-1] == 360
-    assert adapted.stalls <= STALLS_MAX, adapted
+    assert adapted.stalls <= stalls_max, adapted
