@@ -1,8 +1,9 @@
 """hatchling's build hook: what a wheel or an editable install has beyond the source files.
 
-That is the pinned hls.js, brought by npm, and the compiled cores, made by Cython and a C compiler.
-Where a tool is missing or fails the build goes on and says so: the watch page then loads hls.js
-from a CDN, and the cores are those in Python.
+That is the pinned hls.js, brought by npm; the compiled cores, made by Cython and a C compiler; and
+the compiled form of what is hot (`edged/native.py`), made by mypyc and a C compiler. Where a tool
+is missing or fails the build goes on and says so: the watch page then loads hls.js from a CDN, and
+what runs is Python.
 """
 
 import importlib.util
@@ -20,6 +21,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 WEB = "edged/playback/web"
 COMPILED = ("edged/wire/rtmp/fast.pyx", "edged/runtime/fast.pyx")
+NATIVE_FOLDER = "edged/_native"
 FLAGS = (
     *("-O2", "-fPIC", "-shared", "-fwrapv", "-DNDEBUG", "-w"),  # -w: the C is Cython's, not ours.
     *("-fstack-protector-strong", "-D_FORTIFY_SOURCE=2", "-Wl,-z,relro,-z,now"),
@@ -49,15 +51,32 @@ class BuildHook(BuildHookInterface[BuilderConfig]):
             )
         if self.target_name != "wheel":
             return  # A source distribution is for any Python.
+        made = []
         for source in COMPILED:
             problem = compile_core(root / source)
             if problem is None:
-                artifacts.append(f"/{extension_of(Path(source))}")
-                build_data["pure_python"], build_data["infer_tag"] = False, True
+                made.append(f"/{extension_of(Path(source))}")
             else:
                 self.app.display_warning(
                     f"{source} was not compiled: {problem}; its Python twin takes more CPU"
                 )
+        problem = compile_native(root)
+        if problem is None:
+            made.append(f"/{NATIVE_FOLDER}/")
+        else:
+            self.app.display_warning(
+                f"nothing hot was compiled: {problem}; as Python it takes more CPU"
+            )
+        if made:
+            artifacts.extend(made)
+            build_data["pure_python"], build_data["infer_tag"] = False, True
+
+
+def compile_native(root: Path) -> str | None:
+    """Make the compiled form of what is hot, if it is not of these sources; what went wrong."""
+    modules = load_by_path(root / "edged/native.py").NATIVE
+    problem: str | None = load_by_path(root / "edged/native_build.py").build(root, "edged", modules)
+    return problem
 
 
 def load_by_path(path: Path) -> ModuleType:
@@ -116,6 +135,7 @@ def _compile(source: Path, target: Path) -> str | None:
     return None
 
 
-if __name__ == "__main__":  # By hand, in a checkout whose environment has Cython.
-    problems = [compile_core(Path(__file__).parents[1] / source) for source in COMPILED]
+if __name__ == "__main__":  # By hand, in a checkout whose environment has Cython and mypyc.
+    top = Path(__file__).parents[1]
+    problems = [*(compile_core(top / source) for source in COMPILED), compile_native(top)]
     sys.exit("\n".join(filter(None, problems)))

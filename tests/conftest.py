@@ -7,11 +7,21 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+from edged import native
+
 
 @pytest.fixture(autouse=True)
 def _logs_as_shipped() -> Iterator[None]:
     yield
     structlog.reset_defaults()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what wants Python where the compiled form runs: `tests/run` has it apart."""
+    if native.in_use():
+        pure = [item for item in items if item.get_closest_marker("pure")]
+        config.hook.pytest_deselected(items=pure)
+        items[:] = [item for item in items if not item.get_closest_marker("pure")]
 
 
 def require(*programs: str) -> None:

@@ -58,6 +58,8 @@ def test_sizes_of_what_is_compiled(path: Path) -> None:
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_every_module_has_its_test(path: Path) -> None:
+    if not list(functions(ast.parse(path.read_text()))):
+        return  # Declarations alone.
     place = path.relative_to(ROOT / "edged")
     expected = ROOT / "tests" / place.parent / f"test_{place.name}"
     assert expected.is_file(), f"missing {expected.relative_to(ROOT)}"

@@ -24,7 +24,7 @@ from hypercorn.typing import ASGIFramework, ConnectionState
 from msgspec import Struct
 
 from edged.errors import EdgedError
-from edged.wire.h1 import RequestReceived
+from edged.wire.h1_events import RequestReceived
 from edged.wire.prepared import PreparedResponse
 
 ANSWER_BYTES_MAX = 4 * 2**20  # Ten times the longest list of streams.

@@ -4,10 +4,10 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 import trio
-from msgspec import Struct
 
 from edged.backbone.ring_source import RingSource, choose_start
 from edged.backbone.session import BackboneSession
+from edged.backbone.statistics import ForwardingStatistics, State
 from edged.errors import PublishRefusedError
 from edged.media.stream import StreamId
 from edged.runtime.hub import LiveStream
@@ -25,20 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edged.wire.backbone.flows import UnitFlow
-
-State = Literal["waiting", "opening", "open", "refused", "closed"]
-
-
-class ForwardingStatistics(Struct, frozen=True, kw_only=True):
-    """How a stream fares."""
-
-    state: State
-    received_seq: int
-    packaged_seq: int
-    lag_units: int  # In the ring, not yet framed.
-    units_skipped: int
-    reopened: int
-    progress_at: float  # When an ack last advanced; -inf for never.
 
 
 class Forwarding:

@@ -123,15 +123,15 @@ class InboundStreams:
         """Take a stream that a peer offers, resume one, or refuse it with the reason."""
         try:
             inbound, wanted_seq = self._take(session, message, now)
-        except PublishRefusedError as error:
-            self._refuse(session, message.stream_no, error.code, error.reason)
-        except _FencedByError as error:
-            self._refuse(session, message.stream_no, "fenced", str(error), error.newest)
+        except PublishRefusedError as refusal:
+            self._refuse(session, message.stream_no, refusal.code, refusal.reason)
+        except _FencedByError as fence:
+            self._refuse(session, message.stream_no, "fenced", str(fence), fence.newest)
         except EdgedError as error:
             self._refuse(session, message.stream_no, "unsupported_media", str(error))
-        except Exception as error:  # A bug that it meets ends it, and not its session's others.
+        except Exception as bug:  # A bug that it meets ends it, and not its session's others.
             logger.exception("stream failed", channel=message.stream_id.channel)
-            self._refuse(session, message.stream_no, "internal", f"internal error: {error!r}")
+            self._refuse(session, message.stream_no, "internal", f"internal error: {bug!r}")
             if (half := self.find(message.stream_id)) is not None:
                 self._end(half, "internal error")
         else:

@@ -18,7 +18,8 @@ from edged.backbone.directory import OriginDirectory
 from edged.backbone.fence import Fence
 from edged.backbone.inbound import ORPHAN_S_MAX, InboundStatistics, InboundStreams
 from edged.backbone.inbound_stream import Inbound, stop_failed
-from edged.backbone.session import OUT_BYTES_MAX, BackboneSession, LocalEnd
+from edged.backbone.local_end import LocalEnd
+from edged.backbone.session import OUT_BYTES_MAX, BackboneSession
 from edged.backbone.subscriptions import Replay, Subscriptions, SubscriptionStatistics
 from edged.errors import RemoteProtocolError
 from edged.media.parts import PackagedEvent
@@ -32,7 +33,7 @@ from edged.runtime.listeners import parse_address, serve
 from edged.runtime.pump import Pump
 from edged.runtime.supervision import Supervisor
 from edged.runtime.tls import check_plain
-from edged.wire.backbone.flows import FlowEnded, SenderEvent, UnitsSkipped
+from edged.wire.backbone.events import FlowEnded, SenderEvent, UnitsSkipped
 from edged.wire.backbone.messages import (
     DescriptionWanted,
     DirectoryDelta,

@@ -2,7 +2,8 @@
 
 import msgspec
 
-from edged.media.gop_ring import GopRing, RingBatch, Start
+from edged.media.gop_ring import GopRing, Start
+from edged.media.ring_batch import RingBatch
 from edged.media.track import Kind, Track
 from edged.runtime.hub import LiveStream
 

@@ -12,12 +12,13 @@ from typing import Protocol
 
 import structlog
 import trio
-from msgspec import Struct
 
 from edged.backbone.feeds import Feeds, FeedSubscription, OnEnd, OnEvent, OnStream
 from edged.backbone.fence import Fence
 from edged.backbone.forwarding import Forwarding
-from edged.backbone.session import OUT_BYTES_MAX, BackboneSession, LocalEnd
+from edged.backbone.local_end import LocalEnd
+from edged.backbone.session import OUT_BYTES_MAX, BackboneSession
+from edged.backbone.statistics import OriginLinkStatistics
 from edged.errors import EdgedError, PeerLostError, RemoteProtocolError
 from edged.media.parts import PackagedEvent
 from edged.media.routing import OriginReport
@@ -29,8 +30,7 @@ from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.listeners import connect, parse_address
 from edged.runtime.pump import Pump
 from edged.runtime.tls import check_plain
-from edged.wire.backbone.flows import FlowEnded, SenderEvent, UnitsSkipped
-from edged.wire.backbone.link import LinkStatistics
+from edged.wire.backbone.events import FlowEnded, SenderEvent, UnitsSkipped
 from edged.wire.backbone.messages import (
     FEATURE_DESCRIPTIONS,
     DescriptionWanted,
@@ -81,21 +81,6 @@ class LinkOwner(Protocol):
 
     def key_frame_wanted(self, forwarding: Forwarding, track_id: int) -> None:
         """A reader beyond the origin needs a random access point."""
-
-
-class OriginLinkStatistics(Struct, frozen=True, kw_only=True):
-    """How a link fares."""
-
-    origin: str
-    address: str
-    up: list[str]  # "control", "partner", ...
-    forwardings: int
-    subscriptions: int
-    reconnects: int
-    units_skipped: int
-    received_bytes: int  # By all its sessions, those that are gone too.
-    sent_bytes: int
-    control: LinkStatistics | None
 
 
 class OriginLink:
@@ -406,8 +391,8 @@ class OriginLink:
             self._drop(forwarding)
             self._owner.refused(forwarding, "unsupported_media", str(error))
             return None
-        except Exception as error:  # The others are offered all the same.
-            self._break_off(forwarding, error)
+        except Exception as bug:  # The others are offered all the same.
+            self._break_off(forwarding, bug)
             return None
         self._by_stream_no[session, forwarding.stream_no] = forwarding
         return frame

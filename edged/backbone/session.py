@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 import trio
-from msgspec import Struct
 
 from edged.errors import PeerLostError, RemoteProtocolError
 from edged.media.parts import PackagedEvent
@@ -20,17 +19,17 @@ from edged.media.stream import PriorityClass
 from edged.media.track import AccessUnit
 from edged.runtime.connection import OUT_LOW_BYTES, Connection
 from edged.runtime.tls import peer_identity
-from edged.wire.backbone.flows import Flow, SenderEvent
-from edged.wire.backbone.link import (
-    BackboneLink,
-    Event,
+from edged.wire.backbone.events import (
     Expected,
     MessageReceived,
     PeerAccepted,
     PeerClosed,
+    SenderEvent,
+    UnitsReceived,
 )
-from edged.wire.backbone.messages import FEATURES, PROTO, Hello, Message, Purpose, StreamClosed
-from edged.wire.backbone.receiving import UnitsReceived
+from edged.wire.backbone.flows import Flow
+from edged.wire.backbone.link import BackboneLink, Event
+from edged.wire.backbone.messages import Hello, Message, StreamClosed
 
 if TYPE_CHECKING:
     from edged.runtime.pump import Pump
@@ -50,28 +49,6 @@ TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
 assert BACKLOG_BYTES > OUT_LOW_BYTES, "a stop for lack of room must be followed by `drained`"
 
 logger = structlog.get_logger("edged.backbone")
-
-
-class LocalEnd(Struct, frozen=True, kw_only=True):
-    """Who we are. `instance`: 63 bits of chance per process, an origin's incarnation."""
-
-    role: str
-    name: str
-    shard: int = 0
-    instance: int
-
-    def hello(self, purpose: Purpose, priority: PriorityClass) -> Hello:
-        """What we say first."""
-        return Hello(
-            proto=PROTO,
-            role=self.role,
-            name=self.name,
-            shard=self.shard,
-            instance=self.instance,
-            purpose=purpose,
-            priority=priority,
-            features=FEATURES,
-        )
 
 
 class SessionOwner(Protocol):

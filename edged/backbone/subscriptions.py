@@ -11,7 +11,8 @@ from edged.errors import EdgedError
 from edged.media.parts import PackagedEvent, StreamEnded
 from edged.media.stream import StreamId
 from edged.runtime.hub import Hub, LiveStream
-from edged.wire.backbone.flows import EventFlow, Flow, FlowEnded, choose_replay
+from edged.wire.backbone.events import FlowEnded
+from edged.wire.backbone.flows import EventFlow, Flow, choose_replay
 from edged.wire.backbone.messages import (
     EventsOpened,
     Message,

@@ -264,7 +264,7 @@ class IrsService:
             return self._full
         with self._places.held(place):
             return await self._serve(place, stream, peer, identity)
-        return MADE_ROOM
+        return MADE_ROOM  # type: ignore[unreachable] # `held` ends a scope.
 
     async def _serve(
         self,

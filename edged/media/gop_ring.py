@@ -9,30 +9,22 @@ it.
 """
 
 from collections import deque
-from typing import Literal
+from typing import Final, Literal
 
-from msgspec import Struct
-
+from edged.media.ring_batch import RingBatch
 from edged.media.track import AccessUnit
 
 # What a unit takes beside its payload: the Struct, its integers, two bytes headers. It counts
 # against the ring's bytes, so that empty units cannot fill the memory either.
-UNIT_OVERHEAD_BYTES = 320
-AUDIO_GOP_US = 1_000_000  # Where there is no video to say, a group is a second.
-JOIN_US_MAX = 500_000  # Rungs whose random access is further apart are not aligned.
+UNIT_OVERHEAD_BYTES: Final = 320
+AUDIO_GOP_US: Final = 1_000_000  # Where there is no video to say, a group is a second.
+JOIN_US_MAX: Final = 500_000  # Rungs whose random access is further apart are not aligned.
 # A group longer than the ring is cut to this share at once, and not unit by unit.
 CUT_NUM, CUT_DEN = 3, 4
 _DELTA, _RANDOM_ACCESS = 1, 2
-_VIDEO = _DELTA | _RANDOM_ACCESS
+_VIDEO: Final = _DELTA | _RANDOM_ACCESS
 
 Start = Literal["oldest", "latest_gop", "live"]
-
-
-class RingBatch(Struct, frozen=True):
-    """What a reader gets: consecutive units, and how many were jumped over just before them."""
-
-    units: list[AccessUnit]
-    skipped: int = 0  # Since the last read; also when `units` is empty.
 
 
 class _Gop:

@@ -5,14 +5,14 @@ never mix: wire ticks (as a protocol sends them), pts/dts (ticks of a track's ti
 wallclock (microseconds since 1970).
 """
 
-from typing import Self
+from typing import Final, Self
 
 from msgspec import Struct
 
-US_PER_S = 1_000_000
+US_PER_S: Final = 1_000_000
 # Two ends of an interval, each quantised to a millisecond in a way of the encoder's choice (down,
 # nearest).
-GRID_TOLERANCE_MS = 2
+GRID_TOLERANCE_MS: Final = 2
 
 
 def rescale(value: int, from_timescale: int, to_timescale: int) -> int:

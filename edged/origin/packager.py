@@ -14,8 +14,8 @@ import structlog
 from msgspec import Struct
 
 from edged.errors import EdgedError, RemoteProtocolError
-from edged.media.gop_ring import RingBatch
 from edged.media.parts import InitSegment, PackagedEvent, SegmentEnded, StreamEnded
+from edged.media.ring_batch import RingBatch
 from edged.media.stream import StreamId
 from edged.media.track import AccessUnit, Track
 from edged.policy.cutter import FragmentWriter

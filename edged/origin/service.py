@@ -19,7 +19,8 @@ from edged.policy.ladder_slots import SlotCounts
 from edged.policy.ladder_words import LadderSeen
 from edged.policy.latency import PackagerConfig, choose_latency, describe_latency
 from edged.policy.slots import Slots
-from edged.policy.window import StreamWindow, WindowLimits
+from edged.policy.window import StreamWindow
+from edged.policy.window_limits import WindowLimits
 from edged.runtime.hub import LiveStream
 from edged.runtime.tls import TlsFiles
 

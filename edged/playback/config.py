@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 
 from edged.policy.edge_cache import CacheLimits
 from edged.policy.playback_rights import RightsConfig
-from edged.policy.window import WindowLimits
+from edged.policy.window_limits import WindowLimits
 
 SEGMENT_S_MAX = 10.0  # Ours last 4.5 s at most; a stream with long GOPs may have longer ones.
 

@@ -7,7 +7,7 @@ the whole. What it is slow to take stays in memory, though the window may have l
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -17,17 +17,22 @@ from edged.playback.waiting import Exchange, Waiters
 from edged.runtime.connection import OUT_LOW_BYTES, Connection
 from edged.runtime.kernel_bytes import KERNEL_BYTES_MAX, KERNEL_BYTES_MIN
 from edged.runtime.standing import StandingAnswer
-from edged.wire.h1 import Event, H1Session, RequestReceived, RequestRefused
+from edged.wire.h1 import H1Session
+from edged.wire.h1_events import Event, RequestReceived, RequestRefused
 from edged.wire.prepared import PreparedResponse, narrow
 
 if TYPE_CHECKING:
     from edged.playback.http import HttpServer
 
-PROGRESS_S_MAX = 10.0  # A viewer with bytes waiting takes at least
-PROGRESS_BYTES_MIN = 16 * 1024  # this much in that time: 13 kbps, or nobody is there any more.
-RESPONSE_BYTES_PER_S_MIN = 12_500  # And over a whole response 100 kbps: below any rung of video.
-RESPONSE_S_SLACK = 10.0  # Beyond that time: a phone that changes cells stands still for seconds.
-REFUSED_LINGER_S = 1.0  # Read on after a refusal: closing on unread bytes would reset it away.
+PROGRESS_S_MAX: Final = 10.0  # A viewer with bytes waiting takes at least
+# this much in that time: 13 kbps, or nobody is there any more.
+PROGRESS_BYTES_MIN: Final = 16 * 1024
+# And over a whole response 100 kbps: below any rung of video.
+RESPONSE_BYTES_PER_S_MIN: Final = 12_500
+# Beyond that time: a phone that changes cells stands still for seconds.
+RESPONSE_S_SLACK: Final = 10.0
+# Read on after a refusal: closing on unread bytes would reset it away.
+REFUSED_LINGER_S: Final = 1.0
 
 logger = structlog.get_logger("edged.http")
 
@@ -318,7 +323,7 @@ class HttpConnection(Exchange):
                     connection.send(chunks)
                 else:
                     connection.send_held(held)
-                if connection.out_bytes:
+                if connection.out_bytes > 0:
                     self._note_waiting(chunks, now)
         else:
             self._send_rare(request, response, now)
@@ -362,7 +367,7 @@ class HttpConnection(Exchange):
             self._write_behind(chunks, now)
             return
         connection.send(chunks)
-        if connection.out_bytes:
+        if connection.out_bytes > 0:
             self._note_waiting(chunks, now)
 
     def _write_behind(self, chunks: Sequence[bytes], now: float) -> None:

@@ -6,7 +6,7 @@ RESPONSE_BYTES_PER_S_MIN; no more than UNSENT_BYTES_MAX of answers' bodies wait 
 """
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -20,20 +20,21 @@ from edged.playback.router import error_response
 from edged.playback.waiting import Exchange, Waiters
 from edged.runtime.connection import OUT_LOW_BYTES, Connection
 from edged.runtime.kernel_bytes import unacknowledged_bytes
-from edged.wire.h1 import RequestReceived
+from edged.wire.h1_events import RequestReceived
 from edged.wire.h2 import H2Request, H2Session, RequestRefused, SessionEnded, StreamReset
 from edged.wire.prepared import PreparedResponse, narrow
 
 if TYPE_CHECKING:
     from edged.playback.http import HttpServer
 
-TAKE_BYTES = 64 * 1024  # At a time: what is queued in the kernel and here no priority can overtake.
+# At a time: what is queued in the kernel and here no priority can overtake.
+TAKE_BYTES: Final = 64 * 1024
 UNSENT_BYTES_MAX = 64 * 2**20  # As the largest answer.
 # A session that has ended leaves the socket open so long, and for as long as the viewer takes what
 # the kernel has of it: closing on the window updates that come meanwhile would reset it away.
-LEAVE_S = 2.0
-LEAVE_BYTES_MAX = 4 * 2**20  # Of what is still said and not heard.
-LARGE_BYTES = 2**20  # Below it an answer is not held against that.
+LEAVE_S: Final = 2.0
+LEAVE_BYTES_MAX: Final = 4 * 2**20  # Of what is still said and not heard.
+LARGE_BYTES: Final = 2**20  # Below it an answer is not held against that.
 
 logger = structlog.get_logger("edged.http")
 
@@ -257,12 +258,13 @@ class H2Connection:
         connection.set_timeout(self._leave_at)
 
     def _take(self, event: object, now: float) -> None:
+        if type(event) is H2Request:  # Hot, and a pattern takes some looks.
+            self.connection.spoke = True
+            exchange = H2Exchange(self, event.stream_id, event.request)
+            self._exchanges[event.stream_id] = exchange
+            self.ask(exchange, now)
+            return
         match event:
-            case H2Request(stream_id, request):
-                self.connection.spoke = True
-                exchange = H2Exchange(self, stream_id, request)
-                self._exchanges[stream_id] = exchange
-                self.ask(exchange, now)
             case RequestRefused():
                 self._refuse(event, now)
             case StreamReset(stream_id):

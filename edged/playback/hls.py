@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 import msgspec
 import structlog
 import trio
-from msgspec import Struct
 
 from edged.errors import RemoteProtocolError
 from edged.media.parts import PackagedEvent, Rendition, StreamEnded
@@ -27,11 +26,12 @@ from edged.playback.dash import MANIFEST
 from edged.playback.edge_cache import EdgeCache, Watched
 from edged.playback.hls_stream import HlsStream
 from edged.playback.http import Release, do_at_once, error_response
+from edged.playback.statistics import HlsStatistics
 from edged.playback.waiting import Exchange, Waiters
 from edged.policy.viewer_count import ViewerCount
 from edged.runtime.faults import contained
 from edged.wire.content_coding import takes_gzip
-from edged.wire.h1 import RequestReceived
+from edged.wire.h1_events import RequestReceived
 from edged.wire.prepared import PreparedResponse
 
 TARGET_DURATION_S = 4  # Assumed for the cache times of what is not here.
@@ -69,23 +69,6 @@ def refuse_viewer(reason: str) -> PreparedResponse:
 
 NOT_READY = refuse_viewer(NOT_READY_WHY)
 FULL_WHY = "this edge holds all the channels that it has memory for"
-
-
-class HlsStatistics(Struct, frozen=True):
-    """What is held now, and counters since the start."""
-
-    channels: int
-    streams: int
-    payload_bytes: int
-    blocked: int
-    released_total: int
-    fenced_total: int
-    parts_refused_total: int
-    parts_missing_total: int
-    segments_missing_total: int
-    segments_evicted_early_total: int
-    segments_evicted_needed_total: int
-    manifests_total: int
 
 
 class _Channel:

@@ -18,10 +18,11 @@ from edged.playback.http import (
     error_response,
     too_large,
 )
-from edged.playback.playlist import Form, Playlist, entity_tag
+from edged.playback.playlist import POLLED, POLLED_GZIP, Form, Playlist, entity_tag
 from edged.playback.waiting import Exchange, Waiters
 from edged.policy.blocking_reload import (
     BLOCK_TARGETS_MAX,
+    NO_DIRECTIVES,
     PlaylistEdge,
     Reject,
     ReloadDirectives,
@@ -31,9 +32,11 @@ from edged.policy.blocking_reload import (
     parse_directives,
 )
 from edged.policy.viewer_count import ViewerCount
-from edged.policy.window import StreamWindow, WindowLimits
+from edged.policy.window import StreamWindow
+from edged.policy.window_limits import WindowLimits
 from edged.wire.content_coding import compress, takes_gzip
-from edged.wire.h1 import RequestReceived
+from edged.wire.fields import find_field
+from edged.wire.h1_events import RequestReceived
 from edged.wire.m3u8 import render_multivariant
 from edged.wire.prepared import PreparedResponse, prepare
 
@@ -76,8 +79,7 @@ class HlsStream:
         self.window = StreamWindow(stream_id, limits)
         self.ready: dict[str, PreparedResponse] = {}  # Parts, segments, inits: by name, made once.
         self.ended_at: float | None = None
-        self.cut_off = False  # It ended here only, and may go on from a replay.
-        self._private = False  # What is made of it is for those alone who ask.
+        self.cut_off = self._private = False  # See `end_here` and `use_privacy`.
         self.told_early = False  # The service's note: what its window dropped early is in the log.
         self._now, self._spread = now, spread
         self._playlists: dict[str, Playlist] = {}
@@ -180,7 +182,7 @@ class HlsStream:
     def release(self, now: float, count: ViewerCount) -> int:
         """Answer everyone whose wait is over; returns how many."""
         released = 0
-        main = self._main_renditions()
+        main = self.window.main
         for name, playlist in list(self._playlists.items()):
             if playlist.first and (playlist.window.shown or self.ended_at is not None):
                 first, playlist.first = playlist.first, {}
@@ -315,14 +317,14 @@ class HlsStream:
         if not window.shown:
             exchange.wait(playlist.first, self._until(now), self._too_long())
             return None
-        form = Form(
-            blocking=directives.msn is not None,
-            delta=directives.skip,
-            gzip=takes_gzip(request.field(b"accept-encoding")),
-        )
+        gzip = takes_gzip(find_field(request.fields, b"accept-encoding"))
+        if directives is NO_DIRECTIVES:
+            form = POLLED_GZIP if gzip else POLLED
+        else:
+            form = Form(directives.msn is not None, directives.skip, gzip)
         if form.blocking:
             return self._answer_reload(playlist, directives, form, exchange, now)
-        if name in self._main_renditions():
+        if name in self.window.main:
             exchange.polled = count.note_poll(exchange.polled, now)
         return self._render(playlist, form)
 
@@ -436,12 +438,6 @@ class HlsStream:
         if playlist is None:
             playlist = self._playlists[name] = Playlist(self.window.renditions[name])
         return playlist
-
-    def _main_renditions(self) -> list[str]:
-        """The renditions of which every player follows one: the rungs of video, else of audio."""
-        windows = self.window.renditions
-        videos = [name for name, w in windows.items() if w.rendition.kind is Kind.VIDEO]
-        return videos or list(windows)
 
     def _plain_age_s(self) -> int:
         return max(1, self.target_duration_s // 2)

@@ -13,7 +13,6 @@ from collections.abc import Callable
 
 import structlog
 import trio
-from msgspec import Struct
 
 from edged.playback.exchange import HttpConnection
 from edged.playback.h2_connection import H2Connection
@@ -29,6 +28,7 @@ from edged.playback.router import (
     error_response,
     prepare_page,
 )
+from edged.playback.statistics import HttpStatistics
 from edged.playback.upgrades import Upgrades
 from edged.playback.waiting import Exchange
 from edged.runtime.connection import Connection, PumpClass
@@ -36,7 +36,8 @@ from edged.runtime.kernel_bytes import KernelPool
 from edged.runtime.listeners import serve
 from edged.runtime.pump import Pump
 from edged.runtime.standing import StandingAnswer, StandingAnswers
-from edged.wire.h1 import H1Limits, KnownRequests, RequestReceived
+from edged.wire.h1 import KnownRequests
+from edged.wire.h1_events import H1Limits, RequestReceived
 from edged.wire.h2 import KnownStrings, date_block
 from edged.wire.prepared import PreparedResponse, date_stamp
 
@@ -59,19 +60,6 @@ RESPONSE_BYTES_MAX = 64 * 2**20  # A 10 s segment at 50 Mbps; larger ones are re
 OUT_BYTES_MAX = RESPONSE_BYTES_MAX + 2**20  # One response, and small ones behind it.
 
 logger = structlog.get_logger("edged.http")
-
-
-class HttpStatistics(Struct, frozen=True):
-    """Counters since the start."""
-
-    connections: int
-    h2_connections: int
-    connections_total: int
-    responses_total: dict[int, int]  # By status.
-    body_bytes_total: int
-    refused_total: int
-    stalled_total: int
-    upgraded_total: int
 
 
 class HttpServer:
@@ -227,8 +215,8 @@ class HttpServer:
             page = handler(request)
         except HttpError as error:
             return error_response(error.status, str(error), cors=self.cors)
-        except Exception as error:  # A page's bug must not end anyone's playback.
-            logger.exception("page failed", path=path, error=repr(error))
+        except Exception as bug:  # A page's bug must not end anyone's playback.
+            logger.exception("page failed", path=path, error=repr(bug))
             return self.failed
         return prepare_page(page, cors=self.cors)
 

@@ -24,6 +24,7 @@ class Form(NamedTuple):
     gzip: bool = False
 
 
+POLLED, POLLED_GZIP = Form(), Form(gzip=True)  # As who names no version asks for it.
 Prepare = Callable[[bytes, Form], PreparedResponse]
 
 

@@ -37,7 +37,7 @@ from edged.policy.playback_rights import (
     check_address,
 )
 from edged.policy.rate_limit import WINDOW_S, Network, RateLimit, choose_client, count_for
-from edged.wire.h1 import RequestReceived
+from edged.wire.h1_events import RequestReceived
 from edged.wire.prepared import PreparedResponse, prepare
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from edged.runtime.connection import Connection
 from edged.runtime.pumped import PumpHandler
-from edged.wire.h1 import RequestReceived
+from edged.wire.h1_events import RequestReceived
 from edged.wire.prepared import PreparedResponse
 
 UPGRADED = "upgraded"

@@ -12,20 +12,21 @@ was foreseen at a pace that did not last. When it is presented does not change.
 import itertools
 from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
-from msgspec import Struct
 
 from edged.media.parts import InitSegment, PackagedEvent, Part, Rendition, SegmentEnded
 from edged.media.track import AccessUnit, Kind, Track
+from edged.policy.boundary import Boundary
 from edged.policy.cadence import US, Cadence, Pace
 from edged.policy.gops import Gops
 
 UNITS_MAX = 512  # Of a part: units whose times do not advance; then it is cut early.
 BYTES_MAX = 32 * 2**20  # Of a part: 1 s at 256 Mbps; then it is cut early.
-AUDIO_SHIFT_US_MAX = 1_000  # Audio is presented when it is decoded; nobody hears this much.
-SEQUENCES_PER_SEGMENT = 1024  # Of fragments: above the parts that a window takes of a segment.
+AUDIO_SHIFT_US_MAX: Final = 1_000  # Audio is presented when it is decoded; nobody hears this much.
+# Of fragments: above the parts that a window takes of a segment.
+SEQUENCES_PER_SEGMENT: Final = 1024
 
 
 class FragmentWriter(Protocol):
@@ -43,17 +44,6 @@ class FragmentWriter(Protocol):
         durations: Sequence[int],
     ) -> bytes:
         """One fragment of the units, whose durations are ticks."""
-
-
-class Boundary(Struct, frozen=True, kw_only=True):
-    """The end of a segment for all renditions, as a presentation time."""
-
-    pts: int
-    timescale: int
-    segment_us: int  # How long the segment is where it was decided.
-    discontinuity: bool = False
-    jumped: bool = False  # The timeline goes on elsewhere: times on its two sides do not compare.
-    offset_s: int = 0  # Added to all times after it.
 
 
 class RenditionCutter:

@@ -16,8 +16,9 @@ from msgspec import Struct, field
 from edged.media.manifest import AdaptationSet, Manifest, Period, Representation
 from edged.media.parts import Part, Rendition
 from edged.media.track import Kind
-from edged.policy.rendition_window import US, RenditionWindow, WindowSegment
+from edged.policy.rendition_window import US, RenditionWindow
 from edged.policy.window import StreamWindow
+from edged.policy.window_segment import WindowSegment
 
 PERIOD_US_MIN = 1_000  # Manifests have milliseconds.
 LAG_SEGMENTS_MAX = 2  # A rendition that is further behind does not hold the others back.

@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from edged.policy.rendition_window import RenditionWindow, WindowSegment
+from edged.policy.rendition_window import RenditionWindow
 from edged.policy.window import StreamWindow
+from edged.policy.window_segment import WindowSegment
 
 # What a segment costs beside its media: names, text and times, 1,014 bytes as measured.
 SEGMENT_BYTES = 1024

@@ -2,34 +2,24 @@
 
 from collections import deque
 from itertools import islice
-
-from msgspec import Struct, field
+from typing import Final
 
 from edged.errors import RemoteProtocolError
 from edged.media.parts import InitSegment, Part, Rendition, SegmentEnded
 from edged.media.playlist import PartEntry, SegmentEntry, init_name, part_name, segment_name
+from edged.policy.window_segment import WindowSegment
 
-PARTS_MAX = 512  # Of one segment: 5 s at a frame a part at 100 fps.
-MISSING_MAX = 16  # Lost segments that are listed as gaps; beyond it the playlist leaps over some.
-PLAYLIST_TARGETS_MIN = 3  # x target duration: RFC 8216bis §6.2.2.
-PARTS_TARGETS = 3  # x target duration from the end: older segments are listed without parts.
-SKIP_TARGETS = 6  # The same: older ones are left out of delta updates (RFC 8216bis §4.4.3.8).
+PARTS_MAX: Final = 512  # Of one segment: 5 s at a frame a part at 100 fps.
+# Lost segments that are listed as gaps; beyond it the playlist leaps over some.
+MISSING_MAX: Final = 16
+PLAYLIST_TARGETS_MIN: Final = 3  # x target duration: RFC 8216bis §6.2.2.
+PARTS_TARGETS: Final = 3  # x target duration from the end: older segments are listed without parts.
+# The same: older ones are left out of delta updates (RFC 8216bis §4.4.3.8).
+SKIP_TARGETS: Final = 6
 # The same: a part can be fetched for 3 more when it is no longer listed (RFC 8216bis §6.2.2), and a
 # segment is at most one long. Older ones are wanted whole alone, and may be on disk.
-SETTLED_TARGETS = PARTS_TARGETS + 4
-US = 1_000_000
-
-
-class WindowSegment(Struct, kw_only=True):
-    """One segment and its parts; `None` stands for a part that never came."""
-
-    entry: SegmentEntry
-    init_digest: str
-    ended: SegmentEnded | None = None
-    parts: list[Part | None] = field(default_factory=list)
-    payload_bytes: int = 0  # Of its media, wherever that is.
-    leaving: bool = False  # On its way to the disk, and still here.
-    stored: bool = False  # On disk: `parts` are gone.
+SETTLED_TARGETS: Final = PARTS_TARGETS + 4
+US: Final = 1_000_000
 
 
 class RenditionWindow:

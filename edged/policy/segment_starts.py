@@ -3,8 +3,9 @@
 from msgspec import Struct
 
 from edged.media.track import AccessUnit
+from edged.policy.boundary import Boundary
 from edged.policy.cadence import US
-from edged.policy.cutter import Boundary, RenditionCutter
+from edged.policy.cutter import RenditionCutter
 
 TIMELINE_S = 0.1  # Two timelines of a stream are further apart.
 

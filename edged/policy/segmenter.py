@@ -10,14 +10,16 @@ the order of the units alone, never from a clock: another origin makes the same 
 """
 
 from collections.abc import Callable, Iterable
+from typing import Final
 
 import msgspec
 
 from edged.errors import RemoteProtocolError
 from edged.media.parts import PackagedEvent, Rendition, StreamEnded
 from edged.media.track import AccessUnit, Kind, Track
+from edged.policy.boundary import Boundary
 from edged.policy.cadence import US, Cadence, measure_cadence
-from edged.policy.cutter import Boundary, FragmentWriter, RenditionCutter
+from edged.policy.cutter import FragmentWriter, RenditionCutter
 from edged.policy.held_units import HELD_S_MAX, HeldUnits, is_decided
 from edged.policy.known_tracks import KnownTracks
 from edged.policy.renditions import describe_rendition, init_digest
@@ -27,9 +29,9 @@ from edged.policy.segmenter_report import RenditionMark, SegmenterStatistics
 from edged.policy.waiting_units import JUMP_BACK_S_MAX, JUMP_S_MAX, WaitingUnits
 
 SEGMENT_BYTES_MAX = 48 * 2**20  # Of all renditions: 4.4 s at 91 Mbps; a window holds two of it.
-DISCONTINUITIES_MAX = 16  # At once; each segment that ends without one allows one more.
-OFFSET_MAX = 2**31  # Ticks from dts to pts: a fragment has 32 bits for it.
-TIME_MAX = 2**62  # Ticks: a fragment has 64 bits for it.
+DISCONTINUITIES_MAX: Final = 16  # At once; each segment that ends without one allows one more.
+OFFSET_MAX: Final = 2**31  # Ticks from dts to pts: a fragment has 32 bits for it.
+TIME_MAX: Final = 2**62  # Ticks: a fragment has 64 bits for it.
 
 
 def _to_nobody(_: SegmentStart) -> None:

@@ -20,8 +20,9 @@ from msgspec import Meta, Struct
 from edged.errors import RemoteProtocolError
 from edged.media.parts import Rendition
 from edged.media.track import AccessUnit, Track
+from edged.policy.boundary import Boundary
 from edged.policy.cadence import Cadence
-from edged.policy.cutter import Boundary, FragmentWriter, RenditionCutter
+from edged.policy.cutter import FragmentWriter, RenditionCutter
 from edged.policy.gops import Gops
 from edged.policy.segment_rule import PARTS_MAX, SegmenterConfig
 from edged.policy.segmenter import Segmenter

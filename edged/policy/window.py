@@ -6,8 +6,6 @@ A PoP has one `StreamWindow` for each stream that it serves, an origin one for e
 
 import re
 
-from msgspec import Struct
-
 from edged.errors import RemoteProtocolError
 from edged.media.latency import Latency
 from edged.media.parts import (
@@ -33,9 +31,10 @@ from edged.policy.rendition_window import (
     SKIP_TARGETS,
     US,
     RenditionWindow,
-    WindowSegment,
 )
 from edged.policy.variants import make_multivariant
+from edged.policy.window_limits import WindowLimits, WindowStatistics
+from edged.policy.window_segment import WindowSegment
 
 RENDITIONS_MAX = 32  # A ladder of eight rungs and some audio languages; more is a broken origin.
 INITS_MAX = 128  # Of one rendition. Encoders change configuration a few times a day.
@@ -47,26 +46,6 @@ PART_HOLD_BACK_PARTS = 3  # x PART-TARGET: Apple's authoring rules; RFC 8216bis 
 NEEDED_SEGMENTS = 3
 _NAME = re.compile(r"[a-z][a-z0-9]{0,15}")
 _DIGEST = re.compile(r"[0-9a-f]{16}")
-
-
-class WindowLimits(Struct, frozen=True, kw_only=True):
-    """How much of a stream is listed and kept."""
-
-    playlist_s: float = 30.0  # Listed; never less than three target durations.
-    # Kept beyond that, for slow viewers and clips; longer where players may ask for longer
-    # (`needed_us`). 0 is for a place that no player asks: nothing is kept.
-    retention_s: float = 90.0
-    payload_bytes_max: int = 256 * 2**20  # 120 s at 17 Mbps; beyond it the oldest go early.
-
-
-class WindowStatistics(Struct, frozen=True, kw_only=True):
-    """What went wrong since the start."""
-
-    parts_refused: int
-    parts_missing: int
-    segments_missing: int
-    segments_evicted_early: int
-    segments_evicted_needed: int
 
 
 class StreamWindow:
@@ -82,6 +61,18 @@ class StreamWindow:
         self.segments_evicted_early = 0  # Because of `payload_bytes_max`.
         self.segments_evicted_needed = 0  # Of these: players may still have asked for them.
         self._hold_back_us = 0
+        self._main: frozenset[str] = frozenset()
+        self._main_of = -1, 0  # The version, and how many renditions, that this is of.
+
+    @property
+    def main(self) -> frozenset[str]:
+        """The renditions of which every player follows one: the rungs of video, else of audio."""
+        windows = self.renditions
+        of = self.version, len(windows)
+        if of != self._main_of:
+            videos = [name for name, w in windows.items() if w.rendition.kind is Kind.VIDEO]
+            self._main, self._main_of = frozenset(videos or windows), of
+        return self._main
 
     @property
     def prefix(self) -> str:

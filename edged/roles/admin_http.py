@@ -34,7 +34,7 @@ from edged.playback.waiting import Exchange
 from edged.roles.snapshot import StatusQuery
 from edged.runtime.listeners import parse_address
 from edged.runtime.pump import Pump
-from edged.wire.h1 import RequestReceived
+from edged.wire.h1_events import RequestReceived
 from edged.wire.prepared import PreparedResponse
 
 CONNECTIONS_MAX = 256  # Browsers and scripts of one host, and room for those who only hold places.

@@ -17,8 +17,9 @@ from edged.policy.ingest_health import (
     TrackSample,
     WarningRaised,
 )
-from edged.runtime.hub import Hub, LiveStream, TrackStatistics
+from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.metrics import Metrics, MetricSpec, Sample
+from edged.runtime.track_statistics import TrackStatistics
 
 SLICE = 25  # Streams looked at without a pause: half a millisecond.
 TICK_LATE_S_MAX = 0.5  # Later than this we have slept, and what has come may lie unread.

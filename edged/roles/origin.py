@@ -5,8 +5,8 @@ from functools import partial
 import structlog
 import trio
 
+from edged.backbone.local_end import LocalEnd
 from edged.backbone.receiver import BackboneServer, PeerStatistics
-from edged.backbone.session import LocalEnd
 from edged.config import Config
 from edged.errors import PublishRefusedError, RemoteProtocolError
 from edged.irs.client import OriginClient

@@ -13,8 +13,8 @@ from msgspec import Struct
 from edged.api import metrics as api_metrics
 from edged.api.key_callback import KeyCallback
 from edged.api.webhooks import Webhooks, check_ca
-from edged.backbone.sender import OriginLinkStatistics
-from edged.backbone.session import LocalEnd
+from edged.backbone.local_end import LocalEnd
+from edged.backbone.statistics import OriginLinkStatistics
 from edged.config import Config
 from edged.ingest.plugin import DRAINING
 from edged.irs.client import PopClient

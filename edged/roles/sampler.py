@@ -13,7 +13,7 @@ import trio
 from msgspec import structs
 
 from edged.backbone.receiver import PeerStatistics
-from edged.backbone.sender import OriginLinkStatistics
+from edged.backbone.statistics import OriginLinkStatistics
 from edged.media.track import Kind
 from edged.roles.health import HealthOf, describe_warning, find_warnings, merge_health
 from edged.roles.status import HealthSeen

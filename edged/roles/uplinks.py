@@ -15,8 +15,9 @@ from edged.backbone.directory import Directory
 from edged.backbone.fence import Fence
 from edged.backbone.forwarding import Forwarding
 from edged.backbone.inbound import ORPHAN_S_MAX
-from edged.backbone.sender import OriginLink, OriginLinkStatistics
-from edged.backbone.session import LocalEnd
+from edged.backbone.local_end import LocalEnd
+from edged.backbone.sender import OriginLink
+from edged.backbone.statistics import OriginLinkStatistics
 from edged.errors import ConfigError
 from edged.media.routing import OriginReport, OriginState, RoutingTable
 from edged.media.stream import DescriptionChange, PriorityClass, StreamId

@@ -19,13 +19,13 @@ from edged.errors import EdgedError
 from edged.runtime.kernel_bytes import KernelBytes
 from edged.runtime.pumped import MakeHandler, PumpClass, PumpHandler, PumpSide
 from edged.runtime.standing import StandingAnswer, StandingAnswers
+from edged.runtime.tls_calls import TLS_WRITE_BYTES, Buffer, encrypt, tls_calls
 
 __all__ = ["Connection", "MakeHandler", "PumpClass", "PumpHandler", "PumpSide"]
 
 IOV_MAX = 512  # Below the kernel's 1024: a batch this long already amortises the call.
 OUT_LOW_BYTES = 64 * 1024  # At or below it a handler that waited may write again.
 OUT_BYTES_MAX = 8 * 2**20  # A peer that leaves more unread is dropped; handlers set their own.
-TLS_WRITE_BYTES = 64 * 1024  # Joined per SSL_write: 4 records, and the copy stays in cache.
 # Reads from one peer before the others' turn: a plain read may fill the pump's buffer (256 KiB: a
 # tick of 300 Mbps), a TLS read gives one record (16 KiB). A backbone session carries hundreds of
 # streams. A viewer's request is one record: to look for another costs as much as to take it.
@@ -48,10 +48,10 @@ class Connection:
     __slots__ = (
         *("__weakref__", "_above_low", "_closing", "_dirty", "_established", "_low_water"),
         *("_make_handler", "_mask", "_out", "_out_bytes_max", "_reading", "_reads_max"),
-        *("_recv_into", "_send", "_sendmsg", "_setsockopt", "_unheard_bytes", "fd"),
-        *("handler", "handshaking", "lost", "on_removed", "out_bytes", "peer", "pump"),
-        *("pump_class", "received_bytes", "scheduled_at", "sent_bytes", "sock", "spoke"),
-        *("ssl", "standing", "stood", "stood_at", "timeout_at", "waits_for_room"),
+        *("_encrypt", "_read", "_recv_into", "_send", "_sendmsg", "_setsockopt"),
+        *("_unheard_bytes", "fd", "handler", "handshaking", "lost", "on_removed", "out_bytes"),
+        *("peer", "pump", "pump_class", "received_bytes", "scheduled_at", "sent_bytes", "sock"),
+        *("spoke", "ssl", "standing", "stood", "stood_at", "timeout_at", "waits_for_room"),
     )
 
     def __init__(
@@ -84,18 +84,16 @@ class Connection:
         self.out_bytes = 0
         self.timeout_at = math.inf
         self.scheduled_at = math.inf  # The pump's: the earliest entry in its heap.
-        self.on_removed: Callable[[], None] | None = (
-            None  # The listener's: one place is free again.
-        )
+        self.on_removed: Callable[[], None] | None = None  # The listener's: a place is free again.
         self._established: trio.Event | None = None
         self._make_handler = make_handler
-        self._out: list[bytes | memoryview] = []
+        self._out: list[Buffer] = []
         self._out_bytes_max = out_bytes_max
-        self._above_low = False
-        self._reading = True
+        self._above_low, self._reading = False, True
         self._mask = select.EPOLLIN
         self._low_water = 1
         self._recv_into = sock.recv_into  # Bound once: this is called for every batch of bytes,
+        self._read, self._encrypt = tls_calls(sock)  # or these,
         self._setsockopt = sock.setsockopt  # and so is this,
         self._send, self._sendmsg = sock.send, sock.sendmsg  # and, for many viewers, these.
         if pump_class is PumpClass.BACKBONE:
@@ -110,35 +108,37 @@ class Connection:
     # What handlers call.
 
     @property
+    def ended(self) -> bool:
+        """Whether it is `lost`, as is to be asked anew after a call."""
+        return self.lost is not None
+
+    @property
     def clear(self) -> bool:
         """Whether bytes may go straight to its socket: it is plain, and nothing waits or ends."""
         return not (self._out or self.ssl is not None or self.lost is not None or self._closing)
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: Buffer) -> None:
         """Queue bytes; they leave at the end of this turn of the pump."""
         if self.lost is not None or self._closing is not None or not data:
             return
         self._out.append(data)
         self._queued(len(data))
 
-    def write_many(self, chunks: Sequence[bytes | memoryview]) -> None:
+    def write_many(self, chunks: Sequence[Buffer]) -> None:
         """Queue shared bytes without copying them."""
         if self.lost is not None or self._closing is not None:
             return
         self._out.extend(chunk for chunk in chunks if chunk)
         self._queued(sum(map(len, chunks)))
 
-    def send(self, chunks: Sequence[bytes | memoryview]) -> None:
-        """Send now what the kernel takes and queue the rest; what waits goes first.
-
-        For who writes the same bytes to very many: it saves the way through the queue.
-        """
+    def send(self, chunks: Sequence[Buffer]) -> None:
+        """Send now what the kernel takes and queue the rest; what waits goes first."""
         if self._out or self.lost is not None or self._closing is not None or self.handshaking:
             self.write_many(chunks)
             return
         try:
-            if self.ssl is not None:  # Encrypting is most of it: the caller's time.
-                count = self._send_encrypted(chunks)
+            if self._encrypt is not None:  # Encrypting is most of it: the caller's time.
+                count = encrypt(self._encrypt, chunks)
             elif len(chunks) == 1:
                 count = self._send(data := chunks[0])
                 if count == len(data):
@@ -170,7 +170,7 @@ class Connection:
         else:
             self.note_sent(count, held.chunks)
 
-    def note_sent(self, count: int, chunks: Sequence[bytes | memoryview]) -> None:
+    def note_sent(self, count: int, chunks: Sequence[Buffer]) -> None:
         """Queue what the kernel did not take of these; it took so many bytes, or said -errno."""
         if count < 0:
             if -count not in AGAIN:
@@ -185,11 +185,24 @@ class Connection:
                 self.write(memoryview(chunk)[count:] if count else chunk)
                 count = 0
 
-    def send_standing(self, answer: StandingAnswer, now: float) -> None:
-        """As `send` and `send_held`, of what stands; the handler hears of it by `stood`."""
+    @property
+    def at_rest(self) -> StandingAnswers | None:
+        """What stands for it, if it may be served with that, and not by its handler."""
+        if self.lost is not None or self.handshaking or self.ssl is not None or self.out_bytes:
+            return None
+        return self.standing
+
+    def note_stood(self, answer: StandingAnswer, received: int, sent: int, now: float) -> None:
+        """It was sent so much of what stands for its bytes; the handler hears of it by `stood`."""
         answer.times += 1
+        self.received_bytes += received
+        self.sent_bytes += sent
         self.stood += 1
         self.stood_at = now
+
+    def send_standing(self, answer: StandingAnswer, now: float) -> None:
+        """As `send` and `send_held`, of what stands."""
+        self.note_stood(answer, 0, 0, now)
         if answer.held is not None:
             self.send_held(answer.held)
         else:
@@ -211,10 +224,8 @@ class Connection:
 
     def set_timeout(self, at: float) -> None:
         """Call the handler's `handle_timeout` at that monotonic time; `math.inf` for never."""
-        if self._closing is None:  # As `_set_timer`, which would be one call more for each request.
-            self.timeout_at = at
-            if at < self.scheduled_at and self.lost is None:
-                self.pump.schedule(self, at)
+        if self._closing is None:
+            self._set_timer(at)
 
     def set_receive_low_water(self, wanted: int) -> None:
         """Ask to be woken only when that many bytes are there (SO_RCVLOWAT; plain TCP only)."""
@@ -288,12 +299,14 @@ class Connection:
             if self._unheard_bytes is not None:
                 self._hear_out(buffer)
             return
-        size, tls, recv_into = len(buffer), self.ssl, self._recv_into
+        size, tls, recv_into, read = len(buffer), self.ssl, self._recv_into, self._read
         for _ in range(self._reads_max):
             try:
-                count = recv_into(buffer) if tls is None else int(tls.read(size, buffer))
+                count = recv_into(buffer) if read is None else read(size, buffer)
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 return
+            except ssl.SSLEOFError:
+                count = 0
             except OSError as error:
                 self.abort(f"connection failed: {error.strerror or error}")
                 return
@@ -302,7 +315,7 @@ class Connection:
                 return
             self.received_bytes += count
             handler.data_received(buffer[:count], now)
-            if (tls is None and count < size) or not self._reading or self.lost is not None:
+            if (tls is None and count < size) or not self._reading or self.ended:
                 return
         # It may hold decrypted bytes that no event will announce.
         if tls is not None and (self._reads_max > READS_MAX or tls.pending()):
@@ -351,7 +364,7 @@ class Connection:
         if self.lost is not None or self.handshaking:
             return
         done = self._transmit()
-        if self.lost is not None:
+        if self.ended:
             return
         if done and self._closing is not None:
             self._shut()
@@ -462,19 +475,6 @@ class Connection:
                 return False
             self._sent(count)
         return True
-
-    def _send_encrypted(self, chunks: Sequence[bytes | memoryview]) -> int:
-        """Encrypt these while nothing else waits; how many bytes of them have left."""
-        assert self.ssl is not None
-        write = self.ssl.write
-        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        if (size := len(data)) <= TLS_WRITE_BYTES:
-            return write(data)
-        view, sent = memoryview(data), 0
-        with contextlib.suppress(ssl.SSLWantWriteError, ssl.SSLWantReadError):
-            while sent < size:  # In pieces as `_send_tls` makes: OpenSSL wants a piece again whole.
-                sent += write(view[sent : sent + TLS_WRITE_BYTES])
-        return sent
 
     def _sent(self, count: int) -> None:
         self.sent_bytes += count

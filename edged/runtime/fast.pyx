@@ -47,19 +47,31 @@ def serve_batch(pump, batch, buffer not None, double now, double until):
     cdef Py_ssize_t visited = 0
     cdef int mask
     cdef double ahead = now - monotonic()  # Of this clock, the pump's.
+    cdef double standing_until = 0
+    cdef set heads = set()
+    cdef dict answers = {}
+    cdef object last = None
     popleft = batch.popleft
     PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
     try:
         while batch:
             connection, events = popleft()
             mask = events
-            if mask == READABLE and connection.lost is None and not connection.handshaking:
+            standing = connection.at_rest if mask == READABLE else None
+            if standing is not None:
+                if standing is not last:  # Its tables stay the same while it lives.
+                    last, heads, answers = standing, standing.heads, standing.answers
+                standing_until = standing.until
                 try:
-                    standing = connection.standing
-                    if standing is None or connection.ssl is not None or connection.out_bytes:
-                        connection.take_readable(buffer, now)
-                    else:
-                        serve_at_rest(connection, standing, buffer, &view, now)
+                    serve_at_rest(
+                        connection, standing, heads if now < standing_until else None, answers,
+                        buffer, &view, now,
+                    )
+                except Exception as error:
+                    pump.fail(connection, error)
+            elif mask == READABLE and connection.lost is None and not connection.handshaking:
+                try:
+                    connection.take_readable(buffer, now)
                 except Exception as error:
                     pump.fail(connection, error)
             else:
@@ -73,7 +85,7 @@ def serve_batch(pump, batch, buffer not None, double now, double until):
     return visited
 
 
-cdef object find(standing, const char *request, Py_ssize_t count):
+cdef object find(set heads, dict answers, const char *request, Py_ssize_t count):
     """As `standing.StandingAnswers.find`, of so many bytes, within their second."""
     cdef const char *end = <const char *> memchr(request, b'\r', count)
     cdef const char *mark
@@ -84,7 +96,7 @@ cdef object find(standing, const char *request, Py_ssize_t count):
         return None
     head = PyBytes_FromStringAndSize(end + 2, request + count - end - 2)
     end -= VERSION_BYTES
-    if memcmp(end, b" HTTP/1.1", VERSION_BYTES) or head not in <set> standing.heads:
+    if memcmp(end, b" HTTP/1.1", VERSION_BYTES) or head not in heads:
         return None
     request += GET_BYTES
     mark = <const char *> memchr(request, b'?', end - request)
@@ -95,21 +107,26 @@ cdef object find(standing, const char *request, Py_ssize_t count):
                 return None
             at += 1
         end = mark
-    return (<dict> standing.answers).get(PyBytes_FromStringAndSize(request, end - request))
+    return answers.get(PyBytes_FromStringAndSize(request, end - request))
 
 
-cdef int serve_at_rest(connection, standing, buffer, Py_buffer *view, double now) except -1:
-    """Read once, and send what stands for that; whatever else it is, is the connection's."""
+cdef int serve_at_rest(
+    connection, standing, set heads, dict answers, buffer, Py_buffer *view, double now
+) except -1:
+    """Read once, and send what stands for that; whatever else it is, is the connection's.
+
+    Without `heads` nothing stands any more.
+    """
     cdef int fd = connection.fd, held
     cdef ssize_t sent, count = recv(fd, view.buf, view.len, MSG_DONTWAIT)
     cdef Py_ssize_t size
     cdef off_t offset = 0
     if count < 0:
         count = -errno
-    if count <= 0 or count > request_bytes_max or now >= <double> standing.until:
+    if count <= 0 or count > request_bytes_max or heads is None:
         connection.take_read(buffer, count, now)
         return 0
-    answer = find(standing, <const char *> view.buf, count)
+    answer = find(heads, answers, <const char *> view.buf, count)
     if answer is None:
         connection.take_read(buffer, count, now)
         return 0
@@ -124,13 +141,8 @@ cdef int serve_at_rest(connection, standing, buffer, Py_buffer *view, double now
         sent = send(fd, PyBytes_AS_STRING(chunks[0]), size, MSG_DONTWAIT | MSG_NOSIGNAL)
     if sent < 0:
         sent = -errno
-    connection.received_bytes += count
-    connection.stood += 1
-    connection.stood_at = now
-    answer.times += 1
-    if sent == size:
-        connection.sent_bytes += size
-    else:
+    connection.note_stood(answer, count, size if sent == size else 0, now)
+    if sent != size:
         connection.note_sent(sent, answer.chunks)
         if connection.out_bytes:
             standing.on_short(connection, answer, now)

@@ -9,12 +9,12 @@ has no task and holds what all others share: it can't be begun anew but with its
 from collections.abc import Callable, Iterator, Sequence
 
 import structlog
-from msgspec import Struct
 
 from edged.errors import EdgedError
 from edged.media.gop_ring import GopRing
 from edged.media.stream import Grant, StreamId
 from edged.media.track import AccessUnit, CodecConfig, Track
+from edged.runtime.track_statistics import TrackStatistics
 
 RING_BYTES_MAX = 24 * 2**20  # Two GOPs of 2 s at 30 Mbps, and half as much again.
 RING_US_MAX = 20_000_000  # Two GOPs of OBS's default of 8.3 s, and a little.
@@ -28,20 +28,6 @@ Wake = Callable[["LiveStream"], None]
 
 class FencedError(EdgedError):
     """A publication or epoch older than the one that is live tried to go on."""
-
-
-class TrackStatistics(Struct):
-    """Counters of one track."""
-
-    units: int = 0
-    payload_bytes: int = 0
-    random_accesses: int = 0
-    last_dts: int = 0
-    gop_us: int = 0  # Length of the last whole GOP.
-    gop_started_us: int = 0
-    jumps: int = 0  # Units that did not follow the one before, whoever noticed it.
-    jump_ticks: int = 0  # From the unit before to the last of them; below 0: back.
-    splices: int = 0  # The same where another publisher went on with the run.
 
 
 class LiveStream:

@@ -11,12 +11,14 @@ import resource
 import struct
 import termios
 from collections.abc import Sequence
+from typing import Final
 
-KERNEL_BYTES_MIN = 32 * 1024  # Below it there is little to copy.
-KERNEL_BYTES_MAX = 512 * 1024  # Parts, not segments: it is filled in one go, 0.2 ms for so much.
-KERNEL_BYTES_AFTER = 4  # Times sent by then: making one costs about that many copies.
-POOL_BYTES_MAX = 64 * 2**20
-POOL_FILES_MAX = 1024  # Or an eighth of what the process may open.
+KERNEL_BYTES_MIN: Final = 32 * 1024  # Below it there is little to copy.
+# Parts, not segments: it is filled in one go, 0.2 ms for so much.
+KERNEL_BYTES_MAX: Final = 512 * 1024
+KERNEL_BYTES_AFTER: Final = 4  # Times sent by then: making one costs about that many copies.
+POOL_BYTES_MAX: Final = 64 * 2**20
+POOL_FILES_MAX: Final = 1024  # Or an eighth of what the process may open.
 
 
 class _Use:

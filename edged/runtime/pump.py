@@ -421,7 +421,7 @@ class Pump:
                 return
             if mask & select.EPOLLIN:
                 connection.take_readable(self._buffer, now)
-            if mask & (select.EPOLLHUP | select.EPOLLERR) and connection.lost is None:
+            if mask & (select.EPOLLHUP | select.EPOLLERR) and not connection.ended:
                 connection.take_hangup()
         except Exception as error:
             self.fail(connection, error)
@@ -439,7 +439,7 @@ class Pump:
             # What has come is heard before a verdict; under TLS that may be several records.
             for _ in range(READS_TLS_MAX if connection.ssl is not None else 1):
                 self.visit(connection, select.EPOLLIN, now)
-            if connection.lost is None and connection.timeout_at <= now:
+            if not connection.ended and connection.timeout_at <= now:
                 self._guard(connection, partial(connection.run_timeout, now))
 
     def _flush(self) -> None:
@@ -497,4 +497,4 @@ class Pump:
             epoll.close()
         self._timer.close()
         os.close(self._wake_fd)
-        self._wake = lambda **_: None  # type: ignore[method-assign]
+        self._woken = True  # For ever: nobody wakes it any more.

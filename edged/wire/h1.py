@@ -7,67 +7,30 @@ peer can make it hold. What goes out are `wire.prepared`'s ready bytes.
 """
 
 import string
-from collections.abc import Sequence
+from typing import Final
 from urllib.parse import unquote
 
 import httptools
-from msgspec import Struct
 
 from edged.errors import RemoteProtocolError
+from edged.wire.h1_events import (
+    Event,
+    H1Limits,
+    H1Statistics,
+    PeerTimedOut,
+    RequestReceived,
+    RequestRefused,
+)
 
-KNOWN_MAX = 4096  # Requests of a few renditions' last parts, by a few dozen kinds of players.
-KNOWN_HEADS_MAX = 256  # Kinds of players.
-KNOWN_BYTES_MAX = 2048  # Of each; browsers send 500 to 900.
+# Requests of a few renditions' last parts, by a few dozen kinds of players.
+KNOWN_MAX: Final = 4096
+KNOWN_HEADS_MAX: Final = 256  # Kinds of players.
+KNOWN_BYTES_MAX: Final = 2048  # Of each; browsers send 500 to 900.
 _GET, _HTTP_1_1 = b"GET /", b" HTTP/1.1"
 _USUAL = string.ascii_letters.encode() + string.digits.encode() + b"/?&=-_.~%+,:;@!$'()*"
 # Fields that ask for less than all (RFC 9110 §13, §14), and their lengths, cheaper to see.
 CONDITIONS = frozenset((b"range", b"if-range", b"if-match", b"if-none-match"))
 CONDITION_SIZES = frozenset(map(len, CONDITIONS))
-
-
-class H1Limits(Struct, frozen=True, kw_only=True):
-    """What one connection may make us hold, and for how long."""
-
-    target_bytes_max: int = 2048  # Ours are below 200; a proxy's query may be long.
-    head_bytes_max: int = 16 * 1024  # Target and fields; browsers send below 2 KB.
-    fields_max: int = 64  # Header fields and trailers; browsers send below 20.
-    body_bytes_max: int = 64 * 1024  # For signalling bodies (SDP); playback has none.
-    unanswered_max: int = 64  # Pipelined requests; browsers send one, load generators a few tens.
-    request_s_max: float = 10.0  # From a request's first byte to its last.
-    idle_s_max: float = 75.0  # From the last answer to the next request; nginx's default.
-
-
-class RequestReceived(Struct, frozen=True, kw_only=True, gc=False):
-    """One whole request. `path` is percent-decoded, `query` is not; both without "?"."""
-
-    method: str
-    path: str
-    query: str
-    fields: Sequence[tuple[bytes, bytes]]  # As sent: names in any case, in order.
-    keep_alive: bool
-    body: bytes = b""
-    upgrade: bool = False  # The session holds still until `decline_upgrade` or `take_rest`.
-    conditional: bool = False  # It may want less than the whole: see `prepared.narrow`.
-
-    def field(self, name: bytes) -> bytes:
-        """The first header field of that lower-case name, else empty."""
-        for candidate, value in self.fields:
-            if candidate.lower() == name:
-                return value
-        return b""
-
-
-class RequestRefused(Struct, frozen=True):
-    """What came is no request that we take; answer it in its turn and close. Nothing follows."""
-
-    status: int
-    reason: str
-
-
-class PeerTimedOut(Struct, frozen=True):
-    """The peer took too long; close."""
-
-    reason: str
 
 
 class KnownRequests:
@@ -129,16 +92,6 @@ def _split_get(data: bytes) -> tuple[bytes, bytes] | None:
     return None if target.translate(None, _USUAL) else (target, head)
 
 
-class H1Statistics(Struct, frozen=True):
-    """Counters of one connection."""
-
-    requests: int
-    unanswered: int
-
-
-Event = RequestReceived | RequestRefused
-
-
 class H1Session:
     """The server's end of one HTTP/1.1 connection. It is its parser's callback object too.
 
@@ -146,6 +99,7 @@ class H1Session:
     limit is hit at the same byte however TCP cut the stream.
     """
 
+    __deletable__ = ("_parser",)  # For mypyc.
     __slots__ = (
         "_began_at",
         "_block_end",

@@ -21,7 +21,7 @@ from edged.media.stream import Description, DescriptionChange, Grant
 from edged.playback.http import HttpConnection, HttpServer, Router
 from edged.runtime.listeners import parse_address
 from edged.runtime.pump import Pump
-from edged.wire.h1 import H1Limits, RequestReceived
+from edged.wire.h1_events import H1Limits, RequestReceived
 from edged.wire.prepared import PreparedResponse, prepare
 
 KEY = "key-of-alice"

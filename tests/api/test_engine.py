@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from edged.api import engine as module
 from edged.api.engine import AnswerError, Engine, Peer, read_answer, write_request
-from edged.wire.h1 import H1Session, RequestReceived
+from edged.wire.h1 import H1Session
+from edged.wire.h1_events import RequestReceived
 
 PEER = Peer("192.0.2.1", 5, secure=True)
 

@@ -15,7 +15,7 @@ from edged.playback.http import HttpConnection
 from edged.runtime.listeners import SHED_LAG_S
 from edged.runtime.tls import Identity, make_server_context
 from edged.tools.cert import make_authority, make_host_certificate
-from edged.wire.h1 import H1Limits
+from edged.wire.h1_events import H1Limits
 from edged.wire.prepared import prepare
 from tests.api.client import KEY, LiveService, World, connected, serving
 from tests.api.test_app import ALICE, INGEST, operation, with_alice

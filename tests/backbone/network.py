@@ -12,9 +12,9 @@ import trio
 from edged.backbone.directory import Directory
 from edged.backbone.fence import Fence
 from edged.backbone.forwarding import Forwarding
+from edged.backbone.local_end import LocalEnd
 from edged.backbone.receiver import BackboneServer
 from edged.backbone.sender import OriginLink
-from edged.backbone.session import LocalEnd
 from edged.errors import PeerLostError, PublishRefusedError
 from edged.media.parts import PackagedEvent
 from edged.media.routing import OriginReport, ReportedState
@@ -22,7 +22,8 @@ from edged.media.stream import DescriptionChange, Grant, PriorityClass, StreamId
 from edged.media.track import AccessUnit, Track
 from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.pump import Pump
-from edged.wire.backbone.link import BackboneLink, Event, Expected, MessageReceived, PeerClosed
+from edged.wire.backbone.events import Expected, MessageReceived, PeerClosed
+from edged.wire.backbone.link import BackboneLink, Event
 from edged.wire.backbone.messages import DirectoryDelta, Message, StreamOpened
 from tests.wire.backbone.builders import make_hello, make_track, make_unit
 

@@ -5,15 +5,16 @@ import structlog
 import trio
 
 from edged.backbone.directory import ENTRIES_MAX
+from edged.backbone.local_end import LocalEnd
 from edged.backbone.receiver import BackboneServer
-from edged.backbone.session import OUT_BYTES_MAX, LocalEnd
+from edged.backbone.session import OUT_BYTES_MAX
 from edged.errors import ConfigError
 from edged.media.parts import StreamEnded
 from edged.media.stream import Grant, PriorityClass, StreamId
 from edged.policy.descriptions import TITLE_CHARS_MAX
 from edged.runtime.hub import Hub
 from edged.runtime.pump import Pump
-from edged.wire.backbone.flows import UnitsSkipped
+from edged.wire.backbone.events import UnitsSkipped
 from edged.wire.backbone.messages import (
     DirectoryDelta,
     DirectoryEntry,

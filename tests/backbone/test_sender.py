@@ -9,8 +9,9 @@ import pytest
 import trio
 
 from edged.backbone.fence import Fence
+from edged.backbone.local_end import LocalEnd
 from edged.backbone.sender import FORWARDINGS_MAX, OriginLink
-from edged.backbone.session import DSCP, DSCP_CONTROL, OUT_BYTES_MAX, LocalEnd
+from edged.backbone.session import DSCP, DSCP_CONTROL, OUT_BYTES_MAX
 from edged.errors import ConfigError, PublishRefusedError
 from edged.media.stream import Description, DescriptionChange, PriorityClass, StreamId
 from edged.runtime.hub import Hub
@@ -349,6 +350,7 @@ async def test_units_and_parts_go_under_mutual_tls(certificates: Path) -> None:
         assert origin.units("alice") == stream.ring.reader(start=0).read(10**6, 2**40).units
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("client", "server", "message"),
     [

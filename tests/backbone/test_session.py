@@ -207,6 +207,7 @@ async def test_a_lost_session_takes_nothing_more() -> None:
         assert session.peer.name == "ams"
 
 
+@pytest.mark.pure
 async def test_timers_ping_and_convict(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edged.wire.backbone.link.PING_INTERVAL_S", 0.05)
     monkeypatch.setattr("edged.wire.backbone.link.SILENCE_S_MAX", 0.3)

@@ -432,6 +432,7 @@ def break_flows(monkeypatch: pytest.MonkeyPatch, kind: type, method: str, times:
     return left
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("times", [1, REOPENS_MAX])
 async def test_parts_whose_flow_a_bug_ended_come_again_with_a_replay(
     monkeypatch: pytest.MonkeyPatch, times: int
@@ -466,6 +467,7 @@ async def test_parts_whose_flow_a_bug_ended_come_again_with_a_replay(
         assert not ends
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(("times", "packaged"), [(REOPENS_MAX + 1, True), (1, False)])
 async def test_parts_that_break_again_or_are_not_packaged_any_more_end_with_the_reason(
     monkeypatch: pytest.MonkeyPatch, times: int, packaged: bool

@@ -9,7 +9,7 @@ from edged.cli import publish as publish_module
 from edged.errors import ConfigError, EdgedError
 from edged.tools.test_publisher import PublisherReport
 from tests.cli.invoke import Answer, in_a_thread
-from tests.ingest.test_rtmp import Door, serving
+from tests.ingest.test_rtmp_publisher import Door, serving
 
 
 @pytest.mark.parametrize(

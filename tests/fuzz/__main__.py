@@ -1,7 +1,8 @@
 """The long runs: `python -m tests.fuzz --inputs 1000000`, all targets or those that are named.
 
 With atheris installed (the extra `fuzz`) and --guided, inputs are led by coverage; else they are
-mutations of the seeds, which are captures and right sessions. Either way `--seed` makes a run that
+mutations of the seeds, which are captures and right sessions. What is compiled is fuzzed as such
+where that can be done, else its source is. Either way `--seed` makes a run that
 can be had again. A finding is minimised, written to `--out`, and ends its target's run;
 `--replay FILE` feeds it again.
 """
@@ -16,7 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.fuzz.names import NAMES
+from edged import native
+from tests.fuzz.names import NAMES, PURE
 
 if TYPE_CHECKING:
     from tests.fuzz.script import Target
@@ -39,6 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = options.target or list(NAMES)
     if len(names) > 1:
         return run_each(names, options)
+    if native.in_use() and (options.guided or names[0] in PURE):
+        command = [sys.executable, "-m", "tests.fuzz", *(arguments or sys.argv[1:])]
+        environment = {**os.environ, native.PURE: "1"}
+        return subprocess.run(command, env=environment, check=False).returncode  # noqa: S603
     if options.replay is not None:
         return replay(names[0], options.replay)
     run = run_guided if options.guided else run_plain

@@ -11,8 +11,9 @@ from edged.api.admin import AdminAnswer, Arguments, answer
 from edged.errors import EdgedError
 from edged.media.stream import StreamId
 from edged.playback.hls import HlsService
-from edged.playback.http import HttpConnection, HttpServer, HttpStatistics, Router
+from edged.playback.http import HttpConnection, HttpServer, Router
 from edged.playback.pages import LiveChannel, mount_streams, mount_time
+from edged.playback.statistics import HttpStatistics
 from edged.policy.blocking_reload import (
     PlaylistEdge,
     Wait,
@@ -21,7 +22,8 @@ from edged.policy.blocking_reload import (
     parse_directives,
 )
 from edged.runtime.standing import StandingAnswers
-from edged.wire.h1 import H1Limits, H1Session, KnownRequests, RequestRefused
+from edged.wire.h1 import H1Session, KnownRequests
+from edged.wire.h1_events import H1Limits, RequestRefused
 from edged.wire.prepared import date_stamp
 from tests.fuzz.fakes import StillConnection, StillPump
 from tests.fuzz.script import Script, Target, block, in_pieces

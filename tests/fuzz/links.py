@@ -7,13 +7,8 @@ import msgspec
 from edged.errors import EdgedError, PeerLostError
 from edged.wire.backbone import frames as f
 from edged.wire.backbone import messages as b
-from edged.wire.backbone.link import (
-    BackboneLink,
-    Event,
-    Expected,
-    MessageReceived,
-)
-from edged.wire.backbone.receiving import EventReceived, UnitsReceived
+from edged.wire.backbone.events import EventReceived, Expected, MessageReceived, UnitsReceived
+from edged.wire.backbone.link import BackboneLink, Event
 from tests.fuzz.network import EVENTS, hello, opened, origin_messages, pop_messages
 from tests.fuzz.script import Script, Target, block, in_pieces
 

@@ -7,3 +7,5 @@ NAMES = (
     *("api", "keys", "callback"),
     *("h2", "tokens"),
 )
+# Behind them stands a connection that is none, which the compiled form does not take.
+PURE = ("origin", "uplink", "http")

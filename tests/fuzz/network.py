@@ -11,9 +11,10 @@ from unittest import mock
 
 import msgspec
 
+from edged.backbone.local_end import LocalEnd
 from edged.backbone.receiver import HEARTBEAT_TICKS
 from edged.backbone.sender import ORIGIN_ROLES
-from edged.backbone.session import BackboneSession, LocalEnd
+from edged.backbone.session import BackboneSession
 from edged.config import Config
 from edged.errors import EdgedError
 from edged.irs.collectors import Collectors

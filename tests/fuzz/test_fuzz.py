@@ -19,7 +19,7 @@ from edged.errors import EdgedError, RemoteProtocolError
 from tests.fuzz import doors
 from tests.fuzz.__main__ import ESCAPED, main
 from tests.fuzz.ingest import RtmpRun, rtmp_seeds
-from tests.fuzz.names import NAMES
+from tests.fuzz.names import NAMES, PURE
 from tests.fuzz.network import AtOrigin, AtPop
 from tests.fuzz.runner import (
     LARGE_EVERY,
@@ -73,8 +73,10 @@ DEEP = {
     "tokens": "edged.policy.playback_rights.is_match",
 }
 
+CHOSEN = [pytest.param(n, marks=pytest.mark.pure) if n in PURE else n for n in NAMES]
 
-@pytest.mark.parametrize("name", NAMES)
+
+@pytest.mark.parametrize("name", CHOSEN)
 def test_nothing_escapes(name: str) -> None:
     seeds = len(TARGETS[name].seeds())
     inputs = seeds + (SESSION_INPUTS if name in SESSIONS else INPUTS)
@@ -90,6 +92,7 @@ def _places_anew() -> Iterator[None]:
     doors.places.cache_clear()
 
 
+@pytest.mark.pure
 @pytest.mark.usefixtures("_places_anew")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_fault_in_the_depths_is_found(name: str) -> None:
@@ -101,7 +104,7 @@ def test_a_fault_in_the_depths_is_found(name: str) -> None:
         run_seeded(TARGETS[name], 300, seed=1)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CHOSEN)
 def test_seeds_harm_nobody(name: str) -> None:
     """They are what right peers say, and what has harmed before."""
     seeds = TARGETS[name].seeds()
@@ -111,6 +114,7 @@ def test_seeds_harm_nobody(name: str) -> None:
     assert fed.finish().inputs == len(seeds) >= 2
 
 
+@pytest.mark.pure
 def test_seeds_get_to_the_bottom() -> None:
     """Else a million inputs would knock at the door only."""
     publishers = [RtmpRun(seed, packaged=True) for seed in rtmp_seeds()]

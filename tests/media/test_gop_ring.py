@@ -425,6 +425,7 @@ def test_bounds_hold_and_no_reader_sees_a_gap_untold(
             reader.read(1000, 10**9, sizes)
 
 
+@pytest.mark.pure
 def test_a_stalled_cursor_keeps_no_group_that_has_left() -> None:
     ring = make_ring(duration_us_max=3_000_000)
     stalled = ring.reader(start="oldest")

@@ -13,7 +13,8 @@ from edged.media.track import Codec, CodecConfig, Track
 from edged.origin.service import OriginConfig, OriginService
 from edged.policy.ladder import LadderConfig
 from edged.policy.latency import PackagerConfig
-from edged.policy.window import StreamWindow, WindowLimits
+from edged.policy.window import StreamWindow
+from edged.policy.window_limits import WindowLimits
 from edged.runtime.hub import Hub, LiveStream
 from tests.policy.synthetic import (
     RATES,
@@ -238,6 +239,7 @@ def test_a_stream_that_cannot_be_packaged_is_given_up_with_the_reason() -> None:
     assert isinstance(setting.of(stream)[-1], StreamEnded)
 
 
+@pytest.mark.pure
 def test_a_bug_in_packaging_ends_that_stream_only(monkeypatch: pytest.MonkeyPatch) -> None:
     setting = Setting()
     broken, sound = setting.open(), setting.open("bob")

@@ -12,7 +12,7 @@ from edged.runtime import serving
 from edged.runtime.kernel_bytes import KERNEL_BYTES_AFTER
 from edged.runtime.sends import send_to_all
 from edged.runtime.serving import serve_in_python
-from edged.wire.h1 import H1Limits
+from edged.wire.h1_events import H1Limits
 from edged.wire.prepared import PreparedResponse
 from tests.conftest import require_found
 from tests.playback.fakes import Client, World

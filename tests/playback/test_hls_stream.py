@@ -19,9 +19,9 @@ from edged.playback.http import HttpConnection
 from edged.playback.waiting import Exchange, Waiters
 from edged.policy.rendition_window import MISSING_MAX, PARTS_MAX
 from edged.policy.viewer_count import ViewerCount
-from edged.policy.window import WindowLimits
+from edged.policy.window_limits import WindowLimits
 from edged.wire.content_coding import CodedBlock
-from edged.wire.h1 import RequestReceived
+from edged.wire.h1_events import RequestReceived
 from edged.wire.m3u8 import OlderText, render_blocks
 from edged.wire.prepared import PreparedResponse
 from tests.playback.fakes import DIGEST, PARTS, Client, Origin, World, world
@@ -120,6 +120,7 @@ def test_asking_for_nonsense_costs_no_memory(place: Place) -> None:
     assert place.stream.blocked == 0
 
 
+@pytest.mark.pure
 def test_playlists_are_rendered_once_a_version(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,6 +258,7 @@ def ask(stream: HlsStream, index: int) -> list[Asker]:
     return askers
 
 
+@pytest.mark.pure
 @hypothesis.settings(max_examples=60, deadline=None)
 @hypothesis.example(
     [

@@ -4,7 +4,8 @@ import gzip
 
 from edged.media.stream import StreamId
 from edged.playback.playlist import Form, Playlist, entity_tag
-from edged.policy.window import StreamWindow, WindowLimits
+from edged.policy.window import StreamWindow
+from edged.policy.window_limits import WindowLimits
 from edged.wire.prepared import PreparedResponse, prepare
 from tests.playback.fakes import PARTS, Origin
 

@@ -3,6 +3,8 @@
 import math
 from unittest import mock
 
+import pytest
+
 from edged.playback.release import SENDS_PER_LOOK, Release, do_at_once
 from tests.playback.fakes import world
 from tests.playback.test_http import Service
@@ -34,6 +36,7 @@ def test_a_release_goes_on_over_several_goes() -> None:
         assert [answer.status for answer in clients[0].answers(head=True)] == [200]
 
 
+@pytest.mark.pure
 def test_who_was_to_be_sent_to_when_that_failed_is_ended_and_the_others_are_answered() -> None:
     service = Service()
     with world() as edge:

@@ -20,7 +20,7 @@ from edged.runtime.pump import Pump
 from edged.runtime.pumped import PumpHandler
 from edged.runtime.tls import Identity, PublicTls
 from edged.tools.cert import make_authority, make_host_certificate
-from edged.wire.h1 import RequestReceived
+from edged.wire.h1_events import RequestReceived
 from edged.wire.prepared import PreparedResponse, prepare
 from tests.playback.fakes import World, world
 

@@ -25,6 +25,7 @@ class Bare(Exchange):
         """Nothing."""
 
 
+@pytest.mark.pure
 def test_what_is_not_simple_is_not_answered_ahead() -> None:
     with world() as edge:
         exchange = Bare(edge.client().connection)
@@ -34,6 +35,7 @@ def test_what_is_not_simple_is_not_answered_ahead() -> None:
         assert (exchange.polled, exchange.retrying) == (None, False)
 
 
+@pytest.mark.pure
 def test_it_is_no_exchange_that_cannot_be_answered() -> None:
     with pytest.raises(TypeError, match="abstract"):
         Exchange(None)  # type: ignore[abstract, arg-type]

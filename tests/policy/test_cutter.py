@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from edged.media.parts import InitSegment, PackagedEvent, Part, SegmentEnded
 from edged.media.track import AccessUnit, Track
 from edged.policy import cutter as cutter_module
+from edged.policy.boundary import Boundary
 from edged.policy.cadence import measure_cadence
-from edged.policy.cutter import UNITS_MAX, Boundary, RenditionCutter
+from edged.policy.cutter import UNITS_MAX, RenditionCutter
 from tests.policy.synthetic import (
     CmafWriter,
     audio_track,

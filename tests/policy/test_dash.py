@@ -10,7 +10,8 @@ from edged.media.latency import Latency
 from edged.media.manifest import Manifest, Period, Representation
 from edged.media.parts import PackagedEvent, Part, StreamEnded
 from edged.policy.dash import LAG_SEGMENTS_MAX, DashTimeline
-from edged.policy.window import StreamWindow, WindowLimits
+from edged.policy.window import StreamWindow
+from edged.policy.window_limits import WindowLimits
 from tests.policy.window_events import (
     DIGEST,
     OTHER_DIGEST,

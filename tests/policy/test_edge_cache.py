@@ -26,7 +26,8 @@ from edged.policy.rendition_window import (
     SETTLED_TARGETS,
     RenditionWindow,
 )
-from edged.policy.window import StreamWindow, WindowLimits
+from edged.policy.window import StreamWindow
+from edged.policy.window_limits import WindowLimits
 from tests.policy.window_events import feed, init, part, rendition, whole
 
 TARGET_US = 4_000_000

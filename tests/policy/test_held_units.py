@@ -5,7 +5,8 @@ import pytest
 
 from edged.media.track import AccessUnit
 from edged.policy import held_units
-from edged.policy.cutter import Boundary, RenditionCutter
+from edged.policy.boundary import Boundary
+from edged.policy.cutter import RenditionCutter
 from edged.policy.held_units import HELD_S_MAX, HeldUnits, is_decided
 from tests.policy.ladder import Rung, make_ladder
 from tests.policy.synthetic import segment

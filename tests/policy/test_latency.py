@@ -21,7 +21,8 @@ from edged.policy.latency import (
 )
 from edged.policy.segment_rule import SegmenterConfig
 from edged.policy.splice import Resumed, read_state, save
-from edged.policy.window import StreamWindow, WindowLimits
+from edged.policy.window import StreamWindow
+from edged.policy.window_limits import WindowLimits
 from edged.wire.m3u8 import render_media_playlist
 from edged.wire.m3u8_reader import ReadMedia, read_media
 from tests.policy.synthetic import (

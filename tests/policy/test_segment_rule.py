@@ -5,8 +5,9 @@ import pytest
 
 from edged.media.parts import PackagedEvent, Rendition
 from edged.media.track import AccessUnit
+from edged.policy.boundary import Boundary
 from edged.policy.cadence import measure_cadence
-from edged.policy.cutter import Boundary, RenditionCutter
+from edged.policy.cutter import RenditionCutter
 from edged.policy.segment_rule import PARTS_MAX, SegmenterConfig, SegmentRule
 from tests.policy.synthetic import CmafWriter, audio_track, segment, video_track
 

@@ -9,7 +9,8 @@ from edged.errors import RemoteProtocolError
 from edged.media.parts import PackagedEvent, Part, StreamEnded
 from edged.policy import window as window_module
 from edged.policy.rendition_window import PARTS_MAX
-from edged.policy.window import INIT_BYTES_MAX, RENDITIONS_MAX, WindowLimits
+from edged.policy.window import INIT_BYTES_MAX, RENDITIONS_MAX
+from edged.policy.window_limits import WindowLimits
 from edged.wire.m3u8 import render_media_playlist
 from tests.policy.window_events import (
     DIGEST,

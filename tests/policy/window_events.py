@@ -5,7 +5,8 @@ import msgspec
 from edged.media.parts import InitSegment, PackagedEvent, Part, Rendition, SegmentEnded
 from edged.media.stream import StreamId
 from edged.media.track import Kind
-from edged.policy.window import StreamWindow, WindowLimits
+from edged.policy.window import StreamWindow
+from edged.policy.window_limits import WindowLimits
 
 DIGEST = "0123456789abcdef"
 OTHER_DIGEST = "f" * 16

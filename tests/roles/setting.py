@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from edged.backbone.session import LocalEnd
+from edged.backbone.local_end import LocalEnd
 from edged.media.parts import PackagedEvent
 from edged.media.routing import OriginRow, OriginState, RouteRequest, RoutingTable, Rule
 from edged.media.stream import Grant, PriorityClass, StreamId

@@ -180,6 +180,7 @@ async def test_without_grace_or_media_nothing_waits(grace_s: float, frames: int)
         assert place.door.waiting == 0
 
 
+@pytest.mark.pure
 async def test_our_own_sleep_ends_nobody_s_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     async with one_pop(0.2) as (_, place):
         publication = await place.publish()
@@ -621,6 +622,7 @@ async def test_our_own_pause_begins_no_run_anew_that_is_being_joined() -> None:
         assert there.run.publication != before.publication, "that it would have done"
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(("left_after_s", "waits"), [(GRACE_S - 0.1, True), (GRACE_S + 0.1, False)])
 async def test_an_end_after_an_undone_drain(left_after_s: float, waits: bool) -> None:
     """Who was asked to leave a moment ago comes back; later an end is the broadcaster's own."""

@@ -18,7 +18,7 @@ import edged.runtime.listeners
 import edged.runtime.tls
 from edged.api.admin import ask
 from edged.errors import ConfigError, EdgedError
-from edged.ingest.rtmp import RtmpPublisher
+from edged.ingest.rtmp_publisher import RtmpPublisher
 from edged.media.stream import PriorityClass
 from edged.playback.http import HttpConnection
 from edged.runtime.listeners import parse_address
@@ -38,6 +38,8 @@ from tests.roles.throwing import (
     healthy_network,
 )
 from tests.wire.rtmp.peers import H264, h264_unit
+
+pytestmark = pytest.mark.pure
 
 # Services, which are begun anew.
 

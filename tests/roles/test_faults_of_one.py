@@ -32,6 +32,8 @@ from tests.ingest.rtmp_peer import Encoder, encoder, until
 from tests.roles.network import KEY, Network, configure, raw_network, running
 from tests.wire.rtmp.peers import AAC, H264, h264_unit, unit
 
+pytestmark = pytest.mark.pure
+
 FRAMES_PER_S = 30
 GOES_ON_S = 10.0  # For all of bob's to be shown to go on; it takes a fraction of it.
 BOB_KEY = "key-of-bob"

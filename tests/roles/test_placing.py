@@ -413,6 +413,7 @@ async def test_a_publication_that_ends_while_its_origin_is_away_leaves_nothing_b
         assert link.forwardings == []
 
 
+@pytest.mark.pure
 async def test_a_forwarding_that_breaks_off_gives_the_publisher_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

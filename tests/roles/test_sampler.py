@@ -8,12 +8,13 @@ from msgspec import Struct
 from trio.testing import MockClock
 
 from edged.backbone.receiver import PeerStatistics
-from edged.backbone.sender import OriginLinkStatistics
+from edged.backbone.statistics import OriginLinkStatistics
 from edged.media.stream import Grant, StreamId
 from edged.roles.health import HealthOf, HealthView, unknown_health
 from edged.roles.sampler import FDS_EVERY, INTERVAL_S, SLICE_STREAMS, Sampler, peer_key
-from edged.runtime.hub import Hub, LiveStream, TrackStatistics
+from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.pump import Pump
+from edged.runtime.track_statistics import TrackStatistics
 from tests.policy.synthetic import RATES, audio_track, video_track
 from tests.roles.crowd import send
 

@@ -120,6 +120,7 @@ async def test_a_stream_that_waits_for_its_publisher(autojump_clock: MockClock) 
     assert status.totals.warnings == 0, "nobody is there to be warned"
 
 
+@pytest.mark.pure
 async def test_a_channel_that_is_only_watched_here() -> None:
     pop = make_pop()
     sampler = Sampler([pop], [])
@@ -144,6 +145,7 @@ async def test_a_channel_that_is_only_watched_here() -> None:
     assert snapshots.make(StatusQuery()).streams == []
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("sort", "order"),
     [

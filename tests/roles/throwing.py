@@ -11,7 +11,7 @@ from msgspec import Struct
 from structlog.testing import capture_logs
 
 import edged.runtime.listeners
-from edged.ingest.rtmp import RtmpPublisher
+from edged.ingest.rtmp_publisher import RtmpPublisher
 from edged.roles.irs import IrsRole
 from edged.roles.origin import OriginRole
 from edged.roles.pop import PopRole

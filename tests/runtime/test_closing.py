@@ -125,6 +125,7 @@ async def test_what_has_come_is_heard_before_a_verdict_of_silence() -> None:
         assert handler.timeouts == []
 
 
+@pytest.mark.pure
 async def test_handshakes_are_bounded_in_each_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -348,6 +348,7 @@ async def test_the_same_bytes_to_many_and_what_one_of_them_does_not_take_is_queu
             peer.close()
 
 
+@pytest.mark.pure
 async def test_a_bug_about_one_of_many_ends_that_one() -> None:
     async with running_pump() as pump:
         (one, slow), (two, peer) = pair(pump), pair(pump)

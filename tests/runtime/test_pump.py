@@ -427,6 +427,7 @@ async def test_it_gives_back_every_descriptor() -> None:
     assert descriptors() == before
 
 
+@pytest.mark.pure
 async def test_a_tick_ends_at_its_time_though_viewers_come_late_in_it() -> None:
     """A turn is not put off by the time that viewers are left to gather."""
     async with running_pump() as pump:

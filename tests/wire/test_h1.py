@@ -7,12 +7,11 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from edged.wire.h1 import (
+from edged.wire.h1 import H1Session, KnownRequests
+from edged.wire.h1_events import (
     Event,
     H1Limits,
-    H1Session,
     H1Statistics,
-    KnownRequests,
     PeerTimedOut,
     RequestReceived,
     RequestRefused,
@@ -349,6 +348,7 @@ class Faulty(H1Session):
         raise ZeroDivisionError
 
 
+@pytest.mark.pure
 def test_our_own_faults_are_not_blamed_on_the_peer() -> None:
     with pytest.raises(httptools.HttpParserCallbackError) as caught:
         feed(Faulty(now=0.0), GET)

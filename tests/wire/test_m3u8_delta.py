@@ -8,7 +8,8 @@ from msgspec import structs
 
 from edged.media.playlist import MediaPlaylist
 from edged.media.stream import StreamId
-from edged.policy.window import StreamWindow, WindowLimits
+from edged.policy.window import StreamWindow
+from edged.policy.window_limits import WindowLimits
 from edged.wire.m3u8 import render_media_playlist
 from tests.policy.synthetic import (
     Run,

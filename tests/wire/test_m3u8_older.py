@@ -7,7 +7,8 @@ import pytest
 from hypothesis import strategies as st
 
 from edged.media.stream import StreamId
-from edged.policy.window import StreamWindow, WindowLimits
+from edged.policy.window import StreamWindow
+from edged.policy.window_limits import WindowLimits
 from edged.wire.m3u8 import (
     BLOCK_SEGMENTS,
     OlderText,

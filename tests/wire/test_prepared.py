@@ -6,7 +6,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from edged.wire.h1 import H1Session, RequestReceived
+from edged.wire.h1 import H1Session
+from edged.wire.h1_events import RequestReceived
 from edged.wire.prepared import JOIN_BYTES_MAX, PreparedResponse, date_stamp, narrow, prepare
 
 BODY = bytes(range(250)) * 8

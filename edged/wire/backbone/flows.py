@@ -10,14 +10,13 @@ import abc
 import enum
 from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
-
-from msgspec import Struct
+from typing import Final, Protocol
 
 from edged.errors import EdgedError
-from edged.media.gop_ring import RingBatch
 from edged.media.parts import InitSegment, Part, Rendition, SegmentEnded
+from edged.media.ring_batch import RingBatch
 from edged.media.track import AccessUnit, Track
+from edged.wire.backbone.events import EventsSkipped, FlowEnded, SenderEvent, UnitsSkipped
 from edged.wire.backbone.frames import (
     EVENT_HEADER,
     EVENT_HEADER_BYTES,
@@ -45,13 +44,13 @@ from edged.wire.backbone.messages import (
 
 Chunk = bytes | memoryview
 
-QUANTUM_BYTES = FRAGMENT_BYTES_MAX  # A stream's turn; the delay that 100 others add is 6 MB.
-UNITS_PER_READ_MAX = 64  # Held by a flow between turns, QUANTUM_BYTES at most (or one unit).
-QUEUE_BYTES_MAX = 16 * 2**20  # Parts waiting for one PoP: 4 s of a 30 Mbps channel.
-QUEUE_EVENTS_MAX = 1024  # And of small ones.
+QUANTUM_BYTES: Final = FRAGMENT_BYTES_MAX  # A stream's turn; the delay that 100 others add is 6 MB.
+UNITS_PER_READ_MAX: Final = 64  # Held by a flow between turns, QUANTUM_BYTES at most (or one unit).
+QUEUE_BYTES_MAX: Final = 16 * 2**20  # Parts waiting for one PoP: 4 s of a 30 Mbps channel.
+QUEUE_EVENTS_MAX: Final = 1024  # And of small ones.
 
 _pack_unit = UNIT_HEADER.pack
-_UNIT_BODY = UNIT_HEADER_BYTES - FRAME_HEADER_BYTES
+_UNIT_BODY: Final = UNIT_HEADER_BYTES - FRAME_HEADER_BYTES
 _NO_UNITS: Sequence[AccessUnit] = ()
 
 
@@ -97,30 +96,8 @@ class FlowState(enum.Enum):
     DONE = enum.auto()
 
 
-class UnitsSkipped(Struct, frozen=True):
-    """A stream lagged so far that its ring let units go."""
-
-    stream_no: int
-    units: int
-
-
-class EventsSkipped(Struct, frozen=True):
-    """A subscriber lagged so far that parts were dropped up to the newest segment."""
-
-    stream_no: int
-    events: int
-
-
-class FlowEnded(Struct, frozen=True):
-    """A stream's last frame was made; `reason` and `ended` as in StreamClosed."""
-
-    stream_no: int
-    reason: str
-    ended: bool
-    error: Exception | None = None  # The bug that ended it, for a log with its traceback.
-
-
-SenderEvent = UnitsSkipped | EventsSkipped | FlowEnded
+# Looked up once: an enumeration's attributes are slow.
+IDLE, READY, BLOCKED, STARVED, CROWDED, DONE = FlowState
 
 
 class FlowOwner(Protocol):
@@ -158,7 +135,7 @@ class Flow(abc.ABC):
 
     def __init__(self, stream_no: int, limit: int) -> None:
         self.stream_no = stream_no
-        self.state = FlowState.IDLE
+        self.state = IDLE
         self.limit = limit  # Credit: the peer takes frames up to here, counted from 0.
         self.sent = 0
         self.items = 0
@@ -183,7 +160,7 @@ class Flow(abc.ABC):
     def end(self, out: list[Chunk], reason: str, *, ended: bool) -> None:
         """Make the last frame."""
         out.append(make_message_frame(StreamClosed(self.stream_no, reason, ended)))
-        self.state = FlowState.DONE
+        self.state = DONE
         self.final = FlowEnded(self.stream_no, reason, ended)
         self._tail = None
 
@@ -197,14 +174,14 @@ class Flow(abc.ABC):
         whole = header_bytes + len(body) + fragments * FRAGMENT_HEADER_BYTES
         first = whole - rest - fragments * FRAGMENT_HEADER_BYTES
         if whole > self.limit - self.sent:
-            self.state = FlowState.BLOCKED
+            self.state = BLOCKED
             return 0
         if first > room:
-            self.state = FlowState.STARVED
+            self.state = STARVED
             return 0
         if rest:
             if owner.unfinished >= INTERLEAVE_MAX:
-                self.state = FlowState.CROWDED
+                self.state = CROWDED
                 return 0
             owner.unfinished += 1
             view = memoryview(body)
@@ -226,7 +203,7 @@ class Flow(abc.ABC):
         size = len(piece)
         cost = size + FRAGMENT_HEADER_BYTES
         if cost > room:
-            self.state = FlowState.STARVED
+            self.state = STARVED
             return 0
         out.append(FRAGMENT_HEADER.pack(size + 4, KIND_FRAGMENT, self.stream_no))
         out.append(piece)
@@ -236,7 +213,7 @@ class Flow(abc.ABC):
         else:
             self._tail = None
             owner.unfinished -= 1
-        self.state = FlowState.READY
+        self.state = READY
         return cost
 
 
@@ -259,7 +236,7 @@ class UnitFlow(Flow):
         units = self._units or self._read(owner, out)
         if not units:
             return 0
-        self.state = FlowState.READY
+        self.state = READY
         used = count = 0
         stream_no, configs, append = self.stream_no, self._config_ids, out.append
         space = min(room, self.limit - self.sent)
@@ -303,7 +280,7 @@ class UnitFlow(Flow):
             return used + self._fill_one(owner, out, room - used)
         self._units = _NO_UNITS
         if not self._source.lag_units and self._source.ended is None:
-            self.state = FlowState.IDLE
+            self.state = IDLE
         return used
 
     def _read(self, owner: FlowOwner, out: list[Chunk]) -> Sequence[AccessUnit]:
@@ -313,7 +290,7 @@ class UnitFlow(Flow):
             self._discontinuity = True
             owner.note(UnitsSkipped(self.stream_no, batch.skipped))
         if not batch.units:
-            self.state = FlowState.IDLE
+            self.state = IDLE
             if self._source.ended is not None:
                 self.end(out, self._source.ended, ended=True)
         return batch.units
@@ -409,11 +386,11 @@ class EventFlow(Flow):
         """Frame up to a quantum of events."""
         if self._tail is not None:
             return self._continue(owner, out, room)
-        self.state = FlowState.READY
+        self.state = READY
         used = 0
-        while used < QUANTUM_BYTES and self._tail is None:
+        while used < QUANTUM_BYTES and not self.unfinished:
             if not self._queue:
-                self.state = FlowState.IDLE
+                self.state = IDLE
                 if self._ended is not None:
                     self.end(out, self._ended, ended=True)
                 return used

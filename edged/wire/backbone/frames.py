@@ -73,22 +73,23 @@ ever needed; on StreamOpened (MESSAGE ["stream_opened", stream_no, ...]) answer 
 """
 
 import struct
+from typing import Final
 
 from edged.errors import RemoteProtocolError
 
-FRAME_HEADER_BYTES = 5
-KIND_HELLO = 0x01
-KIND_MESSAGE = 0x02
-KIND_PING = 0x03
-KIND_PONG = 0x04
-KIND_CREDIT = 0x05
-KIND_UNIT = 0x10
-KIND_EVENT = 0x11
-KIND_FRAGMENT = 0x12
+FRAME_HEADER_BYTES: Final = 5
+KIND_HELLO: Final = 0x01
+KIND_MESSAGE: Final = 0x02
+KIND_PING: Final = 0x03
+KIND_PONG: Final = 0x04
+KIND_CREDIT: Final = 0x05
+KIND_UNIT: Final = 0x10
+KIND_EVENT: Final = 0x11
+KIND_FRAGMENT: Final = 0x12
 
-FLAG_RANDOM_ACCESS = 1
-FLAG_DISCONTINUITY = 2
-FLAG_CAPTURE = 4
+FLAG_RANDOM_ACCESS: Final = 1
+FLAG_DISCONTINUITY: Final = 2
+FLAG_CAPTURE: Final = 4
 
 UNIT_HEADER = struct.Struct(">IBBHIIIQqqqq")
 UNIT_HEADER_BYTES = UNIT_HEADER.size  # 60
@@ -100,13 +101,15 @@ CREDIT_ENTRY = struct.Struct(">IQ")
 _FRAME_HEADER = struct.Struct(">IB")
 _TOKEN = struct.Struct(">Q")
 
-FRAGMENT_BYTES_MAX = 64 * 1024  # Payload per frame: 0.5 ms of a Gbit/s link, then the next stream.
-ITEM_BYTES_MAX = 8 * 2**20  # Above any access unit that ingest takes, and a 1 s part at 60 Mbps.
-META_BYTES_MAX = 4096  # A Part's is some 250 bytes.
-HELLO_BYTES_MAX = 4096  # What a stranger may make us hold.
-MESSAGE_BYTES_MAX = 2**20  # 16 tracks with the largest decoder configurations.
-CREDIT_ENTRIES_MAX = 1024  # More go into another frame.
-INTERLEAVE_MAX = 64  # Unfinished items, hence at most 64 x ITEM_BYTES_MAX held for one peer.
+# Payload per frame: 0.5 ms of a Gbit/s link, then the next stream.
+FRAGMENT_BYTES_MAX: Final = 64 * 1024
+# Above any access unit that ingest takes, and a 1 s part at 60 Mbps.
+ITEM_BYTES_MAX: Final = 8 * 2**20
+META_BYTES_MAX: Final = 4096  # A Part's is some 250 bytes.
+HELLO_BYTES_MAX: Final = 4096  # What a stranger may make us hold.
+MESSAGE_BYTES_MAX: Final = 2**20  # 16 tracks with the largest decoder configurations.
+CREDIT_ENTRIES_MAX: Final = 1024  # More go into another frame.
+INTERLEAVE_MAX: Final = 64  # Unfinished items, hence at most 64 x ITEM_BYTES_MAX held for one peer.
 
 _LENGTHS = {  # kind: least and greatest `length`
     KIND_HELLO: (1, HELLO_BYTES_MAX),

@@ -15,9 +15,17 @@ import math
 from typing import TYPE_CHECKING
 
 import msgspec
-from msgspec import Struct
 
 from edged.errors import EdgedError, PeerLostError, RemoteProtocolError
+from edged.wire.backbone.events import (
+    EventReceived,
+    Expected,
+    LinkStatistics,
+    MessageReceived,
+    PeerAccepted,
+    PeerClosed,
+    UnitsReceived,
+)
 from edged.wire.backbone.flows import Chunk, Flow
 from edged.wire.backbone.frames import (
     KIND_CREDIT,
@@ -42,7 +50,7 @@ from edged.wire.backbone.messages import (
     parse_hello,
     parse_message,
 )
-from edged.wire.backbone.receiving import EventReceived, MediaReceiver, UnitsReceived
+from edged.wire.backbone.receiving import MediaReceiver
 from edged.wire.backbone.sending import MediaSender
 
 if TYPE_CHECKING:
@@ -68,43 +76,7 @@ class PeerRefusedError(RemoteProtocolError):
         super().__init__(reason)
 
 
-class PeerAccepted(Struct, frozen=True):
-    """The hellos have been exchanged; anything may be sent."""
-
-    hello: Hello
-
-
-class MessageReceived(Struct, frozen=True):
-    """A control message, in its place among the media events."""
-
-    message: Message
-
-
-class PeerClosed(Struct, frozen=True):
-    """The peer ended the session; nothing follows."""
-
-    reason: str
-
-
 Event = PeerAccepted | MessageReceived | UnitsReceived | EventReceived | PeerClosed
-
-
-class Expected(Struct, frozen=True, kw_only=True):
-    """Whom we talk with. `certified`: role and name in its certificate; None on plain TCP."""
-
-    roles: frozenset[str]
-    name: str | None = None  # None: any.
-    certified: tuple[str, str] | None = None
-
-
-class LinkStatistics(Struct, frozen=True, kw_only=True):
-    """What is known of a session."""
-
-    rtt_s: float | None  # Smoothed, through both ends' queues.
-    rtt_s_min: float | None
-    silence_s: float
-    late_timers: int
-    messages_received: int
 
 
 class BackboneLink:

@@ -5,11 +5,10 @@ Bytes count as taken when they come, and a limit is raised each time a quarter o
 been taken: the sender always has three quarters, and a stream of 30 Mbps costs a grant per second.
 """
 
-from msgspec import Struct
-
 from edged.errors import RemoteProtocolError
 from edged.media.parts import PackagedEvent
 from edged.media.track import AccessUnit, Track
+from edged.wire.backbone.events import EventReceived, ReceiverStatistics, UnitsReceived
 from edged.wire.backbone.frames import (
     EVENT_HEADER,
     EVENT_HEADER_BYTES,
@@ -43,30 +42,6 @@ STREAMS_MAX = 10_000  # Of one session; a PoP's busiest class has hundreds.
 TRACKS_MAX = 64  # Of one stream, over its whole life.
 
 _unpack_unit = UNIT_HEADER.unpack_from
-
-
-class UnitsReceived(Struct, frozen=True):
-    """Units of one stream, in order."""
-
-    stream_no: int
-    units: list[AccessUnit]
-
-
-class EventReceived(Struct, frozen=True):
-    """A packaged event, with its bytes."""
-
-    stream_no: int
-    event: PackagedEvent
-
-
-class ReceiverStatistics(Struct, frozen=True, kw_only=True):
-    """Counters of a session's incoming media."""
-
-    streams: int
-    units_received: int
-    events_received: int
-    bytes_received: int  # On the wire, media frames only: what credit counts.
-    partial_bytes: int
 
 
 class _Inflow:

@@ -10,35 +10,26 @@ with the reason: it neither stays at the head of the round nor takes others' fra
 from collections import deque
 
 import msgspec
-from msgspec import Struct
 
 from edged.errors import RemoteProtocolError
+from edged.wire.backbone.events import EventsSkipped, SenderEvent, SenderStatistics, UnitsSkipped
 from edged.wire.backbone.flows import (
+    BLOCKED,
+    CROWDED,
+    DONE,
+    IDLE,
+    READY,
+    STARVED,
     Chunk,
     EventFlow,
-    EventsSkipped,
     Flow,
-    FlowState,
-    SenderEvent,
     UnitFlow,
     UnitSource,
-    UnitsSkipped,
 )
 from edged.wire.backbone.frames import INTERLEAVE_MAX
 
 STREAM_NO_MAX = 2**32 - 1
 REASON_CHARS_MAX = 200  # Of a bug's own words: what the peer keeps of a reason.
-
-
-class SenderStatistics(Struct, frozen=True, kw_only=True):
-    """Counters of a session's outgoing media."""
-
-    flows: int
-    items_sent: int
-    bytes_sent: int  # On the wire, media frames only: what credit counts.
-    units_skipped: int
-    events_skipped: int
-    session_credit: int
 
 
 class MediaSender:
@@ -82,13 +73,13 @@ class MediaSender:
 
     def wake(self, flow: Flow) -> None:
         """There is something new to send in this flow."""
-        if flow.state is FlowState.IDLE:
-            flow.state = FlowState.READY
+        if flow.state is IDLE:
+            flow.state = READY
             self._ready.append(flow)
 
     def close(self, flow: Flow, reason: str, out: list[Chunk]) -> None:
         """End a stream at once, wherever it stands; the StreamClosed goes into `out`."""
-        if flow.state is not FlowState.DONE:
+        if flow.state is not DONE:
             self.unfinished -= flow.unfinished
             flow.end(out, reason, ended=False)
             self._forget(flow)
@@ -104,8 +95,8 @@ class MediaSender:
         flow = self._flows.get(stream_no)
         if flow is not None and limit > flow.limit:  # Else it has just ended, or the frame is old.
             flow.limit = limit
-            if flow.state is FlowState.BLOCKED:
-                flow.state = FlowState.READY
+            if flow.state is BLOCKED:
+                flow.state = READY
                 self._ready.append(flow)
 
     def note(self, event: SenderEvent) -> None:
@@ -137,14 +128,14 @@ class MediaSender:
             self._sent += used
             total += used
             state = flow.state
-            if state is FlowState.STARVED:
+            if state is STARVED:
                 break
             ready.popleft()
-            if state is FlowState.READY:
+            if state is READY:
                 ready.append(flow)
-            elif state is FlowState.CROWDED:
+            elif state is CROWDED:
                 self._crowded.append(flow)
-            elif state is FlowState.DONE:
+            elif state is DONE:
                 self._forget(flow)
             if self._crowded:
                 self._uncrowd()
@@ -192,5 +183,5 @@ class MediaSender:
     def _uncrowd(self) -> None:
         for _ in range(min(len(self._crowded), INTERLEAVE_MAX - self.unfinished)):
             flow = self._crowded.popleft()
-            flow.state = FlowState.READY
+            flow.state = READY
             self._ready.append(flow)

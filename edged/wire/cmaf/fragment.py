@@ -12,6 +12,7 @@ Written with one `struct.pack` per fragment: it is the packager's hot path.
 import functools
 import struct
 from collections.abc import Sequence
+from typing import Final
 
 from edged.errors import RemoteProtocolError
 from edged.media.track import AccessUnit, Kind
@@ -19,13 +20,13 @@ from edged.wire.cmaf.init import TRACK_ID
 
 SAMPLES_MAX = 4096  # Of one fragment: 2.5 ms Opus packets for 10 s; bounds the layouts kept.
 MDAT_BYTES_MAX = 2**31  # The mdat's size field has 32 bits.
-SYNC = 0x02000000  # sample_depends_on = 2: an I picture (14496-12 §8.8.3.1).
-NON_SYNC = 0x01010000  # sample_depends_on = 1, sample_is_non_sync_sample.
-TFHD_AUDIO = 0x020020  # default-base-is-moof, default-sample-flags-present.
-TFHD_VIDEO = 0x020000
-TRUN_AUDIO = 0x01000301  # v1: data offset, durations, sizes.
-TRUN_VIDEO = 0x01000F01  # The same, flags and composition offsets (signed in v1).
-_LAYOUTS_MAX = 256  # Part lengths that come again and again; a layout is some 100 bytes.
+SYNC: Final = 0x02000000  # sample_depends_on = 2: an I picture (14496-12 §8.8.3.1).
+NON_SYNC: Final = 0x01010000  # sample_depends_on = 1, sample_is_non_sync_sample.
+TFHD_AUDIO: Final = 0x020020  # default-base-is-moof, default-sample-flags-present.
+TFHD_VIDEO: Final = 0x020000
+TRUN_AUDIO: Final = 0x01000301  # v1: data offset, durations, sizes.
+TRUN_VIDEO: Final = 0x01000F01  # The same, flags and composition offsets (signed in v1).
+_LAYOUTS_MAX: Final = 256  # Part lengths that come again and again; a layout is some 100 bytes.
 
 
 def make_fragment(

@@ -4,7 +4,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from edged.wire.h1 import RequestReceived
+from edged.wire.h1_events import RequestReceived
 
 
 class H2Request(Struct, frozen=True, gc=False):
@@ -34,6 +34,27 @@ class SessionEnded(Struct, frozen=True):
     """The last event. All streams are gone; send what waits, then close."""
 
     reason: str
+
+
+class Head(Struct, frozen=True, gc=False):
+    """A request before its body."""
+
+    request: RequestReceived
+    content_length: int | None
+    priority: bytes | None  # The field's value, for `priorities`.
+
+
+class H2Statistics(Struct, frozen=True):
+    """Counters of one connection."""
+
+    requests: int
+    refused: int
+    unanswered: int  # Streams that live.
+    resets_received: int
+    resets_sent: int  # Because of what the peer did.
+    pings: int
+    body_bytes_sent: int
+    body_bytes_received: int
 
 
 Event: TypeAlias = H2Request | RequestRefused | StreamReset | SessionEnded

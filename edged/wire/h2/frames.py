@@ -6,49 +6,51 @@ length(24) type(8) flags(8) 0(1) stream(31) payload
 from collections.abc import Iterable
 from enum import IntEnum
 from struct import Struct
+from typing import Final
 
 from edged.errors import RemoteProtocolError
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # What a client sends first.
-HEADER = Struct(">HBBBI")  # The length in two parts, as there is no number of 24 bits.
-HEADER_BYTES = HEADER.size
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # What a client sends first.
+HEADER: Final = Struct(">HBBBI")  # The length in two parts, as there is no number of 24 bits.
+HEADER_BYTES: Final = HEADER.size
 _HEADER_OUT = Struct(">IBI")  # Length and type in one.
-pack_header = _HEADER_OUT.pack
+pack_header: Final = _HEADER_OUT.pack
 
-DATA = 0x0
-HEADERS = 0x1
-PRIORITY = 0x2
-RST_STREAM = 0x3
-SETTINGS = 0x4
-PUSH_PROMISE = 0x5
-PING = 0x6
-GOAWAY = 0x7
-WINDOW_UPDATE = 0x8
-CONTINUATION = 0x9
-PRIORITY_UPDATE = 0x10  # RFC 9218 §7.
+DATA: Final = 0x0
+HEADERS: Final = 0x1
+PRIORITY: Final = 0x2
+RST_STREAM: Final = 0x3
+SETTINGS: Final = 0x4
+PUSH_PROMISE: Final = 0x5
+PING: Final = 0x6
+GOAWAY: Final = 0x7
+WINDOW_UPDATE: Final = 0x8
+CONTINUATION: Final = 0x9
+PRIORITY_UPDATE: Final = 0x10  # RFC 9218 §7.
 
-END_STREAM = ACK = 0x1
-END_HEADERS = 0x4
-PADDED = 0x8
-HAS_PRIORITY = 0x20
+END_STREAM: Final = 0x1
+ACK: Final = 0x1
+END_HEADERS: Final = 0x4
+PADDED: Final = 0x8
+HAS_PRIORITY: Final = 0x20
 
-HEADER_TABLE_SIZE = 0x1
-ENABLE_PUSH = 0x2
-MAX_CONCURRENT_STREAMS = 0x3
-INITIAL_WINDOW_SIZE = 0x4
-MAX_FRAME_SIZE = 0x5
-MAX_HEADER_LIST_SIZE = 0x6
-NO_RFC7540_PRIORITIES = 0x9  # RFC 9218 §2.1.
+HEADER_TABLE_SIZE: Final = 0x1
+ENABLE_PUSH: Final = 0x2
+MAX_CONCURRENT_STREAMS: Final = 0x3
+INITIAL_WINDOW_SIZE: Final = 0x4
+MAX_FRAME_SIZE: Final = 0x5
+MAX_HEADER_LIST_SIZE: Final = 0x6
+NO_RFC7540_PRIORITIES: Final = 0x9  # RFC 9218 §2.1.
 
-WINDOW_BYTES = 65_535  # Every window's size at the beginning (RFC 9113 §6.9.2).
-WINDOW_BYTES_MAX = 2**31 - 1
-FRAME_BYTES = 16_384  # The least that an end must take (RFC 9113 §4.2); we take no more.
-FRAME_BYTES_MAX = 2**24 - 1
+WINDOW_BYTES: Final = 65_535  # Every window's size at the beginning (RFC 9113 §6.9.2).
+WINDOW_BYTES_MAX: Final = 2**31 - 1
+FRAME_BYTES: Final = 16_384  # The least that an end must take (RFC 9113 §4.2); we take no more.
+FRAME_BYTES_MAX: Final = 2**24 - 1
 STREAM_ID_MAX = 2**31 - 1
-PING_BYTES = 8
-PRIORITY_BYTES = 5
-SETTING_BYTES = 6
-NUMBER_BYTES = 4  # Of a stream id, an error code, an increment.
+PING_BYTES: Final = 8
+PRIORITY_BYTES: Final = 5
+SETTING_BYTES: Final = 6
+NUMBER_BYTES: Final = 4  # Of a stream id, an error code, an increment.
 
 
 class ErrorCode(IntEnum):

@@ -15,20 +15,24 @@ same on every connection, so that a response's is made once for all.
 """
 
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from edged.errors import RemoteProtocolError
 from edged.wire.h2.huffman import decode_huffman
 
-TABLE_BYTES_MAX = 4096  # Of the dynamic table: what HTTP/2 begins with, and we never change.
+TABLE_BYTES_MAX: Final = 4096  # Of the dynamic table: what HTTP/2 begins with, and we never change.
 # A field's first bits, a string's and an integer byte's first bit, and integers' prefixes:
-INDEXED = HUFFMAN = MORE = 0x80
-INDEXING = 0x40
-SIZE_UPDATE = 0x20
+INDEXED: Final = 0x80
+HUFFMAN: Final = 0x80
+MORE: Final = 0x80
+INDEXING: Final = 0x40
+SIZE_UPDATE: Final = 0x20
 BITS_7, BITS_6, BITS_5, BITS_4 = 0x7F, 0x3F, 0x1F, 0x0F
-FIELD_BYTES = 32  # What a field counts beside its name and value (RFC 7541 §4.1).
-INTEGER_BYTES_MAX = 4  # Behind the prefix: up to 2^28, far beyond any block.
-KNOWN_MAX = 4096  # Coded strings: paths of a few renditions' last parts, and values of players.
-KNOWN_BYTES_MAX = 256  # Of each; longer ones are rare, and decoded each time.
+FIELD_BYTES: Final = 32  # What a field counts beside its name and value (RFC 7541 §4.1).
+INTEGER_BYTES_MAX: Final = 4  # Behind the prefix: up to 2^28, far beyond any block.
+# Coded strings: paths of a few renditions' last parts, and values of players.
+KNOWN_MAX: Final = 4096
+KNOWN_BYTES_MAX: Final = 256  # Of each; longer ones are rare, and decoded each time.
 
 Field = tuple[bytes, bytes]
 Entry = tuple[Field, int, int]  # A field, its size (RFC 7541 §4.1), its verdict.
@@ -53,7 +57,7 @@ STATIC_TABLE: tuple[Field, ...] = tuple(
         ).split(b";")
     )
 )
-DYNAMIC_START = len(STATIC_TABLE) + 1  # The index of the dynamic table's newest field.
+DYNAMIC_START: Final = len(STATIC_TABLE) + 1  # The index of the dynamic table's newest field.
 _INDEX_OF_FIELD = {field: index for index, field in reversed([*enumerate(STATIC_TABLE, 1)])}
 _INDEX_OF_NAME = {field[0]: index for index, field in reversed([*enumerate(STATIC_TABLE, 1)])}
 

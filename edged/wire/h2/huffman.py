@@ -8,7 +8,7 @@ Rows are made when they are first needed: text in use needs some thirty of the 2
 together take 6 MB, once in a process.
 """
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from edged.errors import RemoteProtocolError
 
@@ -24,8 +24,8 @@ LENGTHS = bytes.fromhex(
     "14181415161515171616191918181a171a1b1a1a1b1b1b1b1b1c1b1b1b1b1b1a"
     "1e"
 )
-EOS = 256
-PADDING_BITS_MAX = 7
+EOS: Final = 256
+PADDING_BITS_MAX: Final = 7
 Row: TypeAlias = "list[tuple[Row, bytes]]"  # By byte: the next state's row, the symbols told.
 
 
@@ -95,21 +95,19 @@ class _Machine:
         return self.rows[state], bytes(symbols)
 
 
-_machine = _Machine()
-_ROOT = _machine.rows[0]
+_machine: Final = _Machine()
+_ROOT: Final = _machine.rows[0]
 
 
 def decode_huffman(data: bytes) -> bytes:
     """The text, or `HuffmanError`."""
-    text = bytearray()
+    texts: list[bytes] = []
     row = _ROOT
     for byte in data:
-        try:
-            row, symbols = row[byte]
-        except IndexError:
+        if not row:
             _machine.fill(row)
-            row, symbols = row[byte]
-        text += symbols
+        row, symbols = row[byte]
+        texts.append(symbols)
     if id(row) not in _machine.ends:
         raise HuffmanError(f"{len(data)} Huffman-coded bytes are no text: {_machine.explain(row)}")
-    return bytes(text)
+    return b"".join(texts)

@@ -1,9 +1,11 @@
 """Requests out of HEADERS and DATA: streams open, bodies grow, what is too much is refused."""
 
+from typing import Final
+
 from msgspec.structs import replace
 
 from edged.wire.h2 import frames
-from edged.wire.h2.events import Event, H2Request, RequestRefused, StreamReset
+from edged.wire.h2.events import Event, H2Request, Head, RequestRefused, StreamReset
 from edged.wire.h2.frames import (
     END_STREAM,
     WINDOW_BYTES,
@@ -17,7 +19,6 @@ from edged.wire.h2.priorities import parse_priority
 from edged.wire.h2.reader import Frame
 from edged.wire.h2.requests import (
     VOCABULARY,
-    Head,
     MalformedError,
     RefusedError,
     check_trailers,
@@ -26,7 +27,7 @@ from edged.wire.h2.requests import (
 from edged.wire.h2.sending import Sender
 from edged.wire.h2.streams import Stream, StreamTable
 
-WINDOW_RETURNED_BYTES = WINDOW_BYTES // 2  # Of the connection's window, given back at once.
+WINDOW_RETURNED_BYTES: Final = WINDOW_BYTES // 2  # Of the connection's window, given back at once.
 _HEAD = (b":method", b"HEAD")
 
 
@@ -151,10 +152,10 @@ class Intake:
                 self._check_length(head.content_length, stream.receiving)
         except MalformedError as error:
             raise _stream_fault(stream.id, str(error)) from None
-        except RefusedError as error:
+        except RefusedError as refusal:
             self._open(stream)
             is_head = any(field == _HEAD for field, _, _ in entries)
-            self._refuse(stream, error.status, str(error), head_only=is_head)
+            self._refuse(stream, refusal.status, str(refusal), head_only=is_head)
             return None
         return head
 

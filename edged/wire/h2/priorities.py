@@ -9,12 +9,13 @@ were asked for; then the incremental ones, a frame each in turn.
 import functools
 from bisect import insort
 from collections.abc import Iterator
+from typing import Final
 
 from edged.wire.h2.streams import Rank, Stream
 
 DEFAULT = (3, False)
-KNOWN_MAX = 256  # Browsers know some ten values.
-VALUE_BYTES_MAX = 64  # Longer ones say nothing that is known today.
+KNOWN_MAX: Final = 256  # Browsers know some ten values.
+VALUE_BYTES_MAX: Final = 64  # Longer ones say nothing that is known today.
 
 
 @functools.lru_cache(KNOWN_MAX)

@@ -6,8 +6,7 @@ before it is still given.
 """
 
 import re
-
-from msgspec import Struct
+from typing import Final
 
 from edged.wire.h2.frames import (
     CONTINUATION,
@@ -38,7 +37,7 @@ from edged.wire.h2.frames import (
 )
 from edged.wire.h2.limits import H2Limits
 
-NO_STREAM = -1  # No dependency is told.
+NO_STREAM: Final = -1  # No dependency is told.
 _HTTP1 = re.compile(rb"(?!PRI )[A-Z]+ [/*h]")  # A request line begins.
 
 # Kind, flags, stream, payload; then of DATA its whole size, which is what windows count, of HEADERS
@@ -64,14 +63,17 @@ _SIZES = {PING: PING_BYTES, RST_STREAM: NUMBER_BYTES, WINDOW_UPDATE: NUMBER_BYTE
 _SIZES_MIN = {GOAWAY: 2 * NUMBER_BYTES, PRIORITY_UPDATE: NUMBER_BYTES}
 
 
-class _Block(Struct):
+class _Block:
     """A header block that goes on."""
 
-    flags: int
-    stream_id: int
-    dependency: int
-    fragment: bytearray
-    continuations: int = 0
+    __slots__ = ("continuations", "dependency", "flags", "fragment", "stream_id")
+
+    def __init__(self, flags: int, stream_id: int, dependency: int, fragment: bytearray) -> None:
+        self.flags = flags
+        self.stream_id = stream_id
+        self.dependency = dependency
+        self.fragment = fragment
+        self.continuations = 0
 
 
 class FrameReader:

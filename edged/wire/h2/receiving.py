@@ -88,8 +88,8 @@ class Receiver:
                         intake.take_headers(frame)
                     else:
                         self._take(frame)
-                except StreamFaultError as fault:
-                    self._reset(fault)
+                except StreamFaultError as of_stream:
+                    self._reset(of_stream)
             if self.reader.fault is not None:
                 raise self.reader.fault
         except ConnectionFaultError as fault:

@@ -4,14 +4,14 @@ A field is judged when HPACK makes it (`judge_field`), so that of a browser's us
 fields are all in the table, only the path is looked at.
 """
 
-import functools
 import re
+from typing import Final
 from urllib.parse import unquote
 
-from msgspec import Struct
-
 from edged.errors import RemoteProtocolError
-from edged.wire.h1 import CONDITIONS, RequestReceived
+from edged.wire.h1 import CONDITIONS
+from edged.wire.h1_events import RequestReceived
+from edged.wire.h2.events import Head
 from edged.wire.h2.hpack import Entry, Field, Vocabulary
 from edged.wire.h2.limits import H2Limits
 
@@ -19,12 +19,10 @@ from edged.wire.h2.limits import H2Limits
 REGULAR, METHOD, SCHEME, AUTHORITY, PATH = range(5)
 HOST, COOKIE, CONTENT_LENGTH, PRIORITY, EXPECT, CONDITION, BAD = range(5, 12)
 
-TARGETS_MAX = 4096  # Paths of a few renditions' last parts.
-KNOWN_TARGET_BYTES_MAX = 256  # Of each; longer ones are rare, and looked at each time.
-LENGTH_DIGITS_MAX = 18
-TOLD_BYTES_MAX = 40  # Of a field in a reason.
+LENGTH_DIGITS_MAX: Final = 18
+TOLD_BYTES_MAX: Final = 40  # Of a field in a reason.
 
-_KINDS = {
+_KINDS: Final = {
     b":method": METHOD,
     b":scheme": SCHEME,
     b":authority": AUTHORITY,
@@ -40,7 +38,7 @@ _KINDS = {
 }
 _PSEUDO = (b":method", b":scheme", b":authority", b":path")
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")  # RFC 9110 §5.1, in lower case.
-_FORMS = {
+_FORMS: Final = {
     METHOD: re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"),
     SCHEME: re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*"),
     # No user information (RFC 9113 §8.3.1), and nothing that ends an authority (RFC 3986 §3.2).
@@ -48,10 +46,10 @@ _FORMS = {
     HOST: re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]+"),
     CONTENT_LENGTH: re.compile(rb"[0-9]{1,%d}" % LENGTH_DIGITS_MAX),
 }
-_VALUE_BYTES = b"\t" + bytes(byte for byte in range(0x20, 0x100) if byte != 0x7F)  # noqa: PLR2004
-_TARGET_BYTES = bytes(byte for byte in range(0x21, 0x100) if byte not in b"\x7f#")
-_METHODS = {b"GET": "GET", b"HEAD": "HEAD", b"POST": "POST", b"OPTIONS": "OPTIONS"}
-_NO_FIELD: Field = (b"host", b"")
+_VALUE_BYTES: Final = b"\t" + bytes(byte for byte in range(0x20, 0x100) if byte != 0x7F)  # noqa: PLR2004
+_TARGET_BYTES: Final = bytes(byte for byte in range(0x21, 0x100) if byte not in b"\x7f#")
+_METHODS: Final = {b"GET": "GET", b"HEAD": "HEAD", b"POST": "POST", b"OPTIONS": "OPTIONS"}
+_NO_FIELD: Final[Field] = (b"host", b"")
 
 
 class MalformedError(RemoteProtocolError):
@@ -64,14 +62,6 @@ class RefusedError(RemoteProtocolError):
     def __init__(self, status: int, reason: str) -> None:
         self.status = status
         super().__init__(reason)
-
-
-class Head(Struct, frozen=True, gc=False):
-    """A request before its body."""
-
-    request: RequestReceived
-    content_length: int | None
-    priority: bytes | None  # The field's value, for `priorities`.
 
 
 def judge_field(name: bytes, value: bytes) -> int:
@@ -116,25 +106,14 @@ def _tell(data: bytes) -> str:
     return repr(data[:TOLD_BYTES_MAX])[1:]
 
 
-@functools.lru_cache(TARGETS_MAX)
-def _split_known(target: bytes) -> tuple[str, str]:
-    return _split(target)
-
-
-def _split(target: bytes) -> tuple[str, str]:
-    if target.translate(None, _TARGET_BYTES):
-        raise MalformedError(f":path has bytes that no path has: {_tell(target)}")
-    path, _, query = target.decode("latin-1").partition("?")
-    return (unquote(path) if "%" in path else path), query
-
-
 def split_target(target: bytes, method: bytes) -> tuple[str, str]:
     """Path, percent-decoded, and query, not decoded (RFC 9113 §8.3.1)."""
     if target[:1] != b"/" and (target != b"*" or method != b"OPTIONS"):
         raise MalformedError(f":path is {_tell(target)}, it begins with '/'")
-    if len(target) <= KNOWN_TARGET_BYTES_MAX:
-        return _split_known(target)
-    return _split(target)
+    if target.translate(None, _TARGET_BYTES):
+        raise MalformedError(f":path has bytes that no path has: {_tell(target)}")
+    path, _, query = target.decode("latin-1").partition("?")
+    return (unquote(path) if "%" in path else path), query
 
 
 class _Special:

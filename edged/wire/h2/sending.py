@@ -5,6 +5,7 @@ as one bytes object, so that one TLS record carries all.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from edged.wire.h2.frames import (
     ACK,
@@ -28,11 +29,12 @@ from edged.wire.h2.limits import H2Limits
 from edged.wire.h2.priorities import Schedule
 from edged.wire.h2.streams import Stream, StreamTable
 
-JOIN_BYTES_MAX = 16 * 1024  # A body up to it is copied behind its header block.
-DATA_BYTES_MAX = 64 * 1024  # Of a frame, if the peer takes so much: others wait for it.
-READY_MAX = 8  # Whole responses that wait to be taken, and hold no stream any more.
-TABLE_GIVEN_UP = b"\x20"  # HPACK's size update to 0: our encoder never uses the dynamic table.
-TABLE_BYTES = 4096  # What HTTP/2 begins with.
+JOIN_BYTES_MAX: Final = 16 * 1024  # A body up to it is copied behind its header block.
+DATA_BYTES_MAX: Final = 64 * 1024  # Of a frame, if the peer takes so much: others wait for it.
+READY_MAX: Final = 8  # Whole responses that wait to be taken, and hold no stream any more.
+# HPACK's size update to 0: our encoder never uses the dynamic table.
+TABLE_GIVEN_UP: Final = b"\x20"
+TABLE_BYTES: Final = 4096  # What HTTP/2 begins with.
 
 Chunk = bytes | memoryview
 

@@ -13,29 +13,14 @@ eight whole small answers. Answers' bodies are shared by all who get them.
 import math
 from collections.abc import Sequence
 
-from msgspec import Struct
-
 from edged.wire.h2 import frames
-from edged.wire.h2.events import Event, SessionEnded
+from edged.wire.h2.events import Event, H2Statistics, SessionEnded
 from edged.wire.h2.frames import ConnectionFaultError, ErrorCode, name_code
 from edged.wire.h2.hpack import KnownStrings
 from edged.wire.h2.limits import H2Limits
 from edged.wire.h2.receiving import DRAIN_MARK, Receiver
 from edged.wire.h2.sending import Chunk, Sender
 from edged.wire.h2.streams import StreamTable
-
-
-class H2Statistics(Struct, frozen=True):
-    """Counters of one connection."""
-
-    requests: int
-    refused: int
-    unanswered: int  # Streams that live.
-    resets_received: int
-    resets_sent: int  # Because of what the peer did.
-    pings: int
-    body_bytes_sent: int
-    body_bytes_received: int
 
 
 class H2Session:

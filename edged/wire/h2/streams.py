@@ -5,11 +5,12 @@ that do not live are closed. Of the closed ones are remembered those that we hav
 may not know yet, and those that were skipped, as they were never open.
 """
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from msgspec import Struct
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-from edged.wire.h1 import RequestReceived
+    from edged.wire.h1_events import RequestReceived
 
 REMEMBERED_MAX = 256  # Streams that we reset: more than `faults_max` and all that may be open.
 SKIPPED_MAX = 64  # Ranges; only which of two errors a wrong peer is told depends on them.
@@ -17,29 +18,36 @@ SKIPPED_MAX = 64  # Ranges; only which of two errors a wrong peer is told depend
 Rank = tuple[int, bool, int]  # Urgency, whether in turns, the place; the least goes first.
 
 
-class Stream(Struct):
+class Stream:
     """A request and its answer."""
 
-    id: int
-    began_at: float
-    request: RequestReceived | None = None  # Until it has been told.
-    receiving: bool = False  # The peer has yet to end its request.
-    told: bool = False  # The shell knows of it.
-    refused: bool = False  # What comes of its body is dropped.
-    content_length: int | None = None
-    body: bytearray | None = None
-    body_bytes: int = 0
-    window_used: int = 0  # Of what the peer may send, with padding.
-    credit: int = 0  # What we may send, less the peer's INITIAL_WINDOW_SIZE; may be negative.
-    urgency: int = 3
-    incremental: bool = False
-    rank: Rank = (0, False, 0)
-    answered: bool = False
-    block: bytes | None = None  # A response's header block that has not gone out.
-    pieces: Sequence[bytes] = ()  # Its body.
-    piece: int = 0  # How far that has gone out.
-    offset: int = 0
-    left: int = 0
+    __slots__ = (
+        *("answered", "began_at", "block", "body", "body_bytes", "content_length", "credit", "id"),
+        *("incremental", "left", "offset", "piece", "pieces", "rank", "receiving", "refused"),
+        *("request", "told", "urgency", "window_used"),
+    )
+
+    def __init__(self, stream_id: int, began_at: float, *, receiving: bool = False) -> None:
+        self.id = stream_id
+        self.began_at = began_at
+        self.request: RequestReceived | None = None  # Until it has been told.
+        self.receiving = receiving  # The peer has yet to end its request.
+        self.told = False  # The shell knows of it.
+        self.refused = False  # What comes of its body is dropped.
+        self.content_length: int | None = None
+        self.body: bytearray | None = None
+        self.body_bytes = 0
+        self.window_used = 0  # Of what the peer may send, with padding.
+        self.credit = 0  # What we may send, less the peer's INITIAL_WINDOW_SIZE; may be negative.
+        self.urgency = 3
+        self.incremental = False
+        self.rank: Rank = (0, False, 0)
+        self.answered = False
+        self.block: bytes | None = None  # A response's header block that has not gone out.
+        self.pieces: Sequence[bytes] = ()  # Its body.
+        self.piece = 0  # How far that has gone out.
+        self.offset = 0
+        self.left = 0
 
 
 class StreamTable:

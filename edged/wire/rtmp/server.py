@@ -140,11 +140,11 @@ class RtmpServerSession:
         limits = self._limits
         match self._phase:
             case Phase.HANDSHAKE:
-                reason = f"no handshake within {limits.handshake_timeout_s} s"
+                reason = f"no handshake within {limits.handshake_timeout_s:g} s"
             case Phase.PUBLISHING:
-                reason = f"no audio or video for {limits.media_silence_s_max} s"
+                reason = f"no audio or video for {limits.media_silence_s_max:g} s"
             case _:
-                reason = f"no publish within {limits.publish_timeout_s} s"
+                reason = f"no publish within {limits.publish_timeout_s:g} s"
         if self._phase is not Phase.HANDSHAKE:
             self._send_status("error", "NetStream.Publish.Failed", f"timeout: {reason}")
         self._end()

@@ -9,11 +9,13 @@ from typing import TypeVar
 
 import pytest
 
-from edged.media.gop_ring import GopRing, RingBatch
+from edged.media.gop_ring import GopRing
+from edged.media.ring_batch import RingBatch
 from edged.media.stream import Grant, PriorityClass, StreamId
 from edged.media.track import AccessUnit, Codec, CodecConfig, Track
 from edged.runtime.tls import MutualTls, TlsFiles, peer_identity
-from edged.wire.backbone.link import BackboneLink, Expected, MessageReceived, PeerAccepted
+from edged.wire.backbone.events import Expected, MessageReceived, PeerAccepted
+from edged.wire.backbone.link import BackboneLink
 from edged.wire.backbone.messages import (
     PROTO,
     DirectoryDelta,

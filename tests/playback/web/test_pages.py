@@ -11,7 +11,8 @@ from edged.playback.web.pages import (
     read_hls,
 )
 from edged.playback.web.vendored import HLS_CDN_ORIGIN, HLS_CDN_URL, HLS_INTEGRITY
-from edged.wire.h1 import H1Session, RequestReceived
+from edged.wire.h1 import H1Session
+from edged.wire.h1_events import RequestReceived
 
 LINKS = re.compile(r'(?:src|href)="([^"]+)"')
 

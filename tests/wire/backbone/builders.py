@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterable
 
-from edged.media.gop_ring import GopRing, RingBatch, Start
+from edged.media.gop_ring import GopRing, Start
 from edged.media.parts import Part
+from edged.media.ring_batch import RingBatch
 from edged.media.stream import Grant, PriorityClass, StreamId
 from edged.media.track import AccessUnit, Codec, CodecConfig, Track
-from edged.wire.backbone.link import BackboneLink, Event, Expected, PeerClosed
+from edged.wire.backbone.events import Expected, PeerClosed, UnitsReceived
+from edged.wire.backbone.link import BackboneLink, Event
 from edged.wire.backbone.messages import PROTO, Hello, Purpose, StreamOpened
-from edged.wire.backbone.receiving import UnitsReceived
 
 STREAM_ID = StreamId("alice", 7, 1)
 GRANT = Grant(channel="alice", priority=PriorityClass.BASIC, title="hello", tags=("a", "b"))

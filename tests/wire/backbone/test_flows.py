@@ -5,16 +5,14 @@ import pytest
 
 from edged.media.parts import InitSegment, Rendition, SegmentEnded, StreamEnded
 from edged.media.track import Kind
+from edged.wire.backbone.events import EventReceived, EventsSkipped, FlowEnded, UnitsSkipped
 from edged.wire.backbone.flows import (
     QUEUE_BYTES_MAX,
     QUEUE_EVENTS_MAX,
     Chunk,
     EventFlow,
-    EventsSkipped,
-    FlowEnded,
     FlowState,
     UnitFlow,
-    UnitsSkipped,
     choose_replay,
 )
 from edged.wire.backbone.frames import (
@@ -29,7 +27,7 @@ from edged.wire.backbone.frames import (
     UNIT_HEADER_BYTES,
 )
 from edged.wire.backbone.messages import EncodedEvent, encode_event
-from edged.wire.backbone.receiving import EventReceived, MediaReceiver
+from edged.wire.backbone.receiving import MediaReceiver
 from edged.wire.backbone.sending import MediaSender
 from tests.wire.backbone.builders import (
     ListSource,

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from edged.errors import PeerLostError, RemoteProtocolError
 from edged.media.stream import PriorityClass
 from edged.wire.backbone import link as link_module
+from edged.wire.backbone.events import Expected, MessageReceived, PeerAccepted, PeerClosed
 from edged.wire.backbone.frames import (
     KIND_FRAGMENT,
     KIND_PING,
@@ -24,10 +25,6 @@ from edged.wire.backbone.link import (
     SILENCE_S_MAX,
     WINDOW_BYTES_MAX,
     BackboneLink,
-    Expected,
-    MessageReceived,
-    PeerAccepted,
-    PeerClosed,
     PeerRefusedError,
 )
 from edged.wire.backbone.messages import (

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from edged.errors import RemoteProtocolError
 from edged.media.parts import StreamEnded
 from edged.media.track import AccessUnit
+from edged.wire.backbone.events import EventReceived, UnitsReceived
 from edged.wire.backbone.frames import (
     EVENT_HEADER,
     FRAGMENT_BYTES_MAX,
@@ -28,13 +29,7 @@ from edged.wire.backbone.messages import (
     TrackChanged,
     encode_event,
 )
-from edged.wire.backbone.receiving import (
-    STREAMS_MAX,
-    TRACKS_MAX,
-    EventReceived,
-    MediaReceiver,
-    UnitsReceived,
-)
+from edged.wire.backbone.receiving import STREAMS_MAX, TRACKS_MAX, MediaReceiver
 from tests.wire.backbone.builders import (
     GRANT,
     STREAM_ID,
@@ -285,6 +280,7 @@ def test_a_refused_stream_gets_no_credit_and_the_others_do() -> None:
     assert list(grants(receiver)) == [2]
 
 
+@pytest.mark.pure
 def test_a_stalled_stream_blocks_no_other_end_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
     pair = Pair()
     sources = [ListSource(bytes_max=2**22) for _ in range(3)]

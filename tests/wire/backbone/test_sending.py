@@ -5,14 +5,14 @@ from hypothesis import strategies as st
 from edged.errors import RemoteProtocolError
 from edged.media.parts import StreamEnded
 from edged.media.track import Track
-from edged.wire.backbone.flows import QUEUE_EVENTS_MAX, Chunk, FlowEnded, FlowState
+from edged.wire.backbone.events import FlowEnded, MessageReceived
+from edged.wire.backbone.flows import QUEUE_EVENTS_MAX, Chunk, FlowState
 from edged.wire.backbone.frames import (
     FRAGMENT_BYTES_MAX,
     INTERLEAVE_MAX,
     ITEM_BYTES_MAX,
     UNIT_HEADER_BYTES,
 )
-from edged.wire.backbone.link import MessageReceived
 from edged.wire.backbone.messages import (
     GRANTS_PER_WINDOW,
     WINDOW_BYTES_MIN,
@@ -232,6 +232,7 @@ def test_a_stream_that_raises_is_closed_with_the_reason_and_no_other_notices() -
     assert not pair.pop.sender.wants_to_send
 
 
+@pytest.mark.pure
 def test_a_stream_that_raises_amid_an_item_gives_its_slot_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -39,7 +39,9 @@ def test_garbage_is_harmless(value: bytes) -> None:
 
 
 def make(stream_id: int, urgency: int = 3, incremental: bool = False) -> Stream:
-    return Stream(stream_id, 0.0, urgency=urgency, incremental=incremental)
+    stream = Stream(stream_id, 0.0)
+    stream.urgency, stream.incremental = urgency, incremental
+    return stream
 
 
 def ids(schedule: Schedule) -> list[int]:

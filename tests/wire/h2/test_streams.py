@@ -20,7 +20,8 @@ def test_idle_closed_and_skipped() -> None:
 
 def test_closing_lets_go() -> None:
     table = StreamTable()
-    stream = Stream(1, 0.0, receiving=True, body_bytes=10)
+    stream = Stream(1, 0.0, receiving=True)
+    stream.body_bytes = 10
     table.live[1] = table.receiving[1] = stream
     table.bodies_bytes = 15
     table.close(stream)
