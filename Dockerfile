@@ -18,14 +18,14 @@ RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev n
 WORKDIR /src
 COPY pyproject.toml README.md ./
 COPY edged ./edged
-# Without hls.js in the package the watch page would load it from a CDN, without the compiled cores ingest would take
-# half as much CPU again: not in this image.
+# Without hls.js in the package the watch page would load it from a CDN, without what is compiled all would take up to
+# twice the CPU: not in this image.
 RUN python -m pip wheel --no-cache-dir --wheel-dir /wheels . \
  && python -m zipfile -l /wheels/edged-*.whl | grep vendor/hls.min.js
 # The place that systemd's unit has too, without pip: nothing is installed in a running container.
 RUN python -m venv --without-pip /opt/edged \
  && python -m pip --python /opt/edged/bin/python install --no-cache-dir --no-index --find-links /wheels edged \
- && /opt/edged/bin/python -c 'import edged.runtime.fast, edged.wire.rtmp.fast'
+ && /opt/edged/bin/python -c 'import edged.native, edged.runtime.fast, edged.wire.rtmp.fast; assert edged.native.in_use()'
 
 FROM python:${PYTHON}
 LABEL org.opencontainers.image.title="edged" \
