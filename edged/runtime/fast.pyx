@@ -41,16 +41,73 @@ cdef inline double monotonic() noexcept nogil:
     return at.tv_sec + at.tv_nsec * 1e-9
 
 
+cdef class Table:
+    """What stands, and what was found last: those who are served together ask for the same."""
+
+    cdef object standing
+    cdef double until
+    cdef set heads
+    cdef dict answers
+    cdef bytes head, path
+    cdef object answer
+
+    cdef int look(self, standing) except -1:
+        """Have that in view; it forgets what was found where it has begun anew since."""
+        cdef double until = standing.until
+        if standing is not self.standing or until != self.until:
+            self.standing, self.until = standing, until
+            self.heads, self.answers = standing.heads, standing.answers
+            self.head = self.path = self.answer = None
+        return 0
+
+    cdef object find(self, const char *request, Py_ssize_t count):
+        """As `standing.StandingAnswers.find`, of so many bytes, within their second."""
+        cdef const char *end = <const char *> memchr(request, b'\r', count)
+        cdef const char *mark
+        cdef const char *at
+        if end == NULL or end - request < GET_BYTES + VERSION_BYTES or end + 1 >= request + count:
+            return None
+        if end[1] != b'\n' or memcmp(request, b"GET ", GET_BYTES):
+            return None
+        if not is_same(self.head, end + 2, request + count - end - 2):
+            head = PyBytes_FromStringAndSize(end + 2, request + count - end - 2)
+            if head not in self.heads:
+                return None
+            self.head = head
+        end -= VERSION_BYTES
+        if memcmp(end, b" HTTP/1.1", VERSION_BYTES):
+            return None
+        request += GET_BYTES
+        mark = <const char *> memchr(request, b'?', end - request)
+        if mark != NULL:
+            at = mark + 1
+            while at < end:
+                if at[0] <= b' ' or at[0] >= 0x7F:
+                    return None
+                at += 1
+            end = mark
+        if not is_same(self.path, request, end - request):
+            path = PyBytes_FromStringAndSize(request, end - request)
+            answer = self.answers.get(path)
+            if answer is None:
+                return None
+            self.path, self.answer = path, answer
+        return self.answer
+
+
+cdef inline bint is_same(bytes known, const char *data, Py_ssize_t size) noexcept:
+    if known is None or PyBytes_GET_SIZE(known) != size:
+        return False
+    return memcmp(PyBytes_AS_STRING(known), data, size) == 0
+
+
 def serve_batch(pump, batch, buffer not None, double now, double until):
     """Visit who is in the batch, until that time; how many were."""
     cdef Py_buffer view
     cdef Py_ssize_t visited = 0
     cdef int mask
     cdef double ahead = now - monotonic()  # Of this clock, the pump's.
-    cdef double standing_until = 0
-    cdef set heads = set()
-    cdef dict answers = {}
-    cdef object last = None
+    cdef Table table = Table()
     popleft = batch.popleft
     PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
     try:
@@ -59,14 +116,9 @@ def serve_batch(pump, batch, buffer not None, double now, double until):
             mask = events
             standing = connection.at_rest if mask == READABLE else None
             if standing is not None:
-                if standing is not last:  # Its tables stay the same while it lives.
-                    last, heads, answers = standing, standing.heads, standing.answers
-                standing_until = standing.until
                 try:
-                    serve_at_rest(
-                        connection, standing, heads if now < standing_until else None, answers,
-                        buffer, &view, now,
-                    )
+                    table.look(standing)
+                    serve_at_rest(connection, table, buffer, &view, now)
                 except Exception as error:
                     pump.fail(connection, error)
             elif mask == READABLE and connection.lost is None and not connection.handshaking:
@@ -85,48 +137,20 @@ def serve_batch(pump, batch, buffer not None, double now, double until):
     return visited
 
 
-cdef object find(set heads, dict answers, const char *request, Py_ssize_t count):
-    """As `standing.StandingAnswers.find`, of so many bytes, within their second."""
-    cdef const char *end = <const char *> memchr(request, b'\r', count)
-    cdef const char *mark
-    cdef const char *at
-    if end == NULL or end - request < GET_BYTES + VERSION_BYTES or end + 1 >= request + count:
-        return None
-    if end[1] != b'\n' or memcmp(request, b"GET ", GET_BYTES):
-        return None
-    head = PyBytes_FromStringAndSize(end + 2, request + count - end - 2)
-    end -= VERSION_BYTES
-    if memcmp(end, b" HTTP/1.1", VERSION_BYTES) or head not in heads:
-        return None
-    request += GET_BYTES
-    mark = <const char *> memchr(request, b'?', end - request)
-    if mark != NULL:
-        at = mark + 1
-        while at < end:
-            if at[0] <= b' ' or at[0] >= 0x7F:
-                return None
-            at += 1
-        end = mark
-    return answers.get(PyBytes_FromStringAndSize(request, end - request))
-
-
 cdef int serve_at_rest(
-    connection, standing, set heads, dict answers, buffer, Py_buffer *view, double now
+    connection, Table table, buffer, Py_buffer *view, double now
 ) except -1:
-    """Read once, and send what stands for that; whatever else it is, is the connection's.
-
-    Without `heads` nothing stands any more.
-    """
+    """Read once, and send what stands for that; whatever else it is, is the connection's."""
     cdef int fd = connection.fd, held
     cdef ssize_t sent, count = recv(fd, view.buf, view.len, MSG_DONTWAIT)
     cdef Py_ssize_t size
     cdef off_t offset = 0
     if count < 0:
         count = -errno
-    if count <= 0 or count > request_bytes_max or heads is None:
+    if count <= 0 or count > request_bytes_max or now >= table.until:
         connection.take_read(buffer, count, now)
         return 0
-    answer = find(heads, answers, <const char *> view.buf, count)
+    answer = table.find(<const char *> view.buf, count)
     if answer is None:
         connection.take_read(buffer, count, now)
         return 0
@@ -145,7 +169,7 @@ cdef int serve_at_rest(
     if sent != size:
         connection.note_sent(sent, answer.chunks)
         if connection.out_bytes:
-            standing.on_short(connection, answer, now)
+            table.standing.on_short(connection, answer, now)
     return 0
 
 
