@@ -17,6 +17,10 @@ class UnsupportedMediaError(EdgedError):
     """The media is valid, or may be, but of a codec or shape that edged cannot carry."""
 
 
+class EncoderError(EdgedError):
+    """An encoder of video does not open, or fails at a picture."""
+
+
 class PublishRefusedError(EdgedError):
     """A publisher may not publish; the encoder is told `code`, for programs, and `reason`.
 

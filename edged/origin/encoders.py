@@ -12,12 +12,11 @@ import av
 from av.codec.context import Flags, ThreadType
 from msgspec import Struct, structs
 
-from edged.errors import UnsupportedMediaError
+from edged.errors import EncoderError, UnsupportedMediaError
 from edged.media import aac, h264, opus
 from edged.media.ladder import AudioRung, LadderPlan, VideoRung
 from edged.media.track import Codec, CodecConfig
 
-HARDWARE = ("h264_nvenc", "h264_qsv", "h264_vaapi")
 X264 = "libx264"
 GOP_MAX = 1 << 20  # Pictures: none but the forced ones. (FFmpeg's own "infinite" differs by codec.)
 PIXELS_MAX = 8192 * 4352  # Of a picture that a bitstream may make a decoder allocate.
@@ -57,8 +56,11 @@ class Look(Struct, frozen=True):
 def open_video_encoder(
     rung: VideoRung, plan: LadderPlan, look: Look, timescale: int
 ) -> av.VideoCodecContext:
-    """An H.264 encoder whose times are ticks of `timescale`."""
-    encoder = cast("av.VideoCodecContext", av.CodecContext.create(plan.encoder, "w"))
+    """An H.264 encoder whose times are ticks of `timescale`. Raises EncoderError."""
+    try:
+        encoder = cast("av.VideoCodecContext", av.CodecContext.create(plan.encoder, "w"))
+    except (av.FFmpegError, ValueError) as error:
+        raise EncoderError(f"{plan.encoder} is not in this build of FFmpeg") from error
     encoder.width, encoder.height = rung.width, rung.height
     encoder.pix_fmt = "nv12" if plan.encoder == "h264_qsv" else "yuv420p"
     encoder.time_base = Fraction(1, timescale)
@@ -75,8 +77,26 @@ def open_video_encoder(
     encoder.thread_count = plan.encode_threads
     encoder.flags |= Flags.global_header
     encoder.options = _options(rung, plan.encoder)
-    encoder.open()
+    try:
+        encoder.open()
+    except (av.FFmpegError, ValueError) as error:
+        raise EncoderError(f"{plan.encoder} does not open: {describe_error(error)}") from error
     return encoder
+
+
+def encode_picture(
+    encoder: av.VideoCodecContext, frame: av.VideoFrame | None
+) -> list["av.Packet[av.VideoStream]"]:
+    """What is ready after this picture; None: all that is left. Raises EncoderError."""
+    try:
+        return encoder.encode(frame)
+    except (av.FFmpegError, ValueError) as error:
+        raise EncoderError(f"{encoder.name} fails: {describe_error(error)}") from error
+
+
+def describe_error(error: Exception) -> str:
+    """What FFmpeg says of it."""
+    return str(getattr(error, "strerror", None) or error)
 
 
 def read_config(encoder: av.VideoCodecContext, rung: VideoRung) -> CodecConfig:
@@ -143,38 +163,6 @@ def open_audio_encoder(rung: AudioRung) -> av.AudioCodecContext:
 def read_audio_config(encoder: av.AudioCodecContext) -> CodecConfig:
     """What the encoder's units need."""
     return aac.parse_config(encoder.extradata or b"")
-
-
-def find_encoders() -> tuple[tuple[str, ...], dict[str, str]]:
-    """Hardware encoders that open here, x264, and why others don't; for `LadderBudget`.
-
-    It loads drivers, which may crash: better in a process of its own than in one with streams.
-    """
-    found: list[str] = []
-    missing: dict[str, str] = {}
-    rung = VideoRung(
-        name="probe",
-        track_id=1,
-        width=320,
-        height=192,
-        bitrate_bps=500_000,
-        maxrate_bps=550_000,
-        buffer_bits=550_000,
-        level=31,
-        preset="",
-        cost=0.0,
-    )
-    for name in HARDWARE:
-        if name not in av.codecs_available:
-            missing[name] = "not in this build of FFmpeg"
-            continue
-        try:
-            open_video_encoder(rung, LadderPlan(encoder=name), Look(), 90_000)
-        except (av.FFmpegError, ValueError) as error:
-            missing[name] = f"does not open: {getattr(error, 'strerror', None) or error}"
-        else:
-            found.append(name)
-    return (*found, X264), missing
 
 
 def _options(rung: VideoRung, encoder: str) -> dict[str, str]:

@@ -17,8 +17,8 @@ from edged.media.parts import PackagedEvent
 from edged.media.track import AccessUnit, Track
 from edged.origin.packager import make_writer
 from edged.origin.transcoder import Transcoder, TranscoderStatistics
-from edged.policy.ladder import LadderConfig, choose_ladder
-from edged.policy.ladder_capacity import LadderCapacity
+from edged.policy.ladder import LadderBudget, LadderConfig, choose_ladder
+from edged.policy.ladder_encoders import EncoderTrust
 from edged.policy.rung_segmenter import RungSegmenter
 from edged.policy.segment_rule import SegmenterConfig
 from edged.policy.segment_starts import SegmentStart
@@ -33,8 +33,8 @@ class LadderHost(Protocol):
     """Who has the compute that ladders are made with."""
 
     @property
-    def capacity(self) -> LadderCapacity:
-        """What there is; a ladder is not run before it is known."""
+    def budget(self) -> LadderBudget:
+        """What one ladder may take, and with which encoders; none is run before that is known."""
 
     def planned(self, ladder: "Ladder", plan: LadderPlan) -> None:
         """A ladder wants to make this now; it is resumed when it may, and paused when not."""
@@ -61,6 +61,7 @@ class Ladder:
         self.stream = stream
         self._publish, self._config, self._host = publish, config, host
         self._segmenter = RungSegmenter(segmenter, make_writer())
+        self.encoders = EncoderTrust()
         self.is_over = False
         self._scope = trio.CancelScope()
         self._drained: Callable[[], None] | None = None
@@ -70,6 +71,7 @@ class Ladder:
             publish_track=self._take_track,
             publish_units=self._take_units,
             planned=lambda plan: host.planned(self, plan),
+            failed=self.encoders.note_failure,
             paused=True,  # Until the host grants it.
         )
 
@@ -118,7 +120,7 @@ class Ladder:
         return self.transcoder.statistics()
 
     def _plan(self, tracks: Sequence[Track]) -> LadderPlan:
-        budget = self._host.capacity.budget
+        budget = self.encoders.limit(self._host.budget)
         return choose_ladder(tracks, self._config, self.stream.grant.priority, budget)
 
     def _take_track(self, track: Track) -> None:

@@ -16,7 +16,8 @@ from edged.errors import EdgedError
 from edged.media.ladder import LadderPlan
 from edged.media.track import AccessUnit
 from edged.origin.ladder_engine import LadderEngine, Output
-from edged.runtime.child import settle_child
+from edged.policy.ladder_encoders import DRIVEN
+from edged.runtime.child import MemoryCounted, settle_child
 from edged.wire.transcode import (
     LOG_CHARS_MAX,
     Event,
@@ -101,7 +102,8 @@ def main() -> int:
     av.logging.set_level(None)
     memory = int(sys.argv[1]) if len(sys.argv) > 1 else MEMORY_BYTES_MAX
     try:
-        connection = settle_child(nice=NICE, memory_bytes_max=memory)
+        counts: MemoryCounted = "data" if DRIVEN in sys.argv[2:] else "addresses"
+        connection = settle_child(nice=NICE, memory_bytes_max=memory, counts=counts)
         with connection:
             LadderChild(connection).run()
     except (BrokenPipeError, ConnectionResetError):

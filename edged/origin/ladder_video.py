@@ -85,7 +85,7 @@ class _Maker:
                 packet.is_keyframe,
                 encoders.canonical_payload(bytes(packet), self._name),
             )
-            for packet in self.encoder.encode(frame)
+            for packet in encoders.encode_picture(self.encoder, frame)
             if packet.pts is not None
         ]
 

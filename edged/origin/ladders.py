@@ -2,8 +2,9 @@
 
     a ladder's plan ──▶ LadderSlots ──▶ its transcoder is resumed (a child) or paused (none)
 
-How many slots there are is configured, or measured when the service begins to run; until then
-every ladder waits. One that is paused has its rungs end as absent media, and goes on when it may.
+How many slots there are is configured, or measured when the service begins to run, and which
+encoders work is tried; until then every ladder waits. One that is paused has its rungs end as
+absent media, and goes on when it may.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,9 +15,12 @@ import trio
 
 from edged.media.ladder import LadderPlan
 from edged.media.routing import ByClass
+from edged.origin.encoder_probe import find_encoders
 from edged.origin.ladder import Ladder
 from edged.origin.speed import measure_capacity
+from edged.policy.ladder import EncoderName, LadderBudget
 from edged.policy.ladder_capacity import LadderCapacity, configured_capacity
+from edged.policy.ladder_encoders import EncodersFound
 from edged.policy.ladder_slots import (
     Change,
     Granted,
@@ -39,26 +43,39 @@ class Ladders:
         self,
         slots: int | None = None,
         *,
+        encoder: EncoderName = "auto",
         measure: Callable[[], Awaitable[LadderCapacity]] = measure_capacity,
+        probe: Callable[[EncoderName], Awaitable[EncodersFound]] = find_encoders,
     ) -> None:
-        """`slots`: how many there are; None: they are measured by `measure`."""
+        """`slots`: how many there are; None: they are measured by `measure`. `encoder`: as it is
+        configured; `probe` finds those that work.
+        """
         self.running: dict[Ladder, None] = {}  # The waiting included.
         self.restarts_total = 0  # Of ladders that are over.
         self._measure = measure
         self._capacity = None if slots is None else configured_capacity(slots)
+        self._encoder, self._probe = encoder, probe
+        self._found: EncodersFound | None = None
         self._slots = LadderSlots[Ladder](0 if slots is None else slots)
         self._nursery: trio.Nursery | None = None
 
     @property
-    def capacity(self) -> LadderCapacity:
-        """What there is for ladders; not before it is known."""
+    def budget(self) -> LadderBudget:
+        """What one ladder may take; not before it is known."""
         assert self._capacity is not None, "ladders are run when it is known"
-        return self._capacity
+        assert self._found is not None, "and so are the encoders"
+        return self._found.apply(self._capacity.budget)
 
     @property
     def capacity_text(self) -> str:
-        """The same in words."""
-        return "being measured" if self._capacity is None else self._capacity.text
+        """What there is for ladders, in words."""
+        slots = "being measured" if self._capacity is None else self._capacity.text
+        return slots if self._found is None else f"{slots}; {self.encoder_text}"
+
+    @property
+    def encoder_text(self) -> str:
+        """Which encoder they get, and why."""
+        return "" if self._found is None else self._found.explain(self._encoder)
 
     def counts(self) -> SlotCounts:
         """How the slots are used."""
@@ -75,9 +92,10 @@ class Ladders:
             ladder.transcoder.plan,
             ladder.statistics(),
             standing,
-            is_measured=self._capacity is not None,
+            is_measured=self._capacity is not None and self._found is not None,
             total=self._slots.total,
             preempted_by=_who(standing, ladder),
+            encoders_failed=ladder.encoders.missing,
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -87,6 +105,8 @@ class Ladders:
         """
         async with trio.open_nursery() as nursery:
             task_status.started()
+            if self._found is None:
+                self._found = await self._probe(self._encoder)
             if self._capacity is None:
                 self._capacity = await self._measure()
                 self._apply(self._slots.resize(self._capacity.slots))

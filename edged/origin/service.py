@@ -101,7 +101,8 @@ class OriginService:
         self._streams: dict[str, _Packaged] = {}
         self._parts = 0
         self.slots = Slots(config.slots, config.slots_reserve)
-        self.ladders = Ladders(config.ladder.slots) if config.ladder is not None else None
+        ladder = config.ladder
+        self.ladders = None if ladder is None else Ladders(ladder.slots, encoder=ladder.encoder)
 
     def reconfigure(self, config: OriginConfig) -> None:
         """Have other slots at once, and other parts and playlists for streams from now on."""

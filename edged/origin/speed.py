@@ -43,7 +43,8 @@ async def measure_capacity(
     why = f"no answer for {limit_s:g} s"
     with trio.move_on_after(limit_s):
         try:
-            speed = await _ask_child([*command, str(TEST_S), str(tested)], said)
+            answer = await ask_child([*command, str(TEST_S), str(tested)], said)
+            speed = msgspec.json.decode(answer, type=Speed) if answer else None
         except (OSError, msgspec.DecodeError) as error:
             why = str(error)
         else:
@@ -70,8 +71,8 @@ async def measure_capacity(
     return capacity
 
 
-async def _ask_child(arguments: Sequence[str], said: list[str]) -> Speed | None:
-    """What the child found; None, and what it `said`, if nothing."""
+async def ask_child(arguments: Sequence[str], said: list[str]) -> bytes:
+    """What a child answers before it ends; nothing, and in `said` its last lines, if it fails."""
     answer = bytearray()
     async with open_child(arguments) as child, trio.open_nursery() as nursery:
         nursery.start_soon(_read_errors, child, said)
@@ -84,7 +85,7 @@ async def _ask_child(arguments: Sequence[str], said: list[str]) -> Speed | None:
             nursery.cancel_scope.cancel()
         else:
             nursery.cancel_scope.deadline = trio.current_time() + GONE_S_MAX
-    return msgspec.json.decode(answer, type=Speed) if answer else None
+    return bytes(answer)
 
 
 async def _read_errors(child: Child, said: list[str]) -> None:

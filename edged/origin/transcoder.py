@@ -23,6 +23,7 @@ from edged.media.ladder import LadderPlan
 from edged.media.track import AccessUnit, Kind, Track
 from edged.origin.ladder_session import LadderSession
 from edged.origin.rung_output import RungOutput
+from edged.policy.ladder_encoders import DRIVEN, HARDWARE
 from edged.policy.ladder_load import LoadRule, RestartRule, Shed
 from edged.runtime.child import open_child
 from edged.runtime.hub import LiveStream
@@ -39,6 +40,10 @@ logger = structlog.get_logger("edged.transcoder")
 
 def _ignore(_: LadderPlan) -> None:
     pass
+
+
+def _keep(_encoder: str, _reason: str, _ran_s: float) -> bool:
+    return False
 
 
 class TranscoderLimits(Struct, frozen=True, kw_only=True):
@@ -84,11 +89,13 @@ class Transcoder:
         limits: TranscoderLimits | None = None,
         command: Sequence[str] = ("-m", MODULE),
         planned: Callable[[LadderPlan], None] = _ignore,
+        failed: Callable[[str, str, float], bool] = _keep,
         paused: bool = False,
     ) -> None:
         """`choose` plans the ladder for the source's tracks, each time when they change; `command`
         is what Python is to run as the child. `planned` is told of each other plan, and may pause
-        or resume it.
+        or resume it. `failed` is told of the encoder, why its child failed and how long that ran;
+        whether `choose` chooses anew is what it returns.
         """
         self.source = source
         self.limits = limits or TranscoderLimits()
@@ -104,7 +111,7 @@ class Transcoder:
         self._restarts = RestartRule()
         self._resume_seq: int | None = None
         self._session: LadderSession | None = None
-        self._planned = planned
+        self._planned, self._failed = planned, failed
         self._tracks: list[Track] = []  # That the plan is of.
         self.paused = paused
         self._child_scope = trio.CancelScope()
@@ -243,6 +250,8 @@ class Transcoder:
         self.state = "starting"
         began_at = trio.current_time()
         arguments = [*self._command, str(self.limits.memory_bytes)]
+        if self.plan.encoder in HARDWARE:
+            arguments.append(DRIVEN)
         self._child_scope = trio.CancelScope()
         with self._child_scope:
             async with open_child(arguments, ARENAS) as child:
@@ -273,6 +282,16 @@ class Transcoder:
             failures=self._restarts.failures,
             skips_gop=restart.skips_gop,
         )
+        encoder = self.plan.encoder
+        if self._failed(encoder, reason, ran_s):
+            self.replan(self._tracks)
+            self._log(
+                "warning",
+                "ladder has another encoder",
+                encoder=self.plan.encoder,
+                before=encoder,
+                reason=reason,
+            )
         with trio.move_on_after(restart.after_s):
             while self.source.ended is None and not self.paused:
                 self.woken = trio.Event()

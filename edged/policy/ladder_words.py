@@ -1,6 +1,6 @@
 """How a stream's ladder fares, in a sentence: for the status page and the command line."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Literal, Protocol, TypeVar
 
 from msgspec import Struct
@@ -35,6 +35,7 @@ class LadderSeen(Struct, frozen=True, kw_only=True):
     slots: int = 0  # That it holds, or would.
     before: int = 0  # Of those that wait.
     restarts: int = 0
+    encoder: str = ""  # FFmpeg's name of it; "": no picture is encoded.
 
     @property
     def is_lacking(self) -> bool:
@@ -69,12 +70,18 @@ def describe_ladder(
     is_measured: bool,
     total: int,
     preempted_by: str,
+    encoders_failed: Mapping[str, str] | None = None,
 ) -> LadderSeen:
-    """`total`: slots that there are; `preempted_by`: a class and a channel, or ""."""
+    """`total`: slots that there are; `preempted_by`: a class and a channel, or "";
+    `encoders_failed`: those that this ladder has given up, and why.
+    """
     state, text = _choose_words(
         plan, making, standing, is_measured=is_measured, total=total, preempted_by=preempted_by
     )
     is_made = state in ("starting", "running", "failed")
+    if encoders_failed and state in ("starting", "running"):
+        told = "; ".join(f"{name} {why}" for name, why in sorted(encoders_failed.items()))
+        text += f"; now {plan.encoder}: {told}"
     sound = [rung.name for rung in plan.audio]
     return LadderSeen(
         state=state,
@@ -86,6 +93,7 @@ def describe_ladder(
         slots=0 if standing is None else standing.cost,
         before=0 if standing is None else standing.before,
         restarts=making.restarts,
+        encoder=plan.encoder if is_made and plan.video else "",
     )
 
 

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Literal
 
 import trio
 from msgspec import Struct
@@ -24,6 +25,7 @@ PR_SET_PDEATHSIG = 1
 PARENT_VARIABLE = "EDGED_PARENT_PID"
 REAP_S_MAX = 5.0  # A killed process is gone sooner, unless the kernel is stuck.
 STDERR_BYTES = 4096
+MemoryCounted = Literal["addresses", "data"]
 # Of the parent's environment: what finds programs and modules, and no secret.
 ENVIRONMENT_KEPT = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
 
@@ -99,8 +101,13 @@ def _spawn(
     )
 
 
-def settle_child(*, nice: int, memory_bytes_max: int) -> socket.socket:
+def settle_child(
+    *, nice: int, memory_bytes_max: int, counts: MemoryCounted = "addresses"
+) -> socket.socket:
     """In the child, first of all; returns the socket to the parent.
+
+    `counts`: of what it may have so much. A GPU's driver reserves far more addresses than there is
+    memory; of "data", which can be written to, it may have no more than others.
 
     Raises EdgedError if the parent is gone already, or if this is no child.
     """
@@ -112,7 +119,8 @@ def settle_child(*, nice: int, memory_bytes_max: int) -> socket.socket:
         raise EdgedError(f"the parent, process {parent or '(none)'}, is gone")
     os.nice(nice)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes_max, memory_bytes_max))
+    what = resource.RLIMIT_AS if counts == "addresses" else resource.RLIMIT_DATA
+    resource.setrlimit(what, (memory_bytes_max, memory_bytes_max))
     # Both may come to the whole group or unit; the parent, which drains first, says when to end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -32,6 +32,34 @@ sys.exit(ladder_child.main())
 """
 
 
+# A child that has a hardware encoder, made of x264, which does `before` with each picture first.
+DRIVER = """
+import os, sys
+from msgspec import structs
+from edged.errors import EncoderError
+from edged.origin import encoders, ladder_child
+opened, encode = encoders.open_video_encoder, encoders.encode_picture
+def open_video_encoder(rung, plan, look, timescale):
+    rung = structs.replace(rung, preset=rung.preset or "ultrafast")
+    return opened(rung, structs.replace(plan, encoder="libx264"), look, timescale)
+def encode_picture(encoder, frame):
+    if plan == "{encoder}" and frame is not None:
+        {before}
+    return encode(encoder, frame)
+def canonical_payload(payload, name):
+    return payload
+encoders.open_video_encoder, encoders.encode_picture = open_video_encoder, encode_picture
+encoders.canonical_payload = canonical_payload
+plan = "{encoder}" if sys.argv[-1] == "driven" else "libx264"
+sys.exit(ladder_child.main())
+"""
+
+
+def driven(encoder: str, before: str) -> tuple[str, ...]:
+    """The command of a child whose encoder of this name does this with each picture first."""
+    return ("-c", DRIVER.format(encoder=encoder, before=before))
+
+
 def faulty(before: str) -> tuple[str, ...]:
     """The command of a child that does this with each unit before it takes it."""
     return ("-c", CHILD.format(before=before))
@@ -47,6 +75,7 @@ class Live:
         limits: TranscoderLimits | None = None,
         command: Sequence[str] = ("-m", MODULE),
         choose: Callable[[Sequence[Track]], LadderPlan] = plan_for,
+        failed: Callable[[str, str, float], bool] = lambda _, __, ___: False,
     ) -> None:
         self.source = source
         self.stream = LiveStream(
@@ -61,6 +90,7 @@ class Live:
             publish_units=self._take,
             limits=limits,
             command=command,
+            failed=failed,
         )
         self.seq = 0
 

@@ -38,7 +38,8 @@ SMALL = LadderConfig(
         RungConfig(height=64, kbps=100),
     ),
     preset="ultrafast",
-    slots=1000,  # So nothing is measured.
+    slots=1000,  # So nothing is measured,
+    encoder="x264",  # or tried.
 )
 RICH = LadderBudget(cost_max=1e6)
 

@@ -7,17 +7,16 @@ import av
 import pytest
 from msgspec import structs
 
-from edged.errors import UnsupportedMediaError
+from edged.errors import EncoderError, UnsupportedMediaError
 from edged.media import h264, nal
 from edged.media.ladder import AudioRung, LadderPlan, VideoRung
 from edged.media.track import Codec, CodecConfig
 from edged.origin import encoders
 from edged.origin.encoders import (
-    HARDWARE,
     X264,
     Look,
     canonical_payload,
-    find_encoders,
+    encode_picture,
     open_audio_decoder,
     open_audio_encoder,
     open_video_decoder,
@@ -110,8 +109,17 @@ def test_a_bitstream_cannot_have_a_decoder_allocate_what_it_likes(
         decoder.decode(packet)
 
 
-def test_what_is_found_here() -> None:
-    found, missing = find_encoders()
-    assert found[-1] == X264
-    assert {*found, *missing} == {*HARDWARE, X264}
-    assert all(missing.values())
+def test_one_that_is_absent_or_does_not_open_says_so() -> None:
+    for name, why in (
+        ("h264_of_nobody", "h264_of_nobody is not in this build of FFmpeg"),
+        ("h264_v4l2m2m", "h264_v4l2m2m does not open: "),
+    ):
+        with pytest.raises(EncoderError, match=why):
+            open_video_encoder(RUNG, LadderPlan(encoder=name), Look(), 90_000)
+
+
+def test_one_that_fails_at_a_picture_says_so() -> None:
+    encoder = open_video_encoder(RUNG, LadderPlan(), Look(), 90_000)
+    encode_picture(encoder, None)
+    with pytest.raises(EncoderError, match="libx264 fails: "):
+        encode_picture(encoder, av.VideoFrame(RUNG.width, RUNG.height, "yuv420p"))

@@ -12,7 +12,9 @@ from edged.media.parts import PackagedEvent, Part, SegmentEnded
 from edged.media.stream import Grant, PriorityClass, StreamId
 from edged.origin.ladders import Ladders
 from edged.origin.service import OriginConfig, OriginService
+from edged.policy.ladder import EncoderName
 from edged.policy.ladder_capacity import LadderCapacity, assumed_capacity
+from edged.policy.ladder_encoders import EncodersFound
 from edged.policy.ladder_slots import slots_of
 from edged.policy.latency import PackagerConfig
 from edged.policy.window import StreamWindow
@@ -27,12 +29,14 @@ BASIC, PARTNER = PriorityClass.BASIC, PriorityClass.PARTNER
 class Setting:
     """An origin's service, and streams at it that are published in real time, for ever."""
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, encoder: EncoderName = "x264") -> None:
         self.hub = Hub()
         self.events: dict[str, list[PackagedEvent]] = {}
         self.service = OriginService(
             OriginConfig(
-                name="fra1", ladder=structs.replace(SMALL, slots=slots), packager=PACKAGER
+                name="fra1",
+                ladder=structs.replace(SMALL, slots=slots, encoder=encoder),
+                packager=PACKAGER,
             ),
             publish=lambda stream_id, event: self.events[stream_id.channel].append(event),
             packaged=lambda _, __: None,
@@ -209,17 +213,53 @@ async def test_ladders_wait_until_the_machine_is_measured() -> None:
         return assumed_capacity(2, "a test")
 
     setting = Setting(slots=1)
-    setting.service.ladders = setting.ladders = Ladders(measure=measure)
+    setting.service.ladders = setting.ladders = Ladders(measure=measure, encoder="x264")
     async with running(setting):
         setting.open("alice", BASIC)
         await trio.sleep(0.2)
         assert setting.text("alice") == "ladder waits: this machine is being measured"
-        assert setting.ladders.capacity_text == "being measured"
+        assert setting.ladders.capacity_text == "being measured; encoder x264, as configured"
         assert setting.service.ladder_free() == (0, 0, 0)
         measured.set()
         await setting.until_parts("alice", "v96p")
         assert setting.ladders.counts().total == 80
         assert setting.ladders.capacity_text.startswith("80 slots, assumed")
+
+
+async def test_ladders_wait_until_encoders_are_tried_and_one_that_fails_later_is_told() -> None:
+    tried = trio.Event()
+    asked: list[EncoderName] = []
+
+    async def probe(name: EncoderName) -> EncodersFound:
+        """It finds one that will not open when it is needed."""
+        asked.append(name)
+        await tried.wait()
+        return EncodersFound(
+            encoders=("h264_vaapi", "libx264"), missing={"h264_nvenc": "no device"}
+        )
+
+    setting = Setting(slots=1000, encoder="auto")
+    setting.service.ladders = setting.ladders = Ladders(1000, encoder="auto", probe=probe)
+    async with running(setting):
+        setting.open("alice", BASIC)
+        await trio.sleep(0.2)
+        assert setting.text("alice") == "ladder waits: this machine is being measured"
+        assert setting.ladders.capacity_text == "1000 slots, as configured"
+        tried.set()
+        with trio.fail_after(5):
+            while setting.ladders.counts().used == 0:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        few = setting.ladders.counts().used
+        told = "1000 slots, as configured; encoder h264_vaapi: found here"
+        assert setting.ladders.capacity_text == told
+        await setting.until_parts("alice", "v96p")
+        assert setting.ladders.counts().used > few, "x264 costs more"
+        seen = setting.service.ladder("alice")
+        assert seen is not None
+        assert (seen.encoder, seen.restarts, seen.state) == ("libx264", 1, "running")
+        assert "; now libx264: h264_vaapi failed: h264_vaapi " in seen.text
+    assert asked == ["auto"]
+    assert absent(setting.events["alice"], "v0") == []
 
 
 async def test_what_costs_more_than_there_is_has_fewer_rungs() -> None:

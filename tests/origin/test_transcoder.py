@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,15 @@ from msgspec import structs
 from structlog.testing import capture_logs
 
 from edged.media.ladder import LadderPlan
-from edged.media.track import AccessUnit, Kind
+from edged.media.stream import PriorityClass
+from edged.media.track import AccessUnit, Kind, Track
 from edged.origin.transcoder import TranscoderLimits
 from edged.policy import ladder_load
-from tests.origin.live import DEADLINE_S, Live, faulty, running
+from edged.policy.ladder import LadderBudget, choose_ladder
+from edged.policy.ladder_encoders import EncoderTrust
+from tests.origin.live import DEADLINE_S, Live, driven, faulty, running
 from tests.origin.sources import (
+    SMALL,
     X264,
     Source,
     decode_video,
@@ -139,6 +144,67 @@ async def test_a_unit_that_kills_it_twice_is_left_out_with_its_gop() -> None:
     assert poisoned[0] not in shown
     assert poisoned[0] + 45_000 in shown or poisoned[0] + 90_000 in shown
     assert poisoned[0] - 45_000 in shown
+
+
+@pytest.mark.parametrize(
+    ("before", "restarts", "why"),
+    [
+        (
+            "if frame.pts > 150_000: raise EncoderError('h264_nvenc fails: lost device')",
+            1,
+            "failed: h264_nvenc fails: lost device",
+        ),
+        ("if frame.pts > 45_000: os.abort()", 3, "failed 3 times in a row: killed by signal 6"),
+    ],
+    ids=["error", "crash"],
+)
+async def test_a_hardware_encoder_that_fails_under_way_is_followed_by_x264(
+    before: str, restarts: int, why: str
+) -> None:
+    trust = EncoderTrust()
+    budget = LadderBudget(cost_max=1e6, encoders=("h264_nvenc", "libx264"))
+    config = structs.replace(SMALL, encoder="auto")
+
+    def choose(tracks: Sequence[Track]) -> LadderPlan:
+        return choose_ladder(tracks, config, PriorityClass.BASIC, trust.limit(budget))
+
+    live = Live(
+        clip(), command=driven("h264_nvenc", before), choose=choose, failed=trust.note_failure
+    )
+    with capture_logs() as logs:
+        async with running(live):
+            await live.begun()
+            assert live.transcoder.plan.encoder == "h264_nvenc"
+            await live.feed(turns=5)
+    statistics = live.transcoder.statistics()
+    assert statistics.restarts == restarts
+    assert trust.missing == {"h264_nvenc": why}
+    assert live.transcoder.plan.encoder == "libx264"
+    (line,) = [line for line in logs if line["event"] == "ladder has another encoder"]
+    assert (line["before"], line["encoder"]) == ("h264_nvenc", "libx264")
+    assert why.rpartition(": ")[2] in line["reason"]
+    assert live.gops(MIDDLE)[-1][-1] > 9 * 90_000, "rungs go on to the end"
+    assert live.stream.units == 5 * len(live.source.units), "the source was never held up"
+
+
+async def test_one_that_does_not_open_here_costs_one_restart() -> None:
+    """With a real one, of hardware that only small boards have."""
+    trust = EncoderTrust()
+    budget = LadderBudget(cost_max=1e6, encoders=("h264_v4l2m2m", "libx264"))
+
+    def choose(tracks: Sequence[Track]) -> LadderPlan:
+        plan = choose_ladder(tracks, SMALL, PriorityClass.BASIC, budget)
+        is_out = "h264_v4l2m2m" in trust.missing
+        return plan if is_out else structs.replace(plan, encoder="h264_v4l2m2m")
+
+    live = Live(clip(), choose=choose, failed=trust.note_failure)
+    async with running(live):
+        await live.begun()
+        await live.feed(turns=2)
+    assert live.transcoder.statistics().restarts == 1
+    assert trust.missing["h264_v4l2m2m"].startswith("failed: h264_v4l2m2m does not open: ")
+    check_whole(live, 2)
+    assert live.gops(MIDDLE)
 
 
 async def test_random_bytes_in_nal_units_cost_pictures_and_nothing_else() -> None:

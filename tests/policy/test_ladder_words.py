@@ -47,10 +47,21 @@ def describe(
 def test_one_that_is_made_says_its_rungs_and_its_pace() -> None:
     assert describe(HOLDS) == LadderSeen(
         state="running", text="ladder: 720p 480p, 1.3 x real time", rungs=["720p", "480p"],
-        factor=1.32, behind_s=0.0, slots=45,
+        factor=1.32, behind_s=0.0, slots=45, encoder="libx264",
     )  # fmt: skip
     unknown = describe(HOLDS, Making(factor=0.0), plan=LadderPlan(audio=(AUDIO,)))
     assert unknown.text == "ladder: 720p 480p aac-1"
+
+
+def test_an_encoder_that_was_given_up_is_said_with_the_reason() -> None:
+    seen = describe_ladder(
+        PLAN, Making(), HOLDS, is_measured=True, total=100, preempted_by="",
+        encoders_failed={"h264_nvenc": "failed: lost device"},
+    )  # fmt: skip
+    assert seen.text == (
+        "ladder: 720p 480p, 1.3 x real time; now libx264: h264_nvenc failed: lost device"
+    )
+    assert seen.encoder == "libx264"
 
 
 def test_what_is_shed_is_said_with_the_reason() -> None:

@@ -67,6 +67,27 @@ async def test_it_is_killed_and_reaped_at_the_end_stopped_or_not() -> None:
     assert child.process.poll() == -signal.SIGKILL
 
 
+async def test_a_driver_may_reserve_addresses_and_take_no_more_memory_than_others() -> None:
+    script = (
+        SETTLED.replace("2**30", "2**28, counts='data'")
+        + """
+import mmap
+anonymous = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+reserved = mmap.mmap(-1, 2**34, flags=anonymous | 0x4000, prot=0)  # MAP_NORESERVE, PROT_NONE
+connection.sendall(b"reserved")
+bytearray(2**29)
+"""
+    )
+    with trio.fail_after(DEADLINE_S):
+        async with open_child(["-c", script]) as child:
+            assert await child.stream.receive_some(100) == b"reserved"
+            said = b""
+            while data := await child.errors.receive_some(1000):
+                said += data
+            assert await child.wait() == 1
+    assert b"MemoryError" in said
+
+
 async def test_too_much_memory_is_refused() -> None:
     script = SETTLED + "bytearray(2 * 2**30)"
     with trio.fail_after(DEADLINE_S):
