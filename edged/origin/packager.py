@@ -230,30 +230,30 @@ class Packager:
                 return
 
     def _package(self, units: list[AccessUnit]) -> bool:
-        """Whether a segment has ended."""
+        """Whether there may be more to warn of: a segment has ended, here or before the splice."""
         if self._has_lost:
             self._has_lost, self._owes_from = False, units[0].seq
-        any_ended = False
+        may_warn = False
         segmenter = self._segmenter
         for unit in units:
             if self._resumed is not None:
                 if self._resumed.takes(unit):
                     continue
-                self._resumed = None
+                self._resumed, may_warn = None, True
             events = segmenter.add_unit(unit)
             ended = False  # A segment of the leading rendition.
             for event in events:
                 self._publish(event)
                 if isinstance(event, SegmentEnded):
                     ended |= event.rendition == segmenter.leader
-                    any_ended = True
+                    may_warn = True
                     self._note_ended(event)
             if self._owes_from is not None and self._may_pay():
                 self._take_splice()
             elif ended:
                 # At once: a successor's window begins with a whole segment of the leading one.
                 self._save_splice()
-        return any_ended
+        return may_warn
 
     def _save_splice(self) -> None:
         if self._owes_from is not None and self._segmenter.packaged_seq >= self._owes_from - 1:

@@ -23,6 +23,7 @@ from edged.media.track import AccessUnit, Codec, Track
 from edged.origin.packager import Packager
 from edged.policy.latency import PackagerConfig, choose_latency
 from edged.policy.segment_rule import SegmenterConfig
+from edged.policy.splice import read_state
 from edged.policy.window import StreamWindow
 from edged.runtime.hub import RING_BYTES_MAX, LiveStream
 from tests.conftest import require
@@ -554,6 +555,25 @@ def test_a_gop_beyond_the_limit_is_warned_of_once() -> None:
         "gop_s_max": 4.4,
     }
     assert (ended["event"], ended["long_gops"]) == ("packaging ended", 5)
+
+
+def test_who_takes_over_warns_with_the_first_unit_of_its_own() -> None:
+    """What the first origin saw of the stream is in the splice; a segment later would be late."""
+    first = Origin(video_track(THIRTY))
+    pictures = list(video_units(video_times(THIRTY, 12), 9))
+    for seq, unit in enumerate(pictures):
+        unit.seq = seq
+    for unit in pictures[:140]:
+        first.stream.append([unit])
+    state = read_state(first.packager.progress().splice)
+    assert state.rule.long_gops == 1
+    second = resume(first, [])
+    with capture_logs() as logs:
+        as_they_come(second, pictures[state.packaged_seq + 1 : state.last_seq + 1])
+        assert logs == [], "nothing of it is new"
+        as_they_come(second, pictures[state.last_seq + 1 : state.last_seq + 3])
+    (warning,) = logs
+    assert warning["event"].startswith("key frames too far apart")
 
 
 def test_rungs_that_are_not_aligned_are_warned_of_once() -> None:
