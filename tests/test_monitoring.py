@@ -209,6 +209,7 @@ POP = 'job="edged", instance="a", role="pop ams1"'
 TO = f'{POP}, origin="fra1"'
 PLUGIN = f'{POP}, plugin="toy"'
 HOST = 'job="edged", instance="a"'
+ORIGIN = f'{HOST}, role="origin fra1"'
 CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "EdgedDown": ({f"up{{{HOST}}}": "0x30"}, {f"up{{{HOST}}}": "1x30", 'up{job="other"}': "0x30"}),
     "EdgedRestarting": (
@@ -320,6 +321,34 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "EdgedOriginWithoutIrs": (
         {f'edged_routing_irs_sessions{{{HOST}, role="origin fra1"}}': "0x30"},
         {f"edged_routing_irs_sessions{{{POP}}}": "0x30"},
+    ),
+    "EdgedLaddersWait": (
+        {f"edged_ladder_waiting_streams{{{ORIGIN}}}": "2x30"},
+        {f"edged_ladder_waiting_streams{{{ORIGIN}}}": "2x25 0 2x4"},
+    ),
+    "EdgedLadderSlotsShort": (
+        {
+            f'edged_ladder_slots{{{ORIGIN}, which="used"}}': "91x30",
+            f'edged_ladder_slots{{{ORIGIN}, which="total"}}': "100x30",
+        },
+        {  # Before they are measured there are none.
+            f'edged_ladder_slots{{{ORIGIN}, which="used"}}': "89x30",
+            f'edged_ladder_slots{{{ORIGIN}, which="total"}}': "100x30",
+            f'edged_ladder_slots{{{HOST}, role="origin ams1", which="used"}}': "0x30",
+            f'edged_ladder_slots{{{HOST}, role="origin ams1", which="total"}}': "0x30",
+        },
+    ),
+    "EdgedLaddersPreempted": (
+        {f"edged_ladder_preemptions_total{{{ORIGIN}}}": "0x18 1 2 3 4 5x8"},
+        {f"edged_ladder_preemptions_total{{{ORIGIN}}}": "7x18 8 9x11"},
+    ),
+    "EdgedLadderRungsShed": (
+        {f"edged_ladder_shed_rungs{{{ORIGIN}}}": "1x30"},
+        {f"edged_ladder_shed_rungs{{{ORIGIN}}}": "1x25 0x5"},
+    ),
+    "EdgedLaddersFail": (
+        {f"edged_ladder_restarts_total{{{ORIGIN}}}": "0x20 2 4 6 8x7"},
+        {f"edged_ladder_restarts_total{{{ORIGIN}}}": "9x20 10 11x9"},
     ),
     "EdgedNoOriginUsable": (
         {
