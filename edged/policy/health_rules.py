@@ -18,6 +18,8 @@ GOP_LIMIT_S = 20.0  # What the ring holds (`RING_US_MAX`): beyond it nobody can 
 GOP_SPREAD_S_MAX, GOP_SPREAD_S_GOOD = 1.0, 0.5  # Segments would differ by as much.
 DROPPED_RATIO_BAD, DROPPED_RATIO_GOOD = 0.5, 0.7  # Of the minute before.
 FPS_RATIO_BAD, FPS_RATIO_GOOD = 0.8, 0.9
+UNEVEN_RATIO_MAX, UNEVEN_RATIO_GOOD = 0.3, 0.15  # Times in ms make it 0.08 at 120 fps.
+UNEVEN_RAISE_S, UNEVEN_CLEAR_S = 10.0, 20.0  # A picture that is left out now and then is no VFR.
 SKEW_S_MAX, SKEW_S_GOOD = 0.5, 0.3
 JITTER_S_MAX, JITTER_S_GOOD = 0.5, 0.3  # Players hold back about as much.
 SILENT_S_MAX = 3.0  # Longer than any encoder's pause between units.
@@ -36,6 +38,7 @@ class Measures(Struct, kw_only=True):
 
     fps: float | None = None  # By the stream's own time, over 2 s.
     fps_expected: float | None = None  # As announced, or else as usual.
+    unevenness: float | None = None  # From picture to picture, of the usual time; over 2 s.
     bitrate_bps: float = 0.0  # Over 2 s.
     bitrate_60s_bps: float = 0.0  # Over a minute, or as long as there is.
     bitrate_before_bps: float | None = None  # The same without the last 2 s.
@@ -221,6 +224,18 @@ RULES = (
             f"{measures.fps_expected or 0.0:.4g}: the encoder leaves some out. Choose a faster "
             "preset or a smaller picture, or lower the bitrate."
         ),
+    ),
+    Rule(
+        code="fps_uneven",
+        severity="warning",
+        judge=lambda measures, _: _above(measures.unevenness, UNEVEN_RATIO_MAX, UNEVEN_RATIO_GOOD),
+        tell=lambda finding, _: (
+            f"The frame rate is not constant: it varies by {finding.value:.0%} from picture to "
+            "picture. Set a constant one (CFR) in the encoder and its sources, or viewers are "
+            "further behind and motion is not smooth."
+        ),
+        raise_s=UNEVEN_RAISE_S,
+        clear_s=UNEVEN_CLEAR_S,
     ),
     Rule(
         code="timestamps_jump",

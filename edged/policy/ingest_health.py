@@ -27,6 +27,7 @@ GOPS_MAX = 8  # Of which the shortest and the longest are compared,
 GOPS_MIN = 4  # from so many on.
 TRANSITS = 10  # Moments over which jitter is looked at: 10 s.
 SKEWS = 5  # Of which the middle one counts: tracks come in turns.
+UNEVEN_UNITS_MIN = 10  # In 2 s: fewer show no pace.
 ACTIVE_S = 1.5  # A track with units in this time goes on.
 
 __all__ = ["CODES", "HealthReport", "IngestHealthConfig", "StreamHealth", "TrackSample"]
@@ -64,6 +65,7 @@ class TrackSample(Struct):
     jump_ticks: int  # By how much the last of them did not.
     splices: int = 0  # Times that another publisher went on with it.
     frame_rate: float = 0.0  # As the configuration says; 0 when it does not.
+    uneven_ticks: int = 0  # By how much each step of dts differed from the one before, in all.
 
 
 class HealthWarning(Struct, frozen=True, kw_only=True):
@@ -117,6 +119,7 @@ class _Point(Struct):
     payload_bytes: int
     video_units: int = 0
     video_s: float = 0.0  # The video's own time.
+    uneven_s: float = 0.0  # Of it, see `TrackSample.uneven_ticks`.
 
 
 class _Track(Struct):
@@ -253,6 +256,7 @@ class StreamHealth:
         point = _Point(now, sum(sample.payload_bytes for sample in samples))
         if video is not None:
             point.video_units, point.video_s = video.units, video.last_dts / video.timescale
+            point.uneven_s = video.uneven_ticks / video.timescale
         points.append(point)
         while now - points[0].at > WINDOW_S:
             points.popleft()
@@ -262,11 +266,12 @@ class StreamHealth:
         measures.bitrate_60s_bps = _rate(oldest, point)
         is_known = recent.at - oldest.at >= HISTORY_S_MIN
         measures.bitrate_before_bps = _rate(oldest, recent) if is_known else None
-        measures.fps = measures.fps_expected = None
+        measures.fps = measures.fps_expected = measures.unevenness = None
         if video is None:
             return
         if recent.at >= self._steady_from and now - recent.at >= NOW_S:
             measures.fps = _fps(recent, point)
+            measures.unevenness = _unevenness(recent, point)
         measures.fps_expected = video.frame_rate or None
         if not video.frame_rate and is_known and oldest.at >= self._steady_from:
             measures.fps_expected = _fps(oldest, recent)
@@ -348,6 +353,14 @@ def _fps(one: _Point, other: _Point) -> float | None:
     """Pictures per second of the stream's own time."""
     seconds = other.video_s - one.video_s
     return (other.video_units - one.video_units) / seconds if seconds > 0 else None
+
+
+def _unevenness(one: _Point, other: _Point) -> float | None:
+    """How much the time from picture to picture varies, of the usual one."""
+    seconds, units = other.video_s - one.video_s, other.video_units - one.video_units
+    if seconds <= 0 or units < UNEVEN_UNITS_MIN:
+        return None
+    return (other.uneven_s - one.uneven_s) / seconds  # Both per unit.
 
 
 def _silence(silent_s: float, *, goes_on: bool) -> float | None:

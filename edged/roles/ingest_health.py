@@ -168,5 +168,6 @@ def take_sample(track: Track, counters: TrackStatistics) -> TrackSample:
         jumps=counters.jumps,
         jump_ticks=counters.jump_ticks,
         splices=counters.splices,
+        uneven_ticks=counters.uneven_ticks,
         frame_rate=config.frame_rate_num / config.frame_rate_den if config.frame_rate_num else 0.0,
     )

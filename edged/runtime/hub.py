@@ -70,7 +70,9 @@ class LiveStream:
             statistics = self.track_statistics[unit.track_id]
             statistics.units += 1
             statistics.payload_bytes += len(unit.payload)
-            statistics.last_dts = unit.dts
+            step = unit.dts - statistics.last_dts
+            statistics.uneven_ticks += abs(step - statistics.step_ticks)
+            statistics.step_ticks, statistics.last_dts = step, unit.dts
             if unit.random_access:
                 statistics.random_accesses += 1
                 if statistics.gop_started_us and not unit.discontinuity:

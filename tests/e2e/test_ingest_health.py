@@ -11,8 +11,9 @@ from edged.media.track import AccessUnit, Kind, Track
 from tests.conftest import require
 from tests.e2e.browser import open_browser
 from tests.e2e.clip import make_clip, publish_ffmpeg, read_units
-from tests.e2e.network import Demo, LogLine, open_demo
+from tests.e2e.network import Demo, LogLine, open_demo, run_edged
 from tests.e2e.publisher import publish_units
+from tests.origin.sources import X264, make_source
 
 pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
@@ -84,6 +85,35 @@ async def test_what_is_wrong_is_named() -> None:
             assert "The bitrate has dropped to" in str(found["bitrate_dropped"]["text"])
             # Jitter: what was sent at once.
             assert set(found) <= {"av_skew", "timestamps_jump", "bitrate_dropped", "jitter"}
+
+
+async def test_a_variable_frame_rate_is_named_wherever_people_look() -> None:
+    """What RFC 8216bis asks of parts cannot be had of it: log, status page and `edged streams`."""
+    require("ffmpeg")
+    require("chromium")
+    pick = "select='gt(random(1),0.4)+lt(n,10)'"
+    clip = make_source(*X264, "-vf", pick, "-fps_mode", "vfr", "-g", "20", seconds=20, suffix="mp4")
+    with trio.fail_after(60):
+        async with open_demo() as demo, open_browser() as browser:
+            page = await browser.open_page(1440, 900)
+            await page.navigate(demo.addresses.status)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(publish_ffmpeg, clip.path, demo.publish_url("west"))
+                row = "document.querySelector('[data-channel=mine] .row')"
+                await page.wait_for(f"!!{row}", SHOWN_S_MAX)
+                await page.evaluate(f"{row}.click()")
+                warnings = "document.querySelector('[data-channel=mine] .warnings')"
+                seen = f"{warnings}.textContent.includes('The frame rate is not constant')"
+                await page.wait_for(seen, SPOILT_S)
+                text, _ = await run_edged(demo.folder, "streams", "--json")
+                lines = {
+                    line["role"]: line
+                    for line in msgspec.json.decode(text)
+                    if line["channel"] == "mine"
+                }
+            assert "fps_uneven" in lines["pop west"]["health"]
+            (found,) = [line for code, line in warned(demo, "mine").items() if code == "fps_uneven"]
+            assert "Set a constant one (CFR)" in str(found["text"])
 
 
 def spoilt(tracks: Sequence[Track], units: Sequence[AccessUnit]) -> list[AccessUnit]:

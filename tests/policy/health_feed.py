@@ -24,6 +24,7 @@ class Feed(Struct):
     fps: float = 30.0  # Of the pictures that come,
     announced_fps: float = 30.0
     gop_s: float = 2.0
+    unevenness: float = 0.0
     video_bps: float = 6e6
     has_audio: bool = True
     audio_goes_on: bool = True
@@ -92,6 +93,7 @@ class Feed(Struct):
                 video.units += 1
                 video.payload_bytes += round(self.video_bps / 8 / self.fps)
                 video.last_dts = round(self.video_at_s * VIDEO_SCALE)
+                video.uneven_ticks += round(self.unevenness / self.fps * VIDEO_SCALE)
                 if self.key_at_s is None or self.video_at_s - self.key_at_s >= self.gop_s - 1e-6:
                     if self.key_at_s is not None:
                         video.gop_us = round((self.video_at_s - self.key_at_s) * 1e6)

@@ -92,6 +92,34 @@ def test_keyframes_that_never_come() -> None:
     assert set(cleared(changes)) == {"keyframe_interval", "keyframes_missing"}
 
 
+def test_a_variable_frame_rate_and_a_constant_one_again() -> None:
+    feed = make_feed(unevenness=0.28)
+    assert raised(feed.run(30)) == []
+    feed.unevenness = 0.4
+    assert raised(feed.run(9)) == []
+    assert raised(feed.run(5)) == ["fps_uneven"]
+    (warning,) = feed.report().warnings
+    assert warning.text.startswith(
+        "The frame rate is not constant: it varies by 40% from picture to picture."
+    )
+    assert "Set a constant one (CFR)" in warning.text
+    assert warning.limit == 0.3
+    feed.unevenness = 0.2
+    assert cleared(feed.run(40)) == [], "between the limits nothing changes"
+    feed.unevenness = 0.05
+    assert cleared(feed.run(18)) == []
+    assert cleared(feed.run(6)) == ["fps_uneven"]
+
+
+def test_a_jump_makes_no_frame_rate_variable() -> None:
+    feed = make_feed()
+    feed.run(20)
+    assert feed.video is not None
+    feed.jump(5.0)
+    feed.video.uneven_ticks += 10 * 90_000
+    assert "fps_uneven" not in raised(feed.run(30))
+
+
 def test_irregular_keyframes() -> None:
     feed = make_feed()
     changes = []

@@ -18,6 +18,7 @@ from edged.roles.ingest_health import SLICE, SPECS, TICK_LATE_S_MAX, IngestHealt
 from edged.runtime.event_stream import EventStream
 from edged.runtime.hub import Hub
 from edged.runtime.metrics import Metrics
+from tests.origin.sources import X264, make_source
 from tests.policy.synthetic import (
     RATES,
     audio_track,
@@ -252,7 +253,39 @@ def test_pictures_left_out() -> None:
         if at_s < 15 or unit.track_id == AUDIO.track_id or unit.random_access or number % 2
     ]
     setting.feed(setting.publish(), arriving)
-    assert setting.told() == ["+fps_low"]
+    assert setting.told() == ["+fps_low", "+fps_uneven"]
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("rate", "options", "expected"),
+    [
+        ("30", ("-vf", "select='not(mod(n,7))+not(mod(n,3))+lt(n,10)'", "-fps_mode", "vfr"), True),
+        ("30000/1001", ("-vf", "select='not(eq(mod(n,30),11))'", "-fps_mode", "vfr"), False),
+        ("24000/1001", ("-bf", "3"), False),
+        ("120", (), False),
+    ],
+    ids=["variable", "a picture left out each second", "b-frames", "120 fps"],
+)
+def test_files_of_a_variable_and_of_a_constant_frame_rate(
+    rate: str, options: tuple[str, ...], expected: bool
+) -> None:
+    source = make_source(*X264, "-g", "30", *options, rate=rate, seconds=20)
+    setting = Setting()
+    (track,) = source.tracks
+    stream = setting.hub.open(
+        StreamId("alice", 31), Grant(channel="alice"), started_at=setting.now, came_from="test"
+    )
+    stream.set_track(track)
+    begun_at, looked_at = setting.now, setting.now
+    for unit in source.units:
+        setting.now = begun_at + unit.dts / track.timescale
+        if setting.now >= looked_at + TICK_S:
+            looked_at = setting.now
+            setting.health.tick()
+        stream.append([unit])
+    assert ("+fps_uneven" in setting.told()) is expected
+    assert set(setting.told()) <= {"+fps_uneven"} | ({"+fps_low"} if expected else set())
 
 
 def test_a_class_has_its_limit() -> None:

@@ -8,4 +8,4 @@ def test_all_begins_at_nothing_but_what_is_said() -> None:
         **dict.fromkeys(names, 0),
         "units": 3,
     }
-    assert len(names) == 9
+    assert len(names) == 11
