@@ -1,6 +1,8 @@
 """Several ladders of an origin that has slots for some: with real children."""
 
 import contextlib
+import os
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
@@ -167,6 +169,39 @@ async def test_a_partner_preempts_a_basic_ladder_whose_viewers_play_on() -> None
     assert [line["channel"] for line in logs if line["event"] == "ladder granted"] == [
         "alice", "bob", "alice",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("sent", "why"),
+    [(signal.SIGKILL, "killed by signal 9"), (signal.SIGSTOP, "made no progress for ")],
+    ids=["killed", "hung"],
+)
+async def test_a_child_that_dies_or_hangs_costs_that_ladder_alone(
+    sent: signal.Signals, why: str
+) -> None:
+    setting = Setting(slots=1000)
+    with capture_logs() as logs:
+        async with running(setting):
+            setting.open("alice", BASIC)
+            setting.open("bob", BASIC)
+            for channel in ("alice", "bob"):
+                await setting.until_parts(channel, "v96p")
+            victim = next(x for x in setting.ladders.running if x.stream.channel == "alice")
+            pid = victim.statistics().pid
+            assert pid is not None
+            os.kill(pid, sent)
+            with trio.fail_after(15):
+                while not victim.statistics().restarts:  # noqa: ASYNC110
+                    await trio.sleep(0.02)
+            await setting.until_parts("alice", "v96p", 8)
+    (failed,) = [line for line in logs if line["event"] == "ladder failed, begun anew"]
+    assert failed["channel"] == "alice"
+    assert str(failed["reason"]).startswith(why)
+    for channel, name in (("alice", "v0"), ("bob", "v0"), ("bob", "v96p"), ("bob", "v120p")):
+        assert absent(setting.events[channel], name) == []
+        parts = setting.parts(channel, name)
+        ends = [part.tfdt + part.duration for part in parts]
+        assert [part.tfdt for part in parts[1:]] == ends[:-1], f"{channel} {name} has no hole"
 
 
 async def fail_soon() -> None:
