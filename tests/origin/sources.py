@@ -2,6 +2,7 @@
 
 import array
 import functools
+import re
 import subprocess
 import tempfile
 from collections import defaultdict
@@ -234,7 +235,7 @@ def onsets(
 
 
 def measure_psnr(made: Made, name: str, source: Source, *, every: int = 1) -> float:
-    """Against the source in the rung's size, of the luma; `every`: pictures that the rung has."""
+    """Against the source in the rung's size, of the worst plane; `every`: pictures it has."""
     track = made.track(name)
     record = h264.parse_record(track.config.record)
     stream = b"".join(
@@ -244,8 +245,10 @@ def measure_psnr(made: Made, name: str, source: Source, *, every: int = 1) -> fl
     path = Path(_folder().name) / f"{name}.h264"
     path.write_bytes(stream)
     width, height = track.config.width, track.config.height
+    # Debian's scaler has to be told where H.264 has its chroma: left (§E.2.1); PyAV's knows.
     graph = (
-        f"[1:v]select='not(mod(n,{every}))',scale={width}:{height}:flags=bicubic,"
+        f"[1:v]select='not(mod(n,{every}))',"
+        f"scale={width}:{height}:flags=bicubic:in_h_chr_pos=0:out_h_chr_pos=0,"
         "format=yuv420p,setpts=N/(30*TB)[source];[0:v]setpts=N/(30*TB)[rung];[rung][source]psnr"
     )
     done = subprocess.run(  # noqa: S603 - our own arguments
@@ -253,4 +256,6 @@ def measure_psnr(made: Made, name: str, source: Source, *, every: int = 1) -> fl
          "-lavfi", graph, "-f", "null", "-"],
         check=True, timeout=ENCODE_TIMEOUT_S, capture_output=True, text=True,
     )  # fmt: skip
-    return float(done.stderr.rsplit("PSNR y:", 1)[1].split()[0])
+    planes = re.findall(r"\b[yuv]:([\d.]+|inf)", done.stderr.rsplit("PSNR ", 1)[1])
+    assert len(planes) == 3
+    return min(map(float, planes))
