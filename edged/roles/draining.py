@@ -78,6 +78,7 @@ class Drainer:
         self._state = DrainState.SERVING
         self._drain: Drain[LiveStream] | None = None
         self._scope = trio.CancelScope()
+        self._asked: set[LiveStream] = set()  # To go elsewhere, while they were here.
 
     @property
     def busy(self) -> bool:
@@ -98,16 +99,18 @@ class Drainer:
         )
 
     def begin(
-        self, deadline_s: float, reconnect_url: str | None
+        self, deadline_s: float, reconnect_url: str | None, *, stopping: bool = False
     ) -> Callable[[], Awaitable[None]] | None:
         """Take nothing new; returns what lets go, to be run. Again, it begins anew.
 
-        That ends when nothing is left, when the deadline has come, or when it was undone.
+        That ends when nothing is left, when the deadline has come, or when it was undone; before
+        the process ends (`stopping`) also when all who are left were lost before they were asked.
         """
         if self._role is None:
             return None
         self._scope.cancel()
         self._scope = trio.CancelScope()
+        self._asked = set()
         self._role.drain_begin(reconnect_url)
         self._state = DrainState.DRAINING
         streams = self._role.drain_streams()
@@ -118,7 +121,8 @@ class Drainer:
             notice_s=self._role.drain_notice_s if streams else 0.0,
         )
         logger.info("draining", role=self.name, streams=len(streams), deadline_s=deadline_s)
-        return partial(self._run, self._role, self._drain, self._scope, reconnect_url)
+        waits = partial(self._is_awaited, self._role) if stopping else self._role.drain_streams
+        return partial(self._run, self._role, self._drain, self._scope, reconnect_url, waits)
 
     async def _run(
         self,
@@ -126,12 +130,15 @@ class Drainer:
         drain: Drain[LiveStream],
         scope: trio.CancelScope,
         reconnect_url: str | None,
+        waits: Callable[[], object],
     ) -> None:
         began_at = self._now()
         with scope:
             await trio.lowlevel.checkpoint_if_cancelled()  # Undone before it has begun.
-            while role.drain_streams() and not drain.is_over(self._now()):
+            while waits() and not drain.is_over(self._now()):
                 for stream in drain.take_due(self._now()):
+                    if stream.waiting_since is None:
+                        self._asked.add(stream)
                     self._try(partial(role.drain_one, stream, reconnect_url), stream)
                 await trio.sleep(TICK_S)
             ended = role.drain_streams()
@@ -145,6 +152,10 @@ class Drainer:
                 ended=len(ended),
                 after_s=round(self._now() - began_at, 1),
             )
+
+    def _is_awaited(self, role: Drainable) -> bool:
+        """Whether a process that stops has to stay: for who is here, or is on its way elsewhere."""
+        return role.drain_awaited() or not self._asked.isdisjoint(role.drain_streams())
 
     def _try(self, let_go: Callable[[], None], stream: LiveStream) -> None:
         """Let go of one stream; a bug that it meets keeps no other here, and ends no process."""

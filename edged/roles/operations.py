@@ -143,11 +143,16 @@ class Operations:
     # Drain.
 
     def begin_drain(
-        self, nursery: trio.Nursery, deadline_s: float, reconnect_url: str | None
+        self,
+        nursery: trio.Nursery,
+        deadline_s: float,
+        reconnect_url: str | None,
+        *,
+        stopping: bool = False,
     ) -> list[DrainLine]:
         """Have all roles let go of what they have; it goes on in `nursery`."""
         for role in self._roles:
-            run = role.drainer.begin(deadline_s, reconnect_url)
+            run = role.drainer.begin(deadline_s, reconnect_url, stopping=stopping)
             if run is not None:
                 nursery.start_soon(run)
         return self.drain_lines()
@@ -162,7 +167,8 @@ class Operations:
         if not deadline_s or not any(role.drainer.busy for role in self._roles):
             return
         async with trio.open_nursery() as nursery:
-            self.begin_drain(nursery, deadline_s, self.config.drain.redirect or None)
+            redirect = self.config.drain.redirect or None
+            self.begin_drain(nursery, deadline_s, redirect, stopping=True)
 
             async def tell() -> None:
                 while True:

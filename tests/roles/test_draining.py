@@ -52,11 +52,11 @@ class Role:
 
 @contextlib.asynccontextmanager
 async def draining(
-    role: Role, deadline_s: float, url: str | None = None
+    role: Role, deadline_s: float, url: str | None = None, *, stopping: bool = False
 ) -> AsyncIterator[tuple[Drainer, trio.Nursery]]:
     drainer = Drainer("pop a", role, trio.current_time)
     async with trio.open_nursery() as nursery:
-        run = drainer.begin(deadline_s, url)
+        run = drainer.begin(deadline_s, url, stopping=stopping)
         assert run is not None
         nursery.start_soon(run)
         yield drainer, nursery
@@ -107,6 +107,46 @@ async def test_for_streams_that_only_wait_no_process_stays(autojump_clock: MockC
     assert drainer.busy
     role.streams[1].waiting_since = 0.0
     assert not drainer.busy
+
+
+@pytest.mark.parametrize("stopping", [True, False], ids=["of a stop", "by the operator"])
+async def test_who_is_lost_before_its_turn_is_not_waited_for_by_a_stop(
+    stopping: bool, autojump_clock: MockClock
+) -> None:
+    """Nobody has asked it to go elsewhere; a process that stays may see it come back."""
+    role = Role("a", "b")
+    async with draining(role, 5.0, stopping=stopping):
+        await trio.sleep(0.15)
+        role.streams[0].waiting_since = trio.current_time()
+        role.stubborn = "b"  # It cannot be told any more.
+    assert [told[1:] for told in role.told][-1] == ("b", "end")
+    ended_at = role.told[-1][0]
+    assert ended_at == pytest.approx(0.2 if stopping else 5.0, abs=1.5 * TICK_S)
+
+
+async def test_a_stop_waits_for_who_was_asked_and_is_on_its_way(
+    autojump_clock: MockClock,
+) -> None:
+    role = Role("a", stubborn="a")
+    async with draining(role, 5.0, stopping=True) as (drainer, _):
+        await trio.sleep(0.05)
+        role.streams[0].waiting_since = trio.current_time()
+        await trio.sleep(2)
+        assert drainer.line().state is DrainState.DRAINING
+        role.streams.clear()  # It has arrived elsewhere.
+    assert trio.current_time() < 2.3
+    assert role.told == [(0.0, "a", "")]
+
+
+async def test_a_stop_does_not_wait_for_who_was_lost_and_could_not_be_asked(
+    autojump_clock: MockClock,
+) -> None:
+    role = Role("a", "b", stubborn="a")
+    role.streams[0].waiting_since = 0.0
+    async with draining(role, 5.0, stopping=True):
+        pass
+    assert [told[1:] for told in role.told] == [("a", ""), ("b", ""), ("a", "end")]
+    assert role.told[-1][0] < 1
 
 
 async def test_undone_it_takes_what_comes_and_lets_nobody_go(autojump_clock: MockClock) -> None:

@@ -42,6 +42,7 @@ from tests.runtime.test_tls import handshake
 from tests.wire.rtmp.peers import H264, h264_unit
 
 OTHER_KEY = "another-key-of-bob"
+BOTH = (("alice", KEY), ("bob", OTHER_KEY))
 SIGNER = {"main": "put-at-least-32-characters-of-chance-here"}
 
 
@@ -850,6 +851,36 @@ async def test_before_the_end_what_is_live_is_let_go_of(tmp_path: Path) -> None:
             told = await peer.stopped()
             assert told.description == "drain: this PoP is draining; connect again"
         assert said[0].startswith("stopping: ")
+
+
+async def test_a_stop_does_not_wait_for_a_publisher_that_was_lost_unasked(tmp_path: Path) -> None:
+    """Of two, whose turns come one after the other, the second is lost before its own."""
+    async with hosting(tmp_path) as host, trio.open_nursery() as nursery:
+        host.set("stream_keys.static", [{"channel": c, "key": k} for c, k in BOTH])
+        host.process.operations.reload()
+        async with encoder(host.rtmp(), KEY) as first, encoder(host.rtmp(), OTHER_KEY) as second:
+            for peer in (first, second):
+                await peer.accepted()
+                nursery.start_soon(broadcast, peer, 30)
+            await until(lambda: len(host.origin.streams()) == 2)
+            await until(lambda: all(stream.units for stream in host.pop.drain_streams()))
+            stopped = trio.Event()
+
+            async def stop() -> None:
+                await host.process.operations.drain_to_stop(lambda _: None)
+                stopped.set()
+
+            began_at = trio.current_time()
+            nursery.start_soon(stop)
+            await until(lambda: len(first.events) > 1)
+            assert isinstance(second.stream, trio.SocketStream)
+            await second.stream.send_eof()
+            await until(lambda: host.pop.door.waiting == 1)
+            assert trio.current_time() - began_at < 0.4, "before its turn"
+            host.pop.door.kick("alice", "enough")
+            with trio.fail_after(2.5):  # Half of `drain.on_stop_s`.
+                await stopped.wait()
+            nursery.cancel_scope.cancel()
 
 
 async def test_without_time_to_stop_nothing_is_drained(tmp_path: Path) -> None:
