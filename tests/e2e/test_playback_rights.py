@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from urllib.parse import urljoin
 
+import msgspec
 import pytest
 import trio
 
@@ -14,7 +15,9 @@ from edged.playback.token_keys import TokenKey, TokenKeys, import_key, sign_toke
 from edged.playback.web.pages import read_hls
 from edged.policy.playback_rights import FORMS, Form, PlaybackRights, RightsConfig
 from edged.runtime.pump import Pump
+from edged.tools.conform.report import Report, Verdict
 from tests.e2e.browser import open_browser
+from tests.e2e.network import run_edged
 from tests.e2e.test_shared_cache import open_nginx
 from tests.e2e.test_watch_page import STATE, require_player
 from tests.e2e.tiny_edge import CHANNEL, TinyEdge, open_tiny_edge
@@ -186,3 +189,38 @@ async def test_a_shared_cache_hands_nothing_to_who_shows_nothing(tmp_path: Path)
                 gate.use(make_open())
                 assert (await curl(master))[1] == 200
             nursery.cancel_scope.cancel()
+
+
+async def conform(url: str, folder: Path, code: int = 1) -> tuple[dict[int, Verdict], str]:
+    """What `edged conform` finds, by item, and what it says of errors."""
+    out, errors = await run_edged(folder, "conform", url, "--json", "--seconds", "5", code=code)
+    if not out:
+        return {}, errors
+    report = msgspec.json.decode(out, type=Report)
+    assert report.broken == []
+    return {verdict.number: verdict for verdict in report.verdicts}, errors
+
+
+async def test_a_protected_channel_conforms_by_a_url_with_its_token(tmp_path: Path) -> None:
+    """All that is against the letter is the lack of TLS here, and one playlist without gzip.
+
+    The multivariant playlist by a query is made for each viewer, with the token: not compressed.
+    """
+    master = f"/live/{CHANNEL}/master.m3u8"
+    with trio.fail_after(55):
+        async with open_tiny_edge() as edge, trio.open_nursery() as nursery:
+            protect(edge)
+            nursery.start_soon(edge.broadcast, 50.0)
+            await trio.sleep(12.0)  # Then delta updates leave something out.
+            query, _ = await conform(f"{edge.address}{master}?token={token()}", tmp_path)
+            path, _ = await conform(f"{edge.address}/t/{token()}{master}", tmp_path)
+            none, errors = await conform(f"{edge.address}{master}", tmp_path)
+            nursery.cancel_scope.cancel()
+    for verdicts, failing in ((query, {31, 32}), (path, {31})):
+        assert {number for number, each in verdicts.items() if each.status == "fail"} == failing
+        unseen = {number for number, each in verdicts.items() if each.status == "not seen"}
+        assert unseen <= {5, 8, 20, 25}
+    (uncompressed,) = query[32].details
+    assert f"{master}?token=" in uncompressed
+    assert none == {}
+    assert "status 401" in errors
