@@ -18,7 +18,7 @@ from edged.playback.http import (
     error_response,
     too_large,
 )
-from edged.playback.playlist import POLLED, POLLED_GZIP, Form, Playlist, entity_tag
+from edged.playback.playlist import GZIPPED, POLLED, POLLED_GZIP, VARIES, Form, Playlist, entity_tag
 from edged.playback.waiting import Exchange, Waiters
 from edged.policy.blocking_reload import (
     BLOCK_TARGETS_MAX,
@@ -44,9 +44,6 @@ PLAYLIST_TYPE = "application/vnd.apple.mpegurl"
 MEDIA_TYPES = {Kind.VIDEO: "video/mp4", Kind.AUDIO: "audio/mp4", Kind.DATA: "application/mp4"}
 KEEP_TARGETS = 6  # x target duration: cache time of what never changes (RFC 8216bis, Appendix C).
 MISSING_BLOCKING_TARGETS = 4  # The same, of a blocking playlist's 404.
-# Which of its forms an address of text has depends on this field of the request.
-VARIES = (("Vary", "Accept-Encoding"),)
-GZIPPED = (*VARIES, ("Content-Encoding", "gzip"))
 # And of what is private: a browser, too, asks again for who shows another token, or none.
 VARIES_BY_VIEWER = "Authorization, Cookie"
 MEDIA_ETAG = '"1"'  # Each address has one byte string for ever.

@@ -24,6 +24,10 @@ class Form(NamedTuple):
     gzip: bool = False
 
 
+# Which of its forms an address of text has depends on this field of the request.
+Fields = tuple[tuple[str, str], ...]
+VARIES: Fields = (("Vary", "Accept-Encoding"),)
+GZIPPED: Fields = (*VARIES, ("Content-Encoding", "gzip"))
 POLLED, POLLED_GZIP = Form(), Form(gzip=True)  # As who names no version asks for it.
 Prepare = Callable[[bytes, Form], PreparedResponse]
 

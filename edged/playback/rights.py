@@ -24,7 +24,7 @@ import structlog
 from msgspec import structs
 
 from edged.playback.hls import MASTER, HlsService
-from edged.playback.playlist import entity_tag
+from edged.playback.playlist import GZIPPED, VARIES, entity_tag
 from edged.playback.router import CORS, error_response
 from edged.playback.waiting import Exchange
 from edged.policy.playback_rights import (
@@ -37,6 +37,7 @@ from edged.policy.playback_rights import (
     check_address,
 )
 from edged.policy.rate_limit import WINDOW_S, Network, RateLimit, choose_client, count_for
+from edged.wire.content_coding import compress, takes_gzip
 from edged.wire.h1_events import RequestReceived
 from edged.wire.prepared import PreparedResponse, prepare
 
@@ -116,7 +117,7 @@ class RightsGate:
             return self._refuse(found, exchange, channel, now)
         if by_query and names == [MASTER]:
             base = f"../..{TOKENS}{by_query}{LIVE}{channel}/"
-            return self._carry_on(channel, exchange, now, base)
+            return self._carry_on(channel, request, exchange, now, base)
         if by_query and path.endswith(MANIFEST):
             place = "../" * len(names) + f"..{TOKENS}{by_query}{quote(path)}"
             return error_response(307, f"it is at {place}", fields=(("Location", place),))
@@ -131,7 +132,7 @@ class RightsGate:
             self._tell(found, exchange, channel, now)
             return found
         base = f"{TOKENS}{by_query}{LIVE}{channel}/" if by_query else f"{LIVE}{channel}/"
-        return self._carry_on(channel, exchange, now, base)
+        return self._carry_on(channel, request, exchange, now, base)
 
     def statistics(self) -> RightsStatistics:
         """Counters for metrics."""
@@ -202,23 +203,26 @@ class RightsGate:
         return choose_client(exchange.connection.peer, forwarded, self._proxies)
 
     def _carry_on(
-        self, channel: str, exchange: Exchange, now: float, base: str
+        self, channel: str, request: RequestReceived, exchange: Exchange, now: float, base: str
     ) -> PreparedResponse | None:
         """The multivariant playlist with its URLs behind `base`, for this viewer alone.
 
-        It is made once with a mark in the place: of a thousand who waited each costs a replacement.
+        It is made once with a mark in the place: of a thousand who waited each costs a replacement,
+        and some 50 us of gzip.
         """
         response = self._hls.respond_master(channel, exchange, now, base=BASE_MARK)
         if response is None or response.status != HTTPStatus.OK:
             return response
         body = b"".join(response.body).replace(BASE_MARK.encode(), base.encode("latin-1"))
-        fields = dict(response.fields)
+        fields, coding = dict(response.fields), VARIES
+        if takes_gzip(request.field(b"accept-encoding")):
+            body, coding = compress(body), GZIPPED
         return prepare(
             200,
             [body],
             content_type=fields["Content-Type"],
             cache_control=fields["Cache-Control"],
-            fields=CORS,
+            fields=(*CORS, *coding),
             etag=entity_tag(body),
         )
 
