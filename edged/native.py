@@ -73,6 +73,7 @@ NATIVE = (
     "edged/wire/m3u8.py",
     "edged/wire/prepared.py",
     "edged/wire/rtmp/server.py",
+    "edged/wire/rtmp/workload.py",
 )
 
 

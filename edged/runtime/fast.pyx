@@ -12,6 +12,8 @@ from libc.stdlib cimport free, malloc
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.types cimport off_t
 
+from os import strerror
+
 from edged.runtime.standing import REQUEST_BYTES_MAX
 
 cdef extern from "<sys/socket.h>" nogil:
@@ -22,6 +24,12 @@ cdef extern from "<sys/socket.h>" nogil:
 
 cdef extern from "<sys/sendfile.h>" nogil:
     ssize_t sendfile(int out_fd, int in_fd, off_t *offset, size_t count)
+
+cdef extern from "<sys/timerfd.h>" nogil:
+    struct itimerspec:
+        timespec it_interval
+        timespec it_value
+    int timerfd_settime(int fd, int flags, const itimerspec *new, itimerspec *old)
 
 cdef extern from "<string.h>" nogil:
     const void *memchr(const void *data, int byte, size_t size)
@@ -171,6 +179,16 @@ cdef int serve_at_rest(
         if connection.out_bytes:
             table.standing.on_short(connection, answer, now)
     return 0
+
+
+def set_timer(int fd, double after_s):
+    """As `TimerFd.set`, of its descriptor."""
+    cdef itimerspec spec
+    cdef long long ns = max(<long long> (min(after_s, 1e9) * 1e9), 1)
+    spec.it_interval.tv_sec = spec.it_interval.tv_nsec = 0
+    spec.it_value.tv_sec, spec.it_value.tv_nsec = ns // 1000000000, ns % 1000000000
+    if timerfd_settime(fd, 0, &spec, NULL):
+        raise OSError(errno, strerror(errno))
 
 
 def send_each(list fds not None, bytes data not None):

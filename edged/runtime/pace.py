@@ -2,7 +2,7 @@
 
 import math
 
-TICK_S_MAX = 0.007  # With what a turn takes, below the 10 ms that ingest may add.
+TICK_S_MAX = 0.0075  # With what a turn takes, below the 10 ms that ingest may add.
 BUSY_EVENTS_PER_S = 1500.0  # Above it turns are spaced by the whole tick, above a quarter by 2 ms.
 RATE_WINDOW_S = 0.2
 LAG_DECAY_S = 1.0  # Callers are let in again within a second or two of a slow turn.

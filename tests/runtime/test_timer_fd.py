@@ -6,7 +6,17 @@ import time
 
 import pytest
 
+from edged.runtime import timer_fd
 from edged.runtime.timer_fd import TimerFd
+from tests.conftest import require_found
+
+
+@pytest.fixture(autouse=True, params=["compiled", "python"])
+def _both(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "python":
+        monkeypatch.setattr(timer_fd, "set_timer", None)
+    else:
+        require_found("a compiled runtime", found=timer_fd.set_timer is not None)
 
 
 def readable(timer: TimerFd, within_s: float) -> bool:
