@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,13 @@ from edged import native
 def _logs_as_shipped() -> Iterator[None]:
     yield
     structlog.reset_defaults()
+
+
+def pytest_sessionfinish() -> None:
+    """Remove what a worker of pytest-xdist would leave: it ends without what is for an end."""
+    sources = sys.modules.get("tests.origin.sources")
+    if sources is not None:
+        sources.let_go()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

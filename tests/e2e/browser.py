@@ -219,7 +219,8 @@ async def open_browser(*flags: str) -> AsyncIterator[Browser]:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**os.environ, "HOME": profile},  # Nor does it write into anyone's own folder.
+                # Nor does it write into anyone's own folder, or leave anything in the common one.
+                env={**os.environ, "HOME": profile, "TMPDIR": profile},
             )
         try:
             url = await _wait_for_port(process, Path(profile))

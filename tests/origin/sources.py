@@ -98,6 +98,13 @@ def _folder() -> "tempfile.TemporaryDirectory[str]":
     return tempfile.TemporaryDirectory(prefix="edged-ladder-")
 
 
+def let_go() -> None:
+    """Remove what was made."""
+    if _folder.cache_info().currsize:
+        _folder().cleanup()
+        _folder.cache_clear()
+
+
 def plan_for(
     source: Source | Sequence[Track],
     config: LadderConfig = SMALL,
