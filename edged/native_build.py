@@ -123,15 +123,16 @@ def _mend(file: Path) -> None:
 def _check(in_c: Path) -> None:
     """Find what mypy takes for None, and asks for all the same: it may have changed in a call.
 
-    mypyc raises TypeError if it has; it is to be asked for by a property, say. (What mypy takes for
-    unreachable is not compiled at all: `warn_unreachable` tells of that.)
+    mypyc raises TypeError if it has, be it an attribute, a property or an item; it is to be asked
+    for by a method, or by a property of another name. (What mypy takes for unreachable is not
+    compiled at all: `warn_unreachable` tells of that.)
     """
     found = set()
     for file in in_c.glob("__native*.c"):
         text = file.read_text()
         for check in _IS_NONE.finditer(text):
             made = text.rfind(f"{check['value']} = ", 0, check.start())
-            if "->_" in text[made : text.index("\n", made)]:  # Of an attribute; calls are fine.
+            if "Vectorcall" not in text[made : text.index("\n", made)]:  # A call may return None.
                 place = _PLACE.search(text, check.start())
                 assert place is not None, "an error tells where it is"
                 found.add(f"{place['file']}:{place['line']}")

@@ -38,6 +38,41 @@ class Door:
         self.lose()
         return loud and self.lost is None
 """
+ASKS_A_PROPERTY = """
+class Door:
+    def __init__(self) -> None:
+        self.name: str | None = None
+
+    @property
+    def lost(self) -> str | None:
+        return self.name
+
+    def told(self) -> bool:
+        if self.lost is not None:
+            return False
+        self.name = "gone"
+        return self.lost is None
+"""
+ASKS_ANOTHER = """
+from small.shapes import Shape
+
+
+def told(shape: Shape) -> bool:
+    if shape.name is not None:
+        return False
+    shape.lose()
+    return shape.name is None
+"""
+SHAPES = """
+SIDES = 4
+
+
+class Shape:
+    name: str | None = None
+
+    def lose(self) -> None:
+        self.name = "gone"
+"""
 ASK = """
 import small.cuts, small.uses
 cut = small.cuts.Cut(b"abcdef")
@@ -50,7 +85,7 @@ print([cut.piece(start, end) for start in range(-8, 9) for end in range(-8, 9)])
 def root(tmp_path: Path) -> Path:
     package = tmp_path / "small"
     package.mkdir()
-    texts = {"__init__": "", "cuts": CUTS, "uses": USES, "shapes": "SIDES = 4\n"}
+    texts = {"__init__": "", "cuts": CUTS, "uses": USES, "shapes": SHAPES}
     for name, text in texts.items():
         (package / f"{name}.py").write_text(text)
     return tmp_path
@@ -110,6 +145,8 @@ def test_it_is_made_once_and_anew_when_a_source_is_another(root: Path) -> None:
     [
         ("def f(x: int) -> str:\n    return x\n", "Incompatible return value type"),
         (ASKS_TWICE, "read where mypy takes it for None: small/cuts.py:13"),
+        (ASKS_A_PROPERTY, "read where mypy takes it for None: small/cuts.py:14"),
+        (ASKS_ANOTHER, "read where mypy takes it for None: small/cuts.py:9"),
     ],
 )
 def test_what_cannot_be_is_told_and_leaves_nothing(root: Path, text: str, told: str) -> None:
