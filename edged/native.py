@@ -112,9 +112,10 @@ def find(package: Path) -> dict[str, Path]:
                 return {}
     except OSError:
         return {}
-    found = folder.rglob(f"*{suffix}")
-    modules = {file: file.relative_to(folder).as_posix()[: -len(suffix)] for file in found}
-    return {name.replace("/", "."): file for file, name in modules.items()}
+    files = folder.rglob(f"*{suffix}")
+    modules = {file: file.relative_to(folder).as_posix()[: -len(suffix)] for file in files}
+    found = {name.replace("/", "."): file for file, name in modules.items()}
+    return found if f"{GROUP}__mypyc" in found else {}
 
 
 def manifest_of(package: Path) -> Path:

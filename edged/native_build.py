@@ -105,10 +105,17 @@ def main(root: Path, package: str, modules: Sequence[str]) -> None:
         for commands in (compiles, links):
             with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
                 list(pool.map(_run_compiler, commands))
-        sources = sorted({*modules, *_imported(root, package, modules)})
+        sources = sorted({*modules, *_imported(root, package, modules), *_builder(root)})
         listed = made / names.manifest_of(Path(package)).name
         listed.write_text("".join(f"{names.digest_of(root / s)} {s}\n" for s in sources))
         made.replace(root / package / names.FOLDER)
+
+
+def _builder(root: Path) -> Iterator[str]:
+    """This very source, if it is of the package: what it mends and refuses is of the result."""
+    file = Path(__file__).resolve()
+    if file.is_relative_to(root.resolve()):
+        yield file.relative_to(root.resolve()).as_posix()
 
 
 def _mend(file: Path) -> None:

@@ -73,7 +73,7 @@ def test_what_was_compiled_is_found_while_its_sources_are_the_same(tmp_path: Pat
     assert native.find(tmp_path / "small"), "it is what they say that counts"
 
 
-@pytest.mark.parametrize("change", ["edited", "gone", "unlisted"])
+@pytest.mark.parametrize("change", ["edited", "gone", "unlisted", "without its library"])
 def test_one_source_that_is_another_has_all_run_as_python(tmp_path: Path, change: str) -> None:
     package = tmp_path / "small"
     made(package, one="X = 1\n", two="Y = 2\n")
@@ -81,6 +81,8 @@ def test_one_source_that_is_another_has_all_run_as_python(tmp_path: Path, change
         (package / "two.py").write_text("Y = 3\n")
     elif change == "gone":
         (package / "two.py").unlink()
+    elif change == "without its library":
+        (package / native.FOLDER / f"edged__mypyc{EXTENSION_SUFFIXES[0]}").unlink()
     else:
         native.manifest_of(package).unlink()
     assert native.find(package) == {}
@@ -92,6 +94,13 @@ def test_for_another_python_nothing_is_found(tmp_path: Path) -> None:
     listed = native.manifest_of(package)
     listed.rename(folder / "sources.cpython-399-x86_64-linux-gnu.so.txt")
     assert native.find(package) == {}
+
+
+def test_what_it_was_built_by_is_among_its_sources() -> None:
+    if not native.find(native.PACKAGE):
+        pytest.skip("nothing is compiled")
+    listed = native.manifest_of(native.PACKAGE).read_text().split()[1::2]
+    assert "edged/native_build.py" in listed
 
 
 def test_the_finder_leaves_all_others_alone(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ class KernelBytes:
     """A memfd with these bytes; it is closed when nobody has this object any more."""
 
     __slots__ = ("_use", "chunks", "fd", "size")
+    __deletable__ = ("fd",)  # For mypyc: `__del__` looks whether it was ever set.
 
     def __init__(self, pool: "KernelPool", chunks: Sequence[bytes]) -> None:
         """Raises OSError: too many files are open, or there is no memory."""

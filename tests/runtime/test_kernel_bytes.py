@@ -4,6 +4,8 @@ import errno
 import gc
 import os
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -114,3 +116,13 @@ def test_a_file_that_cannot_be_filled_is_closed(monkeypatch: pytest.MonkeyPatch)
     gc.collect()  # The error's traceback had it.
     assert (pool.failed, pool.files, pool.bytes) == (1, 0, 0)
     assert len(list(FILES.iterdir())) == before
+
+
+def test_what_was_never_made_is_let_go_of_without_harm() -> None:
+    """Compiled, it would be read as if it were there: in a process of its own, which may crash."""
+    make = "from edged.runtime.kernel_bytes import *\ntry: KernelBytes(KernelPool())\n"
+    make += "except TypeError: print(1)"
+    done = subprocess.run(  # noqa: S603 - our own
+        [sys.executable, "-c", make], check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
