@@ -165,7 +165,7 @@ class SegmentStore:
         self._in_order.add(delete)
 
     async def _do(self, work: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(work, limiter=self._limiter)
+        return await trio.to_thread.run_sync(work, limiter=self._limiter, abandon_on_cancel=True)
 
     def _failed(self, error: OSError) -> None:
         """Leave the disk alone for a while, and say so once."""

@@ -1,5 +1,6 @@
 """The store against a real file system: files, failures, leftovers, and that nothing waits."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import trio.lowlevel
 from structlog.testing import capture_logs
 
 from edged.playback import segment_store as module
-from edged.playback.segment_store import PIECES_MAX, PREFIX, READERS, SegmentStore
+from edged.playback.segment_store import PIECES_MAX, PREFIX, READERS, REMOVE_S_MAX, SegmentStore
 
 DEADLINE_S = 10.0
 
@@ -49,6 +50,14 @@ async def read(store: SegmentStore, name: str, size: int) -> bytes | None:
     assert store.read(name, size, told.append)
     await until(lambda: bool(told))
     return told[0]
+
+
+async def give_nothing(pipe: Path, *, until: Callable[[], bool]) -> None:
+    """Let all who wait for one that writes to a pipe go on, and find nothing there."""
+    while not until():
+        with contextlib.suppress(FileNotFoundError):  # Lost, and deleted.
+            os.close(os.open(pipe, os.O_RDWR))
+        await trio.sleep(0.01)  # Open all the time, it has readers that sleep on.
 
 
 def folders(directory: Path) -> list[Path]:
@@ -200,8 +209,27 @@ async def test_a_disk_that_stands_still_holds_nobody_up(
         assert await write(store, "1/v0-3.m4s", [b"written all the same"])
         assert [store.read("1/v0-1.m4s", 4, told.append) for _ in range(4)] == [True] * 3 + [False]
         assert told == []
-        while len(told) < READERS + 3:
-            writer = os.open(pipe, os.O_RDWR)  # All who wait for one go on,
-            await trio.sleep(0.02)
-            os.close(writer)  # and find nothing there.
+        await give_nothing(pipe, until=lambda: len(told) == READERS + 3)
         assert told.count(b"good") == 3
+
+
+async def test_a_stop_does_not_wait_for_a_disk_that_stands_still(tmp_path: Path) -> None:
+    told: list[object] = []
+    began = time.perf_counter()
+    async with running(tmp_path) as store:
+        (folder,) = folders(tmp_path)
+        read, written = folder / "v0-1.m4s", folder / "v0-2.m4s"
+        kept = []
+        for pipe in (read, written):
+            os.mkfifo(pipe)
+            kept.append(os.open(pipe, os.O_PATH))  # Their names go with the folder.
+        for _ in range(READERS):
+            assert store.read(read.name, 4, told.append)
+        store.write(written.name, [b"one"], told.append)
+        await trio.sleep(0.1)
+    took_s = time.perf_counter() - began
+    for pipe_fd in kept:  # The threads that were left go on.
+        os.close(os.open(f"/proc/self/fd/{pipe_fd}", os.O_RDWR))
+        os.close(pipe_fd)
+    assert told == []
+    assert took_s < REMOVE_S_MAX
