@@ -5,10 +5,15 @@ import shutil
 import sys
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 import structlog
 
 from edged import native
+
+# A time limit of single examples would say nothing of edged where others use the machine, too.
+hypothesis.settings.register_profile("edged", hypothesis.settings.default, deadline=None)
+hypothesis.settings.load_profile("edged")
 
 
 @pytest.fixture(autouse=True)

@@ -24,8 +24,8 @@ from hypercorn.typing import ASGIFramework, ConnectionState
 from msgspec import Struct
 
 from edged.errors import EdgedError
-from edged.wire.h1_events import RequestReceived
 from edged.wire.prepared import PreparedResponse
+from edged.wire.request import RequestReceived
 
 ANSWER_BYTES_MAX = 4 * 2**20  # Ten times the longest list of streams.
 # What describes the connection or how the body came; both are the pump's.

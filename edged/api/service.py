@@ -29,8 +29,8 @@ from edged.policy.rate_limit import (
     parse_networks,
 )
 from edged.runtime.listeners import SHED_LAG_S
-from edged.wire.h1_events import RequestReceived
 from edged.wire.prepared import PreparedResponse, prepare
+from edged.wire.request import RequestReceived
 
 # Tasks of our own operations that run at a time. They wait for nothing, so more of them would only
 # make the pump's next turn come later: each takes about half a millisecond.

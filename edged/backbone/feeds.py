@@ -11,9 +11,10 @@ from edged.backbone.inbound import InboundStreams
 from edged.backbone.inbound_stream import stop_failed
 from edged.backbone.session import BackboneSession
 from edged.errors import EdgedError, RemoteProtocolError
+from edged.media.access_unit import AccessUnit
 from edged.media.parts import PackagedEvent, StreamEnded
 from edged.media.stream import Grant, PriorityClass, StreamId
-from edged.media.track import AccessUnit, Track
+from edged.media.track import Track
 from edged.runtime.hub import Hub, LiveStream
 from edged.wire.backbone.messages import (
     EventsOpened,

@@ -17,8 +17,9 @@ from edged.backbone.fence import Fence, explain_fence
 from edged.backbone.inbound_stream import Inbound
 from edged.backbone.session import BackboneSession
 from edged.errors import EdgedError, PublishRefusedError, UnsupportedMediaError
+from edged.media.access_unit import AccessUnit
 from edged.media.stream import Description, Grant, StreamId
-from edged.media.track import AccessUnit, Track
+from edged.media.track import Track
 from edged.runtime.hub import TRACKS_MAX, FencedError, Hub, LiveStream
 from edged.wire.backbone.messages import (
     FEATURE_DESCRIPTIONS,

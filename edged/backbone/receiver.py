@@ -22,10 +22,11 @@ from edged.backbone.local_end import LocalEnd
 from edged.backbone.session import OUT_BYTES_MAX, BackboneSession
 from edged.backbone.subscriptions import Replay, Subscriptions, SubscriptionStatistics
 from edged.errors import RemoteProtocolError
+from edged.media.access_unit import AccessUnit
 from edged.media.parts import PackagedEvent
 from edged.media.routing import OriginReport
 from edged.media.stream import Grant, PriorityClass, StreamId
-from edged.media.track import AccessUnit, Track, formats_of
+from edged.media.track import Track, formats_of
 from edged.runtime.connection import Connection, PumpClass
 from edged.runtime.faults import contained
 from edged.runtime.hub import Hub, LiveStream

@@ -20,10 +20,10 @@ from edged.backbone.local_end import LocalEnd
 from edged.backbone.session import OUT_BYTES_MAX, BackboneSession
 from edged.backbone.statistics import OriginLinkStatistics
 from edged.errors import EdgedError, PeerLostError, RemoteProtocolError
+from edged.media.access_unit import AccessUnit
 from edged.media.parts import PackagedEvent
 from edged.media.routing import OriginReport
 from edged.media.stream import DescriptionChange, PriorityClass, StreamId
-from edged.media.track import AccessUnit
 from edged.runtime.connection import Connection, PumpClass
 from edged.runtime.faults import contained
 from edged.runtime.hub import Hub, LiveStream

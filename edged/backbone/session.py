@@ -14,9 +14,9 @@ import structlog
 import trio
 
 from edged.errors import PeerLostError, RemoteProtocolError
+from edged.media.access_unit import AccessUnit
 from edged.media.parts import PackagedEvent
 from edged.media.stream import PriorityClass
-from edged.media.track import AccessUnit
 from edged.runtime.connection import OUT_LOW_BYTES, Connection
 from edged.runtime.tls import peer_identity
 from edged.wire.backbone.events import (

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 import structlog
 
+from edged.media.access_unit import AccessUnit
 from edged.media.stream_clock import StreamClock
 from edged.media.timing import US_PER_S
-from edged.media.track import AccessUnit, Track
+from edged.media.track import Track
 from edged.runtime.hub import LiveStream
 
 if TYPE_CHECKING:

@@ -68,6 +68,7 @@ class RtmpIngest:
         self.door = door
         self.limits = _limits_of(config)
         self.start_soon = nursery.start_soon
+        self.over = False  # Nobody is let in any more; connections live until the pump drops them.
         self._pending: dict[RtmpPublisher, str] = {}  # Not granted yet: where they come from.
         self._pending_from: Counter[str] = Counter()
         self._publishing: set[RtmpPublisher] = set()  # And those about to.
@@ -189,7 +190,10 @@ async def serve_rtmp(
             certificates = partial(keep_certificates, tls)
             Supervisor("ingest.rtmp").start_soon(nursery, "certificates", certificates)
         task_status.started(addresses)
-        await trio.sleep_forever()
+        try:
+            await trio.sleep_forever()
+        finally:
+            ingest.over = True
 
 
 plugin = IngestPlugin(

@@ -13,7 +13,7 @@ import trio
 from edged.errors import EdgedError, PublishRefusedError, RemoteProtocolError
 from edged.ingest.plugin import DRAINING, PUBLISH_TIMEOUT_S, PublishRequest
 from edged.ingest.publication import Publication
-from edged.media.track import AccessUnit
+from edged.media.access_unit import AccessUnit
 from edged.runtime.connection import Connection
 from edged.wire import rtmp
 
@@ -133,6 +133,8 @@ class RtmpPublisher:
 
     def _handle_rare(self, event: rtmp.Event) -> None:
         match event:
+            case rtmp.PublishRequested() if self._owner.over:
+                self._refuse(*DRAINING.split(": ", 1))
             case rtmp.PublishRequested():
                 self._connection.pause_reading()
                 self._connection.set_receive_low_water(1)

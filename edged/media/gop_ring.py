@@ -11,8 +11,8 @@ it.
 from collections import deque
 from typing import Final, Literal
 
+from edged.media.access_unit import AccessUnit
 from edged.media.ring_batch import RingBatch
-from edged.media.track import AccessUnit
 
 # What a unit takes beside its payload: the Struct, its integers, two bytes headers. It counts
 # against the ring's bytes, so that empty units cannot fill the memory either.

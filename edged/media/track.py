@@ -95,25 +95,3 @@ def formats_of(tracks: Iterable[Track]) -> tuple[TrackFormat, ...]:
     media = (track for track in tracks if track.kind is not Kind.DATA)
     formats = (TrackFormat(track.track_id, str(track.codec), track.timescale) for track in media)
     return tuple(sorted(formats, key=lambda known: known.track_id))
-
-
-class AccessUnit(Struct, kw_only=True, gc=False):
-    """One access unit of one track.
-
-    `seq` counts all units of a publication, across its tracks, in the order in which its PoP
-    received them. `pts` and `dts` are ticks of the track's timescale, unrolled to 64 bit.
-    `wallclock_us` (since 1970) is the stream's anchor + (pts - pts0). `payload`: H.264 and H.265
-    as length-prefixed NAL units (4-byte lengths), AV1 as OBUs (low-overhead format, no temporal
-    delimiters), VP8/VP9 frames, raw AAC, Opus packets.
-    """
-
-    track_id: int
-    seq: int
-    config_id: int
-    pts: int
-    dts: int
-    wallclock_us: int
-    payload: bytes
-    random_access: bool = False
-    discontinuity: bool = False
-    capture_us: int | None = None

@@ -12,9 +12,10 @@ from typing import Protocol
 import structlog
 import trio
 
+from edged.media.access_unit import AccessUnit
 from edged.media.ladder import LadderPlan
 from edged.media.parts import PackagedEvent
-from edged.media.track import AccessUnit, Track
+from edged.media.track import Track
 from edged.origin.packager import make_writer
 from edged.origin.transcoder import Transcoder, TranscoderStatistics
 from edged.policy.ladder import LadderBudget, LadderConfig, choose_ladder

@@ -15,9 +15,10 @@ import av
 from av.audio.resampler import AudioResampler
 from msgspec import Struct
 
+from edged.media.access_unit import AccessUnit
 from edged.media.ladder import SAMPLES_PER_UNIT, AudioRung
 from edged.media.timing import US_PER_S, rescale
-from edged.media.track import AccessUnit, Codec, CodecConfig, Track
+from edged.media.track import Codec, CodecConfig, Track
 from edged.origin import encoders
 
 DRIFT_MS_MAX = 10  # Beyond it the sound would be seen to be off, with the source's own 10 ms.

@@ -13,8 +13,8 @@ import time
 import av.logging
 
 from edged.errors import EdgedError
+from edged.media.access_unit import AccessUnit
 from edged.media.ladder import LadderPlan
-from edged.media.track import AccessUnit
 from edged.origin.ladder_engine import LadderEngine, Output
 from edged.policy.ladder_encoders import DRIVEN
 from edged.runtime.child import MemoryCounted, settle_child

@@ -7,8 +7,9 @@ runs beside it. What FFmpeg says of broken input is counted, and the stream goes
 from msgspec import Struct
 
 from edged.errors import EdgedError
+from edged.media.access_unit import AccessUnit
 from edged.media.ladder import LadderPlan
-from edged.media.track import AccessUnit, CodecConfig, Track
+from edged.media.track import CodecConfig, Track
 from edged.origin.ladder_audio import AudioLadder
 from edged.origin.ladder_video import VideoLadder
 

@@ -14,7 +14,7 @@ import trio
 from msgspec import Struct, structs
 
 from edged.errors import RemoteProtocolError
-from edged.media.track import AccessUnit, Track
+from edged.media.access_unit import AccessUnit
 from edged.runtime.child import STDERR_BYTES, Child
 from edged.wire.transcode import (
     Event,
@@ -30,6 +30,7 @@ from edged.wire.transcode import (
 )
 
 if TYPE_CHECKING:
+    from edged.media.track import Track
     from edged.origin.transcoder import Transcoder
 
 RECEIVE_BYTES = 256 * 1024

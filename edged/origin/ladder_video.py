@@ -13,9 +13,10 @@ from av.video.frame import PictureType
 from av.video.reformatter import Interpolation, VideoReformatter
 from msgspec import Struct
 
+from edged.media.access_unit import AccessUnit
 from edged.media.ladder import LadderPlan, VideoRung
 from edged.media.nal import join_length_prefixed
-from edged.media.track import AccessUnit, Codec, CodecConfig, Track
+from edged.media.track import Codec, CodecConfig, Track
 from edged.origin import encoders
 from edged.origin.encoders import Look
 

@@ -14,10 +14,11 @@ import structlog
 from msgspec import Struct
 
 from edged.errors import EdgedError, RemoteProtocolError
+from edged.media.access_unit import AccessUnit
 from edged.media.parts import InitSegment, PackagedEvent, SegmentEnded, StreamEnded
 from edged.media.ring_batch import RingBatch
 from edged.media.stream import StreamId
-from edged.media.track import AccessUnit, Track
+from edged.media.track import Track
 from edged.policy.cutter import FragmentWriter
 from edged.policy.segment_rule import LATE_S_MAX, SegmenterConfig
 from edged.policy.segment_starts import SegmentStart

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from msgspec import Struct, structs
 
 from edged.errors import RemoteProtocolError
-from edged.media.track import AccessUnit, CodecConfig, Track
+from edged.media.access_unit import AccessUnit
+from edged.media.track import CodecConfig, Track
 from edged.policy.segment_starts import TIMELINE_S
 
 US_PER_S = 1_000_000

@@ -20,9 +20,10 @@ from msgspec import Struct, structs
 
 from edged.errors import EdgedError
 from edged.media import h264
+from edged.media.access_unit import AccessUnit
 from edged.media.ladder import LadderPlan
 from edged.media.stream import PriorityClass
-from edged.media.track import AccessUnit, Codec, Track
+from edged.media.track import Codec, Track
 from edged.origin.encoders import X264
 from edged.origin.ladder_engine import LadderEngine
 from edged.policy.ladder import LadderBudget, LadderConfig, choose_ladder
@@ -109,7 +110,7 @@ def run_core(
     for turn in range(ROUNDS_MAX):
         shift = turn * PICTURES * STEP
         for unit in units:
-            moved = structs.replace(unit, pts=unit.pts + shift, dts=unit.dts + shift)
+            moved = unit.replaced(pts=unit.pts + shift, dts=unit.dts + shift)
             engine.take(moved)
             if began is None:
                 began = time.thread_time()

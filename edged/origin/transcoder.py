@@ -18,9 +18,10 @@ import structlog
 import trio
 from msgspec import Struct
 
+from edged.media.access_unit import AccessUnit
 from edged.media.gop_ring import RingCursor
 from edged.media.ladder import LadderPlan
-from edged.media.track import AccessUnit, Kind, Track
+from edged.media.track import Kind, Track
 from edged.origin.ladder_session import LadderSession
 from edged.origin.rung_output import RungOutput
 from edged.policy.ladder_encoders import DRIVEN, HARDWARE

@@ -18,8 +18,9 @@ from edged.runtime.connection import OUT_LOW_BYTES, Connection
 from edged.runtime.kernel_bytes import KERNEL_BYTES_MAX, KERNEL_BYTES_MIN
 from edged.runtime.standing import StandingAnswer
 from edged.wire.h1 import H1Session
-from edged.wire.h1_events import Event, RequestReceived, RequestRefused
+from edged.wire.h1_events import Event, RequestRefused
 from edged.wire.prepared import PreparedResponse, narrow
+from edged.wire.request import RequestReceived
 
 if TYPE_CHECKING:
     from edged.playback.http import HttpServer

@@ -20,9 +20,9 @@ from edged.playback.router import error_response
 from edged.playback.waiting import Exchange, Waiters
 from edged.runtime.connection import OUT_LOW_BYTES, Connection
 from edged.runtime.kernel_bytes import unacknowledged_bytes
-from edged.wire.h1_events import RequestReceived
 from edged.wire.h2 import H2Request, H2Session, RequestRefused, SessionEnded, StreamReset
 from edged.wire.prepared import PreparedResponse, narrow
+from edged.wire.request import RequestReceived
 
 if TYPE_CHECKING:
     from edged.playback.http import HttpServer

@@ -31,8 +31,8 @@ from edged.playback.waiting import Exchange, Waiters
 from edged.policy.viewer_count import ViewerCount
 from edged.runtime.faults import contained
 from edged.wire.content_coding import takes_gzip
-from edged.wire.h1_events import RequestReceived
 from edged.wire.prepared import PreparedResponse
+from edged.wire.request import RequestReceived
 
 TARGET_DURATION_S = 4  # Assumed for the cache times of what is not here.
 # How long a request waits for a run that is not here yet. A multivariant playlist: for two segments

@@ -36,9 +36,9 @@ from edged.policy.window import StreamWindow
 from edged.policy.window_limits import WindowLimits
 from edged.wire.content_coding import compress, takes_gzip
 from edged.wire.fields import find_field
-from edged.wire.h1_events import RequestReceived
 from edged.wire.m3u8 import render_multivariant
 from edged.wire.prepared import PreparedResponse, prepare
+from edged.wire.request import RequestReceived
 
 PLAYLIST_TYPE = "application/vnd.apple.mpegurl"
 MEDIA_TYPES = {Kind.VIDEO: "video/mp4", Kind.AUDIO: "audio/mp4", Kind.DATA: "application/mp4"}

@@ -37,9 +37,10 @@ from edged.runtime.listeners import serve
 from edged.runtime.pump import Pump
 from edged.runtime.standing import StandingAnswer, StandingAnswers
 from edged.wire.h1 import KnownRequests
-from edged.wire.h1_events import H1Limits, RequestReceived
+from edged.wire.h1_events import H1Limits
 from edged.wire.h2 import KnownStrings, date_block
 from edged.wire.prepared import PreparedResponse, date_stamp
+from edged.wire.request import RequestReceived
 
 __all__ = [
     "CORS",

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from edged.playback.http import Response, Router
-from edged.wire.h1_events import RequestReceived
+from edged.wire.request import RequestReceived
 
 STREAMS_MAX = 10_000  # Listed; a page that needs more needs the API.
 LISTING_S = 1.0  # So old may an answer be, and as long may caches keep it.

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import structlog
-from msgspec import structs
 
 from edged.playback.hls import MASTER, HlsService
 from edged.playback.playlist import GZIPPED, VARIES, entity_tag
@@ -38,8 +37,8 @@ from edged.policy.playback_rights import (
 )
 from edged.policy.rate_limit import WINDOW_S, Network, RateLimit, choose_client, count_for
 from edged.wire.content_coding import compress, takes_gzip
-from edged.wire.h1_events import RequestReceived
 from edged.wire.prepared import PreparedResponse, prepare
+from edged.wire.request import RequestReceived
 
 if TYPE_CHECKING:
     from edged.playback.http import HttpServer
@@ -108,7 +107,7 @@ class RightsGate:
             path = f"/{rest}"
             if not path.startswith(LIVE):
                 return error_response(404, "a token in the path stands before /live/CHANNEL/...")
-            request = structs.replace(request, path=path)
+            request = request.for_target(path, request.query)
         _, _, channel, *names = path.split("/")
         if not self.rights.protects(channel):
             return self._hls.respond(request, exchange, now)

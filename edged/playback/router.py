@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Protocol
 from msgspec import Struct
 
 from edged.errors import EdgedError
-from edged.wire.h1_events import RequestReceived
 from edged.wire.prepared import PreparedResponse, prepare
+from edged.wire.request import RequestReceived
 
 if TYPE_CHECKING:
     from edged.playback.waiting import Exchange

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from edged.runtime.connection import Connection
 from edged.runtime.pumped import PumpHandler
-from edged.wire.h1_events import RequestReceived
 from edged.wire.prepared import PreparedResponse
+from edged.wire.request import RequestReceived
 
 UPGRADED = "upgraded"
 

@@ -14,10 +14,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-import msgspec
-
+from edged.media.access_unit import AccessUnit
 from edged.media.parts import InitSegment, PackagedEvent, Part, Rendition, SegmentEnded
-from edged.media.track import AccessUnit, Kind, Track
+from edged.media.track import Kind, Track
 from edged.policy.boundary import Boundary
 from edged.policy.cadence import US, Cadence, Pace
 from edged.policy.gops import Gops
@@ -139,12 +138,12 @@ class RenditionCutter:
         pace.note(unit.dts)
         if last is not None and unit.dts <= last.dts:
             # A fragment's times only rise. The presentation time stays as it was.
-            unit = msgspec.structs.replace(unit, dts=last.dts + 1)
+            unit = unit.replaced(dts=last.dts + 1)
         cadence = pace.cadence
         if self._units and unit.dts - self._units[0].dts >= cadence.floor_ticks:
             self._cut_before(unit, out)
         if not self._units and (dts := self._begin_at(unit.dts, before)) != unit.dts:
-            unit = msgspec.structs.replace(unit, dts=dts)
+            unit = unit.replaced(dts=dts)
         if not self.started:
             self.started = True
             self.segment_start = unit.dts

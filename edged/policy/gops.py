@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from edged.media.track import AccessUnit
+from edged.media.access_unit import AccessUnit
 
 
 class Gops(Struct, array_like=True):

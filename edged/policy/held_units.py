@@ -6,7 +6,7 @@ a segment ends there is for the leading rung to say, so the rung's units wait fo
 long.
 """
 
-from edged.media.track import AccessUnit
+from edged.media.access_unit import AccessUnit
 from edged.policy.cutter import RenditionCutter
 
 # A few B-frames; more, and the leading rung counts as silent. It is less than a follower's segment

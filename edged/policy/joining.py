@@ -14,9 +14,10 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from edged.media.access_unit import AccessUnit
 from edged.media.stream import Grant
 from edged.media.timing import rescale
-from edged.media.track import AccessUnit, CodecConfig, Kind, Track, TrackFormat
+from edged.media.track import CodecConfig, Kind, Track, TrackFormat
 
 HOLD_S = 1.0  # For a track that the run has and that is not announced: headers come at once.
 HOLD_PICTURE_S = 3.0  # For the first picture that one may begin at, of one who came amid a GOP.

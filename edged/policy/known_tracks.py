@@ -1,7 +1,8 @@
 """The tracks of a stream as a segmenter knows them: configurations, and names of renditions."""
 
 from edged.errors import RemoteProtocolError
-from edged.media.track import AccessUnit, Kind, Track
+from edged.media.access_unit import AccessUnit
+from edged.media.track import Kind, Track
 
 TRACKS_MAX = 32  # What a window takes.
 CONFIGS_MAX = 4  # Of a track: units in flight name the last one or the one before.

@@ -15,8 +15,9 @@ from collections.abc import Iterable
 
 from msgspec import Struct, field, structs
 
+from edged.media.access_unit import AccessUnit
 from edged.media.parts import PackagedEvent, Rendition, SegmentEnded
-from edged.media.track import AccessUnit, Kind, Track
+from edged.media.track import Kind, Track
 from edged.policy.cadence import US, Cadence, is_measured, measure_cadence
 from edged.policy.cutter import FragmentWriter, RenditionCutter
 from edged.policy.known_tracks import CONFIGS_MAX

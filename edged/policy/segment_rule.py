@@ -9,8 +9,9 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from edged.media.access_unit import AccessUnit
 from edged.media.latency import DEFAULT_LATENCY, Latency
-from edged.media.track import AccessUnit, Kind
+from edged.media.track import Kind
 from edged.policy.cadence import US
 from edged.policy.cutter import RenditionCutter
 

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from edged.media.track import AccessUnit
+from edged.media.access_unit import AccessUnit
 from edged.policy.boundary import Boundary
 from edged.policy.cadence import US
 from edged.policy.cutter import RenditionCutter

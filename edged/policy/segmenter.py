@@ -15,8 +15,9 @@ from typing import Final
 import msgspec
 
 from edged.errors import RemoteProtocolError
+from edged.media.access_unit import AccessUnit
 from edged.media.parts import PackagedEvent, Rendition, StreamEnded
-from edged.media.track import AccessUnit, Kind, Track
+from edged.media.track import Kind, Track
 from edged.policy.boundary import Boundary
 from edged.policy.cadence import US, Cadence, measure_cadence
 from edged.policy.cutter import FragmentWriter, RenditionCutter

@@ -15,11 +15,12 @@ from fractions import Fraction
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from edged.errors import RemoteProtocolError
+from edged.media.access_unit import AccessUnit
 from edged.media.parts import Rendition
-from edged.media.track import AccessUnit, Track
+from edged.media.track import Track
 from edged.policy.boundary import Boundary
 from edged.policy.cadence import Cadence
 from edged.policy.cutter import FragmentWriter, RenditionCutter
@@ -54,6 +55,25 @@ class RuleState(Struct, array_like=True):
     long_gop_ticks: Ticks
 
 
+class UnitState(Struct, kw_only=True):
+    """Of `access_unit.AccessUnit`, without its payload."""
+
+    track_id: int
+    seq: int
+    config_id: int
+    pts: int
+    dts: int
+    wallclock_us: int
+    payload: bytes = b""  # Older ones have the field.
+    random_access: bool = False
+    discontinuity: bool = False
+    capture_us: int | None = None
+
+    def restore(self) -> AccessUnit:
+        """The unit, whose payload is to come."""
+        return AccessUnit(**structs.asdict(self) | {"payload": b""})
+
+
 class CutterState(Struct, array_like=True, kw_only=True):
     """Of `cutter.RenditionCutter`."""
 
@@ -66,7 +86,7 @@ class CutterState(Struct, array_like=True, kw_only=True):
     started: bool
     segment_start: Ticks
     end_dts: Ticks
-    last: AccessUnit | None  # Without its payload, as all units here.
+    last: UnitState | None
     boundaries: list[Boundary]
     expected_end: Ticks | None
     offset_ticks: Ticks
@@ -77,7 +97,7 @@ class CutterState(Struct, array_like=True, kw_only=True):
     lag_s: float
     gops: Gops
     pace: PaceState
-    units: list[AccessUnit]
+    units: list[UnitState]
     cut_to: Ticks | None
     discontinuity: bool
 
@@ -91,8 +111,8 @@ class SegmenterState(Struct, array_like=True, kw_only=True):
     statistics: SegmenterStatistics
     tracks: dict[int, dict[int, Track]]
     names: dict[int, str]
-    waiting: dict[int, list[AccessUnit]]
-    held: dict[int, list[AccessUnit]]
+    waiting: dict[int, list[UnitState]]
+    held: dict[int, list[UnitState]]
     cutters: dict[int, CutterState]
     leader: int | None
     skipped: list[int]
@@ -185,7 +205,7 @@ class Resumed:
         place = self._missing.pop(unit.seq, None)
         if place is not None:
             units, index = place
-            units[index] = msgspec.structs.replace(units[index], payload=unit.payload)
+            units[index] = units[index].replaced(payload=unit.payload)
         if not self._missing:
             self._count()
         return True
@@ -198,8 +218,12 @@ class Resumed:
         segmenter._waiting.count_bytes()
 
 
-def _bare(unit: AccessUnit) -> AccessUnit:
-    return msgspec.structs.replace(unit, payload=b"")
+def _bare(unit: AccessUnit) -> UnitState:
+    return UnitState(**(unit.fields() | {"payload": b""}))
+
+
+def _whole(units: list[UnitState]) -> list[AccessUnit]:
+    return [unit.restore() for unit in units]
 
 
 def _save_cutter(cutter: RenditionCutter) -> CutterState:
@@ -237,8 +261,8 @@ def _restore(state: SegmenterState, writer: FragmentWriter) -> Segmenter:
     rule.long_gops, rule.long_gop_ticks = state.rule.long_gops, state.rule.long_gop_ticks
     segmenter._statistics = state.statistics
     segmenter._tracks.configs, segmenter._tracks.names = state.tracks, state.names
-    segmenter._waiting.by_track = state.waiting
-    segmenter._held.by_track = state.held
+    segmenter._waiting.by_track = {key: _whole(u) for key, u in state.waiting.items()}
+    segmenter._held.by_track = {key: _whole(u) for key, u in state.held.items()}
     segmenter._cutters = {key: _restore_cutter(one, writer) for key, one in state.cutters.items()}
     segmenter._leader = None if state.leader is None else segmenter._cutters[state.leader]
     segmenter._skipped = set(state.skipped)
@@ -254,7 +278,8 @@ def _restore_cutter(state: CutterState, writer: FragmentWriter) -> RenditionCutt
     cutter.config_id, cutter.init_digest = state.config_id, state.init_digest
     cutter.msn, cutter.index = state.msn, state.index
     cutter.started, cutter.segment_start = state.started, state.segment_start
-    cutter.end_dts, cutter.last = state.end_dts, state.last
+    cutter.end_dts = state.end_dts
+    cutter.last = None if state.last is None else state.last.restore()
     cutter.boundaries = deque(state.boundaries)
     cutter.expected_end, cutter.offset_ticks = state.expected_end, state.offset_ticks
     cutter.discontinuity_sequence = state.discontinuity_sequence
@@ -264,7 +289,7 @@ def _restore_cutter(state: CutterState, writer: FragmentWriter) -> RenditionCutt
     pace = cutter._pace
     pace.last, pace.due, pace._skips = state.pace.last, state.pace.due, state.pace.skips
     pace._times.extend(state.pace.times)
-    cutter._units, cutter._cut_to = state.units, state.cut_to
+    cutter._units, cutter._cut_to = _whole(state.units), state.cut_to
     cutter._discontinuity = state.discontinuity
     return cutter
 

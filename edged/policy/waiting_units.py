@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable
 
-import msgspec
-
-from edged.media.track import AccessUnit, Kind
+from edged.media.access_unit import AccessUnit
+from edged.media.track import Kind
 from edged.policy.cadence import is_measured
 from edged.policy.known_tracks import KnownTracks
 
@@ -58,7 +57,7 @@ class WaitingUnits:
                 self.payload_bytes -= sum(len(waiting.payload) for waiting in units)
                 units.clear()
             elif step <= 0:
-                unit = msgspec.structs.replace(unit, dts=units[-1].dts + 1)
+                unit = unit.replaced(dts=units[-1].dts + 1)
         units.append(unit)
         self.payload_bytes += len(unit.payload)
         return dropped

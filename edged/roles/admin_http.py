@@ -34,8 +34,8 @@ from edged.playback.waiting import Exchange
 from edged.roles.snapshot import StatusQuery
 from edged.runtime.listeners import parse_address
 from edged.runtime.pump import Pump
-from edged.wire.h1_events import RequestReceived
 from edged.wire.prepared import PreparedResponse
+from edged.wire.request import RequestReceived
 
 CONNECTIONS_MAX = 256  # Browsers and scripts of one host, and room for those who only hold places.
 QUERY_FIELDS_MAX = 8

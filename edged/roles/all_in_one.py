@@ -35,7 +35,7 @@ from edged.runtime.process import settle_memory
 from edged.runtime.process_metrics import SPECS, ProcessMetrics
 from edged.runtime.pump import Pump
 from edged.runtime.supervision import Supervisor
-from edged.wire.h1_events import RequestReceived
+from edged.wire.request import RequestReceived
 
 Role = IrsRole | OriginRole | PopRole
 RoleMaker = Callable[[Config, Metrics], Role]

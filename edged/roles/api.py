@@ -27,8 +27,8 @@ from edged.roles.offers import IngestOffers
 from edged.roles.uplinks import Uplinks
 from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.pump import Pump
-from edged.wire.h1_events import RequestReceived
 from edged.wire.prepared import PreparedResponse
+from edged.wire.request import RequestReceived
 
 
 class PopSide:

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 import structlog
 
 from edged.errors import EdgedError
+from edged.media.access_unit import AccessUnit
 from edged.media.gop_ring import GopRing
 from edged.media.stream import Grant, StreamId
-from edged.media.track import AccessUnit, CodecConfig, Track
+from edged.media.track import CodecConfig, Track
 from edged.runtime.track_statistics import TrackStatistics
 
 RING_BYTES_MAX = 24 * 2**20  # Two GOPs of 2 s at 30 Mbps, and half as much again.

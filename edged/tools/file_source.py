@@ -17,8 +17,9 @@ from msgspec import Struct
 
 from edged.errors import EdgedError, RemoteProtocolError, ToolMissingError, UnsupportedMediaError
 from edged.media import aac, av1, h264, h265, opus, vp9
+from edged.media.access_unit import AccessUnit
 from edged.media.nal import LENGTH_BYTES, from_annexb, split_annexb
-from edged.media.track import AccessUnit, CodecConfig, Track
+from edged.media.track import CodecConfig, Track
 
 VIDEO_TIMESCALE = 90_000
 SAMPLE_RATE = 48_000

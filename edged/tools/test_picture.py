@@ -18,7 +18,8 @@ from av.video.frame import PictureType
 from msgspec import Meta, Struct
 
 from edged.media import aac, h264
-from edged.media.track import AccessUnit, Codec, Track
+from edged.media.access_unit import AccessUnit
+from edged.media.track import Codec, Track
 from edged.tools.bitstrip import CELLS, COUNTER_MAX, StripPainter
 from edged.tools.font import Font
 

@@ -21,7 +21,8 @@ from edged.errors import (
     PublishRefusedError,
     RemoteProtocolError,
 )
-from edged.media.track import AccessUnit, Kind, Track
+from edged.media.access_unit import AccessUnit
+from edged.media.track import Kind, Track
 from edged.tools.metadata import track_metadata
 from edged.wire.rtmp import (
     ClientEvent,

@@ -18,9 +18,9 @@ from edged.wire.h1_events import (
     H1Limits,
     H1Statistics,
     PeerTimedOut,
-    RequestReceived,
     RequestRefused,
 )
+from edged.wire.request import RequestReceived
 
 # Requests of a few renditions' last parts, by a few dozen kinds of players.
 KNOWN_MAX: Final = 4096
@@ -69,14 +69,7 @@ class KnownRequests:
         if like is None:
             return None
         path, _, query = parts[0].decode("ascii").partition("?")
-        return RequestReceived(
-            method="GET",
-            path=unquote(path) if "%" in path else path,
-            query=query,
-            fields=like.fields,
-            keep_alive=True,
-            conditional=like.conditional,
-        )
+        return like.for_target(unquote(path) if "%" in path else path, query)
 
     def is_whole(self, data: bytes, request: RequestReceived) -> bool:
         """Whether `data` is that request, and nothing else."""

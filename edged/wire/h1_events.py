@@ -1,10 +1,8 @@
 """What one connection of HTTP/1.1 tells of: its requests, and what ends it."""
 
-from collections.abc import Sequence
-
 from msgspec import Struct
 
-from edged.wire.fields import find_field
+from edged.wire.request import RequestReceived
 
 
 class H1Limits(Struct, frozen=True, kw_only=True):
@@ -17,23 +15,6 @@ class H1Limits(Struct, frozen=True, kw_only=True):
     unanswered_max: int = 64  # Pipelined requests; browsers send one, load generators a few tens.
     request_s_max: float = 10.0  # From a request's first byte to its last.
     idle_s_max: float = 75.0  # From the last answer to the next request; nginx's default.
-
-
-class RequestReceived(Struct, frozen=True, kw_only=True, gc=False):
-    """One whole request. `path` is percent-decoded, `query` is not; both without "?"."""
-
-    method: str
-    path: str
-    query: str
-    fields: Sequence[tuple[bytes, bytes]]  # As sent: names in any case, in order.
-    keep_alive: bool
-    body: bytes = b""
-    upgrade: bool = False  # The session holds still until `decline_upgrade` or `take_rest`.
-    conditional: bool = False  # It may want less than the whole: see `prepared.narrow`.
-
-    def field(self, name: bytes) -> bytes:
-        """The first header field of that lower-case name, else empty."""
-        return find_field(self.fields, name)
 
 
 class RequestRefused(Struct, frozen=True):

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 
-from edged.wire.h1_events import RequestReceived
 from edged.wire.h2.responses import make_block
+from edged.wire.request import RequestReceived
 
 JOIN_BYTES_MAX = 16 * 1024  # A body below it is copied behind its head: one iovec, one TLS record.
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")

@@ -18,8 +18,9 @@ import msgspec
 from msgspec import Struct
 
 from edged.errors import RemoteProtocolError
+from edged.media.access_unit import AccessUnit
 from edged.media.ladder import LadderPlan
-from edged.media.track import AccessUnit, Track
+from edged.media.track import Track
 from edged.wire.backbone.frames import (
     FLAG_CAPTURE,
     FLAG_DISCONTINUITY,

@@ -21,8 +21,9 @@ from edged.media.stream import Description, DescriptionChange, Grant
 from edged.playback.http import HttpConnection, HttpServer, Router
 from edged.runtime.listeners import parse_address
 from edged.runtime.pump import Pump
-from edged.wire.h1_events import H1Limits, RequestReceived
+from edged.wire.h1_events import H1Limits
 from edged.wire.prepared import PreparedResponse, prepare
+from edged.wire.request import RequestReceived
 
 KEY = "key-of-alice"
 UNIX = 1_700_000_000.0

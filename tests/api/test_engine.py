@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from edged.api import engine as module
 from edged.api.engine import AnswerError, Engine, Peer, read_answer, write_request
 from edged.wire.h1 import H1Session
-from edged.wire.h1_events import RequestReceived
+from edged.wire.request import RequestReceived
 
 PEER = Peer("192.0.2.1", 5, secure=True)
 

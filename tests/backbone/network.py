@@ -16,10 +16,11 @@ from edged.backbone.local_end import LocalEnd
 from edged.backbone.receiver import BackboneServer
 from edged.backbone.sender import OriginLink
 from edged.errors import PeerLostError, PublishRefusedError
+from edged.media.access_unit import AccessUnit
 from edged.media.parts import PackagedEvent
 from edged.media.routing import OriginReport, ReportedState
 from edged.media.stream import DescriptionChange, Grant, PriorityClass, StreamId
-from edged.media.track import AccessUnit, Track
+from edged.media.track import Track
 from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.pump import Pump
 from edged.wire.backbone.events import Expected, MessageReceived, PeerClosed

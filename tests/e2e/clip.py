@@ -15,7 +15,8 @@ import av
 import trio
 from msgspec import Struct
 
-from edged.media.track import AccessUnit, Track
+from edged.media.access_unit import AccessUnit
+from edged.media.track import Track
 from edged.tools.file_source import FileSource
 
 SIZE = (320, 180)

@@ -6,11 +6,11 @@ import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 import trio
 
 from edged.errors import PeerLostError
-from edged.media.track import AccessUnit, Track
+from edged.media.access_unit import AccessUnit
+from edged.media.track import Track
 from edged.wire.rtmp import (
     ClientEvent,
     Closed,
@@ -129,7 +129,7 @@ async def _send(
         if any(isinstance(event, Closed) for event in publisher.events):
             return
         shift = start_ms * track.timescale // 1000
-        moved = msgspec.structs.replace(unit, dts=unit.dts + shift, pts=unit.pts + shift)
+        moved = unit.replaced(dts=unit.dts + shift, pts=unit.pts + shift)
         publisher.session.send_unit(moved, track)
         await publisher.flush()
 

@@ -15,12 +15,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import pytest
 import trio
-from msgspec import structs
 
 from edged.errors import PeerLostError
+from edged.media.access_unit import AccessUnit
 from edged.media.routing import OriginRow, OriginState, RoutingTable
 from edged.media.stream import PriorityClass
-from edged.media.track import AccessUnit, Kind, Track
+from edged.media.track import Kind, Track
 from edged.runtime.tls import MutualTls, TlsFiles
 from edged.wire.backbone.messages import PROTO, Hello, make_hello_frame
 from edged.wire.rtmp import (
@@ -221,8 +221,7 @@ async def codec_changes(network: Network) -> None:
     later_tracks, later = read_units(make_clip("hevc", seconds=4))
     shift = {track.track_id: 4 * track.timescale for track in later_tracks}
     later = [
-        structs.replace(u, dts=u.dts + shift[u.track_id], pts=u.pts + shift[u.track_id])
-        for u in later
+        u.replaced(dts=u.dts + shift[u.track_id], pts=u.pts + shift[u.track_id]) for u in later
     ]
     viewer = Viewer(network.playback("b"), "changes")
     async with publishing(network, "changes") as publisher, trio.open_nursery() as nursery:
@@ -281,7 +280,7 @@ async def audio_leaps_a_day(network: Network) -> None:
 
     def leap(unit: AccessUnit, track: Track) -> AccessUnit:
         shift = DAY_S * track.timescale
-        return structs.replace(unit, dts=unit.dts + shift, pts=unit.pts + shift)
+        return unit.replaced(dts=unit.dts + shift, pts=unit.pts + shift)
 
     await _without_sound(network, "leaps", leap)
 
@@ -336,8 +335,7 @@ def _of(tracks: Sequence[Track], unit: AccessUnit) -> Track:
 def _shifted(tracks: Sequence[Track], units: Sequence[AccessUnit], by_s: int) -> list[AccessUnit]:
     shifts = {track.track_id: by_s * track.timescale for track in tracks}
     return [
-        structs.replace(u, dts=u.dts + shifts[u.track_id], pts=u.pts + shifts[u.track_id])
-        for u in units
+        u.replaced(dts=u.dts + shifts[u.track_id], pts=u.pts + shifts[u.track_id]) for u in units
     ]
 
 

@@ -7,7 +7,8 @@ import msgspec
 import pytest
 import trio
 
-from edged.media.track import AccessUnit, Kind, Track
+from edged.media.access_unit import AccessUnit
+from edged.media.track import Kind, Track
 from tests.conftest import require
 from tests.e2e.browser import open_browser
 from tests.e2e.clip import make_clip, publish_ffmpeg, read_units
@@ -129,9 +130,5 @@ def spoilt(tracks: Sequence[Track], units: Sequence[AccessUnit]) -> list[AccessU
             shift_s -= BACK_S
         ticks = round(shift_s * scales[unit.track_id])
         payload = unit.payload if is_audio or at_s > DROP_FROM_S else unit.payload + FILLER
-        result.append(
-            msgspec.structs.replace(
-                unit, dts=unit.dts + ticks, pts=unit.pts + ticks, payload=payload
-            )
-        )
+        result.append(unit.replaced(dts=unit.dts + ticks, pts=unit.pts + ticks, payload=payload))
     return result

@@ -19,7 +19,8 @@ import pytest
 import trio
 from msgspec import Struct
 
-from edged.media.track import AccessUnit, Codec
+from edged.media.access_unit import AccessUnit
+from edged.media.track import Codec
 from edged.wire.rtmp import Closed
 from tests.e2e.clip import check_same, make_clip, read_packets, read_units
 from tests.e2e.network import Edged, open_edged, run_edged, take_ports, wait_until

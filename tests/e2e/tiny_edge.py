@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator
 
 import trio
 
+from edged.media.access_unit import AccessUnit
 from edged.media.parts import PackagedEvent
 from edged.media.stream import Grant, StreamId
 from edged.media.timing import rescale
-from edged.media.track import AccessUnit
 from edged.origin.packager import Packager
 from edged.playback.hls import HlsService
 from edged.playback.http import HttpServer, Router

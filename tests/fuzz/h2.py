@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from edged.wire.h2 import frames
-from edged.wire.h2.events import Event, H2Request, RequestRefused, SessionEnded
+from edged.wire.h2.events import Event, RequestRefused, SessionEnded
 from edged.wire.h2.frames import (
     ACK,
     CONTINUATION,
@@ -17,6 +17,7 @@ from edged.wire.h2.frames import (
     make_settings,
     make_window_update,
 )
+from edged.wire.h2.head import H2Request
 from edged.wire.h2.limits import H2Limits
 from edged.wire.h2.session import H2Session
 from tests.fuzz.script import Target, in_pieces

@@ -9,8 +9,9 @@ from pathlib import Path
 from edged.errors import EdgedError
 from edged.ingest.plugin import Publication
 from edged.media import aac, av1, h264, h265, opus, vp9
+from edged.media.access_unit import AccessUnit
 from edged.media.stream import Grant, StreamId
-from edged.media.track import AccessUnit, Codec, CodecConfig, Track
+from edged.media.track import Codec, CodecConfig, Track
 from edged.origin.packager import Packager
 from edged.policy.segment_rule import SegmenterConfig
 from edged.runtime.hub import LiveStream

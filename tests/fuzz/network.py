@@ -18,6 +18,7 @@ from edged.backbone.session import BackboneSession
 from edged.config import Config
 from edged.errors import EdgedError
 from edged.irs.collectors import Collectors
+from edged.media.access_unit import AccessUnit
 from edged.media.parts import InitSegment, PackagedEvent, Rendition, SegmentEnded, StreamEnded
 from edged.media.routing import (
     OriginReport,
@@ -30,7 +31,7 @@ from edged.media.routing import (
     Rule,
 )
 from edged.media.stream import Grant, PriorityClass, StreamId
-from edged.media.track import AccessUnit, Kind
+from edged.media.track import Kind
 from edged.origin.service import OriginConfig, OriginService
 from edged.playback.hls import HlsService
 from edged.policy.planner import plan_leases
@@ -667,7 +668,7 @@ def run_splice(data: bytes) -> int:
         service.open(stream, bytes(state))
     except EdgedError:
         return 0
-    units = [msgspec.structs.replace(unit) for unit in _later_units() if unit.seq > after]
+    units = [unit.replaced() for unit in _later_units() if unit.seq > after]
     for at in range(0, len(units), 20):
         stream.append(units[at : at + 20])
     service.close(stream, "over")

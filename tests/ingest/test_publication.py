@@ -7,8 +7,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from edged.ingest.plugin import Publication
+from edged.media.access_unit import AccessUnit
 from edged.media.stream import Grant, StreamId
-from edged.media.track import AccessUnit, Codec, Track
+from edged.media.track import Codec, Track
 from edged.runtime.hub import FencedError, Hub, LiveStream
 from tests.wire.rtmp.peers import AAC, H264, h264_unit, unit
 

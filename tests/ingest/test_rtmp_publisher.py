@@ -16,9 +16,11 @@ from edged.ingest import rtmp_publisher
 from edged.ingest.plugin import PrepareReload, Publication, PublisherControl, PublishRequest
 from edged.ingest.rtmp import RtmpConfig, serve_rtmp
 from edged.ingest.rtmp_publisher import RtmpPublisher
+from edged.media.access_unit import AccessUnit
 from edged.media.stream import Grant, StreamId
-from edged.media.track import AccessUnit, Codec
+from edged.media.track import Codec
 from edged.runtime.hub import Hub
+from edged.runtime.listeners import parse_address
 from edged.runtime.pump import Pump
 from edged.wire.rtmp import AmfValue, PublishAccepted, ReconnectRequested, RtmpClientOptions
 from edged.wire.rtmp import messages as m
@@ -166,7 +168,7 @@ async def test_units_without_configuration_are_dropped_and_told_of_once() -> Non
                 other = msgspec.structs.replace(H264, track_id=3)
                 peer.session._tracks[3] = 2  # Its number on the wire, without its announcement.
                 for index in range(3):
-                    one = msgspec.structs.replace(h264_unit(3000 * index, key=True), track_id=3)
+                    one = h264_unit(3000 * index, key=True).replaced(track_id=3)
                     peer.session.send_unit(one, other)
                 peer.session.send_unit(h264_unit(0, key=True), H264)
                 await peer.flush()
@@ -224,6 +226,31 @@ async def test_an_unknown_key_is_told_why_and_disconnected() -> None:
     (line,) = [line for line in logs if line["event"] == "publisher refused"]
     assert (line["code"], line["protocol"]) == ("unknown_key", "rtmp")
     assert "wrong-key" not in str(logs)
+
+
+async def test_who_asks_when_the_plugin_has_ended_is_told_so() -> None:
+    """Its connections are the pump's, and live on until that lets them go."""
+    pump = Pump()
+    with capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pump.run)
+            async with trio.open_nursery() as plugin:
+                door = Door(pump)
+                config = RtmpConfig(listen="127.0.0.1:0")
+                addresses = await plugin.start(serve_rtmp, config, door)
+                stream = await trio.open_tcp_stream(*parse_address(addresses["rtmp"]))
+                peer = Encoder(stream, addresses["rtmp"])
+                await peer.flush()  # Its handshake.
+                first = await stream.receive_some(65536)
+                plugin.cancel_scope.cancel()
+            peer.received += first
+            peer.session.receive_data(bytes(first), trio.current_time())
+            async with stream:
+                nursery.start_soon(peer.run)
+                assert (await peer.refused()).description.startswith("drain: this PoP is draining")
+            nursery.cancel_scope.cancel()
+    assert door.requests == []
+    assert "session failed" not in [line["event"] for line in logs]
 
 
 async def test_a_door_that_does_not_answer_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
+from edged.media.access_unit import AccessUnit
 from edged.media.gop_ring import UNIT_OVERHEAD_BYTES, GopRing, RingCursor, Start
-from edged.media.track import AccessUnit
 
 START_US = 1_700_000_000_000_000
 VIDEO, AUDIO = 1, 2

@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import trio
-from msgspec import structs
 
+from edged.media.access_unit import AccessUnit
 from edged.media.ladder import LadderPlan
 from edged.media.stream import Grant, StreamId
-from edged.media.track import AccessUnit, Kind, Track
+from edged.media.track import Kind, Track
 from edged.origin.transcoder import MODULE, Transcoder, TranscoderLimits
 from edged.runtime.hub import LiveStream
 from tests.origin.sources import Made, Source, plan_for
@@ -138,8 +138,7 @@ class Live:
                 at = each.dts / scale - first.dts / scales[first.track_id] + shift
                 if math.isfinite(speed):
                     await trio.sleep_until(began + at / speed)
-                unit = structs.replace(
-                    each,
+                unit = each.replaced(
                     seq=self.seq,
                     pts=each.pts + shift * scale,
                     dts=each.dts + shift * scale,

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import cast
 
 import av
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from edged.media import h264
+from edged.media.access_unit import AccessUnit
 from edged.media.ladder import LadderPlan
 from edged.media.stream import PriorityClass
-from edged.media.track import AccessUnit, Kind, Track
+from edged.media.track import Kind, Track
 from edged.origin import encoders
 from edged.origin.ladder_engine import EngineStatistics, LadderEngine, Output
 from edged.policy.ladder import (
@@ -153,7 +154,7 @@ def make_rungs(
         engine.set_track(track)
     out: list[Output] = []
     for unit in source.units if units is None else units:
-        out += engine.take(structs.replace(unit))
+        out += engine.take(unit.replaced())
     out += engine.finish()
     return collect(plan, engine, out)
 

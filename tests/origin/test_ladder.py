@@ -7,12 +7,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 import trio
-from msgspec import structs
 from structlog.testing import capture_logs
 
+from edged.media.access_unit import AccessUnit
 from edged.media.parts import PackagedEvent, Part, StreamEnded
 from edged.media.stream import Grant, StreamId
-from edged.media.track import AccessUnit
 from edged.origin.ladder import DRAIN_S_MAX, Ladder
 from edged.origin.ladders import Ladders
 from edged.origin.service import OriginConfig, OriginService
@@ -60,7 +59,7 @@ class Setting:
         began = trio.current_time()
         for seq, unit in enumerate(self.source.units):
             await trio.sleep_until(began + unit.dts / scales[unit.track_id] / speed)
-            stream.append([structs.replace(unit, seq=seq)])
+            stream.append([unit.replaced(seq=seq)])
 
     def parts(self, name: str) -> list[Part]:
         return [e for e in self.events if isinstance(e, Part) and e.rendition == name]

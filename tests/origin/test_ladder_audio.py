@@ -5,10 +5,10 @@ import math
 from fractions import Fraction
 
 import pytest
-from msgspec import structs
 
+from edged.media.access_unit import AccessUnit
 from edged.media.ladder import AUDIO_TRACK_ID_MIN, LadderPlan
-from edged.media.track import AccessUnit, Codec, Kind
+from edged.media.track import Codec, Kind
 from edged.policy.ladder import Measured
 from tests.origin.sources import (
     X264,
@@ -137,8 +137,8 @@ def test_a_short_hole_is_filled_with_silence() -> None:
 
 def test_a_timeline_that_begins_anew() -> None:
     source = beeps(*OPUS, seconds=1, suffix="mkv")
-    again = [structs.replace(unit, seq=unit.seq + 1000) for unit in source.units]
-    again[0] = structs.replace(again[0], discontinuity=True)
+    again = [unit.replaced(seq=unit.seq + 1000) for unit in source.units]
+    again[0] = again[0].replaced(discontinuity=True)
     made = make_rungs(source, units=[*source.units, *again])
     got = only_rung(made)
     turn = [index for index, unit in enumerate(got) if unit.discontinuity]
@@ -150,7 +150,7 @@ def test_a_timeline_that_begins_anew() -> None:
 def test_broken_units_are_counted() -> None:
     source = beeps(*AAC, layout="5.1", suffix="mp4")
     units = [
-        structs.replace(unit, payload=b"\xff" * 7) if unit.seq in (20, 40) else unit
+        unit.replaced(payload=b"\xff" * 7) if unit.seq in (20, 40) else unit
         for unit in source.units
     ]
     made = make_rungs(source, units=units)
@@ -174,8 +174,7 @@ def test_a_clock_that_drifts_does_not_take_sound_and_picture_apart(ppm: int) -> 
     """Times of whole milliseconds, too, of an encoder whose sound card runs fast or slow."""
     source = beeps(*OPUS, seconds=60, suffix="mkv")
     units = [
-        structs.replace(u, pts=48 * round(u.pts * (1 + ppm / 1e6) / 48), dts=u.dts)
-        for u in source.units
+        u.replaced(pts=48 * round(u.pts * (1 + ppm / 1e6) / 48), dts=u.dts) for u in source.units
     ]
     made = make_rungs(source, units=units)
     got = only_rung(made)

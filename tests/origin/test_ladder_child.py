@@ -2,13 +2,14 @@
 
 import socket
 import threading
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
 from edged.errors import EdgedError
+from edged.media.access_unit import AccessUnit
 from edged.media.ladder import LadderPlan
-from edged.media.track import AccessUnit, Track
 from edged.origin.ladder_child import LadderChild
 from edged.runtime.child import open_child
 from edged.wire.transcode import (
@@ -24,6 +25,9 @@ from edged.wire.transcode import (
     TranscodeLink,
 )
 from tests.origin.sources import X264, Source, collect, make_rungs, make_source, plan_for
+
+if TYPE_CHECKING:
+    from edged.media.track import Track
 
 pytestmark = pytest.mark.e2e
 DEADLINE_S = 20.0

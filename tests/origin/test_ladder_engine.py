@@ -2,15 +2,19 @@
 
 import gc
 import resource
+from typing import TYPE_CHECKING
 
 import pytest
 from msgspec import structs
 
 from edged.errors import EdgedError
 from edged.media.ladder import LadderPlan
-from edged.media.track import AccessUnit, Kind, Track
+from edged.media.track import Kind, Track
 from edged.origin.ladder_engine import CONFIGS_MAX, LadderEngine
 from tests.origin.sources import X264, Source, collect, make_rungs, make_source, plan_for
+
+if TYPE_CHECKING:
+    from edged.media.access_unit import AccessUnit
 
 pytestmark = pytest.mark.e2e
 MEMORY_GROWTH_BYTES_MAX = 8 * 2**20
@@ -48,7 +52,7 @@ def test_units_of_no_track() -> None:
         engine.take(source.of(Kind.VIDEO)[0])
     engine.set_track(source.tracks[0])
     with pytest.raises(EdgedError, match="config 3"):
-        engine.take(structs.replace(source.of(Kind.VIDEO)[0], config_id=3))
+        engine.take(source.of(Kind.VIDEO)[0].replaced(config_id=3))
     for config_id in range(1, CONFIGS_MAX + 1):
         engine.set_track(structs.replace(source.tracks[0], config_id=config_id))
     with pytest.raises(EdgedError, match="config 0"):
@@ -90,7 +94,7 @@ def test_memory_stays_flat() -> None:
         for unit in source.units:
             scale = 90_000 if unit.track_id == 1 else 48_000
             shift = 2 * turn * scale
-            engine.take(structs.replace(unit, pts=unit.pts + shift, dts=unit.dts + shift))
+            engine.take(unit.replaced(pts=unit.pts + shift, dts=unit.dts + shift))
         gc.collect()
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     assert peaks[-1] - peaks[10] < MEMORY_GROWTH_BYTES_MAX

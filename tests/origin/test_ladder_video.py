@@ -5,10 +5,11 @@ from fractions import Fraction
 import pytest
 from msgspec import structs
 
+from edged.media.access_unit import AccessUnit
 from edged.media.ladder import LadderPlan
 from edged.media.nal import split_length_prefixed
 from edged.media.picture import describe_picture
-from edged.media.track import AccessUnit, Codec, Kind
+from edged.media.track import Codec, Kind
 from edged.origin.ladder_engine import LadderEngine
 from edged.origin.ladder_video import make_orientation
 from edged.policy.ladder import LadderConfig, RungConfig
@@ -95,8 +96,7 @@ def test_halved_with_times_of_milliseconds_each_second_picture_stays() -> None:
     source = make_source(*X264, "-g", "60", rate="60", seconds=1)
     plan = plan_for(source)
     units = [
-        structs.replace(u, pts=round(u.pts / 90) * 90, dts=round(u.dts / 90) * 90)
-        for u in source.units
+        u.replaced(pts=round(u.pts / 90) * 90, dts=round(u.dts / 90) * 90) for u in source.units
     ]
     made = make_rungs(source, plan, units)
     kept = [unit.pts for unit in made.rung("64p")]
@@ -209,7 +209,7 @@ def test_colours_are_carried(
 def test_rotation_is_carried(degrees: int) -> None:
     source = make_source(*X264, "-g", "10", seconds=1)
     turned = [
-        structs.replace(unit, payload=make_orientation(degrees) + unit.payload)
+        unit.replaced(payload=make_orientation(degrees) + unit.payload)
         if unit.random_access
         else unit
         for unit in source.units
@@ -233,9 +233,7 @@ def test_a_source_that_changes_its_size_under_way() -> None:
     out += engine.set_plan(second)
     engine.set_track(structs.replace(tall.tracks[0], config_id=1))
     shift = wide.units[-1].dts + 3000 - tall.units[0].dts
-    later = [
-        structs.replace(u, config_id=1, pts=u.pts + shift, dts=u.dts + shift) for u in tall.units
-    ]
+    later = [u.replaced(config_id=1, pts=u.pts + shift, dts=u.dts + shift) for u in tall.units]
     out += [each for unit in later for each in engine.take(unit)]
     out += engine.finish()
     made = collect(second, engine, out)
@@ -262,7 +260,7 @@ def test_a_new_configuration_that_looks_the_same_changes_nothing() -> None:
     out = [
         each
         for index, unit in enumerate(source.units)
-        for each in engine.take(structs.replace(unit, config_id=int(index >= half)))
+        for each in engine.take(unit.replaced(config_id=int(index >= half)))
     ]
     made = collect(plan_for(source), engine, [*out, *engine.finish()])
     assert all(len(tracks) == 1 for tracks in made.tracks.values())
@@ -271,8 +269,8 @@ def test_a_new_configuration_that_looks_the_same_changes_nothing() -> None:
 
 def test_a_timeline_that_begins_anew() -> None:
     source = make_source(*X264, "-g", "15", seconds=1)
-    again = [structs.replace(unit, seq=unit.seq + 100) for unit in source.units]
-    again[0] = structs.replace(again[0], discontinuity=True)
+    again = [unit.replaced(seq=unit.seq + 100) for unit in source.units]
+    again[0] = again[0].replaced(discontinuity=True)
     made = make_rungs(source, units=[*source.units, *again])
     for rung in made.plan.video:
         units = made.rung(rung.name)
@@ -306,7 +304,7 @@ def test_rungs_end_at_once_and_come_back_at_random_access() -> None:
 def test_broken_units_are_counted_and_the_next_random_access_is_whole() -> None:
     source = make_source(*X264, "-g", "10", seconds=2)
     broken = [
-        structs.replace(unit, payload=b"\0\0\0\x05\x65garb") if unit.seq in (10, 25) else unit
+        unit.replaced(payload=b"\0\0\0\x05\x65garb") if unit.seq in (10, 25) else unit
         for unit in source.units
     ]
     made = make_rungs(source, units=broken)

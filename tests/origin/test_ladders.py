@@ -74,8 +74,7 @@ class Setting:
                 await trio.sleep_until(began + shift + unit.dts / scale)
                 if stream.ended is not None:
                     return
-                moved = structs.replace(
-                    unit,
+                moved = unit.replaced(
                     seq=seq,
                     pts=unit.pts + shift * scale,
                     dts=unit.dts + shift * scale,

@@ -8,9 +8,9 @@ from fractions import Fraction
 import pytest
 from msgspec import structs
 
+from edged.media.access_unit import AccessUnit
 from edged.media.parts import PackagedEvent, Part, Rendition, SegmentEnded
 from edged.media.stream import Grant, StreamId
-from edged.media.track import AccessUnit
 from edged.origin.packager import Packager, make_writer
 from edged.policy.rung_segmenter import RungSegmenter
 from edged.policy.segment_rule import SegmenterConfig
@@ -57,7 +57,7 @@ def units_of(start_s: int, seconds: int) -> Iterator[AccessUnit]:
         seq += 1
         yield unit
         if track_id == 1:
-            behind.append(structs.replace(unit, track_id=RUNG, payload=b"rung", seq=rung))
+            behind.append(unit.replaced(track_id=RUNG, payload=b"rung", seq=rung))
             rung += 1
         while behind and behind[0].wallclock_us + ENCODER_S * 1_000_000 <= wallclock_us:
             yield behind.pop(0)

@@ -16,10 +16,11 @@ from structlog.testing import capture_logs
 
 from edged.errors import RemoteProtocolError
 from edged.media import aac, h264
+from edged.media.access_unit import AccessUnit
 from edged.media.latency import LATENCY_LABELS, Latency
 from edged.media.parts import PackagedEvent, Part, StreamEnded
 from edged.media.stream import Grant, StreamId
-from edged.media.track import AccessUnit, Codec, Track
+from edged.media.track import Codec, Track
 from edged.origin.packager import Packager
 from edged.policy.latency import PackagerConfig, choose_latency
 from edged.policy.segment_rule import SegmenterConfig
@@ -467,7 +468,7 @@ def test_units_that_the_ring_lost_are_a_discontinuity() -> None:
     origin.stream.append(pictures[:75])
     origin.packager.wake()
     big = bytes(RING_BYTES_MAX // 130)
-    origin.stream.append([msgspec.structs.replace(u, payload=big) for u in pictures[75:]])
+    origin.stream.append([u.replaced(payload=big) for u in pictures[75:]])
     origin.packager.wake()
     assert origin.packager.statistics().discontinuities == 1
     behind = [part for part in origin.parts("v0") if part.discontinuity]

@@ -1,12 +1,17 @@
 """What viewers get of several children in a row."""
 
+from typing import TYPE_CHECKING
+
 import pytest
 from msgspec import structs
 
 from edged.errors import RemoteProtocolError
-from edged.media.track import AccessUnit, Track
+from edged.media.access_unit import AccessUnit
 from edged.origin.rung_output import RungOutput
 from tests.policy.synthetic import RATES, video_track
+
+if TYPE_CHECKING:
+    from edged.media.track import Track
 
 RUNG = video_track(RATES["30"])
 

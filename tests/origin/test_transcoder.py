@@ -14,9 +14,10 @@ import trio
 from msgspec import structs
 from structlog.testing import capture_logs
 
+from edged.media.access_unit import AccessUnit
 from edged.media.ladder import LadderPlan
 from edged.media.stream import PriorityClass
-from edged.media.track import AccessUnit, Kind, Track
+from edged.media.track import Kind, Track
 from edged.origin.transcoder import TranscoderLimits
 from edged.policy import ladder_load
 from edged.policy.ladder import LadderBudget, choose_ladder
@@ -131,7 +132,7 @@ async def test_a_unit_that_kills_it_twice_is_left_out_with_its_gop() -> None:
     def poison(unit: AccessUnit) -> AccessUnit:
         if not poisoned and unit.seq > 150 and unit.random_access and unit.track_id == 1:
             poisoned.append(unit.pts)
-            return structs.replace(unit, payload=unit.payload + b"POISON")
+            return unit.replaced(payload=unit.payload + b"POISON")
         return unit
 
     async with running(live):
@@ -217,7 +218,7 @@ async def test_random_bytes_in_nal_units_cost_pictures_and_nothing_else() -> Non
         payload = bytearray(unit.payload)
         for _ in range(1 + len(payload) // 20):
             payload[rng.randrange(5, len(payload))] = rng.randrange(256)
-        return structs.replace(unit, payload=bytes(payload))
+        return unit.replaced(payload=bytes(payload))
 
     async with running(live):
         await live.feed(turns=2, speed=2, change=garble)
@@ -291,8 +292,7 @@ async def test_a_source_that_changes_its_size_gets_another_plan() -> None:
         for unit in tall.units:
             live.stream.append(
                 [
-                    structs.replace(
-                        unit,
+                    unit.replaced(
                         seq=live.seq,
                         config_id=1,
                         pts=unit.pts + 270_000,

@@ -20,9 +20,9 @@ from edged.playback.h2_connection import LEAVE_S, H2Connection
 from edged.playback.hls import HlsService
 from edged.playback.http import Response
 from edged.playback.waiting import Exchange
-from edged.wire.h1_events import RequestReceived
 from edged.wire.h2 import frames
 from edged.wire.prepared import PreparedResponse, prepare
+from edged.wire.request import RequestReceived
 from tests.playback.fakes import PARTS, Origin, World, world
 from tests.wire.h2.peer import headers, take_apart
 

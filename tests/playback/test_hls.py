@@ -32,8 +32,8 @@ from edged.playback.waiting import Exchange
 from edged.policy.segment_rule import LATE_S_MAX, SegmenterConfig
 from edged.policy.waiting_units import START_VIDEO_S
 from edged.runtime.pump import Pump
-from edged.wire.h1_events import RequestReceived
 from edged.wire.prepared import PreparedResponse, prepare
+from edged.wire.request import RequestReceived
 from tests.playback.fakes import DIGEST, PARTS, Answer, Client, Origin, World, world
 
 RUN = StreamId(channel="demo", publication=0x1F)

@@ -21,9 +21,9 @@ from edged.policy.rendition_window import MISSING_MAX, PARTS_MAX
 from edged.policy.viewer_count import ViewerCount
 from edged.policy.window_limits import WindowLimits
 from edged.wire.content_coding import CodedBlock
-from edged.wire.h1_events import RequestReceived
 from edged.wire.m3u8 import OlderText, render_blocks
 from edged.wire.prepared import PreparedResponse
+from edged.wire.request import RequestReceived
 from tests.playback.fakes import DIGEST, PARTS, Client, Origin, World, world
 from tests.policy.window_events import ended, init, part, rendition, whole
 

@@ -43,8 +43,9 @@ from edged.runtime.kernel_bytes import KERNEL_BYTES_AFTER, KERNEL_BYTES_MAX, Ker
 from edged.runtime.pump import Pump, PumpClass
 from edged.runtime.tls import Identity, make_server_context
 from edged.tools.cert import make_authority, make_host_certificate
-from edged.wire.h1_events import H1Limits, RequestReceived
+from edged.wire.h1_events import H1Limits
 from edged.wire.prepared import PreparedResponse, prepare
+from edged.wire.request import RequestReceived
 from tests.playback.fakes import Client, World, world
 
 SEGMENT = bytes(range(250)) * 1_200  # 300 KB: five writes of TLS, and more than a first window.

@@ -7,7 +7,7 @@ import msgspec
 
 from edged.playback.http import HttpServer, Router
 from edged.playback.pages import LISTING_S, LiveChannel, mount_streams, mount_time
-from edged.wire.h1_events import RequestReceived
+from edged.wire.request import RequestReceived
 from tests.playback.fakes import world
 
 

@@ -18,8 +18,8 @@ from edged.playback.token_keys import TokenKey, TokenKeys, import_key, sign_toke
 from edged.playback.waiting import Exchange
 from edged.policy.playback_rights import FORMS, Form, PlaybackRights, Refusal, RightsConfig
 from edged.policy.rate_limit import parse_networks
-from edged.wire.h1_events import RequestReceived
 from edged.wire.prepared import PreparedResponse
+from edged.wire.request import RequestReceived
 from tests.playback import test_h2_connection as h2_tests
 from tests.playback.fakes import PARTS, Answer, Client, Origin, World, world
 

@@ -3,7 +3,7 @@
 import pytest
 
 from edged.playback.router import HttpError, Response, Router
-from edged.wire.h1_events import RequestReceived
+from edged.wire.request import RequestReceived
 
 
 def hello(request: RequestReceived) -> Response:

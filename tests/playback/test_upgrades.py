@@ -20,8 +20,8 @@ from edged.runtime.pump import Pump
 from edged.runtime.pumped import PumpHandler
 from edged.runtime.tls import Identity, PublicTls
 from edged.tools.cert import make_authority, make_host_certificate
-from edged.wire.h1_events import RequestReceived
 from edged.wire.prepared import PreparedResponse, prepare
+from edged.wire.request import RequestReceived
 from tests.playback.fakes import World, world
 
 REFUSED = error_response(403, "no chat for you")

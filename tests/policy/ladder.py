@@ -6,7 +6,8 @@ from fractions import Fraction
 import msgspec
 from msgspec import Struct
 
-from edged.media.track import AccessUnit, Track
+from edged.media.access_unit import AccessUnit
+from edged.media.track import Track
 from tests.policy.synthetic import (
     audio_track,
     audio_units,

@@ -6,8 +6,9 @@ from fractions import Fraction
 
 from msgspec import Struct
 
+from edged.media.access_unit import AccessUnit
 from edged.media.parts import InitSegment, PackagedEvent, Part, Rendition, SegmentEnded
-from edged.media.track import AccessUnit, Codec, CodecConfig, Track
+from edged.media.track import Codec, CodecConfig, Track
 from edged.policy.segment_rule import SegmenterConfig
 from edged.policy.segmenter import Segmenter
 from edged.wire.cmaf.fragment import make_fragment

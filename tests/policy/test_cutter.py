@@ -6,8 +6,9 @@ import msgspec
 import pytest
 from hypothesis import strategies as st
 
+from edged.media.access_unit import AccessUnit
 from edged.media.parts import InitSegment, PackagedEvent, Part, SegmentEnded
-from edged.media.track import AccessUnit, Track
+from edged.media.track import Track
 from edged.policy import cutter as cutter_module
 from edged.policy.boundary import Boundary
 from edged.policy.cadence import measure_cadence
@@ -40,10 +41,7 @@ def unit(
 
 
 def make_cutter(track: Track, times: list[int]) -> RenditionCutter:
-    units = [
-        msgspec.structs.replace(unit(dts, random_access=True), track_id=track.track_id)
-        for dts in times
-    ]
+    units = [unit(dts, random_access=True).replaced(track_id=track.track_id) for dts in times]
     rendition = segment([track], units).rendition(f"{track.kind[0]}0")
     cadence = measure_cadence(track, times, 200_000)
     return RenditionCutter(track, rendition, cadence, CmafWriter())
@@ -238,7 +236,7 @@ def test_a_segment_does_not_end_before_its_last_unit() -> None:
     cutter = make_cutter(track, [n * 1024 for n in range(20)])
     out: list[PackagedEvent] = []
     for n in range(20):
-        cutter.add_unit(msgspec.structs.replace(unit(n * 1024), track_id=2), out)
+        cutter.add_unit(unit(n * 1024).replaced(track_id=2), out)
     cutter.end_segment(1024, 1, out)
     parts = [event for event in out if isinstance(event, Part)]
     ended = out[-1]
@@ -285,7 +283,7 @@ def test_a_part_has_the_date_of_what_is_presented_first() -> None:
     cutter = constant()
     out: list[PackagedEvent] = []
     for dts, wallclock_us in ((0, 90), (3000, 30), (6000, 60)):
-        cutter.add_unit(msgspec.structs.replace(unit(dts), wallclock_us=wallclock_us), out)
+        cutter.add_unit(unit(dts).replaced(wallclock_us=wallclock_us), out)
     cutter.end_segment(None, 1, out)
     part = out[0]
     assert isinstance(part, Part)

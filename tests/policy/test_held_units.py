@@ -3,7 +3,7 @@ import itertools
 import msgspec
 import pytest
 
-from edged.media.track import AccessUnit
+from edged.media.access_unit import AccessUnit
 from edged.policy import held_units
 from edged.policy.boundary import Boundary
 from edged.policy.cutter import RenditionCutter
@@ -22,7 +22,7 @@ def rung() -> RenditionCutter:
 def held_at(seconds: float, *more_s: float) -> HeldUnits:
     held = HeldUnits()
     for seq, time_s in enumerate((seconds, *more_s)):
-        held.add(msgspec.structs.replace(unit(time_s, 90_000), track_id=3, seq=seq))
+        held.add(unit(time_s, 90_000).replaced(track_id=3, seq=seq))
     return held
 
 

@@ -7,8 +7,9 @@ import msgspec
 import pytest
 from hypothesis import strategies as st
 
+from edged.media.access_unit import AccessUnit
 from edged.media.stream import Grant, PriorityClass
-from edged.media.track import AccessUnit, Codec, CodecConfig, Track, TrackFormat, formats_of
+from edged.media.track import Codec, CodecConfig, Track, TrackFormat, formats_of
 from edged.policy import joining
 from edged.policy.joining import HELD_UNITS_MAX, HOLD_PICTURE_S, HOLD_S, Joining, can_go_on
 
@@ -74,7 +75,7 @@ def test_the_same_tracks_go_on_behind_a_discontinuity_of_each() -> None:
 
 def test_another_size_is_a_new_configuration() -> None:
     newcomer = begin([track(1, width=640, config_id=2), AUDIO])
-    newcomer.add_units([msgspec.structs.replace(picture(0, key=True), config_id=2)])
+    newcomer.add_units([picture(0, key=True).replaced(config_id=2)])
     newcomer.add_track(track(1, width=320, config_id=3))
     first, _, unit, second = newcomer.take()
     assert isinstance(unit, AccessUnit)
@@ -104,7 +105,7 @@ def test_other_tracks_do_not_fit_and_nothing_is_lost(other: Track) -> None:
     newcomer.add_units([picture(0, key=True)])
     newcomer.add_track(other)
     assert newcomer.fits is False
-    newcomer.add_units([msgspec.structs.replace(picture(0.03), track_id=other.track_id)])
+    newcomer.add_units([picture(0.03).replaced(track_id=other.track_id)])
     items = newcomer.take()
     assert items[0] is VIDEO
     assert items[2] is other
@@ -233,7 +234,7 @@ def test_whoever_comes_something_sound_goes_on(
             continue
         at[track_id] += step_ms / 1000
         unit = make(of, at[track_id], key=key or of is AUDIO, payload=str(number).encode())
-        given.append(msgspec.structs.replace(unit))
+        given.append(unit.replaced())
         newcomer.add_units([unit])
         went += newcomer.take()
     units = units_of([*went, *newcomer.take()])

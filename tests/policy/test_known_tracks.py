@@ -45,4 +45,4 @@ def test_tracks_and_configurations_are_bounded() -> None:
     (unit,) = video_units([0], 2)
     with pytest.raises(RemoteProtocolError, match="unknown config 0"):
         tracks.of(unit)
-    assert tracks.of(msgspec.structs.replace(unit, config_id=1)).config_id == 1
+    assert tracks.of(unit.replaced(config_id=1)).config_id == 1

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import strategies as st
 from msgspec import Struct, structs
 
+from edged.media.access_unit import AccessUnit
 from edged.media.parts import PackagedEvent, Part, Rendition, SegmentEnded
 from edged.media.stream import StreamId
-from edged.media.track import AccessUnit, Track
+from edged.media.track import Track
 from edged.policy.rung_segmenter import STARTS_MAX, RungSegmenter
 from edged.policy.segment_rule import SegmenterConfig
 from edged.policy.segmenter import Segmenter
@@ -59,7 +60,7 @@ def encode(units: Iterable[AccessUnit], *, half: bool = False) -> list[AccessUni
         since = 0 if unit.random_access else since + 1
         if half and since % 2:
             continue
-        made.append(structs.replace(unit, track_id=RUNG, dts=unit.pts, payload=b"r" * 9))
+        made.append(unit.replaced(track_id=RUNG, dts=unit.pts, payload=b"r" * 9))
     return made
 
 
@@ -160,7 +161,7 @@ def test_long_gops_are_cut_where_the_source_is() -> None:
 
 def test_audio_that_is_encoded_goes_along() -> None:
     tracks, units = source_of()
-    made = [structs.replace(unit, track_id=AAC) for unit in units if unit.track_id == 2]
+    made = [unit.replaced(track_id=AAC) for unit in units if unit.track_id == 2]
     outcome = run(tracks, units, made)
     assert [p.tfdt for p in outcome.parts("a128")] == [p.tfdt for p in outcome.parts("a0")]
     assert [(p.msn, p.index) for p in outcome.parts("a128")] == [
@@ -300,7 +301,7 @@ def test_sound_that_begins_behind_the_picture_on_a_new_timeline(late_s: float) -
             unit.pts += 50 * timescale
             unit.dts += 50 * timescale
     units = in_order(*before) + in_order(*after)
-    made = [structs.replace(u, track_id=RUNG if u.track_id == 1 else AAC) for u in units]
+    made = [u.replaced(track_id=RUNG if u.track_id == 1 else AAC) for u in units]
     outcome = run([video_track(Fraction(30)), audio_track()], units, made, at=by_wallclock)
     assert outcome.rungs.statistics().units_dropped == 0
     places = [(part.msn, part.index, part.tfdt) for part in outcome.parts("a0")]
@@ -309,7 +310,7 @@ def test_sound_that_begins_behind_the_picture_on_a_new_timeline(late_s: float) -
 
 def encode_in_order(units: list[AccessUnit]) -> list[AccessUnit]:
     """As `encode`, of pictures that are in order."""
-    return [structs.replace(unit, track_id=RUNG, payload=b"r" * 9) for unit in units]
+    return [unit.replaced(track_id=RUNG, payload=b"r" * 9) for unit in units]
 
 
 def by_wallclock(unit: AccessUnit) -> float:

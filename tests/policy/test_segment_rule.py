@@ -3,8 +3,8 @@ from fractions import Fraction
 import msgspec
 import pytest
 
+from edged.media.access_unit import AccessUnit
 from edged.media.parts import PackagedEvent, Rendition
-from edged.media.track import AccessUnit
 from edged.policy.boundary import Boundary
 from edged.policy.cadence import measure_cadence
 from edged.policy.cutter import RenditionCutter
@@ -30,7 +30,7 @@ def cutter(*random_access_s: float, audio: bool = False) -> RenditionCutter:
 
 
 def segment_rendition() -> Rendition:
-    units = [unit(0, 90_000), msgspec.structs.replace(unit(1, 90_000), seq=1)]
+    units = [unit(0, 90_000), unit(1, 90_000).replaced(seq=1)]
     return segment([video_track(THIRTY)], units).rendition("v0")
 
 

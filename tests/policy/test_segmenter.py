@@ -9,9 +9,10 @@ import pytest
 from hypothesis import strategies as st
 
 from edged.errors import RemoteProtocolError, UnsupportedMediaError
+from edged.media.access_unit import AccessUnit
 from edged.media.parts import InitSegment, Part, Rendition, SegmentEnded, StreamEnded
 from edged.media.stream import StreamId
-from edged.media.track import AccessUnit, Codec, Track
+from edged.media.track import Codec, Track
 from edged.policy import cutter as cutter_module
 from edged.policy import segmenter as segmenter_module
 from edged.policy import waiting_units
@@ -993,9 +994,9 @@ def test_what_no_publisher_of_ours_sends_is_refused() -> None:
     (unit,) = in_order((90_000, video_units([0], 2)))
     for change in ({"pts": 2**31}, {"dts": 2**62 + 1, "pts": 2**62 + 1}):
         with pytest.raises(RemoteProtocolError, match="unit 0 of track 1: dts"):
-            segmenter.add_unit(msgspec.structs.replace(unit, **change))
+            segmenter.add_unit(unit.replaced(**change))
     with pytest.raises(RemoteProtocolError, match="unknown config 9"):
-        segmenter.add_unit(msgspec.structs.replace(unit, config_id=9))
+        segmenter.add_unit(unit.replaced(config_id=9))
 
 
 def test_a_codec_that_cannot_be_packaged_says_so() -> None:

@@ -8,8 +8,8 @@ from fractions import Fraction
 
 import pytest
 
+from edged.media.access_unit import AccessUnit
 from edged.media.parts import Part, SegmentEnded
-from edged.media.track import AccessUnit
 from edged.policy.segment_rule import SegmenterConfig
 from edged.policy.segmenter import Segmenter
 from edged.policy.splice import save

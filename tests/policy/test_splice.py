@@ -9,8 +9,9 @@ import pytest
 from hypothesis import strategies as st
 
 from edged.errors import RemoteProtocolError
+from edged.media.access_unit import AccessUnit
 from edged.media.parts import PackagedEvent, Part
-from edged.media.track import AccessUnit, Track
+from edged.media.track import Track
 from edged.policy.segment_rule import PARTS_MAX, SegmenterConfig
 from edged.policy.segmenter import Segmenter
 from edged.policy.splice import (

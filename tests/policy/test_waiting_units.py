@@ -2,7 +2,7 @@ from fractions import Fraction
 
 import pytest
 
-from edged.media.track import AccessUnit
+from edged.media.access_unit import AccessUnit
 from edged.policy import waiting_units
 from edged.policy.known_tracks import KnownTracks
 from edged.policy.waiting_units import START_S, START_VIDEO_S, WaitingUnits

@@ -10,9 +10,10 @@ from structlog.testing import capture_logs
 
 from edged.errors import PublishRefusedError
 from edged.ingest.plugin import Publication, PublishRequest
+from edged.media.access_unit import AccessUnit
 from edged.media.events import StreamEvent, StreamTakenOver
 from edged.media.stream import StreamId
-from edged.media.track import AccessUnit, Codec
+from edged.media.track import Codec
 from edged.policy.departures import ANSWER_S_MAX
 from edged.policy.grace import PUT_OFF_S
 from edged.policy.stream_keys import StaticKey, StreamKeys

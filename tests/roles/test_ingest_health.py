@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator
 
-import msgspec
 import pytest
 import trio
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from edged.ingest.plugin import Publication
+from edged.media.access_unit import AccessUnit
 from edged.media.events import HealthCleared, HealthWarned, StreamEvent
 from edged.media.stream import Grant, PriorityClass, StreamId
-from edged.media.track import AccessUnit, formats_of
+from edged.media.track import formats_of
 from edged.policy.ingest_health import CODES, TICK_S, IngestHealthConfig
 from edged.policy.joining import Joining
 from edged.roles.ingest_health import SLICE, SPECS, TICK_LATE_S_MAX, IngestHealth
@@ -45,9 +45,7 @@ def stream_units(
 
 def shifted(unit: AccessUnit, seconds: float, *, discontinuity: bool = False) -> AccessUnit:
     ticks = round(seconds * SCALES[unit.track_id])
-    return msgspec.structs.replace(
-        unit, pts=unit.pts + ticks, dts=unit.dts + ticks, discontinuity=discontinuity
-    )
+    return unit.replaced(pts=unit.pts + ticks, dts=unit.dts + ticks, discontinuity=discontinuity)
 
 
 class Setting:
@@ -143,7 +141,7 @@ def test_a_bitrate_that_drops_and_recovers() -> None:
     setting = Setting()
     units = stream_units(60)
     thin = [
-        msgspec.structs.replace(unit, payload=unit.payload[:5_000])
+        unit.replaced(payload=unit.payload[:5_000])
         if 30 < unit.dts / SCALES[unit.track_id] < 40
         else unit
         for unit in units

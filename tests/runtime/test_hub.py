@@ -4,8 +4,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from edged.errors import EdgedError
+from edged.media.access_unit import AccessUnit
 from edged.media.stream import Grant, StreamId
-from edged.media.track import AccessUnit, Codec, CodecConfig, Track
+from edged.media.track import Codec, CodecConfig, Track
 from edged.runtime import hub as hub_module
 from edged.runtime.hub import FencedError, Hub, LiveStream
 

@@ -6,7 +6,8 @@ import av
 import pytest
 
 from edged.errors import ToolMissingError, UnsupportedMediaError
-from edged.media.track import AccessUnit, Codec
+from edged.media.access_unit import AccessUnit
+from edged.media.track import Codec
 from edged.tools.file_source import TRACKS_MAX, FileSource
 from edged.tools.test_picture import PictureConfig, PicturePainter
 

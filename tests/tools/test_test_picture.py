@@ -3,7 +3,8 @@ from fractions import Fraction
 import av
 import pytest
 
-from edged.media.track import AccessUnit, Codec
+from edged.media.access_unit import AccessUnit
+from edged.media.track import Codec
 from edged.tools.bitstrip import read_counter
 from edged.tools.test_picture import (
     AUDIO_TRACK_ID,

@@ -3,12 +3,13 @@ import ssl
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
 from edged.errors import ConfigError, PeerLostError, PublishRefusedError
-from edged.media.track import AccessUnit, Track
+from edged.media.access_unit import AccessUnit
 from edged.runtime.tls import Identity, make_server_context
 from edged.tools.cert import make_authority, make_host_certificate
 from edged.tools.file_source import FileSource
@@ -29,6 +30,9 @@ from edged.wire.rtmp import (
     TrackAnnounced,
 )
 from tests.tools.test_file_source import make_multitrack
+
+if TYPE_CHECKING:
+    from edged.media.track import Track
 
 SMALL = PictureConfig(width=320, height=180)
 

@@ -13,9 +13,9 @@ from edged.wire.h1_events import (
     H1Limits,
     H1Statistics,
     PeerTimedOut,
-    RequestReceived,
     RequestRefused,
 )
+from edged.wire.request import RequestReceived
 
 GET = b"GET /live/a/master.m3u8?x=1 HTTP/1.1\r\nHost: edge\r\nUser-Agent: test\r\n\r\n"
 CHROME = (  # As Chromium 156 asks for a part.

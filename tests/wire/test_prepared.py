@@ -7,8 +7,8 @@ import pytest
 from hypothesis import strategies as st
 
 from edged.wire.h1 import H1Session
-from edged.wire.h1_events import RequestReceived
 from edged.wire.prepared import JOIN_BYTES_MAX, PreparedResponse, date_stamp, narrow, prepare
+from edged.wire.request import RequestReceived
 
 BODY = bytes(range(250)) * 8
 PIECES = [BODY[:700], BODY[700:701], BODY[701:]]

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import strategies as st
 
 from edged.errors import RemoteProtocolError
+from edged.media.access_unit import AccessUnit
 from edged.media.ladder import LadderPlan
-from edged.media.track import AccessUnit
 from edged.wire.backbone.frames import (
     FRAGMENT_BYTES_MAX,
     FRAGMENT_HEADER,

@@ -19,7 +19,7 @@ from edged.playback.web.vendored import (
     is_hls,
 )
 from edged.runtime.web_files import base_of, content_type
-from edged.wire.h1_events import RequestReceived
+from edged.wire.request import RequestReceived
 
 ASSETS = (
     *("abr.js", "clock.js", "edged.css", "icon.svg", "index.js", "menu.js", "player.js"),

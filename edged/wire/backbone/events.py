@@ -2,8 +2,8 @@
 
 from msgspec import Struct
 
+from edged.media.access_unit import AccessUnit
 from edged.media.parts import PackagedEvent
-from edged.media.track import AccessUnit
 from edged.wire.backbone.messages import Hello, Message
 
 

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from edged.errors import EdgedError
+from edged.media.access_unit import AccessUnit
 from edged.media.parts import InitSegment, Part, Rendition, SegmentEnded
 from edged.media.ring_batch import RingBatch
-from edged.media.track import AccessUnit, Track
+from edged.media.track import Track
 from edged.wire.backbone.events import EventsSkipped, FlowEnded, SenderEvent, UnitsSkipped
 from edged.wire.backbone.frames import (
     EVENT_HEADER,

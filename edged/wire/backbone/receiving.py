@@ -6,8 +6,9 @@ been taken: the sender always has three quarters, and a stream of 30 Mbps costs 
 """
 
 from edged.errors import RemoteProtocolError
+from edged.media.access_unit import AccessUnit
 from edged.media.parts import PackagedEvent
-from edged.media.track import AccessUnit, Track
+from edged.media.track import Track
 from edged.wire.backbone.events import EventReceived, ReceiverStatistics, UnitsReceived
 from edged.wire.backbone.frames import (
     EVENT_HEADER,

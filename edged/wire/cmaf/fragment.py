@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from edged.errors import RemoteProtocolError
-from edged.media.track import AccessUnit, Kind
+from edged.media.access_unit import AccessUnit
+from edged.media.track import Kind
 from edged.wire.cmaf.init import TRACK_ID
 
 SAMPLES_MAX = 4096  # Of one fragment: 2.5 ms Opus packets for 10 s; bounds the layouts kept.

@@ -2,12 +2,12 @@
 
 from edged.wire.h2.events import (
     Event,
-    H2Request,
     H2Statistics,
     RequestRefused,
     SessionEnded,
     StreamReset,
 )
+from edged.wire.h2.head import H2Request
 from edged.wire.h2.hpack import KnownStrings
 from edged.wire.h2.limits import H2Limits
 from edged.wire.h2.responses import date_block, make_block

@@ -4,14 +4,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from edged.wire.h1_events import RequestReceived
-
-
-class H2Request(Struct, frozen=True, gc=False):
-    """One whole request, to be answered with `H2Session.respond(stream_id, ...)`."""
-
-    stream_id: int
-    request: RequestReceived
+from edged.wire.h2.head import H2Request
 
 
 class RequestRefused(Struct, frozen=True):
@@ -34,14 +27,6 @@ class SessionEnded(Struct, frozen=True):
     """The last event. All streams are gone; send what waits, then close."""
 
     reason: str
-
-
-class Head(Struct, frozen=True, gc=False):
-    """A request before its body."""
-
-    request: RequestReceived
-    content_length: int | None
-    priority: bytes | None  # The field's value, for `priorities`.
 
 
 class H2Statistics(Struct, frozen=True):

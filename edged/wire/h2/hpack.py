@@ -109,10 +109,19 @@ class Vocabulary:
 class HpackDecoder:
     """One connection's decoder. It holds at most TABLE_BYTES_MAX, by HPACK's count."""
 
-    __slots__ = ("_dynamic_bytes", "_judge", "_known", "_table", "dynamic_bytes_max", "list_bytes")
+    __slots__ = (
+        "_dynamic_bytes",
+        "_judge",
+        "_known",
+        "_table",
+        "changes",
+        "dynamic_bytes_max",
+        "list_bytes",
+    )
 
     def __init__(self, vocabulary: Vocabulary, known: KnownStrings | None = None) -> None:
         self.dynamic_bytes_max = TABLE_BYTES_MAX
+        self.changes = 0  # Of the table: the same bytes mean the same as long as there is none.
         self.list_bytes = 0  # The size of the last header list (RFC 9113 §6.5.2).
         self._judge = vocabulary.judge
         self._table = vocabulary.table.copy()
@@ -142,7 +151,7 @@ class HpackDecoder:
             if byte > INDEXED:
                 index = byte & BITS_7
                 if index == BITS_7:
-                    index, at = _read_integer(block, at, BITS_7)
+                    index, at = read_integer(block, at, BITS_7)
                 try:
                     entry = table[index]
                 except IndexError:
@@ -166,7 +175,7 @@ class HpackDecoder:
 
     def _read_literal(self, block: bytes, at: int, index: int, prefix: int) -> tuple[Entry, int]:
         if index == prefix:
-            index, at = _read_integer(block, at, prefix)
+            index, at = read_integer(block, at, prefix)
         if index:
             try:
                 name = self._table[index][0][0]
@@ -186,7 +195,7 @@ class HpackDecoder:
         at += 1
         size = first & BITS_7
         if size == BITS_7:
-            size, at = _read_integer(block, at, BITS_7)
+            size, at = read_integer(block, at, BITS_7)
         end = at + size
         if end > len(block):
             raise HpackError(f"string of {size} bytes with {len(block) - at} left of its block")
@@ -199,6 +208,7 @@ class HpackDecoder:
         return text, end
 
     def _insert(self, entry: Entry) -> None:
+        self.changes += 1
         self._dynamic_bytes += entry[1]
         if self._dynamic_bytes > self.dynamic_bytes_max:
             self._evict(self.dynamic_bytes_max)
@@ -214,9 +224,10 @@ class HpackDecoder:
 
     def _update_size(self, block: bytes, at: int, size: int) -> int:
         if size == BITS_5:
-            size, at = _read_integer(block, at, BITS_5)
+            size, at = read_integer(block, at, BITS_5)
         if size > TABLE_BYTES_MAX:
             raise HpackError(f"table size update to {size} bytes, allowed are {TABLE_BYTES_MAX}")
+        self.changes += 1
         self.dynamic_bytes_max = size
         self._evict(size)
         return at
@@ -225,7 +236,7 @@ class HpackDecoder:
         return HpackError(f"header field of index {index}, the last is {len(self._table) - 1}")
 
 
-def _read_integer(block: bytes, at: int, prefix: int) -> tuple[int, int]:
+def read_integer(block: bytes, at: int, prefix: int) -> tuple[int, int]:
     """An integer beyond its full prefix (RFC 7541 §5.1), and where it ends."""
     value = prefix
     for count in range(INTEGER_BYTES_MAX):

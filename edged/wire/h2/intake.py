@@ -2,22 +2,29 @@
 
 from typing import Final
 
-from msgspec.structs import replace
-
 from edged.wire.h2 import frames
-from edged.wire.h2.events import Event, H2Request, Head, RequestRefused, StreamReset
+from edged.wire.h2.events import Event, RequestRefused, StreamReset
 from edged.wire.h2.frames import (
+    END_HEADERS,
     END_STREAM,
+    FRAME_BYTES,
+    HAS_PRIORITY,
+    HEADER_BYTES,
+    HEADERS,
+    PRIORITY_BYTES,
+    STREAM_ID_MAX,
     WINDOW_BYTES,
     ConnectionFaultError,
     ErrorCode,
     StreamFaultError,
 )
-from edged.wire.h2.hpack import Entry, HpackDecoder, HpackError, KnownStrings
+from edged.wire.h2.head import H2Request, Head
+from edged.wire.h2.hpack import KNOWN, Entry, HpackDecoder, HpackError, KnownStrings
 from edged.wire.h2.limits import FloodGuard, H2Limits
-from edged.wire.h2.priorities import parse_priority
+from edged.wire.h2.priorities import DEFAULT, parse_priority
 from edged.wire.h2.reader import Frame
 from edged.wire.h2.requests import (
+    PATH,
     VOCABULARY,
     MalformedError,
     RefusedError,
@@ -26,9 +33,11 @@ from edged.wire.h2.requests import (
 )
 from edged.wire.h2.sending import Sender
 from edged.wire.h2.streams import Stream, StreamTable
+from edged.wire.h2.usual import UsualRequest, learn_usual
 
 WINDOW_RETURNED_BYTES: Final = WINDOW_BYTES // 2  # Of the connection's window, given back at once.
 _HEAD = (b":method", b"HEAD")
+_WHOLE: Final = END_STREAM | END_HEADERS  # The flags of a frame that is a request.
 
 
 class Intake:
@@ -37,9 +46,11 @@ class Intake:
     __slots__ = (
         "_decoder",
         "_flood",
+        "_known",
         "_limits",
         "_sender",
         "_streams",
+        "_usual",
         "_window_used",
         "body_bytes",
         "early",
@@ -67,7 +78,9 @@ class Intake:
         self._streams = streams
         self._limits = limits
         self._flood = flood
-        self._decoder = HpackDecoder(VOCABULARY, known)
+        self._known: Final = known or KNOWN
+        self._decoder = HpackDecoder(VOCABULARY, self._known)
+        self._usual: UsualRequest | None = None
         self._window_used = 0  # Of the connection's, and not given back.
 
     def expire(self, now: float, events: list[Event]) -> None:
@@ -97,9 +110,45 @@ class Intake:
         if stream.told:
             self.events.append(StreamReset(stream_id, why))
 
+    def take_usual(self, data: bytes) -> H2Request | None:
+        """The request that these bytes are, if they are a client's usual one and nothing else.
+
+        If not, nothing has happened: they are to be taken apart.
+        """
+        usual, size = self._usual, len(data)
+        if usual is None or usual.changes != self._decoder.changes or size <= HEADER_BYTES:
+            return None
+        flags, at = data[4], HEADER_BYTES
+        if data[3] != HEADERS or flags & ~HAS_PRIORITY != _WHOLE or size > at + FRAME_BYTES:
+            return None
+        stream_id = _number(data, 5)
+        if flags & HAS_PRIORITY:
+            at += PRIORITY_BYTES
+            if size <= at or _number(data, HEADER_BYTES) == stream_id:
+                return None
+        streams = self._streams
+        if (
+            data[0] << 16 | data[1] << 8 | data[2] != size - HEADER_BYTES
+            or stream_id <= streams.last_id
+            or not stream_id & 1
+            or len(streams.live) >= self._limits.streams_max
+            or self.refusing
+            or self.early
+        ):
+            return None
+        request = usual.read(data, at, self._limits, self._known)
+        if request is None:
+            return None
+        streams.advance(stream_id)
+        stream = Stream(stream_id, self.now)
+        stream.urgency, stream.incremental = usual.priority
+        self._open_told(stream)
+        return H2Request(stream_id, request)
+
     def take_headers(self, frame: Frame) -> None:
         """A request begins, or its trailers end it."""
         _, flags, stream_id, block, dependency = frame
+        changes = self._decoder.changes
         try:
             entries = self._decoder.decode(block)
         except HpackError as error:
@@ -132,10 +181,28 @@ class Intake:
             stream.body = bytearray()
             self._open(stream)
             return
-        streams.live[stream_id] = stream
+        self._open_told(stream)
+        self.events.append(H2Request(stream_id, head.request))
+        self._learn(block, entries, changes, head)
+
+    def _learn(self, block: bytes, entries: list[Entry], changes: int, head: Head) -> None:
+        """Note a request after which the table is as it was before."""
+        if changes != self._decoder.changes:
+            return
+        path_bytes = sum(len(field[1]) for field, _, kind in entries if kind == PATH)
+        self._usual = learn_usual(
+            block,
+            head.request,
+            rest_bytes=self._decoder.list_bytes - path_bytes,
+            changes=changes,
+            priority=DEFAULT if head.priority is None else parse_priority(head.priority),
+        )
+
+    def _open_told(self, stream: Stream) -> None:
+        """Open a stream with a request that is whole."""
+        self._streams.live[stream.id] = stream
         stream.told = True
         self.requests += 1
-        self.events.append(H2Request(stream_id, head.request))
 
     def _take_early(self, stream_id: int) -> tuple[int, bool] | None:
         """The priority that came before its stream; those of streams that were skipped go."""
@@ -259,7 +326,7 @@ class Intake:
         stream.request = stream.body = None
         stream.told = True
         self.requests += 1
-        self.events.append(H2Request(stream.id, replace(request, body=bytes(body))))
+        self.events.append(H2Request(stream.id, request.with_body(bytes(body))))
 
     def _take_window(self, size: int) -> None:
         """Give the connection's window back as it is used.
@@ -281,6 +348,12 @@ class Intake:
             told = f"{name} of stream {stream_id}, which is closed"
             raise ConnectionFaultError(ErrorCode.STREAM_CLOSED, told)
         self._flood.count("frames of streams reset", self._limits.late_max, self.now)
+
+
+def _number(data: bytes, at: int) -> int:
+    """Of a stream, in four bytes."""
+    high = data[at] << 24 | data[at + 1] << 16
+    return (high | data[at + 2] << 8 | data[at + 3]) & STREAM_ID_MAX
 
 
 def _stream_fault(stream_id: int, told: str) -> StreamFaultError:

@@ -11,6 +11,7 @@ from edged.wire.h2.frames import (
     StreamFaultError,
     name_code,
 )
+from edged.wire.h2.head import H2Request
 from edged.wire.h2.hpack import KnownStrings
 from edged.wire.h2.intake import Intake
 from edged.wire.h2.limits import WINDOW_UPDATES_PER_DATA, FloodGuard, H2Limits
@@ -72,6 +73,13 @@ class Receiver:
         self._no_priorities: int | None = None
         self._now = 0.0
         self._told_data_frames = 0
+
+    def receive_usual(self, data: bytes, now: float) -> H2Request | None:
+        """As `receive`, of a client's usual request and nothing else; if not, nothing happened."""
+        if not self._greeted or self.fault is not None or self.reader.partial:
+            return None
+        self._now = self.intake.now = now
+        return self.intake.take_usual(data)
 
     def receive(self, data: bytes, now: float) -> list[Event]:
         """Take bytes; see `fault` then."""

@@ -10,10 +10,10 @@ from urllib.parse import unquote
 
 from edged.errors import RemoteProtocolError
 from edged.wire.h1 import CONDITIONS
-from edged.wire.h1_events import RequestReceived
-from edged.wire.h2.events import Head
+from edged.wire.h2.head import Head
 from edged.wire.h2.hpack import Entry, Field, Vocabulary
 from edged.wire.h2.limits import H2Limits
+from edged.wire.request import RequestReceived
 
 # Verdicts: a field that is only carried; pseudo-header fields; those that mean something here.
 REGULAR, METHOD, SCHEME, AUTHORITY, PATH = range(5)
@@ -47,7 +47,7 @@ _FORMS: Final = {
     CONTENT_LENGTH: re.compile(rb"[0-9]{1,%d}" % LENGTH_DIGITS_MAX),
 }
 _VALUE_BYTES: Final = b"\t" + bytes(byte for byte in range(0x20, 0x100) if byte != 0x7F)  # noqa: PLR2004
-_TARGET_BYTES: Final = bytes(byte for byte in range(0x21, 0x100) if byte not in b"\x7f#")
+TARGET_BYTES: Final = bytes(byte for byte in range(0x21, 0x100) if byte not in b"\x7f#")
 _METHODS: Final = {b"GET": "GET", b"HEAD": "HEAD", b"POST": "POST", b"OPTIONS": "OPTIONS"}
 _NO_FIELD: Final[Field] = (b"host", b"")
 
@@ -110,7 +110,7 @@ def split_target(target: bytes, method: bytes) -> tuple[str, str]:
     """Path, percent-decoded, and query, not decoded (RFC 9113 §8.3.1)."""
     if target[:1] != b"/" and (target != b"*" or method != b"OPTIONS"):
         raise MalformedError(f":path is {_tell(target)}, it begins with '/'")
-    if target.translate(None, _TARGET_BYTES):
+    if target.translate(None, TARGET_BYTES):
         raise MalformedError(f":path has bytes that no path has: {_tell(target)}")
     path, _, query = target.decode("latin-1").partition("?")
     return (unquote(path) if "%" in path else path), query

@@ -12,6 +12,7 @@ eight whole small answers. Answers' bodies are shared by all who get them.
 
 import math
 from collections.abc import Sequence
+from typing import Final
 
 from edged.wire.h2 import frames
 from edged.wire.h2.events import Event, H2Statistics, SessionEnded
@@ -21,6 +22,8 @@ from edged.wire.h2.limits import H2Limits
 from edged.wire.h2.receiving import DRAIN_MARK, Receiver
 from edged.wire.h2.sending import Chunk, Sender
 from edged.wire.h2.streams import StreamTable
+
+INF: Final = math.inf
 
 
 class H2Session:
@@ -59,8 +62,8 @@ class H2Session:
         self._ended = False
         self._started_at = self._quiet_since = self._seen_at = now
         self._partial_since: float | None = None
-        self._drain_at = math.inf
-        self._stall_at = math.inf  # When the peer should have given some window;
+        self._drain_at = INF
+        self._stall_at = INF  # When the peer should have given some window;
         self._stall_mark = 0  # and what had been sent when that began.
 
     @property
@@ -89,7 +92,10 @@ class H2Session:
             return []
         self._seen_at = now
         receiver = self._receiver
-        events = receiver.receive(data if type(data) is bytes else bytes(data), now)
+        whole = data if type(data) is bytes else bytes(data)
+        if self._stall_at == INF and (usual := receiver.receive_usual(whole, now)) is not None:
+            return [usual]
+        events = receiver.receive(whole, now)
         if receiver.reader.partial:
             if self._partial_since is None or receiver.progressed:
                 self._partial_since = now
@@ -97,11 +103,11 @@ class H2Session:
             self._partial_since = None
         if receiver.fault is not None:
             return self._fail(events, receiver.fault.code, str(receiver.fault))
-        if self._stall_at < math.inf and not self._sender.schedule.queue:
-            self._stall_at = math.inf  # What had stalled is wanted no more.
+        if self._stall_at < INF and not self._sender.schedule.queue:
+            self._stall_at = INF  # What had stalled is wanted no more.
         if events and not self._streams.live:
             self._quiet_since = now
-        if receiver.drain_acked and self._drain_at < math.inf:
+        if receiver.drain_acked and self._drain_at < INF:
             self._refuse_more()
         if receiver.peer_leaving and self._is_done():
             return self._end(events, receiver.peer_leaving)
@@ -146,18 +152,18 @@ class H2Session:
         sender = self._sender
         chunks = sender.take(bytes_max)
         if sender.schedule.queue:
-            if sender.stalled and self._stall_at == math.inf:
+            if sender.stalled and self._stall_at == INF:
                 self._stall_at = self._seen_at + self.limits.blocked_s_max
                 self._stall_mark = sender.sent_bytes
-        elif self._stall_at < math.inf:
-            self._stall_at = math.inf
+        elif self._stall_at < INF:
+            self._stall_at = INF
             self._quiet_since = self._seen_at
         return chunks
 
     def next_timeout(self) -> float:
         """When `handle_timeout` has something to do."""
         if self._ended:
-            return math.inf
+            return INF
         limits, receiver, streams = self.limits, self._receiver, self._streams
         at = min(self._drain_at, self._stall_at)
         if self._is_done():
@@ -270,13 +276,13 @@ class H2Session:
         sender = self._sender
         if sender.stalled and sender.sent_bytes - self._stall_mark < self.limits.blocked_bytes_min:
             return True
-        self._stall_at = now + self.limits.blocked_s_max if sender.schedule.queue else math.inf
+        self._stall_at = now + self.limits.blocked_s_max if sender.schedule.queue else INF
         self._stall_mark = sender.sent_bytes
         return False
 
     def _refuse_more(self) -> None:
         """The second GOAWAY of a drain."""
-        self._drain_at = math.inf
+        self._drain_at = INF
         self._receiver.intake.refusing = True
         goaway = frames.make_goaway(self._streams.last_id, ErrorCode.NO_ERROR, "drained")
         try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edged.wire.h1_events import RequestReceived
+    from edged.wire.request import RequestReceived
 
 REMEMBERED_MAX = 256  # Streams that we reset: more than `faults_max` and all that may be open.
 SKIPPED_MAX = 64  # Ranges; only which of two errors a wrong peer is told depends on them.

@@ -13,8 +13,9 @@ from msgspec import Struct
 
 from edged.errors import RemoteProtocolError
 from edged.media import opus
+from edged.media.access_unit import AccessUnit
 from edged.media.timing import rescale
-from edged.media.track import AccessUnit, Codec, Kind, Track
+from edged.media.track import Codec, Kind, Track
 from edged.wire.rtmp import amf0, flv, replies
 from edged.wire.rtmp import messages as m
 from edged.wire.rtmp.amf0 import AmfValue, EcmaArray

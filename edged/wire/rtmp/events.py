@@ -2,7 +2,8 @@
 
 from msgspec import Struct
 
-from edged.media.track import AccessUnit, Track
+from edged.media.access_unit import AccessUnit
+from edged.media.track import Track
 from edged.wire.rtmp.amf0 import AmfValue
 
 

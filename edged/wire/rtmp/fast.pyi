@@ -1,6 +1,6 @@
 """Types of `fast.pyx`."""
 
-from edged.media.track import AccessUnit
+from edged.media.access_unit import AccessUnit
 from edged.wire.rtmp.chunks import ReaderState
 from edged.wire.rtmp.limits import RtmpLimits
 from edged.wire.rtmp.messages import Message

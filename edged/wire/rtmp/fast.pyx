@@ -23,7 +23,8 @@ from libc.string cimport memcpy
 from edged.errors import RemoteProtocolError
 from edged.media import h264
 from edged.media.nal import NALS_PER_UNIT_MAX as _NALS_MAX
-from edged.media.track import AccessUnit, Codec
+from edged.media.access_unit import make_unit
+from edged.media.track import Codec
 from edged.wire.rtmp.chunks import CHUNK_BYTES_DEFAULT, ChunkStream, ReaderState
 from edged.wire.rtmp.limits import CHUNK_BYTES_MAX as _CHUNK_MAX
 from edged.wire.rtmp.limits import CHUNK_BYTES_SMALL as _CHUNK_SMALL
@@ -31,7 +32,7 @@ from edged.wire.rtmp.messages import Message, u32_of
 from edged.wire.rtmp.tracks import AHEAD_MS_MAX, BACK_MS_MAX
 
 cdef extern from "Python.h":
-    object PyObject_Vectorcall(object callable, PyObject **args, size_t count, object names)
+    object PyObject_Vectorcall(object callable, PyObject **args, size_t count, PyObject *names)
 
 cdef enum:
     SET_CHUNK_SIZE = 1
@@ -62,10 +63,7 @@ cdef int64_t FRAME_DEN_MAX = 1 << 20
 cdef int64_t FRAME_NUM_MAX = <int64_t> 1 << 40
 cdef object H264 = Codec.H264
 cdef object AAC = Codec.AAC
-cdef object ZERO = 0
-cdef tuple UNIT_FIELDS = (
-    "track_id", "seq", "config_id", "pts", "dts", "wallclock_us", "payload", "random_access"
-)
+cdef object MAKE_UNIT = make_unit
 
 
 cdef class Stream:

@@ -173,16 +173,14 @@ cdef class Clock:
         """The unit last counted; a call by position in an array, as there are thousands."""
         cdef object pts = self._pts
         cdef object dts = pts if self._pts == self._last_dts else self._last_dts
-        cdef PyObject *fields[8]
+        cdef PyObject *fields[6]
         fields[0] = <PyObject *> self._track_id
-        fields[1] = <PyObject *> ZERO
-        fields[2] = <PyObject *> self._config_id
-        fields[3] = <PyObject *> pts
-        fields[4] = <PyObject *> dts
-        fields[5] = <PyObject *> ZERO
-        fields[6] = <PyObject *> payload
-        fields[7] = <PyObject *> random_access
-        return PyObject_Vectorcall(AccessUnit, fields, 0, UNIT_FIELDS)
+        fields[1] = <PyObject *> self._config_id
+        fields[2] = <PyObject *> pts
+        fields[3] = <PyObject *> dts
+        fields[4] = <PyObject *> payload
+        fields[5] = <PyObject *> random_access
+        return PyObject_Vectorcall(MAKE_UNIT, fields, 6, NULL)
 
 
 cdef inline int64_t _floor(int64_t value, int64_t by) noexcept:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from edged.media.track import AccessUnit
+from edged.media.access_unit import AccessUnit
 from edged.wire.rtmp import chunks
 from edged.wire.rtmp.chunks import ReaderState
 from edged.wire.rtmp.limits import RtmpLimits

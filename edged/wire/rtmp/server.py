@@ -11,7 +11,7 @@ from math import inf
 import msgspec
 
 from edged.errors import RemoteProtocolError
-from edged.media.track import AccessUnit
+from edged.media.access_unit import AccessUnit
 from edged.wire.rtmp import messages as m
 from edged.wire.rtmp import replies
 from edged.wire.rtmp.amf0 import UNDEFINED, AmfValue

@@ -11,9 +11,10 @@ from msgspec import Struct
 
 from edged.errors import RemoteProtocolError
 from edged.media import aac, av1, h264, h265, opus, vp9
+from edged.media.access_unit import AccessUnit
 from edged.media.nal import normalise_lengths
 from edged.media.timing import FrameGrid, Unroller, rescale
-from edged.media.track import AccessUnit, Codec, CodecConfig, Kind, Track
+from edged.media.track import Codec, CodecConfig, Kind, Track
 from edged.wire.rtmp import amf0, flv
 from edged.wire.rtmp.amf0 import AmfValue
 from edged.wire.rtmp.events import (

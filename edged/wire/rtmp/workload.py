@@ -8,7 +8,7 @@ afterwards they count against a rate, with room for an encoder that catches up.
 from collections.abc import Sequence
 
 from edged.errors import RemoteProtocolError
-from edged.media.track import AccessUnit
+from edged.media.access_unit import AccessUnit
 from edged.wire.rtmp.events import DataReceived, ServerEvent, TrackAnnounced
 from edged.wire.rtmp.limits import RtmpLimits
 

@@ -9,10 +9,11 @@ from typing import TypeVar
 
 import pytest
 
+from edged.media.access_unit import AccessUnit
 from edged.media.gop_ring import GopRing
 from edged.media.ring_batch import RingBatch
 from edged.media.stream import Grant, PriorityClass, StreamId
-from edged.media.track import AccessUnit, Codec, CodecConfig, Track
+from edged.media.track import Codec, CodecConfig, Track
 from edged.runtime.tls import MutualTls, TlsFiles, peer_identity
 from edged.wire.backbone.events import Expected, MessageReceived, PeerAccepted
 from edged.wire.backbone.link import BackboneLink

@@ -17,7 +17,8 @@ from av.codec.context import Flags
 from msgspec import Struct
 
 from edged.media import aac, h264
-from edged.media.track import AccessUnit, Codec, Track
+from edged.media.access_unit import AccessUnit
+from edged.media.track import Codec, Track
 from edged.tools.test_picture import (
     AUDIO_TRACK_ID,
     SAMPLE_RATE,

@@ -17,9 +17,10 @@ from typing import Final
 import msgspec
 from msgspec import Struct, structs
 
+from edged.media.access_unit import AccessUnit
 from edged.media.parts import PackagedEvent, Part
 from edged.media.stream import Grant, StreamId
-from edged.media.track import AccessUnit, Track
+from edged.media.track import Track
 from edged.origin.packager import Packager
 from edged.policy.segment_rule import SegmenterConfig
 from edged.runtime.hub import LiveStream
@@ -68,7 +69,7 @@ def make_stream(shape: Shape, seconds: float) -> tuple[list[Track], list[AccessU
         tracks.append(structs.replace(video_track(rate), track_id=track_id))
         size = BITS_PER_S // 8 // shape.fps >> number
         units = video_units(video_times(rate, seconds), GOP_S, payload_bytes=size)
-        timed.append((90_000, [structs.replace(unit, track_id=track_id) for unit in units]))
+        timed.append((90_000, [unit.replaced(track_id=track_id) for unit in units]))
     tracks.append(audio_track())
     timed.append((48_000, list(audio_units(seconds))))
     return tracks, in_order(*timed)
@@ -110,7 +111,7 @@ def _feed(streams: Sequence[LiveStream], units: Sequence[AccessUnit]) -> None:
     for unit in units:
         for stream in streams:
             # Each has objects of its own, as it has in life; the payload's bytes are shared.
-            stream.append([structs.replace(unit)])
+            stream.append([unit.replaced()])
             if not unit.seq % 64:
                 stream.trim_below(unit.seq)
 

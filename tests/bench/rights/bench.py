@@ -17,7 +17,7 @@ from edged.playback.rights import RightsGate
 from edged.playback.token_keys import TokenKey, TokenKeys, import_key, sign_token
 from edged.playback.waiting import Exchange
 from edged.policy.playback_rights import PlaybackRights, RightsConfig
-from edged.wire.h1_events import RequestReceived
+from edged.wire.request import RequestReceived
 from tests.playback.fakes import PARTS, Origin, World, world
 
 ROUNDS = 15

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Final
 
 import trio
-from msgspec import Struct, structs
+from msgspec import Struct
 
+from edged.media.access_unit import AccessUnit
 from edged.media.ladder import LadderPlan
 from edged.media.stream import Grant, PriorityClass, StreamId
-from edged.media.track import AccessUnit, Kind, Track
+from edged.media.track import Kind, Track
 from edged.origin.encoders import X264_PARAMS
 from edged.origin.transcoder import Transcoder, TranscoderLimits
 from edged.policy.ladder import LadderBudget, LadderConfig, PresetName, choose_ladder
@@ -178,7 +179,7 @@ class _Child:
                 for seq, unit in enumerate(units):
                     await self._room(transcoder)
                     wallclock_us = unit.pts * 1_000_000 // 90_000 if unit.track_id == video else 0
-                    stream.append([structs.replace(unit, seq=seq, wallclock_us=wallclock_us)])
+                    stream.append([unit.replaced(seq=seq, wallclock_us=wallclock_us)])
                 stream.end("over")
         assert transcoder.statistics().restarts == 0
         assert transcoder.statistics().shed == ()

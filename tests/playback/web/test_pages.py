@@ -12,7 +12,7 @@ from edged.playback.web.pages import (
 )
 from edged.playback.web.vendored import HLS_CDN_ORIGIN, HLS_CDN_URL, HLS_INTEGRITY
 from edged.wire.h1 import H1Session
-from edged.wire.h1_events import RequestReceived
+from edged.wire.request import RequestReceived
 
 LINKS = re.compile(r'(?:src|href)="([^"]+)"')
 

@@ -22,7 +22,8 @@ from edged.ingest.plugin import (
     PublishRequest,
 )
 from edged.media import h264, nal
-from edged.media.track import AccessUnit, Codec, Track
+from edged.media.access_unit import AccessUnit
+from edged.media.track import Codec, Track
 from edged.runtime.connection import Connection, PumpClass
 from edged.runtime.keeping import run_for
 from edged.runtime.listeners import serve

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterable
 
+from edged.media.access_unit import AccessUnit
 from edged.media.gop_ring import GopRing, Start
 from edged.media.parts import Part
 from edged.media.ring_batch import RingBatch
 from edged.media.stream import Grant, PriorityClass, StreamId
-from edged.media.track import AccessUnit, Codec, CodecConfig, Track
+from edged.media.track import Codec, CodecConfig, Track
 from edged.wire.backbone.events import Expected, PeerClosed, UnitsReceived
 from edged.wire.backbone.link import BackboneLink, Event
 from edged.wire.backbone.messages import PROTO, Hello, Purpose, StreamOpened

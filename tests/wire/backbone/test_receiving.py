@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edged.errors import RemoteProtocolError
+from edged.media.access_unit import AccessUnit
 from edged.media.parts import StreamEnded
-from edged.media.track import AccessUnit
 from edged.wire.backbone.events import EventReceived, UnitsReceived
 from edged.wire.backbone.frames import (
     EVENT_HEADER,

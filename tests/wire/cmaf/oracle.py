@@ -5,7 +5,8 @@ from fractions import Fraction
 
 import av
 
-from edged.media.track import AccessUnit, Codec, CodecConfig, Track
+from edged.media.access_unit import AccessUnit
+from edged.media.track import Codec, CodecConfig, Track
 from tests.media.samples import Packet, Sample
 
 READS_AS = {

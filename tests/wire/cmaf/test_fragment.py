@@ -5,7 +5,8 @@ from fractions import Fraction
 import pytest
 
 from edged.errors import RemoteProtocolError
-from edged.media.track import AccessUnit, Codec, Kind
+from edged.media.access_unit import AccessUnit
+from edged.media.track import Codec, Kind
 from edged.wire.cmaf import fragment
 from edged.wire.cmaf.fragment import SAMPLES_MAX, make_fragment
 from edged.wire.cmaf.init import make_init

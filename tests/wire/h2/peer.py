@@ -6,8 +6,9 @@ import hpack
 from msgspec import Struct
 
 from edged.wire.h2 import frames
-from edged.wire.h2.events import Event, H2Request, RequestRefused, SessionEnded
+from edged.wire.h2.events import Event, RequestRefused, SessionEnded
 from edged.wire.h2.frames import END_HEADERS, END_STREAM, PREFACE, ErrorCode, make_frame
+from edged.wire.h2.head import H2Request
 from edged.wire.h2.limits import H2Limits
 from edged.wire.h2.responses import make_block
 from edged.wire.h2.session import H2Session

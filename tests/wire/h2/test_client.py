@@ -11,7 +11,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from edged.wire.h2.events import H2Request, SessionEnded
+from edged.wire.h2.events import SessionEnded
+from edged.wire.h2.head import H2Request
 from edged.wire.h2.responses import make_block
 from edged.wire.h2.session import H2Session
 

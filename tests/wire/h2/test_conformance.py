@@ -6,7 +6,6 @@ A case sends frames by hand; expected is an answer, an error of the stream, or o
 import pytest
 
 from edged.wire.h2 import frames
-from edged.wire.h2.events import H2Request
 from edged.wire.h2.frames import (
     ACK,
     CONTINUATION,
@@ -32,6 +31,7 @@ from edged.wire.h2.frames import (
     make_settings,
     make_window_update,
 )
+from edged.wire.h2.head import H2Request
 from tests.wire.h2.peer import GET, POST, Peer, data, encode, headers
 
 BLOCK = encode(GET)

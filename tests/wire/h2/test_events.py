@@ -1,6 +1,7 @@
 """What is told is plain data."""
 
-from edged.wire.h2.events import H2Request, RequestRefused, SessionEnded, StreamReset
+from edged.wire.h2.events import RequestRefused, SessionEnded, StreamReset
+from edged.wire.h2.head import H2Request
 from tests.wire.h2.peer import Peer, headers
 
 

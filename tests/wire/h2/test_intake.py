@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from edged.wire.h2 import frames
-from edged.wire.h2.events import H2Request, RequestRefused, StreamReset
+from edged.wire.h2.events import RequestRefused, StreamReset
 from edged.wire.h2.frames import (
     DATA,
     END_HEADERS,
@@ -16,6 +16,7 @@ from edged.wire.h2.frames import (
     ErrorCode,
     make_frame,
 )
+from edged.wire.h2.head import H2Request
 from edged.wire.h2.limits import H2Limits
 from tests.wire.h2.peer import GET, POST, Peer, data, headers
 

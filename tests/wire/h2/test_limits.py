@@ -5,7 +5,6 @@ from collections.abc import Callable
 import pytest
 
 from edged.wire.h2 import frames
-from edged.wire.h2.events import H2Request
 from edged.wire.h2.frames import (
     ACK,
     CONTINUATION,
@@ -22,6 +21,7 @@ from edged.wire.h2.frames import (
     make_settings,
     make_window_update,
 )
+from edged.wire.h2.head import H2Request
 from edged.wire.h2.limits import FloodGuard, H2Limits
 from tests.wire.h2.peer import GET, POST, Peer, data, encode, headers
 

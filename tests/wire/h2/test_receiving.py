@@ -4,7 +4,7 @@ import hypothesis
 from hypothesis import strategies as st
 
 from edged.wire.h2 import frames
-from edged.wire.h2.events import H2Request, RequestRefused, SessionEnded, StreamReset
+from edged.wire.h2.events import RequestRefused, SessionEnded, StreamReset
 from edged.wire.h2.frames import (
     PREFACE,
     RST_STREAM,
@@ -16,6 +16,7 @@ from edged.wire.h2.frames import (
     make_settings,
     make_window_update,
 )
+from edged.wire.h2.head import H2Request
 from edged.wire.h2.session import H2Session
 from tests.wire.h2.peer import GET, POST, Peer, data, headers
 

@@ -4,7 +4,6 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from edged.wire.h1_events import RequestReceived
 from edged.wire.h2.hpack import Entry
 from edged.wire.h2.limits import H2Limits
 from edged.wire.h2.requests import (
@@ -17,6 +16,7 @@ from edged.wire.h2.requests import (
     read_head,
     split_target,
 )
+from edged.wire.request import RequestReceived
 
 LIMITS = H2Limits(target_bytes_max=300)
 GET = [

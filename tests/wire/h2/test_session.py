@@ -3,7 +3,7 @@
 import pytest
 
 from edged.wire.h2 import frames
-from edged.wire.h2.events import H2Request, H2Statistics, SessionEnded
+from edged.wire.h2.events import H2Statistics, SessionEnded
 from edged.wire.h2.frames import (
     ACK,
     GOAWAY,
@@ -17,6 +17,7 @@ from edged.wire.h2.frames import (
     make_settings,
     make_window_update,
 )
+from edged.wire.h2.head import H2Request
 from edged.wire.h2.limits import H2Limits
 from edged.wire.h2.session import H2Session
 from tests.wire.h2.peer import OK, Peer, headers

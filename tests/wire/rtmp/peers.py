@@ -4,7 +4,8 @@ import itertools
 from collections.abc import Iterable, Sequence
 
 from edged.media import aac, h264, opus
-from edged.media.track import AccessUnit, Codec, CodecConfig, Track
+from edged.media.access_unit import AccessUnit
+from edged.media.track import Codec, CodecConfig, Track
 from edged.wire.rtmp import (
     ClientEvent,
     PublishAccepted,

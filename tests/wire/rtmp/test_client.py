@@ -6,7 +6,8 @@ import pytest
 from hypothesis import strategies as st
 
 from edged.errors import RemoteProtocolError
-from edged.media.track import AccessUnit, Codec, Track
+from edged.media.access_unit import AccessUnit
+from edged.media.track import Codec, Track
 from edged.wire.rtmp import (
     FFMPEG_LIKE,
     Closed,

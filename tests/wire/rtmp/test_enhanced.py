@@ -4,7 +4,8 @@ from functools import cache
 
 import pytest
 
-from edged.media.track import AccessUnit, Codec, Track
+from edged.media.access_unit import AccessUnit
+from edged.media.track import Codec, Track
 from edged.wire.rtmp import DataReceived, ServerEvent, TrackAnnounced
 from edged.wire.rtmp.chunks import ChunkWriter
 from edged.wire.rtmp.client import OBS_CHUNK_BYTES

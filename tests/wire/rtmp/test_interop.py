@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.media.track import AccessUnit
+from edged.media.access_unit import AccessUnit
 from edged.wire.rtmp import (
     FFMPEG_LIKE,
     PublishAccepted,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 
 from edged.errors import RemoteProtocolError
-from edged.media.track import AccessUnit
+from edged.media.access_unit import AccessUnit
 from edged.wire.rtmp import (
     Phase,
     PublishRequested,

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from edged.errors import RemoteProtocolError, UnsupportedMediaError
 from edged.media import aac
-from edged.media.track import AccessUnit, Codec
+from edged.media.access_unit import AccessUnit
+from edged.media.track import Codec
 from edged.wire.rtmp import (
     FFMPEG_LIKE,
     Closed,

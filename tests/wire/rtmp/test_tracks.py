@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from edged.errors import RemoteProtocolError, UnsupportedMediaError
 from edged.media import aac, h264, opus
-from edged.media.track import AccessUnit, Codec, Track
+from edged.media.access_unit import AccessUnit
+from edged.media.track import Codec, Track
 from edged.wire.rtmp import amf0, flv
 from edged.wire.rtmp import messages as m
 from edged.wire.rtmp.events import (

@@ -1,0 +1,92 @@
+"""One HTTP request, whichever version of HTTP it came by."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from mypy_extensions import mypyc_attr
+
+from edged.wire.fields import find_field
+
+
+@mypyc_attr(acyclic=True)
+class RequestReceived:  # noqa: PLW1641 - equal by value, and nobody hashes it
+    """One whole request. `path` is percent-decoded, `query` is not; both without "?".
+
+    It is shared by those who ask the same, and never changed.
+    """
+
+    __slots__ = (
+        *("body", "conditional", "fields", "keep_alive", "method", "path", "query", "upgrade"),
+    )
+
+    def __init__(
+        self,
+        *,
+        method: str,
+        path: str,
+        query: str,
+        fields: Sequence[tuple[bytes, bytes]],
+        keep_alive: bool,
+        body: bytes = b"",
+        upgrade: bool = False,
+        conditional: bool = False,
+    ) -> None:
+        """`fields`: as sent, names in any case, in order.
+
+        `upgrade`: the session holds still until `decline_upgrade` or `take_rest`. `conditional`: it
+        may want less than the whole, see `prepared.narrow`.
+        """
+        self.method: Final = method
+        self.path: Final = path
+        self.query: Final = query
+        self.fields: Final = fields
+        self.keep_alive: Final = keep_alive
+        self.body: Final = body
+        self.upgrade: Final = upgrade
+        self.conditional: Final = conditional
+
+    def field(self, name: bytes) -> bytes:
+        """The first header field of that lower-case name, else empty."""
+        return find_field(self.fields, name)
+
+    def with_body(self, body: bytes) -> "RequestReceived":
+        """The same with a body."""
+        return RequestReceived(
+            method=self.method,
+            path=self.path,
+            query=self.query,
+            fields=self.fields,
+            keep_alive=self.keep_alive,
+            body=body,
+            upgrade=self.upgrade,
+            conditional=self.conditional,
+        )
+
+    def for_target(self, path: str, query: str) -> "RequestReceived":
+        """What the same client asks when it asks for something else, without a body."""
+        return RequestReceived(
+            method=self.method,
+            path=path,
+            query=query,
+            fields=self.fields,
+            keep_alive=self.keep_alive,
+            conditional=self.conditional,
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, RequestReceived)
+            and self.method == other.method
+            and self.path == other.path
+            and self.query == other.query
+            and self.fields == other.fields
+            and self.keep_alive == other.keep_alive
+            and self.body == other.body
+            and self.upgrade == other.upgrade
+            and self.conditional == other.conditional
+        )
+
+    def __repr__(self) -> str:
+        told = f"{self.method} {self.path!r} ?{self.query!r} {self.fields!r} {self.body!r}"
+        flags = f"{self.keep_alive=} {self.upgrade=} {self.conditional=}".replace("self.", "")
+        return f"RequestReceived({told} {flags})"

@@ -1,0 +1,210 @@
+"""A client's usual request is read as any other: the same events, answers and faults."""
+
+import hpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edged.wire.h2 import frames
+from edged.wire.h2.frames import END_HEADERS, END_STREAM, HAS_PRIORITY, PREFACE, make_frame
+from edged.wire.h2.head import H2Request
+from edged.wire.h2.hpack import KnownStrings
+from edged.wire.h2.limits import H2Limits
+from edged.wire.h2.usual import UsualRequest, learn_usual
+from edged.wire.request import RequestReceived
+from tests.wire.h2.peer import Peer
+
+LIMITS = H2Limits(target_bytes_max=300, head_bytes_max=900, streams_max=4)
+WHOLE = END_HEADERS | END_STREAM
+BEFORE, AFTER = b"\x82\x87\x41\x04edge\x04", b"\xc0\xc1"
+LIKE = RequestReceived(
+    method="GET", path="/a", query="", fields=[(b"host", b"edge")], keep_alive=True
+)
+
+targets = st.one_of(
+    st.sampled_from(
+        ["/a", "/live/ch/1a/v0.m3u8?_HLS_msn=7&_HLS_part=1", "/%61?x", "*", "", "a", "/\x7f"]
+    ),
+    st.text(st.characters(max_codepoint=255), max_size=30).map(lambda text: f"/{text}"),
+    st.integers(100, 400).map(lambda size: "/" + "q" * size),
+)
+extras = st.lists(
+    st.sampled_from(
+        [
+            ("accept", "*/*"),
+            ("user-agent", "player"),
+            ("priority", "u=1, i"),
+            ("cookie", "a=b"),
+            ("cookie", "c=d"),
+            ("range", "bytes=0-1"),
+            ("expect", "100-continue"),
+            ("content-length", "0"),
+            ("x", "y" * 500),
+        ]
+    ),
+    max_size=3,
+)
+Request = tuple[str, str, list[tuple[str, str]], bool, str]
+USUAL = [("accept", "*/*"), ("priority", "u=5")]
+# Method, target, other fields, whether the path may enter the table, kind of frame, the stream's
+# step, whether all are answered behind it.
+asked = st.tuples(
+    st.sampled_from(["GET", "HEAD", "POST"]),
+    targets,
+    extras,
+    st.booleans(),
+    st.sampled_from(["plain", "priority", "itself"]),
+    st.sampled_from([2, 2, 2, 4, 0, 1]),
+    st.booleans(),
+)
+
+
+def frame(
+    encoder: hpack.Encoder,
+    stream_id: int,
+    request: tuple[str, str, list[tuple[str, str]], bool, str],
+) -> bytes:
+    method, target, more, indexed, kind = request
+    kinds = hpack.HeaderTuple if indexed else hpack.NeverIndexedHeaderTuple
+    usual = [(":method", method), (":scheme", "https"), (":authority", "edge")]
+    fields = [
+        *(hpack.HeaderTuple(*field) for field in usual),
+        kinds(":path", target.encode("latin-1")),
+        *(hpack.HeaderTuple(*field) for field in more),
+    ]
+    block = encoder.encode(fields)
+    if kind == "plain":
+        return make_frame(frames.HEADERS, WHOLE, stream_id, block)
+    on = stream_id if kind == "itself" else 0
+    return make_frame(
+        frames.HEADERS, WHOLE | HAS_PRIORITY, stream_id, on.to_bytes(4, "big") + b"\x10" + block
+    )
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(st.tuples(asked, st.integers(1, 3)), max_size=12))
+def test_it_is_as_if_it_had_come_in_two_pieces(
+    requests: list[tuple[tuple[str, str, list[tuple[str, str]], bool, str, int, bool], int]],
+) -> None:
+    """In pieces none is the usual one."""
+    whole, pieces = Peer(LIMITS, body=b"body"), Peer(LIMITS, body=b"body")
+    encoder, stream_id = hpack.Encoder(), -1
+    for (method, target, more, indexed, kind, step, answer), times in requests:
+        for _ in range(times):
+            stream_id = max(1, stream_id + step)
+            wire = frame(encoder, stream_id, (method, target, more, indexed, kind))
+            for peer, bites in ((whole, [wire]), (pieces, [wire[:5], wire[5:]])):
+                peer.body = b"body" if answer else None
+                peer.tell(*bites)
+            assert whole.events == pieces.events
+            assert whole.hear() == pieces.hear()
+            assert whole.session.statistics() == pieces.session.statistics()
+            assert whole.session.next_timeout() == pieces.session.next_timeout()
+
+
+def test_all_of_a_request_but_its_path_is_known() -> None:
+    peer = Peer(body=b"body")
+    encoder = hpack.Encoder()
+    for at in range(4):
+        request = ("GET", f"/{at}?{at}", USUAL, False, "plain")
+        peer.tell(frame(encoder, 2 * at + 1, request))
+        usual = peer.session._receiver.intake._usual
+        # The first one's fields have entered the table.
+        assert (usual is None) == (at == 0)
+    told = [event.request for event in peer.events if isinstance(event, H2Request)]
+    assert [(request.path, request.query) for request in told] == [
+        (f"/{at}", f"{at}") for at in range(4)
+    ]
+    assert told[3].fields is told[1].fields
+    assert usual is not None
+    assert usual.priority == (5, False)
+    peer.tell(frame(encoder, 9, ("GET", "/new", [("accept", "text/*")], False, "plain")))
+    assert peer.session._receiver.intake._usual is usual
+    peer.tell(frame(encoder, 11, ("GET", "/0", USUAL, False, "plain")))
+    assert peer.session._receiver.intake._usual is not usual, "the table is another"
+
+
+def usual_of(block: bytes) -> UsualRequest | None:
+    return learn_usual(block, LIKE, rest_bytes=100, changes=3, priority=(3, False))
+
+
+def test_what_is_learnt() -> None:
+    usual = usual_of(BEFORE[:2] + b"\xc5\x04\x02/a" + AFTER)
+    assert usual is not None
+    read = usual.read(
+        bytes(9) + BEFORE[:2] + b"\xc5\x04\x04/b?c" + AFTER, 9, LIMITS, KnownStrings()
+    )
+    assert read == LIKE.for_target("/b", "c")
+    assert usual.changes == 3
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        b"",
+        b"\x82\x87",
+        b"\x82\x87\x04",  # No such block is decoded, but nothing breaks.
+        b"\x82\x44\x02/a",  # It enters the table.
+        b"\x3f\xe1\x1f\x82\x04\x02/a",  # The table's size.
+        b"\x82\x00\x05:path\x02/a",  # A name that is told; nobody writes so.
+        b"\x82\x03\x03abc",  # Another literal first.
+    ],
+)
+def test_other_forms_teach_nothing(block: bytes) -> None:
+    assert usual_of(block) is None
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        b"",
+        b"\x02/",  # It says more than there is,
+        b"\x02/abc",  # or less.
+        b"\x00",
+        b"\x01b",
+        b"\x03/ b",
+        b"\x83\xff\xff\xff",  # No Huffman-coded text.
+        b"\x7f",
+        b"\x7f\xff\xff\xff\xff\xff/",
+        b"\x7f\xae\x01" + b"/" * 301,  # Longer than may be.
+    ],
+)
+def test_what_is_out_of_the_ordinary_is_left_to_others(told: bytes) -> None:
+    usual = usual_of(b"\x82\x87\x04\x02/a" + AFTER)
+    assert usual is not None
+    assert usual.read(b"\x82\x87\x04" + told + AFTER, 0, LIMITS, KnownStrings()) is None
+
+
+@pytest.mark.parametrize("size", [1, 126, 127, 128, 300])
+def test_paths_of_any_length(size: int) -> None:
+    usual = usual_of(b"\x82\x87\x04\x02/a" + AFTER)
+    assert usual is not None
+    text = b"/" + b"p" * (size - 1)
+    length = (
+        bytes([size])
+        if size < 127
+        else b"\x7f"
+        + (
+            bytes([size - 127])
+            if size < 255
+            else bytes([(size - 127) & 127 | 128, (size - 127) >> 7])
+        )
+    )
+    read = usual.read(b"\x82\x87\x04" + length + text + AFTER, 0, LIMITS, KnownStrings())
+    assert read == LIKE.for_target(text.decode(), "")
+
+
+def test_the_whole_list_counts() -> None:
+    usual = learn_usual(
+        b"\x04\x02/a", LIKE, rest_bytes=LIMITS.head_bytes_max - 3, changes=0, priority=(3, False)
+    )
+    assert usual is not None
+    assert usual.read(b"\x04\x03/ab", 0, LIMITS, KnownStrings()) is not None
+    assert usual.read(b"\x04\x04/abc", 0, LIMITS, KnownStrings()) is None
+
+
+def test_before_the_preface_there_is_no_usual_one() -> None:
+    peer = Peer(greet=False)
+    peer.tell(PREFACE)
+    peer.tell(frame(hpack.Encoder(), 1, ("GET", "/", [], False, "plain")))
+    assert peer.ended
