@@ -25,7 +25,7 @@ RUN python -m pip wheel --no-cache-dir --wheel-dir /wheels . \
 # The place that systemd's unit has too, without pip: nothing is installed in a running container.
 RUN python -m venv --without-pip /opt/edged \
  && python -m pip --python /opt/edged/bin/python install --no-cache-dir --no-index --find-links /wheels edged \
- && /opt/edged/bin/python -c 'import edged.native, edged.runtime.fast, edged.wire.rtmp.fast; assert edged.native.in_use()'
+ && /opt/edged/bin/python -c 'import edged.native, edged.runtime.fast, edged.wire.h2.fast, edged.wire.rtmp.fast; assert edged.native.in_use()'
 
 FROM python:${PYTHON}
 LABEL org.opencontainers.image.title="edged" \

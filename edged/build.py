@@ -20,7 +20,7 @@ from hatchling.builders.config import BuilderConfig
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 WEB = "edged/playback/web"
-COMPILED = ("edged/wire/rtmp/fast.pyx", "edged/runtime/fast.pyx")
+COMPILED = ("edged/wire/rtmp/fast.pyx", "edged/wire/h2/fast.pyx", "edged/runtime/fast.pyx")
 NATIVE_FOLDER = "edged/_native"
 FLAGS = (
     *("-O2", "-fPIC", "-shared", "-fwrapv", "-DNDEBUG", "-w"),  # -w: the C is Cython's, not ours.

@@ -38,6 +38,7 @@ NATIVE = (
     "edged/playback/playlist.py",
     "edged/playback/release.py",
     "edged/playback/waiting.py",
+    "edged/policy/blocking_reload.py",
     "edged/policy/cutter.py",
     "edged/policy/rendition_window.py",
     "edged/policy/segmenter.py",

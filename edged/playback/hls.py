@@ -30,7 +30,6 @@ from edged.playback.statistics import HlsStatistics
 from edged.playback.waiting import Exchange, Waiters
 from edged.policy.viewer_count import ViewerCount
 from edged.runtime.faults import contained
-from edged.wire.content_coding import takes_gzip
 from edged.wire.prepared import PreparedResponse
 from edged.wire.request import RequestReceived
 
@@ -168,7 +167,7 @@ class HlsService:
                 pieces[2],
                 exchange,
                 now,
-                gzip=takes_gzip(request.field(b"accept-encoding")),
+                gzip=request.takes_gzip,
                 dash=pieces[3] == MANIFEST,
             )
         return NO_SUCH_NAME

@@ -23,19 +23,15 @@ from edged.playback.waiting import Exchange, Waiters
 from edged.policy.blocking_reload import (
     BLOCK_TARGETS_MAX,
     NO_DIRECTIVES,
-    PlaylistEdge,
-    Reject,
-    ReloadDirectives,
-    Wait,
     choose_answer,
     is_reached,
     parse_directives,
 )
+from edged.policy.delivery_directives import PlaylistEdge, Reject, ReloadDirectives, Wait
 from edged.policy.viewer_count import ViewerCount
 from edged.policy.window import StreamWindow
 from edged.policy.window_limits import WindowLimits
-from edged.wire.content_coding import compress, takes_gzip
-from edged.wire.fields import find_field
+from edged.wire.content_coding import compress
 from edged.wire.m3u8 import render_multivariant
 from edged.wire.prepared import PreparedResponse, prepare
 from edged.wire.request import RequestReceived
@@ -248,10 +244,17 @@ class HlsStream:
     ) -> PreparedResponse | None:
         """Answer a request for what is not in `ready`, or have it wait."""
         if name.endswith(".m3u8"):
-            return self._answer_playlist(name[: -len(".m3u8")], request, exchange, now, count)
+            rung = name[: -len(".m3u8")]
+            if "_HLS_" not in request.query and (playlist := self._playlists.get(rung)) is not None:
+                made = playlist.polled(gzip=request.takes_gzip)
+                if made is not None:
+                    if rung in self.window.main:
+                        exchange.polled = count.note_poll(exchange.polled, now)
+                    return made
+            return self._answer_playlist(rung, request, exchange, now, count)
         if name == MANIFEST:
             exchange.polled = count.note_poll(exchange.polled, now)
-            gzip = takes_gzip(request.field(b"accept-encoding"))
+            gzip = request.takes_gzip
             return self.manifest(gzip=gzip) or self._missing(0)
         response, counters = self._make(name), self.cache.counters
         if response is not None:
@@ -314,7 +317,7 @@ class HlsStream:
         if not window.shown:
             exchange.wait(playlist.first, self._until(now), self._too_long())
             return None
-        gzip = takes_gzip(find_field(request.fields, b"accept-encoding"))
+        gzip = request.takes_gzip
         if directives is NO_DIRECTIVES:
             form = POLLED_GZIP if gzip else POLLED
         else:

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from edged.policy.blocking_reload import PlaylistEdge, Wait
+from edged.policy.delivery_directives import PlaylistEdge, Wait
 from edged.policy.rendition_window import RenditionWindow
 from edged.policy.window import StreamWindow
 from edged.wire.content_coding import CodedBlock, compress_blocks
@@ -46,6 +46,7 @@ class Playlist:
         self._version = -1
         self._shown_msn = -1  # The last segment that the version before this one had.
         self._responses: dict[Form, PreparedResponse] = {}
+        self._polled: dict[bool, PreparedResponse] = {}  # Of them, by gzip.
         self._blocks: dict[bool, list[CodedBlock]] = {}  # By delta.
         self._bodies: dict[tuple[bool, bool], bytes] = {}  # By delta and gzip.
         self._older = OlderText()
@@ -73,7 +74,7 @@ class Playlist:
         window = self.window
         if self._version != window.version:
             self._version = window.version
-            self._responses.clear()
+            self.forget_made()
             self._bodies.clear()
             self._blocks.clear()
             self._content = content = stream.media_playlist(window.rendition.name)
@@ -85,11 +86,18 @@ class Playlist:
         if response is None:
             response = prepare(self._body(form.delta, form.gzip), form)
             self._responses[form] = response
+            if not form.blocking and not form.delta:
+                self._polled[form.gzip] = response
         return response
+
+    def polled(self, *, gzip: bool) -> PreparedResponse | None:
+        """The answer for who names no version, if it is made."""
+        return self._polled.get(gzip) if self._version == self.window.version else None
 
     def forget_made(self) -> None:
         """Have the answers of this version made anew; the bodies stay as they are."""
         self._responses.clear()
+        self._polled.clear()
 
     def _body(self, delta: bool, gzip: bool) -> bytes:
         body = self._bodies.get((delta, gzip))

@@ -36,7 +36,7 @@ from edged.policy.playback_rights import (
     check_address,
 )
 from edged.policy.rate_limit import WINDOW_S, Network, RateLimit, choose_client, count_for
-from edged.wire.content_coding import compress, takes_gzip
+from edged.wire.content_coding import compress
 from edged.wire.prepared import PreparedResponse, prepare
 from edged.wire.request import RequestReceived
 
@@ -214,7 +214,7 @@ class RightsGate:
             return response
         body = b"".join(response.body).replace(BASE_MARK.encode(), base.encode("latin-1"))
         fields, coding = dict(response.fields), VARIES
-        if takes_gzip(request.field(b"accept-encoding")):
+        if request.takes_gzip:
             body, coding = compress(body), GZIPPED
         return prepare(
             200,

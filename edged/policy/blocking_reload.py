@@ -5,53 +5,28 @@ The edge answers at once, waits for a segment or a part, or rejects. A wait is f
 out not to have is part 0 of the next one, which comes after all the parts of this one.
 """
 
-from fractions import Fraction
-
-from msgspec import Struct
+from typing import Final
 
 from edged.errors import RemoteProtocolError
+from edged.policy.delivery_directives import (
+    WHOLE,
+    PlaylistEdge,
+    Reject,
+    ReloadDirectives,
+    Wait,
+)
 
-MSN_ADVANCE_MAX = 2  # Beyond the last segment: "SHOULD immediately return Bad Request".
-ADVANCE_S = 3  # Parts beyond the last one: this many seconds of parts, at least ADVANCE_PARTS_MIN.
-ADVANCE_PARTS_MIN = 3
+MSN_ADVANCE_MAX: Final = 2  # Beyond the last segment: "SHOULD immediately return Bad Request".
+# Parts beyond the last one: this many seconds of parts, at least ADVANCE_PARTS_MIN.
+ADVANCE_S: Final = 3
+ADVANCE_PARTS_MIN: Final = 3
 BLOCK_TARGETS_MAX = 3  # x target duration: a longer block ends with 503.
-DIGITS_MAX = 20  # A decimal-integer is below 2^64 (RFC 8216bis §4.2).
-SKIP_VALUES = ("YES", "v2")  # The second leaves out date ranges, too; we have none.
-WHOLE = 1 << 64  # Above every part index.
+DIGITS_MAX: Final = 20  # A decimal-integer is below 2^64 (RFC 8216bis §4.2).
+SKIP_VALUES: Final = ("YES", "v2")  # The second leaves out date ranges, too; we have none.
+SECOND_US: Final = 1_000_000
 
 
-class ReloadDirectives(Struct, frozen=True):
-    """What a playlist request asks for; `msn` None when it does not ask to block."""
-
-    msn: int | None = None
-    part: int | None = None
-    skip: bool = False  # A delta update will do.
-
-
-class PlaylistEdge(Struct, frozen=True, kw_only=True):
-    """How far a media playlist is."""
-
-    last_msn: int  # The newest segment, whole or growing; -1 before the first.
-    last_part: int  # Index of its newest part, -1 when it has none.
-    complete: bool  # Whether `last_msn` is whole.
-    part_target_us: int  # 0: parts are not told, and the last segment is whole.
-    ended: bool = False
-
-
-class Wait(Struct, frozen=True):
-    """Hold the request until the playlist has that part (or WHOLE) of `msn`, or anything later."""
-
-    msn: int
-    part: int
-
-
-class Reject(Struct, frozen=True):
-    """Answer 400 at once."""
-
-    reason: str
-
-
-NO_DIRECTIVES = ReloadDirectives()
+NO_DIRECTIVES: Final = ReloadDirectives()
 
 
 def parse_directives(query: str) -> ReloadDirectives:
@@ -95,7 +70,7 @@ def choose_answer(directives: ReloadDirectives, edge: PlaylistEdge) -> Wait | Re
         return None if msn <= last_whole else Wait(msn, WHOLE)
     # Parts between here and there: of a segment not begun yet, part N is at least N + 1 away.
     ahead = part - edge.last_part if msn == edge.last_msn else part + 1
-    if ahead > advance_part_limit(edge.part_target_us):
+    if is_too_far(ahead, edge.part_target_us):
         return Reject(f"_HLS_part {part} of segment {msn} is too far past part {edge.last_part}")
     # Past the last part of a whole segment is part 0 of the next.
     wait = Wait(msn + 1, 0) if msn == last_whole else Wait(msn, part)
@@ -111,11 +86,11 @@ def is_reached(wait: Wait, edge: PlaylistEdge) -> bool:
     return (edge.last_msn, edge.last_part) >= (wait.msn, wait.part)
 
 
-def advance_part_limit(part_target_us: int) -> Fraction:
-    """The Advance Part Limit: how many parts past the last one may be asked for."""
-    if part_target_us >= 1_000_000:  # noqa: PLR2004 - one second
-        return Fraction(ADVANCE_PARTS_MIN)
-    return Fraction(ADVANCE_S * 1_000_000, part_target_us)
+def is_too_far(ahead: int, part_target_us: int) -> bool:
+    """Whether a part is so many past the last one, beyond the Advance Part Limit."""
+    if part_target_us >= SECOND_US:
+        return ahead > ADVANCE_PARTS_MIN
+    return ahead * part_target_us > ADVANCE_S * SECOND_US
 
 
 def _number(name: str, value: str, earlier: int | None) -> int:

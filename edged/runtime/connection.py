@@ -47,10 +47,10 @@ class Connection:
 
     __slots__ = (
         *("__weakref__", "_above_low", "_closing", "_dirty", "_established", "_low_water"),
-        *("_make_handler", "_mask", "_out", "_out_bytes_max", "_reading", "_reads_max"),
-        *("_encrypt", "_read", "_recv_into", "_send", "_sendmsg", "_setsockopt"),
-        *("_unheard_bytes", "fd", "handler", "handshaking", "lost", "on_removed", "out_bytes"),
-        *("peer", "pump", "pump_class", "received_bytes", "scheduled_at", "sent_bytes", "sock"),
+        *("_make_handler", "_mask", "_out", "_out_bytes_max", "_reading", "_reads_max", "_encrypt"),
+        *("_read", "_recv_into", "_send", "_sendmsg", "_setsockopt", "_unheard_bytes", "fd"),
+        *("handler", "handshaking", "lost", "on_removed", "out_bytes", "peer", "pump"),
+        *("pump_class", "received_bytes", "scheduled_at", "sent_bytes", "sock", "_short_is_all"),
         *("spoke", "ssl", "standing", "stood", "stood_at", "timeout_at", "waits_for_room"),
     )
 
@@ -101,6 +101,8 @@ class Connection:
         else:
             is_publisher = pump_class is PumpClass.PUBLISHER
             self._reads_max = READS_TLS_MAX if is_publisher and self.ssl is not None else READS_MAX
+        # After a short read nothing is left: under TLS a record is read by itself.
+        self._short_is_all = self.ssl is None or self._reads_max == READS_MAX
         self._closing: str | None = None
         self._unheard_bytes: int | None = None  # Once our side is shut: what we still hear out.
         self._dirty = False
@@ -315,10 +317,10 @@ class Connection:
                 return
             self.received_bytes += count
             handler.data_received(buffer[:count], now)
-            if (tls is None and count < size) or not self._reading or self.ended:
+            if (count < size and self._short_is_all) or not self._reading or self.ended:
                 return
         # It may hold decrypted bytes that no event will announce.
-        if tls is not None and (self._reads_max > READS_MAX or tls.pending()):
+        if tls is not None and (not self._short_is_all or tls.pending()):
             self.pump.mark_readable(self)
 
     def take_read(self, buffer: memoryview, count: int, now: float) -> None:

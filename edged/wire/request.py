@@ -5,7 +5,10 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
+from edged.wire.content_coding import takes_gzip
 from edged.wire.fields import find_field
+
+UNKNOWN: Final = -1
 
 
 @mypyc_attr(acyclic=True)
@@ -16,7 +19,8 @@ class RequestReceived:  # noqa: PLW1641 - equal by value, and nobody hashes it
     """
 
     __slots__ = (
-        *("body", "conditional", "fields", "keep_alive", "method", "path", "query", "upgrade"),
+        *("_gzip", "body", "conditional", "fields", "keep_alive", "method", "path", "query"),
+        "upgrade",
     )
 
     def __init__(
@@ -44,6 +48,14 @@ class RequestReceived:  # noqa: PLW1641 - equal by value, and nobody hashes it
         self.body: Final = body
         self.upgrade: Final = upgrade
         self.conditional: Final = conditional
+        self._gzip = UNKNOWN
+
+    @property
+    def takes_gzip(self) -> bool:
+        """Whether the answer may be gzip."""
+        if self._gzip == UNKNOWN:
+            self._gzip = takes_gzip(find_field(self.fields, b"accept-encoding"))
+        return self._gzip == 1
 
     def field(self, name: bytes) -> bytes:
         """The first header field of that lower-case name, else empty."""
@@ -64,7 +76,7 @@ class RequestReceived:  # noqa: PLW1641 - equal by value, and nobody hashes it
 
     def for_target(self, path: str, query: str) -> "RequestReceived":
         """What the same client asks when it asks for something else, without a body."""
-        return RequestReceived(
+        other = RequestReceived(
             method=self.method,
             path=path,
             query=query,
@@ -72,6 +84,8 @@ class RequestReceived:  # noqa: PLW1641 - equal by value, and nobody hashes it
             keep_alive=self.keep_alive,
             conditional=self.conditional,
         )
+        other._gzip = self._gzip
+        return other
 
     def __eq__(self, other: object) -> bool:
         return (

@@ -14,13 +14,8 @@ from edged.playback.hls import HlsService
 from edged.playback.http import HttpConnection, HttpServer, Router
 from edged.playback.pages import LiveChannel, mount_streams, mount_time
 from edged.playback.statistics import HttpStatistics
-from edged.policy.blocking_reload import (
-    PlaylistEdge,
-    Wait,
-    choose_answer,
-    is_reached,
-    parse_directives,
-)
+from edged.policy.blocking_reload import choose_answer, is_reached, parse_directives
+from edged.policy.delivery_directives import PlaylistEdge, Wait
 from edged.runtime.standing import StandingAnswers
 from edged.wire.h1 import H1Session, KnownRequests
 from edged.wire.h1_events import H1Limits, RequestRefused

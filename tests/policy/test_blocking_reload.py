@@ -10,16 +10,12 @@ from hypothesis import strategies as st
 from edged.errors import RemoteProtocolError
 from edged.policy.blocking_reload import (
     NO_DIRECTIVES,
-    WHOLE,
-    PlaylistEdge,
-    Reject,
-    ReloadDirectives,
-    Wait,
-    advance_part_limit,
     choose_answer,
     is_reached,
+    is_too_far,
     parse_directives,
 )
+from edged.policy.delivery_directives import WHOLE, PlaylistEdge, Reject, ReloadDirectives, Wait
 
 
 def edge(
@@ -96,12 +92,13 @@ def test_item_7_too_far_ahead_is_rejected() -> None:
     assert isinstance(choose(10, 9 + 16, WHOLE_TEN), Reject)
 
 
-def test_item_7_advance_part_limit() -> None:
-    assert advance_part_limit(200_000) == 15
-    assert advance_part_limit(166_833) == Fraction(3_000_000, 166_833)
-    assert advance_part_limit(999_999) > 3
-    assert advance_part_limit(1_000_000) == 3
-    assert advance_part_limit(5_000_000) == 3
+@pytest.mark.parametrize(
+    "part_target_us", [100_000, 166_833, 200_000, 999_999, 1_000_000, 5_000_000]
+)
+def test_item_7_advance_part_limit(part_target_us: int) -> None:
+    limit = Fraction(3_000_000, part_target_us) if part_target_us < 1_000_000 else Fraction(3)
+    for ahead in range(40):
+        assert is_too_far(ahead, part_target_us) == (ahead > limit)
 
 
 def test_item_9_every_other_directive_is_reserved() -> None:

@@ -8,23 +8,13 @@ Rows are made when they are first needed: text in use needs some thirty of the 2
 together take 6 MB, once in a process.
 """
 
+import contextlib
+from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from edged.errors import RemoteProtocolError
+from edged.wire.h2.codes import EOS, LENGTHS
 
-# Of the symbols 0 to 255 and of EOS: the code's lengths in bits (RFC 7541, appendix B).
-LENGTHS = bytes.fromhex(
-    "0d171c1c1c1c1c1c1c181e1c1c1e1c1c1c1c1c1c1c1c1e1c1c1c1c1c1c1c1c1c"
-    "060a0a0c0d06080b0a0a080b080606060505050606060606060607080f060c0a"
-    "0d06070707070707070707070707070707070707070707070807080d130d0e06"
-    "0f05060506050606060507070606060506070605050607070707070f0b0e0d1c"
-    "1416141416161617161717171717181718181617181717171715161716171718"
-    "1615141616171715171616181516171715151615171617171416161617161617"
-    "1a1a1413161716191a1a1a1b1b1a181913151a1b1b1a1b1815151a1a1c1b1b1b"
-    "14181415161515171616191918181a171a1b1a1a1b1b1b1b1b1c1b1b1b1b1b1a"
-    "1e"
-)
-EOS: Final = 256
 PADDING_BITS_MAX: Final = 7
 Row: TypeAlias = "list[tuple[Row, bytes]]"  # By byte: the next state's row, the symbols told.
 
@@ -95,12 +85,21 @@ class _Machine:
         return self.rows[state], bytes(symbols)
 
 
+_decode: Callable[[bytes], bytes | None] | None = None
+with contextlib.suppress(ImportError):  # No C compiler was there when the package was built.
+    from edged.wire.h2.fast import decode as _decode
+
 _machine: Final = _Machine()
 _ROOT: Final = _machine.rows[0]
 
 
 def decode_huffman(data: bytes) -> bytes:
     """The text, or `HuffmanError`."""
+    text = None if _decode is None else _decode(data)
+    return _step_through(data) if text is None else text
+
+
+def _step_through(data: bytes) -> bytes:
     texts: list[bytes] = []
     row = _ROOT
     for byte in data:

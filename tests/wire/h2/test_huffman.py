@@ -10,7 +10,8 @@ from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 from hpack.huffman_table import decode_huffman as decode_oracle
 from hypothesis import strategies as st
 
-from edged.wire.h2.huffman import HuffmanError, decode_huffman, make_codes
+from edged.wire.h2.fast import decode
+from edged.wire.h2.huffman import HuffmanError, _step_through, decode_huffman, make_codes
 
 oracle = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH)
 
@@ -24,6 +25,21 @@ def test_each_symbol_beside_each_padding() -> None:
         for count in range(1, 9):
             text = bytes([symbol]) * count + b"a"
             assert decode_huffman(oracle.encode(text)) == text
+
+
+@hypothesis.given(st.one_of(st.binary(max_size=60), st.binary(max_size=40).map(oracle.encode)))
+def test_what_is_compiled_says_the_same_or_nothing(data: bytes) -> None:
+    told: bytes | None = None
+    with contextlib.suppress(HuffmanError):
+        told = _step_through(data)
+    assert decode(data) == told
+
+
+def test_longer_texts_are_left_to_the_machine() -> None:
+    for size in (2047, 2048, 2049, 4000):
+        data = oracle.encode(b"0" * (size * 8 // 5))
+        assert (decode(data) is None) == (len(data) > 2048)
+        assert decode_huffman(data) == b"0" * (size * 8 // 5)
 
 
 @hypothesis.given(st.binary(max_size=300))

@@ -1,0 +1,3 @@
+"""Types of `fast.pyx`."""
+
+def decode(coded: bytes) -> bytes | None: ...
