@@ -231,8 +231,8 @@ RULES = (
         judge=lambda measures, _: _above(measures.unevenness, UNEVEN_RATIO_MAX, UNEVEN_RATIO_GOOD),
         tell=lambda finding, _: (
             f"The frame rate is not constant: it varies by {finding.value:.0%} from picture to "
-            "picture. Set a constant one (CFR) in the encoder and its sources, or viewers are "
-            "further behind and motion is not smooth."
+            "picture. Set a constant one (CFR) in the encoder and its sources, or parts are of odd "
+            "lengths and late, and motion is not smooth."
         ),
         raise_s=UNEVEN_RAISE_S,
         clear_s=UNEVEN_CLEAR_S,

@@ -9,6 +9,7 @@ from tests.conftest import require
 from tests.e2e.clip import make_clip, publish_ffmpeg
 from tests.e2e.network import Network, open_network, run_edged
 from tests.e2e.viewer import fetch
+from tests.origin.sources import X264, make_source
 
 pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.timeout(150)]
 
@@ -18,6 +19,10 @@ BEGUN_S = 26.5  # Then there is something to be left out of delta updates.
 # still), segments that leave (20: it is young), byte ranges (25: each part is a file).
 UNSEEN = {8, 20, 25}
 MASTER = "/live/one/master.m3u8"
+UNEVEN_S = 18
+# Constant at first, so that parts are of 200 ms; then pictures are up to a second apart.
+UNEVEN = "select='lt(n,60)+gt(random(1),0.75)'"
+UNEVEN_MASTER = "/live/uneven/master.m3u8"
 
 
 async def judge(network: Network, path: str, *arguments: str) -> dict[int, Verdict]:
@@ -52,3 +57,21 @@ async def test_our_edge_conforms() -> None:
     assert not wrong, wrong
     assert {number for number, each in live.items() if each.status == "not seen"} <= UNSEEN | {5}
     assert over[5].status == "pass", "its requests are answered at once when it has ended"
+
+
+async def test_what_a_variable_frame_rate_makes_unavoidable_is_warned_of() -> None:
+    """And nothing fails: the command, which `judge` looks at, ends with 0."""
+    require("ffmpeg")
+    options = ("-vf", UNEVEN, "-fps_mode", "vfr", "-g", "20")
+    clip = make_source(*X264, *options, seconds=UNEVEN_S, suffix="mp4")
+    with trio.fail_after(60):
+        async with open_network(channels=("uneven",)) as network, trio.open_nursery() as nursery:
+            nursery.start_soon(publish_ffmpeg, clip.path, network.publish_url("a", "uneven"))
+            await network.hosts["origin"].edged.wait_log("stream opened")
+            await trio.sleep(4.0)
+            found = await judge(network, UNEVEN_MASTER, "--seconds", "6")
+            nursery.cancel_scope.cancel()
+    assert found[14].status in ("pass", "warn"), found[14]
+    told = [line for number in (14, 18, 21, 23) for line in found[number].details]
+    assert told, "its pictures are uneven enough"
+    assert all("a variable frame rate" in line or line.startswith("and ") for line in told), told

@@ -30,7 +30,13 @@ class Advice(Struct, frozen=True):
     problems: list[str]
 
 
-Judgement = list[str] | NotSeen | Advice  # Problems; an empty list: all is well.
+class Unavoidable(Struct, frozen=True):
+    """Against what binds, but as the source is no server can do otherwise; each says why."""
+
+    problems: list[str]
+
+
+Judgement = list[str] | NotSeen | Advice | Unavoidable  # Problems; an empty list: all is well.
 
 
 class Item(Struct, frozen=True):
@@ -50,6 +56,13 @@ def has_parts(seen: Observation) -> bool:
 def settle(problems: list[str], count: int, why: str) -> Judgement:
     """Problems, once something was looked at or found; what was found is never dropped."""
     return problems if problems or count else NotSeen(why)
+
+
+def settle_explained(problems: list[str], explained: list[str], count: int, why: str) -> Judgement:
+    """The same where some are the source's: those of the server come first, if there are any."""
+    if explained and not problems:
+        return Unavoidable(explained)
+    return settle(problems + explained, count, why)
 
 
 def blocks(seen: Observation) -> bool:

@@ -2,9 +2,18 @@
 
 import itertools
 
-from edged.tools.conform.item import NO_PARTS, Item, Judgement, NotSeen, has_parts, settle
+from edged.tools.conform.item import (
+    NO_PARTS,
+    Item,
+    Judgement,
+    NotSeen,
+    has_parts,
+    settle,
+    settle_explained,
+)
 from edged.tools.conform.media import Piece, Place, Tracks, place_of, together
 from edged.tools.conform.observe import Observation, RenditionLog, Seen
+from edged.tools.conform.pace import ROUNDING_US, Pace
 from edged.wire.cmaf.reader import ReadInit
 from edged.wire.m3u8_reader import ReadHint, ReadPart, ReadRange, ReadSegment
 from edged.wire.m3u8_values import US
@@ -141,6 +150,7 @@ def independent_parts(seen: Observation) -> Judgement:
 def in_time(seen: Observation) -> Judgement:
     """18."""
     problems: list[str] = []
+    explained: list[str] = []
     count = 0
     for log in seen.renditions:
         target_us, target_s = log.last.part_target_us, log.last.target_duration_s or 0
@@ -149,8 +159,8 @@ def in_time(seen: Observation) -> Judgement:
             continue
         count += len(fresh) > 3  # noqa: PLR2004 - the first may have found its part there
         if target_us is not None:
-            limit_s = target_us / US + max(LATE_S, LATE_SHARE * target_us / US) + seen.stall_s
-            problems += _late(log.name, fresh, limit_s)
+            late, excused = _late(log, fresh, target_us, seen.stall_s)
+            problems, explained = problems + late, explained + excused
         whole = [one for before, one in itertools.pairwise(fresh)
                  if one.playlist.last_whole > before.playlist.last_whole]  # fmt: skip
         for before, one in itertools.pairwise(whole):
@@ -160,20 +170,37 @@ def in_time(seen: Observation) -> Judgement:
                     f"{log.name}: segment {one.playlist.last_whole} {took_s:.2f} s after the one "
                     f"before, {SEGMENT_TARGETS_MAX:g} x TD is {SEGMENT_TARGETS_MAX * target_s:g} s"
                 )
-    return settle(problems, count, "too few reloads")
+    return settle_explained(problems, explained, count, "too few reloads")
 
 
-def _late(name: str, fresh: list[Seen], limit_s: float) -> list[str]:
-    """Parts that came late; the first reload may have found the newest part already there."""
-    problems = []
+def _late(
+    log: RenditionLog, fresh: list[Seen], target_us: int, stall_s: float
+) -> tuple[list[str], list[str]]:
+    """Parts that came late, and those whose pictures did already.
+
+    The first reload may have found the newest part already there.
+    """
+    late: list[str] = []
+    explained: list[str] = []
+    slack_s = max(LATE_S, LATE_SHARE * target_us / US) + stall_s
+    limit_s = target_us / US + slack_s
+    pace: Pace | None = None
     for before, one in itertools.pairwise(fresh[1:]):
         took_s = one.answer.head_at - before.answer.head_at
-        if took_s > limit_s:
-            problems.append(
-                f"{name}: part {one.playlist.last} {took_s:.3f} s after {before.playlist.last}, "
-                f"{limit_s:.3f} s at most"
-            )
-    return problems
+        if took_s <= limit_s:
+            continue
+        pace = pace or Pace(log)
+        told = (
+            f"{log.name}: part {one.playlist.last} {took_s:.3f} s after {before.playlist.last}, "
+            f"{limit_s:.3f} s at most"
+        )
+        span_us = pace.span_us(one.playlist.last)
+        if pace.usual_us <= target_us and span_us and took_s <= span_us / US + slack_s:
+            told += f": a variable frame rate: its pictures took {span_us / US:.3f} s themselves"
+            explained.append(told)
+        else:
+            late.append(told)
+    return late, explained
 
 
 def parts_are_listed_for_a_while(seen: Observation) -> Judgement:
@@ -247,6 +274,7 @@ def _renamed(log: RenditionLog) -> list[str]:
 def no_holes(seen: Observation) -> Judgement:
     """21."""
     problems: list[str] = []
+    explained: list[str] = []
     count = 0
     for log in seen.renditions:
         before: tuple[int, dict[int, float]] = (-2, {})  # MSN, and where its tracks end, in s.
@@ -266,13 +294,28 @@ def no_holes(seen: Observation) -> Judgement:
                     continue
                 count += 1
                 apart_s = begin_s - before[1][number]
-                if abs(apart_s) > TICKS_APART_MAX_S:
-                    problems.append(
-                        f"{where}: track {number} begins {apart_s:+.3f} s off the end of segment "
-                        f"{before[0]}, without EXT-X-DISCONTINUITY or EXT-X-GAP"
-                    )
+                if abs(apart_s) <= TICKS_APART_MAX_S:
+                    continue
+                text = (
+                    f"{where}: track {number} begins {apart_s:+.3f} s off the end of segment "
+                    f"{before[0]}, without EXT-X-DISCONTINUITY or EXT-X-GAP"
+                )
+                if apart_s > 0 and _fills_its_last_part(log, before[0]):
+                    text += ": a variable frame rate: its last picture is longer than a part may be"
+                    explained.append(text)
+                else:
+                    problems.append(text)
             before = segment.msn, {number: end_s for number, (_, end_s) in spans.items()}
-    return settle(problems, count, "no two segments without a discontinuity could be read")
+    why = "no two segments without a discontinuity could be read"
+    return settle_explained(problems, explained, count, why)
+
+
+def _fills_its_last_part(log: RenditionLog, msn: int) -> bool:
+    """Whether a segment of a variable frame rate ends with a part of PART-TARGET."""
+    segment, target_us = log.last.segment(msn), log.last.part_target_us
+    if segment is None or not segment.parts or target_us is None:
+        return False
+    return segment.parts[-1].duration_us >= target_us - ROUNDING_US and Pace(log).is_variable
 
 
 def _spans(tracks: Tracks, init: ReadInit) -> dict[int, tuple[float, float]]:
@@ -290,8 +333,10 @@ def _spans(tracks: Tracks, init: ReadInit) -> dict[int, tuple[float, float]]:
 def hints_are_kept(seen: Observation) -> Judgement:
     """23."""
     problems: list[str] = []
+    explained: list[str] = []
     count = 0
     for log in seen.renditions:
+        pace: Pace | None = None
         for before, one in itertools.pairwise(log.seen):
             hint = next((hint for hint in before.playlist.hints if hint.type == "PART"), None)
             known = {place_of(part) for part in _listed(before)}
@@ -299,14 +344,39 @@ def hints_are_kept(seen: Observation) -> Judgement:
             if hint is None or not new or new[0].gap:
                 continue
             count += 1
-            if not _is_kept(hint, new[0]):
-                problems.append(
-                    f"{log.at(before.playlist.tag_lines.get('EXT-X-PRELOAD-HINT', 0))}: "
-                    f"{told((hint.uri, hint.range))} was hinted behind "
-                    f"{before.playlist.last}, {told(place_of(new[0]))} came"
-                )
+            if _is_kept(hint, new[0]):
+                continue
+            text = (
+                f"{log.at(before.playlist.tag_lines.get('EXT-X-PRELOAD-HINT', 0))}: "
+                f"{told((hint.uri, hint.range))} was hinted behind "
+                f"{before.playlist.last}, {told(place_of(new[0]))} came"
+            )
+            pace = pace or Pace(log)
+            if pace.is_variable and _misjudged_end(log, hint, before, new[0]):
+                text += ": a variable frame rate: where its segment ends is not known before"
+                explained.append(text)
+            else:
+                problems.append(text)
         problems += _dripping(log, seen.stall_s)
-    return settle(problems, count, "no part came after a hint" if has_parts(seen) else NO_PARTS)
+    why = "no part came after a hint" if has_parts(seen) else NO_PARTS
+    return settle_explained(problems, explained, count, why)
+
+
+def _misjudged_end(log: RenditionLog, hint: ReadHint, before: Seen, came: ReadPart) -> bool:
+    """Whether it is about where a segment ends: it went on, or the hinted part was none of it.
+
+    Either the hinted part came as the first of the next segment, or what came did.
+    """
+    following = before.playlist.last[0] + 1
+    firsts = [
+        segment.parts[0]
+        for one in log.seen
+        if (segment := one.playlist.segment(following)) is not None and segment.parts
+    ]
+    if not firsts:  # It was not watched for so long; what was hinted may have been fetched.
+        fetched = log.parts.get((hint.uri, hint.range))
+        return fetched is not None and fetched.came
+    return any(part == came or _is_kept(hint, part) for part in firsts)
 
 
 def _listed(one: Seen) -> list[ReadPart]:

@@ -1,12 +1,20 @@
 """Items 10 to 15, 22, 24 and 30: what the playlists say (RFC 8216bis §4.4, §6.2.5, B.1)."""
 
-from edged.tools.conform.item import NO_PARTS, Item, Judgement, NotSeen, has_parts, settle
+from edged.tools.conform.item import (
+    NO_PARTS,
+    Item,
+    Judgement,
+    NotSeen,
+    has_parts,
+    settle,
+    settle_explained,
+)
 from edged.tools.conform.item import status_of as _status
-from edged.tools.conform.observe import Observation, RenditionLog, Seen
+from edged.tools.conform.observe import PART_SHARE_MIN, Observation, RenditionLog, Seen, deviating
+from edged.tools.conform.pace import Pace
 from edged.wire.m3u8_reader import ReadMedia
 from edged.wire.m3u8_values import US
 
-PART_SHARE_MIN = 0.85  # Of PART-TARGET.
 VIDEO_CODECS = ("avc", "hvc", "hev", "av01", "vp0", "dvh")
 
 
@@ -85,24 +93,29 @@ def same_everywhere(seen: Observation) -> Judgement:
 def part_durations(seen: Observation) -> Judgement:
     """14."""
     problems: dict[str, str] = {}
+    explained: dict[str, str] = {}
     for log in seen.renditions:
+        pace: Pace | None = None
         for one in log.seen:
-            target_us = one.playlist.part_target_us
-            if target_us is None:
-                continue
-            for segment in one.playlist.segments:
-                for index, part in enumerate(segment.parts):
-                    what = f"part {segment.msn}.{index} of {part.duration_us / US:g} s"
-                    if part.duration_us > target_us:
-                        _add(problems, one, log, (segment.msn, index),
-                             f"{what}, PART-TARGET is {target_us / US:g} s")  # fmt: skip
-                    following = segment.parts[index + 1 : index + 2]
-                    excepted = part.independent or part.gap or not following or following[0].gap
-                    if not excepted and part.duration_us < PART_SHARE_MIN * target_us:
-                        share = f"{part.duration_us / target_us:.0%}"
-                        _add(problems, one, log, (segment.msn, index),
-                             f"{what} is {share} of PART-TARGET, 85 % at least")  # fmt: skip
-    return settle(list(problems.values()), has_parts(seen), NO_PARTS)
+            target_us = one.playlist.part_target_us or 0
+            for segment, index, is_short in deviating(one.playlist):
+                part = segment.parts[index]
+                told = f"part {segment.msn}.{index} of {part.duration_us / US:g} s"
+                if is_short:
+                    share = f"{part.duration_us / target_us:.0%}"
+                    told += f" is {share} of PART-TARGET, 85 % at least"
+                else:
+                    told += f", PART-TARGET is {target_us / US:g} s"
+                pace = pace or Pace(log)
+                position = (segment.msn, index)
+                low_us = round(PART_SHARE_MIN * target_us)
+                why = pace.explain_length(position, low_us, target_us)
+                if why:
+                    _add(explained, one, log, position, f"{told}: {why}")
+                else:
+                    _add(problems, one, log, position, told)
+    found, excused = list(problems.values()), list(explained.values())
+    return settle_explained(found, excused, has_parts(seen), NO_PARTS)
 
 
 def _add(

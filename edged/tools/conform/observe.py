@@ -37,6 +37,8 @@ from edged.wire.m3u8_reader import (
 
 RENDITIONS_MAX = 12
 HINTS_AT_ONCE_MAX = 4  # Requests for parts that are to come, of one rendition.
+UNHINTED_MAX = 128  # Parts of a rendition that are fetched though no hint announced them.
+PART_SHARE_MIN = 0.85  # Of PART-TARGET (RFC 8216bis §4.4.4.9).
 HINTS_KNOWN_MAX = 64  # So that none is asked for twice.
 INITS_MAX = 32  # Init segments of a rendition that are looked into.
 VERSIONS_MAX = 1_000  # Of a rendition's playlist, the newest: 200 s of parts of 0.2 s.
@@ -68,6 +70,7 @@ class RenditionLog(Struct, kw_only=True):
     refused: list[tuple[tuple[int, int | None], Answer]] = field(default_factory=list)
     parts: dict[Place, Piece] = field(default_factory=dict)
     parts_before: int = 0  # Parts that are not kept.
+    unhinted: int = 0  # Parts that were fetched without a hint, while it was followed.
     segments: dict[int, Piece] = field(default_factory=dict)  # Whole ones, by MSN.
     left: list[Answer] = field(default_factory=list)  # Segments that have left the playlist.
     inits: dict[Place, ReadInit] = field(default_factory=dict)
@@ -179,8 +182,10 @@ class Follower:
                         nursery.start_soon(self._fetch_hinted, log, hint, limiter)
                 while len(asked) > HINTS_KNOWN_MAX:
                     del asked[next(iter(asked))]
+                self._fetch_unhinted(log, asked, nursery, limiter)
                 if not await self._reload(log):
                     return
+            self._fetch_unhinted(log, asked, nursery, limiter)
 
     async def _reload(self, log: RenditionLog) -> bool:
         """The next version of a playlist; False when there is none to be had."""
@@ -261,6 +266,50 @@ class Follower:
             if piece is not None:
                 self._keep(log, place_of(part), piece, init, hinted=True)
 
+    def _fetch_unhinted(
+        self,
+        log: RenditionLog,
+        asked: dict[Place, None],
+        nursery: trio.Nursery,
+        limiter: trio.CapacityLimiter,
+    ) -> None:
+        """Ask for what tells why parts are as they are: odd ones, and those no hint announced."""
+        wanted = [
+            (segment, part)
+            for segment, index, _ in deviating(log.last)
+            for part in segment.parts[index : index + 2]
+        ]
+        known = {place_of(part) for part in _parts(log.first)}
+        wanted += [
+            (segment, part)
+            for segment in log.last.segments
+            for part in segment.parts
+            if place_of(part) not in known
+        ]
+        for segment, part in wanted:
+            place = place_of(part)
+            if place in asked or place in log.parts or part.gap or part.uri in self._open:
+                continue
+            if log.unhinted >= UNHINTED_MAX:
+                return
+            log.unhinted += 1
+            asked[place] = None
+            nursery.start_soon(self._fetch_odd, log, part, segment, limiter)
+
+    async def _fetch_odd(
+        self,
+        log: RenditionLog,
+        part: ReadPart,
+        segment: ReadSegment,
+        limiter: trio.CapacityLimiter,
+    ) -> None:
+        try:
+            async with limiter:
+                await self._need_init(log, map_of(segment))
+                await self._fetch_listed(log, part, segment)
+        except EdgedError as error:
+            self._seen.broken.append(str(error))
+
     async def fetch_media(self, log: RenditionLog) -> None:
         """Two whole segments, and those of their parts that are not here yet."""
         whole = [segment for segment in log.last.segments if segment.is_whole and not segment.gap]
@@ -322,6 +371,23 @@ async def observe_renditions(follower: Follower, seen: Observation, until: float
     async with trio.open_nursery() as nursery:
         for log in seen.renditions:
             nursery.start_soon(follower.follow, log, until)
+
+
+def deviating(playlist: ReadMedia) -> list[tuple[ReadSegment, int, bool]]:
+    """Parts of another length than §4.4.4.9 wants: segment, index, and whether it is too short."""
+    found: list[tuple[ReadSegment, int, bool]] = []
+    target_us = playlist.part_target_us
+    if target_us is None:
+        return found
+    for segment in playlist.segments:
+        for index, part in enumerate(segment.parts):
+            following = segment.parts[index + 1 : index + 2]
+            excepted = part.independent or part.gap or not following or following[0].gap
+            if part.duration_us > target_us:
+                found.append((segment, index, False))
+            elif not excepted and part.duration_us < PART_SHARE_MIN * target_us:
+                found.append((segment, index, True))
+    return found
 
 
 def _parts(playlist: ReadMedia) -> list[ReadPart]:

@@ -13,7 +13,7 @@ from edged.tools.conform import (
     items_reload,
     items_renditions,
 )
-from edged.tools.conform.item import BINDING, PROBLEMS_MAX, Advice, Item, Level, NotSeen
+from edged.tools.conform.item import BINDING, PROBLEMS_MAX, Item, Level, NotSeen
 from edged.tools.conform.observe import Observation, RenditionLog
 
 ITEMS: tuple[Item, ...] = tuple(
@@ -35,7 +35,8 @@ class Verdict(Struct, frozen=True, kw_only=True):
     number: int
     level: Level
     title: str
-    status: Status  # "fail": against what binds; "warn": against what is recommended.
+    status: Status  # "fail": against what binds; "warn": against what is recommended,
+    # or unavoidably, as the source is.
     details: list[str]
 
 
@@ -93,8 +94,8 @@ def _judge(item: Item, seen: Observation) -> Verdict:
         status: Status = "not seen"
         details = [found.why]
     else:
-        binds = item.level in BINDING and not isinstance(found, Advice)
-        problems = found.problems if isinstance(found, Advice) else found
+        binds = item.level in BINDING and isinstance(found, list)
+        problems = found if isinstance(found, list) else found.problems
         status = "pass"
         if problems:
             status = "fail" if binds else "warn"

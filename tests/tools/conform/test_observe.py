@@ -5,7 +5,9 @@ import trio
 
 from edged.errors import RemoteProtocolError
 from edged.tools.conform import observe as observe_module
+from edged.tools.conform.client import HttpClient
 from edged.tools.conform.observe import (
+    Follower,
     Observation,
     RenditionLog,
     directives,
@@ -18,7 +20,8 @@ from edged.tools.conform.observe import (
 )
 from edged.tools.conform.report import judge
 from edged.wire.m3u8_reader import read_media
-from tests.tools.conform.test_probe import VOD
+from tests.tools.conform.test_client import serving
+from tests.tools.conform.test_probe import VOD, http
 from tests.tools.conform.test_timeline import TEXT, log_of
 
 
@@ -112,3 +115,62 @@ def test_limits_are_reported(good: Observation) -> None:
     assert first.startswith("v0.m3u8: ")
     assert first.endswith(" versions are judged, the newest; 7 before are not kept")
     assert second.endswith(" parts are judged, the newest; 9 before are not kept")
+
+
+ODD_HEAD = """#EXTM3U
+#EXT-X-TARGETDURATION:2
+#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES
+#EXT-X-PART-INF:PART-TARGET=0.2
+#EXT-X-MAP:URI="i"
+"""
+ODD_HINT = '#EXT-X-PRELOAD-HINT:TYPE=PART,URI="1.0"\n'
+
+
+def odd(*durations: float) -> str:
+    parts = (
+        f'#EXT-X-PART:DURATION={duration},URI="0.{n}"\n' for n, duration in enumerate(durations)
+    )
+    return ODD_HEAD + "".join(parts)
+
+
+async def fetched_of(*versions: str) -> tuple[list[str], RenditionLog]:
+    """What is asked for of a stream that is followed through these versions, and its log."""
+    asked: list[str] = []
+    left = [text.encode() for text in (versions[0], *versions)]  # It is asked for the first twice.
+
+    def answers(target: str) -> bytes | None:
+        asked.append(target)
+        if "m3u8" in target:
+            return left.pop(0) if len(left) > 1 else left[0]
+        return b"1"
+
+    async with serving(http(answers)) as (url, _):
+        seen = Observation(url=f"{url}/v.m3u8")
+        client = HttpClient(insecure=True)
+        try:
+            follower = Follower(client, seen)
+            await follower.begin()
+            await follower.follow(seen.main, trio.current_time() + 30)
+        finally:
+            await client.close()
+    return [target.removeprefix("/") for target in asked if "m3u8" not in target], seen.main
+
+
+async def test_what_tells_why_parts_are_odd_is_fetched() -> None:
+    whole = (0.2, 0.2, 0.08, 0.2, 0.2)
+    end = "#EXT-X-ENDLIST\n"
+    asked, _ = await fetched_of(odd(*whole) + ODD_HINT, odd(*whole, 0.2) + end)
+    # The short one with the one after it; what was hinted; and what no hint announced.
+    assert sorted(asked) == ["0.2", "0.3", "0.5", "1.0", "i"]
+    asked, _ = await fetched_of(odd(0.2, 0.2, 0.3) + ODD_HINT, odd(0.2, 0.2, 0.3, 0.2) + end)
+    assert sorted(asked) == ["0.2", "0.3", "1.0", "i"]
+    asked, _ = await fetched_of(odd(0.2, 0.2, 0.2) + end)
+    assert asked == ["i"], "nothing is odd"
+
+
+async def test_what_is_fetched_without_a_hint_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observe_module, "UNHINTED_MAX", 3)
+    parts = odd(*[0.1] * 9) + "#EXT-X-ENDLIST\n"
+    asked, log = await fetched_of(parts)
+    assert sorted(asked) == ["0.0", "0.1", "0.2", "i"]
+    assert log.unhinted == 3

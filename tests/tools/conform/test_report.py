@@ -1,3 +1,7 @@
+import pytest
+
+from edged.tools.conform import report as report_module
+from edged.tools.conform.item import Item, Unavoidable
 from edged.tools.conform.observe import Observation
 from edged.tools.conform.report import ITEMS, judge
 
@@ -45,3 +49,14 @@ def test_a_value_that_cannot_be_read_is_a_problem_of_its_item(good: Observation)
     assert found[12].status == "fail"
     assert found[12].details == ["HOLD-BACK 'soon' is no decimal number"]
     assert found[11].status == "pass"
+
+
+def test_what_the_source_leaves_no_choice_about_is_told_and_not_held_against_it(
+    good: Observation,
+) -> None:
+    item = Item(14, "must", "parts", lambda _: Unavoidable(["a variable frame rate"]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report_module, "ITEMS", (item,))
+        report = judge(good)
+    assert [(v.status, v.details) for v in report.verdicts] == [("warn", ["a variable frame rate"])]
+    assert report.conforms
