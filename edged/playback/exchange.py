@@ -15,7 +15,11 @@ from edged.playback.router import error_response
 from edged.playback.upgrades import UPGRADED, UpgradeTaker
 from edged.playback.waiting import Exchange, Waiters
 from edged.runtime.connection import OUT_LOW_BYTES, Connection
-from edged.runtime.kernel_bytes import KERNEL_BYTES_MAX, KERNEL_BYTES_MIN
+from edged.runtime.kernel_bytes import (
+    KERNEL_BYTES_MAX,
+    KERNEL_BYTES_MIN,
+    unacknowledged_bytes,
+)
 from edged.runtime.standing import StandingAnswer
 from edged.wire.h1 import H1Session
 from edged.wire.h1_events import Event, RequestRefused
@@ -32,7 +36,8 @@ PROGRESS_BYTES_MIN: Final = 16 * 1024
 RESPONSE_BYTES_PER_S_MIN: Final = 12_500
 # Beyond that time: a phone that changes cells stands still for seconds.
 RESPONSE_S_SLACK: Final = 10.0
-# Read on after a refusal: closing on unread bytes would reset it away.
+# Read on after a refusal, and again for as long while the viewer takes what the kernel has of it:
+# closing on unread bytes would reset it away (RFC 9112 §9.6).
 REFUSED_LINGER_S: Final = 1.0
 
 logger = structlog.get_logger("edged.http")
@@ -51,6 +56,7 @@ class HttpConnection(Exchange):
         "_due_at",
         "_expired",
         "_group",
+        "_linger_left",
         "_linger_until",
         "_queue",
         "_request",
@@ -77,6 +83,7 @@ class HttpConnection(Exchange):
         self._check_at = math.inf
         self._due_at = math.inf  # At the least rate all that is queued has been taken by then.
         self._linger_until = math.inf
+        self._linger_left = 0
         self._closing: str | None = None
         server.connections += 1
         server.connections_total += 1
@@ -201,7 +208,7 @@ class HttpConnection(Exchange):
         """End what took too long: a blocked request, a viewer, a request, an idle connection."""
         self.settle(now)
         self._count_standing()
-        if now >= self._linger_until:
+        if now >= self._linger_until and not self._linger_on(now):
             self.connection.close(self._closing or "refused")
             return
         if self._request is not None and now >= self._blocked_until:
@@ -402,6 +409,16 @@ class HttpConnection(Exchange):
         self._closing = reason
         self._linger_until = now + REFUSED_LINGER_S
         self.connection.resume_reading()
+
+    def _linger_on(self, now: float) -> bool:
+        """Whether the viewer is still to hear why: it takes what comes before that, if slowly."""
+        left = self.connection.out_bytes + unacknowledged_bytes(self.connection.fd)
+        if not left or (left >= self._linger_left and now >= self._check_at):
+            return False
+        if left < self._linger_left or self._linger_left == 0:
+            self._linger_left, self._check_at = left, now + PROGRESS_S_MAX
+        self._linger_until = now + REFUSED_LINGER_S
+        return True
 
     def _is_taken(self, event: Event) -> bool:
         upgrades = self._server.upgrades

@@ -27,6 +27,7 @@ from edged.playback.exchange import (
     REFUSED_LINGER_S,
     RESPONSE_BYTES_PER_S_MIN,
     RESPONSE_S_SLACK,
+    HttpConnection,
 )
 from edged.playback.http import (
     OUT_BYTES_MAX,
@@ -316,6 +317,50 @@ def test_garbage_is_answered_in_turn_and_closed(edge: World, service: Service) -
     assert client.lost is not None
     assert client.lost.startswith("refused: malformed request")
     assert edge.server.statistics().refused_total == 1
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_refusal_is_heard_behind_what_is_slowly_read(edge: World, reads: bool) -> None:
+    """A body that is too large goes on, while the kernel has answers for a slow viewer.
+
+    Closing then would reset away all that it has not read. Over TCP, as socket pairs reset nothing.
+    """
+    body = b"a" * 500_000
+    edge.server.router.get("/all", lambda _: Response(body=body))
+    with socket.socket() as listener, socket.socket() as end:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * 2**20)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+        end.connect(listener.getsockname())
+        ours, _ = listener.accept()
+        ours.setblocking(False)
+        connection = edge.pump.take(ours, lambda c: HttpConnection(edge.server, c))
+        end.sendall(b"GET /all HTTP/1.1\r\nHost: e\r\n\r\n")
+        edge.pump.advance(0.1)
+        end.sendall(b"POST /x HTTP/1.1\r\nHost: e\r\nContent-Length: 9999999\r\n\r\n")
+        end.sendall(bytes(70_000))
+        end.settimeout(0.02)
+        got = b""
+        for _ in range(60):
+            end.sendall(bytes(1000))
+            edge.pump.advance(0.05)
+            if reads:
+                got += end.recv(4096)
+        if not reads:
+            assert connection.lost is None, "it may read yet"
+            edge.pump.advance(PROGRESS_S_MAX)
+            assert str(connection.lost).startswith("refused: body exceeds"), "but not for ever"
+            return
+        with contextlib.suppress(TimeoutError):
+            while piece := end.recv(65_536):
+                got += piece
+                edge.pump.advance(0.05)
+        first, _, rest = got.partition(b"\r\n\r\n")
+        assert b" 200 " in first.split(b"\r\n")[0]
+        assert b" 413 " in rest[len(body) :].split(b"\r\n")[0]
+        edge.pump.advance(PROGRESS_S_MAX + 3 * REFUSED_LINGER_S)
+        assert str(connection.lost).startswith("refused: body exceeds")
 
 
 def test_a_header_flood_is_refused(edge: World) -> None:
