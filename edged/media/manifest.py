@@ -22,6 +22,8 @@ class Representation(Struct, frozen=True, kw_only=True):
     media_uri: str  # With $Number$ for the MSN.
     width: int = 0
     height: int = 0
+    sar_num: int = 1  # The shape of a sample of that width and height.
+    sar_den: int = 1
     frame_rate_num: int = 0
     frame_rate_den: int = 1
     channels: int = 0

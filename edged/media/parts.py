@@ -17,6 +17,8 @@ class Rendition(Struct, frozen=True, kw_only=True):
     target_duration_s: int  # TARGETDURATION; the same for all renditions; never changes.
     width: int = 0
     height: int = 0
+    sar_num: int = 1  # The shape of a sample; nothing of HLS says it.
+    sar_den: int = 1
     frame_rate_num: int = 0
     frame_rate_den: int = 1
     channels: int = 0

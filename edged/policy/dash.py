@@ -200,6 +200,8 @@ class DashTimeline:
             media_uri=f"{shown.name}-$Number$.m4s",
             width=described.width,
             height=described.height,
+            sar_num=described.sar_num,
+            sar_den=described.sar_den,
             frame_rate_num=described.frame_rate_num,
             frame_rate_den=described.frame_rate_den,
             channels=described.channels,

@@ -2,8 +2,10 @@
 
 import hashlib
 
+from edged.errors import RemoteProtocolError
 from edged.media.latency import DEFAULT_LATENCY, Latency
 from edged.media.parts import Rendition
+from edged.media.picture import Picture, describe_picture
 from edged.media.track import Kind, Track
 from edged.policy.cadence import US, Cadence
 
@@ -20,6 +22,7 @@ def describe_rendition(
     rate_num, rate_den = config.frame_rate_num, config.frame_rate_den
     if track.kind is Kind.VIDEO and cadence.rate is not None:
         rate_num, rate_den = cadence.rate.numerator, cadence.rate.denominator
+    picture = _picture(track)
     return Rendition(
         name=name,
         kind=track.kind,
@@ -29,6 +32,8 @@ def describe_rendition(
         target_duration_s=target_duration_s,
         width=config.width,
         height=config.height,
+        sar_num=picture.sar_num,
+        sar_den=picture.sar_den,
         frame_rate_num=rate_num,
         frame_rate_den=rate_den,
         channels=config.channels,
@@ -36,6 +41,13 @@ def describe_rendition(
         label=track.name,
         latency=latency,
     )
+
+
+def _picture(track: Track) -> Picture:
+    try:
+        return describe_picture(track.config)
+    except RemoteProtocolError:  # Who writes the init segment of it says what is wrong.
+        return Picture()
 
 
 def init_digest(init: bytes) -> str:

@@ -3,11 +3,13 @@
 MPD (availabilityStartTime is 1970: periods begin at wallclock times)
   [Location]
   Period, one for each timeline
-    AdaptationSet: Role, [Label], [AudioChannelConfiguration]
-      Representation: SegmentTemplate with $Number$, the MSN, and its SegmentTimeline
+    AdaptationSet: [Label], Role
+      Representation: [AudioChannelConfiguration]
+        SegmentTemplate with $Number$, the MSN, and its SegmentTimeline
   UTCTiming, so that players with wrong clocks know ours
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from xml.sax.saxutils import quoteattr
@@ -26,6 +28,7 @@ CONFIGURATIONS = {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 6, 8: 12}
 WALLCLOCK_US_MAX = 253_402_300_799_999_999  # The last microsecond of the year 9999.
 TEXT_CHARS_MAX = 64  # Of a publisher's words.
 US = 1_000_000
+_LANGUAGE = re.compile(r"[a-zA-Z]{1,8}(-[a-zA-Z0-9]{1,8}){0,7}")  # xs:language, of some length.
 
 
 def render_manifest(manifest: Manifest, *, base: str = "", location: str = "") -> bytes:
@@ -73,16 +76,16 @@ def _render_set(each: AdaptationSet, base: str) -> Iterator[str]:
         "contentType": each.kind.value,
         "mimeType": MIME_TYPES[each.kind],
     }
-    if each.language not in ("", "und"):
-        attributes["lang"] = _text(each.language)
+    if each.language != "und" and _LANGUAGE.fullmatch(each.language):
+        attributes["lang"] = each.language
     if each.is_aligned:
         attributes["segmentAlignment"] = "true"
     if each.begins_independent:
         attributes["startWithSAP"] = 1
     yield f"<AdaptationSet{_attributes(attributes)}>"
-    yield _descriptor("Role", ROLE, "main" if each.is_main else "alternate")
     if each.label:
         yield f"<Label>{_escaped(each.label)}</Label>"
+    yield _descriptor("Role", ROLE, "main" if each.is_main else "alternate")
     for representation in each.representations:
         yield from _render_representation(representation, base)
     yield "</AdaptationSet>"
@@ -96,6 +99,8 @@ def _render_representation(shown: Representation, base: str) -> Iterator[str]:
     }
     if shown.width and shown.height:
         attributes |= {"width": shown.width, "height": shown.height}
+    if shown.sar_num != shown.sar_den:  # Players take samples for square without.
+        attributes["sar"] = f"{shown.sar_num}:{shown.sar_den}"
     if shown.frame_rate_num:
         rate, per = shown.frame_rate_num, shown.frame_rate_den
         attributes["frameRate"] = f"{rate}/{per}" if per != 1 else rate

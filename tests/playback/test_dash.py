@@ -28,6 +28,7 @@ from tests.policy.synthetic import (
     video_track,
     video_units,
 )
+from tests.wire.mpd_schema import check_mpd
 
 STREAM = StreamId(channel="demo", publication=0xAB)
 NS = {"": "urn:mpeg:dash:schema:mpd:2011"}
@@ -76,6 +77,7 @@ def edge() -> Iterator[Edge]:
 
 
 def read(body: bytes) -> ElementTree.Element:
+    assert check_mpd(body) == [], body.decode()
     return ElementTree.fromstring(body)  # noqa: S314 - our own
 
 

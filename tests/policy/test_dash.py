@@ -80,6 +80,16 @@ def test_one_period_of_pictures_and_sound() -> None:
     assert manifest.published_us == NOW_US
 
 
+def test_the_shape_of_samples_is_the_rungs_own() -> None:
+    wide = rendition("v1", sar_num=4, sar_den=3)
+    window = make_window(
+        [rendition(), init(), wide, init("v1")], whole(0), whole(0, "v1"), names=()
+    )
+    (period,) = make(window).periods
+    told = {name: (each.sar_num, each.sar_den) for name, each in rungs(period).items()}
+    assert told == {"v0": (1, 1), "v1": (4, 3)}
+
+
 def test_the_delay_is_the_class_s_hold_back() -> None:
     window = make_window([rendition(latency=Latency(hold_back_s=20)), init(), *whole(0)], names=())
     assert make(window).delay_s == 20.0
