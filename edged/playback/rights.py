@@ -1,7 +1,8 @@
 """Playback rights at the door: each request for a protected channel shows a token, or is refused.
 
     /live/CHANNEL/master.m3u8?token=TOKEN   the playlist's own URLs carry it on, as below
-    /live/CHANNEL/NAME.mpd?token=TOKEN      is redirected there
+    /live/CHANNEL/manifest.mpd?token=TOKEN  the manifest's, too
+    /live/CHANNEL/PUB/NAME.mpd?token=TOKEN  is redirected there
     /t/TOKEN/live/CHANNEL/...               relative URLs inherit it, and no cache key here has it
     Authorization: Bearer TOKEN             from players that set a field on each request
     Cookie: edged_token=TOKEN               from pages of the same site, and native players
@@ -22,6 +23,7 @@ from urllib.parse import quote
 
 import structlog
 
+from edged.playback.dash import MANIFEST
 from edged.playback.hls import MASTER, HlsService
 from edged.playback.playlist import GZIPPED, VARIES, entity_tag
 from edged.playback.router import CORS, error_response
@@ -48,8 +50,9 @@ TOKENS = "/t/"
 COOKIE = b"edged_token"
 PARAMETER = "token="
 COOKIES_MAX = 4  # A site may have set one for each path, of which the most specific comes first.
-MANIFEST = ".mpd"  # Its relative URLs are resolved against where it was found (RFC 3986 §5.1.3).
-PLAYLISTS = (".m3u8", MANIFEST)
+MANIFESTS = ".mpd"  # Relative URLs are resolved against where it was found (RFC 3986 §5.1.3):
+# dash.js does so behind a redirect, FFmpeg does not.
+PLAYLISTS = (".m3u8", MANIFESTS)
 # What stands for the base of a playlist's URLs until it is known: no text of a playlist has it.
 BASE_MARK = "\x00/"
 # Of one address (of IPv6: one /64) a minute: each takes up to 0.3 ms of the loop (EdDSA).
@@ -114,10 +117,10 @@ class RightsGate:
         found, by_query = self._look(request, exchange, channel, shown)
         if isinstance(found, Refusal):
             return self._refuse(found, exchange, channel, now)
-        if by_query and names == [MASTER]:
-            base = f"../..{TOKENS}{by_query}{LIVE}{channel}/"
+        if by_query and names in ([MASTER], [MANIFEST]):
+            base = f"../..{TOKENS}{by_query}{LIVE}{quote(channel)}/"
             return self._carry_on(channel, request, exchange, now, base)
-        if by_query and path.endswith(MANIFEST):
+        if by_query and path.endswith(MANIFESTS):
             place = "../" * len(names) + f"..{TOKENS}{by_query}{quote(path)}"
             return error_response(307, f"it is at {place}", fields=(("Location", place),))
         return self._hls.respond(request, exchange, now)
@@ -204,12 +207,13 @@ class RightsGate:
     def _carry_on(
         self, channel: str, request: RequestReceived, exchange: Exchange, now: float, base: str
     ) -> PreparedResponse | None:
-        """The multivariant playlist with its URLs behind `base`, for this viewer alone.
+        """The multivariant playlist, or the manifest, with URLs behind `base`, for this viewer.
 
         It is made once with a mark in the place: of a thousand who waited each costs a replacement,
         and some 50 us of gzip.
         """
-        response = self._hls.respond_master(channel, exchange, now, base=BASE_MARK)
+        dash = request.path.endswith(MANIFESTS)
+        response = self._hls.respond_master(channel, exchange, now, base=BASE_MARK, dash=dash)
         if response is None or response.status != HTTPStatus.OK:
             return response
         body = b"".join(response.body).replace(BASE_MARK.encode(), base.encode("latin-1"))

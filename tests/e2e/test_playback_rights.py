@@ -1,6 +1,7 @@
 """Protected channels in Chromium with stock hls.js: by the URL, by a cookie, from elsewhere."""
 
 import re
+import subprocess
 import time
 from pathlib import Path
 from urllib.parse import urljoin
@@ -16,8 +17,11 @@ from edged.playback.web.pages import read_hls
 from edged.policy.playback_rights import FORMS, Form, PlaybackRights, RightsConfig
 from edged.runtime.pump import Pump
 from edged.tools.conform.report import Report, Verdict
+from tests.conftest import require
 from tests.e2e.browser import open_browser
+from tests.e2e.dash_player import look, play_dash, take_dashjs
 from tests.e2e.network import run_edged
+from tests.e2e.test_dash import READ_S, read_ffmpeg
 from tests.e2e.test_shared_cache import open_nginx
 from tests.e2e.test_watch_page import STATE, require_player
 from tests.e2e.tiny_edge import CHANNEL, TinyEdge, open_tiny_edge
@@ -158,6 +162,52 @@ async def test_a_page_of_another_site_plays_and_sees_why_not() -> None:
             assert await play(master) == ["manifestLoadError", 401]
             other = token(channels="other")
             assert await play(f"{master}?token={other}") == ["manifestLoadError", 403]
+            nursery.cancel_scope.cancel()
+
+
+DASH_AFTER_S = 14.0  # Players of DASH begin 12 s behind.
+SHOWN_FRAMES = "document.querySelector('video')?.getVideoPlaybackQuality().totalVideoFrames > 60"
+
+
+async def test_players_of_dash_play_by_a_token_in_the_query_or_the_path() -> None:
+    """dash.js on another site's page, and FFmpeg; both see why not, without one."""
+    require("ffmpeg", "npm", "chromium")
+    take_dashjs()
+    with trio.fail_after(60):
+        router = Router()
+        router.get("/", lambda _: Response(content_type="text/html", body=b"<!doctype html>"))
+        async with (
+            open_tiny_edge() as edge,
+            open_browser() as browser,
+            trio.open_nursery() as nursery,
+        ):
+            gate = protect(edge, "query", "path")
+            nursery.start_soon(edge.broadcast, 60.0)
+            nursery.start_soon((pump := Pump()).run)
+            site = await nursery.start(HttpServer(router).serve, pump, "127.0.0.1:0")
+            await trio.sleep(DASH_AFTER_S)
+            manifest = f"/live/{CHANNEL}/manifest.mpd"
+            query = f"{edge.address}{manifest}?token={token()}"
+            path = f"{edge.address}/t/{token()}{manifest}"
+            for url in (query, path):
+                assert (await read_ffmpeg(url))["audio"] > READ_S * 40
+                page = await browser.open_page()
+                await page.navigate(f"http://{site}/")
+                await play_dash(page, url)
+                await page.wait_for(SHOWN_FRAMES, 15)
+                assert (await look(page)).errors == []
+                await page.close()
+            assert gate.statistics().refused_total == {}
+            assert gate.statistics().verified_total == 2
+            page = await browser.open_page()
+            await page.navigate(f"http://{site}/")
+            await play_dash(page, f"{edge.address}{manifest}")
+            await page.wait_for("errors.length > 0", 15)
+            assert "manifest.mpd is not available" in str(await page.evaluate("errors[0]"))
+            assert any("status of 401" in line for line in page.console), page.console
+            with pytest.raises(subprocess.CalledProcessError) as refused:
+                await read_ffmpeg(f"{edge.address}{manifest}")
+            assert b"401 Unauthorized" in refused.value.stderr
             nursery.cancel_scope.cancel()
 
 

@@ -1,5 +1,6 @@
 """Protected channels over HTTP: each form of a token, what is refused, and what caches may keep."""
 
+import gzip
 import posixpath
 import re
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from edged.wire.prepared import PreparedResponse
 from edged.wire.request import RequestReceived
 from tests.playback import test_h2_connection as h2_tests
 from tests.playback.fakes import PARTS, Answer, Client, Origin, World, world
+from tests.wire.mpd_schema import check_mpd
 
 NOW = 1_700_000_000.0
 SECRET = b"put-at-least-32-characters-of-chance-here"
@@ -167,16 +169,31 @@ def test_query_of_a_part_is_not_carried_on(edge: Edge) -> None:
     assert edge.get(blocking).status == 200
 
 
-def test_a_manifest_is_redirected_to_where_its_urls_inherit_the_token(edge: Edge) -> None:
-    text = token()
-    for path in ("/live/demo/manifest.mpd", "/live/demo/1f/manifest.mpd"):
-        answer = edge.get(f"{path}?token={text}")
-        assert (answer.status, answer.fields["cache-control"]) == (307, "no-store")
-        assert answer.fields["access-control-allow-origin"] == "*"
-        (place,) = re.findall(r"it is at (\S+)", answer.body.decode())
-        assert urljoin(f"{path}?token={text}", place) == f"/t/{text}{path}"
-        assert answer.fields["location"] == place.lower()
-        assert refused(edge.get(f"{path}?token=x"))[0] == 401
+def test_a_manifest_s_urls_carry_the_token_on(edge: Edge) -> None:
+    text, path = token(), "/live/demo/manifest.mpd"
+    answer = edge.get(f"{path}?token={text}")
+    assert (answer.status, answer.fields["cache-control"]) == (200, "private, max-age=1")
+    assert answer.fields["content-type"] == "application/dash+xml"
+    assert check_mpd(answer.body) == []
+    (place,) = re.findall(r"<Location>(.*)</Location>", answer.body.decode())
+    assert urljoin(f"{path}?token={text}", place) == f"/t/{text}/live/demo/1f/manifest.mpd"
+    for uri in re.findall(r'(?:initialization|media)="([^"]+)"', answer.body.decode()):
+        found = urljoin(f"{path}?token={text}", uri).replace("$Number$", "0")
+        assert edge.get(found).status == 200, found
+    zipped = edge.get(f"{path}?token={text}", fields="Accept-Encoding: gzip\r\n")
+    assert gzip.decompress(zipped.body) == answer.body
+    assert refused(edge.get(f"{path}?token=x"))[0] == 401
+
+
+def test_a_run_s_manifest_is_redirected_to_where_its_urls_inherit_the_token(edge: Edge) -> None:
+    text, path = token(), "/live/demo/1f/manifest.mpd"
+    answer = edge.get(f"{path}?token={text}")
+    assert (answer.status, answer.fields["cache-control"]) == (307, "no-store")
+    assert answer.fields["access-control-allow-origin"] == "*"
+    (place,) = re.findall(r"it is at (\S+)", answer.body.decode())
+    assert urljoin(f"{path}?token={text}", place) == f"/t/{text}{path}"
+    assert answer.fields["location"] == place.lower()
+    assert refused(edge.get(f"{path}?token=x"))[0] == 401
     odd = edge.get(f"/live/demo/%0d%0aSet-Cookie:%20a=b%c3%a4.mpd?token={text}")
     assert odd.status == 307
     assert odd.fields["location"].endswith("/live/demo/%0d%0aset-cookie%3a%20a%3db%c3%a4.mpd")
