@@ -70,9 +70,9 @@ def probe(name: str) -> None:
     packets: list[av.Packet[av.VideoStream]] = []
     for number in range(PICTURES):
         frame = make_picture(number)
-        if encoder.pix_fmt != "yuv420p":
+        if (pixels := encoders.pixel_format(encoder)) != "yuv420p":
             picture_type = frame.pict_type
-            frame = frame.reformat(format=encoder.pix_fmt)
+            frame = frame.reformat(format=pixels)
             frame.pict_type = picture_type
         packets += encoders.encode_picture(encoder, frame)
     packets += encoders.encode_picture(encoder, None)

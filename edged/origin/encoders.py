@@ -10,6 +10,7 @@ from typing import cast
 
 import av
 from av.codec.context import Flags, ThreadType
+from av.codec.hwaccel import HWAccel
 from msgspec import Struct, structs
 
 from edged.errors import EncoderError, UnsupportedMediaError
@@ -18,6 +19,8 @@ from edged.media.ladder import AudioRung, LadderPlan, VideoRung
 from edged.media.track import Codec, CodecConfig
 
 X264 = "libx264"
+NV12 = frozenset({"h264_qsv", "h264_vaapi"})  # Whose pictures have both chroma in one plane.
+DEVICES = {"h264_vaapi": "vaapi"}  # Encoders of pictures on a device, and of which kind.
 GOP_MAX = 1 << 20  # Pictures: none but the forced ones. (FFmpeg's own "infinite" differs by codec.)
 PIXELS_MAX = 8192 * 4352  # Of a picture that a bitstream may make a decoder allocate.
 UNSPECIFIED = 2  # CICP.
@@ -57,12 +60,9 @@ def open_video_encoder(
     rung: VideoRung, plan: LadderPlan, look: Look, timescale: int
 ) -> av.VideoCodecContext:
     """An H.264 encoder whose times are ticks of `timescale`. Raises EncoderError."""
-    try:
-        encoder = cast("av.VideoCodecContext", av.CodecContext.create(plan.encoder, "w"))
-    except (av.FFmpegError, ValueError) as error:
-        raise EncoderError(f"{plan.encoder} is not in this build of FFmpeg") from error
+    encoder = _create_encoder(plan.encoder)
     encoder.width, encoder.height = rung.width, rung.height
-    encoder.pix_fmt = "nv12" if plan.encoder == "h264_qsv" else "yuv420p"
+    encoder.pix_fmt = "nv12" if plan.encoder in NV12 else "yuv420p"
     encoder.time_base = Fraction(1, timescale)
     known = rung.frame_rate_num > 0
     encoder.framerate = (
@@ -82,6 +82,12 @@ def open_video_encoder(
     except (av.FFmpegError, ValueError) as error:
         raise EncoderError(f"{plan.encoder} does not open: {describe_error(error)}") from error
     return encoder
+
+
+def pixel_format(encoder: av.VideoCodecContext) -> str:
+    """Of the pictures that an open encoder is given: in memory, also where it has a device's."""
+    uploaded = encoder.sw_format if encoder.is_hwaccel else None
+    return uploaded.name if uploaded is not None else str(encoder.pix_fmt)
 
 
 def encode_picture(
@@ -165,6 +171,22 @@ def read_audio_config(encoder: av.AudioCodecContext) -> CodecConfig:
     return aac.parse_config(encoder.extradata or b"")
 
 
+def _create_encoder(name: str) -> av.VideoCodecContext:
+    """An encoder with its device, if it works on one: PyAV makes the frames there as it opens."""
+    device = DEVICES.get(name)
+    try:
+        codec = av.Codec(name, "w")
+    except ValueError as error:
+        raise EncoderError(f"{name} is not in this build of FFmpeg") from error
+    try:
+        hwaccel = HWAccel(device) if device is not None else None
+        created = av.CodecContext.create(codec, "w", hwaccel)
+    except (av.FFmpegError, RuntimeError, ValueError) as error:
+        told = f"{name} has no device here" if device is not None else f"{name} does not open"
+        raise EncoderError(f"{told}: {describe_error(error)}") from error
+    return cast("av.VideoCodecContext", created)
+
+
 def _options(rung: VideoRung, encoder: str) -> dict[str, str]:
     options = {
         "maxrate": str(rung.maxrate_bps),
@@ -180,6 +202,9 @@ def _options(rung: VideoRung, encoder: str) -> dict[str, str]:
         }
     elif encoder == "h264_nvenc":
         options |= {"preset": "p4", "tune": "ull", "rc": "cbr", "zerolatency": "1", "delay": "0"}
+    elif encoder == "h264_vaapi":
+        options |= {"rc_mode": "VBR", "async_depth": "1"}
+        del options["forced-idr"]  # A picture that asks for it is IDR there in any case.
     else:
         options |= {"preset": "veryfast", "async_depth": "1", "look_ahead": "0"}
     return options

@@ -54,7 +54,7 @@ class _Maker:
         self.config = encoders.read_config(self.encoder, rung)
         self.last_pts: int | None = None
         self.said = False  # Its configuration.
-        self._name = plan.encoder
+        self._name, self._pixels = plan.encoder, encoders.pixel_format(self.encoder)
         self._scaler = VideoReformatter()
         self._full_range = look.full_range
 
@@ -71,7 +71,7 @@ class _Maker:
             frame,
             self.rung.width,
             self.rung.height,
-            self.encoder.pix_fmt,
+            self._pixels,
             interpolation=Interpolation.BICUBIC,
             src_color_range=span,
             dst_color_range=span,

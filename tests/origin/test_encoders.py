@@ -1,6 +1,7 @@
 """How FFmpeg's encoders and decoders are opened."""
 
 from fractions import Fraction
+from pathlib import Path
 from typing import cast
 
 import av
@@ -21,6 +22,7 @@ from edged.origin.encoders import (
     open_audio_encoder,
     open_video_decoder,
     open_video_encoder,
+    pixel_format,
     read_audio_config,
     read_config,
 )
@@ -116,6 +118,29 @@ def test_one_that_is_absent_or_does_not_open_says_so() -> None:
     ):
         with pytest.raises(EncoderError, match=why):
             open_video_encoder(RUNG, LadderPlan(encoder=name), Look(), 90_000)
+
+
+def test_pictures_that_are_uploaded_are_made_in_memory_first() -> None:
+    assert pixel_format(open_video_encoder(RUNG, LadderPlan(), Look(), 90_000)) == "yuv420p"
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "why"),
+    [
+        ("h264_nvenc", "cuda", "h264_nvenc has no device here: "),
+        ("h264_qsv", "qsv", "h264_qsv has no device here: "),
+        ("libx264", "vaapi", "libx264 has no device here: No supported hardware config"),
+        ("h264_vaapi", "vaapi", "h264_vaapi (is not in this build of FFmpeg|has no device here: )"),
+    ],
+)
+def test_one_whose_device_is_absent_says_so(
+    name: str, device: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if Path("/dev/dri").exists() or Path("/dev/nvidia0").exists():
+        pytest.skip("there may be one")
+    monkeypatch.setattr(encoders, "DEVICES", {name: device})
+    with pytest.raises(EncoderError, match=why):
+        open_video_encoder(RUNG, LadderPlan(encoder=name), Look(), 90_000)
 
 
 def test_one_that_fails_at_a_picture_says_so() -> None:
