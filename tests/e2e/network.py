@@ -18,12 +18,14 @@ import trio
 from msgspec import Struct
 
 from edged.cli.demo import DemoAddresses
+from tests.e2e.proxy import Weather, open_proxy
 
 EDGED = str(Path(sys.executable).with_name("edged"))  # Beside the Python that runs the tests.
 START_TIMEOUT_S = 30.0  # A cold start on a busy machine.
 END_S_MAX = 4.0  # Ctrl-C ends a network within 2 s; a busy machine gets twice that.
 POLL_S = 0.05
 LOG_WAIT_S = 10.0
+ORIGIN_IN_FLIGHT = 2**20  # To a far origin: a warm connection of 80 Mbps at 100 ms.
 
 LogLine = dict[str, object]
 
@@ -233,11 +235,12 @@ async def open_network(
     origin: str = "",
     pops: str = "",
     latencies: Mapping[str, str] | None = None,
+    origin_rtt_s: float = 0.0,
 ) -> AsyncIterator[Network]:
     """Make a CA and certificates with `edged cert`, and run each host with `edged run`.
 
     `doomed`: hosts that the test kills; `origin`, `pops`: more of the origin's and PoPs' files;
-    `latencies`: of channels' keys.
+    `latencies`: of channels' keys; `origin_rtt_s`: how far away the origin is from the PoPs.
     """
     with tempfile.TemporaryDirectory(prefix="edged-e2e-") as name:
         folder = Path(name)
@@ -248,6 +251,12 @@ async def open_network(
         for host, more in (("origin", origin), ("a", pops), ("b", pops)):
             configs[host].write_text(configs[host].read_text() + more)
         async with contextlib.AsyncExitStack() as stack:
+            if origin_rtt_s:
+                weather = Weather(rtt_s=origin_rtt_s, in_flight_bytes_max=ORIGIN_IN_FLIGHT)
+                relay = await stack.enter_async_context(open_proxy(ports["backbone"], weather))
+                text = configs["origin"].read_text()
+                key = f'[origin]\naddress = "127.0.0.1:{relay.port}"\n'
+                configs["origin"].write_text(text.replace("[origin]\n", key, 1))
             hosts = {}
             for host, path in configs.items():
                 edged = await stack.enter_async_context(

@@ -6,7 +6,7 @@ Each direction of each connection is a `Pipe`, sans-IO and seeded. A pipe sends 
 network with that round trip: bytes arrive half of it later, in order; all pipes of a direction
 share one bottleneck (`Bottleneck`, a token bucket that can be set at any time); and a lost packet
 of 1,460 bytes holds up its own connection until it has been sent again, RETRANSMIT_S later.
-What is on its way is bounded, then the sender waits.
+What is on its way is bounded (`in_flight_bytes_max`), then the sender waits.
 """
 
 import contextlib
@@ -49,6 +49,7 @@ class Weather:
     loss: float = 0.0  # Of packets.
     down: Bottleneck = field(default_factory=Bottleneck)
     up: Bottleneck = field(default_factory=Bottleneck)
+    in_flight_bytes_max: int = PIPE_BYTES_MAX  # Of one direction of a connection.
     losses: int = 0  # So far.
 
 
@@ -65,7 +66,7 @@ class Pipe:
 
     @property
     def is_full(self) -> bool:
-        return self.queued_bytes >= PIPE_BYTES_MAX
+        return self.queued_bytes >= self._weather.in_flight_bytes_max
 
     def receive_data(self, data: bytes, now: float) -> None:
         """Take bytes in. A packet after a lost one waits for it: TCP delivers in order."""
