@@ -56,6 +56,7 @@ NATIVE = (
     "edged/wire/backbone/flows.py",
     "edged/wire/backbone/frames.py",
     "edged/wire/backbone/link.py",
+    "edged/wire/backbone/segment_flow.py",
     "edged/wire/backbone/sending.py",
     "edged/wire/cmaf/fragment.py",
     "edged/wire/fields.py",

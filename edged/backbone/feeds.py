@@ -9,10 +9,11 @@ import structlog
 from edged.backbone.fence import Fence, explain_fence
 from edged.backbone.inbound import InboundStreams
 from edged.backbone.inbound_stream import stop_failed
+from edged.backbone.segment_fetches import SegmentFetches
 from edged.backbone.session import BackboneSession
 from edged.errors import EdgedError, RemoteProtocolError
 from edged.media.access_unit import AccessUnit
-from edged.media.parts import PackagedEvent, StreamEnded
+from edged.media.parts import PackagedEvent, SegmentPiece, StreamEnded
 from edged.media.stream import Grant, PriorityClass, StreamId
 from edged.media.track import Track
 from edged.runtime.hub import Hub, LiveStream
@@ -20,6 +21,8 @@ from edged.wire.backbone.messages import (
     EventsOpened,
     KeyFrameWanted,
     Message,
+    SegmentOpened,
+    SegmentRefused,
     StreamClosed,
     StreamOpened,
     StreamRefused,
@@ -58,7 +61,9 @@ class FeedSubscription:
         on_event: OnEvent | None,
         on_stream: OnStream | None,
         on_end: OnEnd | None,
+        cold: bool = False,
     ) -> None:
+        self.cold = cold  # Nothing of it is here, until something has come.
         self.sub_no = sub_no
         self.channel = channel
         self.priority = priority
@@ -116,6 +121,7 @@ class Feeds:
         self._subs: dict[int, FeedSubscription] = {}
         self._by_stream_no: dict[tuple[BackboneSession, int], FeedSubscription] = {}
         self._numbers = itertools.count(1)
+        self.fetches = SegmentFetches(origin)
         self._opening: FeedSubscription | None = None
         self._inbound = InboundStreams(
             hub, fence, admit=self._admit, opened=self._opened, closed=self._closed
@@ -125,7 +131,13 @@ class Feeds:
         return len(self._subs)
 
     def add_parts(
-        self, channel: str, on_event: OnEvent, on_end: OnEnd | None, priority: PriorityClass
+        self,
+        channel: str,
+        on_event: OnEvent,
+        on_end: OnEnd | None,
+        priority: PriorityClass,
+        *,
+        cold: bool = False,
     ) -> FeedSubscription:
         """Note a subscription to parts; EdgedError at SUBSCRIPTIONS_MAX."""
         return self._add(
@@ -136,6 +148,7 @@ class Feeds:
                 on_event=on_event,
                 on_stream=None,
                 on_end=on_end,
+                cold=cold,
             )
         )
 
@@ -160,8 +173,11 @@ class Feeds:
             return
         subscription.session, subscription.stream_no = session, 0
         subscription.successor_until = math.inf
-        kind = SubscribeParts if subscription.on_event is not None else SubscribeUnits
-        session.send(kind(subscription.sub_no, subscription.channel))
+        number, channel = subscription.sub_no, subscription.channel
+        if subscription.on_event is not None:
+            session.send(SubscribeParts(number, channel, subscription.cold))
+        else:
+            session.send(SubscribeUnits(number, channel))
 
     def remove(self, subscription: FeedSubscription, session: BackboneSession | None) -> None:
         """End a subscription; its channel's units leave the hub."""
@@ -186,6 +202,7 @@ class Feeds:
                 subscription.session, subscription.stream_no = None, 0
                 subscription.successor_until = math.inf
         self._inbound.session_lost(session, now)
+        self.fetches.session_lost(session, now)
 
     def handle(self, session: BackboneSession, message: Message, now: float) -> bool:
         """Act on an origin's message; False if it is not about a subscription."""
@@ -194,6 +211,8 @@ class Feeds:
                 pass  # What matters is the stream that will be opened.
             case SubscriptionRefused():
                 self._refused(message, now)
+            case SegmentOpened() | SegmentRefused():
+                self.fetches.handle(session, message, now)
             case EventsOpened():
                 self._events_opened(session, message, now)
             case StreamOpened():
@@ -216,9 +235,12 @@ class Feeds:
             stop_failed(self._inbound, self._inbound.stop, session, stream_no, error)
 
     def event_received(
-        self, session: BackboneSession, stream_no: int, event: PackagedEvent
+        self, session: BackboneSession, stream_no: int, event: PackagedEvent | SegmentPiece
     ) -> None:
         """Hand a packaged event on, unless a newer run of the channel is known by now."""
+        if isinstance(event, SegmentPiece):
+            self.fetches.received(session, stream_no, event)
+            return
         subscription = self._by_stream_no.get((session, stream_no))
         if subscription is None or subscription.on_event is None:
             return  # Unsubscribed; the origin has not heard yet.
@@ -228,10 +250,12 @@ class Feeds:
         if newest is not None and stream_id < newest:
             self._refuse(session, stream_no, stream_id, newest)
             return
+        subscription.cold = False
         subscription.take(event)
 
     def expire(self, now: float) -> None:
         """Wait no longer for replays that did not become whole, nor for streams to come."""
+        self.fetches.expire(now)
         for subscription in list(self._subs.values()):
             if subscription.on_event is not None:
                 subscription.end_replay(now)
@@ -297,6 +321,8 @@ class Feeds:
 
     def _stream_closed(self, session: BackboneSession, message: StreamClosed, now: float) -> None:
         """A run is over, or only the way here: then another stream is to follow."""
+        if self.fetches.closed(session, message.stream_no, now):
+            return
         subscription = self._by_stream_no.pop((session, message.stream_no), None)
         if (
             subscription is not None

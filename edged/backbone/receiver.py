@@ -19,11 +19,12 @@ from edged.backbone.fence import Fence
 from edged.backbone.inbound import ORPHAN_S_MAX, InboundStatistics, InboundStreams
 from edged.backbone.inbound_stream import Inbound, stop_failed
 from edged.backbone.local_end import LocalEnd
+from edged.backbone.segments_out import Given, SegmentsOut, SegmentsOutStatistics
 from edged.backbone.session import OUT_BYTES_MAX, BackboneSession
 from edged.backbone.subscriptions import Replay, Subscriptions, SubscriptionStatistics
 from edged.errors import RemoteProtocolError
 from edged.media.access_unit import AccessUnit
-from edged.media.parts import PackagedEvent
+from edged.media.parts import PackagedEvent, SegmentPiece
 from edged.media.routing import OriginReport
 from edged.media.stream import Grant, PriorityClass, StreamId
 from edged.media.track import Track, formats_of
@@ -45,7 +46,9 @@ from edged.wire.backbone.messages import (
     KeyFrameWanted,
     Message,
     RenditionAck,
+    SegmentWanted,
     StreamOpened,
+    StreamRefused,
     make_message_frame,
 )
 
@@ -70,8 +73,13 @@ class OriginHost(Protocol):
     def stream_closed(self, stream: LiveStream, reason: str) -> None:
         """A publication left the hub."""
 
-    def replay(self, channel: str) -> tuple[StreamId, list[PackagedEvent]] | None:
-        """What a late subscriber of a packaged channel gets first."""
+    def replay(
+        self, channel: str, *, lists: bool, cold: bool
+    ) -> tuple[StreamId, list[PackagedEvent]] | None:
+        """What a late subscriber of a packaged channel gets first, as `policy.window_replay`."""
+
+    def give_segment(self, stream_id: StreamId, rendition: str, msn: int, given: Given) -> None:
+        """Have `given` called with a segment's bytes, or with why there are none."""
 
     def report(self) -> OriginReport:
         """The heartbeat of now."""
@@ -83,6 +91,7 @@ class ServerStatistics(Struct, frozen=True, kw_only=True):
     sessions: int
     inbound: InboundStatistics
     subscriptions: SubscriptionStatistics
+    segments: SegmentsOutStatistics
 
 
 class PeerStatistics(Struct, kw_only=True):
@@ -121,6 +130,7 @@ class BackboneServer:
         self._listing: set[BackboneSession] = set()  # To them the whole directory is under way.
         replay: Replay = host.replay
         self._subscriptions = Subscriptions(hub, replay)
+        self._segments = SegmentsOut(host)
         self._inbound = InboundStreams(
             hub,
             fence or Fence(),
@@ -184,6 +194,7 @@ class BackboneServer:
             sessions=len(self._sessions),
             inbound=self._inbound.statistics(),
             subscriptions=self._subscriptions.statistics(),
+            segments=self._segments.statistics(),
         )
 
     def peers(self) -> dict[tuple[str, int], PeerStatistics]:
@@ -232,6 +243,12 @@ class BackboneServer:
             stream_id = self._subscriptions.channel_of(session, message.stream_no)
             if stream_id is not None:
                 self._inbound.want_key_frame(stream_id, message.track_id)
+        elif isinstance(message, SegmentWanted):
+            self._segments.wanted(session, message)
+        elif isinstance(message, StreamRefused) and self._segments.refused(
+            session, message.stream_no
+        ):
+            pass
         elif not self._inbound.handle(
             session, message, self._pump.now()
         ) and not self._subscriptions.handle(session, message):
@@ -247,7 +264,7 @@ class BackboneServer:
             stop_failed(self._inbound, self._inbound.stop, session, stream_no, error)
 
     def event_received(
-        self, session: BackboneSession, stream_no: int, event: PackagedEvent
+        self, session: BackboneSession, stream_no: int, event: PackagedEvent | SegmentPiece
     ) -> None:
         """Refuse: PoPs push no parts."""
         raise RemoteProtocolError(
@@ -258,6 +275,7 @@ class BackboneServer:
         """Log what a slow subscriber missed; what ended on its way there may go on."""
         if isinstance(event, FlowEnded):
             self._subscriptions.flow_ended(session, event)
+            self._segments.flow_ended(session, event)
         elif isinstance(event, UnitsSkipped):
             logger.debug(
                 "subscriber skipped",
@@ -273,6 +291,7 @@ class BackboneServer:
         self._listing.discard(session)
         self._inbound.session_lost(session, self._pump.now())
         self._subscriptions.session_lost(session)
+        self._segments.session_lost(session)
 
     async def _run_ticks(self) -> None:
         due = self._pump.now()

@@ -17,11 +17,12 @@ from edged.backbone.feeds import Feeds, FeedSubscription, OnEnd, OnEvent, OnStre
 from edged.backbone.fence import Fence
 from edged.backbone.forwarding import Forwarding
 from edged.backbone.local_end import LocalEnd
+from edged.backbone.segment_fetches import Done, SegmentKey
 from edged.backbone.session import OUT_BYTES_MAX, BackboneSession
 from edged.backbone.statistics import OriginLinkStatistics
 from edged.errors import EdgedError, PeerLostError, RemoteProtocolError
 from edged.media.access_unit import AccessUnit
-from edged.media.parts import PackagedEvent
+from edged.media.parts import PackagedEvent, SegmentPiece
 from edged.media.routing import OriginReport
 from edged.media.stream import DescriptionChange, PriorityClass, StreamId
 from edged.runtime.connection import Connection, PumpClass
@@ -181,13 +182,15 @@ class OriginLink:
         *,
         on_end: OnEnd | None = None,
         priority: PriorityClass = PriorityClass.BASIC,
+        cold: bool = False,
     ) -> FeedSubscription:
         """Have the channel's packaged events pushed here, until `unsubscribe`.
 
         After a reconnect the origin replays its window: events seen before come again.
-        `on_end(code, reason)`: the origin ended the subscription; it is gone.
+        `on_end(code, reason)`: the origin ended the subscription; it is gone. `cold`: nothing of
+        it is here.
         """
-        subscription = self._feeds.add_parts(channel, on_event, on_end, priority)
+        subscription = self._feeds.add_parts(channel, on_event, on_end, priority, cold=cold)
         self._feeds.open(subscription, self._sessions.get(priority))
         return subscription
 
@@ -210,6 +213,11 @@ class OriginLink:
     def unsubscribe(self, subscription: FeedSubscription) -> None:
         """End a subscription."""
         self._feeds.remove(subscription, self._sessions.get(subscription.priority))
+
+    def fetch_segment(self, priority: PriorityClass, key: SegmentKey, done: Done) -> bool:
+        """As `SegmentFetches.fetch`, on the session of a class."""
+        session = self._sessions.get(priority)
+        return self._feeds.fetches.fetch(session, key, done, self._pump.now())
 
     def want_description(self, channel: str, change: DescriptionChange) -> bool:
         """Have a channel described otherwise that is published elsewhere; False: no way to ask."""
@@ -296,9 +304,9 @@ class OriginLink:
         self._feeds.units_received(session, stream_no, units)
 
     def event_received(
-        self, session: BackboneSession, stream_no: int, event: PackagedEvent
+        self, session: BackboneSession, stream_no: int, event: PackagedEvent | SegmentPiece
     ) -> None:
-        """Parts that were subscribed to."""
+        """Parts that were subscribed to, and segments that were asked for."""
         self._feeds.event_received(session, stream_no, event)
 
     def flow_changed(self, session: BackboneSession, event: SenderEvent) -> None:

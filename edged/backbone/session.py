@@ -15,10 +15,11 @@ import trio
 
 from edged.errors import PeerLostError, RemoteProtocolError
 from edged.media.access_unit import AccessUnit
-from edged.media.parts import PackagedEvent
+from edged.media.parts import PackagedEvent, SegmentPiece
 from edged.media.stream import PriorityClass
 from edged.runtime.connection import OUT_LOW_BYTES, Connection
 from edged.runtime.tls import peer_identity
+from edged.runtime.unsent import unsent_bytes
 from edged.wire.backbone.events import (
     Expected,
     MessageReceived,
@@ -41,6 +42,10 @@ BACKLOG_BYTES = 256 * 1024  # Framed ahead while it does not: pings wait behind 
 NOT_SENT_BYTES = 512 * 1024
 OUT_BYTES_MAX = 8 * 2**20  # Control messages to a peer that does not read, then it is dropped.
 LISTS_MAX = 600  # A minute of directory changes behind the whole list, then it is dropped too.
+# Of segments that were asked for by name: no more of them waits in front of what is live, and they
+# are looked at again so soon. 128 KiB are 10 ms of 100 Mbps.
+SEGMENT_AHEAD_BYTES = 128 * 1024
+SEGMENT_POLL_S = 0.005
 # RFC 2597 AF41, AF42, AF43: one queue, rising drop precedence; RFC 2474 CS6 for control.
 DSCP = {PriorityClass.PARTNER: 34, PriorityClass.AFFILIATE: 36, PriorityClass.BASIC: 38}
 DSCP_CONTROL = 48
@@ -66,9 +71,9 @@ class SessionOwner(Protocol):
         """Take units of a stream that was opened."""
 
     def event_received(
-        self, session: "BackboneSession", stream_no: int, event: PackagedEvent
+        self, session: "BackboneSession", stream_no: int, event: PackagedEvent | SegmentPiece
     ) -> None:
-        """Take a packaged event of a stream that was opened."""
+        """Take a packaged event, or a piece of a segment, of a stream that was opened."""
 
     def flow_changed(self, session: "BackboneSession", event: SenderEvent) -> None:
         """Hear of an outgoing stream."""
@@ -185,13 +190,19 @@ class BackboneSession:
             self._burst_bytes = BACKLOG_BYTES
         if self._lists:
             self._take_listed(BACKLOG_BYTES - queued)
-        out = self.link.data_to_send(self._burst_bytes - queued)
+        ahead = 0
+        if self.link.sender.has_segments and not queued:
+            ahead = SEGMENT_AHEAD_BYTES - unsent_bytes(connection.sock)
+        out = self.link.data_to_send(self._burst_bytes - queued, ahead)
         if out:
             connection.write_many(out)
         if not queued and self.link.sender.wants_to_send:
             # All of the last burst was taken and there is more: the path bears a larger one.
             self._burst_bytes = min(2 * self._burst_bytes, BURST_BYTES_MAX)
-        connection.set_timeout(self.link.next_timeout())
+        timeout = self.link.next_timeout()
+        if self.link.sender.has_segments:
+            timeout = min(timeout, self._pump.now() + SEGMENT_POLL_S)
+        connection.set_timeout(timeout)
         if self.link.sender.has_events:
             for event in self.link.sender.take_events():
                 self._owner.flow_changed(self, event)

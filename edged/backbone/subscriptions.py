@@ -1,6 +1,7 @@
 """An origin's subscribers: PoPs that get a channel's parts, or its units, pushed once each."""
 
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import structlog
 from msgspec import Struct
@@ -14,6 +15,7 @@ from edged.runtime.hub import Hub, LiveStream
 from edged.wire.backbone.events import FlowEnded
 from edged.wire.backbone.flows import EventFlow, Flow, choose_replay
 from edged.wire.backbone.messages import (
+    FEATURE_SEGMENTS,
     EventsOpened,
     Message,
     StreamAccepted,
@@ -31,7 +33,14 @@ from edged.wire.backbone.messages import (
 SUBSCRIPTIONS_MAX = 10_000  # Of one session: as many as streams.
 REOPENS_MAX = 3  # Of one run, after a bug: what is replayed may be what the bug is about.
 
-Replay = Callable[[str], tuple[StreamId, list[PackagedEvent]] | None]
+
+class Replay(Protocol):
+    """What a late subscriber of a channel gets first, as `policy.window_replay`; None: nothing."""
+
+    def __call__(
+        self, channel: str, *, lists: bool, cold: bool
+    ) -> tuple[StreamId, list[PackagedEvent]] | None: ...
+
 
 logger = structlog.get_logger("edged.backbone")
 
@@ -96,7 +105,9 @@ class Subscriptions:
         channel, sub_no = message.channel, message.sub_no
         mine = self._by_session.setdefault(session, {})
         parts = isinstance(message, SubscribeParts)
-        replay = self._replay(channel) if parts else None
+        lists = FEATURE_SEGMENTS in session.peer.features
+        cold = isinstance(message, SubscribeParts) and message.cold
+        replay = self._replay(channel, lists=lists, cold=cold) if parts else None
         live = self._hub.get(channel)
         if sub_no in mine:
             self._refuse(session, sub_no, "protocol", f"subscription {sub_no} exists")
@@ -204,7 +215,9 @@ class Subscriptions:
             exc_info=event.error,
         )
         again, parts = subscription.reopens <= REOPENS_MAX, subscription.parts
-        replay = self._replay(subscription.channel) if again and parts else None
+        lists = FEATURE_SEGMENTS in session.peer.features
+        channel = subscription.channel
+        replay = self._replay(channel, lists=lists, cold=False) if again and parts else None
         live = self._hub.get(subscription.channel) if again and not parts else None
         if replay is not None:
             self._open_parts(subscription, replay[0], replay[1])

@@ -66,10 +66,40 @@ class SegmentEnded(Struct, frozen=True, kw_only=True):
     duration: int  # Ticks.
 
 
+class ListedSegment(Struct, frozen=True, array_like=True):
+    """A whole segment as playlists have it, without its media."""
+
+    msn: int
+    duration: int  # Ticks, above 0.
+    wallclock_us: int  # Of what is presented first: PROGRAM-DATE-TIME.
+    payload_bytes: int  # Of its media, which can be fetched by name; 0 for a gap.
+    discontinuity: bool = False
+    discontinuity_sequence: int = 0  # Discontinuities of the run so far, this one's included.
+    gap: bool = False
+
+
+class SegmentsListed(Struct, frozen=True, kw_only=True):
+    """What an origin holds of a rendition and does not push: older segments, in order of MSN.
+
+    They share an init, which has come. Without segments it only tells `oldest_msn`.
+    """
+
+    rendition: str
+    oldest_msn: int  # What is older can be had from that origin no more.
+    init_digest: str = ""
+    segments: tuple[ListedSegment, ...] = ()
+
+
+class SegmentPiece(Struct, frozen=True):
+    """The next bytes of a segment that was asked for by name."""
+
+    payload: bytes
+
+
 class StreamEnded(Struct, frozen=True, kw_only=True):
     """The publication ended: playlists get EXT-X-ENDLIST."""
 
     reason: str
 
 
-PackagedEvent = Rendition | InitSegment | Part | SegmentEnded | StreamEnded
+PackagedEvent = Rendition | InitSegment | Part | SegmentEnded | SegmentsListed | StreamEnded

@@ -1,9 +1,11 @@
 """The origin's service: admits streams by slots, packages each, keeps its window for late PoPs."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
 import structlog
+import trio
 from msgspec import Meta, Struct, structs
 
 from edged.errors import RemoteProtocolError
@@ -11,6 +13,7 @@ from edged.media.parts import PackagedEvent, Part, Rendition, StreamEnded
 from edged.media.routing import ByClass
 from edged.media.stream import Grant, PriorityClass, StreamId
 from edged.media.track import Kind, Track
+from edged.origin.held_stream import Given, HeldStream
 from edged.origin.ladder import Ladder
 from edged.origin.ladders import Ladders
 from edged.origin.packager import Packager, Progress
@@ -18,14 +21,18 @@ from edged.policy.ladder import LadderConfig
 from edged.policy.ladder_slots import SlotCounts
 from edged.policy.ladder_words import LadderSeen
 from edged.policy.latency import PackagerConfig, choose_latency, describe_latency
+from edged.policy.segment_cache import GONE, CacheConfig, SegmentCache
 from edged.policy.slots import Slots
-from edged.policy.window import StreamWindow
 from edged.policy.window_limits import WindowLimits
+from edged.policy.window_replay import make_replay
 from edged.runtime.hub import LiveStream
+from edged.runtime.segment_store import SegmentStore
 from edged.runtime.tls import TlsFiles
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}\Z"  # As in `edged://ROLE/NAME` of a certificate.
-WINDOW_BYTES_MAX = 128 * 2**20  # Of one stream: 16 s at 65 Mbps; beyond it a late PoP gets less.
+ENDED_KEPT_S = 120.0  # Of an ended stream, or as long as its playlist is: PoPs serve it so long.
+ENDED_MAX = 1000  # Ended streams kept; the cache's rule lets go of most of their media before.
+SWEEP_INTERVAL_S = 5.0
 
 logger = structlog.get_logger("edged.origin")
 
@@ -40,7 +47,13 @@ class OriginConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     slots_reserve: Annotated[int, Meta(ge=0, le=100_000)] = 0  # Of these, kept for partners.
     domain: Annotated[str, Meta(max_length=64)] = ""  # Failure domain, such as a rack or a site.
     packager: PackagerConfig = PackagerConfig()
-    playlist_s: Annotated[float, Meta(ge=12, le=600)] = 16.0  # What a late PoP gets of a stream.
+    # As the PoPs' `[playback.hls]`: what one that comes late lists of a stream,
+    playlist_s: Annotated[float, Meta(ge=12, le=21_600)] = 30.0
+    # what it can have beyond that,
+    retention_s: Annotated[float, Meta(ge=0)] = 90.0
+    # and how much of that stays in memory.
+    payload_bytes_max: Annotated[int, Meta(ge=2**20)] = 256 * 2**20
+    cache: CacheConfig = CacheConfig()
     ladder: LadderConfig | None = None  # Without it streams are not encoded again.
     tls: TlsFiles | None = None  # This origin's identity; needed unless all peers are on loopback.
 
@@ -48,6 +61,14 @@ class OriginConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         """The reserve is part of the slots."""
         if self.slots_reserve > self.slots:
             raise ValueError(f"slots_reserve {self.slots_reserve} exceeds slots {self.slots}")
+
+    def window_limits(self) -> WindowLimits:
+        """How much is held of a stream."""
+        return WindowLimits(
+            playlist_s=self.playlist_s,
+            retention_s=self.retention_s,
+            payload_bytes_max=self.payload_bytes_max,
+        )
 
 
 def _nothing() -> None:
@@ -57,10 +78,11 @@ def _nothing() -> None:
 class _Packaged:
     """One stream here: its packager and its window."""
 
-    def __init__(self, stream: LiveStream, packager: Packager, window: StreamWindow) -> None:
+    def __init__(self, stream: LiveStream, packager: Packager, held: HeldStream) -> None:
         self.stream = stream
         self.packager = packager
-        self.window = window
+        self.held = held
+        self.window = held.window
         self.unwatch: Callable[[], None] = _nothing
         self.ladder: Ladder | None = None
         self.offers_sound_alone = False
@@ -77,7 +99,15 @@ class OriginStatistics(Struct, frozen=True, kw_only=True):
     slots_total: int
     slots_used: int
     parts_total: int
-    window_bytes: int
+    window_bytes: int  # In memory,
+    stored_bytes: int  # and on disk.
+    ended: int  # Streams that have ended, of which something is kept.
+    spilled_total: int  # Segments brought to disk,
+    dropped_total: int  # dropped for want of room,
+    lost_total: int  # and not to be read.
+    evicted_early_total: int  # Dropped as their stream had reached payload_bytes_max.
+    disk_usable: bool
+    disk_failures_total: int
     ladders: int  # That are made.
     ladder_restarts_total: int
     rungs_shed: int
@@ -94,9 +124,22 @@ class OriginService:
         publish: Callable[[StreamId, PackagedEvent], None],
         packaged: Callable[[StreamId, Progress], None],
         failed: Callable[[StreamId, str], None],
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         """`publish` pushes an event to the PoPs, `packaged` acknowledges, `failed` gives up."""
         self._config = config
+        self._now = now
+        directory = config.cache.directory
+        self.disk = None if directory is None else SegmentStore(directory, now=now)
+        self.cache = SegmentCache(
+            config.cache.limits(),
+            self._held,
+            now=now,
+            store=self.disk,
+            became_full=_became_full,
+        )
+        self._ended: dict[tuple[str, int], HeldStream] = {}  # By channel and publication.
+        self._evicted_early = 0  # Of streams that are gone.
         self._publish, self._packaged, self._failed = publish, packaged, failed
         self._streams: dict[str, _Packaged] = {}
         self._parts = 0
@@ -105,9 +148,24 @@ class OriginService:
         self.ladders = None if ladder is None else Ladders(ladder.slots, encoder=ladder.encoder)
 
     def reconfigure(self, config: OriginConfig) -> None:
-        """Have other slots at once, and other parts and playlists for streams from now on."""
+        """Have other slots at once, and other parts for streams from now on.
+
+        More or less is kept of each stream from its next part on.
+        """
         self._config = config
+        self.cache.limit(config.cache.limits())
+        for held, _ in self._held():
+            held.window.limits = config.window_limits()
         self.slots.resize(config.slots, config.slots_reserve)
+
+    async def run(self) -> None:
+        """Hold the disk, if there is one, and let go of what has ended, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            if self.disk is not None:
+                nursery.start_soon(self.disk.run)
+            while True:
+                await trio.sleep(SWEEP_INTERVAL_S)
+                self.sweep()
 
     def admit(self, stream_id: StreamId, grant: Grant, tracks: list[Track]) -> None:
         """Let a stream in, or raise `PublishRefusedError`."""
@@ -119,10 +177,6 @@ class OriginService:
 
         Raises RemoteProtocolError if the splice cannot be read.
         """
-        limits = WindowLimits(
-            playlist_s=self._config.playlist_s, retention_s=0.0, payload_bytes_max=WINDOW_BYTES_MAX
-        )
-        window = StreamWindow(stream.stream_id, limits)
         figures, problem = choose_latency(self._config.packager, stream.grant.latency)
         if problem:
             logger.warning("unknown latency class", channel=stream.channel, why=problem)
@@ -136,7 +190,9 @@ class OriginService:
         if older is not None:
             self._finish(older, "a newer publication or epoch is here")
             self._end(older)
-        entry = _Packaged(stream, packager, window)
+            self._leave(older)
+        held = HeldStream(stream.stream_id, self._config.window_limits(), self.cache)
+        entry = _Packaged(stream, packager, held)
         if self.ladders is not None and self._config.ladder is not None:
             entry.offers_sound_alone = self._config.ladder.offers_sound_alone(stream.grant.priority)
             entry.ladder = ladder = Ladder(
@@ -167,14 +223,38 @@ class OriginService:
             entry.is_closed = True
             if entry.held_end is None:
                 del self._streams[stream.channel]
+                self._leave(entry)
 
-    def replay(self, channel: str) -> tuple[StreamId, list[PackagedEvent]] | None:
-        """What a late subscriber gets first; None when nothing is packaged."""
+    def replay(
+        self, channel: str, *, lists: bool = False, cold: bool = False
+    ) -> tuple[StreamId, list[PackagedEvent]] | None:
+        """What a late subscriber gets first, as `window_replay`; None when nothing is packaged."""
         entry = self._streams.get(channel)
         if entry is None:
             return None
-        events = entry.window.replay()
+        events = make_replay(entry.window, lists=lists, cold=cold)
         return (entry.stream.stream_id, events) if events else None
+
+    def give_segment(self, stream_id: StreamId, rendition: str, msn: int, given: Given) -> None:
+        """Have `given` called with a whole segment, or with the code of why there is none."""
+        channel, publication = stream_id.channel, stream_id.publication
+        entry = self._streams.get(channel)
+        held = self._ended.get((channel, publication))
+        if entry is not None and entry.stream.stream_id.publication == publication:
+            held = entry.held
+        if held is None:
+            given(GONE)
+        else:
+            held.give(rendition, msn, given)
+
+    def sweep(self) -> None:
+        """Let go of streams that ended long enough ago."""
+        kept_s, now = max(ENDED_KEPT_S, self._config.playlist_s), self._now()
+        for key, held in list(self._ended.items()):
+            assert held.ended_at is not None, "it has ended"
+            if now - held.ended_at >= kept_s or len(self._ended) > ENDED_MAX:
+                del self._ended[key]
+                self._let_go(held)
 
     def latency(self, channel: str) -> str:
         """How a stream is cut here, in plain words; empty for one that is not packaged."""
@@ -208,6 +288,7 @@ class OriginService:
         ladders = [] if known is None else [each.statistics() for each in known.running]
         restarts = 0 if known is None else known.restarts_total
         counts = None if known is None else known.counts()
+        cached = self.cache.statistics()
         return OriginStatistics(
             ladders=0 if counts is None else counts.holding,
             ladder_restarts_total=restarts + sum(each.restarts for each in ladders),
@@ -217,8 +298,42 @@ class OriginService:
             slots_total=self.slots.total,
             slots_used=self.slots.used,
             parts_total=self._parts,
-            window_bytes=sum(entry.window.payload_bytes for entry in self._streams.values()),
+            ended=len(self._ended),
+            disk_failures_total=0 if self.disk is None else self.disk.failures,
+            evicted_early_total=self._evicted_early
+            + sum(each.window.segments_evicted_early for each, _ in self._held()),
+            window_bytes=cached.memory_bytes,
+            stored_bytes=cached.stored_bytes,
+            disk_usable=cached.disk_usable,
+            spilled_total=self.cache.counters.spilled,
+            dropped_total=self.cache.counters.dropped,
+            lost_total=self.cache.counters.lost,
         )
+
+    def _held(self) -> Iterator[tuple[HeldStream, bool]]:
+        """All that is held, for the cache: what has ended goes before what is live."""
+        for entry in self._streams.values():
+            yield entry.held, True
+        for held in self._ended.values():
+            yield held, False
+
+    def _leave(self, entry: _Packaged) -> None:
+        """A stream is no longer packaged here; PoPs may still ask for what it was."""
+        held, stream_id = entry.held, entry.stream.stream_id
+        if not held.window.renditions:
+            self._let_go(held)
+            return
+        held.ended_at = self._now()
+        older = self._ended.pop((stream_id.channel, stream_id.publication), None)
+        self._ended[stream_id.channel, stream_id.publication] = held
+        if older is not None:
+            self._let_go(older)
+        self.sweep()
+
+    def _let_go(self, held: HeldStream) -> None:
+        self._evicted_early += held.window.segments_evicted_early
+        self.cache.gone(held)
+        held.abandon()
 
     def _wake(self, entry: _Packaged) -> None:
         stream_id = entry.stream.stream_id
@@ -252,6 +367,7 @@ class OriginService:
         except RemoteProtocolError as error:  # Our own segmenter's event: a bug, told as one.
             logger.exception("window refused an event", channel=entry.stream.channel)
             raise AssertionError(str(error)) from error
+        self.cache.changed(entry.held)
         self._publish(entry.stream.stream_id, event)
 
     def _end(self, entry: _Packaged) -> None:
@@ -265,6 +381,7 @@ class OriginService:
         self._event(entry, event)
         if entry.is_closed and self._streams.get(entry.stream.channel) is entry:
             del self._streams[entry.stream.channel]
+            self._leave(entry)
 
     def _finish(self, entry: _Packaged, reason: str) -> None:
         entry.unwatch()
@@ -277,3 +394,11 @@ class OriginService:
         if entry.ladder is not None and entry.held_end is None:
             entry.ladder.stop()
             entry.ladder = None
+
+
+def _became_full(memory_bytes: int, memory_bytes_max: int) -> None:
+    logger.warning(
+        "cache is full of what cannot go",
+        memory_bytes=memory_bytes,
+        memory_bytes_max=memory_bytes_max,
+    )

@@ -5,8 +5,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from edged.policy.edge_cache import CacheLimits
 from edged.policy.playback_rights import RightsConfig
+from edged.policy.segment_cache import CacheConfig
 from edged.policy.window_limits import WindowLimits
 
 SEGMENT_S_MAX = 10.0  # Ours last 4.5 s at most; a stream with long GOPs may have longer ones.
@@ -40,19 +40,6 @@ class HlsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             retention_s=self.retention_s,
             payload_bytes_max=self.payload_bytes_max,
         )
-
-
-class CacheConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[playback.cache]`: what the edge keeps of all streams together."""
-
-    memory_bytes_max: Annotated[int, Meta(ge=2**26)] = 4 * 2**30
-    directory: Path | None = None  # None: memory alone.
-    disk_bytes_max: Annotated[int, Meta(ge=2**26)] = 32 * 2**30
-
-    def limits(self) -> CacheLimits:
-        """The same for the cache."""
-        disk_bytes_max = 0 if self.directory is None else self.disk_bytes_max
-        return CacheLimits(memory_bytes_max=self.memory_bytes_max, disk_bytes_max=disk_bytes_max)
 
 
 class PlaybackTlsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -19,15 +19,16 @@ import structlog
 import trio
 
 from edged.errors import RemoteProtocolError
-from edged.media.parts import PackagedEvent, Rendition, StreamEnded
+from edged.media.parts import PackagedEvent, Rendition, SegmentsListed, StreamEnded
 from edged.media.stream import StreamId
-from edged.playback.config import CacheConfig, HlsConfig
+from edged.playback.config import HlsConfig
 from edged.playback.dash import MANIFEST
-from edged.playback.edge_cache import EdgeCache, Watched
+from edged.playback.edge_cache import EdgeCache
 from edged.playback.hls_stream import HlsStream
 from edged.playback.http import Release, do_at_once, error_response
 from edged.playback.statistics import HlsStatistics
 from edged.playback.waiting import Exchange, Waiters
+from edged.policy.segment_cache import CacheConfig, FetchAway, Watched
 from edged.policy.viewer_count import ViewerCount
 from edged.runtime.faults import contained
 from edged.wire.prepared import PreparedResponse
@@ -46,6 +47,7 @@ ENDED_KEPT_S = 120.0
 WATCHED_S = 15.0  # Since the last request; one that blocks lasts 12 s at most.
 SWEEP_INTERVAL_S = 5.0
 MASTER = "master.m3u8"
+REPLAY_HEAD = 4  # Of its events: a rendition, perhaps its init, and what is listed of it.
 
 logger = structlog.get_logger("edged.hls")
 
@@ -102,12 +104,13 @@ class HlsService:
         spread: Callable[[Release], None] = do_at_once,
         config: HlsConfig | None = None,
         cache: CacheConfig | None = None,
+        fetch: FetchAway | None = None,
     ) -> None:
         """`lookup` tells which run of a channel is live anywhere, from the directory.
 
         `subscribe` has the events of a channel's current and later runs given to `window_updated`,
         from a replay on; it is called once until `unsubscribe`, a refusal or the run's end.
-        `spread`: the pump's.
+        `spread`: the pump's. `fetch` gets a segment that an origin has listed from there.
         """
         self._lookup = lookup
         self._subscribe = subscribe
@@ -115,7 +118,7 @@ class HlsService:
         self._now, self._spread = now, spread
         config = config or HlsConfig()
         self._limits, self._unwatched_s = config.window_limits(), config.unwatched_s
-        self.cache = EdgeCache(cache or CacheConfig(), self._held, now=now)
+        self.cache = EdgeCache(cache or CacheConfig(), self._held, now=now, fetch_away=fetch)
         self._is_private: Callable[[str], bool] = lambda _: False
         self._channels: dict[str, _Channel] = {}
         self.hits = 0  # Requests for media that was ready: of them there are most.
@@ -195,6 +198,8 @@ class HlsService:
         finally:
             self._tell_early(stream)
             self.cache.changed(stream)
+            if any(isinstance(event, SegmentsListed) for event in events[:REPLAY_HEAD]):
+                stream.prefetch()
             self._released += stream.release(now, channel.count)
             if stream.ended_at is not None and stream is channel.newest:
                 channel.subscribed = False
@@ -263,6 +268,7 @@ class HlsService:
             parts_refused_total=windows["parts_refused"],
             parts_missing_total=windows["parts_missing"],
             segments_missing_total=windows["segments_missing"],
+            segments_lost_total=windows["segments_lost"],
             segments_evicted_early_total=windows["segments_evicted_early"],
             segments_evicted_needed_total=windows["segments_evicted_needed"],
             manifests_total=self._manifests,

@@ -7,7 +7,6 @@ from edged.media.parts import InitSegment, PackagedEvent, Part, StreamEnded
 from edged.media.playlist import media_numbers, segment_name
 from edged.media.stream import StreamId
 from edged.media.track import Kind
-from edged.playback.config import CacheConfig
 from edged.playback.dash import MANIFEST, MANIFEST_TYPE, DashManifests
 from edged.playback.edge_cache import EdgeCache
 from edged.playback.http import (
@@ -18,7 +17,16 @@ from edged.playback.http import (
     error_response,
     too_large,
 )
-from edged.playback.playlist import GZIPPED, POLLED, POLLED_GZIP, VARIES, Form, Playlist, entity_tag
+from edged.playback.playlist import (
+    GZIPPED,
+    POLLED,
+    POLLED_GZIP,
+    VARIES,
+    Form,
+    Multivariants,
+    Playlist,
+    entity_tag,
+)
 from edged.playback.waiting import Exchange, Waiters
 from edged.policy.blocking_reload import (
     BLOCK_TARGETS_MAX,
@@ -28,11 +36,10 @@ from edged.policy.blocking_reload import (
     parse_directives,
 )
 from edged.policy.delivery_directives import PlaylistEdge, Reject, ReloadDirectives, Wait
+from edged.policy.segment_cache import CacheConfig
 from edged.policy.viewer_count import ViewerCount
 from edged.policy.window import StreamWindow
 from edged.policy.window_limits import WindowLimits
-from edged.wire.content_coding import compress
-from edged.wire.m3u8 import render_multivariant
 from edged.wire.prepared import PreparedResponse, prepare
 from edged.wire.request import RequestReceived
 
@@ -45,11 +52,11 @@ VARIES_BY_VIEWER = "Authorization, Cookie"
 MEDIA_ETAG = '"1"'  # Each address has one byte string for ever.
 FETCHED = (Part, InitSegment)
 RANGES = (("Accept-Ranges", "bytes"),)
-READ_S_MAX = 8.0  # From disk; hls.js asks again after 10 s.
-TOO_MUCH_READ = error_response(
-    503, "too much is being read from disk", fields=(("Retry-After", "1"),)
-)
-NOT_READ = error_response(503, f"the disk took longer than {READ_S_MAX:g} s")
+READ_S_MAX = 8.0  # From disk or the origin; hls.js asks again after 10 s.
+SOON = (("Retry-After", "1"),)
+TOO_MUCH_READ = error_response(503, "too much is being read or fetched", fields=SOON)
+NOT_READ = error_response(503, f"it took longer than {READ_S_MAX:g} s to get it")
+NOT_FETCHED = error_response(503, "the origin cannot be asked now", fields=SOON)
 
 
 class HlsStream:
@@ -77,10 +84,8 @@ class HlsStream:
         self._now, self._spread = now, spread
         self._playlists: dict[str, Playlist] = {}
         self._part_waiters: dict[str, Waiters] = {}  # By the name that a playlist hints at.
-        self._read_waiters: dict[str, Waiters] = {}  # By the name of what is read from disk.
-        # By base, of which there are three at most, and coding.
-        self._multivariants: dict[tuple[str, bool], PreparedResponse] = {}
-        self._multivariant_version = -1
+        self._read_waiters: dict[str, Waiters] = {}  # By the name of what is read or fetched.
+        self._multivariants = Multivariants(self.window)
         self._manifests = DashManifests(self.window)
 
     @property
@@ -113,21 +118,18 @@ class HlsStream:
         for name in self.window.renditions:
             self._drop_evicted(self._playlist(name))
 
-    def take_dropped(self) -> list[str]:
-        """The names of segments that the window has dropped, and the disk has not."""
-        names = []
-        for name, window in self.window.renditions.items():
-            names += [segment_name(name, msn) for msn in window.dropped]
-            window.dropped.clear()
-        return names
-
     def forget(self, rendition: str, msn: int) -> None:
         """Let go of what was made of a segment, as its media is to leave memory."""
         for name in self._playlist(rendition).names.pop(msn, ()):
             self.ready.pop(name, None)
 
+    def prefetch(self) -> None:
+        """Have what is away come here of a playlist of the least length: its origin may be lost."""
+        for rendition, msn in self.window.away_needed():
+            self._fetch(rendition, msn)
+
     def fetched(self, rendition: str, msn: int, data: bytes | None) -> bool:
-        """A segment came from disk, or it did not; returns whether it is kept for who asks next."""
+        """A segment came, or it is lost; returns whether it is kept for who asks next."""
         name = segment_name(rendition, msn)
         kept = data is not None and msn in self.window.renditions[rendition].segments
         response = self._missing() if data is None else self._prepare_media([data], rendition)
@@ -136,6 +138,11 @@ class HlsStream:
             self._playlist(rendition).names.setdefault(msn, []).append(name)
         self._spread(Release(self._read_waiters.pop(name, {}), response, self._now))
         return kept
+
+    def not_fetched(self, rendition: str, msn: int) -> None:
+        """A segment did not come from its origin this time."""
+        waiting = self._read_waiters.pop(segment_name(rendition, msn), {})
+        self._spread(Release(waiting, NOT_FETCHED, self._now))
 
     def reopen(self) -> None:
         """Go on with a run that ended here only: a replay of it comes next.
@@ -157,7 +164,7 @@ class HlsStream:
     def _forget_made(self) -> None:
         """Have all responses made anew."""
         self.ready.clear()
-        self._multivariants.clear()
+        self._multivariants.forget_made()
         self._manifests.forget()
         for playlist in self._playlists.values():
             playlist.names.clear()
@@ -215,20 +222,7 @@ class HlsStream:
 
         Its URIs begin with `base`, for who serves it at another address.
         """
-        window = self.window
-        if not window.ready:
-            return None
-        if self._multivariant_version != window.version:
-            self._multivariant_version = window.version
-            self._multivariants.clear()
-        response = self._multivariants.get((base, gzip))
-        if response is None:
-            playlist = window.multivariant_playlist()
-            assert playlist is not None, "a window that is ready has media"
-            body = render_multivariant(playlist, base)
-            response = self._prepare_playlist(compress(body) if gzip else body, Form(gzip=gzip))
-            self._multivariants[base, gzip] = response
-        return response
+        return self._multivariants.respond(self._prepare_playlist, base=base, gzip=gzip)
 
     def manifest(self, base: str = "", *, gzip: bool = False) -> PreparedResponse | None:
         """The DASH manifest, as `multivariant`; None as well while nothing but gaps has come."""
@@ -262,35 +256,46 @@ class HlsStream:
             return response
         if self.window.is_hinted(name):
             # RFC 8216bis §6.2.6: a request for a hinted part is answered when all of it is there.
-            self._count_waiting(self._part_waiters.setdefault(name, {}))
+            self._count_waiting(bool(self._part_waiters.setdefault(name, {})))
             exchange.wait(self._part_waiters[name], self._until(now), self._too_long())
             return None
         return self._answer_stored(name, exchange, now)
 
     def _answer_stored(self, name: str, exchange: Exchange, now: float) -> PreparedResponse | None:
-        """Have who asks for what is on disk wait for it to be read, once for all who do."""
+        """Have who asks for what is on disk, or away, wait for it: got once for all who do."""
         rendition, where = name.partition("-")[0], media_numbers(name)
         if where is None or where[1] is not None:
             return self._no_media(name)
-        size = self.window.stored_bytes_of(rendition, where[0])
+        size = self.window.elsewhere_bytes_of(rendition, where[0])
         if size is None:
             return self._no_media(name)
         if size > RESPONSE_BYTES_MAX:
             return too_large(name, RESPONSE_BYTES_MAX)
+        others = name in self._read_waiters
+        if not self._fetch(rendition, where[0]):
+            return TOO_MUCH_READ
+        self._count_waiting(others)
         waiting = self._read_waiters.get(name)
         if waiting is None:
-            if not self.cache.fetch(self, rendition, where[0]):
-                return TOO_MUCH_READ
-            waiting = self._read_waiters[name] = {}
-            self.cache.counters.misses += 1
-        else:
-            self.cache.counters.collapsed += 1
+            return self.ready.get(name) or self._missing()  # It is known already.
         exchange.wait(waiting, now + READ_S_MAX, NOT_READ)
         return None
 
-    def _count_waiting(self, waiting: Waiters) -> None:
+    def _fetch(self, rendition: str, msn: int) -> bool:
+        """Have a segment come from disk or from its origin, unless it does; False: not now."""
+        name = segment_name(rendition, msn)
+        if name in self._read_waiters:
+            return True
+        self._read_waiters[name] = {}
+        away = self.window.away_bytes_of(rendition, msn) is not None
+        if (self.cache.fetch_away if away else self.cache.fetch)(self, rendition, msn):
+            return True
+        del self._read_waiters[name]
+        return False
+
+    def _count_waiting(self, others: bool) -> None:
         """Of those who wait for the same the first is a miss."""
-        if waiting:
+        if others:
             self.cache.counters.collapsed += 1
         else:
             self.cache.counters.misses += 1

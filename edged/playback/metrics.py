@@ -90,6 +90,11 @@ METRICS = (
         labels=("role",),
     ),
     MetricSpec(
+        name="edged_playback_segments_lost_total",
+        help="Segments that were at an origin and that nobody had any more; playlists begin later.",
+        labels=("role",),
+    ),
+    MetricSpec(
         name="edged_playback_evicted_early_total",
         help="Segments dropped early, as their stream had reached payload_bytes_max.",
         labels=("role",),
@@ -111,7 +116,7 @@ METRICS = (
     ),
     MetricSpec(
         name="edged_cache_misses_total",
-        help="First requests for media on its way from an origin, or on disk.",
+        help="First requests for media on its way from an origin, there by name, or on disk.",
         labels=("role",),
     ),
     MetricSpec(
@@ -121,12 +126,12 @@ METRICS = (
     ),
     MetricSpec(
         name="edged_cache_fetches_total",
-        help="Parts and inits that came from an origin, segments that came from disk.",
+        help="Parts and inits pushed by an origin; segments asked of one; segments from disk.",
         labels=("role", "source"),
     ),
     MetricSpec(
         name="edged_cache_bytes",
-        help="What is held now: in memory, in memory as read back from disk, and on disk.",
+        help="What is held now: in memory, in memory as read back or asked for, and on disk.",
         labels=("role", "place"),
     ),
     MetricSpec(
@@ -193,6 +198,7 @@ def register(metrics: Metrics, server: HttpServer, service: HlsService, *, role:
         yield Sample("edged_playback_parts_refused_total", hls.parts_refused_total, labels)
         yield Sample("edged_playback_parts_missing_total", hls.parts_missing_total, labels)
         yield Sample("edged_playback_segments_missing_total", hls.segments_missing_total, labels)
+        yield Sample("edged_playback_segments_lost_total", hls.segments_lost_total, labels)
         yield Sample("edged_playback_evicted_early_total", hls.segments_evicted_early_total, labels)
         yield Sample(
             "edged_playback_evicted_needed_total", hls.segments_evicted_needed_total, labels
@@ -214,7 +220,11 @@ def _read_cache(cache: EdgeCache, ready: int, labels: dict[str, str]) -> Iterato
     yield Sample("edged_cache_collapsed_total", counters.collapsed, labels)
     yield Sample("edged_cache_misses_total", counters.misses, labels)
     yield Sample("edged_cache_hit_ratio", counters.hit_ratio, labels)
-    for source, count in (("origin", counters.fetched_origin), ("disk", counters.fetched_disk)):
+    for source, count in (
+        ("origin", counters.fetched_origin),
+        ("asked", counters.fetched_asked),
+        ("disk", counters.fetched_disk),
+    ):
         yield Sample("edged_cache_fetches_total", count, {**labels, "source": source})
     for place, size in (
         ("memory", held.memory_bytes),
@@ -226,4 +236,4 @@ def _read_cache(cache: EdgeCache, ready: int, labels: dict[str, str]) -> Iterato
     yield Sample("edged_cache_dropped_total", counters.dropped, labels)
     yield Sample("edged_cache_lost_total", counters.lost, labels)
     yield Sample("edged_cache_disk_usable", held.disk_usable, labels)
-    yield Sample("edged_cache_disk_failures_total", held.disk_failures_total, labels)
+    yield Sample("edged_cache_disk_failures_total", cache.disk_failures, labels)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from edged.policy.delivery_directives import PlaylistEdge, Wait
 from edged.policy.rendition_window import RenditionWindow
 from edged.policy.window import StreamWindow
-from edged.wire.content_coding import CodedBlock, compress_blocks
-from edged.wire.m3u8 import OlderText, render_blocks
+from edged.wire.content_coding import CodedBlock, compress, compress_blocks
+from edged.wire.m3u8 import OlderText, render_blocks, render_multivariant
 from edged.wire.prepared import PreparedResponse
 
 if TYPE_CHECKING:
@@ -110,6 +110,37 @@ class Playlist:
             body = compress_blocks(blocks) if gzip else b"".join(block.text for block in blocks)
             self._bodies[delta, gzip] = body
         return body
+
+
+class Multivariants:
+    """One run's multivariant playlist."""
+
+    def __init__(self, window: StreamWindow) -> None:
+        self._window = window
+        # By base, of which there are three at most, and coding.
+        self._responses: dict[tuple[str, bool], PreparedResponse] = {}
+        self._version = -1
+
+    def forget_made(self) -> None:
+        """Have the answers of this version made anew."""
+        self._responses.clear()
+
+    def respond(self, prepare: Prepare, *, base: str, gzip: bool) -> PreparedResponse | None:
+        """The playlist, its URIs behind `base`; None until every rendition is there to be named."""
+        window = self._window
+        if not window.ready:
+            return None
+        if self._version != window.version:
+            self._version = window.version
+            self._responses.clear()
+        response = self._responses.get((base, gzip))
+        if response is None:
+            playlist = window.multivariant_playlist()
+            assert playlist is not None, "a window that is ready has media"
+            body = render_multivariant(playlist, base)
+            response = prepare(compress(body) if gzip else body, Form(gzip=gzip))
+            self._responses[base, gzip] = response
+        return response
 
 
 def entity_tag(body: bytes) -> str:

@@ -28,6 +28,7 @@ class HlsStatistics(Struct, frozen=True):
     parts_refused_total: int
     parts_missing_total: int
     segments_missing_total: int
+    segments_lost_total: int
     segments_evicted_early_total: int
     segments_evicted_needed_total: int
     manifests_total: int

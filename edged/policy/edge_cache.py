@@ -71,7 +71,7 @@ class Choice(Struct, frozen=True, eq=False):
 class Held(NamedTuple):
     """What one stream holds."""
 
-    payload_bytes: int  # In memory.
+    payload_bytes: int  # In memory; what came back is counted where it is kept.
     memory_bytes: int  # The same, and what is known of it; not what is made of it for a moment.
     stored_bytes: int  # On disk.
 
@@ -132,7 +132,8 @@ def choose_drops(
         segment = choice.segment
         on_disk = segment.stored or segment.leaving
         disk_bytes -= segment.payload_bytes if on_disk else 0
-        memory_bytes -= SEGMENT_BYTES + (0 if segment.stored else segment.payload_bytes)
+        elsewhere = segment.stored or segment.away
+        memory_bytes -= SEGMENT_BYTES + (0 if elsewhere else segment.payload_bytes)
         drops.append(choice)
     return drops
 

@@ -1,4 +1,7 @@
-"""One rendition's share of a `StreamWindow`: its segments in order, those listed and those kept."""
+"""One rendition's share of a `StreamWindow`: its segments in order, those listed and those kept.
+
+The media of a segment is in memory, on disk ("stored"), or still at an origin ("away").
+"""
 
 from collections import deque
 from itertools import islice
@@ -34,7 +37,8 @@ class RenditionWindow:
         self.segments: dict[int, WindowSegment] = {}
         self.listed: deque[WindowSegment] = deque()  # In the playlist; the last may be growing.
         self.entries: list[SegmentEntry] = []  # The same, as the playlist has them.
-        self.in_memory: dict[int, WindowSegment] = {}  # Of `segments`, those not on disk.
+        self.in_memory: dict[int, WindowSegment] = {}  # Of `segments`, those pushed and not stored.
+        self.away: dict[int, WindowSegment] = {}  # Of `segments`, those at an origin.
         self.dropped: list[int] = []  # Stored ones that are gone, for who has to delete them.
         self.listed_us = 0
         self.listed_bytes = 0
@@ -42,7 +46,9 @@ class RenditionWindow:
         self.longest_us = 0  # The longest segment so far.
         self.payload_bytes = 0  # In memory.
         self.stored_bytes = 0  # On disk;
-        self.stored_us = 0  # and so long.
+        self.stored_us = 0  # and so long, what is away included.
+        self.fetched_bytes = 0  # In memory, of what is away.
+        self.origin_msn = 0  # The oldest that an origin has.
         self.parts_missing = 0
         self.segments_missing = 0  # Of which nothing came, not even their end.
         self.discontinuity_sequence = 0
@@ -52,7 +58,7 @@ class RenditionWindow:
         self._bandwidth_bps_told = 0
         self._oldest_init_told = ""
         self._listed_discontinuities = 0
-        self._heard_msn = -1  # The newest segment that any part came of.
+        self.heard_msn = -1  # The newest segment that any part came of.
         self._silent_told = False
         self._cut_short = False  # `end` completed the last segment; more of it may exist.
 
@@ -139,7 +145,7 @@ class RenditionWindow:
     @property
     def is_silent(self) -> bool:
         """Whether all that is listed is absent media: the track has stopped."""
-        return bool(self.listed) and self._heard_msn < self.listed[0].entry.msn
+        return bool(self.listed) and self.heard_msn < self.listed[0].entry.msn
 
     def tell_silence(self) -> bool:
         """Whether it has fallen silent, or come back, since this last said so."""
@@ -181,13 +187,13 @@ class RenditionWindow:
 
     def add_part(self, part: Part) -> bool:
         """List the next part; False for a duplicate and for one before the first whole segment."""
-        growing = self._segment_for(part)
+        growing = self.segment_for(part)
         if growing is None:
             return False
         while len(growing.parts) < part.index:
             self._list_missing(growing)
         growing.parts.append(part)
-        self._heard_msn = part.msn
+        self.heard_msn = part.msn
         self._list(
             growing, part.duration * US // self.rendition.timescale, part.independent, part.gap
         )
@@ -217,7 +223,7 @@ class RenditionWindow:
             last = self._begin_gap(self.listed[-1], event.msn)
         while len(last.parts) < event.parts:
             self._list_missing(last)
-        self._complete(last, max(event.duration, 0) * US // self.rendition.timescale)
+        self.complete(last, max(event.duration, 0) * US // self.rendition.timescale)
         if event.parts == len(last.parts):
             last.ended = event  # Exact to the tick, so that every PoP renders the same text.
         return True
@@ -225,7 +231,7 @@ class RenditionWindow:
     def end(self) -> None:
         """The stream ended: what was growing is whole, and nothing is promised any more."""
         if self.listed and not self.listed[-1].entry.complete:
-            self._complete(self.listed[-1], 0)
+            self.complete(self.listed[-1], 0)
             self._cut_short = True
         self.hint_name = self.hint_init_name = None
         self.version += 1
@@ -265,35 +271,62 @@ class RenditionWindow:
             self.version += 1
         del self.segments[msn]
         self.kept_us -= segment.entry.duration_us
+        self.drop_media(segment)
+
+    def drop_media(self, segment: WindowSegment) -> None:
+        """A segment that is held no more is counted no more."""
+        msn = segment.entry.msn
         if segment.stored:
             self.stored_bytes -= segment.payload_bytes
             self.stored_us -= segment.entry.duration_us
             self.dropped.append(msn)
+        elif segment.away:
+            self.give_back(msn)
+            self.stored_us -= segment.entry.duration_us
+            del self.away[msn]
         else:
             self.payload_bytes -= segment.payload_bytes
             del self.in_memory[msn]
 
     def store(self, msn: int) -> None:
         """The media of a segment that is settled is on disk, and no longer here."""
-        segment = self.in_memory.pop(msn)
-        assert segment.entry.complete, "what grows is not settled"
+        if msn in self.away:
+            self.give_back(msn)
+            segment = self.away.pop(msn)
+            segment.away = False
+        else:
+            segment = self.in_memory.pop(msn)
+            assert segment.entry.complete, "what grows is not settled"
+            self.payload_bytes -= segment.payload_bytes
+            self.stored_us += segment.entry.duration_us
+            segment.forget_parts()
         segment.leaving, segment.stored = False, True
-        # Its parts can no longer be asked for, nor listed.
-        segment.parts, segment.entry.parts, segment.entry.parts_text = [], [], ""
-        segment.entry.parts_rendered = 0
-        self.payload_bytes -= segment.payload_bytes
         self.stored_bytes += segment.payload_bytes
-        self.stored_us += segment.entry.duration_us
 
-    def _segment_for(self, part: Part) -> WindowSegment | None:
+    def hold(self, msn: int, payload: bytes) -> None:
+        """Keep what an origin gave of a segment that is away."""
+        segment = self.away[msn]
+        if segment.fetched is None:
+            segment.fetched = payload
+            self.fetched_bytes += len(payload)
+
+    def give_back(self, msn: int) -> None:
+        """Let go of that, if it is kept."""
+        segment = self.away[msn]
+        if segment.fetched is not None:
+            self.fetched_bytes -= len(segment.fetched)
+            segment.fetched = None
+
+    def segment_for(self, part: Part) -> WindowSegment | None:
         """The growing segment of `part`, begun if need be; None when the part is not wanted."""
         last = self.listed[-1] if self.listed else None
         if last is not None and part.msn == last.entry.msn:
             return None if last.entry.complete or part.index < len(last.parts) else last
         if last is not None and part.msn < last.entry.msn:
             return None
-        if last is None and part.index > 0:
-            # A segment whose beginning we missed is of no use to a player that starts with it.
+        if last is None and (part.index > 0 or part.msn <= next(reversed(self.segments), -1)):
+            # A segment whose beginning we missed is of no use to a player that starts with it; one
+            # that was here before all that was listed got lost is kept.
             return None
         if part.init_digest not in self.inits:
             raise RemoteProtocolError(
@@ -374,7 +407,7 @@ class RenditionWindow:
         last = self.listed[-1]
         if not last.entry.complete:
             self._list_missing(last)  # Its end never came, so neither did its last part.
-            self._complete(last, 0)
+            self.complete(last, 0)
         lost = msn - last.entry.msn - 1
         self.segments_missing += lost
         duration_us, skipped_us = last.entry.duration_us, 0
@@ -388,9 +421,16 @@ class RenditionWindow:
                 self.unlist()
         for gap_msn in range(msn - lost, msn):
             gap = self._begin_gap(last, gap_msn, skipped_us)
-            self._complete(gap, duration_us)
+            self.complete(gap, duration_us)
             last, skipped_us = gap, 0
         return lost
+
+    def count_bandwidth(self, segment: WindowSegment) -> None:
+        """Count a whole segment towards the peak."""
+        entry = segment.entry
+        if not entry.gap and entry.duration_us > 0:
+            bandwidth_bps = segment.payload_bytes * 8 * US // entry.duration_us
+            self._bandwidth_bps = max(self._bandwidth_bps, bandwidth_bps)
 
     def _list_missing(self, segment: WindowSegment) -> None:
         self.parts_missing += 1
@@ -405,16 +445,15 @@ class RenditionWindow:
         entry.duration_us += duration_us
         self.listed_us += duration_us
 
-    def _complete(self, segment: WindowSegment, duration_us: int) -> None:
+    def complete(self, segment: WindowSegment, duration_us: int) -> None:
+        """A segment is whole and, unless that is 0, so long."""
         entry = segment.entry
         if duration_us > 0:
             self.listed_us += duration_us - entry.duration_us
             entry.duration_us = duration_us
         self.longest_us = max(self.longest_us, entry.duration_us)
         entry.complete = True
-        if not entry.gap and entry.duration_us > 0:
-            bandwidth_bps = segment.payload_bytes * 8 * US // entry.duration_us
-            self._bandwidth_bps = max(self._bandwidth_bps, bandwidth_bps)
+        self.count_bandwidth(segment)
         segment.ended = SegmentEnded(
             rendition=self.rendition.name,
             msn=entry.msn,

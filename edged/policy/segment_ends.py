@@ -13,7 +13,7 @@ import math
 
 from msgspec import Struct
 
-from edged.media.parts import InitSegment, PackagedEvent, Part, Rendition, SegmentEnded, StreamEnded
+from edged.media.parts import PackagedEvent, Part, Rendition, StreamEnded
 
 HEELS_S = 0.05  # Loading a part from nearby, and 10 to 20 ms until it is in the buffer.
 TAIL_S_MAX = 0.25  # Players see that more than this is missing.
@@ -105,4 +105,4 @@ def _is_tail(event: PackagedEvent) -> bool:
 def _rendition_of(event: PackagedEvent) -> str:
     if isinstance(event, Rendition):
         return event.name
-    return event.rendition if isinstance(event, InitSegment | Part | SegmentEnded) else ""
+    return "" if isinstance(event, StreamEnded) else event.rendition

@@ -5,6 +5,7 @@ A PoP has one `StreamWindow` for each stream that it serves, an origin one for e
 """
 
 import re
+from itertools import islice
 
 from edged.errors import RemoteProtocolError
 from edged.media.latency import Latency
@@ -14,6 +15,7 @@ from edged.media.parts import (
     Part,
     Rendition,
     SegmentEnded,
+    SegmentsListed,
     StreamEnded,
 )
 from edged.media.playlist import (
@@ -22,9 +24,11 @@ from edged.media.playlist import (
     RenditionReport,
     init_name,
     playlist_name,
+    segment_name,
 )
 from edged.media.stream import StreamId
 from edged.media.track import Kind
+from edged.policy.away import list_away, lose, lose_older
 from edged.policy.rendition_window import (
     PARTS_MAX,
     PLAYLIST_TARGETS_MIN,
@@ -58,6 +62,7 @@ class StreamWindow:
         self.version = 0  # Rises with each change of the multivariant playlist worth a new one.
         self.ended: StreamEnded | None = None
         self.parts_refused = 0  # Duplicates, and parts before the first whole segment.
+        self.segments_lost = 0  # That nobody had any more.
         self.segments_evicted_early = 0  # Because of `payload_bytes_max`.
         self.segments_evicted_needed = 0  # Of these: players may still have asked for them.
         self._hold_back_us = 0
@@ -96,6 +101,7 @@ class StreamWindow:
             parts_refused=self.parts_refused,
             parts_missing=self.parts_missing,
             segments_missing=sum(window.segments_missing for window in windows),
+            segments_lost=self.segments_lost,
             segments_evicted_early=self.segments_evicted_early,
             segments_evicted_needed=self.segments_evicted_needed,
         )
@@ -137,15 +143,9 @@ class StreamWindow:
             return self._add_part(event)
         if isinstance(event, SegmentEnded):
             return self._end_segment(event)
-        if isinstance(event, InitSegment):
-            return self._add_init(event)
-        if isinstance(event, Rendition):
-            return self._add_rendition(event)
-        for window in self.renditions.values():
-            window.end()
-        self.ended = event
-        self.version += 1
-        return True
+        if isinstance(event, StreamEnded):
+            return self._end(event)
+        return self._add_description(event)
 
     def reopen(self) -> None:
         """Go on with a run that ended here only: the next events are a replay of it."""
@@ -173,9 +173,11 @@ class StreamWindow:
         None when it is not held, still growing, or a gap.
         """
         segment = self._segment(rendition, msn)
-        if segment is None or segment.entry.gap or not segment.entry.complete:
+        if segment is None or segment.entry.gap or not segment.entry.complete or segment.stored:
             return None
-        return None if segment.stored else [p.payload for p in segment.parts if p is not None]
+        if segment.away:
+            return None if segment.fetched is None else [segment.fetched]
+        return [p.payload for p in segment.parts if p is not None]
 
     def stored_bytes_of(self, rendition: str, msn: int) -> int | None:
         """The size of a whole segment that is on disk; None for what is not."""
@@ -183,6 +185,48 @@ class StreamWindow:
         if segment is None or segment.entry.gap or not segment.stored:
             return None
         return segment.payload_bytes
+
+    def away_bytes_of(self, rendition: str, msn: int) -> int | None:
+        """The size of a segment that is still at an origin; None for what is not."""
+        segment = self._segment(rendition, msn)
+        return segment.payload_bytes if segment is not None and segment.away else None
+
+    def away_needed(self) -> list[tuple[str, int]]:
+        """Rendition and MSN of what is away of a playlist of the least length, the oldest first."""
+        return [
+            (name, segment.entry.msn)
+            for name, window in self.renditions.items()
+            for segment in islice(window.listed, window.droppable, None)
+            if segment.away and segment.fetched is None
+        ]
+
+    def elsewhere_bytes_of(self, rendition: str, msn: int) -> int | None:
+        """The size of a segment that is on disk or away; None for what is not."""
+        stored = self.stored_bytes_of(rendition, msn)
+        return self.away_bytes_of(rendition, msn) if stored is None else stored
+
+    def lose(self, rendition: str, msn: int) -> None:
+        """The origin has a segment no more that was away: playlists begin behind it."""
+        window = self.renditions[rendition]
+        if msn in window.away:
+            lose(window, msn)
+            self.segments_lost += 1
+
+    def give_back(self, rendition: str, msn: int) -> None:
+        """Keep no longer what an origin gave; it may give it again, or it is lost."""
+        window = self.renditions[rendition]
+        if msn in window.away:
+            window.give_back(msn)
+            if msn < window.origin_msn:
+                self.lose(rendition, msn)
+
+    def take_dropped(self) -> list[str]:
+        """The names of segments that are gone here, and not from the disk."""
+        names = []
+        for name, window in self.renditions.items():
+            names += [segment_name(name, msn) for msn in window.dropped]
+            window.dropped.clear()
+        return names
 
     def init(self, rendition: str, digest: str) -> bytes | None:
         """The bytes of an init segment, else None."""
@@ -239,41 +283,6 @@ class StreamWindow:
         heard = [window for window in shown if not window.is_silent] or shown
         return make_multivariant(self.prefix, heard)
 
-    def replay(self) -> list[PackagedEvent]:
-        """The events that give a late subscriber the playlists of now, not what is kept beyond."""
-        events: list[PackagedEvent] = []
-        for window in self.renditions.values():
-            oldest = window.listed[0].init_digest if window.listed else ""
-            events.append(window.described.get(oldest, window.rendition))
-        listed = [
-            (segment.entry.msn, order, window, segment)
-            for order, window in enumerate(self.renditions.values())
-            for segment in window.listed
-            if not segment.stored
-        ]
-        last_digests: dict[str, str] = {}
-        for _, _, window, segment in sorted(listed, key=lambda item: item[:2]):
-            name, digest = window.rendition.name, segment.init_digest
-            if last_digests.get(name) != digest:
-                # Not earlier: whoever adds an init forgets those that no segment uses. Each with
-                # its own description, or CODECS would name the newest format alone.
-                if name in last_digests:
-                    events.append(window.described[digest])
-                last_digests[name] = digest
-                events.append(window.inits[digest])
-            events += [part for part in segment.parts if part is not None]
-            if segment.ended is not None:
-                events.append(segment.ended)
-        for name, window in self.renditions.items():
-            newest = next(reversed(window.inits), None)
-            if window.described.get(last_digests.get(name, "")) != window.rendition:
-                events.append(window.rendition)
-            if newest is not None and last_digests.get(name) != newest:
-                events.append(window.inits[newest])
-        if self.ended is not None:
-            events.append(self.ended)
-        return events
-
     def _segment(self, rendition: str, msn: int) -> WindowSegment | None:
         window = self.renditions.get(rendition)
         return window.segments.get(msn) if window is not None else None
@@ -283,6 +292,20 @@ class StreamWindow:
         if window is None:
             raise RemoteProtocolError(f"rendition {name[:40]!r} has not been announced")
         return window
+
+    def _end(self, event: StreamEnded) -> bool:
+        for window in self.renditions.values():
+            window.end()
+        self.ended = event
+        self.version += 1
+        return True
+
+    def _add_description(self, event: Rendition | InitSegment | SegmentsListed) -> bool:
+        if isinstance(event, Rendition):
+            return self._add_rendition(event)
+        if isinstance(event, InitSegment):
+            return self._add_init(event)
+        return self._list_away(event)
 
     def _add_rendition(self, event: Rendition) -> bool:
         window = self.renditions.get(event.name)
@@ -389,6 +412,25 @@ class StreamWindow:
         named_now = not had_whole and len(self.renditions) > 1  # It was left out beside others.
         self.version += told or named_now
         self._trim(window)
+        return True
+
+    def _list_away(self, event: SegmentsListed) -> bool:
+        window = self._window(event.rendition)
+        for one in event.segments:
+            if one.duration <= 0 or min(one.msn, one.payload_bytes) < 0:
+                raise RemoteProtocolError(
+                    f"segment {event.rendition}-{one.msn} of {one.duration} ticks and"
+                    f" {one.payload_bytes} bytes is absurd"
+                )
+        away = len(window.away)
+        lost = lose_older(window, event.oldest_msn)
+        self.segments_lost += away - len(window.away)
+        if not (list_away(window, event) or lost):
+            return False
+        window.tell_bandwidth()
+        self.version += 1
+        if window.listed:
+            self._trim(window)
         return True
 
     def _playlist_us(self, window: RenditionWindow) -> int:

@@ -19,5 +19,6 @@ class WindowStatistics(Struct, frozen=True, kw_only=True):
     parts_refused: int
     parts_missing: int
     segments_missing: int
+    segments_lost: int
     segments_evicted_early: int
     segments_evicted_needed: int

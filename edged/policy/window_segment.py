@@ -16,3 +16,10 @@ class WindowSegment(Struct, kw_only=True):
     payload_bytes: int = 0  # Of its media, wherever that is.
     leaving: bool = False  # On its way to the disk, and still here.
     stored: bool = False  # On disk: `parts` are gone.
+    away: bool = False  # At an origin, which gives it by name: no `parts` have come.
+    fetched: bytes | None = None  # What it gave, while that is kept.
+
+    def forget_parts(self) -> None:
+        """They can no longer be asked for, nor listed."""
+        self.parts, self.entry.parts, self.entry.parts_text = [], [], ""
+        self.entry.parts_rendered = 0

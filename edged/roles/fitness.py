@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from edged.roles.window_metrics import read_window_metrics
 from edged.runtime.listeners import SHED_LAG_S
 from edged.runtime.metrics import MetricSpec, Sample
 
@@ -173,6 +174,8 @@ def read_origin_metrics(origin: "OriginRole") -> Iterable[Sample]:
     yield Sample("edged_ladder_streams", packaged.ladders, labels)
     yield Sample("edged_ladder_restarts_total", packaged.ladder_restarts_total, labels)
     yield Sample("edged_ladder_shed_rungs", packaged.rungs_shed, labels)
+    segments = origin.server.statistics().segments
+    yield from read_window_metrics(origin.name, packaged, segments)
     slots = packaged.ladder_slots
     if slots is not None:
         yield Sample("edged_ladder_waiting_streams", slots.waiting, labels)

@@ -14,9 +14,10 @@ from edged.media.parts import PackagedEvent
 from edged.media.routing import OriginReport, ReportedState
 from edged.media.stream import Grant, StreamId
 from edged.media.track import Track
+from edged.origin.held_stream import Given
 from edged.origin.packager import Progress
 from edged.origin.service import OriginService
-from edged.roles import fitness
+from edged.roles import fitness, window_metrics
 from edged.roles.common import (
     Commit,
     RoleMetrics,
@@ -61,6 +62,7 @@ class OriginRole:
             publish=self._publish,
             packaged=self._packaged,
             failed=self._failed,
+            now=self.pump.now,
         )
         self.server = BackboneServer(
             self.pump,
@@ -74,7 +76,7 @@ class OriginRole:
         self.drainer = Drainer(self.name, self, self.pump.now)
         RoleMetrics(self.name, self.pump, self.hub).register(metrics)
         self.supervisor.register(metrics)
-        specs = (*fitness.SPECS, *fitness.LADDER_SPECS)
+        specs = (*fitness.SPECS, *fitness.LADDER_SPECS, *window_metrics.SPECS)
         metrics.register(specs, partial(fitness.read_origin_metrics, self))
 
     async def run(
@@ -88,6 +90,7 @@ class OriginRole:
                 self.supervisor.start_soon(nursery, "certificates", certificates)
             if self.service.ladders is not None:
                 await self.supervisor.start(nursery, "ladders", self.service.ladders.run)
+            self.supervisor.start_soon(nursery, "windows", self.service.run)
             address: str = await nursery.start(self.server.run)
             if self._client_config is not None:
                 hello = OriginHello(
@@ -205,9 +208,15 @@ class OriginRole:
         """The stream left the hub."""
         self.service.close(stream, reason)
 
-    def replay(self, channel: str) -> tuple[StreamId, list[PackagedEvent]] | None:
+    def replay(
+        self, channel: str, *, lists: bool, cold: bool
+    ) -> tuple[StreamId, list[PackagedEvent]] | None:
         """What a late subscriber gets first."""
-        return self.service.replay(channel)
+        return self.service.replay(channel, lists=lists, cold=cold)
+
+    def give_segment(self, stream_id: StreamId, rendition: str, msn: int, given: Given) -> None:
+        """Have `given` called with a segment's bytes, or with why there are none."""
+        self.service.give_segment(stream_id, rendition, msn, given)
 
     def report(self) -> OriginReport:
         """The heartbeat of now."""

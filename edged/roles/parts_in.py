@@ -8,6 +8,7 @@ import structlog
 import trio
 
 from edged.backbone.directory import Directory, DirectoryRecord
+from edged.backbone.segment_fetches import Done, SegmentKey
 from edged.backbone.sender import OriginLink
 from edged.errors import EdgedError
 from edged.media.parts import PackagedEvent, StreamEnded
@@ -18,6 +19,7 @@ from edged.runtime.pump import Pump
 if TYPE_CHECKING:
     from edged.backbone.feeds import FeedSubscription
 
+RUNS_MAX = 20_000  # Known by where they came from: twice the channels of one origin.
 LOST = "no_route: the network has lost the way to this channel"  # Viewers may read it.
 
 logger = structlog.get_logger("edged.pop")
@@ -61,6 +63,9 @@ class PartsIn:
         self._feeds: dict[str, _Feed] = {}
         self._wanted: dict[str, None] = {}  # Channels subscribed to by playback.
         self._gathered: dict[StreamId, list[PackagedEvent]] = {}
+        self._heard: set[str] = set()  # Channels of which something has come since.
+        # Runs, by channel and publication: their origin and class, the last to come last.
+        self._came_from: dict[tuple[str, int], tuple[str, PriorityClass]] = {}
         self._runs: dict[str, _Run] = {}  # By channel;
         self._due: dict[str, float] = {}  # when to show what is held of some.
         self._sooner: trio.Event | None = None  # Set when something is due before what `run` knows.
@@ -98,7 +103,18 @@ class PartsIn:
     def unsubscribe(self, channel: str) -> None:
         """No more of it."""
         self._wanted.pop(channel, None)
+        self._heard.discard(channel)
         self._cancel(channel)
+
+    def fetch(self, stream_id: StreamId, rendition: str, msn: int, done: Done) -> bool:
+        """Fetch a segment that was listed, by name, from where its run comes from, or last came.
+
+        As `SegmentFetches.fetch`; False as well while there is no way there.
+        """
+        came_from = self._came_from.get((stream_id.channel, stream_id.publication))
+        if came_from is None or (link := self._link(came_from[0])) is None:
+            return False
+        return link.fetch_segment(came_from[1], SegmentKey(stream_id, rendition, msn), done)
 
     def listed(self, channel: str, record: DirectoryRecord | None) -> None:
         """The directory has something new of a channel: go where it is."""
@@ -122,6 +138,7 @@ class PartsIn:
         """The subscription is gone."""
         self._feeds.pop(channel, None)
         self._wanted.pop(channel, None)
+        self._heard.discard(channel)
         self._let_go(channel)
         if self.playback is not None:
             self.playback.channel_unavailable(channel, reason)
@@ -151,6 +168,7 @@ class PartsIn:
             self.receive,
             on_end=lambda code, reason: self.feed_ended(channel, f"{code}: {reason}"),
             priority=priority,  # Its session and its DSCP, as on the way in.
+            cold=channel not in self._heard,
         )
         self._feeds[channel] = _Feed(origin, priority, subscription)
 
@@ -179,9 +197,22 @@ class PartsIn:
         """
         gathered, self._gathered = self._gathered, {}
         for stream_id, events in sorted(gathered.items(), key=lambda item: item[0]):
+            self._note(stream_id)
             if isinstance(events[-1], StreamEnded):
                 self.unsubscribe(stream_id.channel)
             self._update(stream_id, self._timely(stream_id, events))
+
+    def _note(self, stream_id: StreamId) -> None:
+        """Something of a run has come."""
+        channel = stream_id.channel
+        feed, run = self._feeds.get(channel), (channel, stream_id.publication)
+        self._heard.add(channel)
+        if feed is None or self._came_from.get(run) == (feed.origin, feed.priority):
+            return
+        self._came_from.pop(run, None)
+        self._came_from[run] = feed.origin, feed.priority
+        if len(self._came_from) > RUNS_MAX:
+            del self._came_from[next(iter(self._came_from))]
 
     def _timely(self, stream_id: StreamId, events: list[PackagedEvent]) -> list[PackagedEvent]:
         """What of these is to go to playback now, behind what was held before."""

@@ -136,6 +136,7 @@ class PopRole:
             spread=self.pump.spread,
             config=config.playback.hls,
             cache=config.playback.cache,
+            fetch=self.uplinks.parts.fetch,
         )
         self.uplinks.parts.playback = self.hls
         router = Router()

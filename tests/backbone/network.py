@@ -4,7 +4,7 @@ import contextlib
 import random
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 
 import trio
@@ -14,6 +14,7 @@ from edged.backbone.fence import Fence
 from edged.backbone.forwarding import Forwarding
 from edged.backbone.local_end import LocalEnd
 from edged.backbone.receiver import BackboneServer
+from edged.backbone.segments_out import Given
 from edged.backbone.sender import OriginLink
 from edged.errors import PeerLostError, PublishRefusedError
 from edged.media.access_unit import AccessUnit
@@ -43,6 +44,10 @@ class Origin:
         self.closed: list[tuple[LiveStream, str]] = []
         self.refusal: PublishRefusedError | None = None
         self.windows: dict[str, tuple[StreamId, list[PackagedEvent]]] = {}
+        self.replays: list[tuple[bool, bool]] = []  # `lists`, `cold` of each that was asked for.
+        self.segments: dict[tuple[str, int], Sequence[bytes]] = {}
+        self.asked: list[tuple[StreamId, str, int]] = []
+        self.withheld: list[Given] | None = None  # Who waits, while a test says so.
         self.server: BackboneServer | None = None
         self.address = "127.0.0.1:0"
 
@@ -57,8 +62,18 @@ class Origin:
     def stream_closed(self, stream: LiveStream, reason: str) -> None:
         self.closed.append((stream, reason))
 
-    def replay(self, channel: str) -> tuple[StreamId, list[PackagedEvent]] | None:
+    def replay(
+        self, channel: str, *, lists: bool, cold: bool
+    ) -> tuple[StreamId, list[PackagedEvent]] | None:
+        self.replays.append((lists, cold))
         return self.windows.get(channel)
+
+    def give_segment(self, stream_id: StreamId, rendition: str, msn: int, given: Given) -> None:
+        self.asked.append((stream_id, rendition, msn))
+        if self.withheld is not None:
+            self.withheld.append(given)
+        else:
+            given(self.segments.get((rendition, msn), "gone"))
 
     def report(self) -> OriginReport:
         return OriginReport(self.name, self.incarnation, ReportedState.UP, 10, (5, 5, 5), 1.0)

@@ -25,13 +25,16 @@ directory = "cache"
 """
 
 
+MEDIA_METRICS = ("edged_cache", "edged_playback_evicted", "edged_playback_segments", "edged_origin")
+
+
 async def metrics_of(base: str) -> dict[str, float]:
-    """The cache's, by name and source or place."""
+    """Those of what is kept, by name and source or place."""
     text = (await fetch(base, "/metrics")).body.decode()
     found = {}
     for family in text_string_to_metric_families(text):
         for name, labels, value, *_ in family.samples:
-            if name.startswith(("edged_cache", "edged_playback_evicted")):
+            if name.startswith(MEDIA_METRICS):
                 of = labels.get("source") or labels.get("place")
                 found[f"{name} {of}" if of else name] = value
     return found

@@ -26,6 +26,7 @@ from edged.policy.latency import PackagerConfig, choose_latency
 from edged.policy.segment_rule import SegmenterConfig
 from edged.policy.splice import read_state
 from edged.policy.window import StreamWindow
+from edged.policy.window_replay import make_replay
 from edged.runtime.hub import RING_BYTES_MAX, LiveStream
 from tests.conftest import require
 from tests.media.samples import Packet, Sample, box, demux, encode_audio, encode_video
@@ -371,7 +372,7 @@ def test_who_subscribes_to_a_successor_late_misses_nothing(late: int) -> None:
             playback.add(event)
         second = resume(first, units[:count])
         as_they_come(second, units[count : count + 75])
-        for event in second.window.replay():
+        for event in make_replay(second.window):
             playback.add(event)
         seen = len(second.events)
         as_they_come(second, units[count + 75 : count + 200])

@@ -1,8 +1,10 @@
 """What an origin admits, packages and keeps for PoPs that come late."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 from msgspec import structs
 from structlog.testing import capture_logs
 
@@ -10,9 +12,11 @@ from edged.errors import PublishRefusedError
 from edged.media.parts import PackagedEvent, Part, Rendition, StreamEnded
 from edged.media.stream import Grant, PriorityClass, StreamId
 from edged.media.track import Codec, CodecConfig, Track
-from edged.origin.service import OriginConfig, OriginService
+from edged.origin.service import ENDED_KEPT_S, OriginConfig, OriginService
+from edged.policy.edge_cache import CacheLimits
 from edged.policy.ladder import LadderConfig
 from edged.policy.latency import PackagerConfig
+from edged.policy.segment_cache import GONE, CacheConfig
 from edged.policy.window import StreamWindow
 from edged.policy.window_limits import WindowLimits
 from edged.runtime.hub import Hub, LiveStream
@@ -27,6 +31,8 @@ from tests.policy.synthetic import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from edged.origin.packager import Progress
 
 
@@ -34,17 +40,25 @@ class Setting:
     """A service, its hub, and everything it tells."""
 
     def __init__(
-        self, slots: int = 10, reserve: int = 0, ladder: LadderConfig | None = None
+        self,
+        slots: int = 10,
+        reserve: int = 0,
+        ladder: LadderConfig | None = None,
+        **more: object,
     ) -> None:
+        self.time = 0.0
         self.hub = Hub()
         self.events: list[tuple[StreamId, PackagedEvent]] = []
         self.acked: list[tuple[StreamId, Progress]] = []
         self.failures: list[tuple[StreamId, str]] = []
         self.service = OriginService(
-            OriginConfig(name="fra1", slots=slots, slots_reserve=reserve, ladder=ladder),
+            structs.replace(
+                OriginConfig(name="fra1", slots=slots, slots_reserve=reserve, ladder=ladder), **more
+            ),
             publish=lambda stream_id, event: self.events.append((stream_id, event)),
             packaged=lambda stream_id, progress: self.acked.append((stream_id, progress)),
             failed=lambda stream_id, reason: self.failures.append((stream_id, reason)),
+            now=lambda: self.time,
         )
 
     def admit(
@@ -75,11 +89,11 @@ class Setting:
         return [event for stream_id, event in self.events if stream_id == stream.stream_id]
 
 
-def feed(stream: LiveStream, seconds: float = 5.0) -> None:
+def feed(stream: LiveStream, seconds: float = 5.0, payload_bytes: int = 40) -> None:
     stream.set_track(video_track(RATES["30"]))
     stream.set_track(audio_track())
     units = in_order(
-        (90_000, video_units(video_times(RATES["30"], seconds), 2)),
+        (90_000, video_units(video_times(RATES["30"], seconds), 2, payload_bytes=payload_bytes)),
         (48_000, audio_units(seconds)),
     )
     for start in range(0, len(units), 10):
@@ -280,7 +294,7 @@ def test_reconfigured_slots_count_at_once_and_lengths_for_new_streams() -> None:
     with pytest.raises(PublishRefusedError, match="1 of 1 are used"):
         setting.admit("bob")
     feed(old)
-    assert setting.service._streams["alice"].window.limits.playlist_s == 16.0
+    assert setting.service._streams["alice"].window.limits.playlist_s == 20.0, "at once"
     setting.close(old, "over")
     new = setting.open("carol")
     feed(new)
@@ -346,3 +360,100 @@ def test_a_ladder_is_cut_as_its_source_also_where_that_began_elsewhere() -> None
     assert entry.ladder._segmenter._config == entry.packager.config
     assert entry.packager.config.latency.name == "ultra", "the splice says so, not the grant"
     second.close(again, "over")
+
+
+def test_a_late_pop_that_can_fetch_gets_little_and_lists_all() -> None:
+    setting = Setting()
+    stream = setting.open()
+    feed(stream, seconds=40.0)
+    replay = setting.service.replay("alice", lists=True, cold=True)
+    assert replay is not None
+    msns = {event.msn for event in replay[1] if isinstance(event, Part)}
+    assert len(msns) <= 3
+    late = StreamWindow(replay[0])
+    for event in replay[1]:
+        late.add(event)
+    assert late.renditions["v0"].entries[0].msn <= 5, "30 s of 40"
+    assert next(iter(late.renditions["v0"].segments)) == 0, "and more beyond"
+    given: list[object] = []
+    setting.service.give_segment(stream.stream_id, "v0", 0, given.append)
+    body = setting.service._streams["alice"].window.segment("v0", 0)
+    assert body is not None
+    assert given == [body]
+
+
+def test_what_has_ended_is_given_for_a_while() -> None:
+    setting = Setting()
+    stream = setting.open()
+    feed(stream, seconds=10.0)
+    setting.close(stream, "over")
+    given: list[object] = []
+    setting.service.give_segment(stream.stream_id, "v0", 1, given.append)
+    assert isinstance(given[0], list)
+    assert setting.service.statistics().ended == 1
+    again = setting.open(publication=2)
+    feed(again, seconds=5.0)
+    setting.service.give_segment(stream.stream_id, "v0", 1, given.append)
+    assert given[1] == given[0], "its own, not that of the next run"
+    setting.time += ENDED_KEPT_S - 1
+    setting.service.sweep()
+    assert setting.service.statistics().ended == 1
+    setting.time += 1
+    setting.service.sweep()
+    setting.service.give_segment(stream.stream_id, "v0", 1, given.append)
+    assert given[2] == GONE
+    assert setting.service.statistics().ended == 0
+    setting.close(again, "over")
+    setting.time += ENDED_KEPT_S
+    setting.service.sweep()
+    assert setting.service.statistics().window_bytes == 0
+
+
+def test_what_is_kept_is_bounded() -> None:
+    """All streams together; what has ended goes first."""
+    setting = Setting(payload_bytes_max=2**20)
+    first = setting.open("first")
+    feed(first, seconds=60.0, payload_bytes=2_000)
+    kept = setting.service.statistics()
+    assert kept.evicted_early_total > 0
+    assert kept.window_bytes < 2**20 + 100_000
+    setting.service.cache.limit(CacheLimits(memory_bytes_max=1_000_000))
+    setting.close(first, "over")
+    second = setting.open("second")
+    feed(second, seconds=10.0)
+    assert setting.service.statistics().dropped_total > 0
+    given: list[object] = []
+    setting.service.give_segment(second.stream_id, "v0", 0, given.append)
+    assert isinstance(given[0], list)
+
+
+async def test_the_oldest_go_to_disk(tmp_path: Path) -> None:
+    setting = Setting(payload_bytes_max=2**20, cache=CacheConfig(directory=tmp_path))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(setting.service.run)
+        disk = setting.service.disk
+        assert disk is not None
+        while not disk.usable:  # noqa: ASYNC110 - a thread
+            await trio.sleep(0.01)
+        stream = setting.open()
+        stream.set_track(video_track(RATES["30"]))
+        video = video_units(video_times(RATES["30"], 60.0), 2, payload_bytes=700)
+        units = in_order((90_000, video))
+        for start in range(0, len(units), 100):
+            stream.append(units[start : start + 100])
+            await trio.sleep(0.005)
+        while not setting.service.statistics().spilled_total:  # noqa: ASYNC110 - as above
+            await trio.sleep(0.01)
+        window = setting.service._streams["alice"].window
+        stored = [
+            msn for msn in window.renditions["v0"].segments if window.stored_bytes_of("v0", msn)
+        ]
+        given: list[Sequence[bytes] | str] = []
+        setting.service.give_segment(stream.stream_id, "v0", stored[0], given.append)
+        with trio.fail_after(5):
+            while not given:  # noqa: ASYNC110 - as above
+                await trio.sleep(0.01)
+        assert sum(map(len, given[0])) == window.stored_bytes_of("v0", stored[0])
+        assert setting.service.statistics().stored_bytes > 0
+        nursery.cancel_scope.cancel()
+    assert list(await trio.Path(tmp_path).iterdir()) == [], "it goes with the process"

@@ -5,8 +5,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edged.playback.config import CacheConfig, HlsConfig, PlaybackConfig
+from edged.playback.config import HlsConfig, PlaybackConfig
 from edged.policy.edge_cache import CacheLimits
+from edged.policy.segment_cache import CacheConfig
 
 
 def test_config_reaches_the_window() -> None:

@@ -14,12 +14,17 @@ from structlog.testing import capture_logs
 
 from edged.media.parts import PackagedEvent, Part, SegmentEnded, StreamEnded
 from edged.media.stream import StreamId
-from edged.playback.config import CacheConfig, HlsConfig
-from edged.playback.edge_cache import LEAVING_BYTES_MAX, READ_BACK_DEN, CacheCounters
+from edged.playback.config import HlsConfig
 from edged.playback.hls import ENDED_KEPT_S, HlsService
 from edged.playback.hls_stream import READ_S_MAX
 from edged.playback.http import HttpServer, Router
 from edged.policy.edge_cache import SEGMENT_BYTES, Shelf
+from edged.policy.segment_cache import (
+    LEAVING_BYTES_MAX,
+    READ_BACK_DEN,
+    CacheConfig,
+    CacheCounters,
+)
 from edged.runtime.pump import Pump
 from tests.playback.fakes import PARTS, Client, Origin, World, world
 from tests.playback.test_h2_connection import Client as H2Client

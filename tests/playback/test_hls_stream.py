@@ -20,6 +20,7 @@ from edged.playback.waiting import Exchange, Waiters
 from edged.policy.rendition_window import MISSING_MAX, PARTS_MAX
 from edged.policy.viewer_count import ViewerCount
 from edged.policy.window_limits import WindowLimits
+from edged.policy.window_replay import make_replay
 from edged.wire.content_coding import CodedBlock
 from edged.wire.m3u8 import OlderText, render_blocks
 from edged.wire.prepared import PreparedResponse
@@ -323,9 +324,9 @@ def test_a_run_that_ends_before_its_first_part(place: Place) -> None:
 
 def test_what_comes_after_the_end_changes_nothing(place: Place) -> None:
     place.stream.add([StreamEnded(reason="over")])
-    before = place.stream.window.replay()
+    before = make_replay(place.stream.window)
     place.stream.add([init("v9"), part(0, 0, "v9"), rendition("v9"), init("v9"), ended(0)])
-    assert place.stream.window.replay() == before
+    assert make_replay(place.stream.window) == before
 
 
 def test_lost_parts_are_gaps(place: Place) -> None:

@@ -23,6 +23,7 @@ from edged.policy.segment_rule import SegmenterConfig
 from edged.policy.splice import Resumed, read_state, save
 from edged.policy.window import StreamWindow
 from edged.policy.window_limits import WindowLimits
+from edged.policy.window_replay import make_replay
 from edged.wire.m3u8 import render_media_playlist
 from edged.wire.m3u8_reader import ReadMedia, read_media
 from tests.policy.synthetic import (
@@ -246,7 +247,7 @@ def test_item_20_a_playlist_of_whole_segments_is_never_shorter_than_three_target
 def test_a_replay_gives_a_late_pop_the_segment_that_grows() -> None:
     window = make_standard(whole(0), whole(1), [part(2, 0), part(2, 1)])
     late = StreamWindow(STREAM)
-    for event in window.replay():
+    for event in make_replay(window):
         late.add(event)
     for each in (window, late):
         for event in (part(2, 2), part(2, 3), part(2, 4), whole(2)[-1]):

@@ -11,6 +11,7 @@ from edged.policy import window as window_module
 from edged.policy.rendition_window import PARTS_MAX
 from edged.policy.window import INIT_BYTES_MAX, RENDITIONS_MAX
 from edged.policy.window_limits import WindowLimits
+from edged.policy.window_replay import make_replay
 from edged.wire.m3u8 import render_media_playlist
 from tests.policy.window_events import (
     DIGEST,
@@ -308,7 +309,7 @@ def test_item_30_codecs_name_every_format_that_is_listed() -> None:
             feed(window, whole(msn, name, init_digest=OTHER_DIGEST))
     everything = ("avc1.640028", "avc1.64001f", "opus", "mp4a.40.2")
     assert codecs_of(window) == [everything]
-    late = make_window(window.replay(), names=())
+    late = make_window(make_replay(window), names=())
     assert codecs_of(late) == [everything], "a late PoP says the same"
     assert late.renditions["v0"].rendition == window.renditions["v0"].rendition
     versions = []
@@ -324,7 +325,7 @@ def test_item_30_a_format_that_comes_back_is_named_once() -> None:
     window = make_window(whole(0), rendition(codec_string="hvc1.1"), init(digest=OTHER_DIGEST))
     feed(window, whole(1, init_digest=OTHER_DIGEST), rendition(), init(), whole(2))
     assert codecs_of(window) == [("avc1.64001f", "hvc1.1")]
-    assert codecs_of(make_window(window.replay(), names=())) == [("avc1.64001f", "hvc1.1")]
+    assert codecs_of(make_window(make_replay(window), names=())) == [("avc1.64001f", "hvc1.1")]
 
 
 def test_item_30_audio_alone_is_a_variant() -> None:
@@ -369,21 +370,21 @@ def test_a_replay_gives_the_same_playlists() -> None:
         feed(window, whole(msn), whole(msn, "a0"))
     feed(window, part(25, 0), part(25, 2), ended(25), ended(26, parts=0), part(27, 0))
     feed(window, part(25, 0, "a0"), init(digest=OTHER_DIGEST))
-    late = make_window(window.replay(), names=())
+    late = make_window(make_replay(window), names=())
     assert texts(late) == texts(window)
     assert late.renditions["v0"].segments.keys() < window.renditions["v0"].segments.keys()
-    feed(late, window.replay())
+    feed(late, make_replay(window))
     assert texts(late) == texts(window)
     feed(window, StreamEnded(reason="over"))
-    assert window.replay()[-1] == StreamEnded(reason="over")
-    late = make_window(window.replay(), names=())
+    assert make_replay(window)[-1] == StreamEnded(reason="over")
+    late = make_window(make_replay(window), names=())
     assert texts(late) == texts(window)
 
 
 def test_a_replay_holds_only_the_inits_in_use() -> None:
     window = make_window(whole(0), init(digest=OTHER_DIGEST))
     feed(window, *[whole(msn, init_digest=OTHER_DIGEST) for msn in range(1, 30)])
-    assert [e.digest for e in window.replay() if hasattr(e, "digest")] == [OTHER_DIGEST]
+    assert [e.digest for e in make_replay(window) if hasattr(e, "digest")] == [OTHER_DIGEST]
     assert window.init("v0", DIGEST) is not None, "kept with its segment"
 
 
@@ -392,7 +393,7 @@ def test_an_init_that_comes_back_is_the_newest_again() -> None:
     feed(window, whole(1, init_digest=OTHER_DIGEST))
     assert window.add(init())
     assert window.is_hinted(f"v0-{DIGEST}.mp4")
-    assert [e.digest for e in window.replay() if hasattr(e, "digest")][-1] == DIGEST
+    assert [e.digest for e in make_replay(window) if hasattr(e, "digest")][-1] == DIGEST
     assert not window.add(init())
     assert window.add(init(digest=OTHER_DIGEST))
     assert not window.is_hinted(f"v0-{DIGEST}.mp4")
@@ -412,7 +413,7 @@ def test_a_run_that_ended_here_only_goes_on() -> None:
     assert window.version > version
     assert window.ended is None
     assert window.is_hinted("v0-19.1.m4s")
-    feed(window, whole_run.replay())
+    feed(window, make_replay(whole_run))
     assert texts(window) == texts(whole_run)
     assert next(iter(window.renditions["v0"].segments)) == oldest
 

@@ -89,7 +89,12 @@ class Host:
         irs, any_port = free_address(), "127.0.0.1:0"
         return {
             "irs": {"listen": irs, "warmup_s": 0.0, "tls": tls["irs"]},
-            "origin": {"name": "a", "listen": free_address(), "tls": tls["origin"]},
+            "origin": {
+                "name": "a",
+                "listen": free_address(),
+                "cache": {"directory": str(self.folder / "origin-cache")},
+                "tls": tls["origin"],
+            },
             "pop": {"name": "a", "tls": tls["pop"]},
             "irs_client": {"addresses": [irs]},
             "ingest": {"rtmp": {"listen": any_port, "tls": {**public, "listen": any_port}}},
@@ -217,7 +222,11 @@ async def packages_anew(host: Host) -> None:
         await send(peer)
         await until(lambda: host.origin.service._streams.get("bob"))
         entry = host.origin.service._streams["bob"]
-        assert entry.window.limits.playlist_s == 20.0
+        limits, cache = entry.window.limits, host.origin.service.cache._limits
+        assert (limits.playlist_s, limits.retention_s, limits.payload_bytes_max) == (
+            (20.0, 60.0, 2**21)
+        )
+        assert (cache.memory_bytes_max, cache.disk_bytes_max) == (2**28, 2**27)
         config = entry.packager.config
         assert (config.part_ms, config.segment_s, config.target_duration_s) == (300, 3.0, 5)
 
@@ -433,6 +442,10 @@ STEPS: list[tuple[Callable[[Host], dict[str, object]], Check]] = [
             origin__packager__segment_s=3.0,
             origin__packager__target_duration_s=5,
             origin__playlist_s=20.0,
+            origin__retention_s=60.0,
+            origin__payload_bytes_max=2**21,
+            origin__cache__memory_bytes_max=2**28,
+            origin__cache__disk_bytes_max=2**27,
         ),
         packages_anew,
     ),

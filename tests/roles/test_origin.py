@@ -78,13 +78,13 @@ async def test_units_come_back_as_parts_and_acks() -> None:
         assert {ack.name for ack in placement.forwarding.renditions} == {"v0", "a0"}
         (line,) = role.streams()
         assert (line.role, line.came_from) == ("origin one", "backbone pop/ams1")
-        replay = role.replay("alice")
+        replay = role.replay("alice", lists=True, cold=True)
         assert replay is not None
         assert replay[0] == stream.stream_id
         pop.hub.close(stream, "publisher left")
         pop.uplinks.placing.end(stream)
         await until(lambda: not role.streams())
-        assert role.replay("alice") is None
+        assert role.replay("alice", lists=True, cold=True) is None
 
 
 async def test_without_a_slot_it_refuses() -> None:

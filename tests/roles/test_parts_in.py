@@ -299,3 +299,42 @@ async def test_parts_come_over_the_session_of_their_channel_s_class(
             ]
             assert subscribed == [priority]
             assert pop.uplinks.statistics()[0].subscriptions == 1
+
+
+async def test_segments_are_fetched_from_where_their_run_comes_from_or_last_came() -> None:
+    one = Origin("one")
+    one.segments["v0", 3] = [b"three"]
+    async with one.serving(), running_pop(one) as pop:
+        await live_at(pop, one)
+        parts, results = pop.uplinks.parts, list[bytes | str]()
+        stream_id = package(one, "alice", events_of())
+        assert not parts.fetch(stream_id, "v0", 3, results.append), "from nowhere"
+        parts.subscribe("alice")
+        await until(lambda: pop.playback.batches)
+        assert parts.fetch(stream_id, "v0", 3, results.append)
+        await until(lambda: results == [b"three"])
+        package(one, "alice", [StreamEnded(reason="over")])
+        await until(lambda: pop.uplinks.statistics()[0].subscriptions == 0)
+        assert parts.fetch(stream_id, "v0", 3, results.append), "viewers still watch it"
+        await until(lambda: results == [b"three"] * 2)
+        other = StreamId("alice", stream_id.publication + 1)
+        assert not parts.fetch(other, "v0", 3, results.append)
+
+
+async def test_an_origin_hears_whether_anything_of_a_channel_is_here() -> None:
+    one, two = Origin("one"), Origin("two")
+    async with one.serving(), two.serving(), running_pop(one, two) as pop:
+        await live_at(pop, one)
+        package(one, "alice", events_of())
+        parts = pop.uplinks.parts
+        parts.subscribe("alice")
+        await until(lambda: pop.playback.batches)
+        record = pop.uplinks.listing.lookup("alice")
+        assert record is not None
+        parts.listed("alice", DirectoryRecord("two", record.entry))
+        await until(lambda: two.replays)
+        parts.unsubscribe("alice")
+        parts.subscribe("alice")
+        await until(lambda: len(one.replays) > 1)
+        assert one.replays == [(True, True)] * 2
+        assert two.replays == [(True, False)], "a failover finds something here"

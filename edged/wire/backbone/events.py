@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 from edged.media.access_unit import AccessUnit
-from edged.media.parts import PackagedEvent
+from edged.media.parts import PackagedEvent, SegmentPiece
 from edged.wire.backbone.messages import Hello, Message
 
 
@@ -77,7 +77,7 @@ class EventReceived(Struct, frozen=True):
     """A packaged event, with its bytes."""
 
     stream_no: int
-    event: PackagedEvent
+    event: PackagedEvent | SegmentPiece
 
 
 class ReceiverStatistics(Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from edged.errors import EdgedError
 from edged.media.access_unit import AccessUnit
-from edged.media.parts import InitSegment, Part, Rendition, SegmentEnded
+from edged.media.parts import InitSegment, Part, Rendition, SegmentEnded, SegmentsListed
 from edged.media.ring_batch import RingBatch
 from edged.media.track import Track
 from edged.wire.backbone.events import EventsSkipped, FlowEnded, SenderEvent, UnitsSkipped
@@ -455,7 +455,7 @@ class EventFlow(Flow):
                 last[InitSegment, event.rendition] = encoded
             elif isinstance(event, Part | SegmentEnded):
                 self._broken[event.rendition] = event.msn
-            else:
+            elif not isinstance(event, SegmentsListed):  # It goes with the parts behind it.
                 last[type(event), ""] = encoded
         return deque(last.values())
 

@@ -35,12 +35,14 @@ big-endian; `i64` is two's complement.
     EVENT
      0  u32 length          11 + m + n
      4  u8  kind            0x11
-     5  u8  event           1 Rendition, 2 InitSegment, 3 Part, 4 SegmentEnded, 5 StreamEnded
+     5  u8  event           1 Rendition, 2 InitSegment, 3 Part, 4 SegmentEnded, 5 StreamEnded,
+                            6 SegmentsListed, 7 SegmentPiece (both to who has their feature)
      6  u16 meta_bytes      m, 1..4096
      8  u32 stream_no       as in EventsOpened, never 0
     12  u32 body_bytes      the whole body, 0..8388608
     16  m bytes of meta     msgpack map: the Struct of `edged.media.parts` with its bytes left empty
-    16+m  n bytes of body   InitSegment.data or Part.payload; n as for UNIT
+    16+m  n bytes of body   InitSegment.data, Part.payload, SegmentPiece.payload, or
+                            SegmentsListed.segments as a msgpack array; n as for UNIT
 
     FRAGMENT
      0  u32 length          4 + n

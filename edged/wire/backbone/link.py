@@ -177,14 +177,17 @@ class BackboneLink:
             self._outbox.append(make_message_frame(SessionClosed(code, reason[:TEXT_CHARS_MAX])))
             self._closed = True
 
-    def data_to_send(self, media_bytes_max: int) -> list[Chunk]:
-        """Collect what is to be sent: control first, then media up to about that many bytes."""
+    def data_to_send(self, media_bytes_max: int, segment_bytes_max: int = 0) -> list[Chunk]:
+        """Collect what is to be sent: control first, then media up to about that many bytes.
+
+        Of these, of segments that were asked for by name no more than about `segment_bytes_max`.
+        """
         credit = self.receiver.credit_to_send()
         if credit:
             self._outbox.append(credit)
         out, self._outbox = self._outbox, []
         if media_bytes_max > 0 and self.peer is not None and not self._closed:
-            self.sender.fill(out, media_bytes_max)
+            self.sender.fill(out, media_bytes_max, segment_bytes_max)
         return out
 
     def next_timeout(self) -> float:

@@ -17,7 +17,17 @@ from msgspec import Struct
 
 from edged.errors import EdgedError, RemoteProtocolError
 from edged.media.latency import DEFAULT
-from edged.media.parts import InitSegment, PackagedEvent, Part, Rendition, SegmentEnded, StreamEnded
+from edged.media.parts import (
+    InitSegment,
+    ListedSegment,
+    PackagedEvent,
+    Part,
+    Rendition,
+    SegmentEnded,
+    SegmentPiece,
+    SegmentsListed,
+    StreamEnded,
+)
 from edged.media.routing import OriginReport
 from edged.media.stream import Grant, PriorityClass, StreamId
 from edged.media.track import Track, TrackFormat
@@ -43,7 +53,9 @@ WINDOW_BYTES_MIN = -(-_ITEM_WIRE_BYTES_MAX * GRANTS_PER_WINDOW // (GRANTS_PER_WI
 TEXT_CHARS_MAX = 1000  # Of a reason that we repeat in our log.
 
 FEATURE_DESCRIPTIONS = "descriptions"  # StreamDescribed, DescriptionWanted.
-FEATURES = (FEATURE_DESCRIPTIONS,)  # Ours.
+# SegmentsListed to a PoP that has it; SegmentWanted, and what answers it, with an origin.
+FEATURE_SEGMENTS = "segments"
+FEATURES = (FEATURE_DESCRIPTIONS, FEATURE_SEGMENTS)  # Ours.
 
 Purpose = Literal["control", "media"]
 
@@ -201,6 +213,8 @@ class SubscribeParts(Struct, frozen=True, array_like=True, tag="subscribe_parts"
 
     sub_no: int
     channel: str
+    # The PoP holds nothing of it: what is listed to it need not be pushed. Older origins push all.
+    cold: bool = False
 
 
 class SubscribeUnits(Struct, frozen=True, array_like=True, tag="subscribe_units"):
@@ -240,6 +254,34 @@ class EventsOpened(Struct, frozen=True, array_like=True, tag="events_opened"):
     sub_no: int
     stream_id: StreamId
     replay_events: int = 0
+
+
+class SegmentWanted(Struct, frozen=True, array_like=True, tag="segment_wanted"):
+    """PoP to origin: give a whole segment that was listed, in time left over by live media.
+
+    `fetch_no` belongs to the PoP, starts at 1 and rises; SegmentOpened or SegmentRefused answers.
+    """
+
+    fetch_no: int
+    stream_id: StreamId  # The epoch does not matter.
+    rendition: str
+    msn: int
+
+
+class SegmentOpened(Struct, frozen=True, array_like=True, tag="segment_opened"):
+    """EVENT frames with pieces of the segment follow; StreamClosed says `ended` behind the last."""
+
+    stream_no: int
+    fetch_no: int
+    payload_bytes: int
+
+
+class SegmentRefused(Struct, frozen=True, array_like=True, tag="segment_refused"):
+    """Codes: gone (it is not held here), full (too much is being fetched), disk, not_live."""
+
+    fetch_no: int
+    code: str
+    reason: str
 
 
 class Heartbeat(Struct, frozen=True, array_like=True, tag="heartbeat"):
@@ -303,6 +345,9 @@ Message = (
     | SubscriptionAccepted
     | SubscriptionRefused
     | EventsOpened
+    | SegmentWanted
+    | SegmentOpened
+    | SegmentRefused
     | Heartbeat
     | DirectoryDelta
     | DirectoryWanted
@@ -365,10 +410,15 @@ _EVENT_CODES: dict[type, int] = {
     Part: 3,
     SegmentEnded: 4,
     StreamEnded: 5,
+    SegmentsListed: 6,
+    SegmentPiece: 7,
 }
-_event_decoders: dict[int, msgspec.msgpack.Decoder[PackagedEvent]] = {
+CODE_PIECE = _EVENT_CODES[SegmentPiece]
+PIECE_META = _encoder.encode(SegmentPiece(b""))
+_event_decoders: dict[int, msgspec.msgpack.Decoder[PackagedEvent | SegmentPiece]] = {
     code: msgspec.msgpack.Decoder(kind) for kind, code in _EVENT_CODES.items()
 }
+_listed_decoder = msgspec.msgpack.Decoder(tuple[ListedSegment, ...])
 
 
 def encode_event(event: PackagedEvent) -> EncodedEvent:
@@ -379,10 +429,12 @@ def encode_event(event: PackagedEvent) -> EncodedEvent:
         body, bare = event.payload, msgspec.structs.replace(event, payload=b"")
     elif isinstance(event, InitSegment):
         body, bare = event.data, msgspec.structs.replace(event, data=b"")
+    elif isinstance(event, SegmentsListed) and event.segments:
+        body, bare = _encoder.encode(event.segments), msgspec.structs.replace(event, segments=())
     return EncodedEvent(_EVENT_CODES[type(event)], _encoder.encode(bare), body, event)
 
 
-def parse_event_meta(code: int, meta: memoryview) -> PackagedEvent:
+def parse_event_meta(code: int, meta: memoryview) -> PackagedEvent | SegmentPiece:
     """Parse an event without its body; raises RemoteProtocolError."""
     decoder = _event_decoders.get(code)
     if decoder is None:
@@ -393,12 +445,17 @@ def parse_event_meta(code: int, meta: memoryview) -> PackagedEvent:
         raise RemoteProtocolError(f"malformed packaged event of code {code}: {error}") from error
 
 
-def with_body(event: PackagedEvent, body: bytes) -> PackagedEvent:
-    """Give an event its bytes back; raises RemoteProtocolError if it takes none."""
-    if isinstance(event, Part):
+def with_body(event: PackagedEvent | SegmentPiece, body: bytes) -> PackagedEvent | SegmentPiece:
+    """Give an event its bytes back; raises RemoteProtocolError if it takes none, or others."""
+    if isinstance(event, Part | SegmentPiece):
         return msgspec.structs.replace(event, payload=body)
     if isinstance(event, InitSegment):
         return msgspec.structs.replace(event, data=body)
-    if body:
+    if not body:
+        return event
+    if not isinstance(event, SegmentsListed):
         raise RemoteProtocolError(f"{type(event).__name__} has a body of {len(body)} bytes")
-    return event
+    try:
+        return msgspec.structs.replace(event, segments=_listed_decoder.decode(body))
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise RemoteProtocolError(f"malformed list of segments: {error}") from error

@@ -7,7 +7,7 @@ been taken: the sender always has three quarters, and a stream of 30 Mbps costs 
 
 from edged.errors import RemoteProtocolError
 from edged.media.access_unit import AccessUnit
-from edged.media.parts import PackagedEvent
+from edged.media.parts import PackagedEvent, SegmentPiece
 from edged.media.track import Track
 from edged.wire.backbone.events import EventReceived, ReceiverStatistics, UnitsReceived
 from edged.wire.backbone.frames import (
@@ -32,6 +32,7 @@ from edged.wire.backbone.messages import (
     GRANTS_PER_WINDOW,
     EventsOpened,
     Message,
+    SegmentOpened,
     StreamClosed,
     StreamOpened,
     TrackChanged,
@@ -63,7 +64,7 @@ class _Inflow:
         self.units: list[AccessUnit] = []  # Received, not yet collected.
         self.partial = bytearray()  # Of the item begun.
         self.wanted = 0  # Bytes of the whole item; 0 while none is unfinished.
-        self.pending: AccessUnit | PackagedEvent | None = None  # Its header.
+        self.pending: AccessUnit | PackagedEvent | SegmentPiece | None = None  # Its header.
 
 
 class MediaReceiver:
@@ -94,7 +95,7 @@ class MediaReceiver:
             inflow = self._open(message.stream_no, packaged=False)
             for track in message.tracks:
                 self._set_track(inflow, track)
-        elif isinstance(message, EventsOpened):
+        elif isinstance(message, EventsOpened | SegmentOpened):
             self._open(message.stream_no, packaged=True)
         elif isinstance(message, TrackChanged):
             found = self._find(message.stream_no)
@@ -275,7 +276,7 @@ class MediaReceiver:
         self,
         inflow: _Inflow,
         stream_no: int,
-        pending: AccessUnit | PackagedEvent,
+        pending: AccessUnit | PackagedEvent | SegmentPiece,
         wanted: int,
         piece: memoryview,
     ) -> None:
@@ -311,7 +312,11 @@ class MediaReceiver:
         self._finish(inflow, stream_no, pending, body)
 
     def _finish(
-        self, inflow: _Inflow, stream_no: int, pending: AccessUnit | PackagedEvent, body: bytes
+        self,
+        inflow: _Inflow,
+        stream_no: int,
+        pending: AccessUnit | PackagedEvent | SegmentPiece,
+        body: bytes,
     ) -> None:
         if isinstance(pending, AccessUnit):
             self._units_received += 1

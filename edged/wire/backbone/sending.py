@@ -5,9 +5,14 @@ round until it is granted some, so it blocks nobody. A flow that raises, which i
 with the reason: it neither stays at the head of the round nor takes others' frames with it.
 
     idle --wake--> ready --no credit of its own--> blocked --grant--> ready --end--> done
+
+Segments that were asked for by name have a round of their own, which is taken up only when nothing
+live is ready, for as much as the shell allows at a time, and not below half of the session's
+credit: so what is live finds the credit, and a short queue, whenever it comes.
 """
 
 from collections import deque
+from collections.abc import Sequence
 
 import msgspec
 
@@ -27,6 +32,7 @@ from edged.wire.backbone.flows import (
     UnitSource,
 )
 from edged.wire.backbone.frames import INTERLEAVE_MAX
+from edged.wire.backbone.segment_flow import SegmentFlow
 
 STREAM_NO_MAX = 2**32 - 1
 REASON_CHARS_MAX = 200  # Of a bug's own words: what the peer keeps of a reason.
@@ -40,15 +46,18 @@ class MediaSender:
         self._flows: dict[int, Flow] = {}
         self._ready: deque[Flow] = deque()
         self._crowded: deque[Flow] = deque()
+        self._segments: deque[Flow] = deque()  # Those of `SegmentFlow` that are ready.
         self._events: list[SenderEvent] = []
         self._stream_no = 0
         self._limit = self._sent = 0
+        self._reserved = 0  # Credit that is for live media.
         self._stream_window = 0
         self._items_done = self._units_skipped = self._events_skipped = 0
 
     def set_windows(self, session_window: int, stream_window: int) -> None:
         """The peer's hello: the credit to begin with."""
         self._limit, self._stream_window = session_window, stream_window
+        self._reserved = session_window // 2
 
     def reserve(self) -> int:
         """The next stream number, for an opening message; its flow may begin later."""
@@ -69,6 +78,14 @@ class MediaSender:
         """Begin a reserved stream of packaged events."""
         flow = EventFlow(stream_no, self._stream_window)
         self._flows[stream_no] = flow
+        return flow
+
+    def open_segment(self, stream_no: int, body: Sequence[bytes]) -> SegmentFlow:
+        """Begin a reserved stream of a segment's bytes, behind all that is live."""
+        flow = SegmentFlow(stream_no, self._stream_window, body)
+        flow.state = READY
+        self._flows[stream_no] = flow
+        self._segments.append(flow)
         return flow
 
     def wake(self, flow: Flow) -> None:
@@ -97,7 +114,7 @@ class MediaSender:
             flow.limit = limit
             if flow.state is BLOCKED:
                 flow.state = READY
-                self._ready.append(flow)
+                (self._segments if isinstance(flow, SegmentFlow) else self._ready).append(flow)
 
     def note(self, event: SenderEvent) -> None:
         """Flows report here."""
@@ -112,8 +129,16 @@ class MediaSender:
         """Whether `fill` would make something, as far as credit is concerned."""
         return bool(self._ready) and self._sent < self._limit
 
-    def fill(self, out: list[Chunk], bytes_max: int) -> int:
-        """Frame what is ready, in turns, until about `bytes_max`; returns the bytes of it."""
+    @property
+    def has_segments(self) -> bool:
+        """Whether `fill` would make something of a segment, were it allowed to."""
+        return bool(self._segments)
+
+    def fill(self, out: list[Chunk], bytes_max: int, segment_bytes_max: int = 0) -> int:
+        """Frame what is ready, in turns, until about `bytes_max`; returns the bytes of it.
+
+        When nothing live is left, of segments about `segment_bytes_max`.
+        """
         ready = self._ready
         total = 0
         while ready and total < bytes_max:
@@ -139,6 +164,31 @@ class MediaSender:
                 self._forget(flow)
             if self._crowded:
                 self._uncrowd()
+        if self._segments and not ready and total < bytes_max:
+            total += self._fill_segments(out, min(bytes_max - total, segment_bytes_max))
+        return total
+
+    def _fill_segments(self, out: list[Chunk], bytes_max: int) -> int:
+        total = 0
+        while self._segments and total < bytes_max:
+            flow = self._segments[0]
+            whole = len(out)
+            try:
+                used = flow.fill(self, out, self._limit - self._sent - self._reserved)
+            except Exception as error:  # As above.
+                del out[whole:]
+                self._close_broken(flow, error, out)
+                continue
+            self._sent += used
+            total += used
+            if flow.state is STARVED:
+                flow.state = READY
+                break
+            self._segments.popleft()
+            if flow.state is READY:
+                self._segments.append(flow)
+            elif flow.state is DONE:
+                self._forget(flow)
         return total
 
     @property
@@ -174,7 +224,7 @@ class MediaSender:
     def _forget(self, flow: Flow) -> None:
         self._flows.pop(flow.stream_no, None)
         self._items_done += flow.items
-        for queue in (self._ready, self._crowded):
+        for queue in (self._ready, self._crowded, self._segments):
             if flow in queue:
                 queue.remove(flow)
         assert flow.final is not None, "it is forgotten when its last frame is made"

@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 from edged.errors import EdgedError, RemoteProtocolError
 from edged.media.parts import (
     InitSegment,
+    ListedSegment,
     PackagedEvent,
     Rendition,
     SegmentEnded,
+    SegmentPiece,
+    SegmentsListed,
     StreamEnded,
 )
 from edged.media.routing import OriginReport, ReportedState
@@ -58,12 +61,15 @@ MESSAGES: Sequence[m.Message] = [
         [m.StreamAck(1, 1, 100, 90, [RENDITION_ACK]), m.StreamAck(2, 3, -1, -1, [], b"state")]
     ),
     m.KeyFrameWanted(1, 1),
-    m.SubscribeParts(1, "alice"),
+    m.SubscribeParts(1, "alice", cold=True),
     m.SubscribeUnits(2, "alice"),
     m.Unsubscribe(1),
     m.SubscriptionAccepted(1),
     m.SubscriptionRefused(1, "not_live", "nobody"),
     m.EventsOpened(4, 1, STREAM_ID),
+    m.SegmentWanted(3, STREAM_ID, "v0", 77),
+    m.SegmentOpened(5, 3, 1_000_000),
+    m.SegmentRefused(3, "gone", "it is not held here"),
     m.Heartbeat(OriginReport("ams", 5, ReportedState.UP, 10, (1, 2, 3), 4.5)),
     m.DirectoryDelta(
         origin="ams",
@@ -97,6 +103,16 @@ EVENTS: Sequence[PackagedEvent] = [
     InitSegment(rendition="v0", digest="0" * 16, data=b"ftyp"),
     make_part(3, 1, 1000),
     SegmentEnded(rendition="v0", msn=3, parts=10, duration=180_000),
+    SegmentsListed(rendition="v0", oldest_msn=7),
+    SegmentsListed(
+        rendition="v0",
+        oldest_msn=7,
+        init_digest="0" * 16,
+        segments=(
+            ListedSegment(7, 180_000, 1_700_000_000_000_000, 1_000_000),
+            ListedSegment(8, 180_000, 1_700_000_002_000_000, 0, True, 1, True),
+        ),
+    ),
     StreamEnded(reason="bye"),
 ]
 
@@ -142,9 +158,11 @@ def test_garbage_raises_only_a_protocol_error(garbage: bytes) -> None:
         m.parse_hello(memoryview(make_frame(KIND_HELLO, garbage)))
     with contextlib.suppress(RemoteProtocolError):
         m.parse_message(memoryview(make_frame(KIND_MESSAGE, garbage)))
-    for code in range(7):
+    for code in range(9):
         with contextlib.suppress(RemoteProtocolError):
             m.parse_event_meta(code, memoryview(garbage))
+    with contextlib.suppress(RemoteProtocolError):
+        m.with_body(SegmentsListed(rendition="v0", oldest_msn=0), garbage)
 
 
 @pytest.mark.parametrize(
@@ -192,6 +210,32 @@ def test_packaged_events_travel_as_meta_and_body(event: PackagedEvent) -> None:
 def test_a_parts_bytes_are_not_copied() -> None:
     part = make_part(1, 0, 5000)
     assert m.encode_event(part).body is part.payload
+
+
+def test_a_piece_of_a_segment_is_its_body_alone() -> None:
+    parsed = m.parse_event_meta(m.CODE_PIECE, memoryview(m.PIECE_META))
+    assert m.with_body(parsed, b"abc") == SegmentPiece(b"abc")
+
+
+def test_many_segments_are_listed_in_little() -> None:
+    segments = tuple(
+        ListedSegment(n, 180_000, 1_700_000_000_000_000 + 2_000_000 * n, 1_500_000)
+        for n in range(4096)
+    )
+    encoded = m.encode_event(SegmentsListed(rendition="v0", oldest_msn=0, segments=segments))
+    assert len(encoded.body) / len(segments) < 40
+    assert len(encoded.meta) < META_BYTES_MAX
+
+
+def test_an_older_origin_does_not_hear_that_a_subscriber_is_cold() -> None:
+    """It ignores the element that it does not know; one of an older PoP is not there."""
+    frame = make_frame(KIND_MESSAGE, msgspec.msgpack.encode(["subscribe_parts", 1, "alice"]))
+    assert m.parse_message(memoryview(frame)) == m.SubscribeParts(1, "alice", cold=False)
+
+
+def test_a_list_that_is_none_is_a_protocol_error() -> None:
+    with pytest.raises(RemoteProtocolError, match="malformed list of segments"):
+        m.with_body(SegmentsListed(rendition="v0", oldest_msn=0), b"\xc1")
 
 
 def test_a_body_where_none_belongs_and_unknown_codes() -> None:

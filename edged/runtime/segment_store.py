@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import structlog
 import trio
@@ -35,23 +35,6 @@ T = TypeVar("T")
 Job = Callable[[], Awaitable[None]]
 
 logger = structlog.get_logger("edged.cache")
-
-
-class Store(Protocol):
-    """What the cache needs of a disk."""
-
-    @property
-    def usable(self) -> bool:
-        """Whether it is worth to try."""
-
-    def write(self, name: str, body: Sequence[bytes], done: Callable[[bool], None]) -> None:
-        """Write a file; `done` hears whether that went well."""
-
-    def read(self, name: str, size: int, done: Callable[[bytes | None], None]) -> bool:
-        """Read a file of that size, None if it cannot be; False if too many wait already."""
-
-    def delete(self, names: Sequence[str]) -> None:
-        """Delete files, or the folders of streams."""
 
 
 class _Lane:

@@ -15,8 +15,8 @@ import trio
 import trio.lowlevel
 from structlog.testing import capture_logs
 
-from edged.playback import segment_store as module
-from edged.playback.segment_store import PIECES_MAX, PREFIX, READERS, REMOVE_S_MAX, SegmentStore
+from edged.runtime import segment_store as module
+from edged.runtime.segment_store import PIECES_MAX, PREFIX, READERS, REMOVE_S_MAX, SegmentStore
 
 DEADLINE_S = 10.0
 
@@ -86,7 +86,7 @@ async def test_what_the_dead_have_left_is_removed_and_nothing_else(tmp_path: Pat
     """Killed with SIGKILL; one that lives, and what is not ours, stay."""
     code = (
         "import sys, trio, pathlib\n"
-        "from edged.playback.segment_store import SegmentStore\n"
+        "from edged.runtime.segment_store import SegmentStore\n"
         "store = SegmentStore(pathlib.Path(sys.argv[1]), now=trio.current_time)\n"
         "async def tell():\n"
         "    while not store.usable: await trio.sleep(0.01)\n"

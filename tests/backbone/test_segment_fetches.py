@@ -1,0 +1,108 @@
+"""The PoP's end of fetches: what is given up, what is lost, and origins that say wrong things."""
+
+import pytest
+import trio
+
+from edged.backbone.segment_fetches import FETCH_S_MAX
+from edged.media.stream import PriorityClass
+from edged.wire.backbone.messages import (
+    FEATURES,
+    SegmentOpened,
+    SegmentRefused,
+    SegmentWanted,
+    StreamRefused,
+)
+from tests.backbone.network import Origin, Pop, raw_origin, until
+from tests.backbone.test_feeds import Scripted, at
+from tests.backbone.test_segments_out import BODY, Results, key
+
+pytestmark = pytest.mark.e2e
+
+
+async def test_what_does_not_come_is_given_up() -> None:
+    origin, pop = Origin(), Pop()
+    origin.withheld = []
+    async with origin.serving(), pop.linked(origin) as link:
+        await until(lambda: link.is_up(PriorityClass.BASIC))
+        results: Results = []
+        now = trio.current_time()
+        link.fetch_segment(PriorityClass.BASIC, key(), results.append)
+        await until(lambda: origin.asked)
+        link.expire(now + FETCH_S_MAX - 1)
+        assert not results
+        link.expire(now + FETCH_S_MAX + 1)
+        assert results == ["it did not come within 20 s"]
+        origin.withheld.pop()(BODY)  # It comes too late, and is refused.
+        link.fetch_segment(PriorityClass.BASIC, key(2), results.append)
+        await until(lambda: len(origin.asked) == 2)
+        origin.withheld.pop()([b"two"])
+        await until(lambda: len(results) == 2)
+        assert results[1] == b"two"
+        assert len(link._feeds.fetches) == 0
+
+
+async def test_with_the_session_goes_what_came_over_it() -> None:
+    origin, pop = Origin(), Pop()
+    origin.withheld = []
+    results: Results = []
+    async with origin.serving(), pop.linked(origin) as link:
+        await until(lambda: link.is_up(PriorityClass.BASIC))
+        for msn in range(20):  # Those that still wait for their turn, too.
+            link.fetch_segment(PriorityClass.BASIC, key(msn), results.append)
+        await until(lambda: origin.asked)
+        link._sessions[PriorityClass.BASIC].connection.abort("cut")
+        await until(lambda: len(results) == 20)
+        assert set(results) == {"the way to the origin was lost"}
+        assert not link.fetch_segment(PriorityClass.BASIC, key(), results.append), "no way now"
+        await until(lambda: link.is_up(PriorityClass.BASIC))
+        origin.withheld.pop()(BODY)  # Nobody waits for it any more.
+
+
+@pytest.mark.parametrize(
+    ("payload_bytes", "sent", "result"),
+    [
+        (100, 100, bytes(100)),
+        (100, 99, "broken off"),
+        (0, 1, "the way to the origin was lost"),
+        (2**40, 1, "the way to the origin was lost"),
+        (100, 101, "the way to the origin was lost"),
+    ],
+)
+async def test_an_origin_that_gives_other_than_it_said(
+    payload_bytes: int, sent: int, result: bytes | str
+) -> None:
+    script, pop = Scripted(), Pop()
+    async with (
+        raw_origin(script.act, features=FEATURES) as address,
+        pop.linked(at(address)) as link,
+    ):
+        await until(lambda: link.is_up(PriorityClass.BASIC))
+        results: Results = []
+        link.fetch_segment(PriorityClass.BASIC, key(), results.append)
+        await until(lambda: script.heard(SegmentWanted))
+        give(script, 1, payload_bytes, sent)
+        await until(lambda: results)
+        assert results == [result]
+
+
+async def test_answers_that_nobody_waits_for() -> None:
+    script, pop = Scripted(), Pop()
+    async with raw_origin(script.act) as address, pop.linked(at(address)) as link:
+        await until(lambda: link.is_up(PriorityClass.BASIC))
+        await until(lambda: PriorityClass.BASIC in script.peers)
+        script.basic.link.send(SegmentRefused(77, "gone", "?"))
+        give(script, 78, 100, 100)
+        await until(lambda: script.heard(StreamRefused))
+        assert link.is_up(PriorityClass.BASIC)
+
+
+def give(script: Scripted, fetch_no: int, payload_bytes: int, sent: int) -> None:
+    """The origin says that a segment is so long, and sends so much."""
+    media = script.basic.link
+    stream_no = media.sender.reserve()
+    media.send(SegmentOpened(stream_no, fetch_no, payload_bytes))
+    media.sender.open_segment(stream_no, [bytes(sent)])
+    out: list[bytes | memoryview] = []
+    media.sender.fill(out, 2**20, 2**20)
+    for chunk in out:
+        media.send_encoded(bytes(chunk))
