@@ -76,6 +76,8 @@ class ListedSegment(Struct, frozen=True, array_like=True):
     discontinuity: bool = False
     discontinuity_sequence: int = 0  # Discontinuities of the run so far, this one's included.
     gap: bool = False
+    tfdt: int = 0  # Of its first part: baseMediaDecodeTime, ticks.
+    independent: bool = True  # Whether that begins with random access.
 
 
 class SegmentsListed(Struct, frozen=True, kw_only=True):

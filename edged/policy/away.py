@@ -48,10 +48,11 @@ def _list_one(window: RenditionWindow, listed: ListedSegment, init_digest: str) 
         last.payload_bytes = 0
         last.forget_parts()
     else:
-        begun = window.segment_for(_first_part(window, listed, init_digest))
+        first = _first_part(window, listed, init_digest)
+        begun = window.segment_for(first)
         if begun is None:
             return False
-        segment = begun
+        segment, begun.first = begun, first
     window.heard_msn = max(window.heard_msn, listed.msn if not listed.gap else -1)
     segment.entry.gap = listed.gap
     if not listed.gap:
@@ -70,11 +71,12 @@ def _first_part(window: RenditionWindow, listed: ListedSegment, init_digest: str
         rendition=window.rendition.name,
         msn=listed.msn,
         index=0,
-        tfdt=0,
+        tfdt=listed.tfdt,
         duration=listed.duration,
         wallclock_us=listed.wallclock_us,
         init_digest=init_digest,
         payload=b"",
+        independent=listed.independent,
         discontinuity=listed.discontinuity,
         discontinuity_sequence=listed.discontinuity_sequence,
     )

@@ -127,7 +127,7 @@ class DashTimeline:
         window, held, segment = min(
             found, key=lambda each: each[2].time / each[0].rendition.timescale
         )
-        part = held.parts[0]
+        part = held.opening
         assert part is not None, "a segment that lacks a part is absent media"
         name = str(part.discontinuity_sequence)
         if any(known.name.partition("-")[0] == name for known in self._periods):
@@ -148,7 +148,7 @@ class DashTimeline:
 
     def _read(self, window: RenditionWindow, held: WindowSegment) -> _Segment | None:
         """What is to be said of a segment; None of absent media, and of what has no length."""
-        first = held.parts[0] if held.parts else None
+        first = held.opening
         if held.entry.gap or not held.entry.complete or first is None:
             return None
         timescale = window.rendition.timescale
@@ -157,8 +157,16 @@ class DashTimeline:
         init = window.inits.get(held.init_digest)
         if duration <= 0 or init is None:
             return None
-        time = first.tfdt + self._first_shown(init.data, first)
+        time = first.tfdt + self._shift(window, held, init.data, first)
         return _Segment(max(time, 0), duration, held.init_digest, first.independent)
+
+    def _shift(self, window: RenditionWindow, held: WindowSegment, init: bytes, first: Part) -> int:
+        """What `FirstShown` says, of a segment that is elsewhere as of another with its init."""
+        if not held.parts:
+            alike = (s for s in reversed(window.in_memory.values()) if s.entry.complete)
+            found = (s.parts[0] for s in alike if s.parts and s.init_digest == held.init_digest)
+            first = next((part for part in found if part is not None), first)
+        return self._first_shown(init, first)
 
     def _describe(self, windows: Sequence[RenditionWindow]) -> Iterator[Period]:
         for index, period in enumerate(self._periods):

@@ -122,7 +122,7 @@ def _list(
     sequences = _count_discontinuities(window)
     told: list[ListedSegment] = []
     for segment, following in zip(listed, [*listed[1:], None], strict=True):
-        entry, ended = segment.entry, segment.ended
+        entry, ended, opening = segment.entry, segment.ended, segment.opening
         assert ended is not None, "it is whole"
         told.append(
             ListedSegment(
@@ -133,6 +133,8 @@ def _list(
                 discontinuity=entry.discontinuity,
                 discontinuity_sequence=sequences[entry.msn],
                 gap=entry.gap,
+                tfdt=0 if opening is None else opening.tfdt,
+                independent=opening is None or opening.independent,
             )
         )
         digest = segment.init_digest

@@ -12,6 +12,7 @@ from edged.media.parts import PackagedEvent, Part, StreamEnded
 from edged.policy.dash import LAG_SEGMENTS_MAX, DashTimeline
 from edged.policy.window import StreamWindow
 from edged.policy.window_limits import WindowLimits
+from edged.policy.window_replay import make_replay
 from tests.policy.window_events import (
     DIGEST,
     OTHER_DIGEST,
@@ -343,3 +344,22 @@ def test_a_clock_that_was_set_back_does_not_turn_periods_round(times: int) -> No
             feed(window, ended(msn, name))
     starts = [period.start_us for period in make(window).periods]
     assert starts == [1_700_000_000_000_000 + n * 1000 for n in range(times + 1)]
+
+
+def test_a_place_that_came_late_says_the_same() -> None:
+    """Of segments that are still at an origin, too, before and after they were on its disk."""
+    limits = WindowLimits(playlist_s=60.0, retention_s=100.0, payload_bytes_max=2**30)
+    early = make_window(names=("v0", "a0"), limits=limits)
+    timeline = DashTimeline(first_shown)
+    for msn in range(20):
+        if msn == 12:
+            feed(early, init(digest=OTHER_DIGEST))
+        digest = OTHER_DIGEST if msn >= 12 else DIGEST
+        feed(early, whole(msn, init_digest=digest), whole(msn, "a0"))
+        made = make(early, timeline)
+    for msn in range(5):
+        early.renditions["v0"].store(msn)
+    late = StreamWindow(early.stream_id, limits)
+    feed(late, make_replay(early, lists=True, cold=True))
+    assert list(late.renditions["v0"].away) == list(range(19))
+    assert make(late) == made
