@@ -9,7 +9,7 @@ from msgspec import Struct
 from edged.backbone.ring_source import RingSource, choose_start
 from edged.backbone.session import BackboneSession
 from edged.errors import EdgedError
-from edged.media.parts import PackagedEvent, StreamEnded
+from edged.media.parts import PackagedEvent, SegmentsListed, StreamEnded
 from edged.media.stream import StreamId
 from edged.runtime.hub import Hub, LiveStream
 from edged.wire.backbone.events import FlowEnded
@@ -105,7 +105,7 @@ class Subscriptions:
         channel, sub_no = message.channel, message.sub_no
         mine = self._by_session.setdefault(session, {})
         parts = isinstance(message, SubscribeParts)
-        lists = FEATURE_SEGMENTS in session.peer.features
+        lists = _lists(session)
         cold = isinstance(message, SubscribeParts) and message.cold
         replay = self._replay(channel, lists=lists, cold=cold) if parts else None
         live = self._hub.get(channel)
@@ -142,9 +142,9 @@ class Subscriptions:
         subscribers = self._by_channel.get(stream_id.channel)
         if not subscribers:
             return
-        encoded = encode_event(event)
+        encoded, known = encode_event(event), not isinstance(event, SegmentsListed)
         for subscription in subscribers:
-            if not subscription.parts:
+            if not subscription.parts or not (known or _lists(subscription.session)):
                 continue
             held = subscription.stream_id
             if held is None or held < stream_id:
@@ -215,7 +215,7 @@ class Subscriptions:
             exc_info=event.error,
         )
         again, parts = subscription.reopens <= REOPENS_MAX, subscription.parts
-        lists = FEATURE_SEGMENTS in session.peer.features
+        lists = _lists(session)
         channel = subscription.channel
         replay = self._replay(channel, lists=lists, cold=False) if again and parts else None
         live = self._hub.get(subscription.channel) if again and not parts else None
@@ -339,3 +339,8 @@ class Subscriptions:
     def _refuse(self, session: BackboneSession, sub_no: int, code: str, reason: str) -> None:
         self._refused += 1
         session.send(SubscriptionRefused(sub_no, code, reason))
+
+
+def _lists(session: BackboneSession) -> bool:
+    """Whether the PoP knows SegmentsListed."""
+    return FEATURE_SEGMENTS in session.peer.features

@@ -9,7 +9,14 @@ import trio
 from msgspec import Meta, Struct, structs
 
 from edged.errors import RemoteProtocolError
-from edged.media.parts import PackagedEvent, Part, Rendition, StreamEnded
+from edged.media.parts import (
+    PackagedEvent,
+    Part,
+    Rendition,
+    SegmentEnded,
+    SegmentsListed,
+    StreamEnded,
+)
 from edged.media.routing import ByClass
 from edged.media.stream import Grant, PriorityClass, StreamId
 from edged.media.track import Kind, Track
@@ -90,6 +97,7 @@ class _Packaged:
         self.is_closed = False  # It is here only for that.
         self.events = 0
         self.events_told = 0
+        self.oldest_told: dict[str, int] = {}  # By rendition: the MSN of what is held.
 
 
 class OriginStatistics(Struct, frozen=True, kw_only=True):
@@ -369,6 +377,16 @@ class OriginService:
             raise AssertionError(str(error)) from error
         self.cache.changed(entry.held)
         self._publish(entry.stream.stream_id, event)
+        if isinstance(event, SegmentEnded):
+            self._tell_oldest(entry, event.rendition)
+
+    def _tell_oldest(self, entry: _Packaged, rendition: str) -> None:
+        """Have PoPs list no more what is no longer held here, for want of room perhaps."""
+        oldest_msn = next(iter(entry.window.renditions[rendition].segments), 0)
+        if entry.oldest_told.setdefault(rendition, oldest_msn) != oldest_msn:
+            entry.oldest_told[rendition] = oldest_msn
+            event = SegmentsListed(rendition=rendition, oldest_msn=oldest_msn)
+            self._publish(entry.stream.stream_id, event)
 
     def _end(self, entry: _Packaged) -> None:
         """All rungs have ended, or have had their time."""

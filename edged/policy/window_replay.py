@@ -1,7 +1,8 @@
 """What a late subscriber gets first of a window: the playlists of now.
 
 The newest segments are pushed; what is older is listed, for who can fetch it by name. To a place
-where nobody watches yet that is as little as players begin with: they wait for all of it.
+where nobody watches yet that is no more than what is listed with its parts: players there wait for
+all of it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,9 +13,12 @@ from edged.policy.rendition_window import RenditionWindow
 from edged.policy.window import StreamWindow
 from edged.policy.window_segment import WindowSegment
 
-PUSHED_BYTES_MAX: Final = 6 * 2**20  # What a flow takes of a replay, with room for what describes.
-PUSHED_EVENTS_MAX: Final = 400
+# A flow leaves out of a replay what is more than 8 MiB or 512 events (`flows.choose_replay`).
+PUSHED_BYTES_MAX: Final = 8 * 2**20 - 64 * 2**10  # What is listed included;
+PUSHED_EVENTS_MAX: Final = 500  # what describes a rendition is DESCRIBING_EVENTS of them.
+DESCRIBING_EVENTS: Final = 4
 PART_BYTES: Final = 320  # Of a part beside its media.
+LISTED_BYTES: Final = 48  # Of a segment that is listed.
 # Of all renditions: 30 h of one of 2 s segments, or 6 h of five. Some 2 MB on the way.
 LISTED_MAX: Final = 54_000
 LISTED_EVENT_MAX: Final = 4096  # In one event.
@@ -67,19 +71,21 @@ def _choose_pushed(stream: StreamWindow, *, cold: bool, bounded: bool) -> Pushed
     ]
     first = 0
     if bounded:
-        first = _first_within([segment for *_, segment in held])
+        first = _first_within(stream, [segment for *_, segment in held])
     if cold:
-        wholes = [
-            max((one.entry.msn for one in window.listed if one.entry.complete), default=0)
-            for window in stream.renditions.values()
-            if not window.is_silent
-        ]
-        first = max(first, min(wholes, default=0))
+        heard = [window for window in stream.renditions.values() if not window.is_silent]
+        first = max(first, min((_first_in_parts(window) for window in heard), default=0))
     chosen = [one for one in sorted(held, key=lambda one: one[:2]) if one[0] >= first]
     return [(window, segment) for _, _, window, segment in chosen]
 
 
-def _first_within(segments: Sequence[WindowSegment]) -> int:
+def _first_in_parts(window: RenditionWindow) -> int:
+    """The MSN of the first that is listed with its parts, or is whole if there are none."""
+    place = min(window.parts_from, window.whole_segments - 1)
+    return window.listed[place].entry.msn if place >= 0 else 0
+
+
+def _first_within(stream: StreamWindow, segments: Sequence[WindowSegment]) -> int:
     """The MSN from which on all of them are no more than is pushed; the newest in any case."""
     sizes: dict[int, int] = {}
     counts: dict[int, int] = {}
@@ -88,7 +94,9 @@ def _first_within(segments: Sequence[WindowSegment]) -> int:
         sizes[msn] = sizes.get(msn, 0) + segment.payload_bytes + PART_BYTES * len(segment.parts)
         counts[msn] = counts.get(msn, 0) + len(segment.parts) + 1
     first = max(sizes, default=0)
-    room, places = PUSHED_BYTES_MAX, PUSHED_EVENTS_MAX
+    windows = stream.renditions.values()
+    room = PUSHED_BYTES_MAX - LISTED_BYTES * sum(len(window.segments) for window in windows)
+    places = PUSHED_EVENTS_MAX - DESCRIBING_EVENTS * len(windows)
     for msn in sorted(sizes, reverse=True):
         room -= sizes[msn]
         places -= counts[msn]

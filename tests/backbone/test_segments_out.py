@@ -4,9 +4,11 @@ import pytest
 
 from edged.backbone.segment_fetches import GONE, IN_FLIGHT_MAX, WAITING_MAX, SegmentKey
 from edged.backbone.segments_out import FETCHES_MAX
+from edged.media.parts import SegmentsListed
 from edged.media.stream import PriorityClass, StreamId
 from edged.wire.backbone.messages import FEATURE_DESCRIPTIONS, SegmentWanted
 from tests.backbone.network import Origin, Pop, until
+from tests.policy.window_events import init, part, rendition
 
 pytestmark = pytest.mark.e2e
 
@@ -96,3 +98,23 @@ async def test_a_pop_that_asks_for_too_much_is_refused() -> None:
         session.send(SegmentWanted(1, RUN, "v0", 99))
         await until(lambda: server.statistics().segments.refused == 2)
         assert len(origin.asked) == FETCHES_MAX
+
+
+@pytest.mark.parametrize("older", [False, True])
+async def test_a_pop_of_before_is_told_of_no_list(
+    monkeypatch: pytest.MonkeyPatch, older: bool
+) -> None:
+    if older:
+        monkeypatch.setattr("edged.backbone.local_end.FEATURES", (FEATURE_DESCRIPTIONS,))
+    origin, pop = Origin(), Pop()
+    origin.windows["alice"] = RUN, [rendition(), init()]
+    async with origin.serving() as server, pop.linked(origin) as link:
+        await until(lambda: link.is_up(PriorityClass.BASIC))
+        events: list[object] = []
+        link.subscribe_parts("alice", lambda _, event: events.append(event))
+        await until(lambda: len(events) == 2)
+        told = SegmentsListed(rendition="v0", oldest_msn=3)
+        server.publish_event(RUN, told)
+        server.publish_event(RUN, part(9, 0))
+        await until(lambda: part(9, 0) in events)
+        assert (told in events) is not older

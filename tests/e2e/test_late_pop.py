@@ -51,8 +51,10 @@ async def test_the_first_viewer_of_a_late_pop_goes_back_to_the_beginning() -> No
             after, given = await metrics_of(metrics["b"]), await metrics_of(metrics["origin"])
     for packets in played:
         check_same(read_packets(clip), packets)
-    asked = 2 * (len(listed) - 2)  # Of two renditions those that were not pushed: all but two.
-    assert after["edged_cache_fetches_total asked"] == asked, after
+    unpushed = sum(bool(one.uri) and not one.parts for one in listed)  # Of each of two renditions;
+    asked = after["edged_cache_fetches_total asked"]  # one more was pushed if it has left since.
+    assert asked in (2 * unpushed, 2 * (unpushed - 1)), after
+    assert unpushed >= 2
     assert given["edged_origin_segments_given_total"] == asked
     assert given["edged_origin_segments_refused_total"] == 0
     assert after["edged_playback_segments_lost_total"] == 0

@@ -9,7 +9,7 @@ from msgspec import structs
 from structlog.testing import capture_logs
 
 from edged.errors import PublishRefusedError
-from edged.media.parts import PackagedEvent, Part, Rendition, StreamEnded
+from edged.media.parts import PackagedEvent, Part, Rendition, SegmentsListed, StreamEnded
 from edged.media.stream import Grant, PriorityClass, StreamId
 from edged.media.track import Codec, CodecConfig, Track
 from edged.origin.service import ENDED_KEPT_S, OriginConfig, OriginService
@@ -369,7 +369,7 @@ def test_a_late_pop_that_can_fetch_gets_little_and_lists_all() -> None:
     replay = setting.service.replay("alice", lists=True, cold=True)
     assert replay is not None
     msns = {event.msn for event in replay[1] if isinstance(event, Part)}
-    assert len(msns) <= 3
+    assert len(msns) <= 8, "what is listed with parts"
     late = StreamWindow(replay[0])
     for event in replay[1]:
         late.add(event)
@@ -457,3 +457,17 @@ async def test_the_oldest_go_to_disk(tmp_path: Path) -> None:
         assert setting.service.statistics().stored_bytes > 0
         nursery.cancel_scope.cancel()
     assert list(await trio.Path(tmp_path).iterdir()) == [], "it goes with the process"
+
+
+def test_pops_hear_what_is_no_longer_held() -> None:
+    """They would list what nobody has, where an origin has room for less than they have."""
+    setting = Setting(payload_bytes_max=2**20)
+    stream = setting.open()
+    feed(stream, seconds=60.0, payload_bytes=2_000)
+    told = [e for e in setting.of(stream) if isinstance(e, SegmentsListed)]
+    windows = setting.service._streams["alice"].window.renditions
+    assert {event.rendition for event in told} == set(windows)
+    for name, window in windows.items():
+        oldest = [event.oldest_msn for event in told if event.rendition == name]
+        assert oldest == sorted(set(oldest))
+        assert oldest[-1] in (next(iter(window.segments)), next(iter(window.segments)) - 1)

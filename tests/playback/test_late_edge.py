@@ -11,6 +11,7 @@ from edged.media.stream import StreamId
 from edged.playback.config import HlsConfig
 from edged.playback.hls import HlsService
 from edged.playback.hls_stream import READ_S_MAX
+from edged.policy.rendition_window import RenditionWindow
 from edged.policy.segment_cache import GONE, READ_BACK_DEN, CacheConfig
 from edged.policy.window import StreamWindow
 from edged.policy.window_limits import WindowLimits
@@ -61,6 +62,13 @@ class Late(Struct):
             one.done(result or (b"".join(body) if body is not None else GONE))
         self.world.pump.flush()
         return [one.name for one in asked]
+
+    @property
+    def newest(self) -> RenditionWindow:
+        """The edge's, of the pictures."""
+        stream = self.service._channels["demo"].newest
+        assert stream is not None
+        return stream.window.renditions["v0"]
 
     def listed(self, client: Client) -> list[str]:
         return segments_in(client.get(BASE + "v0.m3u8").body)
@@ -139,9 +147,10 @@ def test_the_whole_window_is_listed_and_a_segment_is_fetched_once_for_all() -> N
 
 
 def test_a_playlist_of_the_least_length_comes_by_itself() -> None:
-    """Should the origin be lost, viewers have that much."""
-    with late() as (edge, client):
-        needed = [*range(29 - NEEDED + 1, 29)]
+    """Should the origin be lost, viewers have that much, of what is too much to be pushed."""
+    with late(part_bytes=MIB // PARTS) as (edge, client):
+        assert list(edge.newest.in_memory) == [27, 28, 29]
+        needed = range(29 - NEEDED + 1, 27)
         assert edge.names == [f"{name}-{msn}" for name in ("v0", "a0") for msn in needed]
         client.ask(f"{BASE}v0-{needed[0]}.m4s")
         assert len(edge.names) == len(set(edge.names)), "who asks for it waits for the same"
