@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from edged.backbone.segment_fetches import FETCH_S_MAX
+from edged.backbone.segment_fetches import FETCH_S_MAX, GONE
 from edged.media.stream import PriorityClass
 from edged.wire.backbone.messages import (
     FEATURES,
@@ -11,6 +11,7 @@ from edged.wire.backbone.messages import (
     SegmentRefused,
     SegmentWanted,
     StreamRefused,
+    SubscribeParts,
 )
 from tests.backbone.network import Origin, Pop, raw_origin, until
 from tests.backbone.test_feeds import Scripted, at
@@ -106,3 +107,15 @@ def give(script: Scripted, fetch_no: int, payload_bytes: int, sent: int) -> None
     media.sender.fill(out, 2**20, 2**20)
     for chunk in out:
         media.send_encoded(bytes(chunk))
+
+
+async def test_a_newer_pop_asks_an_older_origin_for_nothing() -> None:
+    script, pop = Scripted(), Pop()
+    async with raw_origin(script.act) as address, pop.linked(at(address)) as link:
+        await until(lambda: link.is_up(PriorityClass.BASIC))
+        results: Results = []
+        assert link.fetch_segment(PriorityClass.BASIC, key(), results.append)
+        link.subscribe_parts("alice", lambda *_: None)
+        await until(lambda: script.heard(SubscribeParts))
+        assert results == [GONE]
+        assert not script.heard(SegmentWanted)

@@ -1,13 +1,14 @@
 """The origin's end of fetches, with a PoP's at the other end of a real backbone."""
 
 import pytest
+import trio
 
 from edged.backbone.segment_fetches import GONE, IN_FLIGHT_MAX, WAITING_MAX, SegmentKey
 from edged.backbone.segments_out import FETCHES_MAX
 from edged.media.parts import SegmentsListed
 from edged.media.stream import PriorityClass, StreamId
-from edged.wire.backbone.messages import FEATURE_DESCRIPTIONS, SegmentWanted
-from tests.backbone.network import Origin, Pop, until
+from edged.wire.backbone.messages import FEATURE_DESCRIPTIONS, SegmentWanted, SubscribeParts
+from tests.backbone.network import Origin, Pop, raw_pop, until
 from tests.policy.window_events import init, part, rendition
 
 pytestmark = pytest.mark.e2e
@@ -118,3 +119,13 @@ async def test_a_pop_of_before_is_told_of_no_list(
         server.publish_event(RUN, part(9, 0))
         await until(lambda: part(9, 0) in events)
         assert (told in events) is not older
+
+
+async def test_a_newer_origin_lists_nothing_to_an_older_pop() -> None:
+    origin = Origin()
+    origin.windows["alice"] = RUN, [rendition(), init()]
+    async with origin.serving(), raw_pop(origin.address) as peer:
+        peer.link.send(SubscribeParts(1, "alice"))
+        with trio.move_on_after(0.5):
+            await peer.run()
+        assert origin.replays == [(False, False)]
