@@ -38,6 +38,7 @@ from edged.runtime.tls import TlsFiles
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}\Z"  # As in `edged://ROLE/NAME` of a certificate.
 ENDED_KEPT_S = 120.0  # Of an ended stream, or as long as its playlist is: PoPs serve it so long.
+ENDED_RUNS_MAX = 2  # Of one channel, as PoPs keep; an encoder that flaps must not fill memory.
 ENDED_MAX = 1000  # Ended streams kept; the cache's rule lets go of most of their media before.
 SWEEP_INTERVAL_S = 5.0
 
@@ -336,6 +337,8 @@ class OriginService:
         self._ended[stream_id.channel, stream_id.publication] = held
         if older is not None:
             self._let_go(older)
+        for key in [key for key in self._ended if key[0] == stream_id.channel][:-ENDED_RUNS_MAX]:
+            self._let_go(self._ended.pop(key))
         self.sweep()
 
     def _let_go(self, held: HeldStream) -> None:

@@ -12,7 +12,7 @@ from edged.errors import PublishRefusedError
 from edged.media.parts import PackagedEvent, Part, Rendition, SegmentsListed, StreamEnded
 from edged.media.stream import Grant, PriorityClass, StreamId
 from edged.media.track import Codec, CodecConfig, Track
-from edged.origin.service import ENDED_KEPT_S, OriginConfig, OriginService
+from edged.origin.service import ENDED_KEPT_S, ENDED_RUNS_MAX, OriginConfig, OriginService
 from edged.policy.edge_cache import CacheLimits
 from edged.policy.ladder import LadderConfig
 from edged.policy.latency import PackagerConfig
@@ -471,3 +471,17 @@ def test_pops_hear_what_is_no_longer_held() -> None:
         oldest = [event.oldest_msn for event in told if event.rendition == name]
         assert oldest == sorted(set(oldest))
         assert oldest[-1] in (next(iter(window.segments)), next(iter(window.segments)) - 1)
+
+
+def test_of_a_channel_that_flaps_few_runs_are_kept() -> None:
+    setting = Setting()
+    for publication in range(1, 6):
+        stream = setting.open(publication=publication)
+        feed(stream, seconds=5.0)
+        setting.close(stream, "over")
+    assert setting.service.statistics().ended == ENDED_RUNS_MAX
+    given: list[object] = []
+    for publication in range(1, 6):
+        run = StreamId("alice", publication)
+        setting.service.give_segment(run, "v0", 0, given.append)
+    assert [body == GONE for body in given] == [True, True, True, False, False]

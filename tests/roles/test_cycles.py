@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from edged.origin.service import ENDED_RUNS_MAX
 from edged.playback.hls import OLD_STREAMS_MAX
 from tests.backbone.network import until
 from tests.ingest.rtmp_peer import encoder
@@ -21,7 +22,8 @@ LARGE = {
     *("LiveStream", "GopRing", "Publication", "RtmpServerSession", "Packager", "Segmenter"),
     *("_Packaged", "Inbound", "Forwarding", "Run", "HttpConnection", "H1Session"),
 }
-KEPT = {"HlsStream", "StreamWindow"}  # For viewers at the PoP, for two minutes, and only there.
+# For viewers, for two minutes: at the PoP, and at the origin for PoPs whose viewers go back.
+KEPT = {"HlsStream", "StreamWindow", "HeldStream"}
 RUNS = 4
 
 
@@ -57,4 +59,5 @@ async def test_runs_leave_nothing_behind(tmp_path: Path, uncollected: None) -> N
         await until(lambda: not count().keys() & LARGE)
         kept = count()
         assert 0 < kept["HlsStream"] <= 1 + OLD_STREAMS_MAX
-        assert kept["StreamWindow"] == kept["HlsStream"], "the origin has none"
+        assert kept["HeldStream"] <= ENDED_RUNS_MAX, "and the origin as many that have ended"
+        assert kept["StreamWindow"] == kept["HlsStream"] + kept["HeldStream"]
