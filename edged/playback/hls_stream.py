@@ -248,8 +248,7 @@ class HlsStream:
             return self._answer_playlist(rung, request, exchange, now, count)
         if name == MANIFEST:
             exchange.polled = count.note_poll(exchange.polled, now)
-            gzip = request.takes_gzip
-            return self.manifest(gzip=gzip) or self._missing(0)
+            return self.manifest(gzip=request.takes_gzip) or self._missing(0)
         response, counters = self._make(name), self.cache.counters
         if response is not None:
             counters.hits += 1

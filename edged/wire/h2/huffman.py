@@ -87,7 +87,9 @@ class _Machine:
 
 _decode: Callable[[bytes], bytes | None] | None = None
 with contextlib.suppress(ImportError):  # No C compiler was there when the package was built.
-    from edged.wire.h2.fast import decode as _decode
+    from edged.wire.h2 import fast
+
+    _decode = fast.decode
 
 _machine: Final = _Machine()
 _ROOT: Final = _machine.rows[0]
