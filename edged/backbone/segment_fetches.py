@@ -116,12 +116,14 @@ class SegmentFetches:
             )
             self._finish(fetch, message.code[:64], now)
             return
-        fetch.stream_no, fetch.payload_bytes = message.stream_no, message.payload_bytes
-        if not 0 < message.payload_bytes <= SEGMENT_BYTES_MAX:
-            raise RemoteProtocolError(
-                f"segment {fetch.key} has {message.payload_bytes} bytes, "
-                f"allowed are 1 to {SEGMENT_BYTES_MAX}"
-            )
+        size = fetch.payload_bytes = message.payload_bytes
+        fetch.stream_no = message.stream_no
+        if size > SEGMENT_BYTES_MAX:
+            self._refuse(session, message.stream_no)
+            self._finish(fetch, f"it has {size} bytes, allowed are {SEGMENT_BYTES_MAX}", now)
+            return
+        if size <= 0:
+            raise RemoteProtocolError(f"segment {fetch.key} has {size} bytes")
         self._opened[session, message.stream_no] = fetch
 
     def received(self, session: BackboneSession, stream_no: int, piece: SegmentPiece) -> None:

@@ -12,8 +12,8 @@ from edged.wire.backbone.events import FlowEnded
 from edged.wire.backbone.messages import SegmentOpened, SegmentRefused, SegmentWanted
 from edged.wire.backbone.segment_flow import WHOLE, SegmentFlow
 
-# Of one session; its bytes are held until they are sent. A PoP of ours asks for an eighth of it.
-FETCHES_MAX = 64
+# Of one session; their bytes are held until they are sent. A PoP of ours asks for half as many.
+FETCHES_MAX = 16
 
 Body = Sequence[bytes]
 Given = Callable[[Body | str], None]  # The bytes, or the code of a refusal.
