@@ -11,6 +11,6 @@ def unsent_bytes(sock: socket.socket) -> int:
     """How much that is, without what is in flight; 0 where the kernel does not say."""
     try:
         (count,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), SIOCOUTQNSD, bytes(4)))
-    except OSError:
+    except (OSError, ValueError):  # Closed, it has no descriptor.
         return 0
     return int(count)
