@@ -20,6 +20,7 @@ import pytest
 import trio
 from msgspec import Struct, structs
 
+from edged import native
 from edged.api.admin import AdminConfig
 from edged.config import MetricsConfig
 from edged.ingest.rtmp import RtmpConfig, RtmpTlsConfig
@@ -172,6 +173,8 @@ async def test_its_steps_make_an_edged_that_runs(tmp_path: Path) -> None:
         target = places["src"] / path
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, target)
+    if native.in_use():  # Made here when the tests were installed: a minute that tells nothing new.
+        shutil.copytree(ROOT / "edged" / native.FOLDER, places["src"] / "edged" / native.FOLDER)
     for command in BUILD.all("RUN"):
         if "apt-get" not in command:
             here = command

@@ -12,7 +12,7 @@ from tests.e2e.network import Network, open_network
 from tests.e2e.viewer import HttpClient, Viewer
 from tests.wire.hls_reader import read_media_playlist
 
-pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.light, pytest.mark.timeout(120)]
 
 RTT_S = 0.1
 GOAL_S = RTT_S + 0.05

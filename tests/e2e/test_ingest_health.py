@@ -16,7 +16,7 @@ from tests.e2e.network import Demo, LogLine, open_demo, run_edged
 from tests.e2e.publisher import publish_units
 from tests.origin.sources import X264, make_source
 
-pytestmark = [pytest.mark.e2e, pytest.mark.alone]
+pytestmark = [pytest.mark.e2e, pytest.mark.light]
 
 SECONDS = 14
 SKEW_S = 1.0

@@ -13,7 +13,7 @@ from tests.e2e.clip import make_clip, publish_ffmpeg
 from tests.e2e.network import Network, open_network
 from tests.e2e.viewer import fetch
 
-pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.light, pytest.mark.timeout(120)]
 
 LADDER = """
 [origin.ladder]

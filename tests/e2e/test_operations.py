@@ -85,7 +85,7 @@ async def test_kick_ends_one_broadcast_and_no_other() -> None:
             check_same(read_packets(clip), viewer.packets())
 
 
-@pytest.mark.alone
+@pytest.mark.light
 async def test_an_origin_drains_and_nobody_notices() -> None:
     clip = make_clip(seconds=15)
     with trio.fail_after(90):

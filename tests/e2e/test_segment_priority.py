@@ -10,7 +10,7 @@ from tests.backbone.test_segments_out import RUN, Results, key
 from tests.e2e.proxy import Bottleneck, Weather, open_proxy
 from tests.policy.window_events import init, part, rendition
 
-pytestmark = [pytest.mark.e2e, pytest.mark.alone]
+pytestmark = [pytest.mark.e2e, pytest.mark.light]
 
 PATH_BYTES_S = 5_000_000.0  # 40 Mbps.
 LIVE_BYTES, LIVE_S = 20_000, 0.05  # 3.2 Mbps.
