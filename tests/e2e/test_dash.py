@@ -12,6 +12,7 @@ from tests.e2e.clip import make_clip, publish_ffmpeg
 from tests.e2e.dash_player import look, play_dash, take_dashjs
 from tests.e2e.network import Network, open_network
 from tests.e2e.viewer import fetch
+from tests.wire.mpd_schema import check_mpd
 
 pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.timeout(150)]
 
@@ -56,6 +57,7 @@ async def play(network: Network, newcomer: Path) -> None:
         await trio.sleep(PLAYED_S)
         after = await look(page)
         told = await fetch(network.playback("b"), "/live/plain/manifest.mpd")
+        assert check_mpd(told.body) == []
         starts = [
             float(s) for s in re.findall(rb'<Period id="\d" start="PT([0-9.]+)S">', told.body)
         ]

@@ -190,16 +190,18 @@ def _late(
         if took_s <= limit_s:
             continue
         pace = pace or Pace(log)
-        told = (
+        if pace.is_open(one.playlist.last):
+            continue
+        text = (
             f"{log.name}: part {one.playlist.last} {took_s:.3f} s after {before.playlist.last}, "
             f"{limit_s:.3f} s at most"
         )
         span_us = pace.span_us(one.playlist.last)
         if pace.usual_us <= target_us and span_us and took_s <= span_us / US + slack_s:
-            told += f": a variable frame rate: its pictures took {span_us / US:.3f} s themselves"
-            explained.append(told)
+            text += f": a variable frame rate: its pictures took {span_us / US:.3f} s themselves"
+            explained.append(text)
         else:
-            late.append(told)
+            late.append(text)
     return late, explained
 
 

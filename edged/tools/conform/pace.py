@@ -84,6 +84,13 @@ class Pace:
             return None
         return max(following[0] - times[0], times[-1] - before[-1])
 
+    def is_open(self, position: Position) -> bool:
+        """Whether nothing was seen behind a part of a variable frame rate: its last picture's end.
+
+        So nobody knows how long a server had to wait for it.
+        """
+        return self.is_variable and position >= self._order[-1]
+
     def _before(self, position: Position) -> Position:
         at = self._at.get(position, 0) - 1
         return self._order[at] if at >= 0 and self._is_next(self._order[at], position) else NOWHERE

@@ -166,6 +166,11 @@ def test_a_part_is_late_with_its_pictures() -> None:
     assert told(in_time(late))[0] == "fail"
 
 
+def test_of_the_last_part_nobody_knows_how_long_its_picture_lasts() -> None:
+    assert told(in_time(watched([*UNEVEN, *UNEVEN, [450]], capped=True)))[0] == "pass"
+    assert told(in_time(watched([FULL] * 5 + [[450]], capped=True)))[0] == "fail"
+
+
 def test_a_constant_rate_below_that_of_parts_is_late_for_no_reason() -> None:
     seen = watched([[350]] * 6, capped=True)
     status, problems = told(in_time(seen))
