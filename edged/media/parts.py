@@ -25,6 +25,7 @@ class Rendition(Struct, frozen=True, kw_only=True):
     language: str = "und"  # RFC 5646.
     label: str = ""  # What people call it; empty where the publisher does not say.
     alone: bool = False  # Of audio: offered without a picture, too.
+    away: bool = False  # Nothing more of it comes until it is announced anew: viewers leave it now.
     latency: Latency = DEFAULT_LATENCY  # The same for all renditions; never changes.
 
 

@@ -23,6 +23,7 @@ from edged.policy.ladder_encoders import EncoderTrust
 from edged.policy.rung_segmenter import RungSegmenter
 from edged.policy.segment_rule import SegmenterConfig
 from edged.policy.segment_starts import SegmentStart
+from edged.runtime.faults import contained
 from edged.runtime.hub import LiveStream
 
 DRAIN_S_MAX = 1.0  # From a source's end to its rungs'; they are 0.3 s behind, if all is well.
@@ -75,6 +76,7 @@ class Ladder:
             failed=self.encoders.note_failure,
             paused=True,  # Until the host grants it.
         )
+        self.transcoder.on_wanted = self._want
 
     async def run(self) -> None:
         """Make it until its source ends or it is stopped; if cancelled, it may be run again."""
@@ -116,6 +118,13 @@ class Ladder:
             self._scope.cancel()
             self._host.stopped(self)
 
+    def fail(self) -> None:
+        """Stop after a fault of ours; who watches a rung is told to leave it."""
+        self.stop()
+        with contained(logger, "rungs not taken back", channel=self.stream.channel):
+            for event in self._segmenter.want(()):
+                self._publish(event)
+
     def statistics(self) -> TranscoderStatistics:
         """How its encoder fares."""
         return self.transcoder.statistics()
@@ -134,6 +143,9 @@ class Ladder:
 
         self._guard(add)
 
+    def _want(self, track_ids: set[int]) -> None:
+        self._guard(lambda: self._segmenter.want(track_ids))
+
     def _take_units(self, units: list[AccessUnit]) -> None:
         self._guard(lambda: [event for unit in units for event in self._segmenter.add_unit(unit)])
 
@@ -146,4 +158,4 @@ class Ladder:
                 self._publish(event)
         except Exception:
             logger.exception("ladder failed, the source goes on", channel=self.stream.channel)
-            self.stop()
+            self.fail()

@@ -146,6 +146,7 @@ class Ladders:
             await ladder.run()
         except Exception:
             logger.exception("transcoder failed, the source goes on", channel=_channel(ladder))
+            ladder.fail()
         ladder.stop()  # Not when cancelled: it goes on when this service does.
 
     def _apply(self, changes: Sequence[Change[Ladder]]) -> None:

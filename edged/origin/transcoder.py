@@ -43,6 +43,10 @@ def _ignore(_: LadderPlan) -> None:
     pass
 
 
+def _ignore_rungs(_: set[int]) -> None:
+    pass
+
+
 def _keep(_encoder: str, _reason: str, _ran_s: float) -> bool:
     return False
 
@@ -113,6 +117,8 @@ class Transcoder:
         self._resume_seq: int | None = None
         self._session: LadderSession | None = None
         self._planned, self._failed = planned, failed
+        # Told by their track ids which rungs are to be made from now on.
+        self.on_wanted: Callable[[set[int]], None] = _ignore_rungs
         self._tracks: list[Track] = []  # That the plan is of.
         self.paused = paused
         self._child_scope = trio.CancelScope()
@@ -150,12 +156,14 @@ class Transcoder:
         """End the child; its rungs are absent until it is resumed."""
         self.paused, self.last_reason = True, reason
         self._child_scope.cancel()
+        self._tell_wanted()
 
     def resume(self) -> None:
         """Go on with the newest GOP, if no rung has shown any of it."""
         self.paused = False
         if self._resume_seq is not None:
             self._resume_seq = max(self._resume_seq, self.source.ring.last_gop_start_seq)
+        self._tell_wanted()
         self.woken.set()
 
     def statistics(self) -> TranscoderStatistics:
@@ -186,6 +194,7 @@ class Transcoder:
         if changed:
             self.load.set_plan(plan)
             self._planned(plan)
+            self._tell_wanted()
         return changed
 
     def main_track(self) -> int | None:
@@ -199,6 +208,7 @@ class Transcoder:
         change = self.load.observe(queue_s, factor, trio.current_time())
         if change is None:
             return False
+        self._tell_wanted()
         if isinstance(change, Shed):
             self.last_reason = f"rung {change.name} shed: {queue_s:.1f} s behind"
         else:
@@ -314,6 +324,12 @@ class Transcoder:
                 if shown is None or pts > shown:
                     return start
         return self.source.ring.next_seq if seq is None else seq
+
+    def _tell_wanted(self) -> None:
+        made = LadderPlan() if self.paused else self.plan
+        names = self.load.wanted
+        video = {rung.track_id for rung in made.video if rung.name in names}
+        self.on_wanted(video | {rung.track_id for rung in made.audio})
 
     def _behind_s(self, seq: int) -> float:
         """How old the unit is, next to the newest."""

@@ -317,6 +317,8 @@ class HlsStream:
         window = self.window.renditions.get(name)
         if window is None or (self.ended_at is not None and not window.shown):
             return self._missing(MISSING_BLOCKING_TARGETS if directives.msn is not None else 1)
+        if window.rendition.away:
+            return self._missing(0)  # Players change to another variant at once.
         playlist = self._playlist(name)
         if not window.shown:
             exchange.wait(playlist.first, self._until(now), self._too_long())
@@ -350,13 +352,14 @@ class HlsStream:
         return self._render(playlist, form)
 
     def _release_playlist(self, playlist: Playlist) -> int:
-        edge = self._edge(playlist)
-        reached = [key for key in playlist.waiting if is_reached(key[0], edge)]
+        edge, away = self._edge(playlist), playlist.window.rendition.away
+        reached = [key for key in playlist.waiting if away or is_reached(key[0], edge)]
         answered = 0
         for key in reached:
             group = playlist.waiting.pop(key)
             answered += len(group)
-            self._spread(Release(group, self._render(playlist, key[1]), self._now))
+            response = self._missing(0) if away else self._render(playlist, key[1])
+            self._spread(Release(group, response, self._now))
         return answered
 
     def _edge(self, playlist: Playlist) -> PlaylistEdge:

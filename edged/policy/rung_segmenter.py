@@ -11,12 +11,12 @@ beginning. Nothing here decides anything about the source.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from msgspec import Struct, field, structs
 
 from edged.media.access_unit import AccessUnit
-from edged.media.parts import PackagedEvent, Rendition, SegmentEnded
+from edged.media.parts import PackagedEvent, Part, Rendition, SegmentEnded
 from edged.media.track import Kind, Track
 from edged.policy.cadence import US, Cadence, is_measured, measure_cadence
 from edged.policy.cutter import FragmentWriter, RenditionCutter
@@ -45,6 +45,8 @@ class _Rung(Struct):
     waiting: list[AccessUnit] = field(default_factory=list)
     waiting_bytes: int = 0
     is_away: bool = True  # It has not come to the beginning of a segment since it was lost.
+    is_wanted: bool = True
+    is_told_away: bool = False  # Viewers were told that nothing more of it comes.
 
     @property
     def track(self) -> Track:
@@ -81,6 +83,23 @@ class RungSegmenter:
         if len(rung.configs) > CONFIGS_MAX:
             del rung.configs[next(iter(rung.configs))]
 
+    def want(self, track_ids: Collection[int]) -> list[PackagedEvent]:
+        """These rungs are made from now on; viewers of another are told at once that it is away.
+
+        It is announced again with the first part that comes of it when it is made again.
+        """
+        out: list[PackagedEvent] = []
+        for track_id, rung in self._rungs.items():
+            rung.is_wanted = track_id in track_ids
+            if rung.is_wanted or rung.is_told_away:
+                continue
+            self._dropped += len(rung.waiting)
+            rung.waiting, rung.waiting_bytes = [], 0
+            if rung.cutter is not None:
+                rung.is_told_away = True
+                out.append(structs.replace(rung.cutter.rendition, away=True))
+        return out
+
     def begin_segment(self, start: SegmentStart) -> list[PackagedEvent]:
         """The source's next segment begins there; what no rung will come to is absent media."""
         out: list[PackagedEvent] = []
@@ -100,8 +119,14 @@ class RungSegmenter:
         """Take the next unit of a rung, whose track is known; returns what it completes."""
         out: list[PackagedEvent] = []
         rung = self._rungs[unit.track_id]
+        if not rung.is_wanted:  # Its encoder has not heard of it yet.
+            self._dropped += 1
+            return out
         if rung.cutter is not None:
             self._push(rung, rung.cutter, unit, out)
+            if rung.is_told_away and any(isinstance(event, Part) for event in out):
+                rung.is_told_away = False
+                out.insert(0, rung.cutter.rendition)
             return out
         is_full = len(rung.waiting) >= WAITING_UNITS_MAX or rung.waiting_bytes > WAITING_BYTES_MAX
         if is_full or _is_behind_hole(rung.waiting, unit, rung.track):

@@ -237,7 +237,10 @@ class StreamWindow:
     def is_hinted(self, name: str) -> bool:
         """Whether `name` is a part or init that a playlist now promises: a request for it waits."""
         windows = self.renditions.values()
-        return any(name in (window.hint_name, window.hint_init_name) for window in windows)
+        return any(
+            name in (window.hint_name, window.hint_init_name) and not window.rendition.away
+            for window in windows
+        )
 
     def media_playlist(self, rendition: str) -> MediaPlaylist | None:
         """What to render for a rendition now; None while it has no media."""
@@ -262,7 +265,7 @@ class StreamWindow:
                     other.last_part if other.last_part >= 0 else None,
                 )
                 for name, other in self.renditions.items()
-                if other is not window and other.shown
+                if other is not window and other.shown and not other.rendition.away
             ],
             hint_uri=window.hint_name,
             hint_init_uri=window.hint_init_name,
@@ -274,13 +277,14 @@ class StreamWindow:
 
         Its URIs begin with the publication, because it stands one folder above. A rendition whose
         first segment is not whole yet is left out beside one that has some (see `ready`), and so is
-        one of which nothing has come for as long as the playlist is.
+        one that is away, or of which nothing has come for as long as the playlist is.
         """
         listed = [window for window in self.renditions.values() if window.listed]
         if not listed:
             return None
         shown = [window for window in listed if window.has_whole_segment] or listed
-        heard = [window for window in shown if not window.is_silent] or shown
+        here = [window for window in shown if not window.rendition.away] or shown
+        heard = [window for window in here if not window.is_silent] or here
         return make_multivariant(self.prefix, heard)
 
     def _segment(self, rendition: str, msn: int) -> WindowSegment | None:

@@ -83,6 +83,7 @@ class Live:
         )
         self.tracks: dict[int, list[Track]] = defaultdict(list)
         self.units: dict[int, list[AccessUnit]] = defaultdict(list)
+        self.wanted: list[tuple[str, ...]] = []  # Of the picture's rungs; each change.
         self.transcoder = Transcoder(
             self.stream,
             choose,
@@ -92,12 +93,19 @@ class Live:
             command=command,
             failed=failed,
         )
+        self.transcoder.on_wanted = self._note_wanted
         self.seq = 0
 
     def _take(self, units: list[AccessUnit]) -> None:
         for unit in units:
             assert unit.config_id == self.tracks[unit.track_id][-1].config_id
             self.units[unit.track_id].append(unit)
+
+    def _note_wanted(self, track_ids: set[int]) -> None:
+        rungs = self.transcoder.plan.video
+        names = tuple(rung.name for rung in rungs if rung.track_id in track_ids)
+        if names not in self.wanted[-1:]:
+            self.wanted.append(names)
 
     @property
     def made(self) -> Made:

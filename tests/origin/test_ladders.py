@@ -10,7 +10,7 @@ import trio
 from msgspec import structs
 from structlog.testing import capture_logs
 
-from edged.media.parts import PackagedEvent, Part, SegmentEnded
+from edged.media.parts import PackagedEvent, Part, Rendition, SegmentEnded
 from edged.media.stream import Grant, PriorityClass, StreamId
 from edged.origin.ladders import Ladders
 from edged.origin.service import OriginConfig, OriginService
@@ -146,6 +146,8 @@ async def test_a_partner_preempts_a_basic_ladder_whose_viewers_play_on() -> None
             assert counts is not None
             assert (counts.holding, counts.waiting, counts.preempted) == (1, 2, 1)
 
+            told = [e for e in setting.events["alice"] if isinstance(e, Rendition) and e.away]
+            assert {e.name for e in told} >= {"v120p", "v96p", "v64p"}, "viewers leave them at once"
             since = len(setting.events["alice"])
             await setting.until_parts("alice", "v0", 20)
             assert len(setting.parts("alice", "v96p", since)) <= 1, "what was begun, and no more"
@@ -163,6 +165,7 @@ async def test_a_partner_preempts_a_basic_ladder_whose_viewers_play_on() -> None
     for event in events:
         window.add(event)
     assert window.parts_refused == 0
+    assert not window.renditions["v96p"].rendition.away, "it is back"
     (line,) = [line for line in logs if line["event"] == "ladder preempted"]
     assert (line["channel"], line["reason"]) == ("alice", "preempted for partner bob")
     assert [line["channel"] for line in logs if line["event"] == "ladder granted"] == [

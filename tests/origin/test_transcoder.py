@@ -254,6 +254,7 @@ async def test_too_slow_it_sheds_the_costliest_rung_and_gives_it_back_when_there
             statistics = live.transcoder.statistics()
     told = [(line["event"], line["rung"]) for line in logs if "rung" in line]
     assert told == [("rung shed", "120p"), ("rung given back", "120p")]
+    assert live.wanted == [("120p", "96p", "64p"), ("96p", "64p"), ("120p", "96p", "64p")]
     assert statistics.queue_s < 1.5, "it has caught up"
     assert (statistics.shed, statistics.rungs) == ((), ("120p", "96p", "64p"))
     assert "rung 120p given back" in statistics.last_reason
@@ -336,6 +337,7 @@ async def test_paused_it_has_no_child_and_resumed_it_goes_on_with_whole_gops(
         assert live.transcoder._session is not None
         pid = live.transcoder._session.child.pid
         live.transcoder.pause("for the test")
+        assert live.wanted == [("120p", "96p", "64p"), ()]
         if not at_once:
             await live.wait_until(lambda: live.transcoder._session is None)
             before = live.transcoder.output.units

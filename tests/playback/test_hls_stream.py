@@ -310,6 +310,29 @@ def test_abandoning_leaves_nobody_waiting(place: Place) -> None:
     assert place.stream.blocked == 0
 
 
+def test_a_rendition_that_is_away_is_missing_at_once_for_all_who_wait(place: Place) -> None:
+    """RFC 8216bis has players change the variant when a media playlist can't be loaded."""
+    place.step(PARTS + 1)
+    names = ("v0.m3u8?_HLS_msn=1&_HLS_part=1", "v0-1.1.m4s", "a0.m3u8?_HLS_msn=1&_HLS_part=1")
+    clients = [place.asks(name) for name in names]
+    assert place.stream.blocked == 3
+    told = next(e for e in place.origin.start() if isinstance(e, Rendition) and e.name == "v0")
+    place.stream.add([structs.replace(told, away=True)])
+    place.stream.release(place.world.pump.time, place.service.count)
+    place.world.pump.flush()
+    assert place.stream.blocked == 1, "the sound goes on"
+    answers = [client.answers()[0] for client in clients[:2]]
+    answers += [place.world.client().get(f"/live/{name}") for name in (names[0], "v0.m3u8")]
+    for answer in answers:
+        assert answer.status == 404
+        assert answer.fields["cache-control"] == "no-store", "it may come back"
+    assert place.world.client().get("/live/v0-1.0.m4s").status == 200
+    place.stream.add([told])
+    place.step()
+    assert clients[2].answers()[0].status == 200
+    assert place.world.client().get("/live/v0.m3u8").status == 200
+
+
 def test_a_run_that_ends_before_its_first_part(place: Place) -> None:
     clients = [place.asks("v0.m3u8"), place.asks("v0.m3u8?_HLS_msn=3")]
     assert place.stream.blocked == 2

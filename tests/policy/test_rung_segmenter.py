@@ -220,6 +220,45 @@ def test_what_an_encoder_misses_is_absent_media_in_time() -> None:
     assert [msn for msn, gap in listed.items() if gap] == [3, 4, 5, 6, 7, 8]
 
 
+def test_a_rung_that_is_not_wanted_is_away_at_once_and_back_with_its_first_part() -> None:
+    tracks, units = source_of(seconds=20)
+    config = SegmenterConfig()
+    segmenter, rungs = Segmenter(config, CmafWriter()), RungSegmenter(config, CmafWriter())
+    events: list[PackagedEvent] = []
+    segmenter.on_boundary = lambda start: events.extend(rungs.begin_segment(start))
+    for track in tracks:
+        segmenter.add_track(track)
+    rungs.add_track(rung_track(), "v480")
+    made = encode(units)
+    for unit in units:
+        if unit.track_id == 1 and unit.pts == 7 * TS:
+            assert rungs.want({RUNG}) == [], "as it was"
+            told = rungs.want(set())
+            assert [(e.name, e.away) for e in told if isinstance(e, Rendition)] == [("v480", True)]
+            assert rungs.want(set()) == [], "it is told once"
+            events += told
+        if unit.track_id == 1 and unit.pts == 11 * TS:
+            assert rungs.want({RUNG}) == [], "nothing has come of it yet"
+        events += segmenter.add_unit(unit)
+        if unit.track_id == 1:
+            events += rungs.add_unit(made.pop(0))
+    window = StreamWindow(StreamId(channel="ch", publication=1))
+    away: list[bool] = []
+    for position, event in enumerate(events):
+        window.add(event)
+        shown = window.renditions.get("v480")
+        if shown is not None and shown.rendition.away not in away[-1:]:
+            away.append(shown.rendition.away)
+            if len(away) > 2:
+                later = [e for e in events[position:] if isinstance(e, Part)]
+                first = next(part for part in later if part.rendition == "v480")
+                assert first is later[0], "with its first part"
+                assert (first.msn, first.index, first.independent) == (6, 0, True)
+    assert away == [False, True, False]
+    assert window.parts_refused == 0
+    assert rungs.statistics().units_dropped > 4 * 30
+
+
 def test_a_discontinuity_of_the_source_is_every_rungs() -> None:
     first, second = (list(video_units(video_times(Fraction(30), 7), 2)) for _ in range(2))
     for unit in second:

@@ -540,3 +540,34 @@ def test_a_rendition_without_a_whole_segment_is_left_out_until_it_has_one() -> N
     playlist = window.multivariant_playlist()
     assert playlist is not None
     assert [audio.name for audio in playlist.audio] == ["a0"]
+
+
+def test_a_rendition_that_is_away_is_named_nowhere_and_promises_nothing() -> None:
+    window = make_window(*whole(0), *whole(0, "v1"), part(1, 0, "v1"), names=("v0", "v1"))
+    assert window.is_hinted("v1-1.1.m4s")
+    before = window.version
+    feed(window, rendition("v1", away=True))
+    assert window.version > before
+    listed, playlist = window.multivariant_playlist(), window.media_playlist("v0")
+    assert listed is not None
+    assert playlist is not None
+    assert [variant.uri for variant in listed.variants] == ["ab/v0.m3u8"]
+    assert playlist.reports == []
+    assert not window.is_hinted("v1-1.1.m4s")
+    assert window.part("v1", 1, 0) is not None, "who had its name may still fetch it"
+    replayed = make_window(names=())
+    feed(replayed, window.replay())
+    assert replayed.renditions["v1"].rendition.away
+    feed(window, rendition("v1"), part(1, 1, "v1"))
+    listed = window.multivariant_playlist()
+    assert listed is not None
+    assert len(listed.variants) == 2
+    assert window.is_hinted("v1-1.2.m4s")
+
+
+def test_where_all_are_away_all_are_named() -> None:
+    window = make_window(*whole(0))
+    feed(window, rendition("v0", away=True))
+    listed = window.multivariant_playlist()
+    assert listed is not None
+    assert len(listed.variants) == 1

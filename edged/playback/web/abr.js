@@ -17,6 +17,12 @@ export function isTooSlow(tookMs, durationS, bufferS) {
   return bufferS < SHORT_S && tookMs > SLOW * 1000 * durationS;
 }
 
+// The lowest rung that is made at present; where none is known to be, hls.js's own lowest.
+export function lowestOf({ levels, minAutoLevel }) {
+  const found = levels.findIndex((level, index) => index >= minAutoLevel && !level.loadError);
+  return found < 0 ? minAutoLevel : found;
+}
+
 // The round trip, as the least of the waits for a first byte tells it; 0 while none is known.
 export class RoundTrip {
   #waits = [];
@@ -63,10 +69,11 @@ export function makeAbrController(Hls) {
     #flee(frag, part, bps) {
       const { hls } = this;
       const now = performance.now();
-      if (!hls.autoLevelEnabled || hls.media?.paused || frag.level <= hls.minAutoLevel || now < this.#calmUntil) return;
+      const lowest = lowestOf(hls);
+      if (!hls.autoLevelEnabled || hls.media?.paused || frag.level <= lowest || now < this.#calmUntil) return;
       this.#calmUntil = now + CALM_MS;
       this.resetEstimator(bps);
-      hls.nextAutoLevel = hls.minAutoLevel;
+      hls.nextAutoLevel = lowest;
       setTimeout(() => this.#giveUp(frag, part)); // The next part has been asked for by then.
     }
 

@@ -13,6 +13,7 @@ const STALLED_SHOWN_MS = 700; // A stall is said only after this, so that the pa
 const FAR_BEHIND = 1.2; // Times the hold-back: the one seek at start.
 const WATCH_MS = 250;
 const REWOUND_S = 2; // Nearer to live than this is live.
+const MISSING_MS = 30_000; // A rung that is missing is looked for again: it may be made again.
 const TO_EDGE_MS_MAX = 6_000; // For what is near live to be there before the seek to it, so that the picture goes on.
 const OLDEST_S = 2; // The oldest listed goes while a player asks for it: so far from it one may go back.
 const WHOLE_S = 0.03; // Of a segment that may lack: less than any part, more than times are rounded by.
@@ -49,6 +50,7 @@ export class Player {
   #finish = null; // Ends the present run.
   #seekedAtStart = false;
   #stalledAt = null;
+  #missing = 0; // The timer after which rungs that are missing are looked for.
   #toEdgeBy = null; // A seek to the edge is due as soon as there is a buffer there; by then at the latest.
 
   constructor(video, source, onchange, latencyMode = "low") {
@@ -238,11 +240,12 @@ export class Player {
     // with it all that follows, where the network brings the playlist that has it before the part before it.
     const tracker = hls.streamController?.fragmentTracker;
     if (tracker && "bufferPadding" in tracker) tracker.bufferPadding = WHOLE_S;
-    const { ErrorTypes, Events } = globalThis.Hls;
+    const { ErrorDetails, ErrorTypes, Events } = globalThis.Hls;
     let mediaErrors = 0;
     hls.on(Events.ERROR, (_, data) => {
       this.errors.push(`${data.details}${data.fatal ? " (fatal)" : ""}`);
       if (this.errors.length > 20) this.errors.shift();
+      if (data.details === ErrorDetails.LEVEL_LOAD_ERROR && data.response?.code === 404) this.#findRungs(hls);
       if (!data.fatal) return;
       mediaErrors += 1;
       if (data.type === ErrorTypes.MEDIA_ERROR && mediaErrors === 1) hls.recoverMediaError();
@@ -252,6 +255,23 @@ export class Player {
     hls.loadSource(this.#source);
     hls.attachMedia(this.#video);
     this.hls = hls;
+  }
+
+  // A rung that is no longer made has no playlist, and hls.js leaves it at once; which others went with it, or are back, it does
+  // not know: the multivariant playlist names those that are made.
+  async #findRungs(hls) {
+    clearTimeout(this.#missing);
+    this.#missing = setTimeout(() => hls === this.hls && this.#findRungs(hls), MISSING_MS);
+    try {
+      const response = await fetch(this.#source, { cache: "no-store", signal: AbortSignal.timeout(PROBE_TIMEOUT_MS) });
+      const lines = (await response.text()).split("\n").filter((line) => line && !line.startsWith("#"));
+      const made = new Set(lines.map((line) => new URL(line, response.url).href));
+      if (hls !== this.hls || !hls.levels.some((level) => made.has(level.uri))) return; // Another run, or none.
+      for (const level of hls.levels) level.loadError = made.has(level.uri) ? 0 : Math.max(level.loadError, 1);
+      if (hls.levels.every((level) => !level.loadError)) clearTimeout(this.#missing);
+    } catch {
+      // It is asked for again.
+    }
   }
 
   // Look at the picture's progress: stalls are shown, and what stays frozen is begun again.
