@@ -68,15 +68,11 @@ async def adapt(page: Page, url: str, weather: Weather) -> Adapted:
     return Adapted(int(str(after["stalls"])) - int(str(before["stalls"])), slow, heights)
 
 
-@pytest.mark.parametrize("stalls_max", [1, pytest.param(0, marks=pytest.mark.slow)])
-async def test_down_the_ladder_and_up_again(stalls_max: int) -> None:
-    """At 0.75 s from live, over TLS and HTTP/2, to 1 Mbps and back; rungs by E-RTMP multitrack.
-
-    No stall is the goal; half a second is little to notice it in beside all else that CI does.
-    """
+async def test_down_the_ladder_and_up_again() -> None:
+    """A second from live, over TLS and HTTP/2, to 1 Mbps and back; rungs by E-RTMP multitrack."""
     require("ffmpeg")
     require_player()
-    clip = make_ladder_clip(RUNGS, (("aac", "eng"),), seconds=12, gop=30)
+    clip = make_ladder_clip(RUNGS, (("aac", "eng"),), seconds=45, gop=30)
     weather = Weather(rtt_s=RTT_S)
     with trio.fail_after(160):
         async with (
@@ -97,4 +93,4 @@ async def test_down_the_ladder_and_up_again(stalls_max: int) -> None:
     assert adapted.slow[0] == 360
     assert max(adapted.slow[1:]) < 360, "1 Mbps is too little for it"
     assert adapted.after[-1] == 360
-    assert adapted.stalls <= stalls_max, adapted
+    assert adapted.stalls == 0, adapted

@@ -1,20 +1,58 @@
 // hls.js's own choice of rungs, mended where it errs about live parts:
 //
-// - It loads all parts of a segment that are listed already in one go, and looks at the bandwidth at the end of that alone: here it
-//   does after each part.
+// - It loads all parts of a segment that are listed already in one go, and looks at the bandwidth at the end of that alone:
+//   here it does after each part.
 // - It takes the wait for the first byte for the server's, and leaves it out. Behind a slow link most of a part's time is that,
 //   as a TLS record comes as a whole: here only the least wait of late is left out, which is the round trip.
-// - Its average forgets a fast network over many seconds. A viewer near live has half a second: so a part that took longer than
-//   it lasts, with little left to play, counts alone, and what is under way is given up for the lowest rung.
+// - Its average forgets a fast network over many seconds. A viewer near live has half a second: so a part that takes longer than
+//   it lasts counts alone, while it is still under way, and the lowest rung is changed to as long as what is left to play
+//   suffices for that. What has been asked for is in the network's queues by then, and is not given up.
 
-const SHORT_S = 2; // Of buffer: with more there is time for hls.js's own rules.
-const SLOW = 1.1; // Times its duration: such a part came slower than it plays.
-const CALM_MS = 5_000; // Between two of these.
+const SLOW = 1.1; // Times its duration: such a part comes slower than it plays.
+const LOOK_MS = 30; // Between two looks at the part that is under way.
+const SIGN_MS = 80; // Beyond the round trip: no part is judged sooner.
+const RECORD_BYTES = 16 * 1024; // Of TLS: while not even one has come, no more than that has.
+const UP_SPARE = 2; // Times what a better rung takes at most there has to be (the sound takes its share, too), while
+const UP_SHARE = 0.7; // Of the bandwidth, that a better rung can count on.
+const NEAR_S = 2; // no more than this is buffered.
+const FLEE_TRIPS = 3; // For a playlist, an init and the first part.
+const FLEE_SPARE_S = 0.15;
+const CALM_MS = 1_500; // Between two of these: by then it has come to that rung, and may have left it again.
+const FAR_MS = 33; // Apple wants three round trips, at least, in a part: our shortest are of 100 ms.
+const LOST_TWICE_MS = 600; // 200, then 400: TCP's least timeout, doubled.
+const SHORT_PART_S = 0.15;
+const HOLD_BACK_S_MAX = 1;
 const WAITS_KEPT = 50; // Parts, about ten seconds of them, of which the least wait counts.
 
-// Whether a player with so much left has to leave its rung now.
-export function isTooSlow(tookMs, durationS, bufferS) {
-  return bufferS < SHORT_S && tookMs > SLOW * 1000 * durationS;
+// Whether a part comes slower than it plays.
+export function isTooSlow(tookMs, durationS) {
+  return tookMs > SLOW * 1000 * durationS;
+}
+
+// How many seconds changing to another rung takes: what is in the queues comes first, then what makes the picture whole.
+export function fleeS({ leftBytes, neededBytes, bytesPerMs, roundTripMs }) {
+  return ((leftBytes + neededBytes) / bytesPerMs + FLEE_TRIPS * roundTripMs) / 1000 + FLEE_SPARE_S;
+}
+
+// Bytes per millisecond of a part that has come. Behind a slow link all of it came slowly; a lost packet holds up only what is
+// behind it, or all before the first byte.
+export function rateOf({ loading: { start, first, end }, loaded }, roundTripMs) {
+  const record = Math.min(loaded, RECORD_BYTES);
+  const rates = [record / Math.max(first - start - roundTripMs, 1)];
+  if (loaded > record) rates.push((loaded - record) / Math.max(end - first, 1));
+  return Math.max(...rates);
+}
+
+// The part of a segment that has been asked for and is not there yet.
+export function partUnderWay(parts, sn) {
+  const isUnderWay = ({ loading, aborted }) => loading.start && !loading.end && !aborted;
+  return parts?.findLast(({ fragment, stats }) => fragment.sn === sn && isUnderWay(stats));
+}
+
+// How many seconds of another rung are needed for a picture at `time`: from the last key frame before it to the newest part.
+function neededS({ partList, partEnd }, time) {
+  const from = partList.findLast((part) => part.independent && part.start <= time) ?? partList[0];
+  return Math.max(partEnd - from.start, 0);
 }
 
 // The lowest rung that is made at present; where none is known to be, hls.js's own lowest.
@@ -37,11 +75,58 @@ export class RoundTrip {
   }
 }
 
-export function makeAbrController(Hls) {
+// Seconds behind live that a player means to be: as the server says, and more for what it cannot know.
+// - A packet that TCP has lost comes 200 ms and a round trip later, and lost once more 600 ms and two: for who is far away room for
+//   that is made here.
+// - Of several rungs one may have to be left at once, and the part that tells so comes late by as much as it lasts. Where parts are
+//   of 100 ms nothing is added: who wants those wants to be near.
+export function holdBackFor({ partTarget, partHoldBack }, roundTripMs, rungs) {
+  if (!partTarget) return partHoldBack;
+  const lostS = roundTripMs > FAR_MS ? (LOST_TWICE_MS + 2 * roundTripMs) / 1_000 : 0;
+  const slowS = rungs > 1 && partTarget > SHORT_PART_S ? 1.25 * partTarget : 0;
+  return Math.max(partHoldBack, Math.min(partHoldBack + Math.max(lostS, slowS), HOLD_BACK_S_MAX));
+}
+
+export function makeAbrController(Hls, roundTrip) {
   const { Events } = Hls;
   return class extends Hls.DefaultConfig.abrController {
-    #roundTrip = new RoundTrip();
     #calmUntil = 0;
+    #level = -1; // That the last part is of.
+    #fledTo = Infinity; // Until a part of that rung has come.
+    #timer;
+
+    constructor(hls) {
+      super(hls);
+      this.#timer = setInterval(() => this.#look(), LOOK_MS);
+    }
+
+    destroy() {
+      clearInterval(this.#timer);
+      super.destroy();
+    }
+
+    // Up only where what the better rung needs first, back to its key frame, comes before what is buffered has been played.
+    get nextAutoLevel() {
+      const wanted = super.nextAutoLevel;
+      return wanted > this.#level && !this.#hasTimeFor(wanted) ? this.#level : wanted;
+    }
+
+    set nextAutoLevel(level) {
+      super.nextAutoLevel = level;
+    }
+
+    #hasTimeFor(wanted) {
+      const { levels, mainForwardBufferInfo: buffer } = this.hls;
+      const { details, loadError } = levels[this.#level] ?? {};
+      if (!details?.partList?.length || loadError || !buffer) return true;
+      const seconds = neededS(details, buffer.end) + details.partTarget; // One more is made meanwhile.
+      const bps = this.bwEstimator.getEstimate();
+      const { maxBitrate } = levels[wanted];
+      if (buffer.len < NEAR_S && bps < UP_SPARE * maxBitrate) return false;
+      const neededBytes = (seconds * maxBitrate) / 8;
+      const bytesPerMs = (UP_SHARE * bps) / 8_000;
+      return buffer.len > fleeS({ leftBytes: 0, neededBytes, bytesPerMs, roundTripMs: roundTrip.ms });
+    }
 
     // hls.js would take the last part of several into account here: each was when it had been loaded.
     onFragBuffered(event, data) {
@@ -51,37 +136,72 @@ export function makeAbrController(Hls) {
       }
       super.onFragBuffered(event, data);
       this.bwEstimator = bwEstimator;
+      if (data.part && data.frag.type === "main" && data.frag.level > this.#fledTo) this.#giveUp(data.frag, data.part);
     }
 
     onFragLoaded(event, data) {
       super.onFragLoaded(event, data);
       const { frag, part } = data;
+      if (frag.type === "main") this.#level = frag.level;
       if (!part || frag.type !== "main") return;
       const { loading, loaded } = part.stats;
       const tookMs = loading.end - loading.start;
-      this.#roundTrip.keep(loading.first - loading.start);
-      this.bwEstimator.sample(Math.max(1, tookMs - this.#roundTrip.ms), loaded);
-      if (isTooSlow(tookMs, part.duration, this.hls.mainForwardBufferInfo?.len ?? Infinity)) {
-        this.#flee(frag, part, (8_000 * loaded) / tookMs);
-      }
+      roundTrip.keep(loading.first - loading.start);
+      this.bwEstimator.sample(Math.max(1, tookMs - roundTrip.ms), loaded);
+      // Another one would take as long, and is not begun unless there is time for that, too.
+      const rate = rateOf(part.stats, roundTrip.ms);
+      if (isTooSlow(roundTrip.ms + loaded / rate, part.duration)) this.#fleeInTime(frag, rate, loaded);
+      if (frag.level <= this.#fledTo) this.#fledTo = Infinity;
+      else this.#hideNext(frag, part);
     }
 
-    #flee(frag, part, bps) {
+    // hls.js asks for the next part as soon as this returns, if it is listed; it is not to.
+    #hideNext(frag, part) {
+      const list = this.hls.levels[frag.level]?.details?.partList;
+      const at = list?.findIndex(({ fragment, index }) => fragment.sn === frag.sn && index === part.index + 1) ?? -1;
+      if (at < 0) return;
+      const later = list.splice(at);
+      queueMicrotask(() => list.push(...later));
+    }
+
+    // Where the network has become slow while a part is under way.
+    #look() {
+      const frag = this.hls?.streamController?.fragCurrent;
+      const level = frag && this.hls.levels?.[frag.level];
+      const part = level && partUnderWay(level.details?.partList, frag.sn);
+      if (!part) return;
+      const { loading, loaded, total } = part.stats;
+      const spentMs = performance.now() - loading.start - roundTrip.ms;
+      if (spentMs < SIGN_MS) return;
+      const bytes = total || Math.round((level.maxBitrate * part.duration) / 8);
+      const came = loaded || Math.min(bytes, RECORD_BYTES);
+      const rate = came / spentMs;
+      if (isTooSlow(roundTrip.ms + bytes / rate, part.duration)) this.#fleeInTime(frag, rate, bytes - loaded);
+    }
+
+    // Not before it must be: a packet that was lost makes one part late, and no network slow.
+    #fleeInTime(frag, bytesPerMs, leftBytes) {
       const { hls } = this;
-      const now = performance.now();
       const lowest = lowestOf(hls);
+      const now = performance.now();
       if (!hls.autoLevelEnabled || hls.media?.paused || frag.level <= lowest || now < this.#calmUntil) return;
+      const { details } = hls.levels[frag.level];
+      const buffer = hls.mainForwardBufferInfo;
+      if (!details?.partList?.length || !buffer) return;
+      const neededBytes = (neededS(details, buffer.end) * hls.levels[lowest].maxBitrate) / 8;
+      if (buffer.len > fleeS({ leftBytes, neededBytes, bytesPerMs, roundTripMs: roundTrip.ms })) return;
       this.#calmUntil = now + CALM_MS;
-      this.resetEstimator(bps);
-      hls.nextAutoLevel = lowest;
-      setTimeout(() => this.#giveUp(frag, part)); // The next part has been asked for by then.
+      this.#fledTo = lowest;
+      this.resetEstimator(8_000 * bytesPerMs);
+      hls.nextAutoLevel = lowest; // From the next part on: hls.js stands still if it gives one up while it parses another.
     }
 
     #giveUp(frag, part) {
-      if (!this.hls || this.hls.streamController?.fragCurrent !== frag) return;
+      const { hls } = this;
+      if (hls?.streamController?.fragCurrent !== frag || !partUnderWay(hls.levels[frag.level].details?.partList, frag.sn)) return;
       frag.abortRequests();
       this.fragCurrent = this.partCurrent = null;
-      this.hls.trigger(Events.FRAG_LOAD_EMERGENCY_ABORTED, { frag, part, stats: frag.stats });
+      hls.trigger(Events.FRAG_LOAD_EMERGENCY_ABORTED, { frag, part, stats: frag.stats });
     }
   };
 }

@@ -1,7 +1,7 @@
 // One channel's playback: finds the stream, plays it by hls.js (or natively), and begins again by itself whenever it
 // ends, breaks or comes back. It knows nothing of the page; it reports its state to `onchange`.
 
-import { makeAbrController } from "./abr.js";
+import { holdBackFor, makeAbrController, RoundTrip } from "./abr.js";
 
 const PROBE_MS = 2_000; // While the channel is offline, ended or unreachable.
 const EMPTY_MS = 400; // While a stream that has just begun has no whole segment, which hls.js needs.
@@ -9,8 +9,12 @@ const DENIED_MS = 10_000; // While the token is not good: another comes with ano
 const PROBE_TIMEOUT_MS = 15_000; // The edge holds a request while it fetches a channel that is new to it.
 const FIRST_PICTURE_MS = 15_000; // From attaching to the first picture, else begin again.
 const FROZEN_MS = 12_000; // Without progress while it should play, else begin again.
+const IDLE_MS = 1_500; // Without progress, and with nothing that comes though there is more: hls.js has lost its way.
+const UNLOADED_S = 1; // So much more.
 const STALLED_SHOWN_MS = 700; // A stall is said only after this, so that the page does not flicker.
 const FAR_BEHIND = 1.2; // Times the hold-back: the one seek at start.
+const NEAR_S = 0.1; // Nearer to live than one means to be by more than this, at the start: back, if that is buffered.
+const START_MS = 2_000; // That the start lasts.
 const WATCH_MS = 250;
 const REWOUND_S = 2; // Nearer to live than this is live.
 const MISSING_MS = 30_000; // A rung that is missing is looked for again: it may be made again.
@@ -49,6 +53,10 @@ export class Player {
   #master = null;
   #finish = null; // Ends the present run.
   #seekedAtStart = false;
+  #beganAt = null; // When the first picture moved.
+  #loadedAt = 0; // When media came last.
+  #heldBack = false; // hls.js has been told how far.
+  #roundTrip = new RoundTrip();
   #stalledAt = null;
   #missing = 0; // The timer after which rungs that are missing are looked for.
   #toEdgeBy = null; // A seek to the edge is due as soon as there is a buffer there; by then at the latest.
@@ -146,6 +154,7 @@ export class Player {
     this.#latencyMode = mode;
     if (!this.hls) return;
     this.hls.lowLatencyMode = mode === "low";
+    this.#holdBack();
     this.#toEdgeBy = mode === "low" && !this.rewound ? performance.now() + TO_EDGE_MS_MAX : null;
     if (mode === "standard" && !this.rewound && this.window) this.#video.currentTime = this.window.live;
   }
@@ -208,8 +217,8 @@ export class Player {
   // Play until the run ends or breaks; returns why.
   async #play() {
     const ended = new Promise((resolve) => (this.#finish = resolve));
-    this.#seekedAtStart = this.rewound = false;
-    this.#stalledAt = this.#toEdgeBy = null;
+    this.#seekedAtStart = this.#heldBack = this.rewound = false;
+    this.#stalledAt = this.#toEdgeBy = this.#beganAt = null;
     this.starts += 1;
     this.#set("waiting");
     if (globalThis.Hls?.isSupported()) this.#attach();
@@ -234,7 +243,7 @@ export class Player {
     const hls = new globalThis.Hls({
       backBufferLength: 30,
       lowLatencyMode: this.#latencyMode === "low",
-      abrController: makeAbrController(globalThis.Hls),
+      abrController: makeAbrController(globalThis.Hls, this.#roundTrip),
     });
     // A segment counts as whole to it when no more than 0.2 s of it lack: its short last part would be missed for ever, and
     // with it all that follows, where the network brings the playlist that has it before the part before it.
@@ -251,6 +260,7 @@ export class Player {
       if (data.type === ErrorTypes.MEDIA_ERROR && mediaErrors === 1) hls.recoverMediaError();
       else this.#finish?.(data.details);
     });
+    hls.on(Events.FRAG_LOADED, () => (this.#loadedAt = performance.now()));
     hls.on(Events.MANIFEST_PARSED, () => this.#video.play().catch(() => {})); // Refused autoplay: the page shows a button.
     hls.loadSource(this.#source);
     hls.attachMedia(this.#video);
@@ -288,10 +298,26 @@ export class Player {
       lastTime = video.currentTime;
       if (began && !video.paused && now - movedAt < STALLED_SHOWN_MS) this.#set("live");
       if (began && now - movedAt >= STALLED_SHOWN_MS) this.#set("stalled");
-      if (began && !this.#seekedAtStart) this.#seekAtStart();
+      if (began && !this.#seekedAtStart) this.#seekAtStart(now);
       if (this.#toEdgeBy !== null && (this.#isEdgeBuffered() || now > this.#toEdgeBy)) this.seekToEdge();
+      const idle = now - Math.max(movedAt, this.#loadedAt);
+      if (began && !video.paused && idle > IDLE_MS && this.#unloadedS > UNLOADED_S) this.#loadAnew(now);
       if (now - movedAt > (began ? FROZEN_MS : FIRST_PICTURE_MS) && !this.#isRefused()) this.#finish?.("no progress");
     };
+  }
+
+  // hls.js asks for nothing though there is more, as when changes of the rung met: it begins anew, where live is.
+  #loadAnew(now) {
+    this.#loadedAt = now;
+    this.errors.push("nothing loaded");
+    this.hls.stopLoad();
+    this.hls.startLoad(-1);
+    this.seekToEdge();
+  }
+
+  // Seconds that are listed beyond what is buffered.
+  get #unloadedS() {
+    return (this.hls?.latestLevelDetails?.edge ?? 0) - this.#video.currentTime - this.bufferS;
   }
 
   // Autoplay was refused: nothing is broken, the viewer has to press the button.
@@ -299,12 +325,35 @@ export class Player {
     return this.#video.paused && this.#video.readyState >= 2;
   }
 
-  #seekAtStart() {
+  // Once, as soon as it is worth it: what was late when the first picture was there may have come later.
+  #seekAtStart(now) {
     const behind = this.behindS;
-    const holdBack = this.holdBackS;
-    if (behind === null || holdBack === null) return;
-    this.#seekedAtStart = true;
-    if (behind > FAR_BEHIND * holdBack) this.seekToEdge();
+    if (behind === null || this.holdBackS === null) return;
+    if (this.#beganAt === null) {
+      this.#beganAt = now;
+      this.#holdBack();
+      const nearer = this.holdBackS - behind;
+      if (nearer > NEAR_S && this.#isBuffered(this.#video.currentTime - nearer)) this.#video.currentTime -= nearer;
+    }
+    const far = behind > FAR_BEHIND * this.holdBackS;
+    this.#seekedAtStart = far || now - this.#beganAt > START_MS;
+    if (far) this.seekToEdge();
+  }
+
+  // Means to be further behind than the server says where the way to it is long for such parts; and no longer, if need be.
+  #holdBack() {
+    const details = this.hls.latestLevelDetails;
+    if (!details) return;
+    const low = this.#latencyMode === "low";
+    const wanted = low ? holdBackFor(details, this.#roundTrip.ms, this.hls.levels.length) : details.holdBack;
+    if (!this.#heldBack && !(low && wanted > details.partHoldBack)) return;
+    this.#heldBack = true;
+    this.hls.targetLatency = wanted;
+  }
+
+  #isBuffered(time) {
+    const { buffered } = this.#video;
+    return [...Array(buffered.length).keys()].some((i) => buffered.start(i) <= time && time < buffered.end(i));
   }
 
   #isEdgeBuffered() {

@@ -122,23 +122,37 @@ def test_a_latency_is_remembered_only_where_the_browser_lets_it() -> None:
 
 # hls.js's controller as far as ours relies on it, and an estimator that notes what it is told.
 ABR = """
-let nowMs = 10_000;
+let nowMs = 10_000, look = () => {};
 Object.defineProperty(globalThis, "performance", { value: { now: () => nowMs } });
+globalThis.setInterval = (then) => { look = then; return 7; };
 const samples = [], given = [];
 class Stock {
   constructor(hls) {
     this.hls = hls;
-    this.bwEstimator = { sample: (ms, bytes) => samples.push([ms, bytes]) };
+    this.bwEstimator = { sample: (ms, bytes) => samples.push([ms, bytes]),
+      getEstimate: () => hls.bps };
   }
+  destroy() { this.hls = null; }
   onFragLoaded() {}
   onFragBuffered() { this.bwEstimator.sample(1, 1); }
+  get nextAutoLevel() { return hls.wanted; }
   resetEstimator(bps) { given.push(["estimate", Math.round(bps)]); }
 }
-const { makeAbrController } = await import(`${web}/abr.js`);
+const { makeAbrController, RoundTrip } = await import(`${web}/abr.js`);
 const Abr = makeAbrController({ DefaultConfig: { abrController: Stock },
-  Events: { FRAG_LOAD_EMERGENCY_ABORTED: "aborted" } });
-const frag = { type: "main", level: 2, abortRequests: () => given.push("requests aborted") };
-const hls = { autoLevelEnabled: true, minAutoLevel: 0, mainForwardBufferInfo: { len: 0.4 },
+  Events: { FRAG_LOAD_EMERGENCY_ABORTED: "aborted" } }, new RoundTrip());
+const frag = { type: "main", sn: 7, level: 2,
+  abortRequests: () => given.push("requests aborted") };
+// Three parts of a segment, the first with the key frame.
+const stats = (start, end) => (
+  { aborted: false, loaded: 0, total: 0, loading: { start, first: 0, end } });
+const partList = [...Array(3).keys()].map((index) => ({ index, duration: 0.2, start: 20 + index / 5,
+  independent: index === 0, fragment: frag, stats: stats(0, 0) }));
+const details = { partList, partEnd: 20.6 };
+const levels = [200, 650, 1_600].map((kbps) => (
+  { loadError: 0, maxBitrate: 1_000 * kbps, details }));
+const hls = { levels, autoLevelEnabled: true, minAutoLevel: 0,
+  mainForwardBufferInfo: { len: 0.4, end: 20.4 },
   media: { paused: false }, streamController: { fragCurrent: frag },
   trigger: (what) => given.push(what) };
 const abr = new Abr(hls);
@@ -149,6 +163,7 @@ const load = async (waitMs, tookMs, bytes = 40_000, of = frag) => {
   nowMs += tookMs;
   await new Promise((resolve) => setTimeout(resolve, 1));
 };
+const fled = () => [hls.nextAutoLevel, given.splice(0)];
 """
 
 
@@ -163,28 +178,128 @@ def test_only_the_round_trip_is_left_out_of_a_parts_time() -> None:
     assert run(ABR + script) == [[[10, 40_000], [120, 40_000], [1, 1]], []]
 
 
-def test_a_part_slower_than_it_plays_is_fled_from_once_in_a_while() -> None:
-    script = """
-    await load(20, 210); const before = given.length;
-    await load(20, 320); const fled = given.splice(0); const level = hls.nextAutoLevel;
-    await load(20, 320); const soon = given.length;
-    nowMs += 6_000;
-    await load(20, 320); const later = given.length;
-    console.log(JSON.stringify([before, fled, level, soon, later]));
+@pytest.mark.parametrize(
+    ("part_s", "round_trip_ms", "rungs", "seconds"),
+    [
+        (0.1, 2, 1, 0.3),
+        (0.1, 2, 3, 0.3),
+        (0.1, 33, 1, 0.3),
+        (0.1, 34, 1, 0.968),
+        (0.1, 50, 1, 1.0),
+        (0.2, 33, 1, 0.6),
+        (0.2, 33, 3, 0.85),
+        (0.2, 50, 3, 1.0),
+        (0.4, 200, 3, 1.2),
+        (0, 200, 3, 0),
+    ],
+)
+def test_one_holds_back_by_a_packet_lost_twice_and_by_a_part_that_is_slow(
+    part_s: float, round_trip_ms: float, rungs: int, seconds: float
+) -> None:
+    script = f"""
+    const {{ holdBackFor }} = await import(`${{web}}/abr.js`);
+    const details = {{ partTarget: {part_s}, partHoldBack: {3 * part_s} }};
+    console.log(JSON.stringify(holdBackFor(details, {round_trip_ms}, {rungs})));
     """
-    fled = [["estimate", 1_000_000], "requests aborted", "aborted"]
-    assert run(ABR + script) == [0, fled, 0, 0, 3]
+    assert run(script) == pytest.approx(seconds)
+
+
+def test_a_part_slower_than_it_plays_is_fled_from_while_it_is_under_way() -> None:
+    """One that takes 320 ms for 0.2 s: told by its first record, and by none of it."""
+    script = """
+    await load(20, 40);
+    partList[2].stats = stats(nowMs, 0);
+    nowMs += 90; look(); const early = given.length;
+    nowMs += 60; look(); const late = fled();
+    look(); const once = given.length;
+    partList[2].stats = { ...stats(nowMs, 0), loaded: 16_384, total: 40_000 };
+    nowMs += 2_000 + 151; look(); const again = fled();
+    console.log(JSON.stringify([early, late, once, again]));
+    """
+    rate = [["estimate", round(8000 * 16_384 / 130)]]
+    later = [["estimate", round(8000 * 16_384 / 2131)]]
+    assert run(ABR + script) == [0, [0, rate], 0, [0, later]]
+
+
+def test_a_part_that_came_slower_than_it_plays_is_the_last_of_its_rung() -> None:
+    """What hls.js has asked for behind it is given up when it is safe: with nothing in parsing."""
+    script = """
+    await load(20, 40);
+    await load(120, 215); const before = given.length;
+    await load(148, 336); const alone = fled();
+    abr.onFragBuffered("buffered", { frag, part: {} }); const nothing = fled();
+    partList[2].stats = stats(nowMs, 0);
+    abr.onFragBuffered("buffered", { frag, part: {} }); const more = fled();
+    await load(20, 30, 5_000, { ...frag, level: 0 });
+    abr.onFragBuffered("buffered", { frag, part: {} }); const after = fled();
+    abr.destroy(); look();
+    console.log(JSON.stringify([before, alone, nothing, more, after]));
+    """
+    found = [0, [0, [["estimate", 1_024_000]]], [0, []], [0, ["requests aborted", "aborted"]]]
+    assert run(ABR + script) == [*found, [0, []]]
+
+
+def test_the_next_part_of_a_rung_that_is_left_is_not_listed_when_it_would_be_asked_for() -> None:
+    script = """
+    await load(20, 40);
+    const listed = () => partList.map(({ index }) => index);
+    const loading = { start: nowMs, first: nowMs + 148, end: nowMs + 336 };
+    const slow = { index: 0, duration: 0.2, stats: { loading, loaded: 40_000 } };
+    abr.onFragLoaded("loaded", { frag, part: slow }); const at = listed();
+    await Promise.resolve();
+    console.log(JSON.stringify([at, listed()]));
+    """
+    assert run(ABR + script) == [[0], [0, 1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("change", "level"),
+    [
+        ("hls.bps = 5_000_000", 2),
+        ("hls.bps = 3_100_000; hls.mainForwardBufferInfo.len = 1.9", 1),
+        ("hls.mainForwardBufferInfo.len = 0.3", 1),
+        ("hls.mainForwardBufferInfo = { len: 2.5, end: 20.4 }; hls.bps = 1_700_000", 2),
+        ("levels[1].loadError = 1; hls.bps = 1", 2),
+        ("hls.wanted = 0; hls.bps = 1", 0),
+    ],
+)
+def test_up_only_where_the_better_rung_comes_in_time(change: str, level: int) -> None:
+    script = f"""
+    hls.wanted = 2; hls.bps = 5_000_000; hls.mainForwardBufferInfo.len = 0.7;
+    details.partTarget = 0.2;
+    await load(20, 40, 40_000, {{ ...frag, level: 1 }});
+    {change};
+    console.log(JSON.stringify(abr.nextAutoLevel));
+    """
+    assert run(ABR + script) == level
+
+
+@pytest.mark.parametrize(("wait_ms", "took_ms"), [(260, 270), (30, 250), (280, 300)])
+def test_a_packet_that_was_lost_makes_no_link_slow(wait_ms: int, took_ms: int) -> None:
+    script = f"await load(20, 40); await load({wait_ms}, {took_ms});"
+    assert run(f"{ABR}{script} console.log(JSON.stringify(given));") == []
+
+
+def test_one_flees_to_the_lowest_rung_that_is_made() -> None:
+    script = "levels[0].loadError = 1; await load(20, 40); await load(420, 900);"
+    script += "console.log(JSON.stringify(fled()));"
+    assert run(ABR + script) == [1, [["estimate", 393_600]]]
 
 
 @pytest.mark.parametrize(
     "calm",
     [
-        "hls.mainForwardBufferInfo.len = 2.1",
+        "hls.mainForwardBufferInfo.len = 1.7",
         "hls.autoLevelEnabled = false",
         "hls.media.paused = true",
         "frag.level = 0",
+        "levels[0].loadError = levels[1].loadError = 1",
+        "levels[2].details = null",
+        "hls.mainForwardBufferInfo = null",
     ],
 )
 def test_nobody_flees_who_has_time_or_nowhere_to_go(calm: str) -> None:
-    script = f"{calm}; await load(20, 900); console.log(JSON.stringify(given));"
+    script = (
+        f"{calm}; await load(20, 40); await load(420, 900); console.log(JSON.stringify(given));"
+    )
     assert run(ABR + script) == []

@@ -1,0 +1,84 @@
+"""Glass to glass over a network of 50 ms there and back that loses one packet in a hundred.
+
+The proxy (`proxy.py`) holds all of a connection up for 200 ms with each loss, and for 400 more if
+the packet is lost again: TCP by its least timeout. Playlists, sound and picture share the
+connection, as over HTTP/2.
+"""
+
+import pytest
+import trio
+from msgspec import Struct
+
+from tests.bench.latency.viewer import open_stock_server, page_url
+from tests.e2e.browser import open_browser
+from tests.e2e.network import open_network
+from tests.e2e.proxy import Weather, open_proxy
+from tests.e2e.test_glass_to_glass import (
+    LONG_S,
+    PICTURE,
+    PLAYING,
+    SLACK,
+    Picture,
+    Watched,
+    broadcast,
+    run_kept_up,
+    watch,
+)
+from tests.e2e.test_watch_page import require_player
+
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
+
+RTT_S, LOSS = 0.05, 0.01
+P99_MS_MAX = 1_500.0
+SETTLE_S = 2.0  # Over any seek at start.
+
+
+class Lossy(Struct, frozen=True):
+    """What a viewer had, and how many packets were lost meanwhile."""
+
+    watched: Watched
+    losses: int
+
+
+@pytest.mark.parametrize(
+    ("viewer", "latency"), [("stock", "default"), ("watch", "ultra")], ids=["stock", "ultra"]
+)
+@pytest.mark.parametrize(
+    ("seconds", "slack"),
+    [
+        pytest.param(12.0, SLACK, marks=pytest.mark.timeout(150)),
+        pytest.param(LONG_S, 1.0, marks=[pytest.mark.slow, pytest.mark.timeout(3 * LONG_S + 200)]),
+    ],
+    ids=["short", "long"],
+)
+async def test_losses_are_not_seen(viewer: str, latency: str, seconds: float, slack: float) -> None:
+    """hls.js as it comes, and our page with parts of 100 ms: no stall, at most 1.5 s late."""
+    require_player()
+    picture = Picture(PICTURE)
+    weather = Weather(rtt_s=RTT_S, loss=LOSS)
+    async with (
+        open_network(channels=("one",), latencies={"one": latency}) as network,
+        open_proxy(network.ports["b.https"], weather) as proxy,
+        open_stock_server() as server,
+        open_browser() as browser,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(broadcast, network, picture)
+        await network.hosts["a"].edged.wait_log("stream placed")
+        await trio.sleep(5)  # Two segments.
+        page = await browser.open_page()
+        edge = f"https://127.0.0.1:{proxy.port}"
+
+        async def look() -> Lossy:
+            await page.navigate(page_url(viewer, server, edge, "one"))
+            await page.wait_for(PLAYING, 20)
+            await trio.sleep(SETTLE_S)
+            before = weather.losses
+            return Lossy(await watch(page, picture, seconds), weather.losses - before)
+
+        lossy = await run_kept_up(picture, look)
+        nursery.cancel_scope.cancel()
+    print(f"{viewer}: {lossy.watched.tell()}, {lossy.losses} packets lost")
+    lossy.watched.check()
+    assert lossy.losses > 0
+    assert lossy.watched.glass.p99_ms <= slack * P99_MS_MAX, lossy.watched.tell()
