@@ -12,6 +12,7 @@ from edged.policy.rendition_window import PARTS_MAX
 from edged.policy.window import INIT_BYTES_MAX, RENDITIONS_MAX
 from edged.policy.window_limits import WindowLimits
 from edged.policy.window_replay import make_replay
+from edged.policy.window_replay import make_replay
 from edged.wire.m3u8 import render_media_playlist
 from tests.policy.window_events import (
     DIGEST,
@@ -556,7 +557,7 @@ def test_a_rendition_that_is_away_is_named_nowhere_and_promises_nothing() -> Non
     assert not window.is_hinted("v1-1.1.m4s")
     assert window.part("v1", 1, 0) is not None, "who had its name may still fetch it"
     replayed = make_window(names=())
-    feed(replayed, window.replay())
+    feed(replayed, make_replay(window, lists=False, cold=False))
     assert replayed.renditions["v1"].rendition.away
     feed(window, rendition("v1"), part(1, 1, "v1"))
     listed = window.multivariant_playlist()
