@@ -236,11 +236,13 @@ async def open_network(
     pops: str = "",
     latencies: Mapping[str, str] | None = None,
     origin_rtt_s: float = 0.0,
+    origin_keys: str = "",
 ) -> AsyncIterator[Network]:
     """Make a CA and certificates with `edged cert`, and run each host with `edged run`.
 
     `doomed`: hosts that the test kills; `origin`, `pops`: more of the origin's and PoPs' files;
-    `latencies`: of channels' keys; `origin_rtt_s`: how far away the origin is from the PoPs.
+    `latencies`: of channels' keys; `origin_rtt_s`: how far away the origin is from the PoPs;
+    `origin_keys`: more of its table `[origin]`.
     """
     with tempfile.TemporaryDirectory(prefix="edged-e2e-") as name:
         folder = Path(name)
@@ -254,9 +256,9 @@ async def open_network(
             if origin_rtt_s:
                 weather = Weather(rtt_s=origin_rtt_s, in_flight_bytes_max=ORIGIN_IN_FLIGHT)
                 relay = await stack.enter_async_context(open_proxy(ports["backbone"], weather))
-                text = configs["origin"].read_text()
-                key = f'[origin]\naddress = "127.0.0.1:{relay.port}"\n'
-                configs["origin"].write_text(text.replace("[origin]\n", key, 1))
+                origin_keys += f'address = "127.0.0.1:{relay.port}"\n'
+            text = configs["origin"].read_text()
+            configs["origin"].write_text(text.replace("[origin]\n", f"[origin]\n{origin_keys}", 1))
             hosts = {}
             for host, path in configs.items():
                 edged = await stack.enter_async_context(
