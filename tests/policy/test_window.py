@@ -12,7 +12,6 @@ from edged.policy.rendition_window import PARTS_MAX
 from edged.policy.window import INIT_BYTES_MAX, RENDITIONS_MAX
 from edged.policy.window_limits import WindowLimits
 from edged.policy.window_replay import make_replay
-from edged.policy.window_replay import make_replay
 from edged.wire.m3u8 import render_media_playlist
 from tests.policy.window_events import (
     DIGEST,
