@@ -50,7 +50,6 @@ MISSING_BLOCKING_TARGETS = 4  # The same, of a blocking playlist's 404.
 # And of what is private: a browser, too, asks again for who shows another token, or none.
 VARIES_BY_VIEWER = "Authorization, Cookie"
 MEDIA_ETAG = '"1"'  # Each address has one byte string for ever.
-FETCHED = (Part, InitSegment)
 RANGES = (("Accept-Ranges", "bytes"),)
 READ_S_MAX = 8.0  # From disk or the origin; hls.js asks again after 10 s.
 SOON = (("Retry-After", "1"),)
@@ -107,7 +106,7 @@ class HlsStream:
             changed = window.add(event)
             if changed and isinstance(event, InitSegment):
                 self._drop_inits(self._playlist(event.rendition))
-            if changed and isinstance(event, FETCHED):
+            if changed and isinstance(event, Part | InitSegment):
                 self.cache.counters.fetched_origin += 1
         self.tidy()
         if window.ended is not None and self.ended_at is None:
@@ -294,10 +293,9 @@ class HlsStream:
 
     def _count_waiting(self, others: bool) -> None:
         """Of those who wait for the same the first is a miss."""
-        if others:
-            self.cache.counters.collapsed += 1
-        else:
-            self.cache.counters.misses += 1
+        counters = self.cache.counters
+        counters.collapsed += others
+        counters.misses += not others
 
     def _answer_playlist(
         self,
@@ -323,11 +321,10 @@ class HlsStream:
         if not window.shown:
             exchange.wait(playlist.first, self._until(now), self._too_long())
             return None
-        gzip = request.takes_gzip
         if directives is NO_DIRECTIVES:
-            form = POLLED_GZIP if gzip else POLLED
+            form = POLLED_GZIP if request.takes_gzip else POLLED
         else:
-            form = Form(directives.msn is not None, directives.skip, gzip)
+            form = Form(directives.msn is not None, directives.skip, request.takes_gzip)
         if form.blocking:
             return self._answer_reload(playlist, directives, form, exchange, now)
         if name in self.window.main:

@@ -92,7 +92,10 @@ class Playlist:
 
     def polled(self, *, gzip: bool) -> PreparedResponse | None:
         """The answer for who names no version, if it is made."""
-        return self._polled.get(gzip) if self._version == self.window.version else None
+        window = self.window
+        if self._version != window.version or window.rendition.away:
+            return None
+        return self._polled.get(gzip)
 
     def forget_made(self) -> None:
         """Have the answers of this version made anew; the bodies stay as they are."""

@@ -131,6 +131,6 @@ def unacknowledged_bytes(fd: int) -> int:
     """What was sent on a socket and the peer's side has not acknowledged; 0 once it is gone."""
     try:
         (count,) = struct.unpack("i", fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)))
-    except OSError:
+    except (OSError, ValueError):  # Closed, it has no descriptor.
         return 0
     return int(count)

@@ -316,6 +316,7 @@ def test_a_rendition_that_is_away_is_missing_at_once_for_all_who_wait(place: Pla
     names = ("v0.m3u8?_HLS_msn=1&_HLS_part=1", "v0-1.1.m4s", "a0.m3u8?_HLS_msn=1&_HLS_part=1")
     clients = [place.asks(name) for name in names]
     assert place.stream.blocked == 3
+    assert place.world.client().get("/live/v0.m3u8").status == 200, "made, and held for the next"
     told = next(e for e in place.origin.start() if isinstance(e, Rendition) and e.name == "v0")
     place.stream.add([structs.replace(told, away=True)])
     place.stream.release(place.world.pump.time, place.service.count)

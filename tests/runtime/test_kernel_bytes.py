@@ -4,13 +4,19 @@ import errno
 import gc
 import os
 import resource
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from edged.runtime.kernel_bytes import KERNEL_BYTES_AFTER, KernelBytes, KernelPool
+from edged.runtime.kernel_bytes import (
+    KERNEL_BYTES_AFTER,
+    KernelBytes,
+    KernelPool,
+    unacknowledged_bytes,
+)
 
 MIB = 2**20
 FILES = Path("/proc/self/fd")
@@ -126,3 +132,10 @@ def test_what_was_never_made_is_let_go_of_without_harm() -> None:
         [sys.executable, "-c", make], check=False, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+
+
+def test_a_socket_that_is_closed_has_nothing_unacknowledged() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        fd = ours.fileno()
+    assert unacknowledged_bytes(fd) == unacknowledged_bytes(-1) == 0
