@@ -150,10 +150,18 @@ async def test_hls_js_as_it_comes(seconds: float, slack: float) -> None:
         await trio.sleep(5)  # Two segments.
         page = await browser.open_page()
         base = f"https://127.0.0.1:{network.ports['b.https']}"
-        await page.navigate(page_url("stock", server, base, "one"))
-        await page.wait_for(PLAYING, 20)
-        await trio.sleep(2)
-        stock = await run_kept_up(picture, lambda: watch(page, picture, seconds))
+
+        async def begin() -> None:
+            await page.navigate(page_url("stock", server, base, "one"))
+            await page.wait_for(PLAYING, 20)
+            await trio.sleep(2)
+
+        async def look() -> Watched:
+            await begin()
+            return await watch(page, picture, seconds)
+
+        await begin()  # The browser's own cold start is not ours: hls.js keeps what it is late by.
+        stock = await run_kept_up(picture, look)
         nursery.cancel_scope.cancel()
     print(f"stock: {stock.tell()}")
     stock.check()

@@ -19,9 +19,9 @@ const FLEE_TRIPS = 3; // For a playlist, an init and the first part.
 const FLEE_SPARE_S = 0.15;
 const CALM_MS = 1_500; // Between two of these: by then it has come to that rung, and may have left it again.
 const FAR_MS = 33; // Apple wants three round trips, at least, in a part: our shortest are of 100 ms.
-const LOST_TWICE_MS = 600; // 200, then 400: TCP's least timeout, doubled.
+const LOST_MS = 1_000; // One packet twice, 200 ms and then 400, TCP's least timeout; and two that wait for what it held up.
 const SHORT_PART_S = 0.15;
-const HOLD_BACK_S_MAX = 1;
+const HOLD_BACK_S_MAX = 1.3;
 const WAITS_KEPT = 50; // Parts, about ten seconds of them, of which the least wait counts.
 
 // Whether a part comes slower than it plays.
@@ -76,13 +76,13 @@ export class RoundTrip {
 }
 
 // Seconds behind live that a player means to be: as the server says, and more for what it cannot know.
-// - A packet that TCP has lost comes 200 ms and a round trip later, and lost once more 600 ms and two: for who is far away room for
-//   that is made here.
+// - A packet that TCP has lost comes 200 ms and a round trip later, and lost once more 600 ms and two, and a part waits for a
+//   playlist, a request and itself: for who is far away room for that is made here.
 // - Of several rungs one may have to be left at once, and the part that tells so comes late by as much as it lasts. Where parts are
 //   of 100 ms nothing is added: who wants those wants to be near.
 export function holdBackFor({ partTarget, partHoldBack }, roundTripMs, rungs) {
   if (!partTarget) return partHoldBack;
-  const lostS = roundTripMs > FAR_MS ? (LOST_TWICE_MS + 2 * roundTripMs) / 1_000 : 0;
+  const lostS = roundTripMs > FAR_MS ? (LOST_MS + 2 * roundTripMs) / 1_000 : 0;
   const slowS = rungs > 1 && partTarget > SHORT_PART_S ? 1.25 * partTarget : 0;
   return Math.max(partHoldBack, Math.min(partHoldBack + Math.max(lostS, slowS), HOLD_BACK_S_MAX));
 }
