@@ -46,7 +46,7 @@ class Lossy(Struct, frozen=True):
 @pytest.mark.parametrize(
     ("seconds", "slack"),
     [
-        pytest.param(12.0, SLACK, marks=pytest.mark.timeout(150)),
+        pytest.param(9.0, SLACK, marks=pytest.mark.timeout(150)),
         pytest.param(LONG_S, 1.0, marks=[pytest.mark.slow, pytest.mark.timeout(3 * LONG_S + 200)]),
     ],
     ids=["short", "long"],
