@@ -1,8 +1,8 @@
 """A PoP's end of fetches: segments that it lists and lacks, asked for by name at one origin.
 
 Each is asked for once, however many want it; a few are under way at a time, the others wait in
-turn. Live media goes first, so a fetch may take long: it is given up FETCH_S_MAX after it was
-asked for.
+turn. Live media goes first, and the origin sends one after the other, so a fetch may take long: it
+is given up FETCH_S_MAX after a piece of any came last, or FETCH_S_LONGEST after it was asked for.
 """
 
 import itertools
@@ -28,7 +28,8 @@ from edged.wire.backbone.messages import (
 IN_FLIGHT_MAX: Final = 8  # Of one session: 8 Mbit each at 100 ms fill 640 Mbps.
 WAITING_MAX: Final = 512  # For their turn; beyond it players hear 503 and ask again.
 FETCH_S_MAX: Final = 20.0  # Twice what hls.js waits for a segment, asking again between.
-SEGMENT_BYTES_MAX: Final = 128 * 2**20  # 10 s at 100 Mbps.
+FETCH_S_LONGEST: Final = 120.0
+SEGMENT_BYTES_MAX: Final = 64 * 2**20  # No viewer is given more at once, and none of ours has more.
 GONE: Final = "gone"  # The origin has it no more; it comes again from nowhere.
 
 Done = Callable[[bytes | str], None]  # The segment, or a code why not: GONE, or another.
@@ -54,7 +55,7 @@ class _Fetch:
         self.key, self.session = key, session
         self.done = [done]
         self.number = self.stream_no = self.payload_bytes = 0
-        self.expires_at = math.inf  # Once it has been asked for.
+        self.expires_at = self.ends_at = math.inf  # Once it has been asked for.
         self.pieces: list[bytes] = []
         self.received_bytes = 0
 
@@ -69,6 +70,7 @@ class SegmentFetches:
         self._waiting: dict[BackboneSession, deque[_Fetch]] = {}
         self._asked: dict[int, _Fetch] = {}  # By number, until they are opened or refused;
         self._opened: dict[tuple[BackboneSession, int], _Fetch] = {}  # by stream after that.
+        self._moved: set[BackboneSession] = set()  # Pieces came over it since it was looked at.
 
     def __len__(self) -> int:
         return len(self._wanted)
@@ -118,12 +120,10 @@ class SegmentFetches:
             return
         size = fetch.payload_bytes = message.payload_bytes
         fetch.stream_no = message.stream_no
-        if size > SEGMENT_BYTES_MAX:
+        if not 0 < size <= SEGMENT_BYTES_MAX:
             self._refuse(session, message.stream_no)
             self._finish(fetch, f"it has {size} bytes, allowed are {SEGMENT_BYTES_MAX}", now)
             return
-        if size <= 0:
-            raise RemoteProtocolError(f"segment {fetch.key} has {size} bytes")
         self._opened[session, message.stream_no] = fetch
 
     def received(self, session: BackboneSession, stream_no: int, piece: SegmentPiece) -> None:
@@ -131,6 +131,9 @@ class SegmentFetches:
         fetch = self._opened.get((session, stream_no))
         if fetch is None:
             return  # Given up; the origin has not heard yet.
+        if not piece.payload:
+            raise RemoteProtocolError(f"segment {fetch.key} has an empty piece")
+        self._moved.add(session)
         fetch.pieces.append(piece.payload)
         fetch.received_bytes += len(piece.payload)
         if fetch.received_bytes > fetch.payload_bytes:
@@ -151,22 +154,28 @@ class SegmentFetches:
     def session_lost(self, session: BackboneSession, now: float) -> None:
         """Nothing comes over it any more."""
         self._waiting.pop(session, None)
+        self._moved.discard(session)
         for fetch in [one for one in self._wanted.values() if one.session is session]:
             self._drop(fetch)
             self._finish(fetch, "the way to the origin was lost", now)
 
     def expire(self, now: float) -> None:
         """Give up what takes too long; call it about once a second."""
-        for fetch in [one for one in self._wanted.values() if now >= one.expires_at]:
-            self._drop(fetch)
-            self._finish(fetch, f"it did not come within {FETCH_S_MAX:g} s", now)
+        moved, self._moved = self._moved, set()
+        for fetch in list(self._wanted.values()):
+            if fetch.session in moved and fetch.expires_at < math.inf:
+                fetch.expires_at = min(now + FETCH_S_MAX, fetch.ends_at)
+            if now >= fetch.expires_at:
+                self._drop(fetch)
+                self._finish(fetch, f"nothing of it came within {FETCH_S_MAX:g} s", now)
 
     def _ask(self, session: BackboneSession, now: float) -> None:
         waiting = self._waiting.get(session)
         busy = sum(one.session is session and one.number > 0 for one in self._wanted.values())
         while waiting and busy < IN_FLIGHT_MAX:
             fetch = waiting.popleft()
-            fetch.number, fetch.expires_at = next(self._numbers), now + FETCH_S_MAX
+            fetch.number = next(self._numbers)
+            fetch.expires_at, fetch.ends_at = now + FETCH_S_MAX, now + FETCH_S_LONGEST
             self._asked[fetch.number] = fetch
             session.send(SegmentWanted(fetch.number, *fetch.key))
             busy += 1

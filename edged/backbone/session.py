@@ -200,7 +200,7 @@ class BackboneSession:
             # All of the last burst was taken and there is more: the path bears a larger one.
             self._burst_bytes = min(2 * self._burst_bytes, BURST_BYTES_MAX)
         timeout = self.link.next_timeout()
-        if self.link.sender.has_segments:
+        if self.link.sender.has_segments and not queued:
             timeout = min(timeout, self._pump.now() + SEGMENT_POLL_S)
         connection.set_timeout(timeout)
         if self.link.sender.has_events:

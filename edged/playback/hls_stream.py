@@ -32,7 +32,6 @@ from edged.policy.blocking_reload import (
     BLOCK_TARGETS_MAX,
     NO_DIRECTIVES,
     choose_answer,
-    is_reached,
     parse_directives,
 )
 from edged.policy.delivery_directives import PlaylistEdge, Reject, ReloadDirectives, Wait
@@ -349,13 +348,12 @@ class HlsStream:
         return self._render(playlist, form)
 
     def _release_playlist(self, playlist: Playlist) -> int:
-        edge, away = self._edge(playlist), playlist.window.rendition.away
-        reached = [key for key in playlist.waiting if away or is_reached(key[0], edge)]
+        missing = playlist.window.rendition.away or not playlist.window.shown
         answered = 0
-        for key in reached:
+        for key in playlist.reached(ended=self.window.ended is not None):
             group = playlist.waiting.pop(key)
             answered += len(group)
-            response = self._missing(0) if away else self._render(playlist, key[1])
+            response = self._missing(0) if missing else self._render(playlist, key[1])
             self._spread(Release(group, response, self._now))
         return answered
 

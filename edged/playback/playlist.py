@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from edged.policy.blocking_reload import is_reached
 from edged.policy.delivery_directives import PlaylistEdge, Wait
 from edged.policy.rendition_window import RenditionWindow
 from edged.policy.window import StreamWindow
@@ -68,6 +69,15 @@ class Playlist:
             part_target_us=window.rendition.part_target_us if window.has_parts else 0,
             ended=ended,
         )
+
+    def reached(self, *, ended: bool) -> list[tuple[Wait, Form]]:
+        """The waits that are over: all where nothing is to come, none where all has been lost."""
+        if self.window.rendition.away or (ended and not self.window.shown):
+            return list(self.waiting)
+        if not self.window.shown:
+            return []
+        edge = self.edge(ended=ended)
+        return [key for key in self.waiting if is_reached(key[0], edge)]
 
     def render(self, stream: StreamWindow, form: Form, prepare: Prepare) -> PreparedResponse:
         """The answer in a form; `prepare` makes it of its body, once per version."""

@@ -62,7 +62,7 @@ class DashTimeline:
 
     def make_manifest(self, window: StreamWindow, now_us: int) -> Manifest | None:
         """The manifest of now, `now_us` since 1970; None while no segment is whole."""
-        windows = [each for each in window.renditions.values() if each.has_whole_segment]
+        windows = _named(window)
         if not windows:
             return None
         self._follow(windows, _edge(windows))
@@ -83,7 +83,7 @@ class DashTimeline:
 
     def version(self, window: StreamWindow) -> object:
         """Changes whenever the manifest does, but for its time."""
-        windows = [each for each in window.renditions.values() if each.has_whole_segment]
+        windows = _named(window)
         firsts = tuple(each.listed[0].entry.msn for each in windows)
         edge = _edge(windows) if windows else -1
         return window.version, edge, firsts, window.ended is not None
@@ -235,6 +235,12 @@ class DashTimeline:
                 offset = period.time * timescale // period.timescale
                 ends.append((last.time + last.duration - offset) * US // timescale)
         return period.start_us + max(ends, default=0)
+
+
+def _named(stream: StreamWindow) -> list[RenditionWindow]:
+    """Those that players are told of: as in the multivariant playlist, none that is away."""
+    whole = [window for window in stream.renditions.values() if window.has_whole_segment]
+    return [window for window in whole if not window.rendition.away] or whole
 
 
 def _edge(windows: Sequence[RenditionWindow]) -> int:

@@ -69,6 +69,7 @@ class RungSegmenter:
         self._config, self._writer = config, writer
         self._rungs: dict[int, _Rung] = {}
         self._last: SegmentStart | None = None  # The newest that is known.
+        self._wanted: Collection[int] | None = None  # None: all.
         self._dropped = self._absent = 0
 
     def add_track(self, track: Track, name: str) -> None:
@@ -76,6 +77,7 @@ class RungSegmenter:
         rung = self._rungs.get(track.track_id)
         if rung is None:
             rung = self._rungs[track.track_id] = _Rung(name=name, configs={})
+            rung.is_wanted = self._wanted is None or track.track_id in self._wanted
             if self._last is not None:
                 rung.starts.append(self._last)
         rung.configs.pop(track.config_id, None)
@@ -89,6 +91,7 @@ class RungSegmenter:
         It is announced again with the first part that comes of it when it is made again.
         """
         out: list[PackagedEvent] = []
+        self._wanted = frozenset(track_ids)
         for track_id, rung in self._rungs.items():
             rung.is_wanted = track_id in track_ids
             if rung.is_wanted or rung.is_told_away:

@@ -278,7 +278,8 @@ class SegmentCache:
         store, room = self._store, LEAVING_BYTES_MAX - self._leaving_bytes
         use = self._use()
         room = min(room, self._limits.disk_bytes_max - use.stored_bytes - use.leaving_bytes)
-        if store is not None and store.usable and len(data) <= room and segment.fetched is not None:
+        kept = segment.fetched is not None and not segment.leaving
+        if store is not None and store.usable and len(data) <= room and kept:
             self._spill(store, stream, window, segment)
 
     def statistics(self) -> CacheStatistics:

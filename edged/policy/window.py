@@ -321,6 +321,7 @@ class StreamWindow:
         elif _fixed(window.rendition) != _fixed(event):
             raise RemoteProtocolError(f"rendition {event.name!r} changed its fixed times")
         else:
+            window.version += window.rendition.away != event.away  # Its playlist is there, or not.
             window.rendition = event
         windows = self.renditions.values()
         part_target_us = max(w.rendition.part_target_us for w in windows)

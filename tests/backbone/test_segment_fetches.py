@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from edged.backbone.segment_fetches import FETCH_S_MAX, GONE
+from edged.backbone.segment_fetches import FETCH_S_LONGEST, FETCH_S_MAX, GONE
 from edged.media.stream import PriorityClass
 from edged.wire.backbone.messages import (
     FEATURES,
@@ -32,7 +32,7 @@ async def test_what_does_not_come_is_given_up() -> None:
         link.expire(now + FETCH_S_MAX - 1)
         assert not results
         link.expire(now + FETCH_S_MAX + 1)
-        assert results == ["it did not come within 20 s"]
+        assert results == ["nothing of it came within 20 s"]
         origin.withheld.pop()(BODY)  # It comes too late, and is refused.
         link.fetch_segment(PriorityClass.BASIC, key(2), results.append)
         await until(lambda: len(origin.asked) == 2)
@@ -40,6 +40,44 @@ async def test_what_does_not_come_is_given_up() -> None:
         await until(lambda: len(results) == 2)
         assert results[1] == b"two"
         assert len(link._feeds.fetches) == 0
+
+
+async def test_who_comes_behind_others_is_given_up_when_nothing_moves() -> None:
+    origin, pop = Origin(), Pop()
+    origin.withheld = []
+    async with origin.serving(), pop.linked(origin) as link:
+        await until(lambda: link.is_up(PriorityClass.BASIC))
+        results: Results = []
+        now = trio.current_time()
+        for msn in range(2):
+            link.fetch_segment(PriorityClass.BASIC, key(msn), results.append)
+        await until(lambda: len(origin.asked) == 2)
+        origin.withheld.pop()(BODY)
+        await until(lambda: results)
+        link.expire(now + FETCH_S_MAX + 1)
+        assert len(results) == 1, "another came meanwhile"
+        link.expire(now + 2 * FETCH_S_MAX + 2)
+        assert results[1:] == ["nothing of it came within 20 s"]
+
+
+async def test_nothing_is_waited_for_for_ever() -> None:
+    origin, pop = Origin(), Pop()
+    origin.withheld = []
+    async with origin.serving(), pop.linked(origin) as link:
+        await until(lambda: link.is_up(PriorityClass.BASIC))
+        never: Results = []
+        results: Results = []
+        now = trio.current_time()
+        link.fetch_segment(PriorityClass.BASIC, key(), never.append)
+        for at in range(1, 9):  # Others come all the time.
+            link.fetch_segment(PriorityClass.BASIC, key(100 + at), results.append)
+            await until(lambda: len(origin.withheld or ()) == 2)
+            assert origin.withheld is not None
+            origin.withheld.pop()(BODY)
+            await until(lambda: len(results) == at)  # noqa: B023 - awaited here
+            assert bool(never) == (now + 18 * (at - 1) > now + FETCH_S_LONGEST)
+            link._feeds.fetches.expire(now + 18 * at)
+        assert never == ["nothing of it came within 20 s"]
 
 
 async def test_with_the_session_goes_what_came_over_it() -> None:
@@ -64,8 +102,9 @@ async def test_with_the_session_goes_what_came_over_it() -> None:
     [
         (100, 100, bytes(100)),
         (100, 99, "broken off"),
-        (0, 1, "the way to the origin was lost"),
-        (2**27 + 1, 1, "it has 134217729 bytes, allowed are 134217728"),
+        (100, 0, "broken off"),
+        (0, 1, "it has 0 bytes, allowed are 67108864"),
+        (2**26 + 1, 1, "it has 67108865 bytes, allowed are 67108864"),
         (100, 101, "the way to the origin was lost"),
     ],
 )

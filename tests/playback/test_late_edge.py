@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import msgspec
 from msgspec import Struct
 
-from edged.media.parts import SegmentsListed
+from edged.media.parts import InitSegment, ListedSegment, PackagedEvent, SegmentsListed
 from edged.media.stream import StreamId
 from edged.playback.config import HlsConfig
 from edged.playback.hls import HlsService
@@ -279,3 +279,57 @@ def test_a_run_that_is_let_go_waits_for_nothing() -> None:
         assert [answer.status for answer in client.answers()] == [404]
         edge.give()
         assert edge.service.cache.statistics().read_back_bytes == 0
+
+
+def of(rendition: str, events: list[PackagedEvent]) -> list[PackagedEvent]:
+    return [event for event in events if getattr(event, "rendition", "") == rendition]
+
+
+def test_who_waits_where_all_has_been_lost_hears_of_what_comes_next() -> None:
+    """Nothing but what was away is listed, and its origin has it no more."""
+    with late() as (edge, _):
+        asked: list[Callable[[bytes | str], None]] = []
+
+        def fetch(_: StreamId, __: str, ___: int, done: Callable[[bytes | str], None]) -> bool:
+            asked.append(done)
+            return True
+
+        service = HlsService(
+            lookup={"demo": RUN}.get,
+            subscribe=lambda channel: None,
+            unsubscribe=lambda channel: None,
+            now=edge.world.pump.now,
+            config=HOURS,
+            cache=CacheConfig(memory_bytes_max=64 * MIB),
+            fetch=fetch,
+        )
+        edge.world.server.remount("/live/", service)
+        origin = Origin()
+        video, audio = origin.start("v0"), origin.start("a0")
+        events = [event for _ in range(8) for event in origin.segment()]
+        (init,) = (event for event in video if isinstance(event, InitSegment))
+        listed = SegmentsListed(
+            rendition="v0",
+            oldest_msn=0,
+            init_digest=init.digest,
+            segments=tuple(
+                ListedSegment(msn, 180_000, 1_700_000_000_000_000 + msn * 2_000_000, 1000)
+                for msn in range(8)
+            ),
+        )
+        edge.world.client().ask("/live/demo/master.m3u8")
+        sound = of("a0", events)
+        service.window_updated(RUN, [*video, listed, *audio, *sound])
+        client = edge.world.client()
+        client.ask(BASE + "v0.m3u8?_HLS_msn=8&_HLS_part=0")
+        edge.world.pump.flush()
+        for done in asked:
+            done(GONE)
+        more = origin.segment()
+        service.window_updated(RUN, of("a0", more))
+        edge.world.pump.flush()
+        assert client.answers() == []
+        service.window_updated(RUN, of("v0", more))
+        edge.world.pump.flush()
+        (answer,) = client.answers()
+        assert answer.status == 200

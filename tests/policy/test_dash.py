@@ -102,6 +102,20 @@ def test_what_all_renditions_have_is_named_and_no_more() -> None:
     assert numbers(rungs(period)["v0"]) == [0, 1]
 
 
+def test_a_rung_that_is_away_is_not_named_until_it_is_back() -> None:
+    window = make_window(*(whole(0, name) for name in ("v0", "v1")), names=("v0", "v1"))
+    timeline = DashTimeline(first_shown)
+    assert list(rungs(make(window, timeline).periods[0])) == ["v0", "v1"]
+    before = timeline.version(window)
+    feed(window, rendition("v1", away=True), *whole(1))
+    assert timeline.version(window) != before
+    assert list(rungs(make(window, timeline).periods[-1])) == ["v0"]
+    feed(window, rendition("v1"), *whole(2), *whole(2, "v1"))
+    assert list(rungs(make(window, timeline).periods[-1])) == ["v0", "v1"]
+    feed(window, rendition("v0", away=True), rendition("v1", away=True))
+    assert list(rungs(make(window, timeline).periods[-1])) == ["v0", "v1"], "all, or none"
+
+
 def test_who_lags_far_behind_holds_nobody_back() -> None:
     window = make_window(both(0), names=BOTH)
     for msn in range(1, LAG_SEGMENTS_MAX + 2):

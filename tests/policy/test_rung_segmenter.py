@@ -220,6 +220,16 @@ def test_what_an_encoder_misses_is_absent_media_in_time() -> None:
     assert [msn for msn, gap in listed.items() if gap] == [3, 4, 5, 6, 7, 8]
 
 
+def test_a_rung_may_be_unwanted_before_its_track_has_come() -> None:
+    _, units = source_of(seconds=2)
+    rungs = RungSegmenter(SegmenterConfig(), CmafWriter())
+    assert rungs.want(set()) == []
+    rungs.add_track(rung_track(), "v480")
+    made = encode(units)
+    assert [event for unit in made for event in rungs.add_unit(unit)] == []
+    assert rungs.statistics().units_dropped == len(made)
+
+
 def test_a_rung_that_is_not_wanted_is_away_at_once_and_back_with_its_first_part() -> None:
     tracks, units = source_of(seconds=20)
     config = SegmenterConfig()

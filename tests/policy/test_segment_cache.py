@@ -225,3 +225,20 @@ def test_what_cannot_go_is_told_once() -> None:
 
 def test_the_file_says_how_much() -> None:
     assert CacheConfig(memory_bytes_max=2**26).limits() == CacheLimits(memory_bytes_max=2**26)
+
+
+def test_what_is_on_its_way_to_the_disk_is_not_written_again() -> None:
+    """Fetched, given back before the disk had it, and fetched again."""
+    place = Place(20_000, 10**6)
+    stream = place.streams[1]
+    for msn in range(6):
+        assert place.cache.fetch_away(stream, "v0", msn)
+        place.asked.pop()[1](bytes(SIZE))
+    assert stream.window.segment("v0", 0) is None
+    assert place.cache.fetch_away(stream, "v0", 0)
+    jobs = len(place.disk.jobs)
+    place.asked.pop()[1](bytes(SIZE))
+    assert len(place.disk.jobs) == jobs
+    place.disk.go()
+    place.check()
+    assert stream.leaving_bytes == 0

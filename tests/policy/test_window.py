@@ -545,9 +545,10 @@ def test_a_rendition_without_a_whole_segment_is_left_out_until_it_has_one() -> N
 def test_a_rendition_that_is_away_is_named_nowhere_and_promises_nothing() -> None:
     window = make_window(*whole(0), *whole(0, "v1"), part(1, 0, "v1"), names=("v0", "v1"))
     assert window.is_hinted("v1-1.1.m4s")
-    before = window.version
+    before, own = window.version, window.renditions["v1"].version
     feed(window, rendition("v1", away=True))
     assert window.version > before
+    assert window.renditions["v1"].version > own
     listed, playlist = window.multivariant_playlist(), window.media_playlist("v0")
     assert listed is not None
     assert playlist is not None

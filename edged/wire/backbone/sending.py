@@ -184,10 +184,10 @@ class MediaSender:
             if flow.state is STARVED:
                 flow.state = READY
                 break
-            self._segments.popleft()
             if flow.state is READY:
-                self._segments.append(flow)
-            elif flow.state is DONE:
+                continue  # One after the other: on a slow path the first comes in time so.
+            self._segments.popleft()
+            if flow.state is DONE:
                 self._forget(flow)
         return total
 
