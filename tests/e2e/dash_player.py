@@ -23,15 +23,22 @@ INTEGRITY = (
 MEMBER = "package/dist/dash.all.min.js"
 NPM_TIMEOUT_S = 120
 
+PAUSE_MS = 100  # Three pictures.
+
 _PLAY = """
 document.body.innerHTML = '<video muted></video>';
 window.errors = [];
-window.stalls = 0;
+window.stalls = 0;  // Of more than PAUSE_MS: where a period ends, nothing is waited for.
+let since = null;
 const video = document.querySelector('video');
 window.player = dashjs.MediaPlayer().create();
 player.updateSettings({debug: {logLevel: dashjs.Debug.LOG_LEVEL_NONE}});
 player.on('error', (event) => errors.push(JSON.stringify(event.error ?? event)));
-video.addEventListener('waiting', () => { if (video.played.length) stalls++; });
+video.addEventListener('waiting', () => { if (video.played.length) since = performance.now(); });
+video.addEventListener('playing', () => {
+  if (since !== null && performance.now() - since > PAUSE_MS) stalls++;
+  since = null;
+});
 player.initialize(video, URL_OF_IT, true);
 undefined
 """
@@ -45,7 +52,7 @@ _LOOK = """(() => {
     audio_bytes: video.webkitAudioDecodedByteCount,
     frames: video.getVideoPlaybackQuality().totalVideoFrames,
     dropped: video.getVideoPlaybackQuality().droppedVideoFrames,
-    errors, stalls,
+    errors, stalls: stalls + (since !== null),
   };
 })()"""
 
@@ -90,7 +97,7 @@ def take_dashjs() -> str:
 async def play_dash(page: Page, url: str) -> None:
     """Have dash.js play a manifest, with its stock settings."""
     await page.evaluate(f"{take_dashjs()}; undefined")
-    await page.evaluate(_PLAY.replace("URL_OF_IT", f"'{url}'"))
+    await page.evaluate(_PLAY.replace("URL_OF_IT", f"'{url}'").replace("PAUSE_MS", f"{PAUSE_MS}"))
 
 
 async def look(page: Page) -> Seen:
