@@ -36,11 +36,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=pure)
         items[:] = [item for item in items if not item.get_closest_marker("pure")]
 
-    for name in ("alone", "light"):  # Each of these one by one: see `tests/run`.
-        for item in items:
-            if item.get_closest_marker(name):
-                item.add_marker(pytest.mark.xdist_group(name))
-
 
 def require(*programs: str) -> None:
     """Skip where a program is missing; under CI a missing tool is a failure, not a skip."""

@@ -19,6 +19,7 @@ from edged.wire.rtmp import (
 from tests.wire.rtmp.peers import entropy
 
 WAIT_S_MAX = 5.0
+TRIES_MAX, AGAIN_S = 3, 0.5
 
 
 class Encoder:
@@ -71,7 +72,7 @@ class Encoder:
 
     async def accepted(self) -> None:
         await until(lambda: PublishAccepted() in self.events or self.closed)
-        assert self.events == [PublishAccepted()]
+        assert self.events == [PublishAccepted()], self.events
 
     async def refused(self) -> PublishRefused:
         await until(lambda: self.closed)
@@ -105,6 +106,22 @@ async def encoder(
         nursery.start_soon(peer.run)
         yield peer
         nursery.cancel_scope.cancel()
+
+
+@contextlib.asynccontextmanager
+async def admitted(address: str, key: str) -> AsyncIterator[Encoder]:
+    """One that publishes; refused, it tries again, as encoders do: the network may have just begun."""
+    for _ in range(TRIES_MAX - 1):
+        async with encoder(address, key) as peer:
+            await until(lambda: peer.events or peer.closed)
+            if peer.events == [PublishAccepted()]:
+                yield peer
+                return
+            print("not let in:", peer.events)
+        await trio.sleep(AGAIN_S)
+    async with encoder(address, key) as peer:
+        await peer.accepted()
+        yield peer
 
 
 async def until(condition: Callable[[], object]) -> None:

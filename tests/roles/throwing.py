@@ -19,7 +19,7 @@ from edged.runtime.listeners import ACCEPTS_PER_TURN_MAX, peer_name
 from edged.wire.rtmp import Closed
 from tests.backbone.network import free_address, until
 from tests.e2e.viewer import Viewer
-from tests.ingest.rtmp_peer import Encoder, encoder
+from tests.ingest.rtmp_peer import Encoder, admitted, encoder
 from tests.roles.network import KEY, Network, broadcast, configure, raw_network, running
 from tests.wire.rtmp.peers import AAC, H264, h264_unit, unit
 
@@ -212,10 +212,9 @@ async def healthy_network(
     with capture_logs() as logs:
         async with (
             running(*map(configure, (irs, origin, pop))) as network,
-            encoder(network.rtmp(), KEY) as healthy,
+            admitted(network.rtmp(), KEY) as healthy,
             trio.open_nursery() as nursery,
         ):
-            await healthy.accepted()
             await broadcast(healthy)
             nursery.start_soon(go_on, healthy)
             viewer = Viewer(f"http://{network.addresses['pop west']['http']}", "alice")
