@@ -110,7 +110,7 @@ async def encoder(
 
 @contextlib.asynccontextmanager
 async def admitted(address: str, key: str) -> AsyncIterator[Encoder]:
-    """One that publishes; refused, it tries again, as encoders do: the network may have just begun."""
+    """One that publishes; refused, it tries again, as encoders do: the network has just begun."""
     for _ in range(TRIES_MAX - 1):
         async with encoder(address, key) as peer:
             await until(lambda: peer.events or peer.closed)
