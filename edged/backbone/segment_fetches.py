@@ -122,7 +122,7 @@ class SegmentFetches:
         fetch.stream_no = message.stream_no
         if not 0 < size <= SEGMENT_BYTES_MAX:
             self._refuse(session, message.stream_no)
-            self._finish(fetch, f"it has {size} bytes, allowed are {SEGMENT_BYTES_MAX}", now)
+            self._finish(fetch, f"it has {size} bytes, allowed are 1 to {SEGMENT_BYTES_MAX}", now)
             return
         self._opened[session, message.stream_no] = fetch
 

@@ -236,14 +236,7 @@ class HlsStream:
     ) -> PreparedResponse | None:
         """Answer a request for what is not in `ready`, or have it wait."""
         if name.endswith(".m3u8"):
-            rung = name[: -len(".m3u8")]
-            if "_HLS_" not in request.query and (playlist := self._playlists.get(rung)) is not None:
-                made = playlist.polled(gzip=request.takes_gzip)
-                if made is not None:
-                    if rung in self.window.main:
-                        exchange.polled = count.note_poll(exchange.polled, now)
-                    return made
-            return self._answer_playlist(rung, request, exchange, now, count)
+            return self._answer_playlist(name[: -len(".m3u8")], request, exchange, now, count)
         if name == MANIFEST:
             exchange.polled = count.note_poll(exchange.polled, now)
             return self.manifest(gzip=request.takes_gzip) or self._missing(0)

@@ -47,7 +47,6 @@ class Playlist:
         self._version = -1
         self._shown_msn = -1  # The last segment that the version before this one had.
         self._responses: dict[Form, PreparedResponse] = {}
-        self._polled: dict[bool, PreparedResponse] = {}  # Of them, by gzip.
         self._blocks: dict[bool, list[CodedBlock]] = {}  # By delta.
         self._bodies: dict[tuple[bool, bool], bytes] = {}  # By delta and gzip.
         self._older = OlderText()
@@ -96,21 +95,11 @@ class Playlist:
         if response is None:
             response = prepare(self._body(form.delta, form.gzip), form)
             self._responses[form] = response
-            if not form.blocking and not form.delta:
-                self._polled[form.gzip] = response
         return response
-
-    def polled(self, *, gzip: bool) -> PreparedResponse | None:
-        """The answer for who names no version, if it is made."""
-        window = self.window
-        if self._version != window.version or window.rendition.away:
-            return None
-        return self._polled.get(gzip)
 
     def forget_made(self) -> None:
         """Have the answers of this version made anew; the bodies stay as they are."""
         self._responses.clear()
-        self._polled.clear()
 
     def _body(self, delta: bool, gzip: bool) -> bytes:
         body = self._bodies.get((delta, gzip))

@@ -8,6 +8,7 @@ all of it.
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from edged.media.newest import first_within
 from edged.media.parts import ListedSegment, PackagedEvent, SegmentsListed
 from edged.policy.rendition_window import RenditionWindow
 from edged.policy.window import StreamWindow
@@ -93,17 +94,10 @@ def _first_within(stream: StreamWindow, segments: Sequence[WindowSegment]) -> in
         msn = segment.entry.msn
         sizes[msn] = sizes.get(msn, 0) + segment.payload_bytes + PART_BYTES * len(segment.parts)
         counts[msn] = counts.get(msn, 0) + len(segment.parts) + 1
-    first = max(sizes, default=0)
     windows = stream.renditions.values()
     room = PUSHED_BYTES_MAX - LISTED_BYTES * sum(len(window.segments) for window in windows)
     places = PUSHED_EVENTS_MAX - DESCRIBING_EVENTS * len(windows)
-    for msn in sorted(sizes, reverse=True):
-        room -= sizes[msn]
-        places -= counts[msn]
-        if room < 0 or places < 0:
-            break
-        first = msn
-    return first
+    return first_within(sizes, counts, room, places)
 
 
 def _choose_listed(

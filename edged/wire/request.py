@@ -61,27 +61,15 @@ class RequestReceived:  # noqa: PLW1641 - equal by value, and nobody hashes it
         """The first header field of that lower-case name, else empty."""
         return find_field(self.fields, name)
 
-    def with_body(self, body: bytes) -> "RequestReceived":
-        """The same with a body."""
-        return RequestReceived(
-            method=self.method,
-            path=self.path,
-            query=self.query,
-            fields=self.fields,
-            keep_alive=self.keep_alive,
-            body=body,
-            upgrade=self.upgrade,
-            conditional=self.conditional,
-        )
-
-    def for_target(self, path: str, query: str) -> "RequestReceived":
-        """What the same client asks when it asks for something else, without a body."""
+    def for_target(self, path: str, query: str, body: bytes = b"") -> "RequestReceived":
+        """What the same client asks when it asks for something else, or with a body; no upgrade."""
         other = RequestReceived(
             method=self.method,
             path=path,
             query=query,
             fields=self.fields,
             keep_alive=self.keep_alive,
+            body=body,
             conditional=self.conditional,
         )
         other._gzip = self._gzip

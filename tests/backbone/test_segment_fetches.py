@@ -103,8 +103,8 @@ async def test_with_the_session_goes_what_came_over_it() -> None:
         (100, 100, bytes(100)),
         (100, 99, "broken off"),
         (100, 0, "broken off"),
-        (0, 1, "it has 0 bytes, allowed are 67108864"),
-        (2**26 + 1, 1, "it has 67108865 bytes, allowed are 67108864"),
+        (0, 1, "it has 0 bytes, allowed are 1 to 67108864"),
+        (2**26 + 1, 1, "it has 67108865 bytes, allowed are 1 to 67108864"),
         (100, 101, "the way to the origin was lost"),
     ],
 )

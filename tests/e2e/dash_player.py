@@ -52,7 +52,7 @@ _LOOK = """(() => {
     audio_bytes: video.webkitAudioDecodedByteCount,
     frames: video.getVideoPlaybackQuality().totalVideoFrames,
     dropped: video.getVideoPlaybackQuality().droppedVideoFrames,
-    errors, stalls: stalls + (since !== null),
+    errors, stalls: stalls + (since !== null && performance.now() - since > PAUSE_MS),
   };
 })()"""
 
@@ -102,4 +102,5 @@ async def play_dash(page: Page, url: str) -> None:
 
 async def look(page: Page) -> Seen:
     """How it goes."""
-    return msgspec.convert(await page.evaluate(_LOOK), Seen)
+    look_now = _LOOK.replace("PAUSE_MS", f"{PAUSE_MS}")
+    return msgspec.convert(await page.evaluate(look_now), Seen)

@@ -7,7 +7,7 @@ from edged.origin.held_stream import TOO_MUCH, HeldStream
 from edged.policy.edge_cache import CacheLimits
 from edged.policy.segment_cache import GONE, SegmentCache
 from edged.policy.window_limits import WindowLimits
-from tests.policy.test_segment_cache import Disk
+from tests.policy.fake_store import FakeStore
 from tests.policy.window_events import feed, init, part, rendition, whole
 
 RUN = StreamId("alice", 7, 1)
@@ -15,12 +15,12 @@ LIMITS = WindowLimits(playlist_s=3600.0, retention_s=3610.0, payload_bytes_max=2
 Got = list[Sequence[bytes] | str]
 
 
-class FullDisk(Disk):
+class FullDisk(FakeStore):
     def read(self, name: str, size: int, done: object) -> bool:
         return False
 
 
-def hold(disk: Disk, segments: int = 40) -> tuple[HeldStream, SegmentCache]:
+def hold(disk: FakeStore, segments: int = 40) -> tuple[HeldStream, SegmentCache]:
     """Most of it is on disk."""
     held: list[HeldStream] = []
     limits = CacheLimits(memory_bytes_max=60_000, disk_bytes_max=10**6)
@@ -42,7 +42,7 @@ def bytes_of(msn: int) -> bytes:
 
 
 def test_a_segment_is_given_from_memory_at_once() -> None:
-    stream, _ = hold(Disk())
+    stream, _ = hold(FakeStore(at_once=False))
     got: Got = []
     stream.give("v0", 39, got.append)
     (body,) = got
@@ -51,7 +51,7 @@ def test_a_segment_is_given_from_memory_at_once() -> None:
 
 
 def test_it_is_read_from_disk_once_for_all_who_ask() -> None:
-    disk = Disk()
+    disk = FakeStore(at_once=False)
     stream, cache = hold(disk)
     assert stream.window.stored_bytes_of("v0", 2) is not None
     got: Got = []
@@ -67,7 +67,7 @@ def test_it_is_read_from_disk_once_for_all_who_ask() -> None:
 
 
 def test_what_is_not_whole_or_not_there_is_gone() -> None:
-    stream, _ = hold(Disk())
+    stream, _ = hold(FakeStore(at_once=False))
     got: Got = []
     for name, msn in (("v0", 40), ("v0", 99), ("a0", 1), ("v0", -1)):
         stream.give(name, msn, got.append)
@@ -75,7 +75,7 @@ def test_what_is_not_whole_or_not_there_is_gone() -> None:
 
 
 def test_a_file_that_is_lost_is_gone_with_what_is_older() -> None:
-    disk = Disk()
+    disk = FakeStore(at_once=False)
     stream, _ = hold(disk)
     disk.files.clear()
     got: Got = []
@@ -86,7 +86,7 @@ def test_a_file_that_is_lost_is_gone_with_what_is_older() -> None:
 
 
 def test_a_disk_that_has_much_to_read_says_so() -> None:
-    stream, _ = hold(FullDisk())
+    stream, _ = hold(FullDisk(at_once=False))
     got: Got = []
     stream.give("v0", 2, got.append)
     stream.give("v0", 2, got.append)
@@ -94,7 +94,7 @@ def test_a_disk_that_has_much_to_read_says_so() -> None:
 
 
 def test_who_waits_when_it_is_let_go_of_hears_of_it() -> None:
-    disk = Disk()
+    disk = FakeStore(at_once=False)
     stream, cache = hold(disk)
     got: Got = []
     stream.give("v0", 2, got.append)

@@ -2,7 +2,7 @@
 
 import gc
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,63 +29,13 @@ from edged.runtime.pump import Pump
 from tests.playback.fakes import PARTS, Client, Origin, World, world
 from tests.playback.test_h2_connection import Client as H2Client
 from tests.playback.test_hls import fetch
+from tests.policy.fake_store import FakeStore
 
 RUN = StreamId(channel="demo", publication=0x1F)
 BASE = "/live/demo/1f/"
 MASTER = "/live/demo/master.m3u8"
 MIB = 2**20
 HOURS = HlsConfig(playlist_s=3600.0, retention_s=3610.0, payload_bytes_max=2**30)
-
-
-class FakeStore:
-    """A disk that does what it was asked to when the test says so."""
-
-    def __init__(self) -> None:
-        self.usable = True
-        self.good = True
-        self.files: dict[str, bytes] = {}
-        self.reads = 0
-        self.at_once = True
-        self._jobs: list[Callable[[], None]] = []
-
-    def write(self, name: str, body: Sequence[bytes], done: Callable[[bool], None]) -> None:
-        def work() -> None:
-            if self.good:
-                self.files[name] = b"".join(body)
-            done(self.good)
-
-        self._do(work)
-
-    def read(self, name: str, size: int, done: Callable[[bytes | None], None]) -> bool:
-        self.reads += 1
-
-        def work() -> None:
-            data = self.files.get(name)
-            done(data if data is not None and len(data) == size else None)
-
-        self._jobs.append(work)
-        return len(self._jobs) <= 100
-
-    def delete(self, names: Sequence[str]) -> None:
-        def work() -> None:
-            for name in names:
-                within = [name] if "/" in name else [f for f in self.files if f.startswith(name)]
-                for file in within:
-                    self.files.pop(file, None)
-
-        self._do(work)
-
-    def go(self) -> None:
-        """Do all that was asked for."""
-        jobs, self._jobs = self._jobs, []
-        for job in jobs:
-            job()
-
-    def _do(self, work: Callable[[], None]) -> None:
-        if self.at_once:
-            work()
-        else:
-            self._jobs.append(work)
 
 
 class Edge(Struct):

@@ -17,7 +17,8 @@ from edged.policy.window import StreamWindow
 from edged.policy.window_limits import WindowLimits
 from edged.policy.window_replay import make_replay
 from tests.playback.fakes import PARTS, Client, Origin, World, world
-from tests.playback.test_edge_cache import FakeStore, segments_in
+from tests.playback.test_edge_cache import segments_in
+from tests.policy.fake_store import FakeStore
 
 RUN = StreamId("demo", 0x1F, 1)
 BASE = "/live/demo/1f/"

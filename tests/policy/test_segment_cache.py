@@ -1,6 +1,6 @@
 """What is counted of a cache is what is held, whatever disks and origins do."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import hypothesis
 from hypothesis import strategies as st
@@ -11,6 +11,7 @@ from edged.policy.edge_cache import SEGMENT_BYTES, CacheLimits
 from edged.policy.segment_cache import GONE, CacheConfig, SegmentCache
 from edged.policy.window import StreamWindow
 from edged.policy.window_limits import WindowLimits
+from tests.policy.fake_store import FakeStore
 from tests.policy.test_away import listed
 from tests.policy.window_events import DIGEST, feed, init, rendition, whole
 
@@ -43,45 +44,11 @@ class Stream:
         self.heard.append((msn, False))
 
 
-class Disk:
-    """A `Store` that works when it is told to."""
-
-    def __init__(self) -> None:
-        self.usable = True
-        self.good = True
-        self.files: dict[str, bytes] = {}
-        self.jobs: list[Callable[[], None]] = []
-
-    def write(self, name: str, body: Sequence[bytes], done: Callable[[bool], None]) -> None:
-        def work() -> None:
-            if self.good:
-                self.files[name] = b"".join(body)
-            done(self.good)
-
-        self.jobs.append(work)
-
-    def read(self, name: str, size: int, done: Callable[[bytes | None], None]) -> bool:
-        self.jobs.append(lambda: done(self.files.get(name) if self.good else None))
-        return True
-
-    def delete(self, names: Sequence[str]) -> None:
-        def work() -> None:
-            for name in names:
-                for file in [f for f in self.files if f == name or f.startswith(f"{name}/")]:
-                    del self.files[file]
-
-        self.jobs.append(work)
-
-    def go(self, count: int = 1000) -> None:
-        for _ in range(min(count, len(self.jobs))):
-            self.jobs.pop(0)()
-
-
 class Place:
     """Two streams, of which one began elsewhere, and what they are kept on."""
 
     def __init__(self, memory_bytes_max: int, disk_bytes_max: int) -> None:
-        self.disk = Disk()
+        self.disk = FakeStore(at_once=False)
         self.asked: list[tuple[int, Callable[[bytes | str], None]]] = []
         self.full: list[tuple[int, int]] = []
         self.time = 0.0

@@ -56,6 +56,6 @@ def test_the_same_client_may_ask_something_else() -> None:
 
 
 def test_a_body_may_come_later() -> None:
-    whole = REQUEST.with_body(b"more")
+    whole = REQUEST.for_target(REQUEST.path, REQUEST.query, b"more")
     assert whole.body == b"more"
-    assert whole.with_body(b"c") == REQUEST
+    assert (whole.method, whole.path, whole.query) == ("POST", "/a", "b")

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 from edged.errors import EdgedError
 from edged.media.access_unit import AccessUnit
+from edged.media.newest import first_within
 from edged.media.parts import InitSegment, Part, Rendition, SegmentEnded, SegmentsListed
 from edged.media.ring_batch import RingBatch
 from edged.media.track import Track
@@ -72,13 +73,7 @@ def choose_replay(events: list[EncodedEvent]) -> list[EncodedEvent]:
         else:
             room -= size
             places -= 1
-    first = max(sizes, default=0)
-    for msn in sorted(sizes, reverse=True):
-        room -= sizes[msn]
-        places -= counts[msn]
-        if room < 0 or places < 0:
-            break
-        first = msn
+    first = first_within(sizes, counts, room, places)
     return [
         encoded
         for encoded in events

@@ -326,7 +326,8 @@ class Intake:
         stream.request = stream.body = None
         stream.told = True
         self.requests += 1
-        self.events.append(H2Request(stream.id, request.with_body(bytes(body))))
+        whole = request.for_target(request.path, request.query, bytes(body))
+        self.events.append(H2Request(stream.id, whole))
 
     def _take_window(self, size: int) -> None:
         """Give the connection's window back as it is used.
