@@ -278,3 +278,14 @@ async def until(condition: Callable[[], object], s_max: float = WAIT_S_MAX) -> N
     with trio.fail_after(s_max):
         while not condition():  # noqa: ASYNC110 - what is awaited is on the far side of a socket
             await trio.sleep(0.002)
+
+
+@contextlib.asynccontextmanager
+async def withholding() -> AsyncIterator[tuple[Origin, OriginLink, list[Given]]]:
+    """An origin that gives segments when the test does, and a PoP's link to it that is up."""
+    origin, pop = Origin(), Pop()
+    withheld: list[Given] = []
+    origin.withheld = withheld
+    async with origin.serving(), pop.linked(origin) as link:
+        await until(lambda: link.is_up(PriorityClass.BASIC))
+        yield origin, link, withheld

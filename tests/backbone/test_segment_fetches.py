@@ -13,7 +13,7 @@ from edged.wire.backbone.messages import (
     StreamRefused,
     SubscribeParts,
 )
-from tests.backbone.network import Origin, Pop, raw_origin, until
+from tests.backbone.network import Origin, Pop, raw_origin, until, withholding
 from tests.backbone.test_feeds import Scripted, at
 from tests.backbone.test_segments_out import BODY, Results, key
 
@@ -21,10 +21,7 @@ pytestmark = pytest.mark.e2e
 
 
 async def test_what_does_not_come_is_given_up() -> None:
-    origin, pop = Origin(), Pop()
-    origin.withheld = []
-    async with origin.serving(), pop.linked(origin) as link:
-        await until(lambda: link.is_up(PriorityClass.BASIC))
+    async with withholding() as (origin, link, withheld):
         results: Results = []
         now = trio.current_time()
         link.fetch_segment(PriorityClass.BASIC, key(), results.append)
@@ -33,26 +30,23 @@ async def test_what_does_not_come_is_given_up() -> None:
         assert not results
         link.expire(now + FETCH_S_MAX + 1)
         assert results == ["nothing of it came within 20 s"]
-        origin.withheld.pop()(BODY)  # It comes too late, and is refused.
+        withheld.pop()(BODY)  # It comes too late, and is refused.
         link.fetch_segment(PriorityClass.BASIC, key(2), results.append)
         await until(lambda: len(origin.asked) == 2)
-        origin.withheld.pop()([b"two"])
+        withheld.pop()([b"two"])
         await until(lambda: len(results) == 2)
         assert results[1] == b"two"
         assert len(link._feeds.fetches) == 0
 
 
 async def test_who_comes_behind_others_is_given_up_when_nothing_moves() -> None:
-    origin, pop = Origin(), Pop()
-    origin.withheld = []
-    async with origin.serving(), pop.linked(origin) as link:
-        await until(lambda: link.is_up(PriorityClass.BASIC))
+    async with withholding() as (origin, link, withheld):
         results: Results = []
         now = trio.current_time()
         for msn in range(2):
             link.fetch_segment(PriorityClass.BASIC, key(msn), results.append)
         await until(lambda: len(origin.asked) == 2)
-        origin.withheld.pop()(BODY)
+        withheld.pop()(BODY)
         await until(lambda: results)
         link.expire(now + FETCH_S_MAX + 1)
         assert len(results) == 1, "another came meanwhile"
@@ -61,19 +55,15 @@ async def test_who_comes_behind_others_is_given_up_when_nothing_moves() -> None:
 
 
 async def test_nothing_is_waited_for_for_ever() -> None:
-    origin, pop = Origin(), Pop()
-    origin.withheld = []
-    async with origin.serving(), pop.linked(origin) as link:
-        await until(lambda: link.is_up(PriorityClass.BASIC))
+    async with withholding() as (_, link, withheld):
         never: Results = []
         results: Results = []
         now = trio.current_time()
         link.fetch_segment(PriorityClass.BASIC, key(), never.append)
         for at in range(1, 9):  # Others come all the time.
             link.fetch_segment(PriorityClass.BASIC, key(100 + at), results.append)
-            await until(lambda: len(origin.withheld or ()) == 2)
-            assert origin.withheld is not None
-            origin.withheld.pop()(BODY)
+            await until(lambda: len(withheld) == 2)
+            withheld.pop()(BODY)
             await until(lambda: len(results) == at)  # noqa: B023 - awaited here
             assert bool(never) == (now + 18 * (at - 1) > now + FETCH_S_LONGEST)
             link._feeds.fetches.expire(now + 18 * at)

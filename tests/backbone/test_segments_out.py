@@ -8,7 +8,7 @@ from edged.backbone.segments_out import FETCHES_MAX
 from edged.media.parts import SegmentsListed
 from edged.media.stream import PriorityClass, StreamId
 from edged.wire.backbone.messages import FEATURE_DESCRIPTIONS, SegmentWanted, SubscribeParts
-from tests.backbone.network import Origin, Pop, raw_pop, until
+from tests.backbone.network import Origin, Pop, raw_pop, until, withholding
 from tests.policy.window_events import init, part, rendition
 
 pytestmark = pytest.mark.e2e
@@ -42,16 +42,13 @@ async def test_a_segment_comes_once_for_all_who_want_it() -> None:
 
 
 async def test_a_few_are_under_way_and_the_others_wait() -> None:
-    origin, pop = Origin(), Pop()
-    origin.withheld = []
-    async with origin.serving(), pop.linked(origin) as link:
-        await until(lambda: link.is_up(PriorityClass.BASIC))
+    async with withholding() as (origin, link, withheld):
         results: Results = []
         for msn in range(IN_FLIGHT_MAX + 2):
             assert link.fetch_segment(PriorityClass.BASIC, key(msn), results.append)
         await until(lambda: len(origin.asked) == IN_FLIGHT_MAX)
-        origin.withheld[0]([b"first"])
-        origin.withheld[1]("disk")
+        withheld[0]([b"first"])
+        withheld[1]("disk")
         await until(lambda: len(origin.asked) == IN_FLIGHT_MAX + 2)
         assert sorted(map(str, results)) == ["b'first'", "disk"]
         for msn in range(IN_FLIGHT_MAX + 2, WAITING_MAX + IN_FLIGHT_MAX + 2):

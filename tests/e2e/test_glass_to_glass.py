@@ -18,7 +18,7 @@ from edged.tools.test_picture import PictureConfig, TestPicture
 from edged.tools.test_publisher import publish
 from edged.wire.rtmp import parse_url
 from tests.bench.latency.viewer import open_stock_server, page_url
-from tests.e2e.browser import Page, open_browser
+from tests.e2e.browser import Browser, Page, open_browser
 from tests.e2e.glass import GlassReport, read_glass, start_glass
 from tests.e2e.machine import RUNS_MAX, watch_machine
 from tests.e2e.network import Network, open_network
@@ -37,6 +37,7 @@ STOCK_P50_MS_MAX = 1_100.0
 ULTRA_P50_MS_MAX, ULTRA_P99_MS_MAX = 450.0, 600.0
 ULTRA = "[origin.packager]\npart_ms = 100\nsegment_s = 1.0\n"
 FIRST_FRAME_MS_MAX = 1_000.0
+SETTLE_S = 2.0  # Over any seek at start.
 PLAYING = "document.querySelector('video').currentTime > 0"
 COUNT_STALLS = """(() => {
   window.stalls = 0;
@@ -128,6 +129,28 @@ async def first_frame_ms(page: Page) -> float:
     return float(value)
 
 
+async def open_player(
+    nursery: trio.Nursery, network: Network, picture: Picture, browser: Browser, url: str
+) -> tuple[Page, Callable[[], Awaitable[None]]]:
+    """A page while the picture is broadcast; and what has it play, anew each time, over any seek.
+
+    It has played once: the browser's own cold start is not ours, and hls.js keeps what it is late
+    by.
+    """
+    nursery.start_soon(broadcast, network, picture)
+    await network.hosts["a"].edged.wait_log("stream placed")
+    await trio.sleep(5)  # Two segments.
+    page = await browser.open_page()
+
+    async def begin() -> None:
+        await page.navigate(url)
+        await page.wait_for(PLAYING, 20)
+        await trio.sleep(SETTLE_S)
+
+    await begin()
+    return page, begin
+
+
 DURATIONS = [
     pytest.param(20.0, SLACK, marks=pytest.mark.timeout(200)),
     pytest.param(LONG_S, 1.0, marks=[pytest.mark.slow, pytest.mark.timeout(3 * LONG_S + 200)]),
@@ -145,22 +168,14 @@ async def test_hls_js_as_it_comes(seconds: float, slack: float) -> None:
         open_browser() as browser,
         trio.open_nursery() as nursery,
     ):
-        nursery.start_soon(broadcast, network, picture)
-        await network.hosts["a"].edged.wait_log("stream placed")
-        await trio.sleep(5)  # Two segments.
-        page = await browser.open_page()
-        base = f"https://127.0.0.1:{network.ports['b.https']}"
-
-        async def begin() -> None:
-            await page.navigate(page_url("stock", server, base, "one"))
-            await page.wait_for(PLAYING, 20)
-            await trio.sleep(2)
+        edge = f"https://127.0.0.1:{network.ports['b.https']}"
+        url = page_url("stock", server, edge, "one")
+        page, begin = await open_player(nursery, network, picture, browser, url)
 
         async def look() -> Watched:
             await begin()
             return await watch(page, picture, seconds)
 
-        await begin()  # The browser's own cold start is not ours: hls.js keeps what it is late by.
         stock = await run_kept_up(picture, look)
         nursery.cancel_scope.cancel()
     print(f"stock: {stock.tell()}")

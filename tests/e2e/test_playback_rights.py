@@ -130,12 +130,19 @@ new Promise((resolve) => {
 """
 
 
+async def start_site(nursery: trio.Nursery) -> str:
+    """Another site, with an empty page; its address."""
+    router = Router()
+    router.get("/", lambda _: Response(content_type="text/html", body=b"<!doctype html>"))
+    nursery.start_soon((pump := Pump()).run)
+    address: str = await nursery.start(HttpServer(router).serve, pump, "127.0.0.1:0")
+    return address
+
+
 async def test_a_page_of_another_site_plays_and_sees_why_not() -> None:
     """Cross-origin: stock hls.js sends no cookies there, and sees a refusal's status by CORS."""
     require_player()
     with trio.fail_after(45):
-        router = Router()
-        router.get("/", lambda _: Response(content_type="text/html", body=b"<!doctype html>"))
         async with (
             open_tiny_edge() as edge,
             open_browser() as browser,
@@ -143,8 +150,7 @@ async def test_a_page_of_another_site_plays_and_sees_why_not() -> None:
         ):
             protect(edge)
             nursery.start_soon(edge.broadcast, 60.0)
-            nursery.start_soon((pump := Pump()).run)
-            site = await nursery.start(HttpServer(router).serve, pump, "127.0.0.1:0")
+            site = await start_site(nursery)
             page = await browser.open_page()
             await page.navigate(f"http://{site}/")
             hls = read_hls()
@@ -174,8 +180,6 @@ async def test_players_of_dash_play_by_a_token_in_the_query_or_the_path() -> Non
     require("ffmpeg", "npm", "chromium")
     take_dashjs()
     with trio.fail_after(60):
-        router = Router()
-        router.get("/", lambda _: Response(content_type="text/html", body=b"<!doctype html>"))
         async with (
             open_tiny_edge() as edge,
             open_browser() as browser,
@@ -183,8 +187,7 @@ async def test_players_of_dash_play_by_a_token_in_the_query_or_the_path() -> Non
         ):
             gate = protect(edge, "query", "path")
             nursery.start_soon(edge.broadcast, 60.0)
-            nursery.start_soon((pump := Pump()).run)
-            site = await nursery.start(HttpServer(router).serve, pump, "127.0.0.1:0")
+            site = await start_site(nursery)
             await trio.sleep(DASH_AFTER_S)
             manifest = f"/live/{CHANNEL}/manifest.mpd"
             query = f"{edge.address}{manifest}?token={token()}"
