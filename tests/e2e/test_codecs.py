@@ -366,7 +366,7 @@ async def test_chromium_changes_languages_without_a_stall() -> None:
 
             async def change() -> None:
                 for number, tone in ((1, 880), (0, 440)):
-                    await page.evaluate(f"{HLS}.audioTrack = {number}")
+                    await page.evaluate(f"{HLS}.nextAudioTrack = {number}")
                     await page.wait_for(f"Math.abs(window.tone() - {tone}) < 40", SWITCH_S_MAX)
                     await trio.sleep(1.5)
 

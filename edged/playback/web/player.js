@@ -144,8 +144,9 @@ export class Player {
     if (this.hls) this.hls.nextLevel = index;
   }
 
+  // As soon as it is there: `audioTrack` would throw away what is buffered, and the picture would wait for it.
   chooseLanguage(index) {
-    if (this.hls) this.hls.audioTrack = index;
+    if (this.hls) this.hls.nextAudioTrack = index;
   }
 
   // Takes effect at once, without a new start: the place is behind or ahead in what is there already.
