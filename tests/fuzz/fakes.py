@@ -62,6 +62,10 @@ class NoSocket:
     def setsockopt(self, *_: object) -> None:
         """Whatever."""
 
+    def fileno(self) -> int:
+        """As of a closed one: the kernel holds nothing."""
+        return -1
+
 
 class StillConnection:
     """Counts what is written."""

@@ -9,7 +9,7 @@ from edged.wire.backbone import frames as f
 from edged.wire.backbone import messages as b
 from edged.wire.backbone.events import EventReceived, Expected, MessageReceived, UnitsReceived
 from edged.wire.backbone.link import BackboneLink, Event
-from tests.fuzz.network import EVENTS, hello, opened, origin_messages, pop_messages
+from tests.fuzz.network import EVENTS, encoded, hello, opened, origin_messages, pop_messages
 from tests.fuzz.script import Script, Target, block, in_pieces
 
 MEDIA = ("pop", "fra1"), ("origin", "ams")
@@ -59,13 +59,13 @@ def _unit(script: Script, no: int, *, whole: bool) -> bytes:
 
 
 def _event(script: Script, no: int) -> bytes:
-    event = b.encode_event(EVENTS[script.below(len(EVENTS))])
-    meta, change = bytearray(event.meta), script.number()
+    code, plain, body = encoded(EVENTS[script.below(len(EVENTS))])
+    meta, change = bytearray(plain), script.number()
     if change:
         meta[script.below(len(meta))] ^= change
-    length = f.EVENT_HEADER_BYTES - f.FRAME_HEADER_BYTES + len(meta) + len(event.body)
-    sizes = (event.code, len(meta), no, len(event.body) + script.below(3))
-    return f.EVENT_HEADER.pack(length, f.KIND_EVENT, *sizes) + bytes(meta) + event.body
+    length = f.EVENT_HEADER_BYTES - f.FRAME_HEADER_BYTES + len(meta) + len(body)
+    sizes = (code, len(meta), no, len(body) + script.below(3))
+    return f.EVENT_HEADER.pack(length, f.KIND_EVENT, *sizes) + bytes(meta) + body
 
 
 PIECES_MAX = 8192  # Else a long input's time is that of its cutting.

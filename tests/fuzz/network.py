@@ -13,13 +13,23 @@ import msgspec
 
 from edged.backbone.local_end import LocalEnd
 from edged.backbone.receiver import HEARTBEAT_TICKS
+from edged.backbone.segment_fetches import SegmentKey
 from edged.backbone.sender import ORIGIN_ROLES
 from edged.backbone.session import BackboneSession
 from edged.config import Config
 from edged.errors import EdgedError
 from edged.irs.collectors import Collectors
 from edged.media.access_unit import AccessUnit
-from edged.media.parts import InitSegment, PackagedEvent, Rendition, SegmentEnded, StreamEnded
+from edged.media.parts import (
+    InitSegment,
+    ListedSegment,
+    PackagedEvent,
+    Rendition,
+    SegmentEnded,
+    SegmentPiece,
+    SegmentsListed,
+    StreamEnded,
+)
 from edged.media.routing import (
     OriginReport,
     OriginRow,
@@ -83,7 +93,9 @@ RENDITION = Rendition(
     part_target_us=200_000,
     target_duration_s=4,
 )
-EVENTS: list[PackagedEvent] = [
+PIECE = bytes(48)
+LISTED = tuple(ListedSegment(msn, 180_000, 10**15 + msn, 2 * len(PIECE)) for msn in range(4))
+EVENTS: list[PackagedEvent | SegmentPiece] = [
     RENDITION,
     InitSegment(rendition="v0", digest="0" * 16, data=b"init"),
     make_part(0, 0),
@@ -92,7 +104,17 @@ EVENTS: list[PackagedEvent] = [
     make_part(1, 0),
     msgspec.structs.replace(RENDITION, name="a0", kind=Kind.AUDIO, timescale=48_000),
     StreamEnded(reason="over"),
+    SegmentsListed(rendition="v0", oldest_msn=0, init_digest="0" * 16, segments=LISTED),
+    SegmentPiece(PIECE),
 ]
+
+
+def encoded(event: PackagedEvent | SegmentPiece) -> tuple[int, bytes, bytes]:
+    """Its code, meta and body, as its side sends them."""
+    if isinstance(event, SegmentPiece):
+        return b.CODE_PIECE, b.PIECE_META, event.payload
+    made = b.encode_event(event)
+    return made.code, made.meta, made.body
 
 
 def hello(role: str, name: str, purpose: b.Purpose) -> b.Hello:
@@ -161,6 +183,8 @@ def pop_messages() -> list[b.Message]:
         b.DescriptionWanted("alice", "title", None, None),
         b.Heartbeat(REPORT),
         b.SessionClosed("drain", "leaving"),
+        b.SegmentWanted(1, STREAM, "v0", 0),
+        b.SegmentWanted(2, NEWER, "a0", 1),
     ]
 
 
@@ -203,6 +227,9 @@ def origin_messages() -> list[b.Message]:
         ),
         b.DescriptionWanted("alice", "title", None, None),
         b.SessionClosed("drain", "leaving"),
+        b.SegmentOpened(4, 1, 2 * len(PIECE)),
+        b.StreamClosed(4, "over", True),
+        b.SegmentRefused(2, "gone", "not held"),
     ]
 
 
@@ -296,13 +323,13 @@ class Talk:
     def event(self, flags: int) -> bytes:
         """A packaged event, as it is or spoilt."""
         script = self.script
-        event = b.encode_event(EVENTS[script.below(len(EVENTS))])
-        meta, body = bytearray(event.meta), event.body
+        code, plain, body = encoded(EVENTS[script.below(len(EVENTS))])
+        meta = bytearray(plain)
         if flags & 4:
             meta[script.below(len(meta))] = script.number()
         length = f.EVENT_HEADER_BYTES - f.FRAME_HEADER_BYTES + len(meta) + len(body)
         no, size = 1 + flags % 4, len(body) + (flags & 8)
-        head = f.EVENT_HEADER.pack(length, f.KIND_EVENT, event.code, len(meta), no, size)
+        head = f.EVENT_HEADER.pack(length, f.KIND_EVENT, code, len(meta), no, size)
         return head + bytes(meta) + body
 
     def unit(self, no: int, flags: int) -> bytes:
@@ -381,6 +408,7 @@ class AtPop(Talk):
             subscribe=self.uplinks.parts.subscribe,
             unsubscribe=self.uplinks.parts.unsubscribe,
             now=self.pump.now,
+            fetch=self.uplinks.parts.fetch,
         )
         self.uplinks.parts.playback = self.hls
         row = OriginRow("ams", "127.0.0.1:1", OriginState.UP, 10)
@@ -425,6 +453,11 @@ class AtPop(Talk):
         self.hls._ensure_subscribed(self.hls._channel("alice", self.pump.time))
         link.subscribe_parts("alice", self.uplinks.parts.receive)
         link.subscribe_units("alice", lambda _: None)
+        self.fetched: list[bytes | str] = []
+        for msn in range(2):
+            link.fetch_segment(
+                PriorityClass.BASIC, SegmentKey(STREAM, "v0", msn), self.fetched.append
+            )
         self.pump.turn()
 
     @property
@@ -450,15 +483,20 @@ def backbone_seeds(count: int) -> Sequence[bytes]:
     """Every message in turn; units and events in plenty; on both kinds of session."""
     messages = b"".join(op(OP_MESSAGE, flags) for flags in range(min(count, 31)))
     units = b"".join(op(OP_UNIT) + block(bytes(20)) for _ in range(40))
-    events = b"".join(op(OP_EVENT) + bytes([index]) for index in range(8))
+    events = b"".join(op(OP_EVENT) + bytes([index]) for index in range(len(EVENTS)))
     spoilt = b"".join(op(OP_SPOILT, n % 31) + bytes([1, 0, n, 1, 1, 0x91]) for n in range(60))
     subscribe = op(OP_MESSAGE, 11) + op(OP_MESSAGE, 12)
     opens = op(OP_MESSAGE, 9) + events
+    piece = op(OP_EVENT, 3) + bytes([len(EVENTS) - 1])
+    fetched = op(OP_MESSAGE, 20) + 2 * piece + op(OP_MESSAGE, 21) + op(OP_MESSAGE, 22)
+    wanted = op(OP_MESSAGE, 21) + op(OP_MESSAGE, 22) + op(OP_TIME) + b"\1\0"
     return [
         b"\xff\xff\0" + messages,
         b"\xff\xff\1" + messages,
         b"\0\x20\0" + op(OP_MESSAGE) + subscribe + units + op(OP_TIME) + b"\1\0" + units,
         b"\xff\xff\0" + opens + events,
+        b"\xff\xff\0" + opens + fetched,
+        b"\xff\xff\0" + op(OP_MESSAGE) + 8 * (units + op(OP_TIME) + b"\0\1") + wanted,
         b"\xff\xff\0" + op(OP_MESSAGE, 11) + units + op(OP_FRAGMENT) + block(b"more"),
         b"\xff\xff\0" + op(OP_MESSAGE) + spoilt,
         b"\xff\xff\0" + op(OP_FRAME, 4) + block(bytes(12)) + op(OP_RAW) + block(b"garbage"),

@@ -20,7 +20,7 @@ from tests.fuzz import doors
 from tests.fuzz.__main__ import ESCAPED, main
 from tests.fuzz.ingest import RtmpRun, rtmp_seeds
 from tests.fuzz.names import NAMES, PURE
-from tests.fuzz.network import AtOrigin, AtPop
+from tests.fuzz.network import PIECE, AtOrigin, AtPop
 from tests.fuzz.runner import (
     LARGE_EVERY,
     LARGE_TIMES,
@@ -131,6 +131,8 @@ def test_seeds_get_to_the_bottom() -> None:
     for pop in pops:
         pop.run()
     assert any(pop.hls.statistics().streams for pop in pops), "parts have come to playback"
+    assert any(2 * PIECE in pop.fetched for pop in pops), "a segment has come by name"
+    assert any(origin.role.server.statistics().segments.given for origin in origins)
 
 
 @pytest.mark.slow

@@ -128,7 +128,7 @@ async def test_an_encoder_that_hangs_holds_the_end_up_for_a_second_only() -> Non
         with trio.fail_after(3):
             while not isinstance(setting.events[-1], StreamEnded):  # noqa: ASYNC110
                 await trio.sleep(0.02)
-        assert trio.current_time() - began == pytest.approx(DRAIN_S_MAX, abs=0.5)
+        assert DRAIN_S_MAX - 0.5 <= trio.current_time() - began <= 2 * DRAIN_S_MAX
         assert not setting.ladders.running
 
 
