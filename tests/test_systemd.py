@@ -3,7 +3,10 @@
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from edged.api.admin import AdminConfig
 from edged.cli import EXIT_CONFIG
@@ -11,6 +14,7 @@ from edged.cli.run import STOP_S_MAX
 from edged.config import DrainConfig
 from edged.runtime.listeners import BACKLOG
 from tests.conftest import require
+from tests.under_unit import allowed_calls
 
 ROOT = Path(__file__).parents[1]
 UNIT = ROOT / "systemd" / "edged@.service"
@@ -27,6 +31,34 @@ def test_the_service_is_hardened() -> None:
     found = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
     assert found is not None, done.stderr
     assert float(found[1]) <= EXPOSURE_MAX
+
+
+@pytest.mark.parametrize("name", ["setpriority", "prlimit64", "pidfd_open", "chroot"])
+def test_the_filter_is_in_force(name: str) -> None:
+    """What children need is allowed; what nobody needs is not."""
+    require("systemd-analyze")
+    assert (name in allowed_calls(UNIT.read_text())) == (name != "chroot")
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        ["tests/runtime/test_child.py"],
+        ["tests/origin/test_speed.py"],
+        ["tests/origin/test_transcoder.py", "-k", "published"],
+        ["tests/origin/test_encoder_probe.py"],
+    ],
+    ids=lambda tests: Path(tests[0]).stem,
+)
+def test_children_work_under_the_service_s_own_filter(tests: list[str]) -> None:
+    """Ladders, the measurement of the machine, the search for hardware encoders."""
+    require("systemd-analyze")
+    command = [sys.executable, "-m", "tests.under_unit", sys.executable, "-m", "pytest"]
+    done = subprocess.run(  # noqa: S603 - our own arguments
+        [*command, "-p", "no:cacheprovider", *tests], cwd=ROOT,
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
 
 
 def test_systemd_knows_every_key(tmp_path: Path) -> None:

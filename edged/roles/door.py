@@ -71,7 +71,8 @@ class PopDoor(Runs):
     ) -> None:
         """`ask_key`: who else may know a key that `keys` does not. `emit` takes events."""
         descriptions = descriptions or Descriptions(hub, uplinks, pump.now)
-        super().__init__(pump, hub, uplinks.placing, descriptions, Telling(emit), grace_s=grace_s)
+        telling = Telling(emit, pop=uplinks.view.pop, newest=uplinks.newest)
+        super().__init__(pump, hub, uplinks.placing, descriptions, telling, grace_s=grace_s)
         self.refused_total = 0
         self.accepted_total = 0
         self.routes: list[HttpRoute] = []  # What plug-ins add to the API.

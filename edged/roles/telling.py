@@ -20,8 +20,16 @@ from edged.runtime.hub import LiveStream
 class Telling:
     """Makes events and emits them; synchronous, in the pump's turn."""
 
-    def __init__(self, emit: Callable[[StreamEvent], object] = ignore_event) -> None:
+    def __init__(
+        self,
+        emit: Callable[[StreamEvent], object] = ignore_event,
+        *,
+        pop: str = "",
+        newest: Callable[[str], tuple[StreamId, str] | None] = lambda _: None,
+    ) -> None:
+        """`pop`: whose streams they are; `newest`: a channel's newest run anywhere, and its PoP."""
         self.emit = emit
+        self._pop, self._newest = pop, newest
 
     def went_live(self, stream: LiveStream, protocol: str, origin: str) -> None:
         """A run has begun, and is placed."""
@@ -51,13 +59,16 @@ class Telling:
         )
 
     def taken_over(self, stream: LiveStream, by: StreamId | None = None) -> None:
-        """Another publisher has it: of the same run, or of one that ends it."""
-        by_publication = _name(by) if by is not None else ""
+        """Another publisher has it: of the same run, or of one that ends it; `by`: one of ours."""
+        by_pop = "" if by is None else self._pop
+        if by is None and (found := self._newest(stream.channel)) is not None:
+            by, by_pop = found if found[0] > stream.stream_id else (None, "")
         self.emit(
             StreamTakenOver(
                 channel=stream.channel,
                 publication=_name(stream.stream_id),
-                by_publication=by_publication,
+                by_publication="" if by is None else _name(by),
+                by_pop=by_pop,
             )
         )
 

@@ -108,6 +108,11 @@ class Uplinks:
         record = self.listing.lookup(channel)
         return None if record is None else record.entry.stream_id
 
+    def newest(self, channel: str) -> tuple[StreamId, str] | None:
+        """The newest run of a channel anywhere, and the PoP that it is published at."""
+        record = self.listing.lookup(channel)
+        return None if record is None else (record.entry.stream_id, record.entry.pop)
+
     def tell_description(self, channel: str) -> None:
         """Have the network hear how a publication of ours is described now."""
         placement = self.placing.placements.get(channel)

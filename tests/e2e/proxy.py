@@ -5,7 +5,9 @@
 Each direction of each connection is a `Pipe`, sans-IO and seeded. A pipe sends as TCP does over a
 network with that round trip: bytes arrive half of it later, in order; all pipes of a direction
 share one bottleneck (`Bottleneck`, a token bucket that can be set at any time); and a lost packet
-of 1,460 bytes holds up its own connection until it has been sent again, RETRANSMIT_S later.
+of 1,460 bytes holds up its own connection until it has been sent again, as RFC 8985 (RACK-TLP) has
+it and Linux does: what follows a packet tells of its loss within a round trip, behind the last one
+a probe is sent after two, and a packet that is lost again waits for a timeout.
 What is on its way is bounded (`in_flight_bytes_max`), then the sender waits.
 """
 
@@ -19,7 +21,10 @@ from dataclasses import dataclass, field
 import trio
 
 PACKET_BYTES = 1_460  # Of payload, as over Ethernet.
-RETRANSMIT_S = 0.2  # Linux's least timeout; fast retransmission would take a round trip.
+TIMEOUT_S_MIN = 0.2  # Linux's TCP_RTO_MIN, which comes on top of the round trip.
+DUPLICATES = 3  # So many packets behind a lost one leave no doubt; fewer may be out of order:
+REORDERING = 1.25  # then a quarter of a round trip is waited for it (RFC 8985, 6.2).
+PROBE_TRIPS = 2  # Round trips to a tail loss probe (7.2), and TIMEOUT_S_MIN for an ack that delays.
 PIPE_BYTES_MAX = 64 * 1024  # On its way or queued at the bottleneck; a router's buffer.
 BURST_S = 0.02  # What an idle bottleneck saves up.
 RECEIVE_BYTES = 16 * 1024  # 11 packets: these share a moment.
@@ -62,6 +67,8 @@ class Pipe:
         self._rng = rng
         self._queue: deque[tuple[float, bytes]] = deque()
         self._last_due = 0.0
+        # Of a last packet that is lost: when it was sent, would have come, what is before came.
+        self._tail: tuple[float, float, float] | None = None
         self.queued_bytes = 0
 
     @property
@@ -70,19 +77,44 @@ class Pipe:
 
     def receive_data(self, data: bytes, now: float) -> None:
         """Take bytes in. A packet after a lost one waits for it: TCP delivers in order."""
-        for at in range(0, len(data), PACKET_BYTES):
+        self._tell_of_tail(now)
+        starts = range(0, len(data), PACKET_BYTES)
+        for at in starts:
             packet = data[at : at + PACKET_BYTES]
             due = self._bottleneck.take(len(packet), now) + self._weather.rtt_s / 2
-            self._last_due = max(self._last_due, due + self._held_up_s())
+            behind = len(starts) - 1 - at // PACKET_BYTES
+            waits = self._is_lost()
+            before = self._last_due
+            self._last_due = max(before, due + (self._held_up_s(behind) if waits else 0.0))
             self._queue.append((self._last_due, packet))
+            self._tail = (now, due, before) if waits and not behind else None
         self.queued_bytes += len(data)
 
-    def _held_up_s(self) -> float:
-        """How long one packet waits to be sent again; twice as long if that is lost as well."""
-        waited, wait = 0.0, RETRANSMIT_S
-        while self._rng.random() < self._weather.loss:
-            self._weather.losses += 1
-            waited, wait = waited + wait, 2 * wait
+    def _tell_of_tail(self, now: float) -> None:
+        """What is sent now is behind the last packet: if that is lost, it shows before a probe."""
+        if self._tail is None or not self._queue:
+            return
+        sent_at, due, before = self._tail
+        told = due + (now - sent_at) + REORDERING * self._weather.rtt_s
+        if told < self._last_due:
+            self._last_due = max(before, told)
+            self._queue[-1] = (self._last_due, self._queue[-1][1])
+
+    def _is_lost(self) -> bool:
+        lost = self._rng.random() < self._weather.loss
+        self._weather.losses += lost
+        return lost
+
+    def _held_up_s(self, behind: int) -> float:
+        """How long a lost packet waits with so many behind it; longer if it is lost again."""
+        rtt_s = self._weather.rtt_s
+        if behind:
+            waited = rtt_s * (1.0 if behind >= DUPLICATES else REORDERING)
+        else:
+            waited = PROBE_TRIPS * rtt_s + (0.0 if self._queue else TIMEOUT_S_MIN)
+        timeout_s = rtt_s + TIMEOUT_S_MIN
+        while self._is_lost():
+            waited, timeout_s = waited + timeout_s, 2 * timeout_s
         return waited
 
     def next_timeout(self) -> float:

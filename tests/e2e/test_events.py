@@ -81,6 +81,7 @@ async def test_a_receiver_hears_of_all_that_happens() -> None:
                     taken = await hear("stream_taken_over")
                 newer = await hear("stream_went_live", 2)
                 assert taken["by_publication"] == newer["publication"] != live["publication"]
+                assert taken["by_pop"] == live["pop"]
                 one = [live, told, moved, warned, lost, taken]
                 assert {each["publication"] for each in one} == {live["publication"]}
                 await pair.pop.wait_log("publisher started", count=3)

@@ -1,8 +1,7 @@
 """Glass to glass over a network of 50 ms there and back that loses one packet in a hundred.
 
-The proxy (`proxy.py`) holds all of a connection up for 200 ms with each loss, and for 400 more if
-the packet is lost again: TCP by its least timeout. Playlists, sound and picture share the
-connection, as over HTTP/2.
+The proxy (`proxy.py`) holds all of a connection up with each loss until TCP has sent the packet
+again. Playlists, sound and picture share the connection, as over HTTP/2.
 """
 
 import pytest

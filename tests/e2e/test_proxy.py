@@ -9,7 +9,7 @@ import trio
 from tests.e2e.proxy import (
     PACKET_BYTES,
     PIPE_BYTES_MAX,
-    RETRANSMIT_S,
+    TIMEOUT_S_MIN,
     Bottleneck,
     Pipe,
     Weather,
@@ -46,16 +46,63 @@ def test_a_rate_is_kept_and_shared_and_may_change() -> None:
 
 
 def test_a_lost_packet_holds_up_its_own_connection_in_order() -> None:
-    weather = Weather(loss=0.2)
-    pipe, other = make_pipe(weather, seed=3), make_pipe(Weather())
+    weather = Weather(rtt_s=0.05, loss=0.2)
+    pipe, other = make_pipe(weather, seed=3), make_pipe(Weather(rtt_s=0.05))
     sent = bytes(range(256)) * (40 * PACKET_BYTES // 256)
     pipe.receive_data(sent, now=0.0)
     other.receive_data(sent, now=0.0)
-    assert other.data_to_send(0.0) == sent
-    at_once = pipe.data_to_send(RETRANSMIT_S / 2)
+    assert other.data_to_send(0.025) == sent
+    at_once = pipe.data_to_send(0.07)
     assert len(at_once) < len(sent)
     assert weather.losses > 0
     assert at_once + pipe.data_to_send(10.0) == sent
+
+
+class Losing(random.Random):
+    """Loses the packets of these numbers, of all that are sent."""
+
+    def __init__(self, *numbers: int) -> None:
+        super().__init__(1)
+        self.numbers, self.sent = numbers, 0
+
+    def random(self) -> float:
+        self.sent += 1
+        return 0.0 if self.sent in self.numbers else 1.0
+
+
+@pytest.mark.parametrize(
+    ("lost", "packets", "trips", "more_s"),
+    [
+        ((1,), 4, 1.0, 0.0),  # Three behind it: no doubt.
+        ((2,), 4, 1.25, 0.0),  # Two: they may be out of order.
+        ((4,), 4, 2.0, 0.0),  # The last: a probe brings it out.
+        ((1,), 1, 2.0, TIMEOUT_S_MIN),  # Alone on its way, its ack may be delayed.
+        ((1, 2), 4, 2.0, TIMEOUT_S_MIN),  # And again: the timeout, a round trip and so much.
+    ],
+)
+def test_what_is_lost_is_sent_again_as_tcp_does(
+    lost: tuple[int, ...], packets: int, trips: float, more_s: float
+) -> None:
+    rtt_s = 0.1
+    weather = Weather(rtt_s=rtt_s, loss=0.5)
+    pipe = Pipe(weather, weather.down, Losing(*lost))
+    pipe.receive_data(bytes(packets * PACKET_BYTES), now=0.0)
+    whole_at = rtt_s / 2 + trips * rtt_s + more_s
+    pipe.data_to_send(whole_at - 0.001)
+    assert pipe.queued_bytes > 0
+    pipe.data_to_send(whole_at + 0.001)
+    assert pipe.queued_bytes == 0
+    assert weather.losses == len(lost)
+
+
+def test_what_is_sent_behind_a_lost_packet_tells_of_it() -> None:
+    weather = Weather(rtt_s=0.1, loss=0.5)
+    pipe = Pipe(weather, weather.down, Losing(2))
+    pipe.receive_data(bytes(2 * PACKET_BYTES), now=0.0)
+    assert len(pipe.data_to_send(0.05)) == PACKET_BYTES
+    pipe.receive_data(bytes(PACKET_BYTES), now=0.01)
+    assert pipe.data_to_send(0.184) == b""
+    assert len(pipe.data_to_send(0.186)) == 2 * PACKET_BYTES
 
 
 def test_losses_come_at_their_rate_and_are_the_same_for_one_seed() -> None:

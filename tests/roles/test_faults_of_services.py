@@ -3,6 +3,7 @@
 What is thrown ends one service, which is begun anew; the publisher and the viewer notice nothing.
 """
 
+import ast
 import contextlib
 import hashlib
 import re
@@ -16,6 +17,8 @@ import msgspec
 import pytest
 import trio
 
+import edged
+import edged.origin.service
 import edged.runtime.tls
 from edged.api.admin import ask
 from edged.media.stream import PriorityClass
@@ -298,3 +301,53 @@ async def test_a_page_of_the_api_fails(path: str, tmp_path: Path, faults: Faults
             await get(http, path)
         assert setting.failed("answering failed")
         assert (await get(http, path))[0] == 200
+
+
+async def test_what_an_origin_holds_is_looked_after_though_that_fails(
+    tmp_path: Path, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edged.origin.service, "SWEEP_INTERVAL_S", 0.05)
+    async with healthy_network(tmp_path) as setting:
+        faults.throw(setting.origin.service, "sweep", times=LINES_MAX)
+        await until(lambda: faults.thrown)
+        await setting.begun_anew("origin", "windows")
+
+
+async def test_the_ladders_fail(tmp_path: Path, faults: Faults) -> None:
+    def with_ladders(raws: list[dict[str, Any]]) -> None:
+        raws[1]["origin"]["ladder"] = {"slots": 50}
+
+    async with healthy_network(tmp_path, with_ladders) as setting:
+        ladders = setting.origin.service.ladders
+        await until(lambda: ladders is not None and ladders._nursery is not None)
+        fail_within(ladders, faults)
+        await setting.begun_anew("origin", "ladders")
+        await until(lambda: setting.origin.service.ladders._nursery is not None)  # type: ignore[union-attr]
+
+
+def supervised_names() -> set[str]:
+    """Of every service that the code has a supervisor run."""
+    names: set[str] = set()
+    for path in Path(edged.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            called, given = node.func, list(node.args)
+            if isinstance(called, ast.Name) and called.id == "partial" and given:
+                called = given.pop(0)
+            of = ast.unparse(called)
+            if re.search(r"supervisor\.(start_soon|start|keep|run)$", of):
+                names |= {
+                    word.value
+                    for word in given[:2]
+                    if isinstance(word, ast.Constant) and isinstance(word.value, str)
+                }
+    return names
+
+
+def test_no_supervised_service_is_left_out() -> None:
+    """Each stands in a test that makes it fail."""
+    names = supervised_names()
+    assert len(names) >= 25
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_faults*.py"))
+    assert {name for name in names if f'"{name}"' not in tests} == set()

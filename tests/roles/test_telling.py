@@ -3,7 +3,9 @@
 from typing import TYPE_CHECKING
 
 import msgspec
+import pytest
 
+from edged.media.events import StreamTakenOver
 from edged.media.stream import Description, Grant, PriorityClass, StreamId
 from edged.roles.telling import Telling
 from edged.runtime.hub import LiveStream
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 def test_each_has_what_it_is_about() -> None:
     told: list[StreamEvent] = []
-    telling = Telling(told.append)
+    telling = Telling(told.append, pop="ams1")
     grant = Grant(channel="alice", title="Alice", tags=("music",), priority=PriorityClass.PARTNER)
     stream = LiveStream(StreamId("alice", 31, 2), grant, started_at=10.0, came_from="test")
     telling.went_live(stream, "rtmps", "fra1")
@@ -39,4 +41,28 @@ def test_each_has_what_it_is_about() -> None:
     assert [fields[3]["away_s"], fields[4]["away_s"]] == [3.25, 0.0]
     assert (fields[5]["origin_before"], fields[5]["home_epoch"]) == ("fra1", 2)
     assert [fields[6]["by_publication"], fields[7]["by_publication"]] == ["2f", ""]
+    assert [fields[6]["by_pop"], fields[7]["by_pop"]] == ["ams1", ""]
     assert (fields[8]["reason"], fields[8]["duration_s"]) == ("goodbye", 2.5)
+
+
+@pytest.mark.parametrize(
+    ("listed", "by"),
+    [
+        ((StreamId("alice", 47), "fra1"), ("2f", "fra1")),
+        ((StreamId("alice", 31, 3), "fra1"), ("1f", "fra1")),  # The same run, joined there.
+        ((StreamId("alice", 31, 2), "ams1"), ("", "")),  # The directory has not heard yet.
+        (None, ("", "")),
+    ],
+)
+def test_who_has_taken_over_elsewhere_is_known_from_the_directory(
+    listed: tuple[StreamId, str] | None, by: tuple[str, str]
+) -> None:
+    told: list[StreamEvent] = []
+    telling = Telling(told.append, pop="ams1", newest=lambda _: listed)
+    stream = LiveStream(
+        StreamId("alice", 31, 2), Grant(channel="alice"), started_at=0.0, came_from="test"
+    )
+    telling.taken_over(stream)
+    (event,) = told
+    assert isinstance(event, StreamTakenOver)
+    assert (event.by_publication, event.by_pop) == by

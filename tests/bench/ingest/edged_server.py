@@ -36,6 +36,7 @@ STREAM_WINDOW_BYTES: Final = 16 * 2**20  # As in native/sink_backbone.c.
 SESSION_WINDOW_BYTES: Final = 64 * 2**20
 EDGED: Final = ("-c", "from edged.cli.main import main; main()")
 PLAYBACK: Final = 'listen = "127.0.0.1:0"'
+TOKEN_SHA256: Final = "0" * 64  # Nobody asks.
 ROOT: Final = Path(__file__).parents[3]
 ANSWER_BYTES_MAX: Final = 2**20
 SLOTS: Final = 100_000  # Never the limit here.
@@ -52,6 +53,19 @@ table_file = "{directory}/table"
 [ingest.rtmp]
 listen = "127.0.0.1:{rtmp_port}"
 
+[ingest.rtmp.tls]
+listen = "127.0.0.1:0"
+certificate = "{public.certificate}"
+key = "{public.key}"
+
+[[webhooks]]
+name = "bench"
+url = "http://127.0.0.1:{hooks_port}/"
+secret = "a-secret-of-the-bench-that-is-long-enough"
+
+[stream_keys.callback]
+url = "http://127.0.0.1:{hooks_port}/"
+
 [playback]
 {playback}
 
@@ -60,6 +74,8 @@ listen = "127.0.0.1:{metrics_port}"
 
 [admin]
 socket = "{directory}/admin.sock"
+listen = "127.0.0.1:0"
+token_sha256 = "{token}"
 
 [log]
 format = "json"
@@ -68,10 +84,11 @@ format = "json"
 """
 
 
-class Port(Struct, frozen=True):
+class Ports(Struct, frozen=True):
     """irs.py's first line."""
 
     port: int
+    hooks: int  # Where webhooks and questions about keys are answered.
 
 
 class AdminAnswer(Struct, frozen=True):
@@ -132,6 +149,16 @@ def tls_files(directory: Path, stem: str) -> TlsFiles:
     )
 
 
+def public_files(directory: Path) -> TlsFiles:
+    """A certificate for those outside, made when it is first asked for."""
+    public = directory / "public"
+    if not public.exists():
+        public.mkdir()
+        make_authority(public, "bench", now=time.time())
+        make_host_certificate(public, Identity("pop", POP), now=time.time())
+    return tls_files(public, f"pop-{POP}")
+
+
 def make_pop_config(
     streams: int,
     directory: Path,
@@ -139,7 +166,7 @@ def make_pop_config(
     files: TlsFiles | None,
     playback: str = PLAYBACK,
 ) -> tuple[str, list[str]]:
-    """The PoP's TOML, and its publishers' keys."""
+    """The PoP's TOML, with all that it can do beside, and its publishers' keys."""
     keys = [f"bench-key-{number}" for number in range(streams)]
     tables = [
         f'[[stream_keys.static]]\nchannel = "bench{number}"\nkey = "{key}"\n'
@@ -150,8 +177,9 @@ def make_pop_config(
         named = {"ca": files.ca, "certificate": files.certificate, "key": files.key}
         tls = "\n".join(["[pop.tls]", *(f'{name} = "{path}"' for name, path in named.items()), ""])
     text = _POP.format(
-        pop=POP, directory=directory, tls=tls, keys="\n".join(tables), playback=playback, **ports
-    )
+        pop=POP, directory=directory, tls=tls, keys="\n".join(tables), playback=playback,
+        public=public_files(directory), token=TOKEN_SHA256, **ports,
+    )  # fmt: skip
     return text, keys
 
 
@@ -174,8 +202,10 @@ def edged(
     irs: list[str | Path] = [sys.executable, "-m", "tests.bench.ingest.irs"]
     irs += [f"127.0.0.1:{sink_port}", *([directory] if tls else [])]
     with Process(irs, core=cores.load, log=directory / "irs.log", cwd=ROOT) as irs_process:
+        told = irs_process.hear(Ports)
         ports = {
-            "irs_port": irs_process.hear(Port).port,
+            "irs_port": told.port,
+            "hooks_port": told.hooks,
             "rtmp_port": free_port(),
             "metrics_port": free_port(),
         }

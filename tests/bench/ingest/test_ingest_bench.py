@@ -166,6 +166,14 @@ def test_nothing_arrived_is_no_short_delay() -> None:
     assert "edged N=10: p99 delay: not measured" in report.goals([summary])
 
 
+def test_a_goal_beside_a_peer_that_was_not_measured_is_missed() -> None:
+    edged = Outcome(Row("edged", 10), 1, make_run())
+    there = [Outcome(Row("nginx", 10), 1, None, "not installed"), edged]
+    lines = report.goals(summaries_of(there))
+    assert lines[0] == "edged N=10: CPU beside nginx-rtmp: MISSED, not measured"
+    assert not any("nginx" in line for line in report.goals(summaries_of([edged])))
+
+
 def test_a_row_without_a_sound_run_says_so() -> None:
     (summary,) = summaries_of([Outcome(Row("edged", 1), 1, None, "no")])
     assert summary.percent_per_stream is None
@@ -177,7 +185,7 @@ def test_a_row_without_a_sound_run_says_so() -> None:
 def test_the_pops_configuration_is_a_valid_one(tmp_path: Path, tls: bool) -> None:
     edged_server.write_sink_files(tmp_path, tls=tls)
     files = edged_server.tls_files(tmp_path, "pop-bench") if tls else None
-    ports = {"irs_port": 1, "rtmp_port": 2, "metrics_port": 3}
+    ports = {"irs_port": 1, "rtmp_port": 2, "metrics_port": 3, "hooks_port": 4}
     text, keys = edged_server.make_pop_config(3, tmp_path, ports, files)
     config, problems = parse_config(tomllib.loads(text))
     assert problems == []
