@@ -155,6 +155,34 @@ async def test_a_short_pause_of_any_process_moves_nothing() -> None:
             assert len(pair.pop.log("irs session begins")) == 1
 
 
+@pytest.mark.slow  # 30 s: as above, beside twenty encoders and a browser.
+async def test_a_short_pause_of_any_process_moves_none_of_twenty() -> None:
+    require("ffmpeg")
+    require_player()
+    clip = make_clip(seconds=CLIP_S)
+    with trio.fail_after(120):
+        async with open_pair(pops=POPS, channels=CHANNELS) as pair, open_browser() as browser:
+            page = await browser.open_page()
+            async with twenty_on_air(pair, clip) as viewers:
+                await pair.pop.wait_log("stream placed", count=len(CHANNELS))
+                await page.navigate(f"{pair.playback(POPS[1])}/watch/{CHANNELS[0]}")
+                await page.wait_for(f"{STATE} === 'live'", 15)
+                frames, since = await frames_shown(page), trio.current_time()
+                for host in (pair.irs, *pair.origins.values(), *pair.pops.values()):
+                    host.process.send_signal(signal.SIGSTOP)
+                    await trio.sleep(PAUSE_S)
+                    host.process.send_signal(signal.SIGCONT)
+                    await trio.sleep(1.0)
+                lost = (trio.current_time() - since) * RATE - (await frames_shown(page) - frames)
+                print(f"{lost / RATE:.2f} s of pictures were not shown in time")
+                assert lost <= LOST_S_MAX * RATE
+            check_all(viewers, clip)
+            check_publishers(pair)
+            assert pair.pop.log("stream goes on elsewhere") == []
+            assert len(pair.pop.log("stream placed")) == len(CHANNELS)
+            assert pair.pop.log("origin is lost") == []
+
+
 async def test_a_pop_restarts_while_irs_is_dead() -> None:
     """It routes by the table that it kept, and joins what others publish by the directory."""
     clip = make_clip(seconds=14)

@@ -195,7 +195,34 @@ class PatientViewer(Viewer):
                 await client.forget()
 
 
-@pytest.mark.slow  # 32 s: the same, with one more publisher, is below.
+async def test_two_shards_share_the_ports() -> None:
+    """One file for both: publishers and viewers come to either, and one shard dies alone."""
+    clip = make_clip(seconds=8)
+    with trio.fail_after(60):
+        async with open_shards(shared=True) as both, trio.open_nursery() as nursery:
+            for shard in (1, 2):
+                await nursery.start(publish_at, both, CHANNELS[shard], shard, clip)
+            assert both.homes() == {CHANNELS[1]: 1, CHANNELS[2]: 2}
+            roles = {line["channel"]: line["role"] for line in await both.streams()}
+            assert roles == {CHANNELS[1]: "pop ams1/1", CHANNELS[2]: "pop ams1/2"}
+            stays = PatientViewer(both.base(), CHANNELS[2])
+            await stays.join()
+            nursery.start_soon(partial(stays.watch, join=False))
+            await watch_one(both, CHANNELS[1], 0)
+            for _ in range(20):
+                assert (await fetch(both.base(), "/streams.json")).status == 200
+            for shard in (1, 2):
+                assert await both.metric(shard, "edged_playback_connections_total") > 1
+            both.shards[1].process.kill()
+            await both.shards[1].process.wait()
+            await wait_until(lambda: all(t.ended for t in stays.tracks.values()), 15)
+            for track in stays.tracks.values():
+                track.check_flow(stall_s_max=STALL_S_MAX)
+            check_same(read_packets(clip), stays.packets(), whole=False)
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.slow  # 32 s: the encoders of the shard that died go on at the other, and it is back.
 async def test_two_shards_share_the_ports_and_one_may_die() -> None:
     clip = make_clip(seconds=16)
     with trio.fail_after(115):
