@@ -16,13 +16,14 @@ from edged.policy.window_segment import WindowSegment
 
 # A flow leaves out of a replay what is more than 8 MiB or 512 events (`flows.choose_replay`).
 PUSHED_BYTES_MAX: Final = 8 * 2**20 - 64 * 2**10  # What is listed included;
-PUSHED_EVENTS_MAX: Final = 500  # what describes a rendition is DESCRIBING_EVENTS of them.
+PUSHED_EVENTS_MAX: Final = 390  # what describes a rendition is DESCRIBING_EVENTS of them.
 DESCRIBING_EVENTS: Final = 4
 PART_BYTES: Final = 320  # Of a part beside its media.
 LISTED_BYTES: Final = 48  # Of a segment that is listed.
 # Of all renditions: 30 h of one of 2 s segments, or 6 h of five. Some 2 MB on the way.
 LISTED_MAX: Final = 54_000
-LISTED_EVENT_MAX: Final = 4096  # In one event.
+# In one event: it takes who hears it some 4 ms, and some 110 of them are all that can be listed.
+LISTED_EVENT_MAX: Final = 512
 
 Pushed = list[tuple[RenditionWindow, WindowSegment]]
 
