@@ -313,15 +313,17 @@ class HlsStream:
         if not window.shown:
             exchange.wait(playlist.first, self._until(now), self._too_long())
             return None
-        if directives is NO_DIRECTIVES:
-            form = POLLED_GZIP if request.takes_gzip else POLLED
-        else:
-            form = Form(directives.msn is not None, directives.skip, request.takes_gzip)
-        if form.blocking:
-            return self._answer_reload(playlist, directives, form, exchange, now)
+        gzip = request.takes_gzip
+        if directives.msn is not None:
+            blocking = Form(True, directives.skip, gzip)
+            return self._answer_reload(playlist, directives, blocking, exchange, now)
         if name in self.window.main:
             exchange.polled = count.note_poll(exchange.polled, now)
-        return self._render(playlist, form)
+        if directives is NO_DIRECTIVES:
+            made, form = playlist.polled(gzip=gzip), POLLED_GZIP if gzip else POLLED
+        else:
+            made, form = None, Form(False, directives.skip, gzip)
+        return made or self._render(playlist, form)
 
     def _answer_reload(
         self,

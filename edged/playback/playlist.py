@@ -47,6 +47,8 @@ class Playlist:
         self._version = -1
         self._shown_msn = -1  # The last segment that the version before this one had.
         self._responses: dict[Form, PreparedResponse] = {}
+        self._polled: PreparedResponse | None = None  # Of them, as most of who poll ask for it;
+        self._polled_gzip: PreparedResponse | None = None  # and by gzip.
         self._blocks: dict[bool, list[CodedBlock]] = {}  # By delta.
         self._bodies: dict[tuple[bool, bool], bytes] = {}  # By delta and gzip.
         self._older = OlderText()
@@ -95,11 +97,22 @@ class Playlist:
         if response is None:
             response = prepare(self._body(form.delta, form.gzip), form)
             self._responses[form] = response
+            if form is POLLED:
+                self._polled = response
+            elif form is POLLED_GZIP:
+                self._polled_gzip = response
         return response
+
+    def polled(self, *, gzip: bool) -> PreparedResponse | None:
+        """What `render` would give for who names no version; None where it has to be made."""
+        if self._version != self.window.version:
+            return None
+        return self._polled_gzip if gzip else self._polled
 
     def forget_made(self) -> None:
         """Have the answers of this version made anew; the bodies stay as they are."""
         self._responses.clear()
+        self._polled = self._polled_gzip = None
 
     def _body(self, delta: bool, gzip: bool) -> bytes:
         body = self._bodies.get((delta, gzip))

@@ -67,16 +67,16 @@ class StreamWindow:
         self.segments_evicted_needed = 0  # Of these: players may still have asked for them.
         self._hold_back_us = 0
         self._main: frozenset[str] = frozenset()
-        self._main_of = -1, 0  # The version, and how many renditions, that this is of.
+        self._main_version, self._main_count = -1, 0  # Of how many renditions this is.
 
     @property
     def main(self) -> frozenset[str]:
         """The renditions of which every player follows one: the rungs of video, else of audio."""
         windows = self.renditions
-        of = self.version, len(windows)
-        if of != self._main_of:
+        if self.version != self._main_version or len(windows) != self._main_count:
             videos = [name for name, w in windows.items() if w.rendition.kind is Kind.VIDEO]
-            self._main, self._main_of = frozenset(videos or windows), of
+            self._main = frozenset(videos or windows)
+            self._main_version, self._main_count = self.version, len(windows)
         return self._main
 
     @property
