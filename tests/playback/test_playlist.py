@@ -3,7 +3,7 @@
 import gzip
 
 from edged.media.stream import StreamId
-from edged.playback.playlist import Form, Playlist, entity_tag
+from edged.playback.playlist import POLLED, POLLED_GZIP, Form, Playlist, entity_tag
 from edged.policy.window import StreamWindow
 from edged.policy.window_limits import WindowLimits
 from edged.wire.prepared import PreparedResponse, prepare
@@ -67,3 +67,19 @@ def test_entity_tags_are_quoted_and_tell_bodies_apart() -> None:
     assert entity_tag(b"a") != entity_tag(b"b")
     assert len(entity_tag(b"")) == 18
     assert entity_tag(b"")[0] == entity_tag(b"")[-1] == '"'
+
+
+def test_who_names_no_version_gets_the_newest_as_it_was_made() -> None:
+    window, origin = watched(3)
+    playlist, maker = Playlist(window.renditions["v0"]), Maker()
+    for form in (POLLED, POLLED_GZIP):
+        assert playlist.polled(gzip=form.gzip) is None, "nobody has asked yet"
+        made = playlist.render(window, form, maker)
+        assert playlist.polled(gzip=form.gzip) is made
+    for event in origin.both():
+        window.add(event)
+    assert playlist.polled(gzip=False) is playlist.polled(gzip=True) is None, "it is older"
+    playlist.render(window, POLLED, maker)
+    assert playlist.polled(gzip=True) is None, "that one has not been made anew"
+    playlist.forget_made()
+    assert playlist.polled(gzip=False) is None
