@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable
 import structlog
 import trio
 
+from edged.errors import SolverError
 from edged.irs.collectors import Collectors
-from edged.policy.flows import FlowProblem, FlowSolution, LinkLimit
+from edged.policy.flows import FlowProblem, FlowSolution, FlowSolve, LinkLimit
 from edged.policy.planner import LeasePlan, PlanPolicy, PopLeases, plan_leases
 from edged.runtime.metrics import MetricSpec, Sample
 
@@ -121,22 +122,31 @@ class _Solver:
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self._solve: Callable[[FlowProblem], FlowSolution] | None = None
+        self._solve: FlowSolve | None = None
         self._restart: Callable[[], None] = lambda: None
+        self._missing = ""  # Why there is none.
 
     def solve(self, problem: FlowProblem) -> FlowSolution:
         """As `FlowSolver.solve`, counting the time it takes."""
-        if self._solve is None:
-            from edged.policy.solver import FlowSolver  # noqa: PLC0415
-
-            solver = FlowSolver()
-            self._solve, self._restart = solver.solve, solver.restart
+        solve = self._solve or self._load()
         started = time.perf_counter()
         try:
-            return self._solve(problem)
+            return solve(problem)
         finally:
             self.seconds += time.perf_counter() - started
 
     def restart(self) -> None:
         """Begin cold next time."""
         self._restart()
+
+    def _load(self) -> FlowSolve:
+        if self._missing:
+            raise SolverError(self._missing)
+        try:
+            from edged.policy.solver import FlowSolver  # noqa: PLC0415
+        except ImportError as error:
+            self._missing = f"the solver cannot be loaded: {error}"
+            raise SolverError(self._missing) from error
+        solver = FlowSolver()
+        self._solve, self._restart = solver.solve, solver.restart
+        return solver.solve

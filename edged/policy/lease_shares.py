@@ -8,6 +8,7 @@ the nearest first, so that no free slot is idle; except across a link that is fu
 
 import math
 from collections.abc import Sequence
+from math import inf
 
 from msgspec import Struct
 
@@ -38,7 +39,7 @@ class PopNeed(Struct, frozen=True, kw_only=True):
     elsewhere: ByClass  # At origins that are not.
     displaced: int  # Units of these and of origins that take no streams: they may have to move.
     arrivals_per_s: float
-    rtt_ms: Sequence[float]
+    rtt_ms: Sequence[float]  # Infinite: not known.
 
     def arrivals(self, horizon_s: float) -> float:
         """Units expected to come in that time."""
@@ -124,19 +125,20 @@ def share_out(units: int, weights: Sequence[float], *, first: int = 0) -> list[i
     total = math.fsum(weights)
     exact = [units * weight / total for weight in weights]
     shares = [math.floor(value) for value in exact]
-    count = len(weights)
-    turn = sorted(
-        range(count),
-        key=lambda index: (round(shares[index] - exact[index], 9), (index - first) % count),
-    )
-    for index in turn[: max(0, units - sum(shares))]:
-        shares[index] += 1
+    left = units - sum(shares)
+    if left > 0:
+        begin = first % len(weights)
+        turn = [*range(begin, len(weights)), *range(begin)]
+        lost = [round(share - value, 9) for share, value in zip(shares, exact, strict=True)]
+        turn.sort(key=lost.__getitem__)  # Stable: among equals the turn stays.
+        for index in turn[:left]:
+            shares[index] += 1
     return shares
 
 
 def _detours(problem: FlowProblem, solution: FlowSolution) -> list[list[float]]:
     """Milliseconds by which each origin is worse for each PoP than its best, prices counted."""
-    prices = [math.fsum(of_classes) for of_classes in solution.origin_prices]
+    prices = [round(math.fsum(of_classes), 3) for of_classes in solution.origin_prices]
     tolls: dict[tuple[str, str], float] = {}
     for link in problem.links:
         if (price := solution.link_prices.get(link.name, 0.0)) > 0:
@@ -145,7 +147,7 @@ def _detours(problem: FlowProblem, solution: FlowSolution) -> list[list[float]]:
     detours = []
     for pop, row in zip(problem.pops, problem.rtt_ms, strict=True):
         costs = [
-            (min(rtt, RTT_MS_MAX) if math.isfinite(rtt) else RTT_UNKNOWN_MS) + price
+            price + (rtt if rtt <= RTT_MS_MAX else RTT_UNKNOWN_MS if rtt == inf else RTT_MS_MAX)
             for rtt, price in zip(row, prices, strict=True)
         ]
         if tolls:
@@ -154,7 +156,7 @@ def _detours(problem: FlowProblem, solution: FlowSolution) -> list[list[float]]:
                 for cost, origin in zip(costs, problem.origins, strict=True)
             ]
         best = min(costs, default=0.0)
-        detours.append([round(cost - best, 3) for cost in costs])
+        detours.append([cost - best for cost in costs])
     return detours
 
 

@@ -114,7 +114,10 @@ class LinearProgram:
             self._change(self._highs, numbers)
         self._loaded = numbers
         highs = self._highs
-        highs.run()
+        try:
+            highs.run()
+        except RuntimeError as error:  # As C++ exceptions come.
+            raise SolverError(f"linear program: {error}") from error
         status = highs.getModelStatus()
         if status != highspy.HighsModelStatus.kOptimal:
             raise SolverError(

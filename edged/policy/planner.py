@@ -190,27 +190,46 @@ def _need(
     name: str, shards: Sequence[PopDemand], origins: Sequence[str], open_: set[str]
 ) -> PopNeed:
     """One PoP of all its shards."""
-    units = {origin: [0, 0, 0] for origin in origins}
-    elsewhere = [0, 0, 0]
-    displaced = 0
+    units, rtt_ms = shards[0].units, shards[0].rtt_ms
+    if len(shards) > 1:
+        units, rtt_ms = _together(shards)
+    there = [units.get(origin, NO_UNITS) for origin in origins]
+    elsewhere, displaced = NO_UNITS, 0
+    for origin, counts in units.items():
+        if origin not in open_:
+            displaced += sum(counts)
+            if origin not in origins:
+                elsewhere = _add(elsewhere, counts)
+    return PopNeed(
+        name=name,
+        units=there,
+        elsewhere=elsewhere,
+        displaced=displaced,
+        arrivals_per_s=math.fsum(max(0.0, shard.arrivals_per_s) for shard in shards),
+        # Whole milliseconds: what is less decides nothing, and would keep the solver busy.
+        rtt_ms=[_whole(rtt_ms.get(origin, math.inf)) for origin in origins],
+    )
+
+
+def _together(shards: Sequence[PopDemand]) -> tuple[dict[str, ByClass], dict[str, float]]:
+    """Their units, and the best of what they measured: they are at one place."""
+    units: dict[str, ByClass] = {}
     rtt_ms: dict[str, float] = {}
     for shard in shards:
         for origin, counts in shard.units.items():
-            known = units.get(origin, elsewhere)
-            for k, count in enumerate(counts):
-                known[k] += count
-            if origin not in open_:
-                displaced += sum(counts)
+            units[origin] = _add(units.get(origin, NO_UNITS), counts)
         for origin, measured in shard.rtt_ms.items():
             rtt_ms[origin] = min(measured, rtt_ms.get(origin, math.inf))
-    return PopNeed(
-        name=name,
-        units=[(counts[0], counts[1], counts[2]) for counts in units.values()],
-        elsewhere=(elsewhere[0], elsewhere[1], elsewhere[2]),
-        displaced=displaced,
-        arrivals_per_s=math.fsum(max(0.0, shard.arrivals_per_s) for shard in shards),
-        rtt_ms=[round(rtt_ms.get(origin, math.inf), 1) for origin in origins],
-    )
+    return units, rtt_ms
+
+
+def _whole(rtt_ms: float) -> float:
+    """What is no number is not known either."""
+    return round(rtt_ms) if 0 <= rtt_ms < math.inf else math.inf
+
+
+def _add(one: ByClass, other: ByClass) -> ByClass:
+    return (one[0] + other[0], one[1] + other[1], one[2] + other[2])
 
 
 def _divide_among_shards(shares: Shares, pops: Sequence[PopDemand]) -> list[list[int]]:

@@ -122,6 +122,21 @@ async def test_a_solver_that_fails_is_said_once_and_leases_go_on(
     assert 0 < samples["edged_irs_solve_seconds"] < samples["edged_irs_plan_seconds"]
 
 
+async def test_without_the_library_leases_go_on(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    published = Published()
+    serve(published)
+    monkeypatch.setitem(sys.modules, "edged.policy.solver", None)
+    published.planner.plan_now(renew=True)
+    published.planner.plan_now(renew=True)
+    plan = published.planner.last
+    assert plan is not None
+    assert plan.failure.startswith("the solver cannot be loaded: ")
+    assert published.planner.fallbacks == 2
+    assert published.calls[-1][2]["lhr/0"].rows[0].quota == 9
+
+
 async def test_the_solver_begins_cold_at_checkpoints(autojump_clock: MockClock) -> None:
     """From there all that is planned can be planned again, byte for byte."""
     published = Published()

@@ -1,5 +1,6 @@
 """HiGHS behind one door: cold and warm, prices, limits, and what it cannot solve."""
 
+import highspy
 import numpy as np
 import pytest
 
@@ -77,6 +78,16 @@ def test_what_is_no_number_is_an_error() -> None:
     with pytest.raises(SolverError, match="not every row_lower is a number"):
         lp.solve(numbers((5.0, 2.0), at_least=float("nan")))
     assert lp.solve(numbers((5.0, 2.0))).cost == 11.0
+
+
+def test_what_highs_throws_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(highspy.Highs):
+        def run(self) -> highspy.HighsStatus:
+            raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(highspy, "Highs", Broken)
+    with pytest.raises(SolverError, match="linear program: out of luck"):
+        program().solve(numbers((5.0, 2.0)))
 
 
 def test_iterations_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,9 @@ DEMANDS = st.builds(
     units=st.dictionaries(st.sampled_from(["o1", "o2", "gone"]), UNITS),
     arrivals_per_s=st.floats(0, 1e4),
     rtt_ms=st.dictionaries(
-        st.sampled_from(["o1", "o2", "o3", "gone"]), st.floats(0, 1e6), max_size=4
+        st.sampled_from(["o1", "o2", "o3", "gone"]),
+        st.floats(0, 1e6) | st.sampled_from([math.inf, math.nan]),
+        max_size=4,
     ),
 )
 LINKS = st.lists(
