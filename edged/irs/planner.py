@@ -3,6 +3,7 @@
 Each plan at the interval renews every lease; an urgent one reaches only the PoPs it changes.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable
 
@@ -11,6 +12,7 @@ import trio
 
 from edged.errors import SolverError
 from edged.irs.collectors import Collectors
+from edged.media.stream import PriorityClass
 from edged.policy.flows import FlowProblem, FlowSolution, FlowSolve, LinkLimit
 from edged.policy.planner import LeasePlan, PlanPolicy, PopLeases, plan_leases
 from edged.runtime.metrics import MetricSpec, Sample
@@ -23,6 +25,11 @@ METRICS = (
     MetricSpec(name="edged_irs_plans_fallback_total", help="Plans made without the solver"),
     MetricSpec(name="edged_irs_plan_seconds", help="The last plan took"),
     MetricSpec(name="edged_irs_solve_seconds", help="The solver's part of it"),
+    MetricSpec(
+        name="edged_irs_unserved_units",
+        help="Units, there or expected, that all origins together have no room for",
+        labels=("class",),
+    ),
 )
 
 Rows = dict[str, PopLeases]  # By PoP shard.
@@ -105,6 +112,11 @@ class Planner:
         yield Sample("edged_irs_plans_fallback_total", self.fallbacks)
         yield Sample("edged_irs_plan_seconds", self.plan_s)
         yield Sample("edged_irs_solve_seconds", self._solver.seconds)
+        if self.last is None or (solution := self.last.solution) is None:
+            return
+        for each in PriorityClass:
+            units = math.fsum(classes[each] for classes in solution.unserved)
+            yield Sample("edged_irs_unserved_units", units, {"class": each.label})
 
     def _note(self, plan: LeasePlan) -> None:
         failed_before = self.last is not None and bool(self.last.failure)

@@ -78,9 +78,7 @@ def _build(problem: FlowProblem, width: int, layers: int) -> LinearProgram:
         columns.append(place[counted])
     first = (pops + origins) * width
     for order, link in enumerate(problem.links):
-        crossing = _crossing(problem, link.pairs)
-        crossed = (pop * origins + origin)[:, None] == crossing[None, :]
-        found = place[crossed.any(axis=1)]
+        found = place[np.isin(pop * origins + origin, _crossing(problem, link.pairs))]
         rows.append(np.full(found.size, first + order))
         columns.append(found)
     row, column = np.concatenate(rows), np.concatenate(columns)

@@ -1,8 +1,10 @@
 """When IRS plans: at once when asked, else at the interval; storms are bounded."""
 
+import random
 import subprocess
 import sys
 
+import msgspec
 import pytest
 import structlog
 import trio
@@ -10,7 +12,7 @@ from trio.testing import MockClock
 
 from edged.irs.collectors import Collectors
 from edged.irs.planner import METRICS, PLAN_INTERVAL_S_MIN, PLANS_PER_CHECKPOINT, Planner, Rows
-from edged.media.routing import OriginReport, PopTelemetry, ReportedState
+from edged.media.routing import OriginReport, PathProbe, PopTelemetry, ReportedState
 from edged.policy import linear_program
 from edged.wire.table import OriginHello
 
@@ -122,6 +124,19 @@ async def test_a_solver_that_fails_is_said_once_and_leases_go_on(
     assert 0 < samples["edged_irs_solve_seconds"] < samples["edged_irs_plan_seconds"]
 
 
+async def test_what_has_no_room_anywhere_is_counted_by_class(autojump_clock: MockClock) -> None:
+    """Nine slots and the one for partners, and streams whose origin has left the table."""
+    published = Published()
+    serve(published)
+    published.world.telemetry("lhr/0", PopTelemetry({"gone": (1, 0, 12)}), 0.0)
+    published.planner.plan_now(renew=True)
+    assert {
+        sample.labels["class"]: sample.value
+        for sample in published.planner.read_metrics()
+        if sample.name == "edged_irs_unserved_units"
+    } == {"partner": 0, "affiliate": 0, "basic": 3}
+
+
 async def test_without_the_library_leases_go_on(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
@@ -151,6 +166,40 @@ async def test_the_solver_begins_cold_at_checkpoints(autojump_clock: MockClock) 
         if plan.solution.cold:
             cold.append(count)
     assert cold == [0, PLANS_PER_CHECKPOINT, 2 * PLANS_PER_CHECKPOINT]
+
+
+async def test_the_same_told_again_gives_the_same_rows_byte_for_byte(
+    autojump_clock: MockClock,
+) -> None:
+    runs = []
+    for _ in range(2):
+        rng = random.Random(7)  # noqa: S311 - a history, not a secret
+        published = Published()
+        world = published.world
+        names = [f"o{n}" for n in range(4)]
+        for name in names:
+            world.origin_joined(OriginHello(origin=name, incarnation=1, address="h:1"))
+        for pop in range(9):
+            world.pop_joined(f"p{pop}/0")
+        for second in range(60):
+            for name in names:
+                free = rng.randrange(50)
+                report = OriginReport(name, 1, ReportedState.UP, 300, (free, free, free))
+                world.heartbeat(report, float(second))
+            for pop in range(9):
+                told = PopTelemetry(
+                    {name: (1, 5, rng.randrange(30)) for name in names},
+                    rng.randrange(5),
+                    probes={name: PathProbe(rtt_ms=rng.uniform(1, 90)) for name in names},
+                )
+                world.telemetry(f"p{pop}/0", told, float(second))
+            if second == 40:
+                world.pop_joined("late/0")
+            published.planner.plan_now(renew=True)
+        assert published.planner.fallbacks == 0
+        runs.append([msgspec.msgpack.encode(rows) for _, _, rows in published.calls])
+    assert runs[0] == runs[1]
+    assert len(set(runs[0])) > 50
 
 
 async def test_without_the_solver_leases_are_proportional(autojump_clock: MockClock) -> None:
