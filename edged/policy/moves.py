@@ -9,8 +9,10 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
+from edged.media.routing import NO_UNITS, OriginState
 from edged.media.stream import PriorityClass
 from edged.policy.flows import RTT_MS_MAX, RTT_UNKNOWN_MS, TIGHT, LinkLimit
+from edged.policy.planner import OriginSupply, PopDemand, rooms_of
 
 GAIN_MS_MIN = 5.0  # Of round trip, for which a stream is moved when nothing else is wrong.
 CLASS_STEP = 0.1  # By which a class must gain more than the one below: the lower are moved first.
@@ -42,6 +44,64 @@ class MigrationProblem(Struct, frozen=True, kw_only=True):
     def move_cost_ms(self, k: int) -> float:
         """Milliseconds that one unit of the class at place `k` must gain."""
         return self.gain_ms_min * (1.0 + CLASS_STEP * (len(self.room[0]) - 1 - k))
+
+
+def migration_problem(
+    origins: Sequence[OriginSupply],
+    pops: Sequence[PopDemand],
+    *,
+    budget: int,
+    reserve_fraction: float,
+    links: tuple[LinkLimit, ...] = (),
+    gain_ms_min: float = GAIN_MS_MIN,
+) -> MigrationProblem:
+    """What is where by what IRS was told, by PoP shard: each moves its own streams.
+
+    Origins that are down or suspect are left out: PoPs see to their streams there themselves.
+    """
+    known = [
+        origin
+        for origin in sorted(origins, key=lambda origin: origin.origin)
+        if origin.state.takes_streams or origin.state is OriginState.DRAIN
+    ]
+    names = [origin.origin for origin in known]
+    shards: dict[str, list[str]] = {}
+    nearest: dict[str, dict[str, float]] = {}
+    for pop in pops:
+        shards.setdefault(pop.name, []).append(pop.pop)
+        best = nearest.setdefault(pop.name, {})
+        for name, rtt_ms in pop.rtt_ms.items():
+            best[name] = min(rtt_ms, best.get(name, math.inf))
+    return MigrationProblem(
+        pops=[pop.pop for pop in pops],
+        origins=names,
+        placed=[[pop.units.get(name, NO_UNITS) for name in names] for pop in pops],
+        room=[rooms_of(origin, reserve_fraction=reserve_fraction) for origin in known],
+        rtt_ms=[_measured(pop, names, nearest[pop.name]) for pop in pops],
+        budget=budget,
+        draining=frozenset(origin.origin for origin in known if origin.state is OriginState.DRAIN),
+        links=tuple(
+            LinkLimit(
+                name=link.name,
+                mbps=link.mbps,
+                mbps_per_unit=link.mbps_per_unit,
+                pairs=tuple((key, name) for pop, name in link.pairs for key in shards.get(pop, ())),
+            )
+            for link in links
+        ),
+        gain_ms_min=gain_ms_min,
+    )
+
+
+def _measured(pop: PopDemand, names: Sequence[str], nearest: dict[str, float]) -> list[float]:
+    """Milliseconds to each origin. Nobody is moved from one only because it is not measured yet."""
+    best = min((nearest[name] for name in names if name in nearest), default=math.inf)
+    return [
+        round(rtt)
+        if math.isfinite(rtt := nearest.get(name, best if name in pop.units else math.inf))
+        else math.inf
+        for name in names
+    ]
 
 
 class UnitMoves(Struct, frozen=True, kw_only=True):

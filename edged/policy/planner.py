@@ -20,7 +20,7 @@ from typing import Literal
 from msgspec import Struct
 
 from edged.errors import SolverError
-from edged.media.routing import CLASSES, NO_UNITS, ByClass, OriginRow, OriginState
+from edged.media.routing import NO_UNITS, ByClass, OriginRow, OriginState
 from edged.media.stream import PriorityClass
 from edged.policy.flows import FlowProblem, FlowSolution, FlowSolve, LinkLimit
 from edged.policy.lease_shares import (
@@ -175,15 +175,23 @@ def _capacity(supply: _Supply, there: int) -> ByClass:
     """What each class and those below it may have in all; nothing where no stream is to stay."""
     if not supply.origin.state.takes_streams:
         return NO_UNITS
-    partner = max(0, supply.origin.room[PriorityClass.PARTNER])
-    rooms = [
-        partner
-        if each is PriorityClass.PARTNER
-        else min(supply.origin.room[each], partner - supply.reserve)
-        for each in CLASSES
-    ]
-    first, second, third = (max(0, there + room) for room in rooms)
-    return (first, second, third)
+    first, second, third = _rooms(supply.origin, supply.reserve)
+    return (max(0, there + first), max(0, there + second), max(0, there + third))
+
+
+def _rooms(origin: OriginSupply, reserve: int) -> ByClass:
+    """Units more for each class and those below it; below 0 where partners use their reserve."""
+    partner, affiliate, basic = origin.room
+    partner = max(0, partner)
+    return (partner, min(affiliate, partner - reserve), min(basic, partner - reserve))
+
+
+def rooms_of(origin: OriginSupply, *, reserve_fraction: float) -> ByClass:
+    """Units that each class and those below it may be given now."""
+    if not origin.state.takes_streams:
+        return NO_UNITS
+    rooms = _rooms(origin, math.ceil(origin.slots_total * reserve_fraction))
+    return (max(0, rooms[0]), max(0, rooms[1]), max(0, rooms[2]))
 
 
 def _need(

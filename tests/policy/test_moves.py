@@ -1,17 +1,23 @@
 """Whole moves of whatever is asked for: within every limit, never for the worse, with a reason."""
 
+import math
+
 import hypothesis
 from hypothesis import strategies as st
 
-from edged.policy.flows import LinkLimit
+from edged.media.routing import ByClass, OriginState
+from edged.policy.flows import RTT_UNKNOWN_MS, LinkLimit
 from edged.policy.moves import (
     DRAIN,
+    GAIN_MS_MIN,
     MAKES_ROOM,
     NEARER,
     MigrationProblem,
     UnitMoves,
     make_moves,
+    migration_problem,
 )
+from edged.policy.planner import OriginSupply, PopDemand
 from tests.policy.migration_problems import check_moves, problems
 
 Changes = list[list[list[float]]]
@@ -131,3 +137,46 @@ def test_moves_that_pay_are_made_without_those_that_do_not() -> None:
     )
     moves = make_moves(problem, [[[1.0], [0.0]], [[0.0], [3.0]]], [[[0.0], [1.0]], [[3.0], [0.0]]])
     assert [(move.pop, *named(move)) for move in moves] == [("p", "far", "near", 1, NEARER)]
+
+
+def supply(
+    origin: str, room: ByClass, *, state: OriginState = OriginState.UP, total: int = 100
+) -> OriginSupply:
+    return OriginSupply(origin=origin, address="h:1", state=state, slots_total=total, room=room)
+
+
+def test_the_problem_is_what_irs_was_told_by_shard() -> None:
+    origins = [
+        supply("new", (9, 9, 4)),
+        supply("old", (50, 50, 50), state=OriginState.DRAIN),
+        supply("dead", (0, 0, 0), state=OriginState.DOWN),
+        supply("eaten", (1, 1, 1)),
+    ]
+    pops = [
+        PopDemand(pop="lhr/1", units={"old": (1, 0, 5), "dead": (0, 0, 3)}, rtt_ms={"new": 8.4}),
+        PopDemand(pop="lhr/2", units={"new": (0, 0, 2)}, rtt_ms={"new": 9.0, "old": 30.0}),
+        PopDemand(pop="ams/0", units={"old": (0, 1, 0)}, rtt_ms={"new": 2.0}),
+    ]
+    cable = LinkLimit(
+        name="cable", mbps=60.0, mbps_per_unit=6.0, pairs=(("lhr", "old"), ("far", "new"))
+    )
+    problem = migration_problem(origins, pops, budget=7, reserve_fraction=0.03, links=(cable,))
+    assert problem.pops == ["lhr/1", "lhr/2", "ams/0"]
+    assert problem.origins == ["eaten", "new", "old"]
+    assert problem.placed[0] == [(0, 0, 0), (0, 0, 0), (1, 0, 5)]
+    assert problem.room == [(1, 0, 0), (9, 6, 4), (0, 0, 0)]
+    assert problem.draining == {"old"}
+    assert (problem.budget, problem.gain_ms_min) == (7, GAIN_MS_MIN)
+    assert [link.pairs for link in problem.links] == [(("lhr/1", "old"), ("lhr/2", "old"))]
+    # Shards share what they measured; where a PoP has streams is never farther than it knows.
+    assert problem.rtt_ms == [[math.inf, 8, 30], [math.inf, 8, 30], [math.inf, 2, 2]]
+
+
+def test_nobody_is_moved_from_where_it_is_not_measured_yet() -> None:
+    origins = [supply("o1", (9, 9, 9)), supply("o2", (9, 9, 9))]
+    pops = [PopDemand(pop="lhr/0", units={"o1": (0, 0, 5)}, rtt_ms={"o2": 3.0})]
+    problem = migration_problem(origins, pops, budget=9, reserve_fraction=0.0)
+    assert problem.rtt_ms == [[3, 3]]
+    unmeasured = [PopDemand(pop="lhr/0", units={"o1": (0, 0, 5)})]
+    problem = migration_problem(origins, unmeasured, budget=9, reserve_fraction=0.0)
+    assert {problem.rtt(0, place) for place in range(2)} == {RTT_UNKNOWN_MS}
