@@ -91,6 +91,8 @@ class Collectors:
             rate = told.arrivals / max(RATE_INTERVAL_S_MIN, now - pop.told_at)
             pop.arrivals_per_s += ARRIVALS_SMOOTHING * (rate - pop.arrivals_per_s)
         pop.told, pop.told_at = told, now
+        if not told.refusals and not told.timeouts:
+            return []
         # Shards of a host share its paths: they are one witness.
         here = {_name(other) for other, pop in self._pops.items() if pop.left_at is None}
         changes: list[StateChanged] = []

@@ -274,26 +274,24 @@ def _make_leases(
         for pop in pops
     ]
     for place, supply in enumerate(supplies):
-        origin = supply.origin
+        origin, name, reserve = supply.origin, supply.origin.origin, supply.reserve
+        address, state, domain = origin.address, origin.state, origin.domain
         total = origin.slots_total
         price = round(price_ms(1 - min(origin.room) / total) if total else 0.0, 1)
-        there = [sum(pop.units.get(origin.origin, NO_UNITS)) for pop in pops]
-        missing = [0] * len(pops)
+        there = [sum(pop.units.get(name, NO_UNITS)) for pop in pops]
+        quotas = [units + share for units, share in zip(there, shares[place], strict=True)]
+        extra = share_out(supply.kept, partners, first=place) if supply.kept else []
         if supply.missing and any(there):
             missing = share_out(min(supply.missing, sum(there)), there, first=place)
-        for_partners = share_out(supply.kept, partners, first=place)
-        for index, share in enumerate(shares[place]):
-            rows[index].append(
-                OriginRow(
-                    origin.origin,
-                    origin.address,
-                    origin.state,
-                    there[index] + share - missing[index],
-                    price,
-                    supply.reserve,
-                    origin.domain,
-                )
-            )
-            if extra := for_partners[index] + missing[index]:
-                kept[index][origin.origin] = extra
-    return {pop.pop: PopLeases(tuple(rows[index]), kept[index]) for index, pop in enumerate(pops)}
+            quotas = [quota - less for quota, less in zip(quotas, missing, strict=True)]
+            extra = [
+                more + less for more, less in zip(extra or [0] * len(pops), missing, strict=True)
+            ]
+        for index, units in enumerate(extra):
+            if units:
+                kept[index][name] = units
+        for row, quota in zip(rows, quotas, strict=True):
+            row.append(OriginRow(name, address, state, quota, price, reserve, domain))
+    return {
+        pop.pop: PopLeases(tuple(of), more) for pop, of, more in zip(pops, rows, kept, strict=True)
+    }

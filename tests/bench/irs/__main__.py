@@ -1,8 +1,10 @@
 """`python -m tests.bench.irs`: linear programs re-solved, leases planned, and IRS with 100 PoPs."""
 
 import argparse
+import logging
 import sys
 
+import structlog
 import trio
 
 from tests.bench.goals import exit_status, verdict
@@ -43,6 +45,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--push-interval-s", type=float, default=0.2)
     given = parser.parse_args(arguments)
     size = (given.pops, given.origins)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     print(f"{size[0]} PoPs, {size[1]} origins, 3 classes", flush=True)
     solver = time_solver(*size, steps=given.steps, cold=False)
     cold = time_solver(*size, steps=max(1, given.steps // 10), cold=True)
