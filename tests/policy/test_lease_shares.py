@@ -127,3 +127,33 @@ def test_a_link_that_is_full_of_what_is_there_carries_nothing_new() -> None:
 def test_little_or_nothing_can_be_shared(free: int) -> None:
     shares = share_by_flows([pop("a"), pop("b")], [offer(free)], FlowSolver().solve, horizon_s=1.0)
     assert sum(units for (units,) in shares.units) == free
+
+
+def test_what_crosses_a_link_to_all_its_origins_counts_together() -> None:
+    pops = [pop("over", units=[(0, 0, 0)] * 2, rtt_ms=[1.0, 2.0])]
+    cable = LinkLimit(
+        name="cable", mbps=180.0, mbps_per_unit=6.0, pairs=(("over", "o1"), ("over", "o2"))
+    )
+    shares = share_by_flows(
+        pops,
+        [offer(20, "o1"), offer(20, "o2")],
+        FlowSolver().solve,
+        horizon_s=10.0,
+        links=(cable,),
+    )
+    assert sum(shares.units[0]) == 30
+
+
+def test_what_others_would_win_by_a_slot_is_its_price() -> None:
+    """A PoP goes 2 ms farther, for another to come back from far away as its streams end."""
+    near_both = pop("a", units=[(0, 0, 0)] * 3, arrivals_per_s=1.0, rtt_ms=[2.0, 4.0, 95.0])
+    from_afar = pop("b", units=[(0, 0, 0), (0, 0, 0), (0, 0, 50)], rtt_ms=[3.0, 95.0, 90.0])
+    origins = [
+        offer(20, "o1"),
+        offer(100, "o2"),
+        OriginOffer(name="o3", free=0, capacity=(50, 50, 50)),
+    ]
+    shares = share_by_flows([near_both, from_afar], origins, FlowSolver().solve, horizon_s=10.0)
+    assert shares.units[0][0] <= 4
+    assert shares.units[0][1] >= 17
+    assert shares.units[1][0] >= 16
