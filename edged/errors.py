@@ -47,6 +47,10 @@ class RouteUnavailableError(EdgedError):
         super().__init__(f"no route for {channel!r}, table v{table_version}: {why or 'no origins'}")
 
 
+class SolverError(EdgedError):
+    """A linear program is too large, or has no optimum that could be found."""
+
+
 class PeerLostError(EdgedError):
     """A peer closed, fell silent or stalled past its limit."""
 

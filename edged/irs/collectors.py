@@ -3,12 +3,22 @@
 All of it is soft state: after a restart it comes back with the first hellos and heartbeats.
 """
 
+import ipaddress
+
 from msgspec import Struct
 
-from edged.errors import RemoteProtocolError
-from edged.media.routing import CLASSES, ORIGINS_MAX, OriginReport, PopRow, PopTelemetry
+from edged.errors import ConfigError, RemoteProtocolError
+from edged.media.routing import (
+    CLASSES,
+    ORIGINS_MAX,
+    ByClass,
+    OriginReport,
+    PopRow,
+    PopTelemetry,
+)
 from edged.policy.capacitor import Capacitor, StateChanged
 from edged.policy.planner import OriginSupply, PopDemand
+from edged.runtime.listeners import parse_address
 from edged.wire.table import POPS_MAX, OriginHello
 
 ARRIVALS_SMOOTHING = 0.1  # Weight of the newest second: follows a surge within ten.
@@ -81,6 +91,8 @@ class Collectors:
             rate = told.arrivals / max(RATE_INTERVAL_S_MIN, now - pop.told_at)
             pop.arrivals_per_s += ARRIVALS_SMOOTHING * (rate - pop.arrivals_per_s)
         pop.told, pop.told_at = told, now
+        if not told.refusals and not told.timeouts:
+            return []
         # Shards of a host share its paths: they are one witness.
         here = {_name(other) for other, pop in self._pops.items() if pop.left_at is None}
         changes: list[StateChanged] = []
@@ -106,8 +118,7 @@ class Collectors:
                     address=hello.address,
                     state=state,
                     slots_total=report.slots_total,
-                    # Leases are not per class: hand out only what even the lowest may use.
-                    room=min(self.capacitor.room(name, priority, now) for priority in CLASSES),
+                    room=self._room(name, now),
                     domain=hello.domain,
                 )
             )
@@ -121,11 +132,18 @@ class Collectors:
         return [
             PopDemand(
                 pop=key,
-                units={origin: sum(counts) for origin, counts in pop.told.units.items()},
+                units=pop.told.units,
                 arrivals_per_s=pop.arrivals_per_s,
+                rtt_ms={origin: probe.rtt_ms for origin, probe in pop.told.probes.items()},
             )
             for key, pop in sorted(self._pops.items())
         ]
+
+    def _room(self, origin: str, now: float) -> ByClass:
+        partner, affiliate, basic = (
+            self.capacitor.room(origin, priority, now) for priority in CLASSES
+        )
+        return (partner, affiliate, basic)
 
     def offers(self) -> dict[tuple[str, int], PopRow]:
         """Every PoP shard that is connected and says where publishers reach it."""
@@ -152,3 +170,19 @@ class Collectors:
 def _name(key: str) -> str:
     """The PoP of a shard: of "lhr/2", "lhr"."""
     return key.partition("/")[0]
+
+
+def check_reachable(hello: OriginHello) -> None:
+    """Raise RemoteProtocolError where PoPs could not connect to: every table would carry it."""
+    try:
+        host, port = parse_address(hello.address)
+    except ConfigError as error:
+        raise RemoteProtocolError(f"origin {hello.origin!r}: {error}") from error
+    try:
+        anywhere = ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        anywhere = False  # A name.
+    if anywhere or not port:
+        raise RemoteProtocolError(
+            f"origin {hello.origin!r}: address {hello.address!r} cannot be connected to"
+        )

@@ -3,17 +3,38 @@
 Each plan at the interval renews every lease; an urgent one reaches only the PoPs it changes.
 """
 
-from collections.abc import Callable
+import math
+import time
+from collections.abc import Callable, Iterable
 
+import structlog
 import trio
 
+from edged.errors import SolverError
 from edged.irs.collectors import Collectors
-from edged.media.routing import OriginRow
-from edged.policy.planner import plan_leases
+from edged.media.stream import PriorityClass
+from edged.policy.flows import FlowProblem, FlowSolution, FlowSolve, LinkLimit
+from edged.policy.planner import LeasePlan, PlanPolicy, PopLeases, plan_leases
+from edged.runtime.metrics import MetricSpec, Sample
 
 PLAN_INTERVAL_S_MIN = 0.02  # A storm of changes is planned fifty times a second at most.
+PLANS_PER_CHECKPOINT = 256  # Then the solver begins cold: a plan can be had again from there.
 
-Rows = dict[str, tuple[OriginRow, ...]]  # PoP shard -> its rows.
+METRICS = (
+    MetricSpec(name="edged_irs_plans_total", help="Plans made"),
+    MetricSpec(name="edged_irs_plans_fallback_total", help="Plans made without the solver"),
+    MetricSpec(name="edged_irs_plan_seconds", help="The last plan took"),
+    MetricSpec(name="edged_irs_solve_seconds", help="The solver's part of it"),
+    MetricSpec(
+        name="edged_irs_unserved_units",
+        help="Units, there or expected, that all origins together have no room for",
+        labels=("class",),
+    ),
+)
+
+Rows = dict[str, PopLeases]  # By PoP shard.
+
+log = structlog.get_logger("edged.irs.planner")
 
 
 class Planner:
@@ -27,15 +48,24 @@ class Planner:
         push_interval_s: float,
         lease_ttl_s: float,
         reserve_fraction: float,
+        policy: PlanPolicy = "leases",
+        links: Callable[[], tuple[LinkLimit, ...]] = tuple,
     ) -> None:
-        """`publish(rows, renew)` is synchronous; with `renew` all are pushed, else the changed."""
+        """`publish(rows, renew)` is synchronous; with `renew` all are pushed, else the changed.
+
+        `links`: what the backbone can carry now, for all that is placed.
+        """
         self._collectors = collectors
         self._publish = publish
         self.push_interval_s = push_interval_s
         self.lease_ttl_s = lease_ttl_s
         self.reserve_fraction = reserve_fraction
+        self.policy: PlanPolicy = policy
+        self._links = links
+        self._solver = _Solver()
         self._urgent = trio.Event()
-        self.plans = 0
+        self.last: LeasePlan | None = None
+        self.plans = self.fallbacks = 0
         self.plan_s = 0.0  # The last one took so long.
 
     def hurry(self) -> None:
@@ -59,12 +89,76 @@ class Planner:
 
     def plan_now(self, *, renew: bool) -> None:
         """Plan once."""
-        now = trio.current_time()
-        rows = plan_leases(
+        now, started = trio.current_time(), time.perf_counter()
+        if self.plans % PLANS_PER_CHECKPOINT == 0:
+            self._solver.restart()
+        self._solver.seconds = 0.0
+        plan = plan_leases(
             self._collectors.supplies(now),
             self._collectors.demands(now, self.lease_ttl_s),
             reserve_fraction=self.reserve_fraction,
+            solve=self._solver.solve if self.policy == "leases" else None,
+            horizon_s=self.lease_ttl_s,
+            links=self._links(),
         )
         self.plans += 1
-        self._publish(rows, renew)
-        self.plan_s = trio.current_time() - now
+        self.plan_s = time.perf_counter() - started
+        self._note(plan)
+        self._publish(plan.leases, renew)
+
+    def read_metrics(self) -> Iterable[Sample]:
+        """Values of METRICS."""
+        yield Sample("edged_irs_plans_total", self.plans)
+        yield Sample("edged_irs_plans_fallback_total", self.fallbacks)
+        yield Sample("edged_irs_plan_seconds", self.plan_s)
+        yield Sample("edged_irs_solve_seconds", self._solver.seconds)
+        if self.last is None or (solution := self.last.solution) is None:
+            return
+        for each in PriorityClass:
+            units = math.fsum(classes[each] for classes in solution.unserved)
+            yield Sample("edged_irs_unserved_units", units, {"class": each.label})
+
+    def _note(self, plan: LeasePlan) -> None:
+        failed_before = self.last is not None and bool(self.last.failure)
+        self.last = plan
+        if plan.failure:
+            self.fallbacks += 1
+            if not failed_before:
+                log.warning("leases planned without the solver", reason=plan.failure)
+        elif failed_before:
+            log.info("leases planned by the solver again")
+
+
+class _Solver:
+    """The solver, loaded when it is first asked: HiGHS and numpy take 25 MB, for IRS alone."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._solve: FlowSolve | None = None
+        self._restart: Callable[[], None] = lambda: None
+        self._missing = ""  # Why there is none.
+
+    def solve(self, problem: FlowProblem) -> FlowSolution:
+        """As `FlowSolver.solve`, counting the time it takes."""
+        solve = self._solve or self._load()
+        started = time.perf_counter()
+        try:
+            return solve(problem)
+        finally:
+            self.seconds += time.perf_counter() - started
+
+    def restart(self) -> None:
+        """Begin cold next time."""
+        self._restart()
+
+    def _load(self) -> FlowSolve:
+        if self._missing:
+            raise SolverError(self._missing)
+        try:
+            from edged.policy.solver import FlowSolver  # noqa: PLC0415
+        except ImportError as error:
+            self._missing = f"the solver cannot be loaded: {error}"
+            raise SolverError(self._missing) from error
+        solver = FlowSolver()
+        self._solve, self._restart = solver.solve, solver.restart
+        return solver.solve

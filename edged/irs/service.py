@@ -3,19 +3,19 @@
 One process; everything but the configuration is soft state. PoPs go on without it.
 """
 
-import ipaddress
 import ssl
 from collections.abc import Callable, Iterable
 from typing import Annotated
 
 import structlog
 import trio
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct
 
-from edged.errors import ConfigError, EdgedError, RemoteProtocolError
+from edged.errors import EdgedError, RemoteProtocolError
 from edged.irs.client import IrsClientConfig
-from edged.irs.collectors import Collectors, PopStatus
+from edged.irs.collectors import Collectors, PopStatus, check_reachable
 from edged.irs.places import Places
+from edged.irs.planner import METRICS as PLANNER_METRICS
 from edged.irs.planner import Planner, Rows
 from edged.irs.pops import PopsTeller
 from edged.irs.session import HANDSHAKE_S_MAX, JITTER_MAX, Driver, drain_readable, shake_hands
@@ -23,12 +23,12 @@ from edged.media.routing import (
     ORIGINS_MAX,
     RULES_MAX,
     OriginReport,
-    OriginRow,
     OriginState,
     RoutingTable,
     Rule,
 )
 from edged.policy.capacitor import HEARTBEAT_INTERVAL_S, StateChanged
+from edged.policy.planner import PlanPolicy, PopLeases
 from edged.runtime.listeners import open_listener, parse_address, peer_name
 from edged.runtime.metrics import MetricSpec, Sample
 from edged.runtime.supervision import Supervisor
@@ -51,6 +51,7 @@ class IrsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     lease_ttl_s: Annotated[float, Meta(ge=1, le=600)] = 10.0  # Then PoPs decide by price.
     table_ttl_s: Annotated[float, Meta(ge=1, le=3600)] = 30.0  # Then PoPs believe no masks of ours.
     reserve_fraction: Annotated[float, Meta(ge=0, le=0.5)] = 0.002  # Of each origin, for partners.
+    policy: PlanPolicy = "leases"  # "proportional": by arrivals alone, without the solver.
     # After a start, before tables are replaced: origins need so long to be back. 0: do not wait.
     warmup_s: Annotated[float, Meta(ge=0, le=60)] = 5.0
     rules: Annotated[tuple[Rule, ...], Meta(max_length=RULES_MAX)] = ()
@@ -106,9 +107,9 @@ METRICS = (
     MetricSpec(name="edged_irs_origins", help="Origins by state", labels=("state",)),
     MetricSpec(name="edged_irs_pushes_total", help="Tables pushed", labels=("kind",)),
     MetricSpec(name="edged_irs_nacks_total", help="Pushed tables that a PoP did not accept"),
-    MetricSpec(name="edged_irs_plans_total", help="Plans made"),
     MetricSpec(name="edged_irs_push_delay_seconds", help="From the last push to its ack"),
     MetricSpec(name="edged_irs_made_room_total", help="Silent callers ended for others"),
+    *PLANNER_METRICS,
 )
 
 
@@ -129,8 +130,9 @@ class _Session:
         self.identity: Identity | None = None
         self.key = ""  # Of the PoP shard.
         self.origin = ""
-        self.offered: tuple[OriginRow, ...] | None = None
+        self.offered: PopLeases | None = None
         self.has_table = False  # It came with one.
+        self.knows_kept = False  # It can be told of units that are kept for partners.
         self.teller: PopsTeller | None = None  # Of a PoP that wants to hear of the others.
         now = trio.current_time()
         self.opened_at = now
@@ -211,6 +213,7 @@ class IrsService:
             push_interval_s=config.push_interval_s,
             lease_ttl_s=config.lease_ttl_s,
             reserve_fraction=config.reserve_fraction,
+            policy=config.policy,
         )
         self._tls = tls
         self._supervisor = supervisor or Supervisor("irs")
@@ -228,6 +231,7 @@ class IrsService:
         self.planner.push_interval_s = config.push_interval_s
         self.planner.lease_ttl_s = config.lease_ttl_s
         self.planner.reserve_fraction = config.reserve_fraction
+        self.planner.policy = config.policy
         self._offer_anew()
 
     async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
@@ -291,6 +295,7 @@ class IrsService:
         self.collectors.pop_joined(key)
         session.key = key
         session.has_table = hello.epoch > 0
+        session.knows_kept = hello.wants_kept
         session.teller = PopsTeller() if hello.wants_pops else None
         if (older := self._pops.get(key)) is not None:
             older.driver.end("replaced by a newer session")
@@ -303,7 +308,7 @@ class IrsService:
     def origin_joined(self, session: _Session, hello: OriginHello) -> None:
         """Let an origin in; a newer session of the same origin replaces the older."""
         name = hello.origin
-        _check_reachable(hello)
+        check_reachable(hello)
         if name not in self._origins and len(self._origins) >= self._origins_max:
             raise RemoteProtocolError(f"origin {name!r} is one more than {self._origins_max}")
         session.origin = name
@@ -368,9 +373,9 @@ class IrsService:
         for kind, count in self._count_pushes().items():
             yield Sample("edged_irs_pushes_total", count, {"kind": kind})
         yield Sample("edged_irs_nacks_total", self.nacks)
-        yield Sample("edged_irs_plans_total", self.planner.plans)
         yield Sample("edged_irs_push_delay_seconds", self.push_delay_s)
         yield Sample("edged_irs_made_room_total", self._places.given_up)
+        yield from self.planner.read_metrics()
 
     async def _accept(self, stream: trio.SocketStream) -> None:
         peer = "unknown"
@@ -434,10 +439,11 @@ class IrsService:
             planned = rows.get(key)
             if planned is None or (not renew and planned == session.offered):
                 continue
-            if session.has_table and (now < self._warm_at or not planned):
+            if session.has_table and (now < self._warm_at or not planned.rows):
                 continue  # It routes by what it has until we have heard the origins.
             session.offered = planned
-            session.link.offer(self._make_table(planned), now)
+            table = self._make_table(planned, knows_kept=session.knows_kept)
+            session.link.offer(table, now)
             session.driver.wake()
         if renew:
             self._tell_pops(now)
@@ -449,15 +455,16 @@ class IrsService:
                 session.link.tell_pops(session.teller.tell(offers), now)
                 session.driver.wake()
 
-    def _make_table(self, rows: tuple[OriginRow, ...]) -> RoutingTable:
+    def _make_table(self, leases: PopLeases, *, knows_kept: bool) -> RoutingTable:
         return RoutingTable(
             epoch=self.epoch,
             version=self.version,
             issued=self.now_unix(),
             ttl_s=self.config.table_ttl_s,
             lease_ttl_s=self.config.lease_ttl_s,
-            rows=rows,
+            rows=leases.rows,
             rules=self.config.rules,
+            kept=leases.kept if knows_kept else UNSET,
         )
 
     def _count_pushes(self) -> dict[str, int]:
@@ -479,19 +486,3 @@ class IrsService:
             now = trio.current_time()
             if now >= capacitor.next_timeout():
                 self.note(capacitor.handle_timeout(now))
-
-
-def _check_reachable(hello: OriginHello) -> None:
-    """Raise RemoteProtocolError where PoPs could not connect to: every table would carry it."""
-    try:
-        host, port = parse_address(hello.address)
-    except ConfigError as error:
-        raise RemoteProtocolError(f"origin {hello.origin!r}: {error}") from error
-    try:
-        anywhere = ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        anywhere = False  # A name.
-    if anywhere or not port:
-        raise RemoteProtocolError(
-            f"origin {hello.origin!r}: address {hello.address!r} cannot be connected to"
-        )

@@ -7,7 +7,7 @@ the wire: positions are the format, so new fields go to the end with a default.
 import enum
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from edged.media.stream import PriorityClass
 
@@ -135,6 +135,9 @@ class RoutingTable(Struct, frozen=True, kw_only=True):
 
     `ttl_s`: for so long after its arrival the states in the rows are believed; later only what the
     PoP sees itself counts. `lease_ttl_s`: for so long the quotas hold; later the price decides.
+    `kept`: by origin, units beyond the quota that only partners may have, as long as the quotas
+    hold. Where it is not set, the table is of a peer, or for one, that does not know it: both ends
+    must come to the same CRC, so a row can have no new field.
     """
 
     epoch: Annotated[int, Meta(ge=0, le=2**63 - 1)]  # Raised by each start of IRS.
@@ -144,6 +147,7 @@ class RoutingTable(Struct, frozen=True, kw_only=True):
     lease_ttl_s: Seconds
     rows: Annotated[tuple[OriginRow, ...], Meta(max_length=ORIGINS_MAX)] = ()
     rules: Annotated[tuple[Rule, ...], Meta(max_length=RULES_MAX)] = ()
+    kept: Annotated[dict[Name, Count], Meta(max_length=ORIGINS_MAX)] | UnsetType = UNSET
 
     @property
     def stamp(self) -> tuple[int, int]:

@@ -1,22 +1,39 @@
 """Planning leases: how much of each origin every PoP may fill without asking.
 
-A quota is what the PoP has at the origin + its share of the free slots. Shares follow demand, never
-add up to more than is free less the reserve, and are whole units. An origin that takes no streams
-has nothing to share. (The optimising solver takes this place later, with the same inputs and rows.)
+A quota is what the PoP has at the origin + its share of the free slots. Shares never add up to more
+than is free less the reserve, and are whole units. An origin that takes no streams has nothing to
+share. Two policies make the shares:
+
+- "leases": the solver's, towards the best placement of all demand (`lease_shares`);
+- "proportional": by arrivals alone. Also what is left when the solver fails.
+
+The reserve is for partners. What of it is free is shared out as well, as `kept`: units beyond the
+quota that only they may use. Where partners have eaten into it, the others' quotas shrink by as
+much, so that it fills again as streams leave.
 """
 
 import math
 from collections import Counter
 from collections.abc import Sequence
+from typing import Literal
 
 from msgspec import Struct
 
-from edged.media.routing import OriginRow, OriginState
+from edged.errors import SolverError
+from edged.media.routing import NO_UNITS, ByClass, OriginRow, OriginState
+from edged.media.stream import PriorityClass
+from edged.policy.flows import FlowProblem, FlowSolution, FlowSolve, LinkLimit
+from edged.policy.lease_shares import (
+    ARRIVALS_FLOOR,
+    OriginOffer,
+    PopNeed,
+    Shares,
+    share_by_flows,
+    share_out,
+)
 from edged.policy.routing_table import price_ms
 
-# A PoP without arrivals yet gets a share too: its first publisher is coming. Its shards divide this
-# among them, for callers come to the PoP, not to the shard.
-ARRIVALS_FLOOR = 1.0
+PlanPolicy = Literal["leases", "proportional"]
 
 
 class OriginSupply(Struct, frozen=True, kw_only=True):
@@ -26,7 +43,7 @@ class OriginSupply(Struct, frozen=True, kw_only=True):
     address: str
     state: OriginState
     slots_total: int
-    room: int  # Free units that may be handed out now, ramp counted.
+    room: ByClass  # Free units that each class may be given now, ramp counted.
     domain: str = ""
 
 
@@ -34,8 +51,9 @@ class PopDemand(Struct, frozen=True, kw_only=True):
     """A PoP shard as the planner sees it."""
 
     pop: str  # Key of the shard: "lhr/0".
-    units: dict[str, int] = {}  # Now at each origin.
+    units: dict[str, ByClass] = {}  # Now at each origin.
     arrivals_per_s: float = 0.0
+    rtt_ms: dict[str, float] = {}  # To each origin that it has measured.
 
     @property
     def name(self) -> str:
@@ -43,51 +61,237 @@ class PopDemand(Struct, frozen=True, kw_only=True):
         return self.pop.partition("/")[0]
 
 
-def plan_leases(
-    origins: Sequence[OriginSupply], pops: Sequence[PopDemand], *, reserve_fraction: float
-) -> dict[str, tuple[OriginRow, ...]]:
-    """Make the rows of every PoP, sorted by origin."""
-    rows: dict[str, list[OriginRow]] = {pop.pop: [] for pop in pops}
-    shards = Counter(pop.name for pop in pops)
-    weights = [ARRIVALS_FLOOR / shards[pop.name] + pop.arrivals_per_s for pop in pops]
-    for place, supply in enumerate(sorted(origins, key=lambda supply: supply.origin)):
-        reserve = math.ceil(supply.slots_total * reserve_fraction)
-        free = max(0, supply.room - reserve) if supply.state.takes_streams else 0
-        total = supply.slots_total
-        price = round(price_ms(1 - supply.room / total) if total else 0.0, 1)
-        shares = share_out(free, weights, first=place)
-        for pop, share in zip(pops, shares, strict=True):
-            quota = pop.units.get(supply.origin, 0) + share
-            rows[pop.pop].append(
-                OriginRow(
-                    supply.origin,
-                    supply.address,
-                    supply.state,
-                    quota,
-                    price,
-                    reserve,
-                    supply.domain,
-                )
-            )
-    return {pop: tuple(planned) for pop, planned in rows.items()}
+class PopLeases(Struct, frozen=True):
+    """What one PoP shard is given.
 
-
-def share_out(units: int, weights: Sequence[float], *, first: int = 0) -> list[int]:
-    """Split whole units in proportion to weights (> 0); the shares add up to exactly `units`.
-
-    What rounding leaves goes to the largest remainders; among equals the turn begins at `first`, so
-    that one PoP does not get the odd unit of every origin.
+    `kept`: units beyond the quota of an origin's row that only partners may use; those above 0.
     """
-    if not weights:
-        return []
-    total = math.fsum(weights)
-    exact = [units * weight / total for weight in weights]
-    shares = [math.floor(value) for value in exact]
-    count = len(weights)
-    turn = sorted(
-        range(count),
-        key=lambda index: (round(shares[index] - exact[index], 9), (index - first) % count),
+
+    rows: tuple[OriginRow, ...]  # Sorted by origin.
+    kept: dict[str, int] = {}
+
+
+class LeasePlan(Struct, frozen=True, kw_only=True):
+    """A plan, and how it came about."""
+
+    leases: dict[str, PopLeases]  # By shard.
+    policy: PlanPolicy
+    failure: str = ""  # Why it is "proportional" although there is a solver.
+    problem: FlowProblem | None = None  # All demand on all capacity, for `explain_flows`.
+    solution: FlowSolution | None = None
+
+
+class _Supply(Struct, frozen=True):
+    """An origin, its room divided."""
+
+    origin: OriginSupply
+    reserve: int
+    free: int  # Units that any class may have.
+    kept: int  # Units that only partners may have.
+    missing: int  # Units by which the reserve is not there.
+
+
+def plan_leases(
+    origins: Sequence[OriginSupply],
+    pops: Sequence[PopDemand],
+    *,
+    reserve_fraction: float,
+    solve: FlowSolve | None = None,
+    horizon_s: float = 10.0,
+    links: tuple[LinkLimit, ...] = (),
+) -> LeasePlan:
+    """Make the rows of every PoP shard.
+
+    `solve`: of a `FlowSolver`; without one the policy is "proportional". `horizon_s`: for how long
+    the leases are to suffice. `links`: limits of the backbone for all units, those there included.
+    """
+    supplies = [
+        _divide(supply, reserve_fraction)
+        for supply in sorted(origins, key=lambda supply: supply.origin)
+    ]
+    shares, failure, by_flows = None, "", None
+    if solve is not None:
+        try:
+            by_flows = _share_by_flows(supplies, pops, solve, horizon_s, links)
+            shares = _divide_among_shards(by_flows, pops)
+        except SolverError as error:
+            failure = str(error)
+    if shares is None:
+        weights = _weights(pops)
+        shares = [
+            share_out(supply.free, weights, first=place) for place, supply in enumerate(supplies)
+        ]
+    return LeasePlan(
+        leases=_make_leases(supplies, pops, shares),
+        policy="proportional" if by_flows is None else "leases",
+        failure=failure,
+        problem=None if by_flows is None else by_flows.problem,
+        solution=None if by_flows is None else by_flows.solution,
     )
-    for index in turn[: max(0, units - sum(shares))]:
-        shares[index] += 1
-    return shares
+
+
+def _divide(supply: OriginSupply, reserve_fraction: float) -> _Supply:
+    """Divide the room into what all may have and what is kept for partners."""
+    reserve = math.ceil(supply.slots_total * reserve_fraction)
+    if not supply.state.takes_streams:
+        return _Supply(supply, reserve, 0, 0, 0)
+    partner = max(0, supply.room[PriorityClass.PARTNER])
+    free = max(0, min(partner - reserve, *supply.room))
+    return _Supply(supply, reserve, free, partner - free, max(0, reserve - partner))
+
+
+def _weights(pops: Sequence[PopDemand]) -> list[float]:
+    shards = Counter(pop.name for pop in pops)
+    return [ARRIVALS_FLOOR / shards[pop.name] + max(0.0, pop.arrivals_per_s) for pop in pops]
+
+
+def _share_by_flows(
+    supplies: Sequence[_Supply],
+    pops: Sequence[PopDemand],
+    solve: FlowSolve,
+    horizon_s: float,
+    links: tuple[LinkLimit, ...],
+) -> Shares:
+    names = [supply.origin.origin for supply in supplies]
+    open_ = {supply.origin.origin for supply in supplies if supply.origin.state.takes_streams}
+    by_name: dict[str, list[PopDemand]] = {}
+    for pop in pops:
+        by_name.setdefault(pop.name, []).append(pop)
+    needs = [_need(name, shards, names, open_) for name, shards in sorted(by_name.items())]
+    offers = []
+    for place, supply in enumerate(supplies):
+        there = sum(sum(need.units[place]) for need in needs)
+        offers.append(
+            OriginOffer(
+                name=supply.origin.origin,
+                free=supply.free,
+                capacity=_capacity(supply, there),
+            )
+        )
+    return share_by_flows(needs, offers, solve, horizon_s=horizon_s, links=links)
+
+
+def _capacity(supply: _Supply, there: int) -> ByClass:
+    """What each class and those below it may have in all; nothing where no stream is to stay."""
+    if not supply.origin.state.takes_streams:
+        return NO_UNITS
+    first, second, third = _rooms(supply.origin, supply.reserve)
+    return (max(0, there + first), max(0, there + second), max(0, there + third))
+
+
+def _rooms(origin: OriginSupply, reserve: int) -> ByClass:
+    """Units more for each class and those below it; below 0 where partners use their reserve."""
+    partner, affiliate, basic = origin.room
+    partner = max(0, partner)
+    return (partner, min(affiliate, partner - reserve), min(basic, partner - reserve))
+
+
+def rooms_of(origin: OriginSupply, *, reserve_fraction: float) -> ByClass:
+    """Units that each class and those below it may be given now."""
+    if not origin.state.takes_streams:
+        return NO_UNITS
+    rooms = _rooms(origin, math.ceil(origin.slots_total * reserve_fraction))
+    return (max(0, rooms[0]), max(0, rooms[1]), max(0, rooms[2]))
+
+
+def _need(
+    name: str, shards: Sequence[PopDemand], origins: Sequence[str], open_: set[str]
+) -> PopNeed:
+    """One PoP of all its shards."""
+    units, rtt_ms = shards[0].units, shards[0].rtt_ms
+    if len(shards) > 1:
+        units, rtt_ms = _together(shards)
+    there = [units.get(origin, NO_UNITS) for origin in origins]
+    elsewhere, displaced = NO_UNITS, 0
+    for origin, counts in units.items():
+        if origin not in open_:
+            displaced += sum(counts)
+            if origin not in origins:
+                elsewhere = _add(elsewhere, counts)
+    return PopNeed(
+        name=name,
+        units=there,
+        elsewhere=elsewhere,
+        displaced=displaced,
+        arrivals_per_s=math.fsum(max(0.0, shard.arrivals_per_s) for shard in shards),
+        # Whole milliseconds: what is less decides nothing, and would keep the solver busy.
+        rtt_ms=[_whole(rtt_ms.get(origin, math.inf)) for origin in origins],
+    )
+
+
+def _together(shards: Sequence[PopDemand]) -> tuple[dict[str, ByClass], dict[str, float]]:
+    """Their units, and the best of what they measured: they are at one place."""
+    units: dict[str, ByClass] = {}
+    rtt_ms: dict[str, float] = {}
+    for shard in shards:
+        for origin, counts in shard.units.items():
+            units[origin] = _add(units.get(origin, NO_UNITS), counts)
+        for origin, measured in shard.rtt_ms.items():
+            rtt_ms[origin] = min(measured, rtt_ms.get(origin, math.inf))
+    return units, rtt_ms
+
+
+def _whole(rtt_ms: float) -> float:
+    """What is no number is not known either."""
+    return round(rtt_ms) if 0 <= rtt_ms < math.inf else math.inf
+
+
+def _add(one: ByClass, other: ByClass) -> ByClass:
+    return (one[0] + other[0], one[1] + other[1], one[2] + other[2])
+
+
+def _divide_among_shards(shares: Shares, pops: Sequence[PopDemand]) -> list[list[int]]:
+    """Divide each PoP's units among its shards: by origin, shard."""
+    row_of = {name: row for row, name in enumerate(shares.problem.pops)}
+    rows: list[list[int]] = [[] for _ in shares.problem.pops]
+    for index, pop in enumerate(pops):
+        rows[row_of[pop.name]].append(index)
+    weights = _weights(pops)
+    divided = [[0] * len(pops) for _ in shares.problem.origins]
+    for row, indices in enumerate(rows):
+        if len(indices) == 1:
+            for place, units in enumerate(shares.units[row]):
+                divided[place][indices[0]] = units
+            continue
+        of_shards = [weights[index] for index in indices]
+        for place, units in enumerate(shares.units[row]):
+            parts = share_out(units, of_shards, first=place)
+            for index, part in zip(indices, parts, strict=True):
+                divided[place][index] = part
+    return divided
+
+
+def _make_leases(
+    supplies: Sequence[_Supply], pops: Sequence[PopDemand], shares: Sequence[Sequence[int]]
+) -> dict[str, PopLeases]:
+    """Make the rows: `shares` are free units by origin, shard."""
+    rows: list[list[OriginRow]] = [[] for _ in pops]
+    kept: list[dict[str, int]] = [{} for _ in pops]
+    shards = Counter(pop.name for pop in pops)
+    partners = [
+        ARRIVALS_FLOOR / shards[pop.name]
+        + sum(counts[PriorityClass.PARTNER] for counts in pop.units.values())
+        for pop in pops
+    ]
+    for place, supply in enumerate(supplies):
+        origin, name, reserve = supply.origin, supply.origin.origin, supply.reserve
+        address, state, domain = origin.address, origin.state, origin.domain
+        total = origin.slots_total
+        price = round(price_ms(1 - min(origin.room) / total) if total else 0.0, 1)
+        there = [sum(pop.units.get(name, NO_UNITS)) for pop in pops]
+        quotas = [units + share for units, share in zip(there, shares[place], strict=True)]
+        extra = share_out(supply.kept, partners, first=place) if supply.kept else []
+        if supply.missing and any(there):
+            missing = share_out(min(supply.missing, sum(there)), there, first=place)
+            quotas = [quota - less for quota, less in zip(quotas, missing, strict=True)]
+            extra = [
+                more + less for more, less in zip(extra or [0] * len(pops), missing, strict=True)
+            ]
+        for index, units in enumerate(extra):
+            if units:
+                kept[index][name] = units
+        for row, quota in zip(rows, quotas, strict=True):
+            row.append(OriginRow(name, address, state, quota, price, reserve, domain))
+    return {
+        pop.pop: PopLeases(tuple(of), more) for pop, of, more in zip(pops, rows, kept, strict=True)
+    }

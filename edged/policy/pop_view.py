@@ -2,11 +2,14 @@
 
 IRS may be wrong, late or dead; so the view keeps both, and says for each origin why nothing may go
 there now (`blocked`), until when a class leaves it alone after a refusal (`held`), and how much the
-lease still allows (`quota` - `used`). `routing_table.choose_origin` decides over it.
+lease still allows (`quotas` - `used`). `routing_table.choose_origin` decides over it.
 """
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
+
+from msgspec import UNSET
 
 from edged.media.routing import (
     CLASSES,
@@ -42,18 +45,19 @@ class Candidate:
         "held",
         "origin",
         "placed_since",
-        "quota",
+        "quotas",
         "row",
         "rtt_ms",
         "used",
     )
 
-    def __init__(self, row: OriginRow) -> None:
+    def __init__(self, row: OriginRow, kept: int = 0) -> None:
         self.row = row
         self.origin = row.origin
         self.address = row.address
         self.domain = row.domain or f"origin {row.origin}"
-        self.quota = row.quota
+        # By class: how many units we may have there in all; `kept` is for partners alone.
+        self.quotas = (row.quota + kept, *(row.quota,) * (len(CLASSES) - 1))
         self.used = 0  # Units of ours there.
         self.placed_since = 0  # Units of ours placed since its last heartbeat.
         self.rtt_ms = math.inf  # Not measured yet.
@@ -119,7 +123,8 @@ class PopView:
         self.states_until = -math.inf if from_disk else now + table.ttl_s
         self._states_believed = True
         placed_since = {name: known.placed_since for name, known in self.by_name.items()}
-        self.by_name = {row.origin: Candidate(row) for row in table.rows}
+        kept = {} if table.kept is UNSET else table.kept
+        self.by_name = {row.origin: Candidate(row, kept.get(row.origin, 0)) for row in table.rows}
         for name, candidate in self.by_name.items():
             candidate.used = sum(self._units.get(name, ()))
             candidate.placed_since = placed_since.get(name, 0)
@@ -153,7 +158,8 @@ class PopView:
         candidate = self.by_name.get(origin)
         if candidate is not None:
             candidate.rtt_ms = smoothed
-            self._rank()
+            if not self._stands(candidate):
+                self._rank()
 
     def heartbeat(self, report: OriginReport, now: float) -> list[StateChanged]:
         """Take a heartbeat that the origin sent straight to us."""
@@ -302,7 +308,13 @@ class PopView:
                 del self._units[name]
 
     def _rank(self) -> None:
-        self.ranked = sorted(self.by_name.values(), key=lambda known: (known.rtt_ms, known.origin))
+        self.ranked = sorted(self.by_name.values(), key=_nearness)
+
+    def _stands(self, candidate: Candidate) -> bool:
+        """Whether it is between the two that it should be between."""
+        place = self.ranked.index(candidate)
+        around = self.ranked[max(0, place - 1) : place + 2]
+        return all(_nearness(one) <= _nearness(other) for one, other in pairwise(around))
 
     def _count(self, origin: str, request: RouteRequest, sign: int) -> None:
         counts = self._units.setdefault(origin, [0] * len(CLASSES))
@@ -323,3 +335,7 @@ class PopView:
         if candidate is not None:
             candidate.held = tuple(hold.until)
         return length_s
+
+
+def _nearness(known: Candidate) -> tuple[float, str]:
+    return known.rtt_ms, known.origin

@@ -86,13 +86,13 @@ def choose_origin(request: RouteRequest, own: PopView, now: float) -> Decision:
     if rule is not None:
         return _choose_by_rule(request, rule, own, now)
     if now < own.lease_until:
-        cost = request.cost
+        cost, priority = request.cost, request.priority
         for candidate in own.ranked:
             if candidate.blocked:
                 passed[candidate.origin] = candidate.blocked
-            elif candidate.held[request.priority] > now:
+            elif candidate.held[priority] > now:
                 passed[candidate.origin] = HELD
-            elif candidate.used + cost > candidate.quota:
+            elif candidate.used + cost > candidate.quotas[priority]:
                 passed[candidate.origin] = LEASE_USED_UP
             else:
                 return Decision(
@@ -144,7 +144,7 @@ def explain_origin(request: RouteRequest, own: PopView, now: float) -> Explanati
                 table_state=candidate.row.state,
                 heartbeat_state=own.capacitor.state(candidate.origin),
                 rtt_ms=None if math.isinf(candidate.rtt_ms) else candidate.rtt_ms,
-                quota=candidate.quota,
+                quota=candidate.quotas[priority],
                 used=candidate.used,
                 room=own.room(candidate, priority=priority, now=now),
                 price_ms=price_of(candidate, own),
@@ -176,7 +176,7 @@ def _choose_by_rule(request: RouteRequest, rule: Rule, own: PopView, now: float)
     for mechanism, tier in _tiers(request, rule, allowed, own):
         found = None
         if now < own.lease_until:
-            found = _first_with_lease(tier, request, now, passed)
+            found = _first_with_lease(tier, request, now, passed, reserve=rule.reserve)
         if found is None:
             found = _least_price(tier, request, own, now, passed, reserve=rule.reserve)
             mechanism = "price" if mechanism == "nearest" else mechanism  # noqa: PLW2901 - refined
@@ -240,14 +240,20 @@ def _group_order(group: str, allowed: list[Candidate], own: PopView) -> list[Can
 
 
 def _first_with_lease(
-    tier: list[Candidate], request: RouteRequest, now: float, passed: dict[str, str]
+    tier: list[Candidate],
+    request: RouteRequest,
+    now: float,
+    passed: dict[str, str],
+    *,
+    reserve: bool,
 ) -> Candidate | None:
+    priority = _effective_class(request, reserve=reserve)
     for candidate in tier:
         if candidate.blocked:
             passed[candidate.origin] = candidate.blocked
         elif candidate.held[request.priority] > now:
             passed[candidate.origin] = HELD
-        elif candidate.used + request.cost > candidate.quota:
+        elif candidate.used + request.cost > candidate.quotas[priority]:
             passed[candidate.origin] = LEASE_USED_UP
         else:
             return candidate

@@ -119,6 +119,7 @@ EFFECTS: dict[str, Effect] = {
     "irs.lease_ttl_s": _TABLE,
     "irs.table_ttl_s": _TABLE,
     "irs.reserve_fraction": _TABLE,
+    "irs.policy": _TABLE,
     "irs.warmup_s": _restart("it is counted from the start"),
     "irs.rules": _TABLE,
     "irs.tls": _TLS,

@@ -106,7 +106,7 @@ def _describe_candidate(candidate: Candidate, view: PopView, nearness: int) -> O
         heartbeat_state=None if heard is None else heard.value,
         slots_total=None if report is None else report.slots_total,
         slots_free=None if report is None else report.slots_free[PriorityClass.PARTNER],
-        quota=candidate.quota,
+        quota=candidate.row.quota,
         used=candidate.used,
         price_ms=round(price_of(candidate, view), 2),
         rtt_ms=None if math.isinf(candidate.rtt_ms) else round(candidate.rtt_ms, 2),

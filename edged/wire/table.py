@@ -18,13 +18,14 @@ import zlib
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from edged.errors import RemoteProtocolError
 from edged.media.routing import (
     ORIGINS_MAX,
     RULES_MAX,
     Address,
+    Count,
     Name,
     OriginReport,
     OriginRow,
@@ -65,6 +66,7 @@ class PopHello(Struct, frozen=True, tag="pop-hello", kw_only=True):
     version: Number = 0
     crc: Crc = 0
     wants_pops: bool = False  # It knows the message `pops`; those before it would close on one.
+    wants_kept: bool = False  # It knows `kept` of a table; those before it compute another CRC.
 
     @property
     def key(self) -> str:
@@ -110,6 +112,8 @@ class Delta(Struct, frozen=True, tag="delta", kw_only=True):
     removed: Annotated[tuple[Name, ...], Meta(max_length=ORIGINS_MAX)] = ()
     rules: Annotated[tuple[Rule, ...], Meta(max_length=RULES_MAX)] | None = None  # None: as before.
     crc_after: Crc
+    # Whole; not set: as before.
+    kept: Annotated[dict[Name, Count], Meta(max_length=ORIGINS_MAX)] | UnsetType = UNSET
 
 
 class Ack(Struct, frozen=True, tag="ack", kw_only=True):
@@ -287,6 +291,7 @@ def make_delta(before: RoutingTable, after: RoutingTable, nonce: int) -> Delta:
         removed=tuple(name for name in old if name not in new),
         rules=None if before.rules == after.rules else after.rules,
         crc_after=table_crc(after),
+        kept=UNSET if before.kept == after.kept else after.kept,
     )
 
 
@@ -304,6 +309,7 @@ def apply_delta(table: RoutingTable, delta: Delta) -> RoutingTable:
         lease_ttl_s=delta.lease_ttl_s,
         rows=tuple(rows[name] for name in sorted(rows)),
         rules=table.rules if delta.rules is None else delta.rules,
+        kept=table.kept if delta.kept is UNSET else delta.kept,
     )
 
 

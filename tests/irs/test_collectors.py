@@ -9,6 +9,7 @@ from edged.media.routing import (
     IngestOffer,
     OriginReport,
     OriginState,
+    PathProbe,
     PopRow,
     PopState,
     PopTelemetry,
@@ -40,7 +41,7 @@ def test_an_origin_counts_from_its_first_heartbeat_and_with_its_address() -> Non
             address="o1:1",
             state=OriginState.UP,
             slots_total=10,
-            room=7,
+            room=(9, 8, 7),
             domain="rack",
         )
     ]
@@ -59,8 +60,12 @@ def test_hellos_without_heartbeats_are_bounded() -> None:
 def test_demand_is_what_a_pop_has_and_how_fast_it_grows() -> None:
     world = Collectors()
     world.pop_joined("lhr/0")
-    world.telemetry("lhr/0", PopTelemetry({"o1": (1, 2, 3)}, arrivals=100), 0.0)
-    assert world.demands(0.0, 10.0) == [PopDemand(pop="lhr/0", units={"o1": 6}, arrivals_per_s=0.0)]
+    probes = {"o1": PathProbe(rtt_ms=12.5)}
+    told = PopTelemetry({"o1": (1, 2, 3)}, arrivals=100, probes=probes)
+    world.telemetry("lhr/0", told, 0.0)
+    assert world.demands(0.0, 10.0) == [
+        PopDemand(pop="lhr/0", units={"o1": (1, 2, 3)}, arrivals_per_s=0.0, rtt_ms={"o1": 12.5})
+    ]
     world.telemetry("lhr/0", PopTelemetry({}, arrivals=20), 2.0)
     world.telemetry("lhr/0", PopTelemetry({}, arrivals=0), 2.0)
     (demand,) = world.demands(2.0, 10.0)
@@ -101,7 +106,7 @@ def test_bad_experiences_of_two_pops_outvote_a_heartbeat() -> None:
     assert world.telemetry("ams/0", PopTelemetry({}, 1, {"o1": 0}), 0.0) == []
     (change,) = world.telemetry("ams/0", PopTelemetry({}, 1, {}, {"o1": 1}), 0.0)
     assert change.after is OriginState.SUSPECT
-    assert world.supplies(0.0)[0].room == 0
+    assert world.supplies(0.0)[0].room == (0, 0, 0)
 
 
 def test_offers_are_those_of_pops_that_are_connected_and_make_one() -> None:

@@ -1,11 +1,19 @@
 """When IRS plans: at once when asked, else at the interval; storms are bounded."""
 
+import random
+import subprocess
+import sys
+
+import msgspec
+import pytest
+import structlog
 import trio
 from trio.testing import MockClock
 
 from edged.irs.collectors import Collectors
-from edged.irs.planner import PLAN_INTERVAL_S_MIN, Planner, Rows
-from edged.media.routing import OriginReport, ReportedState
+from edged.irs.planner import METRICS, PLAN_INTERVAL_S_MIN, PLANS_PER_CHECKPOINT, Planner, Rows
+from edged.media.routing import OriginReport, PathProbe, PopTelemetry, ReportedState
+from edged.policy import linear_program
 from edged.wire.table import OriginHello
 
 
@@ -71,4 +79,147 @@ async def test_the_plan_is_of_what_was_collected(autojump_clock: MockClock) -> N
     world.heartbeat(OriginReport("o1", 1, ReportedState.UP, 10, (10, 10, 10)), 0.0)
     published.planner.plan_now(renew=True)
     ((_, _, rows),) = published.calls
-    assert [(row.origin, row.quota, row.reserve) for row in rows["lhr/0"]] == [("o1", 9, 1)]
+    assert [(row.origin, row.quota, row.reserve) for row in rows["lhr/0"].rows] == [("o1", 9, 1)]
+    assert rows["lhr/0"].kept == {"o1": 1}
+    plan = published.planner.last
+    assert plan is not None
+    assert (plan.policy, plan.failure) == ("leases", "")
+
+
+def serve(published: Published) -> None:
+    """Bring an origin and a PoP."""
+    published.world.pop_joined("lhr/0")
+    published.world.origin_joined(OriginHello(origin="o1", incarnation=1, address="h:1"))
+    published.world.heartbeat(OriginReport("o1", 1, ReportedState.UP, 10, (10, 10, 10)), 0.0)
+
+
+async def test_a_solver_that_fails_is_said_once_and_leases_go_on(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    published = Published()
+    serve(published)
+    planner = published.planner
+    with structlog.testing.capture_logs() as logged:
+        planner.plan_now(renew=True)
+        assert logged == []
+        with monkeypatch.context() as patch:
+            patch.setattr(linear_program, "ITERATIONS_MAX", 0)
+            patch.setattr(linear_program, "COLUMNS_MAX", 0)
+            published.world.pop_joined("ams/0")  # Another program is needed.
+            for _ in range(3):
+                planner.plan_now(renew=True)
+        planner.plan_now(renew=True)
+    said = [(line["log_level"], line["event"]) for line in logged]
+    assert said == [
+        ("warning", "leases planned without the solver"),
+        ("info", "leases planned by the solver again"),
+    ]
+    assert "exceeds 0" in logged[0]["reason"]
+    assert (planner.plans, planner.fallbacks) == (5, 3)
+    for _, _, rows in published.calls[1:]:
+        assert sum(of.rows[0].quota for of in rows.values()) == 9
+    samples = {sample.name: sample.value for sample in planner.read_metrics()}
+    assert set(samples) == {spec.name for spec in METRICS}
+    assert samples["edged_irs_plans_fallback_total"] == 3
+    assert 0 < samples["edged_irs_solve_seconds"] < samples["edged_irs_plan_seconds"]
+
+
+async def test_what_has_no_room_anywhere_is_counted_by_class(autojump_clock: MockClock) -> None:
+    """Nine slots and the one for partners, and streams whose origin has left the table."""
+    published = Published()
+    serve(published)
+    published.world.telemetry("lhr/0", PopTelemetry({"gone": (1, 0, 12)}), 0.0)
+    published.planner.plan_now(renew=True)
+    assert {
+        sample.labels["class"]: sample.value
+        for sample in published.planner.read_metrics()
+        if sample.name == "edged_irs_unserved_units"
+    } == {"partner": 0, "affiliate": 0, "basic": 3}
+
+
+async def test_without_the_library_leases_go_on(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    published = Published()
+    serve(published)
+    monkeypatch.setitem(sys.modules, "edged.policy.solver", None)
+    published.planner.plan_now(renew=True)
+    published.planner.plan_now(renew=True)
+    plan = published.planner.last
+    assert plan is not None
+    assert plan.failure.startswith("the solver cannot be loaded: ")
+    assert published.planner.fallbacks == 2
+    assert published.calls[-1][2]["lhr/0"].rows[0].quota == 9
+
+
+async def test_the_solver_begins_cold_at_checkpoints(autojump_clock: MockClock) -> None:
+    """From there all that is planned can be planned again, byte for byte."""
+    published = Published()
+    serve(published)
+    cold = []
+    for count in range(2 * PLANS_PER_CHECKPOINT + 1):
+        published.world.telemetry("lhr/0", PopTelemetry({"o1": (0, 0, count % 7)}), float(count))
+        published.planner.plan_now(renew=True)
+        plan = published.planner.last
+        assert plan is not None
+        assert plan.solution is not None
+        if plan.solution.cold:
+            cold.append(count)
+    assert cold == [0, PLANS_PER_CHECKPOINT, 2 * PLANS_PER_CHECKPOINT]
+
+
+async def test_the_same_told_again_gives_the_same_rows_byte_for_byte(
+    autojump_clock: MockClock,
+) -> None:
+    runs = []
+    for _ in range(2):
+        rng = random.Random(7)  # noqa: S311 - a history, not a secret
+        published = Published()
+        world = published.world
+        names = [f"o{n}" for n in range(4)]
+        for name in names:
+            world.origin_joined(OriginHello(origin=name, incarnation=1, address="h:1"))
+        for pop in range(9):
+            world.pop_joined(f"p{pop}/0")
+        for second in range(60):
+            for name in names:
+                free = rng.randrange(50)
+                report = OriginReport(name, 1, ReportedState.UP, 300, (free, free, free))
+                world.heartbeat(report, float(second))
+            for pop in range(9):
+                told = PopTelemetry(
+                    {name: (1, 5, rng.randrange(30)) for name in names},
+                    rng.randrange(5),
+                    probes={name: PathProbe(rtt_ms=rng.uniform(1, 90)) for name in names},
+                )
+                world.telemetry(f"p{pop}/0", told, float(second))
+            if second == 40:
+                world.pop_joined("late/0")
+            published.planner.plan_now(renew=True)
+        assert published.planner.fallbacks == 0
+        runs.append([msgspec.msgpack.encode(rows) for _, _, rows in published.calls])
+    assert runs[0] == runs[1]
+    assert len(set(runs[0])) > 50
+
+
+async def test_without_the_solver_leases_are_proportional(autojump_clock: MockClock) -> None:
+    published = Published()
+    serve(published)
+    published.planner.policy = "proportional"
+    with structlog.testing.capture_logs() as logged:
+        published.planner.plan_now(renew=True)
+    plan = published.planner.last
+    assert plan is not None
+    assert (plan.policy, plan.failure, published.planner.fallbacks) == ("proportional", "", 0)
+    assert logged == []
+
+
+def test_who_does_not_plan_does_not_load_the_solver() -> None:
+    """numpy and HiGHS take 25 MB: a PoP or an origin does without."""
+    code = (
+        "import sys\n"
+        "import edged.cli.main, edged.config, edged.roles.all_in_one\n"
+        "print(*{'numpy', 'highspy', 'edged.policy.solver'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    assert done.stdout.split() == []

@@ -5,6 +5,7 @@ import ssl
 import msgspec
 import pytest
 import trio
+from msgspec import UNSET
 from structlog.testing import capture_logs
 from trio.testing import MockClock, memory_stream_pair
 
@@ -16,6 +17,7 @@ from edged.media.routing import (
     PopState,
     ReportedState,
     RouteRequest,
+    RoutingTable,
     Rule,
 )
 from edged.policy.pop_board import PopBoard
@@ -23,6 +25,8 @@ from edged.policy.pop_view import PopView
 from edged.policy.routing_table import choose_origin
 from edged.runtime.tls import Identity
 from edged.wire.table import (
+    Ack,
+    Delta,
     FrameReader,
     Goodbye,
     Heartbeat,
@@ -31,6 +35,8 @@ from edged.wire.table import (
     OriginHello,
     PopHello,
     Pops,
+    Snapshot,
+    apply_delta,
     encode_frame,
     table_crc,
 )
@@ -605,4 +611,40 @@ async def test_a_pop_of_an_older_version_is_not_told_of_the_others(
                 heard += reader.receive_data(bytes(await theirs.receive_some(65536)))
         assert heard
         assert not any(isinstance(message, Pops) for message in heard)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("knows", [True, False])
+async def test_a_pop_of_an_older_version_is_not_told_of_kept_units(
+    autojump_clock: MockClock, knows: bool
+) -> None:
+    """It would compute another CRC, and refuse every table."""
+    async with trio.open_nursery() as nursery:
+        network = Network(nursery, IrsConfig(reserve_fraction=0.03))
+        network.add_origin("o1")
+        ours, theirs = memory_stream_pair()
+        nursery.start_soon(network.irs.handle, ours, "lhr", None)
+        await theirs.send_all(encode_frame(PopHello(pop="lhr", wants_kept=knows)))
+        reader = FrameReader()
+        tables: list[RoutingTable] = []
+        while not any(table.rows for table in tables):
+            for message in reader.receive_data(await theirs.receive_some()):
+                if isinstance(message, Snapshot):
+                    tables.append(message.table)
+                    await theirs.send_all(
+                        encode_frame(
+                            Ack(
+                                epoch=message.table.epoch,
+                                version=message.table.version,
+                                nonce=message.nonce,
+                                crc=table_crc(message.table),
+                            )
+                        )
+                    )
+                elif isinstance(message, Delta):
+                    table = apply_delta(tables[-1], message)
+                    tables.append(table)
+                    assert table_crc(table) == message.crc_after
+        assert tables[-1].kept == ({"o1": 3} if knows else UNSET)
+        assert tables[-1].rows[0].quota == 97
         nursery.cancel_scope.cancel()

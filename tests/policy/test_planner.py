@@ -1,105 +1,281 @@
-"""Leases: shares of what is free, never more than that."""
+"""Leases: shares of what is free, never more than that, towards the best placement."""
+
+import math
 
 import hypothesis
+import pytest
 from hypothesis import strategies as st
 
-from edged.media.routing import OriginState
-from edged.policy.planner import OriginSupply, PopDemand, plan_leases, share_out
+from edged.errors import SolverError
+from edged.media.routing import ByClass, OriginState
+from edged.policy.flows import FlowProblem, FlowSolution, FlowSolve, LinkLimit
+from edged.policy.planner import LeasePlan, OriginSupply, PopDemand, plan_leases
+from edged.policy.solver import FlowSolver
 
 
 def supply(
     origin: str, room: int, *, total: int = 1000, state: OriginState = OriginState.UP
 ) -> OriginSupply:
     return OriginSupply(
-        origin=origin, address=f"{origin}:1", state=state, slots_total=total, room=room
+        origin=origin,
+        address=f"{origin}:1",
+        state=state,
+        slots_total=total,
+        room=(room, room, room),
     )
 
 
-@hypothesis.given(
-    st.integers(0, 100_000), st.lists(st.floats(1.0, 1e6), max_size=50), st.integers(0, 60)
-)
-@hypothesis.settings(max_examples=50, deadline=None)
-def test_shares_add_up_and_are_fair_to_a_unit(units: int, weights: list[float], first: int) -> None:
-    shares = share_out(units, weights, first=first)
-    assert len(shares) == len(weights)
-    if weights:
-        assert sum(shares) == units
-        for share, weight in zip(shares, weights, strict=True):
-            assert abs(share - units * weight / sum(weights)) < 1 + 1e-6
+def fail(problem: FlowProblem) -> FlowSolution:
+    raise SolverError("nothing works")
 
 
-def test_odd_units_go_round() -> None:
-    assert share_out(1, [1.0, 1.0, 1.0]) == [1, 0, 0]
-    assert share_out(1, [1.0, 1.0, 1.0], first=1) == [0, 1, 0]
-    assert share_out(2, [1.0, 1.0, 1.0], first=2) == [1, 0, 1]
-
-
+STATES = st.sampled_from(list(OriginState))
+ROOM = st.integers(0, 500)
+UNITS = st.tuples(st.integers(0, 30), st.integers(0, 60), st.integers(0, 300))
 SUPPLIES = st.builds(
     OriginSupply,
     origin=st.sampled_from(["o1", "o2", "o3", "o4"]),
     address=st.just("h:1"),
-    state=st.sampled_from(list(OriginState)),
-    slots_total=st.integers(0, 500),
-    room=st.integers(0, 500),
+    state=STATES,
+    slots_total=ROOM,
+    room=st.tuples(ROOM, ROOM, ROOM),
 )
 DEMANDS = st.builds(
     PopDemand,
     pop=st.sampled_from(["a/0", "b/0", "c/0", "c/1"]),
-    units=st.dictionaries(st.sampled_from(["o1", "o2", "gone"]), st.integers(0, 300)),
+    units=st.dictionaries(st.sampled_from(["o1", "o2", "gone"]), UNITS),
     arrivals_per_s=st.floats(0, 1e4),
+    rtt_ms=st.dictionaries(
+        st.sampled_from(["o1", "o2", "o3", "gone"]),
+        st.floats(0, 1e6) | st.sampled_from([math.inf, math.nan]),
+        max_size=4,
+    ),
 )
-
-
-@hypothesis.given(
+LINKS = st.lists(
+    st.builds(
+        LinkLimit,
+        name=st.sampled_from(["cable", "dish"]),
+        mbps=st.floats(-100, 3000),
+        mbps_per_unit=st.just(6.0),
+        pairs=st.lists(
+            st.tuples(st.sampled_from(["a", "b", "c"]), st.sampled_from(["o1", "o2", "o3"])),
+            unique=True,
+        ).map(tuple),
+    ),
+    max_size=2,
+    unique_by=lambda link: link.name,
+).map(tuple)
+WORLDS = st.tuples(
     st.lists(SUPPLIES, max_size=4, unique_by=lambda known: known.origin),
     st.lists(DEMANDS, max_size=4, unique_by=lambda known: known.pop),
     st.floats(0, 0.5),
 )
-@hypothesis.settings(max_examples=40, deadline=None)
-def test_no_plan_hands_out_more_than_is_free(
-    origins: list[OriginSupply], pops: list[PopDemand], reserve: float
+World = tuple[list[OriginSupply], list[PopDemand], float]
+
+
+def leased(plan: LeasePlan, pops: list[PopDemand], origin: str) -> dict[str, int]:
+    """Units beyond what is there, by shard."""
+    units = {}
+    for pop in pops:
+        (row,) = [row for row in plan.leases[pop.pop].rows if row.origin == origin]
+        units[pop.pop] = row.quota - sum(pop.units.get(origin, (0, 0, 0)))
+    return units
+
+
+@hypothesis.given(WORLDS, st.sampled_from(["solver", "none", "fails"]))
+@hypothesis.settings(max_examples=150, deadline=None)
+def test_no_plan_hands_out_more_than_is_free(world: World, solver: str) -> None:
+    origins, pops, reserve = world
+    solve = {"solver": FlowSolver().solve, "none": None, "fails": fail}[solver]
+    plan = plan_leases(origins, pops, reserve_fraction=reserve, solve=solve)
+    assert set(plan.leases) == {pop.pop for pop in pops}
+    assert plan.policy == ("leases" if solver == "solver" else "proportional")
+    assert plan.failure == ("nothing works" if solver == "fails" else "")
+    names = sorted(known.origin for known in origins)
+    for known in origins:
+        assert all([row.origin for row in of.rows] == names for of in plan.leases.values())
+        shares = leased(plan, pops, known.origin)
+        kept = sum(of.kept.get(known.origin, 0) for of in plan.leases.values())
+        partner = known.room[0]
+        to_keep = math.ceil(known.slots_total * reserve)
+        free = max(0, min(partner - to_keep, *known.room))
+        there = sum(sum(pop.units.get(known.origin, (0, 0, 0))) for pop in pops)
+        if not known.state.takes_streams or not pops:
+            assert (set(shares.values()) <= {0}, kept) == (True, 0)
+        elif partner >= to_keep:
+            assert min(shares.values()) >= 0
+            assert sum(shares.values()) == free  # Nothing is idle.
+            assert kept == partner - free
+        else:  # Partners have eaten into what is kept for them: it fills again as streams leave.
+            missing = min(to_keep - partner, there)
+            assert sum(shares.values()) == free - missing
+            assert kept == partner - free + missing
+        for of in plan.leases.values():
+            (row,) = [row for row in of.rows if row.origin == known.origin]
+            assert (row.state, row.reserve) == (known.state, to_keep)
+            assert row.quota >= 0
+            assert all(units > 0 for units in of.kept.values())
+
+
+@hypothesis.given(WORLDS, LINKS)
+@hypothesis.settings(max_examples=80, deadline=None)
+def test_no_lease_goes_over_a_link_that_has_no_room(
+    world: World, links: tuple[LinkLimit, ...]
 ) -> None:
-    rows = plan_leases(origins, pops, reserve_fraction=reserve)
-    assert set(rows) == {pop.pop for pop in pops}
-    for place, known in enumerate(sorted(origins, key=lambda known: known.origin)):
-        leased = 0
+    origins, pops, _ = world
+    plan = plan_leases(origins, pops, reserve_fraction=0.0, solve=FlowSolver().solve, links=links)
+    known = {supply.origin for supply in origins}
+    for link in links:
+        there = new = 0
         for pop in pops:
-            row = rows[pop.pop][place]
-            assert row.origin == known.origin
-            assert row.state is known.state
-            assert row.reserve >= known.slots_total * reserve
-            leased += row.quota - pop.units.get(known.origin, 0)
-        if known.state.takes_streams and pops:
-            assert leased == max(0, known.room - row.reserve)
-        else:
-            assert leased == 0
+            for origin in known:
+                if (pop.name, origin) in link.pairs:
+                    there += sum(pop.units.get(origin, (0, 0, 0)))
+                    new += leased(plan, [pop], origin)[pop.pop]
+        assert new * 6 <= max(0.0, link.mbps - there * 6) + 1e-6
+
+
+@hypothesis.given(WORLDS)
+@hypothesis.settings(max_examples=30, deadline=None)
+def test_the_same_inputs_give_the_same_plan(world: World) -> None:
+    origins, pops, reserve = world
+    plans = [
+        plan_leases(given, [*pops], reserve_fraction=reserve, solve=FlowSolver().solve).leases
+        for given in (origins, origins[::-1])
+    ]
+    assert plans[0] == plans[1]
 
 
 def test_demand_gets_more_and_price_rises_with_use() -> None:
-    pops = [PopDemand(pop="a/0", arrivals_per_s=2.0), PopDemand(pop="b/0", units={"o1": 7})]
+    """Without the solver: by arrivals alone."""
+    pops = [
+        PopDemand(pop="a/0", arrivals_per_s=2.0),
+        PopDemand(pop="b/0", units={"o1": (0, 0, 7)}),
+    ]
     rows = plan_leases(
         [supply("o1", 400), supply("o2", 1000), supply("o3", 0, total=0)],
         pops,
         reserve_fraction=0.002,
-    )
-    assert [(row.origin, row.quota, row.reserve) for row in rows["a/0"]] == [
+    ).leases
+    assert [(row.origin, row.quota, row.reserve) for row in rows["a/0"].rows] == [
         ("o1", 299, 2),
         ("o2", 748, 2),
         ("o3", 0, 0),
     ]
-    assert rows["b/0"][0].quota == 7 + 99
-    assert rows["a/0"][0].price > rows["a/0"][1].price == 0.0
+    assert rows["b/0"].rows[0].quota == 7 + 99
+    assert rows["a/0"].rows[0].price > rows["a/0"].rows[1].price == 0.0
 
 
-def test_a_pop_of_several_shards_is_one_pop_until_publishers_come() -> None:
+@pytest.mark.parametrize("solve", [None, FlowSolver().solve])
+def test_a_pop_of_several_shards_is_one_pop_until_publishers_come(
+    solve: FlowSolve | None,
+) -> None:
     """Four shards that nobody publishes at take no more than another PoP of one process."""
     pops = [PopDemand(pop=f"lhr/{shard}") for shard in range(1, 5)] + [PopDemand(pop="ams/0")]
-    rows = plan_leases([supply("o1", 800)], pops, reserve_fraction=0.0)
-    quotas = {pop: row.quota for pop, (row,) in rows.items()}
+    plan = plan_leases([supply("o1", 800)], pops, reserve_fraction=0.0, solve=solve)
+    quotas = {pop: of.rows[0].quota for pop, of in plan.leases.items()}
     assert quotas == {"lhr/1": 100, "lhr/2": 100, "lhr/3": 100, "lhr/4": 100, "ams/0": 400}
 
 
-def test_the_busy_shard_gets_more_than_its_siblings() -> None:
+@pytest.mark.parametrize("solve", [None, FlowSolver().solve])
+def test_the_busy_shard_gets_more_than_its_siblings(solve: FlowSolve | None) -> None:
     pops = [PopDemand(pop="lhr/1", arrivals_per_s=7.0), PopDemand(pop="lhr/2")]
-    rows = plan_leases([supply("o1", 800)], pops, reserve_fraction=0.0)
-    assert {pop: row.quota for pop, (row,) in rows.items()} == {"lhr/1": 750, "lhr/2": 50}
+    plan = plan_leases([supply("o1", 800)], pops, reserve_fraction=0.0, solve=solve)
+    assert {pop: of.rows[0].quota for pop, of in plan.leases.items()} == {"lhr/1": 750, "lhr/2": 50}
+
+
+NEAR_AMS = {"ams1": 2.0, "lhr1": 10.0}
+NEAR_LHR = {"ams1": 10.0, "lhr1": 2.0}
+
+
+def test_free_slots_go_to_those_who_are_near() -> None:
+    pops = [
+        PopDemand(pop="ams/0", arrivals_per_s=1.0, rtt_ms=NEAR_AMS),
+        PopDemand(pop="lhr/0", arrivals_per_s=1.0, rtt_ms=NEAR_LHR),
+    ]
+    origins = [supply("ams1", 60), supply("lhr1", 60)]
+    plan = plan_leases(origins, pops, reserve_fraction=0.0, solve=FlowSolver().solve)
+    for origin, near, far in (("ams1", "ams/0", "lhr/0"), ("lhr1", "lhr/0", "ams/0")):
+        shares = leased(plan, pops, origin)
+        assert shares[near] >= 17 + shares[far]  # 10 arrivals in 10 s, and twice their deviation.
+        assert shares[far] > 0  # For a surge: no free slot is idle.
+
+
+def test_scarce_slots_go_to_those_who_have_no_other_near() -> None:
+    """Both are nearest to ams1, but only for par it is far to anywhere else."""
+    pops = [
+        PopDemand(pop="ams/0", arrivals_per_s=1.0, rtt_ms={"ams1": 2.0, "fra1": 6.0}),
+        PopDemand(pop="par/0", arrivals_per_s=1.0, rtt_ms={"ams1": 8.0, "fra1": 90.0}),
+    ]
+    origins = [supply("ams1", 17), supply("fra1", 100)]
+    plan = plan_leases(origins, pops, reserve_fraction=0.0, solve=FlowSolver().solve)
+    assert leased(plan, pops, "ams1") == {"ams/0": 0, "par/0": 17}
+
+
+@pytest.mark.parametrize("state", [OriginState.DOWN, OriginState.SUSPECT, OriginState.DRAIN, None])
+def test_who_had_much_at_an_origin_that_fails_gets_room_elsewhere(
+    state: OriginState | None,
+) -> None:
+    """None: it has left the table altogether."""
+    lost: ByClass = (5, 10, 75)
+    pops = [
+        PopDemand(pop="ams/0", units={"dead1": lost}, rtt_ms=NEAR_AMS),
+        PopDemand(pop="lhr/0", units={"lhr1": lost}, rtt_ms=NEAR_AMS),
+    ]
+    origins = [supply("ams1", 60), supply("lhr1", 40)]
+    if state is not None:
+        origins.append(supply("dead1", 0, state=state))
+    plan = plan_leases(origins, pops, reserve_fraction=0.0, solve=FlowSolver().solve)
+    total = {
+        pop: sum(leased(plan, pops, name)[pop] for name in ("ams1", "lhr1")) for pop in plan.leases
+    }
+    assert total["ams/0"] >= 90
+    assert total["lhr/0"] <= 10
+
+
+def test_the_reserve_is_shared_among_partners_alone() -> None:
+    pops = [PopDemand(pop="ams/0", units={"o1": (29, 0, 0)}), PopDemand(pop="lhr/0")]
+    plan = plan_leases([supply("o1", 40)], pops, reserve_fraction=0.031, solve=FlowSolver().solve)
+    assert leased(plan, pops, "o1") == {"ams/0": 5, "lhr/0": 4}
+    assert {pop: of.kept for pop, of in plan.leases.items()} == {
+        "ams/0": {"o1": 30},
+        "lhr/0": {"o1": 1},
+    }
+
+
+def test_an_origin_of_its_own_reserve_keeps_no_second_one() -> None:
+    """It says itself that the others have 40 less."""
+    origin = OriginSupply(
+        origin="o1", address="h:1", state=OriginState.UP, slots_total=1000, room=(60, 20, 20)
+    )
+    plan = plan_leases([origin], [PopDemand(pop="a/0")], reserve_fraction=0.002)
+    assert plan.leases["a/0"].rows[0].quota == 20
+    assert plan.leases["a/0"].kept == {"o1": 40}
+
+
+def test_partners_in_the_reserve_take_from_what_the_others_may_refill() -> None:
+    """Of 10 kept slots 7 are in use: as streams leave, the first 7 are not given to the others."""
+    pops = [PopDemand(pop="a/0", units={"o1": (7, 0, 93)})]
+    plan = plan_leases([supply("o1", 3, total=100)], pops, reserve_fraction=0.1)
+    (row,) = plan.leases["a/0"].rows
+    assert (row.quota, plan.leases["a/0"].kept) == (93, {"o1": 10})
+
+
+def test_a_plan_says_how_it_came_about() -> None:
+    pops = [PopDemand(pop="a/0", units={"o1": (0, 0, 9)}, arrivals_per_s=1.0)]
+    plan = plan_leases(
+        [supply("o1", 4)], pops, reserve_fraction=0.0, solve=FlowSolver().solve, horizon_s=10.0
+    )
+    assert plan.problem is not None
+    assert plan.solution is not None
+    assert plan.problem.demand == [(0, 0, 19)]
+    assert plan.problem.capacity == [(13, 13, 13)]
+    assert plan.solution.unserved == [[0.0, 0.0, 6.0]]
+
+
+def test_nothing_and_nobody_can_be_planned_for() -> None:
+    for solve in (None, FlowSolver().solve):
+        assert plan_leases([], [], reserve_fraction=0.1, solve=solve).leases == {}
+        alone = plan_leases([], [PopDemand(pop="a/0")], reserve_fraction=0.1, solve=solve)
+        assert alone.leases["a/0"].rows == ()
+        assert plan_leases([supply("o1", 9)], [], reserve_fraction=0.1, solve=solve).leases == {}

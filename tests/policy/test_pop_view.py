@@ -2,7 +2,9 @@
 
 import math
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from edged.media.routing import (
     ORIGINS_MAX,
@@ -104,6 +106,22 @@ def test_origins_are_ranked_by_smoothed_rtt_the_unmeasured_last() -> None:
     assert view.by_name["o3"].rtt_ms == pytest.approx(14.0)
     view.accept_table(table(row("o2"), row("o3"), version=2), 1.0)
     assert [known.origin for known in view.ranked] == ["o3", "o2"]
+
+
+@hypothesis.given(
+    st.lists(
+        st.tuples(st.sampled_from(["o1", "o2", "o3", "o4"]), st.sampled_from([5.0, 6.0, 80.0]))
+    )
+)
+def test_origins_stand_in_order_after_every_measurement(measured: list[tuple[str, float]]) -> None:
+    view = make_view(*(row(f"o{n}") for n in range(1, 5)))
+    for origin, rtt_ms in measured:
+        before = view.ranked
+        view.observe_rtt(origin, rtt_ms)
+        right = sorted(view.by_name.values(), key=lambda known: (known.rtt_ms, known.origin))
+        assert view.ranked == right
+        if before == right:  # A probe that changes no order sorts nothing.
+            assert view.ranked is before
 
 
 def test_streams_are_counted_also_across_tables_that_lose_their_origin() -> None:

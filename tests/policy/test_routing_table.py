@@ -6,6 +6,7 @@ import time
 from collections.abc import Collection
 
 import hypothesis
+import msgspec
 import pytest
 from hypothesis import strategies as st
 
@@ -172,6 +173,31 @@ def test_the_reserve_is_for_partners_and_for_rules_that_say_so() -> None:
     assert choose_origin(want(priority=PARTNER, cost=2), view, 0.0).origin == "o1"
     decision = choose_origin(want(tags=("vip",)), view, 0.0)
     assert (decision.origin, decision.rule, decision.matched) == ("o1", "price", "vip")
+
+
+def test_kept_units_are_for_partners_and_for_rules_that_say_so() -> None:
+    view = make_view({"o1": 2, "o2": 1}, Rule(match=Match(channel="final"), reserve=True))
+    table = view.table
+    assert table is not None
+    view.accept_table(msgspec.structs.replace(table, kept={"o1": 2, "gone": 9}), 0.0)
+    partner, final = want(priority=PARTNER), want("final")
+    chosen = []
+    for request in (want(), want(), partner, want(), final, partner):
+        try:
+            decision = choose_origin(request, view, 0.0)
+        except RouteUnavailableError as error:
+            chosen.append(error.rejected["o1"])
+            continue
+        assert decision.rule == "nearest"
+        view.placed(decision.origin, request)
+        chosen.append(decision.origin)
+    used_up = f"{LEASE_USED_UP}; no heartbeat heard here"
+    assert chosen == ["o1", "o1", "o1", "o2", "o1", used_up]
+    view.released("o1", partner)  # Whoever leaves, it is a partner that may follow.
+    assert LEASE_USED_UP in refusal(want(), view)["o1"]
+    assert choose_origin(partner, view, 0.0).origin == "o1"
+    quotas = {row.origin: row.quota for row in explain_origin(partner, view, 0.0).origins}
+    assert quotas == {"o1": 4, "o2": 1}
 
 
 def test_pin_is_that_origin_or_refusal() -> None:
@@ -365,7 +391,7 @@ def test_what_may_never_happen(
     left = {name: free or 0 for name, free in zip(NAMES[:4], frees, strict=True)}
     for request in requests:
         rule = view.rules.first_match(request) or Rule()
-        lease_left = {name: known.quota - known.used for name, known in view.by_name.items()}
+        lease_left = {name: known.row.quota - known.used for name, known in view.by_name.items()}
         decision = explain_origin(request, view, now).decision
         if decision is None:
             assert set(refusal(request, view, now)) >= set(view.by_name)

@@ -287,6 +287,8 @@ async def tells_pops(host: Host) -> None:
     planner = host.irs.service.planner
     assert (planner.push_interval_s, planner.lease_ttl_s) == (0.5, 8.0)
     assert planner.reserve_fraction == 0.1
+    assert planner.last is not None
+    assert (planner.policy, planner.last.policy) == ("proportional", "proportional")
 
 
 async def clients_are_told(host: Host) -> None:
@@ -500,6 +502,7 @@ STEPS: list[tuple[Callable[[Host], dict[str, object]], Check]] = [
             irs__lease_ttl_s=8.0,
             irs__table_ttl_s=20.0,
             irs__reserve_fraction=0.1,
+            irs__policy="proportional",
             irs__rules=[{"avoid": ["lab1"], "match": {"glob": "sport-*"}}],
         ),
         tells_pops,

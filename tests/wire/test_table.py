@@ -10,7 +10,7 @@ import hypothesis
 import msgspec
 import pytest
 from hypothesis import strategies as st
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from edged.errors import RemoteProtocolError
 from edged.media.routing import (
@@ -92,6 +92,7 @@ def tables(version: int) -> st.SearchStrategy[RoutingTable]:
             lambda rows: tuple(sorted(rows, key=lambda row: row.origin))
         ),
         rules=RULES,
+        kept=st.dictionaries(st.sampled_from(["ams1", "fra1"]), st.integers(1, 9)),
     )
 
 
@@ -173,8 +174,50 @@ def test_older_peers_take_what_newer_ones_say_and_the_other_way_round() -> None:
     hello = msgspec.to_builtins(PopHello(pop="lhr", wants_pops=True))
     del hello["wants_pops"]
     assert not msgspec.convert(hello, PopHello).wants_pops
+    hello = msgspec.to_builtins(PopHello(pop="lhr", wants_kept=True))
+    del hello["wants_kept"]
+    assert not msgspec.convert(hello, PopHello).wants_kept
     unknown = IngestOffer(("rtmp://x/live",), "asleep", 0.0)  # A state of the future.
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(unknown), type=IngestOffer) == unknown
+
+
+class TableBefore(Struct, frozen=True, kw_only=True):
+    """As peers knew it that know nothing of units kept for partners."""
+
+    epoch: int
+    version: int
+    issued: float
+    ttl_s: float
+    lease_ttl_s: float
+    rows: tuple[OriginRow, ...] = ()
+    rules: tuple[Rule, ...] = ()
+
+
+def test_older_peers_come_to_the_same_crc_of_a_table_without_kept_units() -> None:
+    for table in (TABLE, msgspec.structs.replace(TABLE, rows=(), rules=())):
+        assert table.kept is UNSET
+        body = msgspec.msgpack.encode(table)
+        older = msgspec.msgpack.decode(body, type=TableBefore)
+        assert msgspec.msgpack.encode(older) == body
+        assert zlib.crc32(body) == table_crc(table)
+        assert msgspec.msgpack.decode(body, type=RoutingTable) == table
+    newer = msgspec.structs.replace(TABLE, kept={"ams1": 3})
+    older = msgspec.msgpack.decode(encode_file(newer)[14:], type=TableBefore)
+    assert msgspec.msgpack.encode(older) == msgspec.msgpack.encode(
+        TABLE
+    )  # A file after a downgrade.
+
+
+def test_kept_units_travel_when_they_change() -> None:
+    first = msgspec.structs.replace(TABLE, version=10, kept={"ams1": 3})
+    delta = make_delta(TABLE, first, 1)
+    assert delta.kept == {"ams1": 3}
+    assert apply_delta(TABLE, delta) == first
+    same = msgspec.structs.replace(first, version=11)
+    assert make_delta(first, same, 1).kept is UNSET
+    assert apply_delta(first, make_delta(first, same, 1)) == same
+    none = msgspec.structs.replace(first, version=11, kept={})
+    assert apply_delta(first, make_delta(first, none, 1)) == none
 
 
 WIRE = b"".join(encode_frame(message) for message in EVERY_MESSAGE)

@@ -1,0 +1,194 @@
+"""Who should stream where: the problem that the solver solves, its answer, and both in words.
+
+    minimise  sum rtt[p,o] x[p,o,k]  +  sum weight[k] u[p,k]  (+ cost of moves)
+    where     sum over o of x[p,o,k] + u[p,k] = demand[p,k]
+              sum over p, j >= k of x[p,o,j] <= capacity[o][k]    (k and the classes below it)
+              sum over a link's pairs of x <= its Mbps / Mbps per unit
+
+A class may be left unserved (u), so there is always an answer. Leaving a class unserved costs far
+more than the one below it, and that far more than any detour.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from edged.media.routing import CLASSES
+
+UNSERVED_MS = (1e7, 1e6, 1e5)  # Per unit of partner, affiliate, basic.
+RTT_MS_MAX = 1000.0  # A hundredth of the least of these: ten origins' detours do not outweigh it.
+RTT_UNKNOWN_MS = 800.0  # Not measured yet: after everything measured, as in the PoP's own price.
+TIGHT = 1e-6  # Units by which a limit may be missed and still be reached.
+
+
+class LinkLimit(Struct, frozen=True, kw_only=True):
+    """A link of the backbone, and who crosses it."""
+
+    name: str
+    mbps: float  # That these units may take, in all.
+    mbps_per_unit: float
+    pairs: tuple[tuple[str, str], ...]  # (PoP, origin)
+
+    @property
+    def units(self) -> float:
+        """How many units it carries."""
+        return max(0.0, self.mbps) / self.mbps_per_unit
+
+
+class FlowProblem(Struct, frozen=True, kw_only=True):
+    """What is wanted and what there is; lists are in the order of `pops` and `origins`.
+
+    Demand and capacity have an item per class, highest first. They may be of one class alone, which
+    then weighs as the lowest. `capacity` of a class is what it and those below it may have
+    together, so a lower one leaves a reserve to those above.
+    """
+
+    pops: Sequence[str]
+    origins: Sequence[str]
+    demand: Sequence[Sequence[float]]  # Units by PoP, class.
+    capacity: Sequence[Sequence[float]]  # Units by origin, class.
+    rtt_ms: Sequence[Sequence[float]]  # By PoP, origin; infinite: not known.
+    forbidden: frozenset[tuple[str, str]] = frozenset()  # (PoP, origin)
+    links: tuple[LinkLimit, ...] = ()
+    placed: Sequence[Sequence[Sequence[float]]] | None = None  # Units by PoP, origin, class, now.
+    move_cost_ms: float = 0.0  # Of each unit that is not where it was; needs `placed`.
+
+
+class FlowSolution(Struct, frozen=True, kw_only=True):
+    """The answer, in the order of the problem."""
+
+    units: list[list[list[float]]]  # By PoP, origin, class.
+    unserved: list[list[float]]  # By PoP, class.
+    origin_prices: list[list[float]]  # By origin, class: ms saved by one more unit of that limit.
+    link_prices: dict[str, float]  # ms saved by one more unit; only those above 0.
+    cost_ms: float
+    iterations: int
+    cold: bool  # Begun anew, not from the last solution.
+
+    @property
+    def served(self) -> float:
+        """Units placed."""
+        return math.fsum(
+            units for origins in self.units for classes in origins for units in classes
+        )
+
+
+class FlowSolve(Protocol):
+    """What `solver.FlowSolver.solve` does; raises SolverError."""
+
+    def __call__(self, problem: FlowProblem) -> FlowSolution: ...
+
+
+class Binding(Struct, frozen=True, kw_only=True):
+    """A limit that is reached, and what one more unit of it would be worth."""
+
+    kind: str  # "origin" or "link"
+    name: str
+    class_label: str  # "" for a link.
+    limit: float  # Units.
+    price_ms: float
+
+
+class Unserved(Struct, frozen=True, kw_only=True):
+    """Demand that finds no place, and what stands in its way."""
+
+    pop: str
+    class_label: str
+    units: float
+    why: dict[str, str]  # By origin.
+
+
+class FlowExplanation(Struct, frozen=True, kw_only=True):
+    """The answer for people."""
+
+    binding: list[Binding]  # Dearest first.
+    unserved: list[Unserved]
+
+
+def explain_flows(problem: FlowProblem, solution: FlowSolution) -> FlowExplanation:
+    """Say which limits bind, what they cost, and who is left out and why."""
+    labels = _labels(problem)
+    binding = [
+        Binding(
+            kind="origin",
+            name=name,
+            class_label=label,
+            limit=problem.capacity[place][k],
+            price_ms=solution.origin_prices[place][k],
+        )
+        for place, name in enumerate(problem.origins)
+        for k, label in enumerate(labels)
+        if solution.origin_prices[place][k] > 0
+    ]
+    binding += [
+        Binding(
+            kind="link",
+            name=link.name,
+            class_label="",
+            limit=link.units,
+            price_ms=solution.link_prices[link.name],
+        )
+        for link in problem.links
+        if link.name in solution.link_prices
+    ]
+    binding.sort(key=lambda each: (-each.price_ms, each.kind, each.name, each.class_label))
+    unserved = []
+    full_links = _full_links(problem, solution)
+    for row, pop in enumerate(problem.pops):
+        for k, label in enumerate(labels):
+            if (units := solution.unserved[row][k]) > TIGHT:
+                why = {
+                    origin: _why_not(problem, solution, full_links, (pop, place, k))
+                    for place, origin in enumerate(problem.origins)
+                }
+                unserved.append(Unserved(pop=pop, class_label=label, units=units, why=why))
+    return FlowExplanation(binding=binding, unserved=unserved)
+
+
+def _labels(problem: FlowProblem) -> list[str]:
+    """Of the classes that the problem has: the lowest ones."""
+    width = len(problem.demand[0]) if problem.demand else len(CLASSES)
+    return [each.label for each in CLASSES[len(CLASSES) - width :]]
+
+
+def _full_links(problem: FlowProblem, solution: FlowSolution) -> dict[tuple[str, str], str]:
+    """Which full link each pair crosses."""
+    pops = {name: place for place, name in enumerate(problem.pops)}
+    origins = {name: place for place, name in enumerate(problem.origins)}
+    full = {}
+    for link in problem.links:
+        known = [(pop, origin) for pop, origin in link.pairs if pop in pops and origin in origins]
+        used = math.fsum(
+            units for pop, origin in known for units in solution.units[pops[pop]][origins[origin]]
+        )
+        if used >= link.units - TIGHT:
+            full.update(dict.fromkeys(known, link.name))
+    return full
+
+
+def _why_not(
+    problem: FlowProblem,
+    solution: FlowSolution,
+    full_links: dict[tuple[str, str], str],
+    wanted: tuple[str, int, int],
+) -> str:
+    """Why one more unit of this (PoP, origin's place, class) has no room."""
+    pop, place, k = wanted
+    pair = (pop, problem.origins[place])
+    if pair in problem.forbidden:
+        return "forbidden"
+    if pair in full_links:
+        return f"link {full_links[pair]} is full"
+    for width in range(k + 1):
+        used = math.fsum(units for origins in solution.units for units in origins[place][width:])
+        limit = problem.capacity[place][width]
+        if used >= limit - TIGHT:
+            return "full" if width == 0 else f"full but for {limit_name(problem, width)}"
+    return "its room serves others better"
+
+
+def limit_name(problem: FlowProblem, width: int) -> str:
+    """For whom what lies beyond this limit is kept: the classes above it."""
+    return f"what is kept for {_labels(problem)[width - 1]}s"

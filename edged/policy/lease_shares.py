@@ -1,0 +1,234 @@
+"""Sharing out free slots: proportionally, or by linear programs towards the best placement.
+
+Two programs. The first places all demand (what there is + what will come) on all capacity: its
+prices say what a slot of each origin is worth. The second gives free slots to those who will need
+some before long, at the least detour beyond those prices. What is left goes to everyone by demand,
+the nearest first, so that no free slot is idle; except across a link that is full.
+"""
+
+import math
+from collections.abc import Sequence
+from math import inf
+
+from msgspec import Struct
+
+from edged.media.routing import ByClass
+from edged.policy.flows import (
+    RTT_MS_MAX,
+    RTT_UNKNOWN_MS,
+    TIGHT,
+    FlowProblem,
+    FlowSolution,
+    FlowSolve,
+    LinkLimit,
+)
+
+HORIZON_S_MAX = 30.0  # Of arrivals that are planned for; leases are renewed long before.
+NEAR_MS = 10.0  # So much of a detour halves a share of what is left.
+MARGIN_DEVIATIONS = 2.0  # Beyond the expected arrivals: more are rare (2 in 100).
+# A PoP without arrivals yet gets a share too: its first publisher is coming. Its shards divide this
+# among them, for callers come to the PoP, not to the shard.
+ARRIVALS_FLOOR = 1.0
+
+
+class PopNeed(Struct, frozen=True, kw_only=True):
+    """A PoP, all its shards together; lists in the order of origins."""
+
+    name: str
+    units: Sequence[ByClass]  # Now at each origin that is planned for.
+    elsewhere: ByClass  # At origins that are not.
+    displaced: int  # Units of these and of origins that take no streams: they may have to move.
+    arrivals_per_s: float
+    rtt_ms: Sequence[float]  # Infinite: not known.
+
+    def arrivals(self, horizon_s: float) -> float:
+        """Units expected to come in that time."""
+        return max(0.0, self.arrivals_per_s) * min(horizon_s, HORIZON_S_MAX)
+
+    def slots_needed(self, horizon_s: float) -> int:
+        """Free units that it may want in that time."""
+        coming = self.arrivals(horizon_s)
+        margin = MARGIN_DEVIATIONS * math.sqrt(coming)
+        return self.displaced + max(1, math.ceil(coming + margin))
+
+    def demand(self, horizon_s: float) -> ByClass:
+        """What is here and what will come; of the latter each class has its part of the former."""
+        here = [sum(counts) for counts in zip(*self.units, self.elsewhere, strict=True)]
+        coming = math.ceil(self.arrivals(horizon_s))
+        extra = share_out(coming, here) if any(here) else [0, 0, coming]
+        return (here[0] + extra[0], here[1] + extra[1], here[2] + extra[2])
+
+
+class OriginOffer(Struct, frozen=True, kw_only=True):
+    """What an origin has to share."""
+
+    name: str
+    free: int  # Units for any class.
+    capacity: ByClass  # What each class and those below it may have there in all; 0: to be left.
+
+
+class Shares(Struct, frozen=True, kw_only=True):
+    """Units by PoP, origin, and how they came about."""
+
+    units: list[list[int]]
+    problem: FlowProblem
+    solution: FlowSolution
+
+
+def share_by_flows(
+    pops: Sequence[PopNeed],
+    origins: Sequence[OriginOffer],
+    solve: FlowSolve,
+    *,
+    horizon_s: float,
+    links: tuple[LinkLimit, ...] = (),
+) -> Shares:
+    """Share by linear programs; raises SolverError."""
+    problem = FlowProblem(
+        pops=[pop.name for pop in pops],
+        origins=[origin.name for origin in origins],
+        demand=[pop.demand(horizon_s) for pop in pops],
+        capacity=[origin.capacity for origin in origins],
+        rtt_ms=[pop.rtt_ms for pop in pops],
+        links=links,
+    )
+    solution = solve(problem)
+    detours = _detours(problem, solution)
+    links = _links_left(problem, [[sum(counts) for counts in pop.units] for pop in pops])
+    needs = [pop.slots_needed(horizon_s) for pop in pops]
+    total = sum(origin.free for origin in origins)
+    if sum(needs) > total:
+        needs = share_out(total, needs)
+    growth = FlowProblem(  # Its costs are detours: what counts is how far from the best it goes.
+        pops=problem.pops,
+        origins=problem.origins,
+        demand=[(need,) for need in needs],
+        capacity=[(origin.free,) for origin in origins],
+        rtt_ms=detours,
+        links=links,
+    )
+    given = solve(growth)
+    granted = [[math.floor(units + TIGHT) for (units,) in row] for row in given.units]
+    _share_rest(pops, origins, granted, detours, _links_left(growth, granted))
+    return Shares(units=granted, problem=problem, solution=solution)
+
+
+def share_out(units: int, weights: Sequence[float], *, first: int = 0) -> list[int]:
+    """Split whole units in proportion to weights; the shares add up to exactly `units`.
+
+    Weights are not negative, and one at least is above 0. What rounding leaves goes to the largest
+    remainders; among equals the turn begins at `first`, so that one PoP does not get the odd unit
+    of every origin.
+    """
+    if not weights:
+        return []
+    total = math.fsum(weights)
+    exact = [units * weight / total for weight in weights]
+    shares = [math.floor(value) for value in exact]
+    left = units - sum(shares)
+    if left > 0:
+        begin = first % len(weights)
+        turn = [*range(begin, len(weights)), *range(begin)]
+        lost = [round(share - value, 9) for share, value in zip(shares, exact, strict=True)]
+        turn.sort(key=lost.__getitem__)  # Stable: among equals the turn stays.
+        for index in turn[:left]:
+            shares[index] += 1
+    return shares
+
+
+def _detours(problem: FlowProblem, solution: FlowSolution) -> list[list[float]]:
+    """Milliseconds by which each origin is worse for each PoP than its best, prices counted."""
+    prices = [round(math.fsum(of_classes), 3) for of_classes in solution.origin_prices]
+    tolls: dict[tuple[str, str], float] = {}
+    for link in problem.links:
+        if (price := solution.link_prices.get(link.name, 0.0)) > 0:
+            for pair in link.pairs:
+                tolls[pair] = tolls.get(pair, 0.0) + price
+    detours = []
+    for pop, row in zip(problem.pops, problem.rtt_ms, strict=True):
+        costs = [
+            price + (rtt if rtt <= RTT_MS_MAX else RTT_UNKNOWN_MS if rtt == inf else RTT_MS_MAX)
+            for rtt, price in zip(row, prices, strict=True)
+        ]
+        if tolls:
+            costs = [
+                cost + tolls.get((pop, origin), 0.0)
+                for cost, origin in zip(costs, problem.origins, strict=True)
+            ]
+        best = min(costs, default=0.0)
+        detours.append([cost - best for cost in costs])
+    return detours
+
+
+def _links_left(problem: FlowProblem, units: list[list[int]]) -> tuple[LinkLimit, ...]:
+    """The links with what these units leave of them."""
+    if not problem.links:
+        return ()
+    row_of = {name: row for row, name in enumerate(problem.pops)}
+    place_of = {name: place for place, name in enumerate(problem.origins)}
+    left = []
+    for link in problem.links:
+        used = sum(
+            units[row_of[pop]][place_of[origin]]
+            for pop, origin in link.pairs
+            if pop in row_of and origin in place_of
+        )
+        left.append(
+            LinkLimit(
+                name=link.name,
+                mbps=link.mbps - used * link.mbps_per_unit,
+                mbps_per_unit=link.mbps_per_unit,
+                pairs=link.pairs,
+            )
+        )
+    return tuple(left)
+
+
+def _share_rest(
+    pops: Sequence[PopNeed],
+    origins: Sequence[OriginOffer],
+    granted: list[list[int]],
+    detours: list[list[float]],
+    links: tuple[LinkLimit, ...],
+) -> None:
+    """Add to `granted` what is still free."""
+    crossed: dict[tuple[str, str], list[int]] = {}
+    for order, link in enumerate(links):
+        for pair in link.pairs:
+            crossed.setdefault(pair, []).append(order)
+    room = [math.floor(link.units + TIGHT) for link in links]
+    demand = [ARRIVALS_FLOOR + max(0.0, pop.arrivals_per_s) for pop in pops]
+    for place, origin in enumerate(origins):
+        left = origin.free - sum(row[place] for row in granted)
+        if left <= 0 or not pops:
+            continue
+        weights = [demand[row] / (1.0 + detours[row][place] / NEAR_MS) for row in range(len(pops))]
+        shares = share_out(left, weights, first=place)
+        if crossed:
+            over = [crossed.get((pop.name, origin.name), []) for pop in pops]
+            _keep_within(shares, weights, over, room)
+        for row, share in enumerate(shares):
+            granted[row][place] += share
+
+
+def _keep_within(
+    shares: list[int], weights: list[float], crossed: list[list[int]], room: list[int]
+) -> None:
+    """Cut shares to the room of the links crossed, and take it; others get what is cut."""
+    before = sum(shares)
+    for order, free in enumerate(room):
+        rows = [row for row, links in enumerate(crossed) if order in links and shares[row]]
+        wanted = [shares[row] for row in rows]
+        if sum(wanted) > free:
+            for row, share in zip(rows, share_out(free, wanted), strict=True):
+                shares[row] = share
+    cut = before - sum(shares)
+    open_rows = [row for row, links in enumerate(crossed) if not links]
+    if cut and open_rows:
+        for row, share in zip(
+            open_rows, share_out(cut, [weights[row] for row in open_rows]), strict=True
+        ):
+            shares[row] += share
+    for row, links in enumerate(crossed):
+        for order in links:
+            room[order] -= shares[row]

@@ -1,0 +1,348 @@
+"""Moving live streams: what is where, what is wrong with it, and whole moves that mend it.
+
+In this order a placement is better than another: less beyond the limits of links; less at origins
+that drain; and less round trip, where that pays for the moves.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+
+from edged.media.routing import NO_UNITS, OriginState
+from edged.media.stream import PriorityClass
+from edged.policy.flows import RTT_MS_MAX, RTT_UNKNOWN_MS, TIGHT, LinkLimit
+from edged.policy.planner import OriginSupply, PopDemand, rooms_of
+
+GAIN_MS_MIN = 5.0  # Of round trip, for which a stream is moved when nothing else is wrong.
+CLASS_STEP = 0.1  # By which a class must gain more than the one below: the lower are moved first.
+
+NEARER, DRAIN, MAKES_ROOM = "nearer", "drain", "makes room for others"
+
+
+class MigrationProblem(Struct, frozen=True, kw_only=True):
+    """What is where; lists are in the order of `pops` and `origins`, classes highest first."""
+
+    pops: Sequence[str]
+    origins: Sequence[str]
+    placed: Sequence[Sequence[Sequence[int]]]  # Units now, by PoP, origin, class.
+    # Units more that each class and those below it may have, by origin, class. What leaves frees
+    # nothing yet: the new home is made before the old one is left.
+    room: Sequence[Sequence[int]]
+    rtt_ms: Sequence[Sequence[float]]  # By PoP, origin; infinite: not known.
+    budget: int  # Units that may move now.
+    draining: frozenset[str] = frozenset()  # Origins to be left; nothing goes there.
+    forbidden: frozenset[tuple[str, str]] = frozenset()  # (PoP, origin): nothing goes there.
+    links: tuple[LinkLimit, ...] = ()  # Limits for all units, those there now included.
+    gain_ms_min: float = GAIN_MS_MIN
+
+    def rtt(self, row: int, place: int) -> float:
+        """Milliseconds from a PoP to an origin, by their places."""
+        rtt_ms = self.rtt_ms[row][place]
+        return min(max(0.0, rtt_ms), RTT_MS_MAX) if math.isfinite(rtt_ms) else RTT_UNKNOWN_MS
+
+    def move_cost_ms(self, k: int) -> float:
+        """Milliseconds that one unit of the class at place `k` must gain."""
+        return self.gain_ms_min * (1.0 + CLASS_STEP * (len(self.room[0]) - 1 - k))
+
+
+def migration_problem(
+    origins: Sequence[OriginSupply],
+    pops: Sequence[PopDemand],
+    *,
+    budget: int,
+    reserve_fraction: float,
+    links: tuple[LinkLimit, ...] = (),
+    gain_ms_min: float = GAIN_MS_MIN,
+) -> MigrationProblem:
+    """What is where by what IRS was told, by PoP shard: each moves its own streams.
+
+    Origins that are down or suspect are left out: PoPs see to their streams there themselves.
+    """
+    known = [
+        origin
+        for origin in sorted(origins, key=lambda origin: origin.origin)
+        if origin.state.takes_streams or origin.state is OriginState.DRAIN
+    ]
+    names = [origin.origin for origin in known]
+    shards: dict[str, list[str]] = {}
+    nearest: dict[str, dict[str, float]] = {}
+    for pop in pops:
+        shards.setdefault(pop.name, []).append(pop.pop)
+        best = nearest.setdefault(pop.name, {})
+        for name, rtt_ms in pop.rtt_ms.items():
+            best[name] = min(rtt_ms, best.get(name, math.inf))
+    return MigrationProblem(
+        pops=[pop.pop for pop in pops],
+        origins=names,
+        placed=[[pop.units.get(name, NO_UNITS) for name in names] for pop in pops],
+        room=[rooms_of(origin, reserve_fraction=reserve_fraction) for origin in known],
+        rtt_ms=[_measured(pop, names, nearest[pop.name]) for pop in pops],
+        budget=budget,
+        draining=frozenset(origin.origin for origin in known if origin.state is OriginState.DRAIN),
+        links=tuple(
+            LinkLimit(
+                name=link.name,
+                mbps=link.mbps,
+                mbps_per_unit=link.mbps_per_unit,
+                pairs=tuple((key, name) for pop, name in link.pairs for key in shards.get(pop, ())),
+            )
+            for link in links
+        ),
+        gain_ms_min=gain_ms_min,
+    )
+
+
+def _measured(pop: PopDemand, names: Sequence[str], nearest: dict[str, float]) -> list[float]:
+    """Milliseconds to each origin. Nobody is moved from one only because it is not measured yet."""
+    best = min((nearest[name] for name in names if name in nearest), default=math.inf)
+    return [
+        round(rtt)
+        if math.isfinite(rtt := nearest.get(name, best if name in pop.units else math.inf))
+        else math.inf
+        for name in names
+    ]
+
+
+class UnitMoves(Struct, frozen=True, kw_only=True):
+    """So many units of a PoP's class that are to go from one origin to another."""
+
+    pop: str
+    from_origin: str
+    to_origin: str
+    priority: PriorityClass
+    units: int
+    reason: str  # "link NAME", DRAIN, NEARER or MAKES_ROOM.
+
+
+class _Move:
+    """Moves that may still become fewer."""
+
+    __slots__ = ("k", "place", "row", "to", "units")
+
+    def __init__(self, at: tuple[int, int], place: int, to: int, units: int) -> None:
+        self.row, self.k = at
+        self.place, self.to, self.units = place, to, units
+
+
+Changes = Sequence[Sequence[Sequence[float]]]  # By PoP, origin, class.
+
+
+def make_moves(problem: MigrationProblem, arriving: Changes, leaving: Changes) -> list[UnitMoves]:
+    """Make whole moves of units that should arrive and leave, of which parts may be whole.
+
+    Whatever is asked for: never more leave than are there, never more move than the budget, never
+    more arrive than there is room, no link comes to be over its limit or farther over it, and the
+    placement is not worse than before.
+    """
+    crossed = _crossed(problem)
+    before = _overloaded(problem, crossed)
+    moves: list[_Move] = []
+    for row in range(len(problem.pops)):
+        width = len(problem.room[0]) if problem.room else 0
+        for k in range(width):
+            moves += _pair(problem, (row, k), arriving, leaving, crossed, over=before)
+    _keep_budget_and_room(problem, moves)
+    _keep_links(problem, moves, crossed)
+    if _score(problem, moves, crossed) > _score(problem, (), crossed):
+        moves = [move for move in moves if _pays(problem, move, crossed, before)]
+        _keep_links(problem, moves, crossed)
+        if _score(problem, moves, crossed) > _score(problem, (), crossed):
+            return []
+    return _named(problem, [move for move in moves if move.units], crossed)
+
+
+def _crossed(problem: MigrationProblem) -> dict[tuple[int, int], list[int]]:
+    """The links, by number, of each (PoP, origin) by their places."""
+    rows = {name: row for row, name in enumerate(problem.pops)}
+    places = {name: place for place, name in enumerate(problem.origins)}
+    crossed: dict[tuple[int, int], list[int]] = {}
+    for order, link in enumerate(problem.links):
+        for pop, origin in dict.fromkeys(link.pairs):
+            if pop in rows and origin in places:
+                crossed.setdefault((rows[pop], places[origin]), []).append(order)
+    return crossed
+
+
+def _pair(
+    problem: MigrationProblem,
+    at: tuple[int, int],
+    arriving: Changes,
+    leaving: Changes,
+    crossed: dict[tuple[int, int], list[int]],
+    *,
+    over: frozenset[int],
+) -> list[_Move]:
+    """Pair what leaves with what arrives, for one PoP and class: most urgent first, to the near."""
+    row, k = at
+    places = range(len(problem.origins))
+    leave = {
+        place: min(problem.placed[row][place][k], math.floor(leaving[row][place][k] + TIGHT))
+        for place in places
+    }
+    arrive = {
+        place: math.floor(arriving[row][place][k] + TIGHT)
+        for place in places
+        if problem.origins[place] not in problem.draining
+        and (problem.pops[row], problem.origins[place]) not in problem.forbidden
+    }
+    sources = sorted(
+        (place for place, units in leave.items() if units > 0),
+        key=lambda place: (
+            not over & set(crossed.get((row, place), ())),
+            problem.origins[place] not in problem.draining,
+            -problem.rtt(row, place),
+            place,
+        ),
+    )
+    targets = sorted(
+        (place for place, units in arrive.items() if units > 0),
+        key=lambda place: (problem.rtt(row, place), place),
+    )
+    moves = []
+    for place in sources:
+        for to in targets:
+            units = min(leave[place], arrive[to])
+            if to != place and units > 0:
+                moves.append(_Move(at, place, to, units))
+                leave[place] -= units
+                arrive[to] -= units
+    return moves
+
+
+def _keep_budget_and_room(problem: MigrationProblem, moves: list[_Move]) -> None:
+    left = max(0, problem.budget)
+    room = [[max(0, units) for units in classes] for classes in problem.room]
+    for move in moves:
+        counted = room[move.to][: move.k + 1]
+        move.units = min(move.units, left, *counted)
+        left -= move.units
+        for k in range(move.k + 1):
+            room[move.to][k] -= move.units
+
+
+def _keep_links(
+    problem: MigrationProblem, moves: list[_Move], crossed: dict[tuple[int, int], list[int]]
+) -> None:
+    """Take moves back until no link is over its limit that was not, nor farther than it was."""
+    before = _loads(problem, (), crossed)
+    cut = True
+    while cut:
+        cut = False
+        after = _loads(problem, moves, crossed)
+        for order, link in enumerate(problem.links):
+            excess = after[order] - max(math.floor(link.units + TIGHT), before[order])
+            for move in reversed(moves):
+                if excess <= 0:
+                    break
+                if move.units and _adds(move, crossed, order) > 0:
+                    taken = min(move.units, excess)
+                    move.units -= taken
+                    excess -= taken
+                    cut = True
+            if cut:
+                break  # What stays may weigh on another.
+
+
+def _adds(move: _Move, crossed: dict[tuple[int, int], list[int]], order: int) -> int:
+    """What one unit of a move adds to a link: 1, 0 or -1."""
+    comes = order in crossed.get((move.row, move.to), ())
+    goes = order in crossed.get((move.row, move.place), ())
+    return comes - goes
+
+
+def _loads(
+    problem: MigrationProblem,
+    moves: Iterable[_Move],
+    crossed: dict[tuple[int, int], list[int]],
+) -> list[int]:
+    """Units on each link after the moves."""
+    loads = [0] * len(problem.links)
+    for (row, place), orders in crossed.items():
+        for order in orders:
+            loads[order] += sum(problem.placed[row][place])
+    for move in moves:
+        for order in crossed.get((move.row, move.to), ()):
+            loads[order] += move.units
+        for order in crossed.get((move.row, move.place), ()):
+            loads[order] -= move.units
+    return loads
+
+
+def _overloaded(
+    problem: MigrationProblem, crossed: dict[tuple[int, int], list[int]]
+) -> frozenset[int]:
+    loads = _loads(problem, (), crossed)
+    return frozenset(
+        order
+        for order, (load, link) in enumerate(zip(loads, problem.links, strict=True))
+        if load > link.units + TIGHT
+    )
+
+
+def _score(
+    problem: MigrationProblem,
+    moves: Iterable[_Move],
+    crossed: dict[tuple[int, int], list[int]],
+) -> tuple[float, int, float]:
+    """What is wrong after the moves, the worst first; compared with that of no moves."""
+    moves = list(moves)
+    loads = _loads(problem, moves, crossed)
+    over = math.fsum(
+        max(0.0, load - link.units) for load, link in zip(loads, problem.links, strict=True)
+    )
+    left = sum(move.units for move in moves if problem.origins[move.place] in problem.draining)
+    farther = math.fsum(
+        move.units * (problem.move_cost_ms(move.k) - _gain(problem, move)) for move in moves
+    )
+    return (round(over, 6), -left, round(farther, 6))
+
+
+def _pays(
+    problem: MigrationProblem,
+    move: _Move,
+    crossed: dict[tuple[int, int], list[int]],
+    overloaded: frozenset[int],
+) -> bool:
+    """Whether a move is worth it by itself."""
+    return _reason(problem, move, crossed, overloaded) != MAKES_ROOM
+
+
+def _reason(
+    problem: MigrationProblem,
+    move: _Move,
+    crossed: dict[tuple[int, int], list[int]],
+    overloaded: frozenset[int],
+) -> str:
+    for order in sorted(overloaded):
+        if _adds(move, crossed, order) < 0:
+            return f"link {problem.links[order].name}"
+    if problem.origins[move.place] in problem.draining:
+        return DRAIN
+    return NEARER if _gain(problem, move) >= problem.move_cost_ms(move.k) else MAKES_ROOM
+
+
+def _gain(problem: MigrationProblem, move: _Move) -> float:
+    """Milliseconds by which one unit of the move comes nearer."""
+    return problem.rtt(move.row, move.place) - problem.rtt(move.row, move.to)
+
+
+def _named(
+    problem: MigrationProblem, moves: list[_Move], crossed: dict[tuple[int, int], list[int]]
+) -> list[UnitMoves]:
+    """In the order in which they should be made: first what makes room, then the most urgent."""
+    overloaded = _overloaded(problem, crossed)
+    lowest = PriorityClass.BASIC - (len(problem.room[0]) - 1 if problem.room else 0)
+    named = [
+        UnitMoves(
+            pop=problem.pops[move.row],
+            from_origin=problem.origins[move.place],
+            to_origin=problem.origins[move.to],
+            priority=PriorityClass(lowest + move.k),
+            units=move.units,
+            reason=_reason(problem, move, crossed, overloaded),
+        )
+        for move in moves
+    ]
+    order = {MAKES_ROOM: 0, DRAIN: 2, NEARER: 3}
+    return sorted(named, key=lambda each: order.get(each.reason, 1))

@@ -1,0 +1,207 @@
+"""The solver: the linear program of `flows`, kept in HiGHS while PoPs, origins and links stay.
+
+Columns: x[p,o,k]; where moves cost, stay[p,o,k] <= what is placed there, at no such cost; u[p,k].
+Rows: demand by PoP and class; capacity by origin and class; links. Every u is a way out, so no
+problem is infeasible.
+
+Whole units in, whole units out: without links the matrix is that of a network (the capacities of an
+origin nest), whose vertices are whole.
+"""
+
+import math
+
+import numpy as np
+
+from edged.errors import SolverError
+from edged.policy.flows import (
+    RTT_MS_MAX,
+    RTT_UNKNOWN_MS,
+    UNSERVED_MS,
+    FlowProblem,
+    FlowSolution,
+    LinkLimit,
+)
+from edged.policy.linear_program import (
+    INFINITY,
+    Entries,
+    Floats,
+    Indices,
+    LinearProgram,
+    Numbers,
+    Optimum,
+)
+
+PROGRAMS_MAX = 4  # Kept, by what does not change in them: the two of a plan, and as many again.
+UNITS_STEP = 1e-9  # Finer differences from a whole unit are rounding.
+
+_Key = tuple[tuple[str, ...], tuple[str, ...], int, bool, tuple[object, ...]]
+
+
+class FlowSolver:
+    """Solves one problem after another, from where it was with the last of the same shape."""
+
+    def __init__(self) -> None:
+        self._programs: dict[_Key, LinearProgram] = {}  # The one used last is last.
+
+    def restart(self) -> None:
+        """Begin cold: the next solution depends on its problem alone."""
+        self._programs = {}
+
+    def solve(self, problem: FlowProblem) -> FlowSolution:
+        """Solve; raises SolverError: too large, a number that is none, or HiGHS gives up."""
+        pops, origins = len(problem.pops), len(problem.origins)
+        if not pops or not origins:
+            return _nothing_to_choose(problem)
+        width = len(problem.demand[0])
+        layers = 1 if problem.placed is None else 2
+        links = tuple((link.name, link.pairs) for link in problem.links)
+        key = (tuple(problem.pops), tuple(problem.origins), width, layers > 1, links)
+        numbers = _numbers(problem, width)
+        program = self._programs.pop(key, None) or _build(problem, width, layers)
+        self._programs[key] = program
+        if len(self._programs) > PROGRAMS_MAX:
+            del self._programs[next(iter(self._programs))]
+        return _solution(problem, program.solve(numbers), width, layers)
+
+
+def _build(problem: FlowProblem, width: int, layers: int) -> LinearProgram:
+    pops, origins = len(problem.pops), len(problem.origins)
+    flows = pops * origins * width
+    place = np.arange(layers * flows)
+    within = place % flows
+    pop, origin, k = within // (origins * width), within // width % origins, within % width
+    left = np.arange(pops * width)
+    rows, columns = [pop * width + k, left], [place, layers * flows + left]
+    for each in range(width):  # The capacity of class `each` counts it and those below it.
+        counted = k >= each
+        rows.append(pops * width + origin[counted] * width + each)
+        columns.append(place[counted])
+    first = (pops + origins) * width
+    for order, link in enumerate(problem.links):
+        found = place[np.isin(pop * origins + origin, _crossing(problem, link.pairs))]
+        rows.append(np.full(found.size, first + order))
+        columns.append(found)
+    row, column = np.concatenate(rows), np.concatenate(columns)
+    entries = Entries(row.astype(np.int32), column.astype(np.int32), np.ones(row.size))
+    return LinearProgram(
+        entries,
+        columns=layers * flows + pops * width,
+        rows=first + len(problem.links),
+    )
+
+
+def _crossing(problem: FlowProblem, pairs: tuple[tuple[str, str], ...]) -> Indices:
+    """The pairs by number; those that the problem does not have are left out."""
+    pops = {name: place for place, name in enumerate(problem.pops)}
+    origins = {name: place for place, name in enumerate(problem.origins)}
+    return np.array(
+        sorted(
+            {
+                pops[pop] * len(origins) + origins[origin]
+                for pop, origin in pairs
+                if pop in pops and origin in origins
+            }
+        ),
+        dtype=np.int32,
+    )
+
+
+def _numbers(problem: FlowProblem, width: int) -> Numbers:
+    pops, origins = len(problem.pops), len(problem.origins)
+    demand = _units(problem.demand, "demand", (pops, width)).ravel()
+    capacity = _units(problem.capacity, "capacity", (origins, width)).ravel()
+    rtt = np.array(problem.rtt_ms, dtype=np.float64).reshape(pops, origins)
+    rtt = np.clip(np.where(np.isfinite(rtt), rtt, RTT_UNKNOWN_MS), 0.0, RTT_MS_MAX)
+    near = np.repeat(rtt.ravel(), width)
+    open_ = np.full((pops, origins, width), INFINITY)
+    if problem.forbidden:
+        forbidden = _crossing(problem, tuple(problem.forbidden))
+        open_[forbidden // origins, forbidden % origins] = 0.0
+    limits = [open_.ravel()]
+    costs = [near + problem.move_cost_ms if problem.placed is not None else near]
+    if problem.placed is not None:
+        placed = _units(problem.placed, "placed units", (pops, origins, width)).ravel()
+        limits.append(np.minimum(limits[0], placed))
+        costs.append(near)
+    limits.append(np.full(pops * width, INFINITY))
+    costs.append(np.tile(UNSERVED_MS[len(UNSERVED_MS) - width :], pops))
+    upper = np.concatenate(limits)
+    row_upper = np.concatenate([demand, capacity, [_carried(link) for link in problem.links]])
+    row_lower = np.full(row_upper.size, -INFINITY)
+    row_lower[: demand.size] = demand
+    return Numbers(
+        cost=np.concatenate(costs),
+        lower=np.zeros(upper.size),
+        upper=upper,
+        row_lower=row_lower,
+        row_upper=row_upper,
+    )
+
+
+def _units(given: object, what: str, shape: tuple[int, ...]) -> Floats:
+    units = np.array(given, dtype=np.float64).reshape(shape)
+    if np.isnan(units).any() or (what != "capacity" and np.isinf(units).any()):
+        raise SolverError(f"{what}: not every one is a number")
+    return np.maximum(units, 0.0)
+
+
+def _carried(link: LinkLimit) -> float:
+    if math.isnan(link.mbps) or not link.mbps_per_unit > 0:
+        raise SolverError(
+            f"link {link.name}: {link.mbps:g} Mbps at {link.mbps_per_unit:g} a unit is no limit"
+        )
+    return link.units
+
+
+def _solution(problem: FlowProblem, optimum: Optimum, width: int, layers: int) -> FlowSolution:
+    pops, origins = len(problem.pops), len(problem.origins)
+    flows = pops * origins * width
+    values = np.maximum(_whole(optimum.values), 0.0)
+    units = values[:flows]
+    if layers > 1:
+        units = units + values[flows : 2 * flows]
+    capacities = pops * width
+    prices = np.maximum(optimum.row_prices, 0.0)
+    of_links = prices[capacities + origins * width :].tolist()
+    return FlowSolution(
+        units=units.reshape(pops, origins, width).tolist(),
+        unserved=values[layers * flows :].reshape(pops, width).tolist(),
+        origin_prices=prices[capacities : capacities + origins * width]
+        .reshape(origins, width)
+        .tolist(),
+        link_prices={
+            link.name: price
+            for link, price in zip(problem.links, of_links, strict=True)
+            if price > 0
+        },
+        cost_ms=optimum.cost,
+        iterations=optimum.iterations,
+        cold=optimum.cold,
+    )
+
+
+def _whole(values: Floats) -> Floats:
+    nearest = np.round(values)
+    return np.where(
+        np.abs(values - nearest) < UNITS_STEP * np.maximum(1.0, nearest), nearest, values
+    )
+
+
+def _nothing_to_choose(problem: FlowProblem) -> FlowSolution:
+    """Without an origin everything is unserved; without a PoP there is nothing."""
+    width = len(problem.demand[0]) if problem.demand else 0
+    left = [[max(0.0, float(units)) for units in classes] for classes in problem.demand]
+    weights = UNSERVED_MS[len(UNSERVED_MS) - width :]
+    return FlowSolution(
+        units=[[] for _ in problem.pops],
+        unserved=left,
+        origin_prices=[[0.0] * len(classes) for classes in problem.capacity],
+        link_prices={},
+        cost_ms=sum(
+            weight * units
+            for classes in left
+            for weight, units in zip(weights, classes, strict=True)
+        ),
+        iterations=0,
+        cold=True,
+    )

@@ -1,0 +1,159 @@
+"""Sharing out: whole units, fair to one, as much as there is; and what a PoP will need."""
+
+import math
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from edged.policy.flows import LinkLimit
+from edged.policy.lease_shares import (
+    HORIZON_S_MAX,
+    OriginOffer,
+    PopNeed,
+    share_by_flows,
+    share_out,
+)
+from edged.policy.solver import FlowSolver
+
+
+@hypothesis.given(
+    st.integers(0, 100_000), st.lists(st.floats(1.0, 1e6), max_size=50), st.integers(0, 60)
+)
+@hypothesis.settings(max_examples=50, deadline=None)
+def test_shares_add_up_and_are_fair_to_a_unit(units: int, weights: list[float], first: int) -> None:
+    shares = share_out(units, weights, first=first)
+    assert len(shares) == len(weights)
+    if weights:
+        assert sum(shares) == units
+        for share, weight in zip(shares, weights, strict=True):
+            assert abs(share - units * weight / sum(weights)) < 1 + 1e-6
+
+
+@hypothesis.given(st.lists(st.integers(0, 1000), min_size=1, max_size=50), st.integers(0, 60))
+@hypothesis.settings(max_examples=50, deadline=None)
+def test_of_less_than_is_wanted_nobody_gets_more_than_he_wants(
+    wanted: list[int], first: int
+) -> None:
+    if sum(wanted):
+        for units in {0, 1, sum(wanted) // 2, sum(wanted)}:
+            shares = share_out(units, wanted, first=first)
+            assert sum(shares) == units
+            assert all(share <= most for share, most in zip(shares, wanted, strict=True))
+
+
+def test_odd_units_go_round() -> None:
+    assert share_out(1, [1.0, 1.0, 1.0]) == [1, 0, 0]
+    assert share_out(1, [1.0, 1.0, 1.0], first=1) == [0, 1, 0]
+    assert share_out(2, [1.0, 1.0, 1.0], first=2) == [1, 0, 1]
+
+
+def pop(name: str, **given: object) -> PopNeed:
+    usual = {
+        "units": [(0, 0, 0)],
+        "elsewhere": (0, 0, 0),
+        "displaced": 0,
+        "arrivals_per_s": 0.0,
+        "rtt_ms": [1.0],
+    }
+    return PopNeed(name=name, **(usual | given))  # type: ignore[arg-type]
+
+
+def offer(free: int, name: str = "o1") -> OriginOffer:
+    return OriginOffer(name=name, free=free, capacity=(free, free, free))
+
+
+def test_a_pop_needs_what_comes_and_what_may_have_to_move() -> None:
+    assert pop("a").slots_needed(10.0) == 1  # Its first publisher is coming.
+    assert pop("a", arrivals_per_s=10.0).slots_needed(10.0) == 100 + 2 * 10
+    assert pop("a", arrivals_per_s=1.0).slots_needed(1e9) == math.ceil(30 + 2 * math.sqrt(30))
+    assert HORIZON_S_MAX == 30.0
+    assert pop("a", displaced=7).slots_needed(10.0) == 8
+
+
+def test_its_demand_is_what_is_there_and_comes_as_the_classes_are_mixed() -> None:
+    assert pop("a").demand(10.0) == (0, 0, 0)
+    assert pop("a", arrivals_per_s=0.31).demand(10.0) == (0, 0, 4)
+    there = pop("a", units=[(1, 2, 0)], elsewhere=(0, 0, 7), arrivals_per_s=1.0)
+    assert there.demand(10.0) == (2, 4, 14)
+
+
+def test_when_slots_are_scarce_every_pop_gets_its_part() -> None:
+    """Not the near ones all of them: who has no lease has to go by price."""
+    pops = [
+        pop("near", arrivals_per_s=3.0, rtt_ms=[1.0]),
+        pop("far", arrivals_per_s=3.0, rtt_ms=[99.0]),
+    ]
+    shares = share_by_flows(pops, [offer(10)], FlowSolver().solve, horizon_s=10.0)
+    assert shares.units == [[5], [5]]
+
+
+def test_what_is_left_is_shared_by_arrivals_and_nearness() -> None:
+    pops = [
+        pop("near", arrivals_per_s=0.0, rtt_ms=[5.0, 25.0]),
+        pop("busy", arrivals_per_s=9.0, rtt_ms=[5.0, 25.0]),
+    ]
+    needs = [1, 90 + 19]
+    shares = share_by_flows(
+        [*pops],
+        [offer(1110, "here"), offer(110, "there")],
+        FlowSolver().solve,
+        horizon_s=10.0,
+    )
+    assert [row[1] for row in shares.units] == [10, 100]
+    assert [row[0] - need for row, need in zip(shares.units, needs, strict=True)] == [91, 909]
+
+
+def test_shares_keep_within_links_and_the_rest_goes_to_others() -> None:
+    pops = [pop("over", arrivals_per_s=1.0), pop("here", arrivals_per_s=1.0)]
+    cable = LinkLimit(name="cable", mbps=30.0, mbps_per_unit=6.0, pairs=(("over", "o1"),))
+    shares = share_by_flows(pops, [offer(100)], FlowSolver().solve, horizon_s=10.0, links=(cable,))
+    assert shares.units == [[5], [95]]
+    dish = LinkLimit(name="dish", mbps=60.0, mbps_per_unit=6.0, pairs=(("here", "o1"),))
+    shares = share_by_flows(
+        pops, [offer(100)], FlowSolver().solve, horizon_s=10.0, links=(cable, dish)
+    )
+    assert shares.units == [[5], [10]]  # What no link carries stays free.
+
+
+def test_a_link_that_is_full_of_what_is_there_carries_nothing_new() -> None:
+    pops = [pop("over", units=[(0, 0, 5)], arrivals_per_s=1.0), pop("here")]
+    cable = LinkLimit(name="cable", mbps=30.0, mbps_per_unit=6.0, pairs=(("over", "o1"),))
+    shares = share_by_flows(pops, [offer(100)], FlowSolver().solve, horizon_s=10.0, links=(cable,))
+    assert shares.units == [[0], [100]]
+
+
+@pytest.mark.parametrize("free", [0, 1])
+def test_little_or_nothing_can_be_shared(free: int) -> None:
+    shares = share_by_flows([pop("a"), pop("b")], [offer(free)], FlowSolver().solve, horizon_s=1.0)
+    assert sum(units for (units,) in shares.units) == free
+
+
+def test_what_crosses_a_link_to_all_its_origins_counts_together() -> None:
+    pops = [pop("over", units=[(0, 0, 0)] * 2, rtt_ms=[1.0, 2.0])]
+    cable = LinkLimit(
+        name="cable", mbps=180.0, mbps_per_unit=6.0, pairs=(("over", "o1"), ("over", "o2"))
+    )
+    shares = share_by_flows(
+        pops,
+        [offer(20, "o1"), offer(20, "o2")],
+        FlowSolver().solve,
+        horizon_s=10.0,
+        links=(cable,),
+    )
+    assert sum(shares.units[0]) == 30
+
+
+def test_what_others_would_win_by_a_slot_is_its_price() -> None:
+    """A PoP goes 2 ms farther, for another to come back from far away as its streams end."""
+    near_both = pop("a", units=[(0, 0, 0)] * 3, arrivals_per_s=1.0, rtt_ms=[2.0, 4.0, 95.0])
+    from_afar = pop("b", units=[(0, 0, 0), (0, 0, 0), (0, 0, 50)], rtt_ms=[3.0, 95.0, 90.0])
+    origins = [
+        offer(20, "o1"),
+        offer(100, "o2"),
+        OriginOffer(name="o3", free=0, capacity=(50, 50, 50)),
+    ]
+    shares = share_by_flows([near_both, from_afar], origins, FlowSolver().solve, horizon_s=10.0)
+    assert shares.units[0][0] <= 4
+    assert shares.units[0][1] >= 17
+    assert shares.units[1][0] >= 16
