@@ -6,7 +6,14 @@ All of it is soft state: after a restart it comes back with the first hellos and
 from msgspec import Struct
 
 from edged.errors import RemoteProtocolError
-from edged.media.routing import CLASSES, ORIGINS_MAX, OriginReport, PopRow, PopTelemetry
+from edged.media.routing import (
+    CLASSES,
+    ORIGINS_MAX,
+    OriginReport,
+    OriginState,
+    PopRow,
+    PopTelemetry,
+)
 from edged.policy.capacitor import Capacitor, StateChanged
 from edged.policy.planner import OriginSupply, PopDemand
 from edged.wire.table import POPS_MAX, OriginHello
@@ -34,6 +41,26 @@ class PopStatus(Struct, frozen=True, kw_only=True):
     connected: bool
     arrivals_per_s: float
     told: PopTelemetry
+
+
+class OriginStatus(Struct, frozen=True, kw_only=True):
+    """An origin as IRS sees it."""
+
+    origin: str
+    state: OriginState
+    report: OriginReport
+    connected: bool
+    address: str
+
+
+class IrsStatus(Struct, frozen=True, kw_only=True):
+    """What `edged status` and the tests see of IRS."""
+
+    epoch: int
+    version: int
+    origins: list[OriginStatus]
+    pops: list[PopStatus]
+    acked: dict[str, tuple[int, int]]  # PoP shard -> (epoch, version) in force there.
 
 
 class Collectors:

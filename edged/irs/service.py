@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 
 from edged.errors import ConfigError, EdgedError, RemoteProtocolError
 from edged.irs.client import IrsClientConfig
-from edged.irs.collectors import Collectors, PopStatus
+from edged.irs.collectors import Collectors, IrsStatus, OriginStatus
 from edged.irs.places import Places
 from edged.irs.planner import Planner, Rows
 from edged.irs.pops import PopsTeller
@@ -22,13 +22,14 @@ from edged.irs.session import HANDSHAKE_S_MAX, JITTER_MAX, Driver, drain_readabl
 from edged.media.routing import (
     ORIGINS_MAX,
     RULES_MAX,
-    OriginReport,
+    RULES_PROTO,
     OriginRow,
     OriginState,
     RoutingTable,
-    Rule,
 )
 from edged.policy.capacitor import HEARTBEAT_INTERVAL_S, StateChanged
+from edged.policy.rule_examples import PushedRules, RuleEntry
+from edged.runtime.dscp import CS6, mark
 from edged.runtime.listeners import open_listener, parse_address, peer_name
 from edged.runtime.metrics import MetricSpec, Sample
 from edged.runtime.supervision import Supervisor
@@ -53,7 +54,7 @@ class IrsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reserve_fraction: Annotated[float, Meta(ge=0, le=0.5)] = 0.002  # Of each origin, for partners.
     # After a start, before tables are replaced: origins need so long to be back. 0: do not wait.
     warmup_s: Annotated[float, Meta(ge=0, le=60)] = 5.0
-    rules: Annotated[tuple[Rule, ...], Meta(max_length=RULES_MAX)] = ()
+    rules: Annotated[tuple[RuleEntry, ...], Meta(max_length=RULES_MAX)] = ()
     tls: TlsFiles | None = None  # This IRS's identity; needed unless all peers are on loopback.
 
     def __post_init__(self) -> None:
@@ -79,26 +80,6 @@ def find_problems(config: IrsConfig, client: IrsClientConfig) -> list[str]:
             " PoPs would get tables without them"
         ]
     return []
-
-
-class OriginStatus(Struct, frozen=True, kw_only=True):
-    """An origin as IRS sees it."""
-
-    origin: str
-    state: OriginState
-    report: OriginReport
-    connected: bool
-    address: str
-
-
-class IrsStatus(Struct, frozen=True, kw_only=True):
-    """What `edged status` and the tests see of IRS."""
-
-    epoch: int
-    version: int
-    origins: list[OriginStatus]
-    pops: list[PopStatus]
-    acked: dict[str, tuple[int, int]]  # PoP shard -> (epoch, version) in force there.
 
 
 METRICS = (
@@ -131,6 +112,7 @@ class _Session:
         self.origin = ""
         self.offered: tuple[OriginRow, ...] | None = None
         self.has_table = False  # It came with one.
+        self.rules_proto = RULES_PROTO
         self.teller: PopsTeller | None = None  # Of a PoP that wants to hear of the others.
         now = trio.current_time()
         self.opened_at = now
@@ -194,9 +176,10 @@ class IrsService:
         sessions_max: int = SESSIONS_MAX,
         origins_max: int = ORIGINS_MAX,
         supervisor: Supervisor | None = None,
+        marks: bool = True,
     ) -> None:
         """`supervisor` begins the listener, the planner and the watch anew, each by itself."""
-        self.config = config
+        self.config, self._rules = config, PushedRules(config.rules)
         self.entropy = entropy
         self.now_unix = now_unix
         self.epoch = max(1, int(now_unix()))
@@ -212,7 +195,7 @@ class IrsService:
             lease_ttl_s=config.lease_ttl_s,
             reserve_fraction=config.reserve_fraction,
         )
-        self._tls = tls
+        self._tls, self._marks = tls, marks
         self._supervisor = supervisor or Supervisor("irs")
         self._places = Places(sessions_max)
         self._origins_max = origins_max
@@ -224,7 +207,7 @@ class IrsService:
 
     def reconfigure(self, config: IrsConfig) -> None:
         """Plan by other rules and times from now on: every PoP gets a new table at once."""
-        self.config = config
+        self.config, self._rules = config, PushedRules(config.rules)
         self.planner.push_interval_s = config.push_interval_s
         self.planner.lease_ttl_s = config.lease_ttl_s
         self.planner.reserve_fraction = config.reserve_fraction
@@ -250,6 +233,8 @@ class IrsService:
 
     async def _listen(self, *, task_status: trio.TaskStatus[str]) -> None:
         sock = open_listener(self.config.listen)
+        if self._marks:  # What it accepts is marked from the first packet on.
+            mark(sock, CS6)
         bound = peer_name(sock.getsockname())
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
         async with trio.open_nursery() as nursery:
@@ -290,7 +275,7 @@ class IrsService:
             raise RemoteProtocolError(f"epoch {hello.epoch} of {key} lies years ahead")
         self.collectors.pop_joined(key)
         session.key = key
-        session.has_table = hello.epoch > 0
+        session.has_table, session.rules_proto = hello.epoch > 0, hello.rules_proto
         session.teller = PopsTeller() if hello.wants_pops else None
         if (older := self._pops.get(key)) is not None:
             older.driver.end("replaced by a newer session")
@@ -437,7 +422,7 @@ class IrsService:
             if session.has_table and (now < self._warm_at or not planned):
                 continue  # It routes by what it has until we have heard the origins.
             session.offered = planned
-            session.link.offer(self._make_table(planned), now)
+            session.link.offer(self._make_table(planned, session.rules_proto), now)
             session.driver.wake()
         if renew:
             self._tell_pops(now)
@@ -449,7 +434,7 @@ class IrsService:
                 session.link.tell_pops(session.teller.tell(offers), now)
                 session.driver.wake()
 
-    def _make_table(self, rows: tuple[OriginRow, ...]) -> RoutingTable:
+    def _make_table(self, rows: tuple[OriginRow, ...], rules_proto: int) -> RoutingTable:
         return RoutingTable(
             epoch=self.epoch,
             version=self.version,
@@ -457,7 +442,7 @@ class IrsService:
             ttl_s=self.config.table_ttl_s,
             lease_ttl_s=self.config.lease_ttl_s,
             rows=rows,
-            rules=self.config.rules,
+            rules=self._rules.known_by(rules_proto),
         )
 
     def _count_pushes(self) -> dict[str, int]:

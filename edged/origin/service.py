@@ -17,7 +17,7 @@ from edged.media.parts import (
     SegmentsListed,
     StreamEnded,
 )
-from edged.media.routing import ByClass
+from edged.media.routing import PLAIN_TERMS, ByClass, Terms
 from edged.media.stream import Grant, PriorityClass, StreamId
 from edged.media.track import Kind, Track
 from edged.origin.held_stream import Given, HeldStream
@@ -53,6 +53,8 @@ class OriginConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     address: str = ""  # HOST:PORT where PoPs reach it; what IRS tells them. Default: `listen`.
     slots: Annotated[int, Meta(ge=1, le=100_000)] = 500  # Streams that it admits.
     slots_reserve: Annotated[int, Meta(ge=0, le=100_000)] = 0  # Of these, kept for partners.
+    # Streams beyond the slots, without a ladder, where a rule asks for it. None: a tenth of slots.
+    slots_source_only: Annotated[int, Meta(ge=0, le=100_000)] | None = None
     domain: Annotated[str, Meta(max_length=64)] = ""  # Failure domain, such as a rack or a site.
     packager: PackagerConfig = PackagerConfig()
     # As the PoPs' `[playback.hls]`: what one that comes late lists of a stream,
@@ -69,6 +71,11 @@ class OriginConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         """The reserve is part of the slots."""
         if self.slots_reserve > self.slots:
             raise ValueError(f"slots_reserve {self.slots_reserve} exceeds slots {self.slots}")
+
+    @property
+    def source_only_max(self) -> int:
+        """How many streams are taken beyond the slots."""
+        return self.slots // 10 if self.slots_source_only is None else self.slots_source_only
 
     def window_limits(self) -> WindowLimits:
         """How much is held of a stream."""
@@ -107,6 +114,8 @@ class OriginStatistics(Struct, frozen=True, kw_only=True):
     streams: int
     slots_total: int
     slots_used: int
+    source_only: int  # Streams without a slot.
+    preempted_total: int  # Streams that gave way to one of a higher class.
     parts_total: int
     window_bytes: int  # In memory,
     stored_bytes: int  # and on disk.
@@ -152,7 +161,7 @@ class OriginService:
         self._publish, self._packaged, self._failed = publish, packaged, failed
         self._streams: dict[str, _Packaged] = {}
         self._parts = 0
-        self.slots = Slots(config.slots, config.slots_reserve)
+        self.slots = Slots(config.slots, config.slots_reserve, config.source_only_max)
         ladder = config.ladder
         self.ladders = None if ladder is None else Ladders(ladder.slots, encoder=ladder.encoder)
 
@@ -165,7 +174,8 @@ class OriginService:
         self.cache.limit(config.cache.limits())
         for held, _ in self._held():
             held.window.limits = config.window_limits()
-        self.slots.resize(config.slots, config.slots_reserve)
+        self.slots.resize(config.slots, config.slots_reserve, config.source_only_max)
+        self._promote()
 
     async def run(self) -> None:
         """Hold the disk, if there is one, and let go of what has ended, until cancelled."""
@@ -176,10 +186,19 @@ class OriginService:
                 await trio.sleep(SWEEP_INTERVAL_S)
                 self.sweep()
 
-    def admit(self, stream_id: StreamId, grant: Grant, tracks: list[Track]) -> None:
-        """Let a stream in, or raise `PublishRefusedError`."""
+    def admit(
+        self,
+        stream_id: StreamId,
+        grant: Grant,
+        tracks: list[Track],
+        terms: Terms = PLAIN_TERMS,
+    ) -> StreamId | None:
+        """Let a stream in, or raise `PublishRefusedError`.
+
+        Returns the stream that has to give way to it, if one has: the caller ends that.
+        """
         del tracks  # The plug-ins let in only what the packager can carry.
-        self.slots.take(stream_id, grant.priority)
+        return self.slots.take(stream_id, grant.priority, terms)
 
     def open(self, stream: LiveStream, splice: bytes = b"") -> None:
         """Begin to package a stream, or go on where another origin stopped (`Progress.splice`).
@@ -212,7 +231,7 @@ class OriginService:
                 self.ladders,
             )
             packager.on_segment_start(ladder.begin_segment)
-            self.ladders.begin(ladder)
+            self.ladders.begin(ladder, held=self.slots.is_source_only(stream.channel))
         entry.unwatch = stream.watch(lambda _: self._wake(entry))
         self._streams[stream.channel] = entry
         logger.info(
@@ -220,12 +239,14 @@ class OriginService:
             channel=stream.channel,
             publication=f"{stream.stream_id.publication:x}",
             priority=stream.grant.priority.label,
+            source_only=self.slots.is_source_only(stream.channel) or None,
             latency=describe_latency(packager.config),
         )
 
     def close(self, stream: LiveStream, reason: str) -> None:
         """The stream left: end its playlists and give its slot back."""
         self.slots.give_back(stream.stream_id)
+        self._promote()
         entry = self._streams.get(stream.channel)
         if entry is not None and entry.stream is stream:
             self._finish(entry, reason)
@@ -306,6 +327,8 @@ class OriginService:
             streams=len(self._streams),
             slots_total=self.slots.total,
             slots_used=self.slots.used,
+            source_only=self.slots.used_beyond,
+            preempted_total=self.slots.preempted_total,
             parts_total=self._parts,
             ended=len(self._ended),
             disk_failures_total=0 if self.disk is None else self.disk.failures,
@@ -318,6 +341,14 @@ class OriginService:
             dropped_total=self.cache.counters.dropped,
             lost_total=self.cache.counters.lost,
         )
+
+    def _promote(self) -> None:
+        """Streams without a slot get what is free, and their ladders with it."""
+        for stream_id in self.slots.promote():
+            entry = self._streams.get(stream_id.channel)
+            logger.info("stream has a slot now", channel=stream_id.channel)
+            if self.ladders is not None and entry is not None and entry.ladder is not None:
+                self.ladders.release(entry.ladder)
 
     def _held(self) -> Iterator[tuple[HeldStream, bool]]:
         """All that is held, for the cache: what has ended goes before what is live."""

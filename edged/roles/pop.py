@@ -103,6 +103,7 @@ class PopRole:
                 name=config.pop.name,
                 shard=shard,
                 instance=new_instance(),
+                marks=config.backbone.dscp,
             ),
             None if self._tls is None else self._tls.client,
             supervisor=self.supervisor,
@@ -225,6 +226,7 @@ class PopRole:
             on_pops=self.offers.told,
             offer=self.offers.own,
             tls=None if self._tls is None else self._tls.client,
+            marks=self._config.backbone.dscp,
         )
         await self.supervisor.start(nursery, "irs client", self.irs.run)
 

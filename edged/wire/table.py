@@ -65,6 +65,7 @@ class PopHello(Struct, frozen=True, tag="pop-hello", kw_only=True):
     version: Number = 0
     crc: Crc = 0
     wants_pops: bool = False  # It knows the message `pops`; those before it would close on one.
+    rules_proto: Number = 1  # As RULES_PROTO of the PoP; it refuses tables with other keys.
 
     @property
     def key(self) -> str:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 
 from edged.errors import RemoteProtocolError
-from edged.media.routing import RoutingTable
+from edged.media.routing import RULES_PROTO, RoutingTable
 from edged.wire.table import (
     REASON_CHARS_MAX,
     Ack,
@@ -137,7 +137,13 @@ class TableHolder:
         """Say who we are and what we have."""
         epoch, version = (0, 0) if self.table is None else self.table.stamp
         return PopHello(
-            pop=pop, shard=shard, epoch=epoch, version=version, crc=self.crc, wants_pops=True
+            pop=pop,
+            shard=shard,
+            epoch=epoch,
+            version=version,
+            crc=self.crc,
+            wants_pops=True,
+            rules_proto=RULES_PROTO,
         )
 
     def receive(self, push: Snapshot | Delta) -> Ack | Nack:

@@ -463,10 +463,14 @@ STEPS: list[tuple[Callable[[Host], dict[str, object]], Check]] = [
         packages_by_class,
     ),
     (
-        values(origin__slots=7, origin__slots_reserve=2),
+        values(origin__slots=7, origin__slots_reserve=2, origin__slots_source_only=3),
         compare(
-            lambda host: (host.origin.report().slots_total, host.origin.report().slots_free),
-            (7, (6, 4, 4)),
+            lambda host: (
+                host.origin.report().slots_total,
+                host.origin.report().slots_free,
+                host.origin.report().source_only_free,
+            ),
+            (7, (6, 4, 4), 3),
         ),
     ),
     (values(ingest__rtmp__handshake_timeout_s=0.1), closes_strangers),
