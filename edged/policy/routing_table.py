@@ -10,6 +10,7 @@ The origin has the final word.
 
 import math
 import zlib
+from collections.abc import Sequence
 
 from msgspec import Struct
 
@@ -17,10 +18,12 @@ from edged.errors import RouteUnavailableError
 from edged.media.routing import PLAIN_TERMS, OnFull, OriginState, RouteRequest, Rule, Terms
 from edged.media.stream import PriorityClass
 from edged.policy.pop_view import Candidate, PopView
-from edged.policy.rules import label, shared_tag
+from edged.policy.rules import label, shared_tag, why_no_match
 
 PRICE_FULL_MS = 400.0  # The last unit of an origin is worth a detour round the world.
 PRICE_BASE = 1000.0  # So a half full origin costs 12 ms, one at 90 % 200 ms.
+
+UNMATCHED_MAX = 8  # Rules that an explanation names beside the one that matches.
 
 HELD = "held after a refusal"
 LEASE_USED_UP = "lease used up"
@@ -76,6 +79,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
     decision: Decision | None
     refusal: str
     origins: list[OriginVerdict]
+    unmatched: dict[str, str] = {}  # Rules before the one that matched, with why they do not.
 
 
 def price_ms(utilisation: float) -> float:
@@ -171,7 +175,20 @@ def explain_origin(request: RouteRequest, own: PopView, now: float) -> Explanati
         decision=decision,
         refusal=refusal,
         origins=origins,
+        unmatched={} if own.table is None else _unmatched(request, own.table.rules, own.pop),
     )
+
+
+def _unmatched(request: RouteRequest, rules: Sequence[Rule], pop: str) -> dict[str, str]:
+    """Why earlier rules do not match; those of other channels are no news."""
+    found: dict[str, str] = {}
+    for rule in rules:
+        why = why_no_match(rule, request, pop)
+        if not why or len(found) >= UNMATCHED_MAX:
+            break
+        if rule.match.channel in {"", request.channel}:
+            found[label(rule)] = why
+    return found
 
 
 def _choose_by_rule(request: RouteRequest, rule: Rule, own: PopView, now: float) -> Decision:

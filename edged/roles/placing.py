@@ -63,7 +63,7 @@ class Placing:
         self._pump, self._view, self._listing, self._link = pump, view, listing, link
         self._changed = trio.Event()
         self._judges_from = -math.inf  # We were late before: what comes of it is to be heard first.
-        self._tags_learnt: dict[str, tuple[str, tuple[str, ...]]] = {}  # Channel -> origin, tags.
+        self.tags_learnt: dict[str, tuple[str, tuple[str, ...]]] = {}  # Channel -> origin, tags.
 
     async def wait_route(self, request: RouteRequest) -> None:
         """Give a PoP that has just started the time to reach its origins.
@@ -489,9 +489,9 @@ class Placing:
 
     def _learn_tags(self, channel: str, record: DirectoryRecord | None) -> None:
         """Note where a channel's tags are; those of ours are counted as they are placed."""
-        known = self._tags_learnt.pop(channel, None)
+        known = self.tags_learnt.pop(channel, None)
         if known is not None:
             self._view.learn_tags(*known, -1)
         if record is not None and record.entry.tags and channel not in self.placements:
-            learnt = self._tags_learnt[channel] = (record.origin, record.entry.tags)
+            learnt = self.tags_learnt[channel] = (record.origin, record.entry.tags)
             self._view.learn_tags(*learnt)

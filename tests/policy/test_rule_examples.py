@@ -1,5 +1,8 @@
 """Examples of rules: what fails is named, with what was expected and what came."""
 
+import tomllib
+from pathlib import Path
+
 import hypothesis
 import pytest
 from hypothesis import strategies as st
@@ -16,6 +19,8 @@ from edged.policy.rule_examples import (
     check_examples,
     find_problems,
 )
+
+ROOT = Path(__file__).parents[2]
 
 
 def entry(*examples: RuleExample, **keys: object) -> RuleEntry:
@@ -176,3 +181,16 @@ def test_a_file_whose_examples_fail_is_refused_with_the_place() -> None:
 def test_any_text_is_an_example(channel: str, glob: str) -> None:
     found = find_problems([entry(RuleExample(channel=channel), match=Match(glob=glob))])
     assert len(found) <= 1
+
+
+def test_the_example_of_the_readme_holds() -> None:
+    text = (ROOT / "README.md").read_text().partition("### Rules of the network")[2]
+    raw = tomllib.loads(text.partition("```toml\n")[2].partition("```")[0])
+    raw["irs"]["listen"] = "127.0.0.1:0"
+    config, problems = parse_config(raw)
+    assert problems == []
+    assert config is not None
+    assert config.irs is not None
+    assert len(check_examples(config.irs.rules)) == 1
+    raw["irs"]["rules"][0]["examples"][0]["goes_to"] = "fra1"
+    assert len(parse_config(raw)[1]) == 1

@@ -23,6 +23,7 @@ from edged.policy.routing_table import (
     HELD_ASKED,
     LEASE_USED_UP,
     NO_ROOM,
+    UNMATCHED_MAX,
     choose_incumbent,
     choose_origin,
     explain_origin,
@@ -353,3 +354,22 @@ def test_anti_affinity_says_why_not_the_nearer() -> None:
         "o1": "o0, in the same domain, has a stream of 'p:1'",
     }
     assert shared_tag("p:", request.tags) == "p:1"
+
+
+def test_why_earlier_rules_do_not_match_is_explained() -> None:
+    rules = [
+        Rule(name="tagged", match=Match(tag="e:1"), pin="o3"),
+        Rule(name="another's", match=Match(channel="bob"), pin="o3"),
+        Rule(name="here", match=Match(channel="alice", class_="basic"), pin="o3"),
+        Rule(name="all"),
+        Rule(name="later", match=Match(tag="x")),
+    ]
+    explained = explain_origin(want(), make_view(roomy(), rules, 0.0), 0.0)
+    assert explained.matched == "all"
+    assert explained.unmatched == {
+        "tagged": "match.tag is 'e:1'",
+        "here": "match.class is 'basic'",
+    }
+    many = [Rule(name=f"r{n}", match=Match(tag="x")) for n in range(UNMATCHED_MAX + 1)]
+    explained = explain_origin(want(), make_view(roomy(), many, 0.0), 0.0)
+    assert (explained.matched, len(explained.unmatched)) == ("", UNMATCHED_MAX)

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from edged.api.admin import ask
 from edged.errors import EdgedError
+from edged.media.routing import RouteRequest
 from edged.roles.all_in_one import Process
 from edged.roles.common import StreamLine
 from edged.roles.pop import RouteAnswer
@@ -64,7 +65,7 @@ async def test_the_admin_door_answers(tmp_path: Path) -> None:
         assert route.live
         assert route.placed is not None
         assert route.placed.origin == "fra1"
-        (other,) = network.process.explain("bob")
+        (other,) = network.process.explain(RouteRequest(channel="bob"))
         assert not other.live
         assert other.now.decision is not None
         seen = msgspec.json.decode(await ask(socket, "status", {"limit": "5"}), type=Status)
@@ -102,7 +103,7 @@ async def test_without_a_pop_there_is_no_route_to_explain(tmp_path: Path) -> Non
     async with running(configure(irs), configure(origin)) as network:
         assert network.process.streams() == []
         with pytest.raises(EdgedError, match="is no PoP"):
-            network.process.explain("alice")
+            network.process.explain(RouteRequest(channel="alice"))
         with pytest.raises(EdgedError, match="is no PoP"):
             network.process.routes()
 
