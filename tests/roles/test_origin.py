@@ -8,7 +8,7 @@ import trio
 
 from edged.backbone import local_end as local_end_module
 from edged.errors import PublishRefusedError
-from edged.media.parts import Part
+from edged.media.parts import Part, StreamEnded
 from edged.media.routing import (
     PLAIN_TERMS,
     Match,
@@ -157,6 +157,39 @@ async def test_a_partner_takes_the_place_of_the_newest_basic_stream_if_its_rule_
         pop.hub.close(stream, "publisher left")
         pop.uplinks.placing.end(stream)
         await until(lambda: role.service.statistics().slots_used == 1)
+
+
+async def test_who_gives_way_goes_on_elsewhere_exactly_where_it_stopped() -> None:
+    other = Origin("two")
+    async with other.serving(), opened(slots=1) as setting:
+        pop, role = setting.pop, setting.role
+        pop.push_table(setting.place, other, rules=PREEMPT)
+        await pop.connected(setting.place, other)
+        pop.view.observe_rtt("one", 1.0)
+        pop.view.observe_rtt("two", 500.0)
+        stream = pop.open("bob", priority=PriorityClass.BASIC)
+        stream.set_track(video_track(RATES["30"]))
+        placement = pop.place(stream, RouteRequest(channel="bob"))
+        assert placement.decision.origin == "one"
+        await until(lambda: pop.uplinks.lookup("bob"))
+        pop.uplinks.parts.subscribe("bob")
+        stream.append(in_order((90_000, video_units(video_times(RATES["30"], 5.0), 2))))
+        await until(lambda: placement.forwarding.packaged_seq > 0)
+        await until(lambda: placement.forwarding.received_seq == stream.ring.next_seq - 1)
+        await told(setting)
+        pinned = Rule(name="vip", match=Match(class_="partner"), on_full="preempt", pin="one")
+        pop.push_table(setting.place, other, quota=1, rules=(pinned,))
+        offer(pop, "alice", PriorityClass.PARTNER)
+        await until(lambda: other.opened)
+        (again,) = other.opened
+        assert again.stream_id.channel == "bob"
+        assert again.stream_id.home_epoch == stream.stream_id.home_epoch == 2
+        assert again.packaged_seq == placement.forwarding.packaged_seq > 0
+        assert again.splice
+        assert pop.given_up == []
+        assert role.hub.get("alice") is not None
+        told_viewers = [event for _, events in pop.playback.batches for event in events]
+        assert not any(isinstance(event, StreamEnded) for event in told_viewers)
 
 
 async def test_who_gave_way_and_finds_no_place_is_told_why() -> None:
