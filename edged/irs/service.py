@@ -281,6 +281,8 @@ class IrsService:
             older.driver.end("replaced by a newer session")
         self._pops[key] = session
         log.info("pop joined", pop=key, peer=session.peer, epoch=hello.epoch, version=hello.version)
+        if self._rules.known_by(hello.rules_proto) != self._rules.known_by(RULES_PROTO):
+            log.warning("pop is too old for some keys of rules, and does without", pop=key)
         session.link.start_pushing(self.tables.get(key))
         self.outbid(hello.epoch, hello.version)
         self.planner.hurry()

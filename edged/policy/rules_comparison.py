@@ -11,6 +11,7 @@ from edged.policy.rules import RuleSet, label
 from edged.policy.rules_replay import Outcome, replay
 from edged.policy.rules_snapshot import RulesSnapshot
 
+AGE_S_MAX = 60.0  # Between PoPs of a snapshot; beyond it they hardly show one network.
 ASKED = ("source-only", "preempt")
 
 
@@ -174,7 +175,12 @@ def _find_notes(snapshot: RulesSnapshot, rules: Sequence[Rule]) -> list[str]:
             notes.append(f"{where} names {', '.join(strange)}, which is in no PoP's table")
         if rule.match.pop and rule.match.pop not in pops:
             notes.append(f"{where} is for PoP {rule.match.pop}, which is not in the snapshot")
+    if any(pop.rules != snapshot.pops[0].rules for pop in snapshot.pops):
+        notes.append("the PoPs do not all have the same rules in force")
+    newest = max((pop.at for pop in snapshot.pops), default=0.0)
     for pop in snapshot.pops:
+        if newest - pop.at > AGE_S_MAX:
+            notes.append(f"PoP {pop.key}: {newest - pop.at:.0f} s older than the newest")
         if pop.streams_total > len(pop.streams):
             notes.append(f"PoP {pop.key}: {len(pop.streams)} of its {pop.streams_total} streams")
         if pop.lease_left_s <= 0:

@@ -172,8 +172,10 @@ async def test_a_pop_of_before_gets_rules_without_what_it_does_not_know(
         newer, _ = network.add_pop("lhr")
         await until(lambda: all_acked(network, newer))
         monkeypatch.setattr(table_push_module, "RULES_PROTO", 1)  # As its hello says.
-        older, _ = network.add_pop("ams")
-        await until(lambda: all_acked(network, newer, older))
+        with capture_logs() as logs:
+            older, _ = network.add_pop("ams")
+            await until(lambda: all_acked(network, newer, older))
+        assert [line["pop"] for line in logs if "too old" in line["event"]] == ["ams/0"]
         assert newer.holder.table is not None
         assert older.holder.table is not None
         assert newer.holder.table.rules == bare((rule,))

@@ -75,14 +75,16 @@ def test_who_would_be_served_where_it_was_refused_is_no_problem() -> None:
 
 
 def test_what_limits_the_comparison_is_noted() -> None:
-    pop = take(STREAMS, NEAR, lease_s=0.0, at=90.0)
+    pop = take(STREAMS, NEAR, lease_s=0.0, at=39.0, rules=OLD)
     other = take([], NEAR, pop="lhr1", at=100.0)
     found = compare(
         RulesSnapshot(pops=(pop, other)), [Rule(name="x", match=Match(pop="fra1"), prefer=("o1",))]
     )
-    assert found.ages_s == {"ams1": 10.0, "lhr1": 0.0}
+    assert found.ages_s == {"ams1": 61.0, "lhr1": 0.0}
     assert found.notes == [
         "rules[0] (x) is for PoP fra1, which is not in the snapshot",
+        "the PoPs do not all have the same rules in force",
+        "PoP ams1: 61 s older than the newest",
         "PoP ams1: its lease had expired, so price decides",
     ]
 

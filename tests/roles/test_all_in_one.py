@@ -89,7 +89,9 @@ async def test_the_admin_door_answers(tmp_path: Path) -> None:
             await ask(socket, "status", {"sort": "age"})
         with pytest.raises(EdgedError, match="route-explain needs a channel"):
             await ask(socket, "route-explain", {})
-        with pytest.raises(EdgedError, match=r"known: .*reload.*routes, rules-snapshot, status, streams"):
+        with pytest.raises(
+            EdgedError, match=r"known: .*reload.*routes, rules-snapshot, status, streams"
+        ):
             await ask(socket, "dance", {})
 
 
