@@ -41,6 +41,9 @@ ENDED_KEPT_S = 120.0  # Of an ended stream, or as long as its playlist is: PoPs 
 ENDED_RUNS_MAX = 2  # Of one channel, as PoPs keep; an encoder that flaps must not fill memory.
 ENDED_MAX = 1000  # Ended streams kept; the cache's rule lets go of most of their media before.
 SWEEP_INTERVAL_S = 5.0
+# A run that left goes on elsewhere, and PoPs follow it there. Who has not by then is told that it
+# is over: it may have waited for a place for LOST_S_MAX, 10 s, in vain.
+FOLLOWED_S_MAX = 15.0
 
 logger = structlog.get_logger("edged.origin")
 
@@ -157,6 +160,7 @@ class OriginService:
             became_full=_became_full,
         )
         self._ended: dict[tuple[str, int], HeldStream] = {}  # By channel and publication.
+        self._left: dict[str, tuple[StreamId, float]] = {}  # Runs that are to go on elsewhere.
         self._evicted_early = 0  # Of streams that are gone.
         self._publish, self._packaged, self._failed = publish, packaged, failed
         self._streams: dict[str, _Packaged] = {}
@@ -234,6 +238,7 @@ class OriginService:
             self.ladders.begin(ladder, held=self.slots.is_source_only(stream.channel))
         entry.unwatch = stream.watch(lambda _: self._wake(entry))
         self._streams[stream.channel] = entry
+        self._left.pop(stream.channel, None)
         logger.info(
             "stream opened",
             channel=stream.channel,
@@ -251,6 +256,8 @@ class OriginService:
         if entry is not None and entry.stream is stream:
             self._finish(entry, reason)
             entry.is_closed = True
+            if stream.goes_on:
+                self._left[stream.channel] = (stream.stream_id, self._now())
             if entry.held_end is None:
                 del self._streams[stream.channel]
                 self._leave(entry)
@@ -278,7 +285,11 @@ class OriginService:
             held.give(rendition, msn, given)
 
     def sweep(self) -> None:
-        """Let go of streams that ended long enough ago."""
+        """Let go of streams that ended long enough ago, and end what went on nowhere."""
+        for channel, (stream_id, left_at) in list(self._left.items()):
+            if self._now() - left_at >= FOLLOWED_S_MAX:
+                del self._left[channel]
+                self._publish(stream_id, StreamEnded(reason="it has left this origin"))
         kept_s, now = max(ENDED_KEPT_S, self._config.playlist_s), self._now()
         for key, held in list(self._ended.items()):
             assert held.ended_at is not None, "it has ended"

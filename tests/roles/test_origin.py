@@ -8,7 +8,7 @@ import trio
 
 from edged.backbone import local_end as local_end_module
 from edged.errors import PublishRefusedError
-from edged.media.parts import Part, StreamEnded
+from edged.media.parts import PackagedEvent, Part, StreamEnded
 from edged.media.routing import (
     PLAIN_TERMS,
     Match,
@@ -19,6 +19,7 @@ from edged.media.routing import (
 )
 from edged.media.stream import Grant, PriorityClass, StreamId
 from edged.media.track import Codec, CodecConfig, Track
+from edged.origin import service as service_module
 from edged.policy.departures import LOST_S_MAX
 from edged.policy.pop_view import NOT_HELD
 from edged.roles.fitness import read_origin_metrics
@@ -188,8 +189,7 @@ async def test_who_gives_way_goes_on_elsewhere_exactly_where_it_stopped() -> Non
         assert again.splice
         assert pop.given_up == []
         assert role.hub.get("alice") is not None
-        told_viewers = [event for _, events in pop.playback.batches for event in events]
-        assert not any(isinstance(event, StreamEnded) for event in told_viewers)
+        assert not any(ends_in(events) for _, events in pop.playback.batches)
 
 
 async def test_who_gave_way_and_finds_no_place_is_told_why() -> None:
@@ -206,6 +206,31 @@ async def test_who_gave_way_and_finds_no_place_is_told_why() -> None:
         assert (error.code, error.reason) == ("preempted", NO_PLACE)
         assert "one" in error.detail
         assert list(pop.uplinks.placements) == ["alice"]
+
+
+async def test_viewers_of_who_gave_way_for_good_are_told_that_it_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(service_module, "FOLLOWED_S_MAX", 0.0)
+    async with opened(slots=1) as setting:
+        pop, role = setting.pop, setting.role
+        stream = pop.open("bob")
+        stream.set_track(video_track(RATES["30"]))
+        placement = pop.place(stream, RouteRequest(channel="bob"))
+        await until(lambda: pop.uplinks.lookup("bob"))
+        pop.uplinks.parts.subscribe("bob")
+        stream.append(in_order((90_000, video_units(video_times(RATES["30"], 5.0), 2))))
+        await until(lambda: placement.forwarding.packaged_seq > 0)
+        await told(setting)
+        pop.push_table(setting.place, rules=PREEMPT)
+        offer(pop, "alice", PriorityClass.PARTNER)
+        await until(lambda: role.hub.get("bob") is None)
+        role.service.sweep()
+        await until(lambda: any(ends_in(events) for _, events in pop.playback.batches))
+
+
+def ends_in(events: list[PackagedEvent]) -> bool:
+    return any(isinstance(event, StreamEnded) for event in events)
 
 
 async def test_a_pop_of_before_is_told_of_it_as_of_a_drain(
