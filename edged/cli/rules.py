@@ -35,6 +35,7 @@ from edged.policy.rules_comparison import Comparison, Moved, Totals, compare
 from edged.policy.rules_snapshot import SNAPSHOT_BYTES_MAX, RulesSnapshot, decode, merge
 
 COMMAND = "rules-snapshot"
+SHOWN_MAX = 20  # Rules in a line.
 
 rules_app = typer.Typer(help="The network's rules: tried before they apply.", no_args_is_help=True)
 
@@ -45,6 +46,7 @@ class RulesChecked(Struct, frozen=True, kw_only=True):
     file: str
     rules: int
     examples: list[ExampleResult]  # All of them hold, or the file would have been refused.
+    untested: list[str]  # Rules without an example.
     against: Comparison | None
 
 
@@ -113,8 +115,15 @@ def check(
     if against:
         found = compare(merge([_read(source) for source in against]), rules)
     if as_json:
-        file = str(config)
-        print_json(RulesChecked(file=file, rules=len(rules), examples=examples, against=found))
+        print_json(
+            RulesChecked(
+                file=str(config),
+                rules=len(rules),
+                examples=examples,
+                untested=_untested(rules, examples),
+                against=found,
+            )
+        )
     else:
         _print_rules(config, rules, examples)
         if found is not None:
@@ -162,6 +171,16 @@ def _print_rules(config: Path, rules: tuple[Rule, ...], examples: list[ExampleRe
         f" {len(examples)} example{'s' if len(examples) != 1 else ''}, which hold",
         soft_wrap=True,
     )
+    untested = _untested(rules, examples)
+    if untested:
+        more = f" and {len(untested) - SHOWN_MAX} more" if len(untested) > SHOWN_MAX else ""
+        shown = escape(", ".join(map(repr, untested[:SHOWN_MAX])))
+        console.print(f"[yellow]without an example[/]: {shown}{more}", soft_wrap=True)
+
+
+def _untested(rules: tuple[Rule, ...], examples: list[ExampleResult]) -> list[str]:
+    tested = {example.rule for example in examples}
+    return [label(rule) for index, rule in enumerate(rules) if index not in tested]
 
 
 def _print_comparison(found: Comparison, rules: tuple[Rule, ...], limit: int) -> None:

@@ -120,6 +120,12 @@ def test_the_same_rules_change_nothing(tmp_path: Path) -> None:
     assert answer.code == 0
     assert "no stream would go elsewhere or be refused" in words(answer)
     assert "1 rule, 0 of them tested by 0 examples" in words(answer)
+    assert "without an example: 'show'" in words(answer)
+    more = "".join(f'[[irs.rules]]\nname = "r{n}"\n' for n in range(20))
+    file.write_text(file.read_text() + more)
+    assert "'r18' and 1 more" in words(Answer("rules", "check", "-c", file))
+    shown = json.loads(Answer("rules", "check", "-c", file, "--json").out)
+    assert shown["untested"] == ["show", *(f"r{n}" for n in range(20))]
 
 
 def test_a_running_edged_and_several_sources(tmp_path: Path) -> None:
