@@ -21,6 +21,7 @@ from edged.api import config as api_config
 from edged.api.admin import AdminConfig
 from edged.api.admin_access import find_problems as find_admin_problems
 from edged.api.config import ApiConfig
+from edged.backbone.local_end import BackboneConfig
 from edged.errors import ConfigError
 from edged.ingest.plugin import IngestPlugin
 from edged.irs.client import IrsClientConfig
@@ -29,8 +30,9 @@ from edged.irs.service import find_problems as find_irs_problems
 from edged.media.routing import INGEST_URLS_MAX, TEXT_CHARS_MAX
 from edged.origin.service import OriginConfig
 from edged.playback.config import PlaybackConfig
-from edged.policy import playback_rights, rules, stream_keys, webhooks
+from edged.policy import playback_rights, rule_examples, rules, stream_keys, webhooks
 from edged.policy.ingest_health import IngestHealthConfig
+from edged.policy.rule_examples import bare
 from edged.policy.stream_keys import StreamKeysConfig
 from edged.policy.webhooks import WebhookConfig
 from edged.runtime.listeners import parse_address
@@ -85,6 +87,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     origin: OriginConfig | None = None
     irs: IrsConfig | None = None
     irs_client: IrsClientConfig | None = None
+    backbone: BackboneConfig = BackboneConfig()
     ingest: dict[str, dict[str, object]] = {}  # One table per plug-in, converted to its own Struct.
     playback: PlaybackConfig = PlaybackConfig()
     stream_keys: StreamKeysConfig = StreamKeysConfig()
@@ -279,7 +282,8 @@ def _find_rule_problems(config: Config) -> list[Problem]:
     found += [f"playback.rights.{text}" for text in rights]
     found += webhooks.find_problems(config.webhooks)
     if config.irs is not None:
-        found += [f"irs.{text}" for text in rules.find_problems(config.irs.rules)]
+        found += [f"irs.{text}" for text in rules.find_problems(bare(config.irs.rules))]
+        found += [f"irs.{text}" for text in rule_examples.find_problems(config.irs.rules)]
         if config.irs_client is not None:
             found += find_irs_problems(config.irs, config.irs_client)
     parted = (text.partition(": ") for text in found)

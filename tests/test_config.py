@@ -260,7 +260,7 @@ def test_the_status_page_is_for_loopback_and_behind_a_token(tmp_path: Path) -> N
 def test_unknown_tables() -> None:
     (problem,) = problems_of(IRS + "[iirs]\n")
     assert problem.startswith(
-        "iirs: unknown key; did you mean 'irs'? allowed here: admin, api, drain, ingest,"
+        "iirs: unknown key; did you mean 'irs'? allowed here: admin, api, backbone, drain, ingest,"
     )
 
 

@@ -14,6 +14,7 @@ from edged.backbone.session import BackboneSession
 from edged.errors import EdgedError, RemoteProtocolError
 from edged.media.access_unit import AccessUnit
 from edged.media.parts import PackagedEvent, SegmentPiece, StreamEnded
+from edged.media.routing import Terms
 from edged.media.stream import Grant, PriorityClass, StreamId
 from edged.media.track import Track
 from edged.runtime.hub import Hub, LiveStream
@@ -382,7 +383,9 @@ class Feeds:
 
     # What InboundStreams calls.
 
-    def _admit(self, _stream_id: StreamId, _grant: Grant, _tracks: list[Track]) -> None:
+    def _admit(
+        self, _stream_id: StreamId, _grant: Grant, _tracks: list[Track], _terms: Terms
+    ) -> None:
         """Take what was subscribed to."""
 
     def _opened(self, stream: LiveStream, _opened: StreamOpened) -> None:

@@ -9,6 +9,7 @@ from edged.backbone.ring_source import RingSource, choose_start
 from edged.backbone.session import BackboneSession
 from edged.backbone.statistics import ForwardingStatistics, State
 from edged.errors import PublishRefusedError
+from edged.media.routing import PLAIN_TERMS, Terms
 from edged.media.stream import StreamId
 from edged.runtime.hub import LiveStream
 from edged.wire.backbone.messages import (
@@ -46,10 +47,12 @@ class Forwarding:
         *,
         after: "Forwarding | None" = None,
         takes_over: bool = False,
+        terms: Terms | None = None,
     ) -> None:
         """`takes_over`: the origin has the run, under an older epoch; `after` None: of elsewhere.
 
         What such a one was acknowledged needs units that are not here, so it counts for nothing.
+        `terms`: what the origin is asked; None: what the one before was.
         """
         self.stream = stream
         self.stream_id = stream_id
@@ -57,6 +60,8 @@ class Forwarding:
         self.state: State = "waiting"
         self.received_seq = -1
         self.takes_over = takes_over
+        before: Terms = PLAIN_TERMS if after is None else after.terms
+        self.terms: Terms = before if terms is None else terms
         self.packaged_seq: int = -1 if after is None else after.packaged_seq
         if takes_over and after is None:
             self.packaged_seq = stream.ring.first_seq - 1
@@ -121,6 +126,7 @@ class Forwarding:
                 splice=self.splice,
                 takes_over=self.takes_over,
                 waiting=self.stream.waiting_since is not None,
+                terms=self.terms,
             )
         )
         self._session, self.stream_no = session, stream_no

@@ -18,6 +18,7 @@ from edged.backbone.inbound_stream import Inbound
 from edged.backbone.session import BackboneSession
 from edged.errors import EdgedError, PublishRefusedError, UnsupportedMediaError
 from edged.media.access_unit import AccessUnit
+from edged.media.routing import Terms
 from edged.media.stream import Description, Grant, StreamId
 from edged.media.track import Track
 from edged.runtime.hub import TRACKS_MAX, FencedError, Hub, LiveStream
@@ -46,7 +47,7 @@ CHANNEL_CHARS_MAX = 256  # Channels are parts of URLs, log lines and the directo
 
 logger = structlog.get_logger("edged.backbone")
 
-Admit = Callable[[StreamId, Grant, list[Track]], None]
+Admit = Callable[[StreamId, Grant, list[Track], Terms], None]
 Opened = Callable[[LiveStream, StreamOpened], None]
 Closed = Callable[[LiveStream, str], None]
 Described = Callable[[LiveStream], None]
@@ -219,7 +220,7 @@ class InboundStreams:
         self, inbound: Inbound, code: str, reason: str, newest: StreamId | None = None
     ) -> None:
         """Refuse what is still to come of a stream and end it here; `newest`: what fences it."""
-        inbound.stream.goes_on = inbound.stream.goes_on or code == "drain"
+        inbound.stream.goes_on = inbound.stream.goes_on or code in ("drain", "preempted")
         if inbound.session is not None:
             self._by_session.get(inbound.session, {}).pop(inbound.stream_no, None)
             self._refuse(inbound.session, inbound.stream_no, code, reason, newest)
@@ -316,7 +317,7 @@ class InboundStreams:
             return self._take_over(live, session, message)
         if message.takes_over and not message.splice and message.packaged_seq >= 0:
             raise PublishRefusedError("lost_state", "the run that it was to go on with is not here")
-        self._admit(stream_id, message.grant, message.tracks)
+        self._admit(stream_id, message.grant, message.tracks, message.terms)
         # It holds a slot: nothing from here on can fail.
         self._fence.admit(stream_id)
         if live is not None and live.stream.ended is not None:
@@ -413,7 +414,7 @@ class InboundStreams:
         stream, stream_id = inbound.stream, message.stream_id
         if len(stream.tracks.keys() | {track.track_id for track in message.tracks}) > TRACKS_MAX:
             raise UnsupportedMediaError(f"more than {TRACKS_MAX} tracks in one publication")
-        self._admit(stream_id, message.grant, message.tracks)
+        self._admit(stream_id, message.grant, message.tracks, message.terms)
         for track in message.tracks:
             stream.set_track(track)
         self._fence.admit(stream_id)

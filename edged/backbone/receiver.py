@@ -25,7 +25,7 @@ from edged.backbone.subscriptions import Replay, Subscriptions, SubscriptionStat
 from edged.errors import RemoteProtocolError
 from edged.media.access_unit import AccessUnit
 from edged.media.parts import PackagedEvent, SegmentPiece
-from edged.media.routing import OriginReport
+from edged.media.routing import OriginReport, Terms
 from edged.media.stream import Grant, PriorityClass, StreamId
 from edged.media.track import Track, formats_of
 from edged.runtime.connection import Connection, PumpClass
@@ -37,6 +37,7 @@ from edged.runtime.supervision import Supervisor
 from edged.runtime.tls import check_plain
 from edged.wire.backbone.events import FlowEnded, SenderEvent, UnitsSkipped
 from edged.wire.backbone.messages import (
+    FEATURE_PREEMPTION,
     DescriptionWanted,
     DirectoryDelta,
     DirectoryEntry,
@@ -64,7 +65,7 @@ logger = structlog.get_logger("edged.backbone")
 class OriginHost(Protocol):
     """What the origin's role is to the server. All of it is synchronous."""
 
-    def admit(self, stream_id: StreamId, grant: Grant, tracks: list[Track]) -> None:
+    def admit(self, stream_id: StreamId, grant: Grant, tracks: list[Track], terms: Terms) -> None:
         """Let a stream in, or raise PublishRefusedError: the origin has the final word."""
 
     def stream_opened(self, stream: LiveStream, opened: StreamOpened) -> None:
@@ -182,6 +183,15 @@ class BackboneServer:
         inbound = self._inbound.find(stream_id)
         if inbound is not None:
             self._inbound.stop(inbound, code, reason)
+
+    def preempt_stream(self, stream_id: StreamId, reason: str) -> None:
+        """End a stream that gives way to one of a higher class; its PoP takes it elsewhere."""
+        inbound = self._inbound.find(stream_id)
+        session = None if inbound is None else inbound.session
+        if session is not None and FEATURE_PREEMPTION not in session.peer.features:
+            self.stop_stream(stream_id, "drain", reason)
+        else:
+            self.stop_stream(stream_id, "preempted", reason)
 
     @property
     def streams(self) -> list[Inbound]:
@@ -322,6 +332,7 @@ class BackboneServer:
             roles=POP_ROLES,
             name=None,
             client=False,
+            marks=self._local.marks,
         )
 
     def _send_directory(self, session: BackboneSession) -> None:

@@ -23,7 +23,7 @@ from edged.backbone.statistics import OriginLinkStatistics
 from edged.errors import EdgedError, PeerLostError, RemoteProtocolError
 from edged.media.access_unit import AccessUnit
 from edged.media.parts import PackagedEvent, SegmentPiece
-from edged.media.routing import OriginReport
+from edged.media.routing import OriginReport, Terms
 from edged.media.stream import DescriptionChange, PriorityClass, StreamId
 from edged.runtime.connection import Connection, PumpClass
 from edged.runtime.faults import contained
@@ -145,20 +145,26 @@ class OriginLink:
         after: Forwarding | None = None,
         takes_over: bool = False,
         hold: bool = False,
+        terms: Terms | None = None,
     ) -> Forwarding:
         """Send a publication to this origin, from now on and whenever the session is up.
 
         `stream_id` has the home_epoch of this home, if it is not the stream's own; `after` is the
         forwarding to the origin before, for the splice; `takes_over` as in StreamOpened; `hold`
-        offers it on the next session, or by `offer_held`, not on the one that is up. Raises
-        EdgedError at FORWARDINGS_MAX.
+        offers it on the next session, or by `offer_held`, not on the one that is up; `terms` as
+        in Forwarding. Raises EdgedError at FORWARDINGS_MAX.
         """
         if len(self._forwardings) >= FORWARDINGS_MAX:
             raise EdgedError(f"{FORWARDINGS_MAX} streams go to {self.origin} already")
         forwarding = Forwarding(
-            stream, stream_id or stream.stream_id, self.origin, after=after, takes_over=takes_over
+            stream,
+            stream_id or stream.stream_id,
+            self.origin,
+            after=after,
+            takes_over=takes_over,
+            terms=terms,
         )
-        priority = stream.grant.priority
+        priority = forwarding.terms.carried_as(stream.grant.priority)
         self._forwardings[forwarding] = priority
         if not hold:
             self.offer_held(forwarding)
@@ -472,6 +478,7 @@ class OriginLink:
                 roles=ORIGIN_ROLES,
                 name=self.origin,
                 client=True,
+                marks=self._local.marks,
             )
 
         connection = await connect(

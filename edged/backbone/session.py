@@ -18,6 +18,7 @@ from edged.media.access_unit import AccessUnit
 from edged.media.parts import PackagedEvent, SegmentPiece
 from edged.media.stream import PriorityClass
 from edged.runtime.connection import OUT_LOW_BYTES, Connection
+from edged.runtime.dscp import AF41, AF42, AF43, CS6, mark
 from edged.runtime.tls import peer_identity
 from edged.runtime.unsent import unsent_bytes
 from edged.wire.backbone.events import (
@@ -46,9 +47,7 @@ LISTS_MAX = 600  # A minute of directory changes behind the whole list, then it 
 # are looked at again so soon. 128 KiB are 10 ms of 100 Mbps.
 SEGMENT_AHEAD_BYTES = 128 * 1024
 SEGMENT_POLL_S = 0.005
-# RFC 2597 AF41, AF42, AF43: one queue, rising drop precedence; RFC 2474 CS6 for control.
-DSCP = {PriorityClass.PARTNER: 34, PriorityClass.AFFILIATE: 36, PriorityClass.BASIC: 38}
-DSCP_CONTROL = 48
+DSCP = {PriorityClass.PARTNER: AF41, PriorityClass.AFFILIATE: AF42, PriorityClass.BASIC: AF43}
 TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
 
 assert BACKLOG_BYTES > OUT_LOW_BYTES, "a stop for lack of room must be followed by `drained`"
@@ -95,7 +94,9 @@ class BackboneSession:
         roles: frozenset[str],
         name: str | None,
         client: bool,
+        marks: bool = True,
     ) -> None:
+        """`marks`: its socket gets the DSCP of what it carries."""
         identity = None if connection.ssl is None else peer_identity(connection.ssl)
         expected = Expected(
             roles=roles,
@@ -112,7 +113,9 @@ class BackboneSession:
         self._flush_due = False  # `wake` has asked for a flush in this turn.
         self._lists: deque[Iterator[bytes]] = deque()
         self._log = logger.bind(peer=connection.peer)
-        _mark(connection, hello)
+        self._marks = marks
+        _limit_unsent(connection)
+        self._mark(hello)
         self.schedule()
 
     @property
@@ -288,7 +291,7 @@ class BackboneSession:
 
     def _accepted(self, hello: Hello) -> None:
         self.connection.spoke = True
-        _mark(self.connection, self.link.hello)
+        self._mark(self.link.hello)
         self._log.info(
             "backbone session started",
             remote=f"{hello.role}/{hello.name}",
@@ -299,19 +302,15 @@ class BackboneSession:
         )
         self._owner.session_accepted(self, hello)
 
+    def _mark(self, hello: Hello) -> None:
+        if self._marks:
+            dscp = CS6 if hello.purpose == "control" else DSCP[hello.priority]
+            mark(self.connection.sock, dscp)
 
-def _mark(connection: Connection, hello: Hello) -> None:
-    """Set the socket's DSCP and how much may wait unsent in the kernel."""
-    sock = connection.sock
-    dscp = DSCP_CONTROL if hello.purpose == "control" else DSCP[hello.priority]
-    options = [(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOT_SENT_BYTES)]
-    if sock.family == socket.AF_INET6:
-        options.append((socket.IPPROTO_IPV6, socket.IPV6_TCLASS, dscp << 2))
-    if sock.family in (socket.AF_INET, socket.AF_INET6):
-        # On a dual-stack socket IPv4 packets take IP_TOS.
-        options.append((socket.IPPROTO_IP, socket.IP_TOS, dscp << 2))
-    for level, name, value in options:
-        try:
-            sock.setsockopt(level, name, value)
-        except OSError as error:  # A network without DSCP carries the stream all the same.
-            logger.debug("socket option refused", peer=connection.peer, option=name, error=error)
+
+def _limit_unsent(connection: Connection) -> None:
+    """Set how much may wait unsent in the kernel."""
+    try:
+        connection.sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOT_SENT_BYTES)
+    except OSError as error:  # Then what waits there is delay.
+        logger.debug("socket option refused", peer=connection.peer, error=error)

@@ -2,12 +2,14 @@
 
 from typing import Annotated
 
+import msgspec
 import typer
 from rich.markup import escape
 from rich.text import Text
 
 from edged.cli.asking import ConfigOption, JsonOption, ShardOption, SocketOption, Where, ask_all
 from edged.cli.output import console, print_json, print_table
+from edged.media.routing import RouteRequest
 from edged.roles.common import StreamLine
 from edged.roles.pop import RouteAnswer
 
@@ -72,6 +74,15 @@ def _print_streams(lines: list[StreamLine]) -> None:
 def explain(
     channel: Annotated[str, typer.Argument(help="The channel.")],
     *,
+    priority: Annotated[
+        str, typer.Option("--class", help="partner, affiliate or basic, of one that is not live.")
+    ] = "",
+    tag: Annotated[
+        list[str] | None, typer.Option("--tag", help="A tag of one that is not live; any number.")
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="How one that is not live would be published, such as rtmps.")
+    ] = "",
     config: ConfigOption = None,
     socket: SocketOption = None,
     shard: ShardOption = None,
@@ -79,7 +90,14 @@ def explain(
 ) -> None:
     """Say which origin a channel goes to, by which rule, and why not to the others."""
     where = Where(config=config, socket=socket, shard=shard)
-    asked = ask_all("route-explain", {"channel": channel}, where)
+    arguments = {"channel": channel}
+    if priority:
+        arguments["class"] = priority
+    if tag:
+        arguments["tags"] = msgspec.json.encode(tag).decode()
+    if protocol:
+        arguments["protocol"] = protocol
+    asked = ask_all("route-explain", arguments, where)
     routes = asked.lines(RouteAnswer)
     if as_json:
         print_json(routes)
@@ -92,7 +110,10 @@ def explain(
 def _print_route(route: RouteAnswer) -> None:
     now = route.now
     decision = route.placed or now.decision
-    console.print(f"PoP [bold]{escape(route.pop)}[/], channel [bold]{escape(route.channel)}[/]")
+    told = _describe_request(route.request)
+    console.print(
+        f"PoP [bold]{escape(route.pop)}[/], channel [bold]{escape(route.channel)}[/]{told}"
+    )
     if decision is not None:
         what = (
             "is published here and goes to" if route.live else "is not published here; would go to"
@@ -101,8 +122,13 @@ def _print_route(route: RouteAnswer) -> None:
         origin, address, rule = map(escape, (decision.origin, decision.address, decision.rule))
         console.print(f"  {what} [bold green]{origin}[/] at {address}")
         console.print(f"  rule: [bold]{rule}[/]{matched} (table v{decision.table_version})")
+        if route.placed is not None:
+            for name, why in decision.alternatives.items():
+                console.print(f"  not {escape(name)}, then: {escape(why)}", soft_wrap=True)
     else:
         console.print(f"  would be refused: [bold red]{escape(now.refusal)}[/]")
+    for name, why in now.unmatched.items():
+        console.print(f"  rule {escape(repr(name))} does not match: {escape(why)}", soft_wrap=True)
     if now.table is None:
         console.print("  no routing table has come yet")
     else:
@@ -128,6 +154,15 @@ def _print_route(route: RouteAnswer) -> None:
             for verdict in now.origins
         ],
     )
+
+
+def _describe_request(request: RouteRequest | None) -> str:
+    """What rules may ask of a stream."""
+    if request is None:
+        return ""
+    by = f" by {escape(request.protocol)}" if request.protocol else ""
+    tags = f", tags {escape(', '.join(request.tags))}" if request.tags else ""
+    return f": class {request.priority.label}{by}{tags}"
 
 
 def format_duration(seconds: float) -> str:

@@ -36,6 +36,7 @@ COMMANDS = (
     Command("health", "edged.cli.health", "health"),
     Command("routes", "edged.cli.routes", "routes"),
     Command("route", "edged.cli.inspect", "route_app", is_group=True),
+    Command("rules", "edged.cli.rules", "rules_app", is_group=True),
     Command("kick", "edged.cli.operate", "kick"),
     Command("drain", "edged.cli.operate", "drain"),
     Command("reload", "edged.cli.operate", "reload"),

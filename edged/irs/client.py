@@ -79,6 +79,7 @@ class PopClient:
         shard: int = 0,
         tls: ssl.SSLContext | None = None,
         rng: random.Random | None = None,
+        marks: bool = True,
         on_table: Callable[[RoutingTable], None] = lambda _: None,
         on_states: Callable[[list[StateChanged]], None] = lambda _: None,
         on_command: Callable[[Migrate | Drain], None] = lambda _: None,
@@ -96,7 +97,7 @@ class PopClient:
         self.sessions: dict[str, tuple[PeerLink, Driver]] = {}  # Now up, by address.
         self.tables_received = self.pushes_refused = 0
         self.changed_at: float | None = None  # When a session last came or went; None: never.
-        self._tls = tls
+        self._tls, self._marks = tls, marks
         self._rng = rng or random.Random()  # noqa: S311 - spreads reconnects, keeps no secret
         self._on_table = on_table
         self._on_states = on_states
@@ -139,7 +140,11 @@ class PopClient:
 
     async def _run_session(self, address: str) -> str:
         stream = await connect(
-            address, self._tls, role="irs", timeout_s=self.config.connect_timeout_s
+            address,
+            self._tls,
+            role="irs",
+            timeout_s=self.config.connect_timeout_s,
+            marks=self._marks,
         )
         return await self.run_stream(stream, address)
 
@@ -266,13 +271,14 @@ class OriginClient:
         *,
         tls: ssl.SSLContext | None = None,
         rng: random.Random | None = None,
+        marks: bool = True,
     ) -> None:
         self.config = config
         self.sessions: set[str] = set()  # Addresses of the IRSs now connected.
         self.changed_at: float | None = None  # When a session last came or went; None: never.
         self._hello = hello
         self._report = report
-        self._tls = tls
+        self._tls, self._marks = tls, marks
         self._rng = rng or random.Random()  # noqa: S311 - spreads reconnects, keeps no secret
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -293,7 +299,11 @@ class OriginClient:
 
     async def _run_session(self, address: str) -> str:
         stream = await connect(
-            address, self._tls, role="irs", timeout_s=self.config.connect_timeout_s
+            address,
+            self._tls,
+            role="irs",
+            timeout_s=self.config.connect_timeout_s,
+            marks=self._marks,
         )
         return await self.run_stream(stream, address)
 

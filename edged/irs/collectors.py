@@ -13,6 +13,7 @@ from edged.media.routing import (
     ORIGINS_MAX,
     ByClass,
     OriginReport,
+    OriginState,
     PopRow,
     PopTelemetry,
 )
@@ -44,6 +45,26 @@ class PopStatus(Struct, frozen=True, kw_only=True):
     connected: bool
     arrivals_per_s: float
     told: PopTelemetry
+
+
+class OriginStatus(Struct, frozen=True, kw_only=True):
+    """An origin as IRS sees it."""
+
+    origin: str
+    state: OriginState
+    report: OriginReport
+    connected: bool
+    address: str
+
+
+class IrsStatus(Struct, frozen=True, kw_only=True):
+    """What `edged status` and the tests see of IRS."""
+
+    epoch: int
+    version: int
+    origins: list[OriginStatus]
+    pops: list[PopStatus]
+    acked: dict[str, tuple[int, int]]  # PoP shard -> (epoch, version) in force there.
 
 
 class Collectors:

@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, Struct
 
 from edged.errors import EdgedError, RemoteProtocolError
 from edged.irs.client import IrsClientConfig
-from edged.irs.collectors import Collectors, PopStatus, check_reachable
+from edged.irs.collectors import Collectors, IrsStatus, OriginStatus, check_reachable
 from edged.irs.places import Places
 from edged.irs.planner import METRICS as PLANNER_METRICS
 from edged.irs.planner import Planner, Rows
@@ -22,13 +22,14 @@ from edged.irs.session import HANDSHAKE_S_MAX, JITTER_MAX, Driver, drain_readabl
 from edged.media.routing import (
     ORIGINS_MAX,
     RULES_MAX,
-    OriginReport,
+    RULES_PROTO,
     OriginState,
     RoutingTable,
-    Rule,
 )
 from edged.policy.capacitor import HEARTBEAT_INTERVAL_S, StateChanged
 from edged.policy.planner import PlanPolicy, PopLeases
+from edged.policy.rule_examples import PushedRules, RuleEntry
+from edged.runtime.dscp import CS6, mark
 from edged.runtime.listeners import open_listener, parse_address, peer_name
 from edged.runtime.metrics import MetricSpec, Sample
 from edged.runtime.supervision import Supervisor
@@ -54,7 +55,7 @@ class IrsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     policy: PlanPolicy = "leases"  # "proportional": by arrivals alone, without the solver.
     # After a start, before tables are replaced: origins need so long to be back. 0: do not wait.
     warmup_s: Annotated[float, Meta(ge=0, le=60)] = 5.0
-    rules: Annotated[tuple[Rule, ...], Meta(max_length=RULES_MAX)] = ()
+    rules: Annotated[tuple[RuleEntry, ...], Meta(max_length=RULES_MAX)] = ()
     tls: TlsFiles | None = None  # This IRS's identity; needed unless all peers are on loopback.
 
     def __post_init__(self) -> None:
@@ -80,26 +81,6 @@ def find_problems(config: IrsConfig, client: IrsClientConfig) -> list[str]:
             " PoPs would get tables without them"
         ]
     return []
-
-
-class OriginStatus(Struct, frozen=True, kw_only=True):
-    """An origin as IRS sees it."""
-
-    origin: str
-    state: OriginState
-    report: OriginReport
-    connected: bool
-    address: str
-
-
-class IrsStatus(Struct, frozen=True, kw_only=True):
-    """What `edged status` and the tests see of IRS."""
-
-    epoch: int
-    version: int
-    origins: list[OriginStatus]
-    pops: list[PopStatus]
-    acked: dict[str, tuple[int, int]]  # PoP shard -> (epoch, version) in force there.
 
 
 METRICS = (
@@ -133,6 +114,7 @@ class _Session:
         self.offered: PopLeases | None = None
         self.has_table = False  # It came with one.
         self.knows_kept = False  # It can be told of units that are kept for partners.
+        self.rules_proto = RULES_PROTO
         self.teller: PopsTeller | None = None  # Of a PoP that wants to hear of the others.
         now = trio.current_time()
         self.opened_at = now
@@ -196,9 +178,10 @@ class IrsService:
         sessions_max: int = SESSIONS_MAX,
         origins_max: int = ORIGINS_MAX,
         supervisor: Supervisor | None = None,
+        marks: bool = True,
     ) -> None:
         """`supervisor` begins the listener, the planner and the watch anew, each by itself."""
-        self.config = config
+        self.config, self._rules = config, PushedRules(config.rules)
         self.entropy = entropy
         self.now_unix = now_unix
         self.epoch = max(1, int(now_unix()))
@@ -215,7 +198,7 @@ class IrsService:
             reserve_fraction=config.reserve_fraction,
             policy=config.policy,
         )
-        self._tls = tls
+        self._tls, self._marks = tls, marks
         self._supervisor = supervisor or Supervisor("irs")
         self._places = Places(sessions_max)
         self._origins_max = origins_max
@@ -227,7 +210,7 @@ class IrsService:
 
     def reconfigure(self, config: IrsConfig) -> None:
         """Plan by other rules and times from now on: every PoP gets a new table at once."""
-        self.config = config
+        self.config, self._rules = config, PushedRules(config.rules)
         self.planner.push_interval_s = config.push_interval_s
         self.planner.lease_ttl_s = config.lease_ttl_s
         self.planner.reserve_fraction = config.reserve_fraction
@@ -254,6 +237,8 @@ class IrsService:
 
     async def _listen(self, *, task_status: trio.TaskStatus[str]) -> None:
         sock = open_listener(self.config.listen)
+        if self._marks:  # What it accepts is marked from the first packet on.
+            mark(sock, CS6)
         bound = peer_name(sock.getsockname())
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
         async with trio.open_nursery() as nursery:
@@ -294,13 +279,15 @@ class IrsService:
             raise RemoteProtocolError(f"epoch {hello.epoch} of {key} lies years ahead")
         self.collectors.pop_joined(key)
         session.key = key
-        session.has_table = hello.epoch > 0
+        session.has_table, session.rules_proto = hello.epoch > 0, hello.rules_proto
         session.knows_kept = hello.wants_kept
         session.teller = PopsTeller() if hello.wants_pops else None
         if (older := self._pops.get(key)) is not None:
             older.driver.end("replaced by a newer session")
         self._pops[key] = session
         log.info("pop joined", pop=key, peer=session.peer, epoch=hello.epoch, version=hello.version)
+        if self._rules.known_by(hello.rules_proto) != self._rules.known_by(RULES_PROTO):
+            log.warning("pop is too old for some keys of rules, and does without", pop=key)
         session.link.start_pushing(self.tables.get(key))
         self.outbid(hello.epoch, hello.version)
         self.planner.hurry()
@@ -442,8 +429,7 @@ class IrsService:
             if session.has_table and (now < self._warm_at or not planned.rows):
                 continue  # It routes by what it has until we have heard the origins.
             session.offered = planned
-            table = self._make_table(planned, knows_kept=session.knows_kept)
-            session.link.offer(table, now)
+            session.link.offer(self._make_table(planned, session), now)
             session.driver.wake()
         if renew:
             self._tell_pops(now)
@@ -455,7 +441,7 @@ class IrsService:
                 session.link.tell_pops(session.teller.tell(offers), now)
                 session.driver.wake()
 
-    def _make_table(self, leases: PopLeases, *, knows_kept: bool) -> RoutingTable:
+    def _make_table(self, leases: PopLeases, session: _Session) -> RoutingTable:
         return RoutingTable(
             epoch=self.epoch,
             version=self.version,
@@ -463,8 +449,8 @@ class IrsService:
             ttl_s=self.config.table_ttl_s,
             lease_ttl_s=self.config.lease_ttl_s,
             rows=leases.rows,
-            rules=self.config.rules,
-            kept=leases.kept if knows_kept else UNSET,
+            rules=self._rules.known_by(session.rules_proto),
+            kept=leases.kept if session.knows_kept else UNSET,
         )
 
     def _count_pushes(self) -> dict[str, int]:

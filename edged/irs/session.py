@@ -10,6 +10,7 @@ import structlog
 import trio
 
 from edged.errors import EdgedError, PeerLostError, RemoteProtocolError
+from edged.runtime.dscp import CS6, mark
 from edged.runtime.listeners import parse_address
 from edged.runtime.tls import Identity, peer_identity
 from edged.wire.irs_link import SILENCE_S_MAX, PeerLost
@@ -198,13 +199,23 @@ async def keep_session(
 
 
 async def connect(
-    address: str, tls: ssl.SSLContext | None, *, role: str, timeout_s: float
+    address: str,
+    tls: ssl.SSLContext | None,
+    *,
+    role: str,
+    timeout_s: float,
+    marks: bool = True,
 ) -> trio.abc.Stream:
-    """Connect to a peer that must have `role`; raises PeerLostError or ConfigError."""
+    """Connect to a peer that must have `role`; raises PeerLostError or ConfigError.
+
+    `marks`: the socket gets the DSCP of control.
+    """
     host, port = parse_address(address)
     try:
         with trio.fail_after(timeout_s):
             stream = await trio.open_tcp_stream(host, port)
+            if marks:
+                mark(stream.socket, CS6)
             if tls is None:
                 return stream
             try:

@@ -15,6 +15,7 @@ CLASSES = tuple(PriorityClass)
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}\Z"  # As in `edged://ROLE/NAME` of a certificate.
 ADDRESS_CHARS_MAX = 270  # The longest DNS name, brackets and a port.
 ORIGINS_MAX = 256  # "Several" in the network edged is modelled on; a row is about 60 bytes.
+RULES_PROTO = 2  # Which keys of rules a PoP knows: 2 has `on_full` and `dscp`.
 RULES_MAX = 1000  # Pins of the big channels; matched in order, so each costs every decision.
 UNITS_MAX = 2**31  # Compute units of one origin; a bound for arithmetic, not for hardware.
 TEXT_CHARS_MAX = 256
@@ -32,6 +33,8 @@ Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Unix = Annotated[float, Meta(ge=0, le=1e12)]
 ByClass = tuple[Count, Count, Count]  # Partner, affiliate, basic.
 ClassLabel = Literal["partner", "affiliate", "basic"]
+OnFull = Literal["reject", "source-only", "preempt"]
+DscpLabel = Literal["af41", "af42", "af43"]
 
 NO_UNITS: ByClass = (0, 0, 0)
 
@@ -69,6 +72,8 @@ class OriginReport(Struct, frozen=True, array_like=True):
     partners shows as less for the others. `incarnation` changes with each start of the process.
     `ladder_free` is per class, too: slots of compute that a ladder of it could have, those that it
     would preempt included; None: the origin makes no ladders, or is too old to say.
+    `source_only_free`: streams that it would take beyond its slots, without a ladder.
+    `preemptible` is per class: units of lower classes that would give way to a stream of it.
     """
 
     origin: Name
@@ -78,6 +83,8 @@ class OriginReport(Struct, frozen=True, array_like=True):
     slots_free: ByClass
     mbps_in: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
     ladder_free: ByClass | None = None
+    source_only_free: Count = 0
+    preemptible: ByClass = NO_UNITS
 
 
 class OriginRow(Struct, frozen=True, array_like=True):
@@ -117,6 +124,10 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `avoid`: never these. `group_by`: streams sharing the tag that begins with this text go to the
     same origin. `anti_affinity`: streams sharing such a tag go to different failure domains while
     there is another. `reserve`: may use what is kept for partners. `max_rtt_ms`: nothing farther.
+    `on_full`: what is asked of an origin when none has room, "reject" being nothing. `dscp`: of the
+    backbone session that carries the stream's units, instead of its class's.
+
+    The last two came later: unset they are not on the wire, so PoPs of before know the rest.
     """
 
     name: Text = ""
@@ -128,6 +139,39 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     anti_affinity: Text = ""
     reserve: bool = False
     max_rtt_ms: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+    on_full: OnFull | UnsetType = UNSET
+    dscp: DscpLabel | UnsetType = UNSET
+
+    @property
+    def terms(self) -> "Terms":
+        """What its streams are offered under, while an origin has room."""
+        dscp = "" if self.dscp is UNSET else self.dscp
+        return Terms("reject", self.reserve, dscp) if self.reserve or dscp else PLAIN_TERMS
+
+    @property
+    def asks(self) -> OnFull:
+        """What is asked of an origin when none has room."""
+        return "reject" if self.on_full is UNSET else self.on_full
+
+
+class Terms(Struct, frozen=True, array_like=True):
+    """What a PoP asks for a stream that it offers; the origin has the final word.
+
+    `on_full`: an `OnFull`; what else a newer peer asks is "reject". `reserve`: it may use what is
+    kept for partners. `dscp`: a `DscpLabel`, or "" for that of the stream's class.
+    """
+
+    on_full: Text = "reject"
+    reserve: bool = False
+    dscp: Text = ""
+
+    def carried_as(self, priority: PriorityClass) -> PriorityClass:
+        """The class whose backbone session carries a stream of this class."""
+        return _CARRIED_AS.get(self.dscp, priority)
+
+
+PLAIN_TERMS = Terms()
+_CARRIED_AS = dict(zip(("af41", "af42", "af43"), PriorityClass, strict=True))
 
 
 class RoutingTable(Struct, frozen=True, kw_only=True):

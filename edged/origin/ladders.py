@@ -33,6 +33,8 @@ from edged.policy.ladder_slots import (
 from edged.policy.ladder_words import LadderSeen, describe_ladder
 from edged.runtime.hub import LiveStream
 
+SOURCE_ONLY = "no slot was free, so the stream was taken without a ladder"
+
 logger = structlog.get_logger("edged.ladder")
 
 
@@ -58,6 +60,7 @@ class Ladders:
         self._found: EncodersFound | None = None
         self._slots = LadderSlots[Ladder](0 if slots is None else slots)
         self._nursery: trio.Nursery | None = None
+        self._held: dict[Ladder, None] = {}  # Their streams have no slot.
 
     @property
     def budget(self) -> LadderBudget:
@@ -96,6 +99,7 @@ class Ladders:
             total=self._slots.total,
             preempted_by=_who(standing, ladder),
             encoders_failed=ladder.encoders.missing,
+            held=SOURCE_ONLY if ladder in self._held else "",
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -118,15 +122,20 @@ class Ladders:
             finally:
                 self._nursery = None
 
-    def begin(self, ladder: Ladder) -> None:
-        """Run a ladder until its source ends."""
+    def begin(self, ladder: Ladder, *, held: bool = False) -> None:
+        """Run a ladder until its source ends; one that is `held` is not made until `release`."""
         self.running[ladder] = None
+        if held:
+            self._held[ladder] = None
         if self._nursery is not None:
             self._nursery.start_soon(self._run, ladder)
 
     def planned(self, ladder: Ladder, plan: LadderPlan) -> None:
         """A ladder wants to make this: it gets slots for it, or waits."""
         cost = slots_of(plan)
+        if ladder in self._held:
+            ladder.transcoder.pause(SOURCE_ONLY)
+            return
         if cost:
             changes = self._slots.ask(ladder, ladder.stream.grant.priority, cost)
         else:
@@ -136,10 +145,17 @@ class Ladders:
 
     def stopped(self, ladder: Ladder) -> None:
         """What a ladder had is given back at once."""
+        self._held.pop(ladder, None)
         if ladder in self.running:
             del self.running[ladder]
             self.restarts_total += ladder.statistics().restarts
         self._apply(self._slots.give_back(ladder))
+
+    def release(self, ladder: Ladder) -> None:
+        """The stream of a ladder that was held has a slot now."""
+        if ladder in self._held:
+            del self._held[ladder]
+            self.planned(ladder, ladder.transcoder.plan)
 
     async def _run(self, ladder: Ladder) -> None:
         try:

@@ -17,7 +17,7 @@ from edged.media.parts import (
     SegmentsListed,
     StreamEnded,
 )
-from edged.media.routing import ByClass
+from edged.media.routing import PLAIN_TERMS, ByClass, Terms
 from edged.media.stream import Grant, PriorityClass, StreamId
 from edged.media.track import Kind, Track
 from edged.origin.held_stream import Given, HeldStream
@@ -41,6 +41,9 @@ ENDED_KEPT_S = 120.0  # Of an ended stream, or as long as its playlist is: PoPs 
 ENDED_RUNS_MAX = 2  # Of one channel, as PoPs keep; an encoder that flaps must not fill memory.
 ENDED_MAX = 1000  # Ended streams kept; the cache's rule lets go of most of their media before.
 SWEEP_INTERVAL_S = 5.0
+# A run that left goes on elsewhere, and PoPs follow it there. Who has not by then is told that it
+# is over: it may have waited for a place for LOST_S_MAX, 10 s, in vain.
+FOLLOWED_S_MAX = 15.0
 
 logger = structlog.get_logger("edged.origin")
 
@@ -53,6 +56,8 @@ class OriginConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     address: str = ""  # HOST:PORT where PoPs reach it; what IRS tells them. Default: `listen`.
     slots: Annotated[int, Meta(ge=1, le=100_000)] = 500  # Streams that it admits.
     slots_reserve: Annotated[int, Meta(ge=0, le=100_000)] = 0  # Of these, kept for partners.
+    # Streams beyond the slots, without a ladder, where a rule asks for it. None: a tenth of slots.
+    slots_source_only: Annotated[int, Meta(ge=0, le=100_000)] | None = None
     domain: Annotated[str, Meta(max_length=64)] = ""  # Failure domain, such as a rack or a site.
     packager: PackagerConfig = PackagerConfig()
     # As the PoPs' `[playback.hls]`: what one that comes late lists of a stream,
@@ -69,6 +74,11 @@ class OriginConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         """The reserve is part of the slots."""
         if self.slots_reserve > self.slots:
             raise ValueError(f"slots_reserve {self.slots_reserve} exceeds slots {self.slots}")
+
+    @property
+    def source_only_max(self) -> int:
+        """How many streams are taken beyond the slots."""
+        return self.slots // 10 if self.slots_source_only is None else self.slots_source_only
 
     def window_limits(self) -> WindowLimits:
         """How much is held of a stream."""
@@ -107,6 +117,8 @@ class OriginStatistics(Struct, frozen=True, kw_only=True):
     streams: int
     slots_total: int
     slots_used: int
+    source_only: int  # Streams without a slot.
+    preempted_total: int  # Streams that gave way to one of a higher class.
     parts_total: int
     window_bytes: int  # In memory,
     stored_bytes: int  # and on disk.
@@ -148,11 +160,12 @@ class OriginService:
             became_full=_became_full,
         )
         self._ended: dict[tuple[str, int], HeldStream] = {}  # By channel and publication.
+        self._left: dict[str, tuple[StreamId, float]] = {}  # Runs that are to go on elsewhere.
         self._evicted_early = 0  # Of streams that are gone.
         self._publish, self._packaged, self._failed = publish, packaged, failed
         self._streams: dict[str, _Packaged] = {}
         self._parts = 0
-        self.slots = Slots(config.slots, config.slots_reserve)
+        self.slots = Slots(config.slots, config.slots_reserve, config.source_only_max)
         ladder = config.ladder
         self.ladders = None if ladder is None else Ladders(ladder.slots, encoder=ladder.encoder)
 
@@ -165,7 +178,8 @@ class OriginService:
         self.cache.limit(config.cache.limits())
         for held, _ in self._held():
             held.window.limits = config.window_limits()
-        self.slots.resize(config.slots, config.slots_reserve)
+        self.slots.resize(config.slots, config.slots_reserve, config.source_only_max)
+        self._promote()
 
     async def run(self) -> None:
         """Hold the disk, if there is one, and let go of what has ended, until cancelled."""
@@ -176,10 +190,19 @@ class OriginService:
                 await trio.sleep(SWEEP_INTERVAL_S)
                 self.sweep()
 
-    def admit(self, stream_id: StreamId, grant: Grant, tracks: list[Track]) -> None:
-        """Let a stream in, or raise `PublishRefusedError`."""
+    def admit(
+        self,
+        stream_id: StreamId,
+        grant: Grant,
+        tracks: list[Track],
+        terms: Terms = PLAIN_TERMS,
+    ) -> StreamId | None:
+        """Let a stream in, or raise `PublishRefusedError`.
+
+        Returns the stream that has to give way to it, if one has: the caller ends that.
+        """
         del tracks  # The plug-ins let in only what the packager can carry.
-        self.slots.take(stream_id, grant.priority)
+        return self.slots.take(stream_id, grant.priority, terms)
 
     def open(self, stream: LiveStream, splice: bytes = b"") -> None:
         """Begin to package a stream, or go on where another origin stopped (`Progress.splice`).
@@ -212,24 +235,29 @@ class OriginService:
                 self.ladders,
             )
             packager.on_segment_start(ladder.begin_segment)
-            self.ladders.begin(ladder)
+            self.ladders.begin(ladder, held=self.slots.is_source_only(stream.channel))
         entry.unwatch = stream.watch(lambda _: self._wake(entry))
         self._streams[stream.channel] = entry
+        self._left.pop(stream.channel, None)
         logger.info(
             "stream opened",
             channel=stream.channel,
             publication=f"{stream.stream_id.publication:x}",
             priority=stream.grant.priority.label,
+            source_only=self.slots.is_source_only(stream.channel) or None,
             latency=describe_latency(packager.config),
         )
 
     def close(self, stream: LiveStream, reason: str) -> None:
         """The stream left: end its playlists and give its slot back."""
         self.slots.give_back(stream.stream_id)
+        self._promote()
         entry = self._streams.get(stream.channel)
         if entry is not None and entry.stream is stream:
             self._finish(entry, reason)
             entry.is_closed = True
+            if stream.goes_on:
+                self._left[stream.channel] = (stream.stream_id, self._now())
             if entry.held_end is None:
                 del self._streams[stream.channel]
                 self._leave(entry)
@@ -257,7 +285,11 @@ class OriginService:
             held.give(rendition, msn, given)
 
     def sweep(self) -> None:
-        """Let go of streams that ended long enough ago."""
+        """Let go of streams that ended long enough ago, and end what went on nowhere."""
+        for channel, (stream_id, left_at) in list(self._left.items()):
+            if self._now() - left_at >= FOLLOWED_S_MAX:
+                del self._left[channel]
+                self._publish(stream_id, StreamEnded(reason="it has left this origin"))
         kept_s, now = max(ENDED_KEPT_S, self._config.playlist_s), self._now()
         for key, held in list(self._ended.items()):
             assert held.ended_at is not None, "it has ended"
@@ -306,6 +338,8 @@ class OriginService:
             streams=len(self._streams),
             slots_total=self.slots.total,
             slots_used=self.slots.used,
+            source_only=self.slots.used_beyond,
+            preempted_total=self.slots.preempted_total,
             parts_total=self._parts,
             ended=len(self._ended),
             disk_failures_total=0 if self.disk is None else self.disk.failures,
@@ -318,6 +352,14 @@ class OriginService:
             dropped_total=self.cache.counters.dropped,
             lost_total=self.cache.counters.lost,
         )
+
+    def _promote(self) -> None:
+        """Streams without a slot get what is free, and their ladders with it."""
+        for stream_id in self.slots.promote():
+            entry = self._streams.get(stream_id.channel)
+            logger.info("stream has a slot now", channel=stream_id.channel)
+            if self.ladders is not None and entry is not None and entry.ladder is not None:
+                self.ladders.release(entry.ladder)
 
     def _held(self) -> Iterator[tuple[HeldStream, bool]]:
         """All that is held, for the cache: what has ended goes before what is live."""

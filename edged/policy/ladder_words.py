@@ -71,13 +71,16 @@ def describe_ladder(
     total: int,
     preempted_by: str,
     encoders_failed: Mapping[str, str] | None = None,
+    held: str = "",
 ) -> LadderSeen:
     """`total`: slots that there are; `preempted_by`: a class and a channel, or "";
-    `encoders_failed`: those that this ladder has given up, and why.
+    `encoders_failed`: those that this ladder has given up, and why; `held`: why it may not be made.
     """
     state, text = _choose_words(
         plan, making, standing, is_measured=is_measured, total=total, preempted_by=preempted_by
     )
+    if held and state != "ended":
+        state, text = "waits", f"ladder waits: {held}"
     is_made = state in ("starting", "running", "failed")
     if encoders_failed and state in ("starting", "running"):
         told = "; ".join(f"{name} {why}" for name, why in sorted(encoders_failed.items()))

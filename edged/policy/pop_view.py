@@ -15,6 +15,7 @@ from edged.media.routing import (
     CLASSES,
     ORIGINS_MAX,
     ByClass,
+    OnFull,
     OriginReport,
     OriginRow,
     OriginState,
@@ -40,6 +41,7 @@ class Candidate:
 
     __slots__ = (
         "address",
+        "asked_until",
         "blocked",
         "domain",
         "held",
@@ -62,6 +64,7 @@ class Candidate:
         self.placed_since = 0  # Units of ours placed since its last heartbeat.
         self.rtt_ms = math.inf  # Not measured yet.
         self.held = NOT_HELD  # By class: until then nothing of it goes there.
+        self.asked_until = -math.inf  # Until then nothing beyond its room is asked of it.
         self.blocked = ""  # Why nothing may go there; "" = it may.
 
 
@@ -101,6 +104,7 @@ class PopView:
         self._probes: dict[str, PathProbe] = {}
         self._links: dict[str, str] = {}  # Origin -> "" when up, else why not.
         self._holds: dict[str, _Hold] = {}
+        self._asked_until: dict[str, float] = {}
         self._tags: dict[str, dict[str, int]] = {}  # Tag -> origin -> streams.
         self._arrivals = self._unplaced = 0
         self._refusals: dict[str, int] = {}
@@ -130,6 +134,7 @@ class PopView:
             candidate.placed_since = placed_since.get(name, 0)
             candidate.rtt_ms = self._rtt_ms.get(name, math.inf)
             candidate.held = tuple(self._holds[name].until) if name in self._holds else NOT_HELD
+            candidate.asked_until = self._asked_until.get(name, -math.inf)
         self._forget_strangers()
         self._rank()
         self.refresh(now)
@@ -199,20 +204,30 @@ class PopView:
             hold.length_s[: priority + 1] = [0.0] * (priority + 1)
 
     def refused(
-        self, origin: str, now: float, *, priority: PriorityClass = PriorityClass.PARTNER
+        self,
+        origin: str,
+        now: float,
+        *,
+        priority: PriorityClass = PriorityClass.PARTNER,
+        asked: bool = False,
     ) -> float:
         """Note that the origin refused a stream (it has the final word); return the hold in s.
 
         `priority`: the highest class that it has no room for. It and those below are held; for
-        those above slots may be kept.
+        those above slots may be kept. `asked`: it refused what it was asked beyond its room.
         """
         self._refusals[origin] = self._refusals.get(origin, 0) + 1
-        return self._hold(origin, priority, now)
+        length_s = self._hold(origin, priority, now)
+        if asked:
+            self._ask_not(origin, now + length_s)
+        return length_s
 
     def timed_out(self, origin: str, now: float) -> float:
         """Note that the origin did not answer; return for how many seconds it is left alone."""
         self._timeouts[origin] = self._timeouts.get(origin, 0) + 1
-        return self._hold(origin, PriorityClass.PARTNER, now)
+        length_s = self._hold(origin, PriorityClass.PARTNER, now)
+        self._ask_not(origin, now + length_s)
+        return length_s
 
     def learn_tags(self, origin: str, tags: Sequence[str], count: int = 1) -> None:
         """Note that a stream of another PoP with these tags went to (-1: left) an origin."""
@@ -287,6 +302,19 @@ class PopView:
             free = min(free, self.capacitor.room(name, priority, now))
         return free - candidate.placed_since
 
+    def room_beyond(self, candidate: Candidate, priority: PriorityClass, asks: OnFull) -> int:
+        """Units that the origin said it would take if asked so, our newest counted."""
+        report = self.capacitor.report(candidate.origin)
+        if report is None or asks == "reject":
+            return 0
+        beyond = report.preemptible[priority] if asks == "preempt" else report.source_only_free
+        return beyond - candidate.placed_since
+
+    def _ask_not(self, origin: str, until: float) -> None:
+        self._asked_until[origin] = until
+        if (candidate := self.by_name.get(origin)) is not None:
+            candidate.asked_until = until
+
     def _why_blocked(self, candidate: Candidate) -> str:
         if why := self.link_state(candidate.origin):
             return why
@@ -299,7 +327,7 @@ class PopView:
 
     def _forget_strangers(self) -> None:
         """Keep what is known of origins that left the table (they may be back), within a bound."""
-        for known in (self._rtt_ms, self._probes, self._links, self._holds):
+        for known in (self._rtt_ms, self._probes, self._links, self._holds, self._asked_until):
             if len(known) > 2 * ORIGINS_MAX:
                 for name in known.keys() - self.by_name.keys():
                     del known[name]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import msgspec
+from msgspec import UNSET
 
 from edged.media.routing import Rule
 
@@ -15,6 +16,9 @@ _MECHANISMS = {
     "pin": "the only origin that the rule allows",
     "group": "where the streams of its group go",
     "prefer": "the origin that the rule prefers",
+    "incumbent": "where the run is that its publisher goes on with",
+    "source-only": "asked to take it without a ladder, as no origin has room",
+    "preempt": "asked to take it in place of one of a lower class, as no origin has room",
 }
 
 
@@ -41,19 +45,18 @@ def describe_match(rule: Rule) -> dict[str, str]:
 
 def describe_effect(rule: Rule) -> str:
     """What a rule does with the streams that it matches."""
-    does = []
-    if rule.pin:
-        does.append(f"pin to {rule.pin}")
-    if rule.prefer:
-        does.append(f"prefer {', '.join(rule.prefer)}")
-    if rule.avoid:
-        does.append(f"avoid {', '.join(rule.avoid)}")
-    if rule.group_by:
-        does.append(f"together by {rule.group_by}")
-    if rule.anti_affinity:
-        does.append(f"apart by {rule.anti_affinity}")
-    if rule.reserve:
-        does.append("may use the reserve")
-    if rule.max_rtt_ms is not None:
-        does.append(f"at most {rule.max_rtt_ms:g} ms away")
+    dscp = "" if rule.dscp is UNSET else rule.dscp.upper()
+    known = (
+        (rule.pin, f"pin to {rule.pin}"),
+        (rule.prefer, f"prefer {', '.join(rule.prefer)}"),
+        (rule.avoid, f"avoid {', '.join(rule.avoid)}"),
+        (rule.group_by, f"together by {rule.group_by}"),
+        (rule.anti_affinity, f"apart by {rule.anti_affinity}"),
+        (rule.reserve, "may use the reserve"),
+        (rule.max_rtt_ms is not None, f"at most {rule.max_rtt_ms or 0:g} ms away"),
+        (rule.asks == "source-only", "without a ladder where nothing has room"),
+        (rule.asks == "preempt", "in place of a lower class where nothing has room"),
+        (dscp, f"carried as {dscp}"),
+    )
+    does = [text for given, text in known if given]
     return "; ".join(does) or "nothing: the nearest with room"

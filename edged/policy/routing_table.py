@@ -2,35 +2,46 @@
 
 Order: the first rule that matches (pin; group; prefer) -> the nearest origin whose lease has room
 -> the least price, from the origins' own heartbeats, where no lease has room or leases expired ->
-refusal with a reason for each origin. Nothing ever goes to an origin that is dead, masked, not
-connected, or held after a refusal of this class. The origin has the final word.
+where its rule says so, the first origin that takes it beyond its room: without a ladder, or in
+place of a stream of a lower class -> refusal with a reason for each origin. Nothing ever goes to an
+origin that is dead, masked, not connected, or held after a refusal of what it would be asked again.
+The origin has the final word.
 """
 
 import math
 import zlib
+from collections.abc import Sequence
 
 from msgspec import Struct
 
 from edged.errors import RouteUnavailableError
-from edged.media.routing import OriginState, RouteRequest, Rule
+from edged.media.routing import PLAIN_TERMS, OnFull, OriginState, RouteRequest, Rule, Terms
 from edged.media.stream import PriorityClass
 from edged.policy.pop_view import Candidate, PopView
-from edged.policy.rules import label, shared_tag
+from edged.policy.rules import label, shared_tag, why_no_match
 
 PRICE_FULL_MS = 400.0  # The last unit of an origin is worth a detour round the world.
 PRICE_BASE = 1000.0  # So a half full origin costs 12 ms, one at 90 % 200 ms.
 
+UNMATCHED_MAX = 8  # Rules that an explanation names beside the one that matches.
+
 HELD = "held after a refusal"
 LEASE_USED_UP = "lease used up"
 NO_ROOM = "no room by its heartbeats"
+HELD_ASKED = "refused what the rule asks, a moment ago"
+NOTHING_BEYOND: dict[OnFull, str] = {
+    "source-only": "takes no more without a ladder",
+    "preempt": "has nothing of a lower class",
+}
 
 
 class Decision(Struct, frozen=True):
     """Where a stream goes, and why.
 
-    `rule`: what decided: "nearest" (by lease), "price", "pin", "group", "prefer" or "incumbent".
-    `matched`: the configured rule that matched, "" for none. `alternatives`: the origins that would
-    have come first, with why not.
+    `rule`: what decided: "nearest" (by lease), "price", "pin", "group", "prefer", "incumbent", or
+    "source-only" or "preempt", as nothing had room. `matched`: the configured rule that matched, ""
+    for none. `alternatives`: the origins that would have come first, with why not. `terms`: what
+    the origin is asked.
     """
 
     origin: str
@@ -39,6 +50,7 @@ class Decision(Struct, frozen=True):
     table_version: int
     alternatives: dict[str, str]
     matched: str = ""
+    terms: Terms = PLAIN_TERMS
 
 
 class OriginVerdict(Struct, frozen=True, kw_only=True):
@@ -67,6 +79,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
     decision: Decision | None
     refusal: str
     origins: list[OriginVerdict]
+    unmatched: dict[str, str] = {}  # Rules before the one that matched, with why they do not.
 
 
 def price_ms(utilisation: float) -> float:
@@ -120,8 +133,10 @@ def choose_incumbent(request: RouteRequest, own: PopView, incumbent: str) -> Dec
     rule = own.rules.first_match(request) if own.rules else None
     if rule is not None and _forbidden(candidate, rule):
         return None
-    matched = "" if rule is None else label(rule)
-    return Decision(incumbent, candidate.address, "incumbent", own.version, {}, matched)
+    if rule is None:
+        return Decision(incumbent, candidate.address, "incumbent", own.version, {})
+    name, terms = label(rule), rule.terms
+    return Decision(incumbent, candidate.address, "incumbent", own.version, {}, name, terms)
 
 
 def explain_origin(request: RouteRequest, own: PopView, now: float) -> Explanation:
@@ -160,7 +175,20 @@ def explain_origin(request: RouteRequest, own: PopView, now: float) -> Explanati
         decision=decision,
         refusal=refusal,
         origins=origins,
+        unmatched={} if own.table is None else _unmatched(request, own.table.rules, own.pop),
     )
+
+
+def _unmatched(request: RouteRequest, rules: Sequence[Rule], pop: str) -> dict[str, str]:
+    """Why earlier rules do not match; those of other channels are no news."""
+    found: dict[str, str] = {}
+    for rule in rules:
+        why = why_no_match(rule, request, pop)
+        if not why or len(found) >= UNMATCHED_MAX:
+            break
+        if rule.match.channel in {"", request.channel}:
+            found[label(rule)] = why
+    return found
 
 
 def _choose_by_rule(request: RouteRequest, rule: Rule, own: PopView, now: float) -> Decision:
@@ -173,7 +201,8 @@ def _choose_by_rule(request: RouteRequest, rule: Rule, own: PopView, now: float)
             allowed.append(candidate)
     if rule.pin and not allowed:
         passed.setdefault(rule.pin, "pinned to it, but it is not in the table")
-    for mechanism, tier in _tiers(request, rule, allowed, own):
+    tiers = _tiers(request, rule, allowed, own)
+    for mechanism, tier in tiers:
         found = None
         if now < own.lease_until:
             found = _first_with_lease(tier, request, now, passed, reserve=rule.reserve)
@@ -181,11 +210,76 @@ def _choose_by_rule(request: RouteRequest, rule: Rule, own: PopView, now: float)
             found = _least_price(tier, request, own, now, passed, reserve=rule.reserve)
             mechanism = "price" if mechanism == "nearest" else mechanism  # noqa: PLW2901 - refined
         if found is not None:
-            passed.pop(found.origin, None)
-            return Decision(
-                found.origin, found.address, mechanism, own.version, passed, label(rule)
-            )
+            how = (mechanism, rule.terms)
+            return _decide(found, how, passed, request=request, rule=rule, own=own)
+    asks, terms = rule.asks, rule.terms
+    for _, tier in tiers if asks != "reject" else ():
+        found = _first_to_ask(tier, request, asks, passed, own=own, now=now)
+        if found is not None:
+            how = (str(asks), Terms(asks, terms.reserve, terms.dscp))
+            return _decide(found, how, passed, request=request, rule=rule, own=own)
     raise RouteUnavailableError(request.channel, own.version, passed)
+
+
+def _decide(
+    found: Candidate,
+    how: tuple[str, Terms],
+    passed: dict[str, str],
+    *,
+    request: RouteRequest,
+    rule: Rule,
+    own: PopView,
+) -> Decision:
+    """Say why not of each nearer origin, too: a rule passed those over that nothing else did."""
+    passed.pop(found.origin, None)
+    for candidate in own.ranked:
+        if candidate is found:
+            break
+        if candidate.origin not in passed:
+            passed[candidate.origin] = _why_later(candidate, found, request, rule, own)
+    mechanism, terms = how
+    name = label(rule)
+    return Decision(found.origin, found.address, mechanism, own.version, passed, name, terms)
+
+
+def _why_later(
+    candidate: Candidate, found: Candidate, request: RouteRequest, rule: Rule, own: PopView
+) -> str:
+    """Why an origin that is allowed, and nearer, was not even tried."""
+    apart = shared_tag(rule.anti_affinity, request.tags)
+    if apart is not None:
+        homes = [own.by_name[name] for name in own.homes(apart) if name in own.by_name]
+        shared = next((home for home in homes if home.domain == candidate.domain), None)
+        if shared is not None and shared.domain != found.domain:
+            where = "it" if shared is candidate else f"{shared.origin}, in the same domain,"
+            return f"{where} has a stream of {apart!r}"
+    group = shared_tag(rule.group_by, request.tags)
+    if group is not None:
+        return f"streams of {group!r} go to {found.origin} first"
+    return f"rule prefers {found.origin}"
+
+
+def _first_to_ask(
+    tier: list[Candidate],
+    request: RouteRequest,
+    asks: OnFull,
+    passed: dict[str, str],
+    *,
+    own: PopView,
+    now: float,
+) -> Candidate | None:
+    """The first that would take the stream beyond its room."""
+    for candidate in tier:
+        if candidate.blocked:
+            continue
+        if candidate.asked_until > now:
+            why = HELD_ASKED
+        elif request.cost > own.room_beyond(candidate, request.priority, asks):
+            why = NOTHING_BEYOND[asks]
+        else:
+            return candidate
+        passed[candidate.origin] = f"{passed[candidate.origin]}; {why}"
+    return None
 
 
 def _forbidden(candidate: Candidate, rule: Rule) -> str:

@@ -9,9 +9,9 @@ import re
 from collections.abc import Sequence
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
-from edged.media.routing import NAME_PATTERN, RULES_MAX, RouteRequest, Rule
+from edged.media.routing import NAME_PATTERN, RULES_MAX, RULES_PROTO, RouteRequest, Rule
 
 RULES_BYTES_MAX = 512 * 1024  # They travel in one snapshot, whose frame may hold twice that.
 
@@ -30,6 +30,22 @@ class _Compiled(Struct, frozen=True):
             or (match.class_ is not None and match.class_ != request.priority.label)
             or (match.protocol and match.protocol != request.protocol)
         )
+
+
+def why_no_match(rule: Rule, request: RouteRequest, pop: str) -> str:
+    """Say what of a rule's match does not hold for a stream; "" when all of it does."""
+    match = rule.match
+    glob = match.glob
+    holds = {
+        "channel": match.channel in {"", request.channel},
+        "glob": not glob or re.match(fnmatch.translate(glob), request.channel) is not None,
+        "tag": not match.tag or match.tag in request.tags,
+        "class": match.class_ in {None, request.priority.label},
+        "protocol": match.protocol in {"", request.protocol},
+        "pop": match.pop in {"", pop},
+    }
+    given = msgspec.to_builtins(match)
+    return next((f"match.{key} is {given[key]!r}" for key in holds if not holds[key]), "")
 
 
 class RuleSet:
@@ -73,6 +89,18 @@ def label(rule: Rule) -> str:
     return shown or "every stream"
 
 
+def as_known(rules: Sequence[Rule], proto: int) -> tuple[Rule, ...]:
+    """The rules without the keys that a PoP does not know: it keeps to the rest of them."""
+    if proto >= RULES_PROTO:
+        return tuple(rules)
+    return tuple(
+        msgspec.structs.replace(rule, on_full=UNSET, dscp=UNSET)
+        if rule.on_full is not UNSET or rule.dscp is not UNSET
+        else rule
+        for rule in rules
+    )
+
+
 def shared_tag(prefix: str, tags: Sequence[str]) -> str | None:
     """Return the tag by which `group_by` and `anti_affinity` relate streams, if there is one."""
     if not prefix:
@@ -110,6 +138,8 @@ def _rule_problems(rule: Rule) -> list[str]:
     ]
     if rule.pin and (rule.prefer or rule.avoid or rule.group_by or rule.anti_affinity):
         problems.append("pin leaves no choice to prefer, avoid, group_by and anti_affinity")
+    if rule.on_full == "preempt" and rule.match.class_ == "basic":
+        problems.append("on_full = 'preempt' is of no use to class basic: there is no lower one")
     if rule.group_by and rule.group_by == rule.anti_affinity:
         problems.append("group_by and anti_affinity contradict each other")
     if both := sorted(set(rule.prefer) & set(rule.avoid)):

@@ -16,7 +16,9 @@ import trio
 from edged.api.admin import Arguments, Handler, answer, serve_admin
 from edged.config import Config
 from edged.errors import EdgedError
+from edged.media.routing import RouteRequest
 from edged.playback.http import HttpServer, Response, Router
+from edged.policy.rules_snapshot import RulesSnapshot
 from edged.roles.admin_http import serve_admin_http
 from edged.roles.common import StreamLine
 from edged.roles.fitness import Health
@@ -24,7 +26,8 @@ from edged.roles.irs import IrsRole
 from edged.roles.operations import Operations
 from edged.roles.origin import OriginRole
 from edged.roles.pop import PopRole, RouteAnswer
-from edged.roles.routes import describe_routes
+from edged.roles.routes import describe_routes, parse_request
+from edged.roles.rules_snapshot import take_snapshot
 from edged.roles.sampler import RoleSamples, Sampler
 from edged.roles.snapshot import Snapshots, StatusQuery
 from edged.roles.status import RoutesSeen
@@ -125,9 +128,9 @@ class Process:
         faults = [fault for role in self.roles for fault in role.faults()]
         return Health(roles=[role.name for role in self.roles], faults=faults)
 
-    def explain(self, channel: str) -> list[RouteAnswer]:
-        """Where a channel goes, at each PoP of this process."""
-        return [pop.explain(channel) for pop in self._pops()]
+    def explain(self, asked: RouteRequest) -> list[RouteAnswer]:
+        """Where a channel goes, or such a stream of it would, at each PoP of this process."""
+        return [pop.explain(asked) for pop in self._pops()]
 
     def _pops(self) -> list[PopRole]:
         pops = [role for role in self.roles if isinstance(role, PopRole)]
@@ -151,10 +154,7 @@ class Process:
             return self.streams()
 
         def route_explain(arguments: Arguments) -> object:
-            channel = arguments.get("channel", "")
-            if not channel:
-                raise EdgedError("route-explain needs a channel")
-            return self.explain(channel)
+            return self.explain(parse_request(arguments))
 
         def health(arguments: Arguments) -> object:
             del arguments
@@ -165,6 +165,12 @@ class Process:
             words = [arguments.get(name, "") for name in ("filter", "sort", "limit")]
             return msgspec.Raw(self.snapshots.answer(StatusQuery.parse(*words)))
 
+        def rules_snapshot(arguments: Arguments) -> object:
+            del arguments
+            now, unix = trio.current_time(), time.time()
+            pops = tuple(take_snapshot(pop, now, unix) for pop in self._pops())
+            return RulesSnapshot(pops=pops)
+
         def routes(arguments: Arguments) -> object:
             del arguments
             return self.routes()
@@ -173,6 +179,7 @@ class Process:
             "streams": streams,
             "route-explain": route_explain,
             "routes": routes,
+            "rules-snapshot": rules_snapshot,
             "status": status,
             "health": health,
         }

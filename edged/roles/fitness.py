@@ -40,6 +40,18 @@ class Health(Struct, frozen=True, kw_only=True):
         return not any(fault.grave for fault in self.faults)
 
 
+ORIGIN_SPECS = (
+    MetricSpec(
+        name="edged_origin_source_only_streams",
+        help="Streams that were taken beyond the slots, without a ladder, as a rule asked for it.",
+        labels=("role",),
+    ),
+    MetricSpec(
+        name="edged_origin_preemptions_total",
+        help="Streams that gave way to one of a higher class, as a rule asked for it.",
+        labels=("role",),
+    ),
+)
 LADDER_SPECS = (
     MetricSpec(
         name="edged_ladder_streams",
@@ -171,6 +183,8 @@ def read_origin_metrics(origin: "OriginRole") -> Iterable[Sample]:
     labels = {"role": origin.name}
     yield Sample("edged_routing_irs_sessions", _irs_sessions(origin), labels)
     packaged = origin.service.statistics()
+    yield Sample("edged_origin_source_only_streams", packaged.source_only, labels)
+    yield Sample("edged_origin_preemptions_total", packaged.preempted_total, labels)
     yield Sample("edged_ladder_streams", packaged.ladders, labels)
     yield Sample("edged_ladder_restarts_total", packaged.ladder_restarts_total, labels)
     yield Sample("edged_ladder_shed_rungs", packaged.rungs_shed, labels)

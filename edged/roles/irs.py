@@ -30,6 +30,7 @@ class IrsRole:
             now_unix=time.time,
             tls=None if self._tls is None else self._tls.server,
             supervisor=self.supervisor,
+            marks=config.backbone.dscp,
         )
         self.drainer = Drainer(
             self.name,

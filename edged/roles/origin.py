@@ -11,7 +11,7 @@ from edged.config import Config
 from edged.errors import PublishRefusedError, RemoteProtocolError
 from edged.irs.client import OriginClient
 from edged.media.parts import PackagedEvent
-from edged.media.routing import OriginReport, ReportedState
+from edged.media.routing import OriginReport, ReportedState, Terms
 from edged.media.stream import Grant, StreamId
 from edged.media.track import Track
 from edged.origin.held_stream import Given
@@ -48,7 +48,7 @@ class OriginRole:
     def __init__(self, config: Config, metrics: Metrics) -> None:
         assert config.origin is not None, "the role is chosen by its table"
         self._config = config.origin
-        self._client_config = config.irs_client
+        self._client_config, self._marks = config.irs_client, config.backbone.dscp
         self.name = f"origin {config.origin.name}"
         self.pump = Pump()
         self.hub = Hub()
@@ -68,7 +68,12 @@ class OriginRole:
             self.pump,
             self.hub,
             self,
-            local=LocalEnd(role="origin", name=config.origin.name, instance=self._instance),
+            local=LocalEnd(
+                role="origin",
+                name=config.origin.name,
+                instance=self._instance,
+                marks=config.backbone.dscp,
+            ),
             listen=config.origin.listen,
             tls=None if self._tls is None else self._tls.server,
             supervisor=self.supervisor,
@@ -76,7 +81,12 @@ class OriginRole:
         self.drainer = Drainer(self.name, self, self.pump.now)
         RoleMetrics(self.name, self.pump, self.hub).register(metrics)
         self.supervisor.register(metrics)
-        specs = (*fitness.SPECS, *fitness.LADDER_SPECS, *window_metrics.SPECS)
+        specs = (
+            *fitness.SPECS,
+            *fitness.ORIGIN_SPECS,
+            *fitness.LADDER_SPECS,
+            *window_metrics.SPECS,
+        )
         metrics.register(specs, partial(fitness.read_origin_metrics, self))
 
     async def run(
@@ -104,6 +114,7 @@ class OriginRole:
                     hello,
                     self.report,
                     tls=None if self._tls is None else self._tls.client,
+                    marks=self._marks,
                 )
                 await self.supervisor.start(nursery, "irs client", self.irs.run)
             task_status.started({"backbone": address})
@@ -182,11 +193,15 @@ class OriginRole:
 
     # What the backbone server asks (`OriginHost`).
 
-    def admit(self, stream_id: StreamId, grant: Grant, tracks: list[Track]) -> None:
-        """Let a stream in, or raise `PublishRefusedError`."""
+    def admit(self, stream_id: StreamId, grant: Grant, tracks: list[Track], terms: Terms) -> None:
+        """Let a stream in, perhaps in place of another, or raise `PublishRefusedError`."""
         if self._state is not ReportedState.UP:
             raise PublishRefusedError("drain", DRAINING)
-        self.service.admit(stream_id, grant, tracks)
+        victim = self.service.admit(stream_id, grant, tracks, terms)
+        if victim is not None:
+            reason = f"a stream of class {grant.priority.label} needs its place"
+            logger.warning("stream preempted", channel=victim.channel, by=stream_id.channel)
+            self.server.preempt_stream(victim, reason)
 
     def stream_opened(self, stream: LiveStream, opened: StreamOpened) -> None:
         """Package it; one that was packaged elsewhere before goes on from where that stopped."""
@@ -227,6 +242,8 @@ class OriginRole:
             slots_total=self.service.slots.total,
             slots_free=self.service.free(),
             ladder_free=self.service.ladder_free(),
+            source_only_free=self.service.slots.source_only_free,
+            preemptible=self.service.slots.preemptible(),
         )
 
     # What the service tells.

@@ -12,6 +12,7 @@ from edged.runtime.hub import LiveStream
 NO_ROUTE = "the network cannot take the stream now; try again"
 CUT_OFF = "the network has lost the way to where the stream went; publish again"
 BROKE_OFF = "the stream broke off inside the network; publish again"
+NO_PLACE = "the network needs the stream's place for one of a higher class; try again later"
 
 GiveUp = Callable[[PublishRefusedError], None]
 
@@ -56,6 +57,13 @@ class Placement:
             return before.packaged_seq < 0
         # Else the ring has let go of what a successor needs.
         return self.stream.ring.first_seq <= before.packaged_seq + 1
+
+    @property
+    def held_refusal(self) -> PublishRefusedError:
+        """What its publisher is told when it was held for too long."""
+        code = self.held_code
+        detail = f"origin {self.decision.origin} has let go of it ({code}), and no other takes it"
+        return PublishRefusedError(code, NO_PLACE if code == "preempted" else CUT_OFF, detail)
 
     def slept(self, late_s: float) -> None:
         """The time in which we were not there counts for nobody."""

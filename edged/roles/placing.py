@@ -7,7 +7,7 @@ import contextlib
 import math
 import secrets
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import structlog
 import trio
@@ -63,7 +63,7 @@ class Placing:
         self._pump, self._view, self._listing, self._link = pump, view, listing, link
         self._changed = trio.Event()
         self._judges_from = -math.inf  # We were late before: what comes of it is to be heard first.
-        self._tags_learnt: dict[str, tuple[str, tuple[str, ...]]] = {}  # Channel -> origin, tags.
+        self.tags_learnt: dict[str, tuple[str, tuple[str, ...]]] = {}  # Channel -> origin, tags.
 
     async def wait_route(self, request: RouteRequest) -> None:
         """Give a PoP that has just started the time to reach its origins.
@@ -72,7 +72,7 @@ class Placing:
         or the time is over; `place` then says why not.
         """
         with trio.move_on_after(ROUTE_WAIT_S_MAX):
-            while not self._view.reached and not self._is_routable(request):
+            while not self._view.reached and self._find(request) is None:
                 await self._changed.wait()
 
     def routes_changed(self) -> None:
@@ -85,25 +85,14 @@ class Placing:
 
         The channel's older run here, if any, gives its place back to the newcomer.
         """
-        older = self.placements.get(request.channel)
-        if older is not None:
-            self._view.released(older.decision.origin, older.request)
-        try:
+        with self._without_older(request):
             self._choose(request)
-        finally:
-            if older is not None:
-                self._view.placed(older.decision.origin, older.request)
 
     def has_route(self, request: RouteRequest) -> bool:
         """The same as a question: nothing is counted."""
-        older = self.placements.get(request.channel)
-        if older is not None:
-            self._view.released(older.decision.origin, older.request)
-        try:
-            return self._is_routable(request)
-        finally:
-            if older is not None:
-                self._view.placed(older.decision.origin, older.request)
+        with self._without_older(request):
+            found = self._find(request)
+        return found is not None
 
     def place(
         self,
@@ -127,7 +116,9 @@ class Placing:
         link = self._link(decision.origin)
         assert link is not None, "what has no link is blocked"
         try:
-            forwarding = link.forward(stream, after=after, takes_over=bool(joins))
+            forwarding = link.forward(
+                stream, after=after, takes_over=bool(joins), terms=decision.terms
+            )
         except EdgedError as error:
             raise PublishRefusedError("full", NO_ROUTE, str(error)) from error
         if forwarding.refusal is not None:
@@ -269,9 +260,10 @@ class Placing:
                 placement.fenced_at = now
         elif placement.joins:
             self._begin_anew(placement, f"{code}: {reason}")
-        elif code in ("full", "drain"):
-            priority = placement.request.priority if code == "full" else PriorityClass.PARTNER
-            self._view.refused(forwarding.origin, now, priority=priority)
+        elif code in ("full", "drain", "preempted"):
+            priority = PriorityClass.PARTNER if code == "drain" else placement.request.priority
+            asked = forwarding.terms.on_full != "reject"
+            self._view.refused(forwarding.origin, now, priority=priority, asked=asked)
             if code == "full" and forwarding.packaged_seq < 0:
                 self._place_again(placement)
             else:
@@ -303,12 +295,22 @@ class Placing:
         if entry.formats and entry.waiting is not (stream.waiting_since is not None):
             placement.forwarding.tell_waiting()
 
-    def _is_routable(self, request: RouteRequest) -> bool:
+    def _find(self, request: RouteRequest) -> Decision | None:
+        with contextlib.suppress(RouteUnavailableError):
+            return choose_origin(request, self._view, self._pump.now())
+        return None
+
+    @contextlib.contextmanager
+    def _without_older(self, request: RouteRequest) -> Iterator[None]:
+        """As if the channel's older run here, if any, had given its place back."""
+        older = self.placements.get(request.channel)
+        if older is not None:
+            self._view.released(older.decision.origin, older.request)
         try:
-            choose_origin(request, self._view, self._pump.now())
-        except RouteUnavailableError:
-            return False
-        return True
+            yield
+        finally:
+            if older is not None:
+                self._view.placed(older.decision.origin, older.request)
 
     def _of(self, forwarding: Forwarding) -> Placement | None:
         """The placement that a forwarding serves, if it still does."""
@@ -401,20 +403,16 @@ class Placing:
             placement.held_at = None
         elif self._go_on_elsewhere(placement, "another origin takes it"):
             pass
-        elif self._is_routable(placement.request) and (link := self._link(origin)) is not None:
-            placement.held_at = None
+        elif (found := self._find(placement.request)) and (link := self._link(origin)) is not None:
+            placement.held_at, forwarding.terms = None, found.terms
             link.offer_held(forwarding)
         elif now - held_at >= LOST_S_MAX or not placement.can_go_on:
-            code = placement.held_code
-            detail = f"origin {origin} has let go of it ({code}), and no other takes it"
-            self._give_up(placement, PublishRefusedError(code, CUT_OFF, detail))
+            self._give_up(placement, placement.held_refusal)
 
     def _is_routable_without(self, placement: Placement) -> bool:
         """Whether another origin would take the stream now."""
-        with contextlib.suppress(RouteUnavailableError):
-            chosen = choose_origin(placement.request, self._view, self._pump.now())
-            return chosen.origin != placement.decision.origin
-        return False
+        found = self._find(placement.request)
+        return found is not None and found.origin != placement.decision.origin
 
     def _is_convicted(self, placement: Placement, now: float) -> bool:
         """Whether its origin is dead or frozen; while we were late ourselves, nobody is."""
@@ -486,14 +484,14 @@ class Placing:
         )
         self._view.timed_out(origin, now)
         placement.offered_at = now  # It may vote again.
-        if placement.forwarding.packaged_seq < 0 and self._is_routable(placement.request):
+        if placement.forwarding.packaged_seq < 0 and self._find(placement.request) is not None:
             self._place_again(placement)
 
     def _learn_tags(self, channel: str, record: DirectoryRecord | None) -> None:
         """Note where a channel's tags are; those of ours are counted as they are placed."""
-        known = self._tags_learnt.pop(channel, None)
+        known = self.tags_learnt.pop(channel, None)
         if known is not None:
             self._view.learn_tags(*known, -1)
         if record is not None and record.entry.tags and channel not in self.placements:
-            learnt = self._tags_learnt[channel] = (record.origin, record.entry.tags)
+            learnt = self.tags_learnt[channel] = (record.origin, record.entry.tags)
             self._view.learn_tags(*learnt)

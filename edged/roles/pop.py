@@ -77,6 +77,7 @@ class RouteAnswer(Struct, kw_only=True):
     placed: Decision | None  # As it was decided then, if it is live.
     table_age_s: float | None  # None without a table.
     now: Explanation
+    request: RouteRequest | None = None  # The stream, as it is or as it was asked about.
 
 
 class PopRole:
@@ -103,6 +104,7 @@ class PopRole:
                 name=config.pop.name,
                 shard=shard,
                 instance=new_instance(),
+                marks=config.backbone.dscp,
             ),
             None if self._tls is None else self._tls.client,
             supervisor=self.supervisor,
@@ -225,6 +227,7 @@ class PopRole:
             on_pops=self.offers.told,
             offer=self.offers.own,
             tls=None if self._tls is None else self._tls.client,
+            marks=self._config.backbone.dscp,
         )
         await self.supervisor.start(nursery, "irs client", self.irs.run)
 
@@ -381,10 +384,16 @@ class PopRole:
         """Bytes of bodies queued for viewers since the start."""
         return self.http.statistics().body_bytes_total
 
-    def explain(self, channel: str) -> RouteAnswer:
-        """Where a channel goes, or would go now, and why."""
+    @property
+    def shard(self) -> int:
+        """Which of several processes of its PoP it is; 0: it is alone."""
+        return self._pop.shard
+
+    def explain(self, asked: RouteRequest) -> RouteAnswer:
+        """Where a channel goes, or a stream of that sort would go now, and why."""
+        channel = asked.channel
         placement = self.uplinks.placements.get(channel)
-        request = placement.request if placement is not None else RouteRequest(channel=channel)
+        request = placement.request if placement is not None else asked
         explanation = explain_origin(request, self.view, self.pump.now())
         table = self.view.table
         return RouteAnswer(
@@ -394,6 +403,7 @@ class PopRole:
             placed=placement.decision if placement is not None else None,
             table_age_s=None if table is None else max(0.0, time.time() - table.issued),
             now=explanation,
+            request=request,
         )
 
     def _live_channels(self) -> Iterable[LiveChannel]:

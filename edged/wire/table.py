@@ -67,6 +67,7 @@ class PopHello(Struct, frozen=True, tag="pop-hello", kw_only=True):
     crc: Crc = 0
     wants_pops: bool = False  # It knows the message `pops`; those before it would close on one.
     wants_kept: bool = False  # It knows `kept` of a table; those before it compute another CRC.
+    rules_proto: Number = 1  # As RULES_PROTO of the PoP; it refuses tables with other keys.
 
     @property
     def key(self) -> str:

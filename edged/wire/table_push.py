@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 
 from edged.errors import RemoteProtocolError
-from edged.media.routing import RoutingTable
+from edged.media.routing import RULES_PROTO, RoutingTable
 from edged.wire.table import (
     REASON_CHARS_MAX,
     Ack,
@@ -144,6 +144,7 @@ class TableHolder:
             crc=self.crc,
             wants_pops=True,
             wants_kept=True,
+            rules_proto=RULES_PROTO,
         )
 
     def receive(self, push: Snapshot | Delta) -> Ack | Nack:

@@ -19,7 +19,7 @@ from edged.backbone.sender import OriginLink
 from edged.errors import PeerLostError, PublishRefusedError
 from edged.media.access_unit import AccessUnit
 from edged.media.parts import PackagedEvent
-from edged.media.routing import OriginReport, ReportedState
+from edged.media.routing import OriginReport, ReportedState, Terms
 from edged.media.stream import DescriptionChange, Grant, PriorityClass, StreamId
 from edged.media.track import Track
 from edged.runtime.hub import Hub, LiveStream
@@ -43,6 +43,8 @@ class Origin:
         self.opened: list[StreamOpened] = []
         self.closed: list[tuple[LiveStream, str]] = []
         self.refusal: PublishRefusedError | None = None
+        self.marks = True
+        self.terms: list[Terms] = []  # Of each that was offered.
         self.windows: dict[str, tuple[StreamId, list[PackagedEvent]]] = {}
         self.replays: list[tuple[bool, bool]] = []  # `lists`, `cold` of each that was asked for.
         self.segments: dict[tuple[str, int], Sequence[bytes]] = {}
@@ -51,7 +53,8 @@ class Origin:
         self.server: BackboneServer | None = None
         self.address = "127.0.0.1:0"
 
-    def admit(self, stream_id: StreamId, grant: Grant, tracks: list[Track]) -> None:
+    def admit(self, stream_id: StreamId, grant: Grant, tracks: list[Track], terms: Terms) -> None:
+        self.terms.append(terms)
         if self.refusal is not None:
             raise self.refusal
         self.admitted.append(stream_id)
@@ -86,7 +89,9 @@ class Origin:
             pump,
             self.hub,
             self,
-            local=LocalEnd(role="origin", name=self.name, instance=self.incarnation),
+            local=LocalEnd(
+                role="origin", name=self.name, instance=self.incarnation, marks=self.marks
+            ),
             listen=self.address,
             tls=tls,
         )
@@ -108,6 +113,7 @@ class Pop:
 
     def __init__(self, name: str = "fra1") -> None:
         self.name = name
+        self.marks = True
         self.hub = Hub()
         self.fence = Fence()
         self.reports: list[OriginReport] = []
@@ -153,7 +159,7 @@ class Pop:
             pump,
             self.hub,
             self,
-            local=LocalEnd(role="pop", name=self.name, instance=77),
+            local=LocalEnd(role="pop", name=self.name, instance=77, marks=self.marks),
             origin=origin.name,
             address=origin.address,
             tls=tls,

@@ -11,9 +11,11 @@ import trio
 from edged.backbone.fence import Fence
 from edged.backbone.local_end import LocalEnd
 from edged.backbone.sender import FORWARDINGS_MAX, OriginLink
-from edged.backbone.session import DSCP, DSCP_CONTROL, OUT_BYTES_MAX
+from edged.backbone.session import DSCP, OUT_BYTES_MAX
 from edged.errors import ConfigError, PublishRefusedError
+from edged.media.routing import PLAIN_TERMS, Terms
 from edged.media.stream import Description, DescriptionChange, PriorityClass, StreamId
+from edged.runtime.dscp import CS6
 from edged.runtime.hub import Hub
 from edged.runtime.pump import Pump
 from edged.runtime.tls import Identity, MutualTls
@@ -283,10 +285,33 @@ async def test_sockets_carry_the_classs_dscp() -> None:
             for session in end:
                 tos = session.connection.sock.getsockopt(socket.IPPROTO_IP, socket.IP_TOS)
                 hello = session.link.hello
-                wanted = DSCP_CONTROL if hello.purpose == "control" else DSCP[hello.priority]
+                wanted = CS6 if hello.purpose == "control" else DSCP[hello.priority]
                 assert tos == wanted << 2
                 seen.add(tos >> 2)
             assert seen == {34, 36, 38, 48}
+
+
+async def test_no_socket_is_marked_where_that_is_switched_off() -> None:
+    origin, pop = Origin(), Pop()
+    origin.marks = pop.marks = False
+    async with origin.serving() as server, pop.linked(origin) as link:
+        await until(lambda: server.statistics().sessions == 4)
+        for session in (*link._sessions.values(), *server._sessions):
+            assert session.connection.sock.getsockopt(socket.IPPROTO_IP, socket.IP_TOS) == 0
+
+
+async def test_what_is_asked_for_a_stream_is_offered_with_it() -> None:
+    origin, pop = Origin(), Pop()
+    asked = Terms("preempt", True, "af41")
+    async with origin.serving(), pop.linked(origin) as link:
+        stream = pop.publish()
+        forwarding = link.forward(stream, terms=asked)
+        await forwarding.wait_decided()
+        assert origin.terms == [asked]
+        session = next(iter(link._by_stream_no))[0]
+        assert session.link.hello.priority is PriorityClass.PARTNER  # It is a basic stream.
+        assert link.forward(stream, after=forwarding, hold=True).terms == asked
+        assert link.forward(stream).terms == PLAIN_TERMS
 
 
 async def test_an_origin_that_moves_is_followed() -> None:

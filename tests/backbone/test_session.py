@@ -8,6 +8,7 @@ import trio.lowlevel
 
 from edged.backbone.session import BACKLOG_BYTES, LISTS_MAX, OUT_BYTES_MAX, BackboneSession
 from edged.media.stream import Grant, PriorityClass, StreamId
+from edged.runtime.dscp import AF41, AF42, AF43, CS6
 from edged.wire.backbone.frames import KIND_FRAGMENT, make_frame
 from edged.wire.backbone.messages import (
     DirectoryDelta,
@@ -241,11 +242,15 @@ async def test_nobody_answers_at_first() -> None:
             await until(lambda: link.is_up(None))
 
 
-async def test_ipv6_carries_the_classs_dscp_too() -> None:
+async def test_ipv6_carries_the_classs_dscp_too_at_both_ends() -> None:
     origin, pop = Origin(), Pop()
     origin.address = "[::1]:0"
     async with origin.serving() as server, pop.linked(origin) as link:
         await until(lambda: server.statistics().sessions == 4)
-        sock = link._sessions[PriorityClass.PARTNER].connection.sock
-        assert sock.family == socket.AF_INET6
-        assert sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS) == 34 << 2
+        for end in (link._sessions.values(), server._sessions):
+            seen = set()
+            for session in end:
+                sock = session.connection.sock
+                assert sock.family == socket.AF_INET6
+                seen.add(sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS))
+            assert seen == {AF41 << 2, AF42 << 2, AF43 << 2, CS6 << 2}

@@ -13,7 +13,8 @@ from edged.api.admin import AdminConfig, Arguments, serve_admin
 from edged.cli import asking
 from edged.cli.inspect import format_duration
 from edged.errors import ConfigError, EdgedError
-from edged.media.routing import OriginState
+from edged.media.routing import OriginState, RouteRequest
+from edged.media.stream import PriorityClass
 from edged.policy.routing_table import Decision, Explanation, OriginVerdict
 from edged.roles.common import StreamLine
 from edged.roles.pop import RouteAnswer
@@ -40,6 +41,9 @@ DECISION = Decision("fra1", "192.0.2.1:7410", "pin", 42, {"lon1": "rule pins it"
 ODD = "[/x] [red]"  # Markup to rich, and here what an encoder, a rule or a shell may hold.
 
 
+ASKED: list[dict[str, str]] = []  # Arguments of what was explained.
+
+
 def route(*, live: bool, refused: bool = False, table: bool = True) -> RouteAnswer:
     verdict = OriginVerdict(
         origin="fra1",
@@ -62,6 +66,7 @@ def route(*, live: bool, refused: bool = False, table: bool = True) -> RouteAnsw
         decision=None if refused else DECISION,
         refusal="no route for 'alice': fra1: lease used up" if refused else "",
         origins=[verdict] if table else [],
+        unmatched={"finals": "match.tag is 'final'"},
     )
     return RouteAnswer(
         pop="ams1",
@@ -70,6 +75,9 @@ def route(*, live: bool, refused: bool = False, table: bool = True) -> RouteAnsw
         placed=DECISION if live else None,
         table_age_s=1.5 if table else None,
         now=now,
+        request=RouteRequest(
+            channel="alice", priority=PriorityClass.PARTNER, tags=("a", "b"), protocol="rtmps"
+        ),
     )
 
 
@@ -80,11 +88,13 @@ def odd_route(*, refused: bool) -> RouteAnswer:
     (verdict,) = answer.now.origins
     now = structs.replace(
         answer.now,
+        unmatched={ODD: ODD},
         decision=None if refused else structs.replace(DECISION, **names),
         refusal=ODD if refused else "",
         origins=[structs.replace(verdict, origin=ODD, verdict=ODD)],
     )
-    return structs.replace(answer, pop=ODD, channel=ODD, now=now)
+    asked = RouteRequest(channel=ODD, tags=(ODD,), protocol=ODD)
+    return structs.replace(answer, pop=ODD, channel=ODD, now=now, request=asked)
 
 
 @contextlib.contextmanager
@@ -94,6 +104,7 @@ def edged_at(socket: Path, lines: list[StreamLine], routes: list[RouteAnswer]) -
 
     def explain(arguments: Arguments) -> object:
         assert arguments["channel"] in ("alice", ODD)
+        ASKED.append(dict(arguments))
         return routes
 
     async def main(*, task_status: trio.TaskStatus[str]) -> None:
@@ -151,7 +162,7 @@ def test_names_from_outside_are_no_markup(tmp_path: Path) -> None:
         assert answer.out.count(ODD) == len(texts)
         answer = Answer("route", "explain", ODD, "--socket", socket)
         assert answer.error is None
-        assert answer.out.count(ODD) == 13
+        assert answer.out.count(ODD) == 21
         assert repr(ODD) in answer.out
 
 
@@ -204,7 +215,9 @@ def test_the_running_edged_is_found_by_its_file_or_its_usual_place(
         (
             route(live=True),
             [
-                "PoP ams1, channel alice",
+                "PoP ams1, channel alice: class partner by rtmps, tags a, b",
+                "not lon1, then: rule pins it",
+                "rule 'finals' does not match: match.tag is 'final'",
                 "is published here and goes to fra1 at 192.0.2.1:7410",
                 "rule: pin, matched 'the big show' (table v42)",
                 "table in force: epoch 5 v42, issued 1.5 s ago; lease expired: price decides",
@@ -215,7 +228,7 @@ def test_the_running_edged_is_found_by_its_file_or_its_usual_place(
         ),
         (
             route(live=False),
-            ["is not published here; would go to fra1", "lease for 4.2 s"],
+            ["is not published here; would go to fra1", "lease for 4.2 s", "does not match"],
         ),
         (
             route(live=False, refused=True),
@@ -238,6 +251,19 @@ def test_explain_says_where_by_which_rule_and_why_not_elsewhere(
             assert text in shown
         (told,) = json.loads(Answer("route", "explain", "alice", "--socket", socket, "--json").out)
         assert told["live"] == answer.live
+
+
+def test_explain_asks_of_a_stream_of_another_sort(tmp_path: Path) -> None:
+    socket = tmp_path / "admin.sock"
+    ASKED.clear()
+    with edged_at(socket, [], [route(live=False)]):
+        options = ("--class", "partner", "--tag", "a b", "--tag", "c", "--protocol", "rtmps")
+        assert Answer("route", "explain", "alice", "--socket", socket, *options).code == 0
+        assert Answer("route", "explain", "alice", "--socket", socket).code == 0
+    assert ASKED == [
+        {"channel": "alice", "class": "partner", "tags": '["a b","c"]', "protocol": "rtmps"},
+        {"channel": "alice"},
+    ]
 
 
 @pytest.mark.parametrize(

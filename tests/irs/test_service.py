@@ -1,5 +1,6 @@
 """IRS with its real clients: everyone acked, failures masked in time, mismatches mended."""
 
+import socket
 import ssl
 
 import msgspec
@@ -11,6 +12,7 @@ from trio.testing import MockClock, memory_stream_pair
 
 from edged.irs.client import IrsClientConfig, OriginClient, PopClient
 from edged.irs.service import EPOCH_AHEAD_S_MAX, METRICS, IrsConfig, IrsService, find_problems
+from edged.irs.session import connect
 from edged.media.routing import (
     IngestOffer,
     OriginState,
@@ -23,7 +25,10 @@ from edged.media.routing import (
 from edged.policy.pop_board import PopBoard
 from edged.policy.pop_view import PopView
 from edged.policy.routing_table import choose_origin
+from edged.policy.rule_examples import RuleEntry, RuleExample, bare
+from edged.runtime.dscp import CS6
 from edged.runtime.tls import Identity
+from edged.wire import table_push as table_push_module
 from edged.wire.table import (
     Ack,
     Delta,
@@ -65,7 +70,7 @@ def all_acked(network: Network, *pops: PopClient) -> bool:
 
 async def test_two_origins_and_two_pops_are_all_acked(autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery:
-        network = Network(nursery, IrsConfig(rules=(Rule(name="pin", pin="o1"),)))
+        network = Network(nursery, IrsConfig(rules=(RuleEntry(name="pin", pin="o1"),)))
         for origin in ("o1", "o2"):
             network.add_origin(origin)
         one, _ = network.add_pop("lhr")
@@ -147,18 +152,76 @@ async def test_reconfigured_every_pop_gets_a_new_table_at_once(autojump_clock: M
         await trio.sleep(1)
         before = pop.holder.table
         assert before is not None
-        rules = (Rule(avoid=("o1",)),)
+        rules = (RuleEntry(avoid=("o1",), examples=(RuleExample(channel="alice"),)),)
         network.irs.reconfigure(
             IrsConfig(push_interval_s=5.0, lease_ttl_s=60.0, table_ttl_s=70.0, rules=rules)
         )
         await until(lambda: pop.holder.table is not before, within_s=0.2)
         table = pop.holder.table
         assert table is not None
-        assert (table.rules, table.lease_ttl_s, table.ttl_s) == (rules, 60.0, 70.0)
+        assert (table.lease_ttl_s, table.ttl_s) == (60.0, 70.0)
+        assert table.rules == (Rule(avoid=("o1",)),), "examples stay where they are written"
         version = network.irs.version
         await trio.sleep(20)
         assert network.irs.version - version <= 6  # By the new interval.
         assert len(network.irs.status().pops) == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_pop_of_before_gets_rules_without_what_it_does_not_know(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rule = RuleEntry(name="vip", avoid=("o1",), on_full="preempt", dscp="af41")
+    async with trio.open_nursery() as nursery:
+        network = Network(nursery, IrsConfig(rules=(rule,)))
+        network.add_origin("o1")
+        newer, _ = network.add_pop("lhr")
+        await until(lambda: all_acked(network, newer))
+        monkeypatch.setattr(table_push_module, "RULES_PROTO", 1)  # As its hello says.
+        with capture_logs() as logs:
+            older, _ = network.add_pop("ams")
+            await until(lambda: all_acked(network, newer, older))
+        assert [line["pop"] for line in logs if "too old" in line["event"]] == ["ams/0"]
+        assert newer.holder.table is not None
+        assert older.holder.table is not None
+        assert newer.holder.table.rules == bare((rule,))
+        assert older.holder.table.rules == (Rule(name="vip", avoid=("o1",)),)
+        await trio.sleep(5)
+        assert network.irs.nacks == 0
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "[::1]:0"])
+@pytest.mark.parametrize("marks", [True, False])
+async def test_sockets_carry_the_dscp_of_control(listen: str, *, marks: bool) -> None:
+    service = IrsService(
+        IrsConfig(listen=listen),
+        entropy=entropy_from(1),
+        now_unix=lambda: NOW_UNIX,
+        marks=marks,
+    )
+    accepted: list[trio.SocketStream] = []
+
+    async def note(stream: trio.SocketStream, *_: object) -> str:
+        accepted.append(stream)
+        await trio.sleep_forever()
+        return ""
+
+    service.handle = note  # type: ignore[method-assign, assignment] # Its socket is all we want.
+    async with trio.open_nursery() as nursery:
+        address: str = await nursery.start(service.run)
+        stream = await connect(address, None, role="irs", timeout_s=3.0, marks=marks)
+        assert isinstance(stream, trio.SocketStream)
+        with trio.fail_after(3):
+            while not accepted:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        for end in (stream, accepted[0]):
+            if end.socket.family == socket.AF_INET6:
+                seen = end.socket.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS)
+            else:
+                seen = end.socket.getsockopt(socket.IPPROTO_IP, socket.IP_TOS)
+            assert seen == (CS6 << 2 if marks else 0)
+            await end.aclose()
         nursery.cancel_scope.cancel()
 
 

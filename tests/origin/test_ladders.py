@@ -11,8 +11,9 @@ from msgspec import structs
 from structlog.testing import capture_logs
 
 from edged.media.parts import PackagedEvent, Part, Rendition, SegmentEnded
+from edged.media.routing import PLAIN_TERMS, Terms
 from edged.media.stream import Grant, PriorityClass, StreamId
-from edged.origin.ladders import Ladders
+from edged.origin.ladders import SOURCE_ONLY, Ladders
 from edged.origin.service import OriginConfig, OriginService
 from edged.policy.ladder import EncoderName
 from edged.policy.ladder_capacity import LadderCapacity, assumed_capacity
@@ -31,12 +32,14 @@ BASIC, PARTNER = PriorityClass.BASIC, PriorityClass.PARTNER
 class Setting:
     """An origin's service, and streams at it that are published in real time, for ever."""
 
-    def __init__(self, slots: int, encoder: EncoderName = "x264") -> None:
+    def __init__(
+        self, slots: int, encoder: EncoderName = "x264", config: OriginConfig | None = None
+    ) -> None:
         self.hub = Hub()
         self.events: dict[str, list[PackagedEvent]] = {}
         self.service = OriginService(
-            OriginConfig(
-                name="fra1",
+            structs.replace(
+                config or OriginConfig(name="fra1"),
                 ladder=structs.replace(SMALL, slots=slots, encoder=encoder),
                 packager=PACKAGER,
             ),
@@ -49,10 +52,10 @@ class Setting:
         self.source: Source = make_source(*X264, "-g", "30", "-bf", "0", seconds=4)
         self.nursery: trio.Nursery | None = None
 
-    def open(self, channel: str, priority: PriorityClass) -> LiveStream:
+    def open(self, channel: str, priority: PriorityClass, terms: Terms = PLAIN_TERMS) -> LiveStream:
         stream_id, grant = StreamId(channel, 1), Grant(channel=channel, priority=priority)
         self.events[channel] = []
-        self.service.admit(stream_id, grant, [])
+        self.service.admit(stream_id, grant, [], terms)
         stream = self.hub.open(stream_id, grant, started_at=0.0, came_from="test")
         self.service.open(stream)
         for track in self.source.tracks:
@@ -117,6 +120,26 @@ def absent(events: list[PackagedEvent], name: str) -> list[int]:
     whole = {e.msn for e in events if isinstance(e, Part) and e.rendition == name}
     ended = [e.msn for e in events if isinstance(e, SegmentEnded) and e.rendition == name]
     return [msn for msn in ended if msn not in whole]
+
+
+async def test_a_stream_taken_without_a_ladder_gets_one_with_its_slot() -> None:
+    config = OriginConfig(name="fra1", slots=1, slots_source_only=1)
+    setting = Setting(slots=2 * cost_of_one(), config=config)
+    async with running(setting):
+        alice = setting.open("alice", BASIC)
+        setting.open("bob", PARTNER, Terms("source-only"))
+        await setting.until_parts("alice", "v96p")
+        await setting.until_parts("bob", "v0", 20)
+        assert setting.parts("bob", "v96p") == []
+        assert setting.text("bob") == f"ladder waits: {SOURCE_ONLY}"
+        counts = setting.service.statistics()
+        assert (counts.slots_used, counts.source_only) == (1, 1)
+        assert counts.ladder_slots is not None
+        assert (counts.ladder_slots.holding, counts.ladder_slots.waiting) == (1, 0)
+        setting.close(alice)
+        assert setting.service.statistics().source_only == 0
+        await setting.until_parts("bob", "v96p")
+        assert setting.text("bob").startswith("ladder: 120p 96p 64p")
 
 
 async def test_a_partner_preempts_a_basic_ladder_whose_viewers_play_on() -> None:

@@ -12,7 +12,13 @@ from edged.errors import PublishRefusedError
 from edged.media.parts import PackagedEvent, Part, Rendition, SegmentsListed, StreamEnded
 from edged.media.stream import Grant, PriorityClass, StreamId
 from edged.media.track import Codec, CodecConfig, Track
-from edged.origin.service import ENDED_KEPT_S, ENDED_RUNS_MAX, OriginConfig, OriginService
+from edged.origin.service import (
+    ENDED_KEPT_S,
+    ENDED_RUNS_MAX,
+    FOLLOWED_S_MAX,
+    OriginConfig,
+    OriginService,
+)
 from edged.policy.edge_cache import CacheLimits
 from edged.policy.ladder import LadderConfig
 from edged.policy.latency import PackagerConfig
@@ -223,6 +229,39 @@ def test_the_reserve_is_for_partners_and_the_heartbeat_says_so() -> None:
         setting.admit("c", priority=PriorityClass.AFFILIATE)
     setting.admit("c", priority=PriorityClass.PARTNER)
     assert setting.service.free() == (0, 0, 0)
+
+
+def ends(setting: Setting, stream: LiveStream) -> int:
+    return sum(isinstance(event, StreamEnded) for event in setting.of(stream))
+
+
+def test_who_has_not_followed_a_run_that_left_is_told_that_it_is_over() -> None:
+    setting = Setting()
+    stream = setting.open()
+    feed(stream)
+    stream.goes_on = True
+    setting.hub.close(stream, "preempted: a stream of class partner needs its place")
+    setting.service.close(stream, "preempted")
+    setting.time += FOLLOWED_S_MAX - 0.01
+    setting.service.sweep()
+    assert ends(setting, stream) == 0, "those who follow it are not to be ended"
+    setting.time += 0.01
+    setting.service.sweep()
+    setting.service.sweep()
+    assert ends(setting, stream) == 1
+
+
+def test_a_run_that_left_and_is_back_is_not_ended() -> None:
+    setting = Setting()
+    stream = setting.open()
+    feed(stream)
+    stream.goes_on = True
+    setting.hub.close(stream, "drain")
+    setting.service.close(stream, "drain")
+    again = setting.open(publication=2)
+    setting.time += FOLLOWED_S_MAX + 1
+    setting.service.sweep()
+    assert ends(setting, stream) == ends(setting, again) == 0
 
 
 def test_a_newer_run_takes_the_channel_s_slot_and_ends_the_older() -> None:

@@ -16,6 +16,9 @@ def test_each_mechanism_has_its_sentence() -> None:
     assert "heartbeats" in explain_choice("fra1", "price", "", {})
     assert "its group" in explain_choice("fra1", "group", "teams", {})
     assert "prefers" in explain_choice("fra1", "prefer", "", {})
+    assert "goes on with" in explain_choice("fra1", "incumbent", "", {})
+    assert "without a ladder" in explain_choice("fra1", "source-only", "", {})
+    assert "of a lower class" in explain_choice("fra1", "preempt", "", {})
     assert "chosen by hand" in explain_choice("fra1", "hand", "", {})
 
 
@@ -35,6 +38,12 @@ def test_what_stood_in_the_way_is_said_up_to_a_limit() -> None:
         (Rule(prefer=("a", "b"), avoid=("c",)), "prefer a, b; avoid c"),
         (Rule(group_by="team:", reserve=True), "together by team:; may use the reserve"),
         (Rule(anti_affinity="cam:", max_rtt_ms=20.0), "apart by cam:; at most 20 ms away"),
+        (Rule(on_full="preempt"), "in place of a lower class where nothing has room"),
+        (
+            Rule(on_full="source-only", dscp="af42"),
+            "without a ladder where nothing has room; carried as AF42",
+        ),
+        (Rule(on_full="reject"), "nothing: the nearest with room"),
         (Rule(), "nothing: the nearest with room"),
     ],
 )

@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 
 from edged.media.routing import RULES_MAX, Match, RouteRequest, Rule
 from edged.media.stream import PriorityClass
-from edged.policy.rules import RULES_BYTES_MAX, RuleSet, find_problems, label, shared_tag
+from edged.policy.rules import (
+    RULES_BYTES_MAX,
+    RuleSet,
+    as_known,
+    find_problems,
+    label,
+    shared_tag,
+    why_no_match,
+)
 
 
 def request(channel: str = "alice", **values: object) -> RouteRequest:
@@ -141,3 +149,35 @@ def test_limits_at_and_one_past() -> None:
     many = [wide] * (RULES_BYTES_MAX // len(msgspec.msgpack.encode(wide)))
     assert find_problems(many) == []
     assert "bytes in all exceed" in find_problems([*many, wide])[0]
+
+
+def test_why_a_rule_does_not_match_names_the_first_key_that_does_not_hold() -> None:
+    match = Match(channel="alice", tag="event:x", class_="basic", pop="lhr", protocol="rtmp")
+    rule = Rule(match=match)
+    assert why_no_match(rule, request(), "lhr") == ""
+    assert why_no_match(rule, request("bob"), "lhr") == "match.channel is 'alice'"
+    assert why_no_match(rule, request(tags=()), "lhr") == "match.tag is 'event:x'"
+    partner = request(priority=PriorityClass.PARTNER)
+    assert why_no_match(rule, partner, "lhr") == "match.class is 'basic'"
+    assert why_no_match(rule, request(protocol="srt"), "lhr") == "match.protocol is 'rtmp'"
+    assert why_no_match(rule, request(), "ams") == "match.pop is 'lhr'"
+    assert why_no_match(Rule(match=Match(glob="b*")), request(), "") == "match.glob is 'b*'"
+
+
+def test_a_pop_of_before_is_told_what_it_knows() -> None:
+    rules = (Rule(name="a", pin="o1"), Rule(name="b", on_full="preempt", dscp="af41", pin="o2"))
+    assert as_known(rules, 2) == rules
+    assert as_known(rules, 3) == rules
+    older = as_known(rules, 1)
+    assert older == (rules[0], Rule(name="b", pin="o2"))
+    assert older[0] is rules[0]
+
+
+def test_the_lowest_class_cannot_preempt() -> None:
+    (problem,) = find_problems([Rule(match=Match(class_="basic"), on_full="preempt")])
+    assert problem == (
+        "rules[0] (class=basic): on_full = 'preempt' is of no use to class basic:"
+        " there is no lower one"
+    )
+    assert find_problems([Rule(match=Match(class_="affiliate"), on_full="preempt")]) == []
+    assert find_problems([Rule(match=Match(class_="basic"), on_full="source-only")]) == []

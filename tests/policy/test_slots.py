@@ -5,10 +5,11 @@ import pytest
 from hypothesis import strategies as st
 
 from edged.errors import PublishRefusedError
+from edged.media.routing import Terms
 from edged.media.stream import PriorityClass, StreamId
 from edged.policy.slots import Slots
 
-PARTNER, BASIC = PriorityClass.PARTNER, PriorityClass.BASIC
+PARTNER, AFFILIATE, BASIC = PriorityClass
 
 
 def test_the_reserve_is_for_partners() -> None:
@@ -67,3 +68,115 @@ def test_never_more_than_there_are(total: int, steps: list[tuple[str, int, bool,
             slots.give_back(stream_id)
         assert 0 <= slots.used <= total
         assert 0 <= slots.free(BASIC) <= slots.free(PARTNER) == total - slots.used
+
+
+SOURCE_ONLY, PREEMPT = Terms("source-only"), Terms("preempt")
+
+
+def test_what_the_reserve_is_for_may_use_it_whatever_its_class() -> None:
+    slots = Slots(total=1, reserve=1)
+    with pytest.raises(PublishRefusedError):
+        slots.take(StreamId("a", 1), BASIC)
+    slots.take(StreamId("a", 1), BASIC, Terms(reserve=True))
+    assert slots.used == 1
+
+
+def test_source_only_at_its_limit_and_one_past_it() -> None:
+    slots = Slots(total=1, reserve=0, source_only=2)
+    slots.take(StreamId("a", 1), BASIC, SOURCE_ONLY)
+    assert not slots.is_source_only("a")  # There was room.
+    slots.take(StreamId("b", 1), BASIC, SOURCE_ONLY)
+    slots.take(StreamId("c", 1), PARTNER, SOURCE_ONLY)
+    assert (slots.used, slots.used_beyond, slots.source_only_free) == (1, 2, 0)
+    with pytest.raises(PublishRefusedError, match="2 of 2 streams are here without a ladder"):
+        slots.take(StreamId("d", 1), BASIC, SOURCE_ONLY)
+    with pytest.raises(PublishRefusedError, match="full"):
+        slots.take(StreamId("d", 1), PARTNER)
+    slots.take(StreamId("b", 2), BASIC)  # A newer run of it stays as it is.
+    assert slots.is_source_only("b")
+    slots.give_back(StreamId("b", 1))
+    assert slots.is_source_only("b")
+    slots.give_back(StreamId("a", 1))
+    assert slots.promote() == [StreamId("c", 1)]  # The highest class first.
+    assert slots.promote() == []
+    slots.resize(2, 0, 2)
+    assert slots.promote() == [StreamId("b", 2)]
+    assert (slots.used, slots.used_beyond, slots.source_only_free) == (2, 0, 2)
+
+
+def test_who_waits_without_a_slot_leaves_the_reserve_to_partners() -> None:
+    slots = Slots(total=2, reserve=1, source_only=2)
+    slots.take(StreamId("a", 1), PARTNER)
+    slots.take(StreamId("b", 1), BASIC, SOURCE_ONLY)
+    assert slots.is_source_only("b")
+    assert slots.promote() == []
+
+
+def test_the_newest_of_the_lowest_class_gives_way() -> None:
+    slots = Slots(total=4, reserve=0)
+    for channel, priority in (("a", AFFILIATE), ("b", BASIC), ("c", BASIC), ("d", PARTNER)):
+        slots.take(StreamId(channel, 1), priority)
+    assert slots.preemptible() == (3, 2, 0)
+    with pytest.raises(PublishRefusedError, match="none of a lower class has one"):
+        slots.take(StreamId("e", 1), BASIC, PREEMPT)
+    assert slots.take(StreamId("e", 1), AFFILIATE, PREEMPT) == StreamId("c", 1)
+    assert slots.take(StreamId("f", 1), PARTNER, PREEMPT) == StreamId("b", 1)
+    assert slots.take(StreamId("g", 1), PARTNER, PREEMPT) == StreamId("e", 1)
+    assert slots.take(StreamId("h", 1), PARTNER, PREEMPT) == StreamId("a", 1)
+    with pytest.raises(PublishRefusedError, match="full"):
+        slots.take(StreamId("i", 1), PARTNER, PREEMPT)
+    assert (slots.used, slots.preempted_total) == (4, 4)
+    slots.give_back(StreamId("c", 1))  # As it ends: its slot is another's.
+    assert slots.used == 4
+
+
+def test_what_a_newer_peer_asks_is_refused_as_always() -> None:
+    slots = Slots(total=1, reserve=0, source_only=1)
+    slots.take(StreamId("a", 1), BASIC)
+    with pytest.raises(PublishRefusedError, match="full"):
+        slots.take(StreamId("b", 1), PARTNER, Terms("move-the-others"))
+
+
+@hypothesis.given(
+    st.integers(0, 4),
+    st.integers(0, 2),
+    st.lists(
+        st.tuples(
+            st.sampled_from("abcdefgh"),
+            st.sampled_from(PriorityClass),
+            st.sampled_from(["reject", "source-only", "preempt"]),
+            st.booleans(),
+            st.booleans(),
+        ),
+        max_size=30,
+    ),
+)
+def test_whatever_is_asked_the_slots_hold(
+    total: int, beyond: int, steps: list[tuple[str, PriorityClass, str, bool, bool]]
+) -> None:
+    slots = Slots(total=total, reserve=total // 2, source_only=beyond)
+    classes: dict[str, PriorityClass] = {}
+    for channel, priority, on_full, reserve, ends in steps:
+        stream_id = StreamId(channel, 1)
+        if ends:
+            slots.give_back(stream_id)
+            classes.pop(channel, None)
+        elif channel not in classes:
+            preemptible = slots.preemptible()[priority]
+            room = slots.free(priority, may_reserve=reserve)
+            try:
+                victim = slots.take(stream_id, priority, Terms(on_full, reserve))
+            except PublishRefusedError:
+                assert room == 0
+                assert on_full != "preempt" or preemptible == 0
+                assert on_full != "source-only" or slots.source_only_free == 0
+                continue
+            classes[channel] = priority
+            if victim is not None:
+                assert room == 0
+                assert classes.pop(victim.channel) > priority
+            assert slots.is_source_only(channel) is (room == 0 and on_full == "source-only")
+        slots.promote()
+        assert slots.used <= total
+        assert slots.used_beyond <= beyond
+        assert slots.used + slots.used_beyond == len(classes)

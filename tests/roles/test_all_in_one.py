@@ -1,6 +1,7 @@
 """Whole networks in one process, over their real listeners."""
 
 import hashlib
+import socket as socket_module
 import tomllib
 from pathlib import Path
 
@@ -11,10 +12,17 @@ from structlog.testing import capture_logs
 
 from edged.api.admin import ask
 from edged.errors import EdgedError
+from edged.media.routing import RouteRequest
+from edged.policy import rules_snapshot
+from edged.policy.rules_replay import replay
 from edged.roles.all_in_one import Process
 from edged.roles.common import StreamLine
-from edged.roles.pop import RouteAnswer
+from edged.roles.origin import OriginRole
+from edged.roles.pop import PopRole, RouteAnswer
 from edged.roles.status import RoutesSeen, Status
+from edged.runtime.connection import Connection
+from edged.runtime.dscp import AF41, AF42, AF43, CS6
+from edged.runtime.listeners import parse_address
 from tests.backbone.network import free_address, until
 from tests.ingest.rtmp_peer import encoder
 from tests.roles.network import KEY, broadcast, configure, get, get_whole, raw_network, running
@@ -64,19 +72,53 @@ async def test_the_admin_door_answers(tmp_path: Path) -> None:
         assert route.live
         assert route.placed is not None
         assert route.placed.origin == "fra1"
-        (other,) = network.process.explain("bob")
+        (other,) = network.process.explain(RouteRequest(channel="bob"))
         assert not other.live
         assert other.now.decision is not None
         seen = msgspec.json.decode(await ask(socket, "status", {"limit": "5"}), type=Status)
         assert [(stream.channel, stream.origin) for stream in seen.streams] == [("alice", "fra1")]
         (routes,) = msgspec.json.decode(await ask(socket, "routes", {}), type=list[RoutesSeen])
         assert [stream.channel for stream in routes.streams] == ["alice"]
+        snapshot = rules_snapshot.decode(await ask(socket, "rules-snapshot", {}), "the door")
+        (pop,) = snapshot.pops
+        assert (pop.pop, [stream.request.channel for stream in pop.streams]) == ("west", ["alice"])
+        assert pop.streams[0].request.protocol == "rtmp"
+        (placed,) = replay(snapshot)
+        assert (placed.origin, placed.now_at) == ("fra1", "fra1")
         with pytest.raises(EdgedError, match="sort 'age' is none of"):
             await ask(socket, "status", {"sort": "age"})
         with pytest.raises(EdgedError, match="route-explain needs a channel"):
             await ask(socket, "route-explain", {})
-        with pytest.raises(EdgedError, match=r"known: .*reload.*routes, status, streams"):
+        with pytest.raises(
+            EdgedError, match=r"known: .*reload.*routes, rules-snapshot, status, streams"
+        ):
             await ask(socket, "dance", {})
+
+
+@pytest.mark.parametrize("marks", [True, False])
+async def test_only_sockets_between_our_own_hosts_are_marked(
+    tmp_path: Path, *, marks: bool
+) -> None:
+    raw = [{**each, "backbone": {"dscp": marks}} for each in raw_network(tmp_path)]
+    async with running(*map(configure, raw)) as network, encoder(network.rtmp(), KEY) as peer:
+        await peer.accepted()
+        pop = next(role for role in network.process.roles if isinstance(role, PopRole))
+        origin = next(role for role in network.process.roles if isinstance(role, OriginRole))
+        host, port = parse_address(network.addresses["pop west"]["http"])
+        before = set(pop.pump._connections)
+        async with await trio.open_tcp_stream(host, port):
+            await until(lambda: set(pop.pump._connections) - before)
+            (viewer,) = set(pop.pump._connections) - before
+            seen = {fd: tos_of(each) for fd, each in pop.pump._connections.items()}
+        backbone = sorted(tos_of(each) for each in origin.pump._connections.values())
+    all_marks = sorted(dscp << 2 for dscp in (AF41, AF42, AF43, CS6))
+    assert seen[viewer] == 0
+    assert sorted(seen.values()) == [0, 0, *(all_marks if marks else [0] * 4)], "0: its publisher's"
+    assert backbone == (all_marks if marks else [0] * 4)
+
+
+def tos_of(connection: Connection) -> int:
+    return connection.sock.getsockopt(socket_module.IPPROTO_IP, socket_module.IP_TOS)
 
 
 async def test_metrics_of_all_roles_are_scraped(tmp_path: Path) -> None:
@@ -102,7 +144,7 @@ async def test_without_a_pop_there_is_no_route_to_explain(tmp_path: Path) -> Non
     async with running(configure(irs), configure(origin)) as network:
         assert network.process.streams() == []
         with pytest.raises(EdgedError, match="is no PoP"):
-            network.process.explain("alice")
+            network.process.explain(RouteRequest(channel="alice"))
         with pytest.raises(EdgedError, match="is no PoP"):
             network.process.routes()
 

@@ -19,6 +19,7 @@ from edged.api.admin import ask
 from edged.config import Config, load_config, parse_config
 from edged.errors import ConfigError, EdgedError
 from edged.media.latency import LATENCY_LABELS, Latency
+from edged.media.routing import RouteRequest
 from edged.media.stream import Grant, StreamId
 from edged.playback.token_keys import import_key, sign_token
 from edged.policy.stream_keys import make_signed_key
@@ -476,10 +477,14 @@ STEPS: list[tuple[Callable[[Host], dict[str, object]], Check]] = [
         packages_by_class,
     ),
     (
-        values(origin__slots=7, origin__slots_reserve=2),
+        values(origin__slots=7, origin__slots_reserve=2, origin__slots_source_only=3),
         compare(
-            lambda host: (host.origin.report().slots_total, host.origin.report().slots_free),
-            (7, (6, 4, 4)),
+            lambda host: (
+                host.origin.report().slots_total,
+                host.origin.report().slots_free,
+                host.origin.report().source_only_free,
+            ),
+            (7, (6, 4, 4), 3),
         ),
     ),
     (values(ingest__rtmp__handshake_timeout_s=0.1), closes_strangers),
@@ -842,7 +847,9 @@ async def test_drain_by_the_door(tmp_path: Path) -> None:
         assert lines_of(await host.ask("drain-status"))["pop a"].left == 0
         assert lines_of(await host.ask("drain-undo"))["pop a"].state == "serving"
         assert not host.pop.http.draining
-        await until(lambda: host.process.explain("alice")[0].now.decision)  # Heard of by PoPs.
+        await until(
+            lambda: host.process.explain(RouteRequest(channel="alice"))[0].now.decision
+        )  # Heard of by PoPs.
         await takes(host, KEY)
 
 

@@ -6,18 +6,31 @@ from collections.abc import AsyncIterator
 import pytest
 import trio
 
+from edged.backbone import local_end as local_end_module
 from edged.errors import PublishRefusedError
-from edged.media.parts import Part
-from edged.media.routing import OriginState, ReportedState
-from edged.media.stream import Grant, StreamId
+from edged.media.parts import PackagedEvent, Part, StreamEnded
+from edged.media.routing import (
+    PLAIN_TERMS,
+    Match,
+    OriginState,
+    ReportedState,
+    RouteRequest,
+    Rule,
+)
+from edged.media.stream import Grant, PriorityClass, StreamId
 from edged.media.track import Codec, CodecConfig, Track
+from edged.origin import service as service_module
+from edged.policy.departures import LOST_S_MAX
+from edged.policy.pop_view import NOT_HELD
 from edged.roles.fitness import read_origin_metrics
 from edged.roles.origin import OriginRole
+from edged.roles.placement import NO_PLACE
 from edged.roles.sampler import Sampler
 from edged.roles.snapshot_network import describe_origin
 from edged.roles.status import LadderSlotsSeen
+from edged.runtime.hub import LiveStream
 from edged.runtime.metrics import Metrics
-from edged.wire.backbone.messages import StreamOpened
+from edged.wire.backbone.messages import FEATURE_DESCRIPTIONS, StreamOpened
 from tests.backbone.network import Origin, free_address, until
 from tests.policy.synthetic import (
     RATES,
@@ -33,8 +46,8 @@ from tests.roles.setting import Pop, running_pop
 
 
 class Setting:
-    def __init__(self, role: OriginRole, pop: Pop) -> None:
-        self.role, self.pop = role, pop
+    def __init__(self, role: OriginRole, pop: Pop, place: Origin) -> None:
+        self.role, self.pop, self.place = role, pop, place
 
 
 @contextlib.asynccontextmanager
@@ -52,7 +65,7 @@ async def opened(**keys: object) -> AsyncIterator[Setting]:
         assert await nursery.start(role.run) == {"backbone": address}
         async with running_pop(place) as pop:
             await until(lambda: pop.view.capacitor.state("one"))
-            yield Setting(role, pop)
+            yield Setting(role, pop, place)
         nursery.cancel_scope.cancel()
 
 
@@ -96,6 +109,179 @@ async def test_without_a_slot_it_refuses() -> None:
         await until(lambda: pop.given_up)
         assert pop.given_up[0].code == "no_route"
         assert "one: held after a refusal" in pop.given_up[0].detail
+
+
+PREEMPT = (Rule(name="vip", match=Match(class_="partner"), on_full="preempt"),)
+
+
+def offer(pop: Pop, channel: str, priority: PriorityClass) -> LiveStream:
+    stream = pop.open(channel, priority=priority)
+    stream.set_track(video_track(RATES["30"]))
+    pop.place(stream, RouteRequest(channel=channel, priority=priority))
+    return stream
+
+
+async def told(setting: Setting) -> None:
+    """Until a heartbeat of now has come to the PoP."""
+    report = setting.role.report()
+    await until(lambda: setting.pop.view.capacitor.report("one") == report)
+
+
+async def test_a_partner_takes_the_place_of_the_newest_basic_stream_if_its_rule_asks_so() -> None:
+    other = Origin("two")
+    async with other.serving(), opened(slots=2) as setting:
+        pop, role = setting.pop, setting.role
+        for channel in ("bob", "carol"):
+            offer(pop, channel, PriorityClass.BASIC)
+        await until(lambda: len(role.streams()) == 2)
+        await told(setting)
+        assert role.report().preemptible == (2, 2, 0)
+        offer(pop, "dave", PriorityClass.PARTNER)
+        await until(lambda: pop.given_up)  # Without the rule it is refused.
+        assert pop.given_up[0].code == "no_route"
+        pop.given_up.clear()
+        pop.push_table(setting.place, rules=PREEMPT)
+        stream = offer(pop, "alice", PriorityClass.PARTNER)
+        assert pop.uplinks.placements["alice"].decision.rule == "preempt"
+        await until(lambda: role.hub.get("alice"))
+        assert role.hub.get("carol") is None, "the newest of the lowest class"
+        assert role.hub.get("bob") is not None
+        assert role.service.statistics().preempted_total == 1
+        carol = pop.uplinks.placements["carol"]
+        await until(lambda: carol.held_at is not None)  # It waits for another place,
+        assert pop.given_up == []
+        pop.push_table(setting.place, other, rules=PREEMPT)
+        await pop.connected(setting.place, other)
+        pop.uplinks.placing.tick(pop.pump.now())  # and goes on where there is one.
+        assert pop.uplinks.placements["carol"].decision.origin == "two"
+        await until(lambda: [each.stream_id.channel for each in other.opened] == ["carol"])
+        pop.hub.close(stream, "publisher left")
+        pop.uplinks.placing.end(stream)
+        await until(lambda: role.service.statistics().slots_used == 1)
+
+
+async def test_who_gives_way_goes_on_elsewhere_exactly_where_it_stopped() -> None:
+    other = Origin("two")
+    async with other.serving(), opened(slots=1) as setting:
+        pop, role = setting.pop, setting.role
+        pop.push_table(setting.place, other, rules=PREEMPT)
+        await pop.connected(setting.place, other)
+        pop.view.observe_rtt("one", 1.0)
+        pop.view.observe_rtt("two", 500.0)
+        stream = pop.open("bob", priority=PriorityClass.BASIC)
+        stream.set_track(video_track(RATES["30"]))
+        placement = pop.place(stream, RouteRequest(channel="bob"))
+        assert placement.decision.origin == "one"
+        await until(lambda: pop.uplinks.lookup("bob"))
+        pop.uplinks.parts.subscribe("bob")
+        stream.append(in_order((90_000, video_units(video_times(RATES["30"], 5.0), 2))))
+        await until(lambda: placement.forwarding.packaged_seq > 0)
+        await until(lambda: placement.forwarding.received_seq == stream.ring.next_seq - 1)
+        await told(setting)
+        pinned = Rule(name="vip", match=Match(class_="partner"), on_full="preempt", pin="one")
+        pop.push_table(setting.place, other, quota=1, rules=(pinned,))
+        offer(pop, "alice", PriorityClass.PARTNER)
+        await until(lambda: other.opened)
+        (again,) = other.opened
+        assert again.stream_id.channel == "bob"
+        assert again.stream_id.home_epoch == stream.stream_id.home_epoch == 2
+        assert again.packaged_seq == placement.forwarding.packaged_seq > 0
+        assert again.splice
+        assert pop.given_up == []
+        assert role.hub.get("alice") is not None
+        assert not any(ends_in(events) for _, events in pop.playback.batches)
+
+
+async def test_who_gave_way_and_finds_no_place_is_told_why() -> None:
+    async with opened(slots=1) as setting:
+        pop = setting.pop
+        offer(pop, "bob", PriorityClass.BASIC)
+        await until(lambda: setting.role.hub.get("bob"))
+        await told(setting)
+        pop.push_table(setting.place, rules=PREEMPT)
+        offer(pop, "alice", PriorityClass.PARTNER)
+        await until(lambda: pop.uplinks.placements["bob"].held_at is not None)
+        pop.uplinks.placing.tick(pop.pump.now() + LOST_S_MAX + 1.0)
+        (error,) = pop.given_up
+        assert (error.code, error.reason) == ("preempted", NO_PLACE)
+        assert "one" in error.detail
+        assert list(pop.uplinks.placements) == ["alice"]
+
+
+async def test_viewers_of_who_gave_way_for_good_are_told_that_it_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(service_module, "FOLLOWED_S_MAX", 0.0)
+    async with opened(slots=1) as setting:
+        pop, role = setting.pop, setting.role
+        stream = pop.open("bob")
+        stream.set_track(video_track(RATES["30"]))
+        placement = pop.place(stream, RouteRequest(channel="bob"))
+        await until(lambda: pop.uplinks.lookup("bob"))
+        pop.uplinks.parts.subscribe("bob")
+        stream.append(in_order((90_000, video_units(video_times(RATES["30"], 5.0), 2))))
+        await until(lambda: placement.forwarding.packaged_seq > 0)
+        await told(setting)
+        pop.push_table(setting.place, rules=PREEMPT)
+        offer(pop, "alice", PriorityClass.PARTNER)
+        await until(lambda: role.hub.get("bob") is None)
+        role.service.sweep()
+        await until(lambda: any(ends_in(events) for _, events in pop.playback.batches))
+
+
+def ends_in(events: list[PackagedEvent]) -> bool:
+    return any(isinstance(event, StreamEnded) for event in events)
+
+
+async def test_a_pop_of_before_is_told_of_it_as_of_a_drain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(local_end_module, "FEATURES", (FEATURE_DESCRIPTIONS,))
+    async with opened(slots=1) as setting:
+        pop = setting.pop
+        offer(pop, "bob", PriorityClass.BASIC)
+        await until(lambda: setting.role.hub.get("bob"))
+        await told(setting)
+        pop.push_table(setting.place, rules=PREEMPT)
+        offer(pop, "alice", PriorityClass.PARTNER)
+        await until(lambda: pop.uplinks.placements["bob"].held_at is not None)
+        assert pop.uplinks.placements["bob"].held_code == "drain"
+
+
+async def test_beyond_its_slots_it_takes_streams_without_a_ladder_if_a_rule_asks_so() -> None:
+    async with opened(slots=1, slots_source_only=1) as setting:
+        pop, role = setting.pop, setting.role
+        first = offer(pop, "bob", PriorityClass.BASIC)
+        await until(lambda: role.hub.get("bob"))
+        await told(setting)
+        pop.push_table(setting.place, quota=0, rules=(Rule(on_full="source-only"),))
+        offer(pop, "alice", PriorityClass.BASIC)
+        assert pop.uplinks.placements["alice"].decision.rule == "source-only"
+        await until(lambda: role.hub.get("alice"))
+        samples = {sample.name: sample.value for sample in read_origin_metrics(role)}
+        assert samples["edged_origin_source_only_streams"] == 1
+        assert samples["edged_origin_preemptions_total"] == 0
+        await told(setting)
+        with pytest.raises(PublishRefusedError, match="takes no more without a ladder"):
+            offer(pop, "carol", PriorityClass.BASIC)
+        pop.hub.close(first, "publisher left")
+        pop.uplinks.placing.end(first)
+        await until(lambda: role.service.statistics().source_only == 0)
+        assert role.service.statistics().slots_used == 1
+
+
+async def test_what_a_rule_lets_use_the_reserve_is_admitted_there() -> None:
+    rules = (Rule(match=Match(channel="alice"), reserve=True),)
+    async with opened(slots=1, slots_reserve=1) as setting:
+        pop, role = setting.pop, setting.role
+        pop.push_table(setting.place, rules=rules)
+        offer(pop, "bob", PriorityClass.BASIC)
+        await until(lambda: pop.given_up)
+        pop.view.by_name["one"].held = NOT_HELD
+        pop.given_up.clear()
+        offer(pop, "alice", PriorityClass.BASIC)
+        await until(lambda: role.hub.get("alice"))
+        assert pop.given_up == []
 
 
 async def test_what_it_cannot_package_goes_back_with_the_reason() -> None:
@@ -175,7 +361,7 @@ async def test_draining_it_says_so_refuses_and_lets_its_streams_go_on_elsewhere(
         assert role.report().state is ReportedState.DRAIN
         await until(lambda: pop.view.capacitor.state("one") is OriginState.DRAIN)
         with pytest.raises(PublishRefusedError, match="drain: the origin is draining"):
-            role.admit(StreamId("bob", 1), Grant(channel="bob"), [])
+            role.admit(StreamId("bob", 1), Grant(channel="bob"), [], PLAIN_TERMS)
         (stream,) = role.drain_streams()
         role.drain_one(stream, None)
         assert role.drain_streams() == []

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from edged.config import Config
 from edged.errors import ConfigError
-from edged.media.routing import OriginRow, OriginState, RoutingTable
+from edged.media.routing import OriginRow, OriginState, RouteRequest, RoutingTable
 from edged.roles.irs import IrsRole
 from edged.roles.origin import OriginRole
 from edged.roles.placement import NO_ROUTE
@@ -93,12 +93,12 @@ async def test_what_it_decided_and_would_decide(tmp_path: Path) -> None:
     async with running(*configs) as network, encoder(network.rtmp(), KEY) as peer:
         await peer.accepted()
         (pop,) = [role for role in network.process.roles if isinstance(role, PopRole)]
-        answer = pop.explain("alice")
+        answer = pop.explain(RouteRequest(channel="alice"))
         assert answer.live
         assert answer.placed == pop.uplinks.placements["alice"].decision
         assert answer.table_age_s is not None
         assert 0 <= answer.table_age_s < 60
-        other = pop.explain("bob")
+        other = pop.explain(RouteRequest(channel="bob"))
         assert (other.live, other.placed) == (False, None)
         assert other.now.channel == "bob"
         assert msgspec.json.decode(msgspec.json.encode(other), type=type(other)) == other
@@ -182,7 +182,9 @@ async def test_a_restart_of_irs_cuts_no_stream_whose_origin_it_does_not_hear(
                 await broadcast(peer, 1.0)
                 await until(lambda: forwarding.received_seq > received_seq)
                 assert not peer.closed
-                assert role.explain("bob").now.decision is not None  # Others go to the other.
+                assert (
+                    role.explain(RouteRequest(channel="bob")).now.decision is not None
+                )  # Others go to the other.
         nursery.cancel_scope.cancel()
 
 

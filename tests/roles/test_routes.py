@@ -1,9 +1,15 @@
 """The answer to `edged routes`."""
 
+import re
+
+import pytest
 import trio
 
+from edged.errors import EdgedError
+from edged.media.routing import RouteRequest
+from edged.media.stream import PriorityClass
 from edged.roles import routes
-from edged.roles.routes import describe_routes
+from edged.roles.routes import describe_routes, parse_request
 from edged.roles.sampler import Sampler
 from tests.roles.crowd import add_stream, make_pop
 
@@ -34,3 +40,19 @@ async def test_streams_are_limited() -> None:
     seen = describe_routes(pop, samples, trio.current_time(), 1004.0)
     assert len(seen.streams) == routes.STREAMS_MAX
     assert seen.streams_total == routes.STREAMS_MAX + 1
+
+
+def test_what_stream_is_asked_about() -> None:
+    assert parse_request({"channel": "alice"}) == RouteRequest(channel="alice")
+    given = {"channel": "alice", "class": "partner", "tags": '["a b","c"]', "protocol": "rtmps"}
+    assert parse_request(given) == RouteRequest(
+        channel="alice", priority=PriorityClass.PARTNER, tags=("a b", "c"), protocol="rtmps"
+    )
+    for arguments, message in (
+        ({}, "route-explain needs a channel"),
+        ({"channel": "a", "class": "vip"}, "class 'vip' is none of partner, affiliate, basic"),
+        ({"channel": "a", "tags": "a,b"}, "tags 'a,b' are no list of texts"),
+        ({"channel": "a", "tags": "[5]"}, "Expected `str`, got `int`"),
+    ):
+        with pytest.raises(EdgedError, match=re.escape(message)):
+            parse_request(arguments)

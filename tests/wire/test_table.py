@@ -220,6 +220,59 @@ def test_kept_units_travel_when_they_change() -> None:
     assert apply_delta(first, make_delta(first, none, 1)) == none
 
 
+class RuleBefore(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """As PoPs knew it before there was `on_full` and `dscp`."""
+
+    name: str = ""
+    match: Match = Match()
+    pin: str = ""
+    prefer: tuple[str, ...] = ()
+    avoid: tuple[str, ...] = ()
+    group_by: str = ""
+    anti_affinity: str = ""
+    reserve: bool = False
+    max_rtt_ms: float | None = None
+
+
+def test_a_rule_without_newer_keys_has_the_bytes_that_it_always_had() -> None:
+    """The CRC of a table is that of its bytes, as each side encodes them."""
+    before = RuleBefore(name="vip", match=Match(channel="alice"), avoid=("ams1",), max_rtt_ms=9.0)
+    now = Rule(name="vip", match=Match(channel="alice"), avoid=("ams1",), max_rtt_ms=9.0)
+    wire = msgspec.msgpack.encode(now)
+    assert wire == msgspec.msgpack.encode(before)
+    assert msgspec.msgpack.decode(wire, type=RuleBefore) == before
+    assert msgspec.msgpack.decode(wire, type=Rule) == now
+    newer = msgspec.structs.replace(now, on_full="preempt", dscp="af41")
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(newer), type=Rule) == newer
+    with pytest.raises(msgspec.ValidationError, match="on_full"):
+        msgspec.msgpack.decode(msgspec.msgpack.encode(newer), type=RuleBefore)
+    hello = msgspec.to_builtins(PopHello(pop="lhr", rules_proto=2))
+    del hello["rules_proto"]
+    assert msgspec.convert(hello, PopHello).rules_proto == 1
+
+
+class ReportBefore(Struct, frozen=True, array_like=True):
+    """A heartbeat, as peers knew it that know nothing of what is beyond an origin's room."""
+
+    origin: str
+    incarnation: int
+    state: ReportedState
+    slots_total: int
+    slots_free: tuple[int, int, int]
+    mbps_in: float = 0.0
+    ladder_free: tuple[int, int, int] | None = None
+
+
+def test_heartbeats_of_before_and_of_now_are_understood() -> None:
+    newer = OriginReport(
+        "o1", 1, ReportedState.UP, 9, (1, 1, 1), source_only_free=3, preemptible=(5, 2, 0)
+    )
+    older = ReportBefore("o1", 1, ReportedState.UP, 9, (1, 1, 1))
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(newer), type=ReportBefore) == older
+    told = msgspec.msgpack.decode(msgspec.msgpack.encode(older), type=OriginReport)
+    assert (told.source_only_free, told.preemptible) == (0, (0, 0, 0))
+
+
 WIRE = b"".join(encode_frame(message) for message in EVERY_MESSAGE)
 
 

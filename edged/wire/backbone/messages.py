@@ -28,7 +28,7 @@ from edged.media.parts import (
     SegmentsListed,
     StreamEnded,
 )
-from edged.media.routing import OriginReport
+from edged.media.routing import PLAIN_TERMS, OriginReport, Terms
 from edged.media.stream import Grant, PriorityClass, StreamId
 from edged.media.track import Track, TrackFormat
 from edged.wire.backbone.frames import (
@@ -55,7 +55,8 @@ TEXT_CHARS_MAX = 1000  # Of a reason that we repeat in our log.
 FEATURE_DESCRIPTIONS = "descriptions"  # StreamDescribed, DescriptionWanted.
 # SegmentsListed to a PoP that has it; SegmentWanted, and what answers it, with an origin.
 FEATURE_SEGMENTS = "segments"
-FEATURES = (FEATURE_DESCRIPTIONS, FEATURE_SEGMENTS)  # Ours.
+FEATURE_PREEMPTION = "preemption"  # The code "preempted".
+FEATURES = (FEATURE_DESCRIPTIONS, FEATURE_SEGMENTS, FEATURE_PREEMPTION)  # Ours.
 
 Purpose = Literal["control", "media"]
 
@@ -109,6 +110,7 @@ class StreamOpened(Struct, frozen=True, kw_only=True, array_like=True, tag="stre
     # from `first_seq` or the unit after the last that came, whichever is later.
     takes_over: bool = False
     waiting: bool = False  # As in StreamWaiting.
+    terms: Terms = PLAIN_TERMS  # What is asked when there is no room; older origins refuse then.
 
 
 class StreamAccepted(Struct, frozen=True, array_like=True, tag="stream_accepted"):
@@ -125,7 +127,8 @@ class StreamRefused(Struct, frozen=True, array_like=True, tag="stream_refused"):
     """At any time: the receiver takes no more of it; the sender answers StreamClosed.
 
     Codes: fenced (`newest` is a newer publication or epoch, live there or known to have been),
-    full, drain, unsupported_media, stopped, moved, protocol, or what the origin's admission says.
+    full, drain, preempted (by a stream of a higher class; only to who has that feature, else
+    drain), unsupported_media, stopped, moved, protocol, or what the origin's admission says.
     """
 
     stream_no: int

@@ -18,7 +18,7 @@ from edged.media.parts import (
     SegmentsListed,
     StreamEnded,
 )
-from edged.media.routing import OriginReport, ReportedState
+from edged.media.routing import PLAIN_TERMS, OriginReport, ReportedState, Terms
 from edged.media.stream import PriorityClass
 from edged.media.track import Kind, formats_of
 from edged.wire.backbone import messages as m
@@ -49,6 +49,7 @@ MESSAGES: Sequence[m.Message] = [
         splice=b"as packaged so far",
         takes_over=True,
         waiting=True,
+        terms=Terms("preempt", True, "af41"),
     ),
     m.StreamAccepted(1, -1),
     m.StreamRefused(1, "fenced", "older", STREAM_ID),
@@ -132,6 +133,25 @@ def test_elements_that_a_newer_peer_adds_are_ignored(message: m.Message) -> None
     array = msgspec.msgpack.decode(m.make_message_frame(message)[FRAME_HEADER_BYTES:])
     frame = make_frame(KIND_MESSAGE, msgspec.msgpack.encode([*array, "new"]))
     assert m.parse_message(memoryview(frame)) == message
+
+
+def test_peers_of_before_and_of_now_offer_each_other_streams() -> None:
+    """The older one ignores the element that it does not know, and asks for nothing itself."""
+    opened = m.StreamOpened(
+        stream_no=1,
+        stream_id=STREAM_ID,
+        grant=GRANT,
+        tracks=[],
+        first_seq=3,
+        terms=Terms("preempt"),
+    )
+    elements = msgspec.msgpack.decode(msgspec.msgpack.encode(opened))
+    assert elements[-1] == ["preempt", False, ""]
+    frame = make_frame(KIND_MESSAGE, msgspec.msgpack.encode(elements[:-1]))
+    assert m.parse_message(memoryview(frame)) == msgspec.structs.replace(opened, terms=PLAIN_TERMS)
+    elements[-1] += ["of the future"]
+    frame = make_frame(KIND_MESSAGE, msgspec.msgpack.encode([*elements, "more of it"]))
+    assert m.parse_message(memoryview(frame)) == opened
 
 
 def test_a_refusal_of_an_older_peer_does_not_say_by_what_it_is_fenced() -> None:
