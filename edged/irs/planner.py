@@ -3,6 +3,7 @@
 Each plan at the interval renews every lease; an urgent one reaches only the PoPs it changes.
 """
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -63,6 +64,8 @@ class Planner:
         self.policy: PlanPolicy = policy
         self._links = links
         self._solver = _Solver()
+        if policy == "leases":
+            self._solver.prepare()
         self._urgent = trio.Event()
         self.last: LeasePlan | None = None
         self.plans = self.fallbacks = 0
@@ -130,13 +133,18 @@ class Planner:
 
 
 class _Solver:
-    """The solver, loaded when it is first asked: HiGHS and numpy take 25 MB, for IRS alone."""
+    """The solver, loaded by who plans with it: HiGHS and numpy take 25 MB, for IRS alone."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self._solve: FlowSolve | None = None
         self._restart: Callable[[], None] = lambda: None
         self._missing = ""  # Why there is none.
+
+    def prepare(self) -> None:
+        """Load it now, so that no plan waits for that; if it cannot be, the first plan says so."""
+        with contextlib.suppress(SolverError):
+            self._load()
 
     def solve(self, problem: FlowProblem) -> FlowSolution:
         """As `FlowSolver.solve`, counting the time it takes."""

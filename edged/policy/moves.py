@@ -54,15 +54,17 @@ def migration_problem(
     reserve_fraction: float,
     links: tuple[LinkLimit, ...] = (),
     gain_ms_min: float = GAIN_MS_MIN,
+    drains: bool = True,
 ) -> MigrationProblem:
     """What is where by what IRS was told, by PoP shard: each moves its own streams.
 
     Origins that are down or suspect are left out: PoPs see to their streams there themselves.
+    Those that drain are, too, where `drains` is not set.
     """
     known = [
         origin
         for origin in sorted(origins, key=lambda origin: origin.origin)
-        if origin.state.takes_streams or origin.state is OriginState.DRAIN
+        if origin.state.takes_streams or (drains and origin.state is OriginState.DRAIN)
     ]
     names = [origin.origin for origin in known]
     shards: dict[str, list[str]] = {}

@@ -31,7 +31,7 @@ from edged.policy.linear_program import (
     Optimum,
 )
 
-PROGRAMS_MAX = 4  # Kept, by what does not change in them: the two of a plan, and as many again.
+PROGRAMS_MAX = 2  # Kept, by what does not change in them: those of a plan. Each takes some MB.
 UNITS_STEP = 1e-9  # Finer differences from a whole unit are rounding.
 
 _Key = tuple[tuple[str, ...], tuple[str, ...], int, bool, tuple[object, ...]]

@@ -140,9 +140,9 @@ async def test_what_has_no_room_anywhere_is_counted_by_class(autojump_clock: Moc
 async def test_without_the_library_leases_go_on(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
+    monkeypatch.setitem(sys.modules, "edged.policy.solver", None)
     published = Published()
     serve(published)
-    monkeypatch.setitem(sys.modules, "edged.policy.solver", None)
     published.planner.plan_now(renew=True)
     published.planner.plan_now(renew=True)
     plan = published.planner.last

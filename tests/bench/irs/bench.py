@@ -10,7 +10,7 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import trio
@@ -103,15 +103,24 @@ class Times(Struct, frozen=True, kw_only=True):
         )
 
 
+@contextlib.contextmanager
+def settled() -> Iterator[None]:
+    """Collect garbage as edged does: what was there at its start is not looked at again."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 def time_solver(pops: int, origins: int, *, steps: int, cold: bool) -> Times:
     """Solve a world's problem, second by second."""
     world = World(pops, origins, streams=1000 * pops, seed=1)
     solver = FlowSolver()
     solver.solve(world.problem())
     taken = []
-    gc.collect()
-    gc.disable()
-    try:
+    with settled():
         for _ in range(steps):
             world.step()
             problem = world.problem()
@@ -120,8 +129,6 @@ def time_solver(pops: int, origins: int, *, steps: int, cold: bool) -> Times:
             started = time.perf_counter()
             solver.solve(problem)
             taken.append(time.perf_counter() - started)
-    finally:
-        gc.enable()
     return Times.of(taken)
 
 
@@ -130,34 +137,37 @@ def time_plan(pops: int, origins: int, *, steps: int) -> Times:
     world = World(pops, origins, streams=1000 * pops, seed=2)
     placement = FlowSolver().solve(world.problem())
     solver, taken = FlowSolver(), []
-    for _ in range(steps):
-        world.step()
-        demands = []
-        used = [0] * origins
-        for row, pop in enumerate(world.pops):
-            units = {}
-            for place, origin in enumerate(world.origins):
-                partner, affiliate, basic = (round(n) for n in placement.units[row][place])
-                basic = max(0, basic + world.rng.randrange(-2, 3)) if basic else 0
-                if partner or affiliate or basic:
-                    units[origin] = (partner, affiliate, basic)
-                    used[place] += partner + affiliate + basic
-            rtts = dict(zip(world.origins, world.rtt_ms[row], strict=True))
-            demands.append(PopDemand(pop=f"{pop}/0", units=units, arrivals_per_s=0.5, rtt_ms=rtts))
-        supplies = [
-            OriginSupply(
-                origin=origin,
-                address=f"{origin}:1",
-                state=OriginState.DRAIN if origin in world.draining else OriginState.UP,
-                slots_total=slots,
-                room=(max(0, slots - taken_),) * 3,
-            )
-            for origin, slots, taken_ in zip(world.origins, world.slots, used, strict=True)
-        ]
-        started = time.perf_counter()
-        plan = plan_leases(supplies, demands, reserve_fraction=0.002, solve=solver.solve)
-        taken.append(time.perf_counter() - started)
-        assert plan.policy == "leases", plan.failure
+    with settled():
+        for _ in range(steps):
+            world.step()
+            demands = []
+            used = [0] * origins
+            for row, pop in enumerate(world.pops):
+                units = {}
+                for place, origin in enumerate(world.origins):
+                    partner, affiliate, basic = (round(n) for n in placement.units[row][place])
+                    basic = max(0, basic + world.rng.randrange(-2, 3)) if basic else 0
+                    if partner or affiliate or basic:
+                        units[origin] = (partner, affiliate, basic)
+                        used[place] += partner + affiliate + basic
+                rtts = dict(zip(world.origins, world.rtt_ms[row], strict=True))
+                demands.append(
+                    PopDemand(pop=f"{pop}/0", units=units, arrivals_per_s=0.5, rtt_ms=rtts)
+                )
+            supplies = [
+                OriginSupply(
+                    origin=origin,
+                    address=f"{origin}:1",
+                    state=OriginState.DRAIN if origin in world.draining else OriginState.UP,
+                    slots_total=slots,
+                    room=(max(0, slots - taken_),) * 3,
+                )
+                for origin, slots, taken_ in zip(world.origins, world.slots, used, strict=True)
+            ]
+            started = time.perf_counter()
+            plan = plan_leases(supplies, demands, reserve_fraction=0.002, solve=solver.solve)
+            taken.append(time.perf_counter() - started)
+            assert plan.policy == "leases", plan.failure
     return Times.of(taken)
 
 

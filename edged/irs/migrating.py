@@ -1,0 +1,106 @@
+"""Moves of live streams: planned from what is collected, and handed to who has PoPs make them."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+
+from edged.errors import SolverError
+from edged.irs.collectors import Collectors
+from edged.policy.flows import LinkLimit
+from edged.policy.moves import DRAIN, MAKES_ROOM, NEARER, UnitMoves
+from edged.runtime.metrics import MetricSpec, Sample
+
+if TYPE_CHECKING:
+    from edged.policy.move_planner import MovePlanner
+
+LOOK_INTERVAL_S = 0.5  # A link that fills, or an origin that drains, waits no longer to be seen.
+
+METRICS = (
+    MetricSpec(
+        name="edged_irs_moves_planned_total",
+        help="Moves of live streams that were asked for",
+        labels=("reason",),
+    ),
+)
+_REASONS = {DRAIN: "drain", NEARER: "nearer", MAKES_ROOM: "room"}  # The rest: "link".
+
+log = structlog.get_logger("edged.irs.migrating")
+
+
+class Migrating:
+    """Looks twice a second whether streams should move."""
+
+    def __init__(
+        self,
+        collectors: Collectors,
+        request: Callable[[Sequence[UnitMoves], float], object],
+        *,
+        moves_per_s: float,
+        reserve_fraction: float,
+        drains: bool = True,
+        links: Callable[[], tuple[LinkLimit, ...]] = tuple,
+    ) -> None:
+        """`request(moves, within_s)` has them made. `drains`: as `MovePlanner` has it."""
+        self.moves_per_s = moves_per_s
+        self.reserve_fraction = reserve_fraction
+        self.planned = Counter[str]()  # Units, by reason.
+        self._collectors = collectors
+        self._request = request
+        self._drains = drains
+        self._links = links
+        self._planner: MovePlanner | None = None
+        self._failure = ""
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await trio.sleep(LOOK_INTERVAL_S)
+            self.look()
+
+    def look(self) -> None:
+        """Plan once, if it is time, and ask for what comes of it."""
+        now = trio.current_time()
+        here = {pop.pop for pop in self._collectors.pops() if pop.connected}
+        try:
+            planner = self._load()
+            planner.moves_per_s = self.moves_per_s
+            plans = planner.plans
+            moves = planner.plan(
+                self._collectors.supplies(now),
+                [pop for pop in self._collectors.demands(now, math.inf) if pop.pop in here],
+                now=now,
+                reserve_fraction=self.reserve_fraction,
+                links=self._links(),
+            )
+        except (SolverError, ImportError) as error:
+            if str(error) != self._failure:
+                log.warning("no moves planned", reason=str(error))
+            self._failure = str(error)
+            return
+        if planner.plans > plans:
+            self._failure = ""
+        if not moves:
+            return
+        reasons = Counter[str]()
+        for move in moves:
+            reasons[move.reason] += move.units
+            self.planned[_REASONS.get(move.reason, "link")] += move.units
+        log.info("streams are to move", streams=reasons.total(), reasons=dict(reasons))
+        self._request(moves, planner.moves_s(moves))
+
+    def read_metrics(self) -> Iterable[Sample]:
+        """Values of METRICS."""
+        for reason in ("link", *_REASONS.values()):
+            yield Sample("edged_irs_moves_planned_total", self.planned[reason], {"reason": reason})
+
+    def _load(self) -> "MovePlanner":
+        """The planner, with the solver: loaded when it is first needed, for IRS alone."""
+        if self._planner is None:
+            from edged.policy.move_planner import MovePlanner  # noqa: PLC0415
+
+            self._planner = MovePlanner(moves_per_s=self.moves_per_s, drains=self._drains)
+        return self._planner

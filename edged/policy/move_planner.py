@@ -1,0 +1,96 @@
+"""When live streams are to move: at once if something is wrong, else now and then, to come nearer.
+
+    plan ── moves, so many a second ──▶ settled: PoPs have told what came of them ──▶ plan ...
+
+What has been asked for is not asked for twice: until it is settled nothing new is. From then on an
+overloaded link, or streams at an origin that drains, is reason enough; without one it takes
+NEARER_S. Asks and answers are the shell's.
+"""
+
+import math
+from collections.abc import Sequence
+
+from edged.policy.flows import TIGHT, LinkLimit
+from edged.policy.migration import Migration
+from edged.policy.moves import GAIN_MS_MIN, MigrationProblem, UnitMoves, migration_problem
+from edged.policy.planner import OriginSupply, PopDemand
+
+NEARER_S = 60.0  # Between looks for what could come nearer; that is never urgent.
+WINDOW_S = 4.0  # Of moves asked for at once: long beside SETTLE_S, short beside a lease.
+SETTLE_S = 2.0  # Two telemetry intervals after the last move is due.
+LOOK_S = 1.0  # Between plans that bring no moves: PoPs tell nothing new before.
+PLANS_PER_CHECKPOINT = 256  # Then the solver begins cold: a plan can be had again from there.
+
+
+class MovePlanner:
+    """One network's."""
+
+    def __init__(
+        self, *, moves_per_s: float, drains: bool = True, gain_ms_min: float = GAIN_MS_MIN
+    ) -> None:
+        """`drains`: whether streams at origins that drain are this one's to move."""
+        assert moves_per_s > 0, "the configuration bounds it"
+        self.moves_per_s = moves_per_s
+        self.drains = drains
+        self.gain_ms_min = gain_ms_min
+        self.plans = 0
+        self._migration = Migration()
+        self._settled_at = -math.inf
+        self._looked_at = -math.inf
+
+    def plan(
+        self,
+        origins: Sequence[OriginSupply],
+        pops: Sequence[PopDemand],
+        *,
+        now: float,
+        reserve_fraction: float,
+        links: tuple[LinkLimit, ...] = (),
+    ) -> list[UnitMoves]:
+        """What is to move now, in this order and within `moves_s` of it; mostly nothing.
+
+        `pops`: those that can be asked. Raises SolverError; then it waits as after a plan.
+        """
+        if now < self._settled_at:
+            return []
+        problem = migration_problem(
+            origins,
+            pops,
+            budget=max(1, math.floor(self.moves_per_s * WINDOW_S)),
+            reserve_fraction=reserve_fraction,
+            links=links,
+            gain_ms_min=self.gain_ms_min,
+            drains=self.drains,
+        )
+        if not is_wrong(problem) and now < self._looked_at + NEARER_S:
+            return []
+        self._looked_at = now
+        self._settled_at = now + LOOK_S
+        if self.plans % PLANS_PER_CHECKPOINT == 0:
+            self._migration.restart()
+        self.plans += 1
+        moves = self._migration.plan(problem)
+        if moves:
+            self._settled_at = now + self.moves_s(moves) + SETTLE_S
+        return moves
+
+    def moves_s(self, moves: Sequence[UnitMoves]) -> float:
+        """How long they take."""
+        return sum(move.units for move in moves) / self.moves_per_s
+
+
+def is_wrong(problem: MigrationProblem) -> bool:
+    """Whether a link is over its limit, or something is where it should not stay."""
+    places = {name: place for place, name in enumerate(problem.origins)}
+    rows = {name: row for row, name in enumerate(problem.pops)}
+    if any(any(row[places[name]]) for name in problem.draining for row in problem.placed):
+        return True
+    for link in problem.links:
+        load = sum(
+            sum(problem.placed[rows[pop]][places[origin]])
+            for pop, origin in dict.fromkeys(link.pairs)
+            if pop in rows and origin in places
+        )
+        if load > link.units + TIGHT:
+            return True
+    return False

@@ -1,0 +1,128 @@
+"""IRS asks for moves of what it has collected: of PoPs that are here, once, and says so."""
+
+import sys
+from collections.abc import Sequence
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+from trio.testing import MockClock
+
+from edged.irs.collectors import Collectors
+from edged.irs.migrating import LOOK_INTERVAL_S, METRICS, Migrating
+from edged.media.routing import OriginReport, PathProbe, PopTelemetry, ReportedState
+from edged.policy import linear_program
+from edged.policy.flows import LinkLimit
+from edged.policy.moves import DRAIN, NEARER, UnitMoves
+from edged.wire.table import OriginHello
+
+
+class Asked:
+    """A network of two origins and two PoPs, and what is asked for."""
+
+    def __init__(self, *, drains: bool = True) -> None:
+        self.world = Collectors()
+        self.calls: list[tuple[float, list[UnitMoves], float]] = []
+        self.links: tuple[LinkLimit, ...] = ()
+        self.migrating = Migrating(
+            self.world,
+            self.take,
+            moves_per_s=100.0,
+            reserve_fraction=0.0,
+            drains=drains,
+            links=lambda: self.links,
+        )
+        for name in ("near", "far"):
+            hello = OriginHello(origin=name, incarnation=1, address=f"{name}:1")
+            self.world.origin_joined(hello)
+            self.beat(name, ReportedState.UP)
+        for key in ("ams/0", "lhr/0"):
+            self.world.pop_joined(key)
+
+    def take(self, moves: Sequence[UnitMoves], within_s: float) -> None:
+        self.calls.append((round(trio.current_time(), 3), list(moves), within_s))
+
+    def beat(self, name: str, state: ReportedState) -> None:
+        self.world.heartbeat(OriginReport(name, 1, state, 1000, (900, 900, 900)), 0.0)
+
+    def tell(self, key: str, **units: int) -> None:
+        probes = {"near": PathProbe(rtt_ms=5.0), "far": PathProbe(rtt_ms=90.0)}
+        placed = {name: (0, 0, count) for name, count in units.items()}
+        self.world.telemetry(key, PopTelemetry(placed, probes=probes), trio.current_time())
+
+
+async def test_who_is_here_is_asked_once_and_it_is_said(autojump_clock: MockClock) -> None:
+    asked = Asked()
+    asked.tell("ams/0", far=20)
+    asked.tell("lhr/0", far=20)
+    asked.world.pop_left("lhr/0", 0.0)
+    with capture_logs() as logged, trio.move_on_after(5.0):
+        await asked.migrating.run()
+    ((at, moves, within_s),) = asked.calls
+    assert (at, within_s) == (LOOK_INTERVAL_S, 0.2)
+    assert [(move.pop, move.from_origin, move.to_origin, move.units) for move in moves] == [
+        ("ams/0", "far", "near", 20)
+    ]
+    assert [(line["event"], line["streams"], line["reasons"]) for line in logged] == [
+        ("streams are to move", 20, {NEARER: 20})
+    ]
+    samples = {sample.labels["reason"]: sample.value for sample in asked.migrating.read_metrics()}
+    assert samples == {"link": 0, "drain": 0, "nearer": 20, "room": 0}
+    assert {sample.name for sample in asked.migrating.read_metrics()} == {
+        spec.name for spec in METRICS
+    }
+    assert len(asked.world.pops()) == 2  # A look forgets nobody.
+
+
+async def test_an_overloaded_link_is_seen_soon(autojump_clock: MockClock) -> None:
+    asked = Asked()
+    asked.tell("ams/0", near=30)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(asked.migrating.run)
+        await trio.sleep(10.1)
+        assert asked.calls == []
+        asked.links = (
+            LinkLimit(name="cable", mbps=60.0, mbps_per_unit=6.0, pairs=(("ams", "near"),)),
+        )
+        await trio.sleep(1.0)
+        ((_, (move,), _),) = asked.calls
+        assert (move.units, move.reason) == (20, "link cable")
+        nursery.cancel_scope.cancel()
+    assert asked.migrating.planned == {"link": 20}
+
+
+@pytest.mark.parametrize("drains", [True, False])
+async def test_drains_are_its_own_where_it_is_told_so(
+    autojump_clock: MockClock, drains: bool
+) -> None:
+    asked = Asked(drains=drains)
+    asked.tell("ams/0", near=3)
+    asked.beat("near", ReportedState.DRAIN)
+    asked.migrating.look()
+    found = [move.reason for _, moves, _ in asked.calls for move in moves]
+    assert found == ([DRAIN] if drains else [])
+
+
+async def test_a_solver_that_fails_is_said_once(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Asked()
+    asked.tell("ams/0", far=20)
+    monkeypatch.setattr(linear_program, "COLUMNS_MAX", 0)
+    with capture_logs() as logged, trio.move_on_after(200.0):
+        await asked.migrating.run()
+    assert [line["event"] for line in logged] == ["no moves planned"]
+    assert asked.calls == []
+
+
+async def test_without_the_library_nothing_moves(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Asked()
+    asked.tell("ams/0", far=20)
+    monkeypatch.setitem(sys.modules, "edged.policy.move_planner", None)
+    with capture_logs() as logged:
+        asked.migrating.look()
+        asked.migrating.look()
+    assert [line["event"] for line in logged] == ["no moves planned"]
+    assert asked.calls == []

@@ -1,0 +1,120 @@
+"""When moves are asked for: for what is wrong at once, and once; now and then to come nearer."""
+
+import pytest
+
+from edged.errors import SolverError
+from edged.media.routing import ByClass, OriginState
+from edged.policy import linear_program
+from edged.policy.flows import LinkLimit
+from edged.policy.move_planner import (
+    LOOK_S,
+    NEARER_S,
+    PLANS_PER_CHECKPOINT,
+    SETTLE_S,
+    WINDOW_S,
+    MovePlanner,
+)
+from edged.policy.moves import DRAIN, NEARER, UnitMoves
+from edged.policy.planner import OriginSupply, PopDemand
+
+PER_S = 10.0
+
+
+class World:
+    """One PoP and three origins, and moves that are made as soon as they are due."""
+
+    def __init__(self, *, drains: bool = True) -> None:
+        self.planner = MovePlanner(moves_per_s=PER_S, drains=drains)
+        self.units = {"near": 0, "far": 0, "old": 0}
+        self.states = dict.fromkeys(self.units, OriginState.UP)
+        self.links: tuple[LinkLimit, ...] = ()
+        self.rtt_ms = {"near": 5.0, "far": 50.0, "old": 4.0}
+
+    def plan(self, now: float) -> list[UnitMoves]:
+        room: ByClass = (500, 500, 500)
+        return self.planner.plan(
+            [
+                OriginSupply(origin=name, address="h:1", state=state, slots_total=1000, room=room)
+                for name, state in self.states.items()
+            ],
+            [
+                PopDemand(
+                    pop="p/0",
+                    units={name: (0, 0, count) for name, count in self.units.items()},
+                    rtt_ms=self.rtt_ms,
+                )
+            ],
+            now=now,
+            reserve_fraction=0.0,
+            links=self.links,
+        )
+
+    def make(self, moves: list[UnitMoves]) -> int:
+        for move in moves:
+            self.units[move.from_origin] -= move.units
+            self.units[move.to_origin] += move.units
+        return sum(move.units for move in moves)
+
+
+def test_what_could_come_nearer_is_looked_for_now_and_then() -> None:
+    world = World()
+    world.states["old"] = OriginState.DOWN
+    world.units["far"] = 70
+    (move,) = world.plan(0.0)
+    assert (move.units, move.reason) == (round(PER_S * WINDOW_S), NEARER)
+    assert world.planner.moves_s([move]) == WINDOW_S
+    world.make([move])
+    assert world.plan(NEARER_S - 0.1) == []
+    assert world.make(world.plan(NEARER_S)) == 30
+    assert world.plan(2 * NEARER_S) == []
+    assert world.planner.plans == 3
+
+
+def test_what_is_wrong_is_seen_to_at_once_and_nothing_is_asked_for_twice() -> None:
+    world = World()
+    world.states["old"] = OriginState.DOWN
+    world.units["near"] = 100
+    assert world.plan(0.0) == []  # All is well.
+    world.links = (LinkLimit(name="cable", mbps=180.0, mbps_per_unit=6.0, pairs=(("p", "near"),)),)
+    assert world.plan(LOOK_S - 0.1) == []  # It has only just looked.
+    first = world.plan(LOOK_S)
+    assert (world.make(first), first[0].reason) == (40, "link cable")
+    again_at = LOOK_S + WINDOW_S + SETTLE_S
+    assert world.plan(again_at - 0.1) == []
+    assert world.make(world.plan(again_at)) == 30
+    assert world.units == {"near": 30, "far": 70, "old": 0}
+    assert world.plan(1e3) == []
+
+
+@pytest.mark.parametrize("drains", [True, False])
+def test_a_drain_is_its_own_only_where_it_is_told_so(drains: bool) -> None:
+    world = World(drains=drains)
+    world.units["old"] = 3
+    world.states["old"] = OriginState.DRAIN
+    moves = world.plan(0.0)
+    assert [(move.to_origin, move.units, move.reason) for move in moves] == (
+        [("near", 3, DRAIN)] if drains else []
+    )
+
+
+def test_a_plan_that_fails_is_not_tried_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.units["far"] = 5
+    with monkeypatch.context() as patch:
+        patch.setattr(linear_program, "COLUMNS_MAX", 0)
+        with pytest.raises(SolverError, match="exceeds 0"):
+            world.plan(0.0)
+        assert world.plan(LOOK_S - 0.1) == []
+    assert world.plan(LOOK_S) == []
+    assert world.make(world.plan(NEARER_S)) == 5
+
+
+def test_the_solver_begins_cold_at_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    restarts = []
+    monkeypatch.setattr(
+        world.planner._migration, "restart", lambda: restarts.append(world.planner.plans)
+    )
+    for count in range(PLANS_PER_CHECKPOINT + 1):
+        world.plan(count * NEARER_S)
+    assert restarts == [0, PLANS_PER_CHECKPOINT]
