@@ -15,6 +15,7 @@ _MECHANISMS = {
     "pin": "the only origin that the rule allows",
     "group": "where the streams of its group go",
     "prefer": "the origin that the rule prefers",
+    "moved": "where IRS wanted it",
 }
 
 

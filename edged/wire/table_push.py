@@ -137,7 +137,13 @@ class TableHolder:
         """Say who we are and what we have."""
         epoch, version = (0, 0) if self.table is None else self.table.stamp
         return PopHello(
-            pop=pop, shard=shard, epoch=epoch, version=version, crc=self.crc, wants_pops=True
+            pop=pop,
+            shard=shard,
+            epoch=epoch,
+            version=version,
+            crc=self.crc,
+            wants_pops=True,
+            moves_streams=True,
         )
 
     def receive(self, push: Snapshot | Delta) -> Ack | Nack:

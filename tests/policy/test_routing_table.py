@@ -21,7 +21,7 @@ from edged.media.routing import (
     Rule,
 )
 from edged.media.stream import PriorityClass
-from edged.policy.pop_view import PopView
+from edged.policy.pop_view import DRAINED, PopView
 from edged.policy.routing_table import (
     HELD,
     LEASE_USED_UP,
@@ -29,6 +29,7 @@ from edged.policy.routing_table import (
     PRICE_FULL_MS,
     choose_incumbent,
     choose_origin,
+    choose_target,
     explain_origin,
     price_ms,
 )
@@ -275,6 +276,74 @@ def test_the_incumbent_goes_on_whatever_lease_and_price_say() -> None:
     view.set_link("o1", up=False, now=0.5)
     assert choose_incumbent(want(), view, "o1") is None
     assert choose_incumbent(want(), PopView("lhr"), "o1") is None  # Without a table.
+
+
+def why_not(request: RouteRequest, view: PopView, to: str, at: str = "o0") -> str:
+    with pytest.raises(RouteUnavailableError) as caught:
+        choose_target(request, view, 0.0, at=at, to=to)
+    (why,) = caught.value.rejected.values()
+    return why
+
+
+def test_a_live_stream_moves_where_irs_says_without_a_lease() -> None:
+    view = make_view({"o0": 5, "o1": 0}, Rule(name="all", match=Match(channel="bob")))
+    beat(view, "o1", 3)
+    decision = choose_target(want(), view, 0.0, at="o0", to="o1")
+    assert (decision.origin, decision.address, decision.rule) == ("o1", "o1:1", "moved")
+    assert choose_target(want("bob"), view, 0.0, at="o0", to="o1").matched == "all"
+    assert why_not(want(cost=4), view, "o1") == NO_ROOM
+    assert why_not(want(), view, "o0") == "it is there"
+    assert why_not(want(), view, "gone") == "not in the table"
+    view.refused("o1", 0.0)
+    assert why_not(want(), view, "o1") == HELD
+    view.set_link("o1", up=False, now=0.0)
+    assert why_not(want(), view, "o1") == "link down"
+    assert why_not(want(), PopView("lhr"), "o1") == "not in the table"
+
+
+def test_rules_forbid_a_move() -> None:
+    view = make_view(
+        {"o0": 5, "o1": 5, "o2": 5},
+        Rule(match=Match(channel="pinned"), pin="o0"),
+        Rule(match=Match(channel="shy"), avoid=("o1",)),
+        Rule(match=Match(channel="near"), max_rtt_ms=15.0),
+        Rule(match=Match(tag="event:1"), group_by="event:"),
+        Rule(match=Match(tag="feed:1"), anti_affinity="feed:"),
+        domains={"o1": "east", "o2": "east"},
+    )
+    for name in ("o0", "o1", "o2"):
+        beat(view, name, 3)
+    assert why_not(want("pinned"), view, "o1") == "rule pins the stream to o0"
+    assert why_not(want("shy"), view, "o1") == "rule avoids it"
+    assert "farther than" in why_not(want("near"), view, "o1")
+    alone = want(tags=("event:1",))
+    view.placed("o0", alone)
+    assert choose_target(alone, view, 0.0, at="o0", to="o1").origin == "o1"
+    view.placed("o0", alone)
+    assert why_not(alone, view, "o1") == "its group 'event:1' is elsewhere"
+    view.placed("o1", alone)
+    assert choose_target(alone, view, 0.0, at="o0", to="o1").origin == "o1"
+    feed = want(tags=("feed:1",))
+    view.placed("o0", feed)
+    assert choose_target(feed, view, 0.0, at="o0", to="o1").origin == "o1"
+    view.placed("o2", feed)
+    assert "in the same failure domain" in why_not(feed, view, "o1")
+    assert choose_target(feed, view, 0.0, at="o2", to="o1").origin == "o1"
+
+
+def test_from_an_origin_that_is_to_be_empty_a_stream_goes_where_a_new_one_would() -> None:
+    view = make_view({"o0": 5, "o1": 5})
+    assert why_not(want(), view, "") == "it is there"
+    view.set_drained(("o0",), 0.0)
+    assert choose_target(want(), view, 0.0, at="o0", to="").origin == "o1"
+    assert choose_origin(want(), view, 0.0).alternatives == {"o0": DRAINED}
+    beat(view, "o1", 5, now=1000.0)
+    assert choose_origin(want(), view, 1000.0).origin == "o1"  # Also when the table is old.
+    view.set_drained(("o0", "o1"), 1001.0)
+    assert set(refusal(want(), view, 1001.0).values()) == {DRAINED}
+    view.set_drained((), 1002.0)
+    beat(view, "o0", 5, now=1002.0)
+    assert choose_origin(want(), view, 1002.0).origin == "o0"
 
 
 def test_price_curve() -> None:
