@@ -57,6 +57,13 @@ class Placement:
         # Else the ring has let go of what a successor needs.
         return self.stream.ring.first_seq <= before.packaged_seq + 1
 
+    def go_on(self, forwarding: Forwarding, decision: Decision, now: float) -> None:
+        """Another origin has it now."""
+        self.forwarding, self.decision, self.placed_at = forwarding, decision, now
+        self.accepted = True
+        self.silent_since = self.fenced_at = self.offered_at = self.held_at = None
+        self.offers = -1
+
     def slept(self, late_s: float) -> None:
         """The time in which we were not there counts for nobody."""
         self.placed_at += late_s

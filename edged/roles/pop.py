@@ -44,6 +44,7 @@ from edged.roles.fitness import Fault
 from edged.roles.ingest_health import IngestHealth
 from edged.roles.offers import IngestOffers
 from edged.roles.plugins import Plugins
+from edged.roles.rehoming import Rehomer
 from edged.roles.reloading import quietly, take_into_use
 from edged.roles.rights import RightsOffice
 from edged.roles.telling import Telling
@@ -128,6 +129,8 @@ class PopRole:
         self.api: ApiService | None = None  # Made when all plug-ins have started.
         self.uplinks.placing.telling = telling = Telling(self.events.emit)
         self.descriptions.on_changed = telling.described
+        self.rehomer = Rehomer(self.uplinks, self.pump.now)
+        telling.on_rehomed = self.rehomer.moved
         self.hls = HlsService(
             lookup=self.uplinks.lookup,
             subscribe=self.uplinks.parts.subscribe,
@@ -170,6 +173,7 @@ class PopRole:
         if self._key_callback is not None:
             self._key_callback.register(metrics, role=self.name)
         self.events.register(metrics, role=self.name)
+        self.rehomer.register(metrics, role=self.name)
         self.webhooks.register(metrics, role=self.name)
         self.ingest_health.register(metrics, role=self.name)
         playback_metrics.register(metrics, self.http, self.hls, role=self.name)
@@ -220,13 +224,17 @@ class PopRole:
             self._config.irs_client,
             self.view,
             shard=self._pop.shard,
-            on_table=self.uplinks.table_changed,
+            on_table=self.rehomer.table_changed,
             on_states=self.uplinks.states_changed,
+            on_command=self.rehomer.command,
+            on_joined=self.rehomer.joined,
             on_pops=self.offers.told,
             offer=self.offers.own,
             tls=None if self._tls is None else self._tls.client,
         )
+        self.rehomer.tell = self.irs.send_moved
         await self.supervisor.start(nursery, "irs client", self.irs.run)
+        self.supervisor.start_soon(nursery, "re-homing", self.rehomer.run)
 
     async def _start_api(self, nursery: trio.Nursery) -> None:
         side = PopSide(

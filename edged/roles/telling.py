@@ -15,6 +15,7 @@ from edged.media.events import (
 )
 from edged.media.stream import Description, StreamId
 from edged.runtime.hub import LiveStream
+from edged.wire.table import REASON_CHARS_MAX, Moved
 
 
 class Telling:
@@ -22,6 +23,7 @@ class Telling:
 
     def __init__(self, emit: Callable[[StreamEvent], object] = ignore_event) -> None:
         self.emit = emit
+        self.on_rehomed: Callable[[Moved], object] = lambda _: None  # For IRS.
 
     def went_live(self, stream: LiveStream, protocol: str, origin: str) -> None:
         """A run has begun, and is placed."""
@@ -61,8 +63,17 @@ class Telling:
             )
         )
 
-    def rehomed(self, stream: LiveStream, before: str, after: str, why: str) -> None:
-        """Another origin goes on with a stream."""
+    def rehomed(
+        self,
+        stream: LiveStream,
+        before: str,
+        after: str,
+        why: str,
+        *,
+        unit_seq: int,
+        number: int = 0,
+    ) -> None:
+        """Another origin goes on with a stream, from a unit on; `number`: as IRS has asked."""
         self.emit(
             StreamRehomed(
                 channel=stream.channel,
@@ -71,6 +82,18 @@ class Telling:
                 origin_after=after,
                 why=why,
                 home_epoch=stream.stream_id.home_epoch,
+            )
+        )
+        self.on_rehomed(
+            Moved(
+                channel=stream.channel,
+                publication=stream.stream_id.publication,
+                home_epoch=stream.stream_id.home_epoch,
+                from_origin=before,
+                to_origin=after,
+                unit_seq=max(0, unit_seq),
+                why=why[:REASON_CHARS_MAX],
+                number=number,
             )
         )
 
