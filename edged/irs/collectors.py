@@ -3,13 +3,27 @@
 All of it is soft state: after a restart it comes back with the first hellos and heartbeats.
 """
 
+import ipaddress
+from typing import TYPE_CHECKING
+
 from msgspec import Struct
 
-from edged.errors import RemoteProtocolError
-from edged.media.routing import CLASSES, ORIGINS_MAX, OriginReport, PopRow, PopTelemetry
+from edged.errors import ConfigError, RemoteProtocolError
+from edged.media.routing import (
+    CLASSES,
+    ORIGINS_MAX,
+    OriginReport,
+    OriginState,
+    PopRow,
+    PopTelemetry,
+)
 from edged.policy.capacitor import Capacitor, StateChanged
 from edged.policy.planner import OriginSupply, PopDemand
+from edged.runtime.listeners import parse_address
 from edged.wire.table import POPS_MAX, OriginHello
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ARRIVALS_SMOOTHING = 0.1  # Weight of the newest second: follows a surge within ten.
 RATE_INTERVAL_S_MIN = 0.1  # Telemetry closer together says nothing about a rate.
@@ -41,6 +55,8 @@ class Collectors:
 
     def __init__(self) -> None:
         self.capacitor = Capacitor()
+        # How an origin of this state stands in tables; who drains some says so here.
+        self.state_of: Callable[[str, OriginState], OriginState] = lambda _, state: state
         self._hellos: dict[str, OriginHello] = {}
         self._pops: dict[str, _Pop] = {}
 
@@ -55,6 +71,11 @@ class Collectors:
         """Where an origin said that PoPs reach it; "" when it has not said."""
         hello = self._hellos.get(origin)
         return "" if hello is None else hello.address
+
+    def state(self, origin: str) -> OriginState | None:
+        """As tables have it; None when it was never heard."""
+        state = self.capacitor.state(origin)
+        return None if state is None else self.state_of(origin, state)
 
     def heartbeat(self, report: OriginReport, now: float) -> list[StateChanged]:
         """Take an origin's heartbeat."""
@@ -97,7 +118,7 @@ class Collectors:
         supplies = []
         for name in self.capacitor.origins:
             hello, report = self._hellos.get(name), self.capacitor.report(name)
-            state = self.capacitor.state(name)
+            state = self.state(name)
             if hello is None or report is None or state is None:
                 continue
             supplies.append(
@@ -112,6 +133,14 @@ class Collectors:
                 )
             )
         return supplies
+
+    def units(self) -> dict[str, dict[str, int]]:
+        """Of each PoP that is connected, how many it has where."""
+        return {
+            key: {origin: sum(counts) for origin, counts in pop.told.units.items()}
+            for key, pop in self._pops.items()
+            if pop.left_at is None
+        }
 
     def demands(self, now: float, lease_ttl_s: float) -> list[PopDemand]:
         """Every PoP that is here, or whose leases may still be in force."""
@@ -152,3 +181,19 @@ class Collectors:
 def _name(key: str) -> str:
     """The PoP of a shard: of "lhr/2", "lhr"."""
     return key.partition("/")[0]
+
+
+def check_reachable(hello: OriginHello) -> None:
+    """Raise RemoteProtocolError where PoPs could not connect to: every table would carry it."""
+    try:
+        host, port = parse_address(hello.address)
+    except ConfigError as error:
+        raise RemoteProtocolError(f"origin {hello.origin!r}: {error}") from error
+    try:
+        anywhere = ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        anywhere = False  # A name.
+    if anywhere or not port:
+        raise RemoteProtocolError(
+            f"origin {hello.origin!r}: address {hello.address!r} cannot be connected to"
+        )

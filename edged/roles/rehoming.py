@@ -9,11 +9,11 @@ from functools import partial
 
 import structlog
 import trio
-from msgspec import Struct
 
 from edged.media.routing import CLASSES, RoutingTable
 from edged.policy.rehoming import DRAINS_MAX, Due, Live, Picking, Refusal, Rehoming, Wish
 from edged.roles.moves import MoveDone
+from edged.roles.status import DrainedSeen
 from edged.roles.uplinks import Uplinks
 from edged.runtime.faults import contained
 from edged.runtime.metrics import Metrics, MetricSpec, Sample
@@ -56,14 +56,6 @@ SPECS = (
 
 def _ignore(_: Moved | MoveRefused) -> None:
     pass
-
-
-class Drained(Struct, frozen=True, kw_only=True):
-    """An origin that is to be empty, as `edged routes` shows it."""
-
-    origin: str
-    left: int  # Streams of this PoP that are still there.
-    seconds_left: float
 
 
 class Rehomer:
@@ -140,12 +132,12 @@ class Rehomer:
             self._undo(origin, "irs knows nothing of it")
         self._unconfirmed = set()
 
-    def drained(self) -> list[Drained]:
+    def drained(self) -> list[DrainedSeen]:
         """The origins that are to be empty."""
         streams = Counter(stream.origin for stream in self._streams())
         now = self._now()
         return [
-            Drained(
+            DrainedSeen(
                 origin=origin,
                 left=streams[origin],
                 seconds_left=round(max(0.0, until - now), 1),

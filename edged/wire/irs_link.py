@@ -205,12 +205,17 @@ class IrsLink(_Timed):
         assert self._hello.wants_pops, "an older PoP would close on it"
         self._send(pops, now)
 
+    @property
+    def moves_streams(self) -> bool:
+        """Whether the PoP does what a `command` says."""
+        return self._hello is not None and self._hello.moves_streams
+
     def command(self, command: Migrate | Drain, now: float) -> bool:
         """Have the PoP move streams; False: it is too old to do that."""
         assert self._hello is not None, "only PoPs have streams to move"
-        if self._hello.moves_streams:
+        if self.moves_streams:
             self._send(command, now)
-        return self._hello.moves_streams
+        return self.moves_streams
 
     def refuse(self, reason: str, now: float) -> None:
         """End the session with a reason; the shell flushes, then closes."""

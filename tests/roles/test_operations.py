@@ -287,6 +287,7 @@ async def tells_pops(host: Host) -> None:
     planner = host.irs.service.planner
     assert (planner.push_interval_s, planner.lease_ttl_s) == (0.5, 8.0)
     assert planner.reserve_fraction == 0.1
+    assert host.irs.service.moving.moves_per_s == 7.0
 
 
 async def clients_are_told(host: Host) -> None:
@@ -489,6 +490,7 @@ STEPS: list[tuple[Callable[[Host], dict[str, object]], Check]] = [
             irs__lease_ttl_s=8.0,
             irs__table_ttl_s=20.0,
             irs__reserve_fraction=0.1,
+            irs__moves_per_s=7.0,
             irs__rules=[{"avoid": ["lab1"], "match": {"glob": "sport-*"}}],
         ),
         tells_pops,

@@ -12,7 +12,8 @@ from edged.media.stream import PriorityClass
 from edged.policy.pop_view import DRAINED
 from edged.policy.rehoming import NONE_LEFT, TOO_LATE
 from edged.roles import rehoming as rehoming_module
-from edged.roles.rehoming import Drained, Rehomer
+from edged.roles.rehoming import Rehomer
+from edged.roles.status import DrainedSeen
 from edged.runtime.metrics import Metrics
 from edged.wire.table import Drain, Migrate, Move, Moved, MoveRefused, Pick
 from tests.backbone.network import Origin, append, until
@@ -143,7 +144,7 @@ async def test_what_cannot_begin_by_the_deadline_stays() -> None:
 async def test_a_drain_empties_an_origin_and_new_streams_avoid_it() -> None:
     async with network() as net:
         net.drain()
-        assert net.rehomer.drained() == [Drained(origin="one", left=3, seconds_left=1.0)]
+        assert net.rehomer.drained() == [DrainedSeen(origin="one", left=3, seconds_left=1.0)]
         assert net.read("edged_rehoming_waiting") == 3
         assert net.pop.view.by_name["one"].blocked == DRAINED
         net.pop.place(net.pop.open("dave"), RouteRequest(channel="dave"))
