@@ -165,16 +165,23 @@ class Rehoming:
         return self.expire(now)
 
     def drain(
-        self, origin: str, *, until: float, budget_per_s: float, streams: int, now: float
+        self,
+        origin: str,
+        *,
+        until: float,
+        budget_per_s: float,
+        streams: int,
+        now: float,
+        lingers_s: float = 0.0,
     ) -> bool:
         """Have an origin emptied by then, from so many streams; False: too many are drained.
 
-        Told again it goes on with the newer deadline; what was tried is tried at once.
+        `lingers_s`: so long a stream that has moved is still there as well. Told again it goes on with the newer deadline; what was tried is tried at once.
         """
         assert budget_per_s > 0, "a budget allows something"
         if origin not in self._drains and len(self._drains) >= DRAINS_MAX:
             return False
-        spread_s = max(0.0, SPREAD_FRACTION * (until - now)) / max(1, streams)
+        spread_s = max(0.0, SPREAD_FRACTION * (until - lingers_s - now)) / max(1, streams)
         step_s = max(min(STEP_S_MAX, spread_s), 1 / min(budget_per_s, BUDGET_PER_S_MAX))
         known = self._drains.get(origin)
         ready_at = now if known is None else max(now, known.ready_at)

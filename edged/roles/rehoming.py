@@ -12,7 +12,7 @@ import trio
 
 from edged.media.routing import CLASSES, RoutingTable
 from edged.policy.rehoming import DRAINS_MAX, Due, Live, Picking, Refusal, Rehoming, Wish
-from edged.roles.moves import MoveDone
+from edged.roles.moves import LINGER_S, MoveDone
 from edged.roles.status import DrainedSeen
 from edged.roles.uplinks import Uplinks
 from edged.runtime.faults import contained
@@ -170,6 +170,7 @@ class Rehomer:
         if not self._core.drain(
             origin,
             until=now + command.left_s,
+            lingers_s=LINGER_S,
             budget_per_s=command.budget_per_s,
             streams=streams,
             now=now,

@@ -153,7 +153,7 @@ def test_no_more_are_under_way_than_may_be() -> None:
 def test_a_drain_takes_partners_first_and_spreads_over_half_of_its_time() -> None:
     core = Rehoming()
     here = lives("x", "y") + lives("p", priority=PARTNER) + lives("f", priority=AFFILIATE)
-    core.drain("a", until=1.6, budget_per_s=100, streams=len(here), now=0.0)
+    core.drain("a", until=9.6, lingers_s=8.0, budget_per_s=100, streams=len(here), now=0.0)
     order, times = [], []
     for turn in range(20):
         now = turn * 0.1
