@@ -116,9 +116,10 @@ def drain(
     It stays so until it is undone or the process ends. `edged drain origin NAME`, at IRS, has all
     PoPs take their live streams off an origin, which nobody notices; then it can be stopped.
     """
-    kind, name, *more = [*(what or ()), "", ""]
-    if kind not in ("", "origin") or any(more):
-        raise typer.BadParameter(f"{' '.join(what or ())!r} is not `origin NAME`")
+    given = what or []
+    kind, name = (*given, "", "")[:2]
+    if kind not in ("", "origin") or len(given) > 2:  # noqa: PLR2004 - `origin NAME`
+        raise typer.BadParameter(f"{' '.join(given)!r} is not `origin NAME`")
     if undo and (deadline or to):
         raise typer.BadParameter("--undo takes no --deadline and no --to")
     if kind and (to or (undo and not name)):

@@ -176,7 +176,8 @@ class Rehoming:
     ) -> bool:
         """Have an origin emptied by then, from so many streams; False: too many are drained.
 
-        `lingers_s`: so long a stream that has moved is still there as well. Told again it goes on with the newer deadline; what was tried is tried at once.
+        `lingers_s`: so long a stream that has moved is still there as well. Told again it goes on
+        with the newer deadline; what was tried is tried at once.
         """
         assert budget_per_s > 0, "a budget allows something"
         if origin not in self._drains and len(self._drains) >= DRAINS_MAX:

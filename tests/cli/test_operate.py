@@ -47,8 +47,10 @@ class Running:
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Running]:
     made = Running(tmp_path / "admin.sock")
-    commands = ("kick", "drain", "drain-status", "drain-undo", "log-level", "reload")
-    commands += ("drain-origin", "drain-origin-status", "drain-origin-undo")
+    commands = (
+        *("kick", "drain", "drain-status", "drain-undo", "log-level", "reload"),
+        *("drain-origin", "drain-origin-status", "drain-origin-undo"),
+    )
 
     async def main(*, task_status: trio.TaskStatus[str]) -> None:
         async with trio.open_nursery() as nursery:

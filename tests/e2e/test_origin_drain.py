@@ -54,7 +54,7 @@ async def test_nobody_notices_and_a_full_origin_gets_nothing() -> None:
                 assert pair.pop.log("publisher ended") == []
             assert len(pair.origins["fra1"].log("packaging ended")) == 3
             assert "origin fra1: empty, 3 moved" in await drain(pair)
-            moved = [line["channel"] for line in pair.pop.log("stream moved")]
+            moved = [str(line["channel"]) for line in pair.pop.log("stream moved")]
             assert sorted(moved) == sorted(name for name, at in homes.items() if at == "fra1")
             for channel, viewer in viewers.items():
                 for track in viewer.tracks.values():

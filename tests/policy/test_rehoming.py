@@ -140,7 +140,8 @@ def test_no_more_are_under_way_than_may_be() -> None:
     core = Rehoming()
     names = [f"c{number:03}" for number in range(IN_FLIGHT_MAX + 5)]
     core.drain("a", until=1.0, budget_per_s=100, streams=len(names), now=0.0)
-    now, begun = 0.0, []
+    now = 0.0
+    begun: list[Due] = []
     while len(begun) < IN_FLIGHT_MAX:
         begun += core.take_due(lives(*names), now)
         now += 0.05

@@ -46,7 +46,7 @@ def role_of(network: Network, kind: type, name: str) -> object:
     return next(
         role
         for role in network.process.roles
-        if isinstance(role, kind) and role.name.endswith(name)  # type: ignore[attr-defined]
+        if isinstance(role, kind) and role.name.endswith(name)
     )
 
 

@@ -1,6 +1,7 @@
 """A live stream moves before it has left: against real origins' listeners."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
@@ -11,11 +12,15 @@ from edged.media.events import StreamEvent, StreamRehomed
 from edged.media.routing import OriginState, Rule
 from edged.media.stream import StreamId
 from edged.policy.departures import ANSWER_S_MAX
+from edged.policy.handover import HANDOVER_S_MAX
 from edged.roles import moves as moves_module
 from edged.roles.moves import LINGER_S, MoveDone
 from edged.roles.placement import Placement
 from tests.backbone.network import Origin, append, until
 from tests.roles.setting import Pop, packaged, running_pop
+
+if TYPE_CHECKING:
+    from edged.backbone.forwarding import Forwarding
 
 FULL = PublishRefusedError("full", "no slot is free")
 
@@ -100,13 +105,16 @@ async def test_it_goes_to_the_new_home_before_it_leaves_the_old_one() -> None:
         assert two.closed == []
 
 
-async def test_while_it_moves_the_ring_keeps_what_the_new_home_needs() -> None:
+@pytest.mark.pure
+async def test_while_it_moves_the_ring_keeps_what_the_new_home_needs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     one, two = Origin("one"), Origin("two")
     async with one.serving() as server, two.serving(), running_pop(one, two) as pop:
         placement = await at_one(pop, one, server)
         before, stream = placement.forwarding, placement.stream
         trimmed: list[int] = []
-        stream.trim_below = trimmed.append  # type: ignore[method-assign]
+        monkeypatch.setattr(stream, "trim_below", trimmed.append)
         mover = Mover(pop)
         assert mover.begin() == ""
         server.packaged(stream.stream_id, 9, [], b"as of unit 9")
@@ -225,20 +233,20 @@ async def test_a_stream_that_ends_or_changes_while_it_moves_leaves_nothing(how: 
         assert pop.given_up == []
 
 
-async def test_what_is_published_or_listed_meanwhile_is_no_takeover() -> None:
+async def test_what_is_listed_meanwhile_is_no_takeover(monkeypatch: pytest.MonkeyPatch) -> None:
     """The new home lists the run under its next epoch, perhaps before we hear that it accepts."""
     one, two = Origin("one"), Origin("two")
     async with one.serving() as server, two.serving(), running_pop(one, two) as pop:
         placement = await at_one(pop, one, server)
         mover, placing = Mover(pop), pop.uplinks.placing
-        accepted: list[object] = []
+        accepted: list[Forwarding] = []
         real = placing.moves.accepted
-        placing.moves.accepted = accepted.append  # type: ignore[method-assign]
+        monkeypatch.setattr(placing.moves, "accepted", accepted.append)
         assert mover.begin() == ""
         await until(lambda: accepted and pop.uplinks.lookup("alice") == StreamId("alice", 1, 2))
         assert pop.given_up == []
         assert placement.stream.stream_id == StreamId("alice", 1, 1)
-        real(accepted[0])  # type: ignore[arg-type]
+        real(accepted[0])
         assert placement.stream.stream_id == StreamId("alice", 1, 2)
         assert pop.given_up == []
 
@@ -344,4 +352,4 @@ async def test_a_new_home_that_is_lost_after_it_accepted_is_succeeded_by_the_old
 
 
 def test_a_home_lingers_as_long_as_a_handover_may_last() -> None:
-    assert LINGER_S > moves_module.HANDOVER_S_MAX
+    assert LINGER_S > HANDOVER_S_MAX

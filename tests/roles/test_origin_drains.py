@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from edged.irs.service import IrsService
 
 
+def only(answer: object) -> DrainSeen:
+    assert isinstance(answer, list)
+    (seen,) = answer
+    assert isinstance(seen, DrainSeen)
+    return seen
+
+
 async def test_an_origin_is_drained_looked_at_and_undone(autojump_clock: "MockClock") -> None:
     async with trio.open_nursery() as nursery:
         role = IrsRole(configure({"irs": {"warmup_s": 0.0}}), Metrics())
@@ -28,10 +35,9 @@ async def test_an_origin_is_drained_looked_at_and_undone(autojump_clock: "MockCl
         network.add_origin("fra1")
         await trio.sleep(1)
         commands = make_handlers([object(), role], lambda: 40.0)
-        (seen,) = commands["drain-origin"]({"origin": "fra1"})  # type: ignore[misc]
-        assert isinstance(seen, DrainSeen)
+        seen = only(commands["drain-origin"]({"origin": "fra1"}))
         assert (seen.origin, seen.seconds_left, seen.left) == ("fra1", 40.0, 0)
-        (seen,) = commands["drain-origin"]({"origin": "fra1", "deadline_s": "9.5"})  # type: ignore[misc]
+        seen = only(commands["drain-origin"]({"origin": "fra1", "deadline_s": "9.5"}))
         assert seen.seconds_left == 9.5
         status = commands["drain-origin-status"]
         assert status({}) == status({"origin": "fra1"}) == [seen]
