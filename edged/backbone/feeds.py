@@ -77,9 +77,15 @@ class FeedSubscription:
         self.successor_until = math.inf
         self.missed_at: float | None = None  # When the origin first said that it is not live,
         self.ask_at = math.inf  # and when to ask again.
+        self.hands_over = False  # Its run's next home is heard as well: both are wanted.
         self._replay: list[PackagedEvent] = []
         self._replay_left = 0
         self._replay_until = math.inf
+
+    def wants_older(self, newest: StreamId) -> bool:
+        """Whether its run is wanted although this newer home of it is known."""
+        assert self.stream_id is not None, "set when the stream was opened"
+        return self.hands_over and newest.publication == self.stream_id.publication
 
     def begin_replay(self, events: int, now: float) -> None:
         """The next `events` events are of use only together; REPLAY_S_MAX at most."""
@@ -248,7 +254,7 @@ class Feeds:
         stream_id = subscription.stream_id
         assert stream_id is not None, "set when the stream was opened"
         newest = self._fence.newest(stream_id.channel)
-        if newest is not None and stream_id < newest:
+        if newest is not None and stream_id < newest and not subscription.wants_older(newest):
             self._refuse(session, stream_no, stream_id, newest)
             return
         subscription.cold = False

@@ -70,6 +70,7 @@ class Forwarding:
         self.refusal: PublishRefusedError | None = None
         self.fenced_by: StreamId | None = None  # If that is why it was refused, and is known.
         self.closed_reason = ""
+        self.trims = True  # What is packaged there may leave the ring: no other home needs it.
         self.units_skipped = 0
         self.reopened = 0
         self.progress_at = -math.inf
@@ -167,7 +168,8 @@ class Forwarding:
         packaged_seq = min(ack.packaged_seq, newest)
         if packaged_seq > self.packaged_seq:
             self.packaged_seq = packaged_seq
-            self.stream.trim_below(packaged_seq + 1)
+            if self.trims:
+                self.stream.trim_below(packaged_seq + 1)
         if ack.renditions:
             self.renditions = ack.renditions
         if ack.splice and ack.packaged_seq >= self.packaged_seq:

@@ -21,6 +21,7 @@ from edged.cli.asking import (
     ask_place,
     find_sockets,
 )
+from edged.cli.origin_drain import drain_origin
 from edged.cli.output import console, print_json, print_table
 from edged.cli.run import shard_number
 from edged.errors import EdgedError
@@ -84,6 +85,14 @@ def _tell_kick(answer: KickAnswer) -> None:
 
 
 def drain(
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[origin [NAME]]",
+            help="At IRS: an origin of the network, or how far each is; else what runs here.",
+            show_default=False,
+        ),
+    ] = None,
     *,
     deadline: Annotated[
         str, typer.Option(help="By when all has to have left: 30s, 5m; else as configured.")
@@ -104,16 +113,27 @@ def drain(
 ) -> None:
     """Have the roles of this host take nothing new and let go of what they have.
 
-    It stays so until it is undone or the process ends.
+    It stays so until it is undone or the process ends. `edged drain origin NAME`, at IRS, has all
+    PoPs take their live streams off an origin, which nobody notices; then it can be stopped.
     """
+    given = what or []
+    kind, name = (*given, "", "")[:2]
+    if kind not in ("", "origin") or len(given) > 2:  # noqa: PLR2004 - `origin NAME`
+        raise typer.BadParameter(f"{' '.join(given)!r} is not `origin NAME`")
     if undo and (deadline or to):
         raise typer.BadParameter("--undo takes no --deadline and no --to")
+    if kind and (to or (undo and not name)):
+        raise typer.BadParameter("origin takes no --to, and --undo needs its NAME")
     arguments = {"to": to} if to else {}
     if deadline:
         arguments["deadline_s"] = str(parse_duration("--deadline", deadline))
     (place, *others) = find_sockets(Where(config=config, socket=socket, shard=shard))
     if others:
         raise EdgedError("several run here: say which by --shard N or --socket PATH")
+    if kind:
+        deadline_s = parse_duration("--deadline", deadline) if deadline else None
+        drain_origin(place, name, deadline_s, undo=undo, wait=wait, as_json=as_json)
+        return
     lines = trio.run(_drain, place, arguments, undo, wait and not undo, as_json)
     if as_json:
         print_json(lines)

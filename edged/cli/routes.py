@@ -49,6 +49,11 @@ def _print_pop(pop: RoutesSeen, limit: int) -> None:
             ("origin", "state", "", "slots free", "RTT", "ours/quota", "price", "address"),
             [_origin_row(origin) for origin in pop.origins],
         )
+    for drained in pop.drained:
+        console.print(
+            f"  origin [bold]{escape(drained.origin)}[/] is drained: {drained.left} of our streams "
+            f"left, {drained.seconds_left:.0f} s"
+        )
     if pop.rules:
         print_table(
             "", ("rule", "matches", "does", "placed"), [_rule_row(rule) for rule in pop.rules]

@@ -33,6 +33,7 @@ from edged.wire.table import (
     Heartbeat,
     Migrate,
     Moved,
+    MoveRefused,
     OriginHello,
     Pops,
     Telemetry,
@@ -84,11 +85,13 @@ class PopClient:
         on_states: Callable[[list[StateChanged]], None] = lambda _: None,
         on_command: Callable[[Migrate | Drain], None] = lambda _: None,
         on_pops: Callable[[Pops], None] = lambda _: None,
+        on_joined: Callable[[], None] = lambda: None,
         offer: Callable[[], IngestOffer | None] = lambda: None,
     ) -> None:
         """`on_states`: what silence made of origins; `on_command`: what IRS wants moved.
 
         `on_pops`: what IRS tells of other PoPs; `offer`: what it is to tell them of this one.
+        `on_joined`: a session begins, before anything comes of it.
         """
         self.config = config
         self.view = view
@@ -103,6 +106,7 @@ class PopClient:
         self._on_states = on_states
         self._on_command = on_command
         self._on_pops = on_pops
+        self._on_joined = on_joined
         self._offer = offer
         self._unsaved = trio.Event()
 
@@ -132,8 +136,8 @@ class PopClient:
             if self.config.table_file:
                 nursery.start_soon(self._persist)
 
-    def send_moved(self, moved: Moved) -> None:
-        """Tell IRS that a live stream has a new home."""
+    def send_moved(self, moved: Moved | MoveRefused) -> None:
+        """Tell IRS that a live stream has a new home, or why it has none though IRS wanted it."""
         for link, driver in self.sessions.values():
             link.send(moved, trio.current_time())
             driver.wake()
@@ -157,6 +161,7 @@ class PopClient:
         link.send(Telemetry(self._take_telemetry()), trio.current_time())  # It plans with it.
         session = self.sessions[address] = (link, driver)
         self.changed_at = trio.current_time()
+        self._on_joined()
         try:
             return await driver.run()
         finally:

@@ -4,6 +4,7 @@ All of it is soft state: after a restart it comes back with the first hellos and
 """
 
 import ipaddress
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -21,6 +22,9 @@ from edged.policy.capacitor import Capacitor, StateChanged
 from edged.policy.planner import OriginSupply, PopDemand
 from edged.runtime.listeners import parse_address
 from edged.wire.table import POPS_MAX, OriginHello
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ARRIVALS_SMOOTHING = 0.1  # Weight of the newest second: follows a surge within ten.
 RATE_INTERVAL_S_MIN = 0.1  # Telemetry closer together says nothing about a rate.
@@ -72,6 +76,8 @@ class Collectors:
 
     def __init__(self) -> None:
         self.capacitor = Capacitor()
+        # How an origin of this state stands in tables; who drains some says so here.
+        self.state_of: Callable[[str, OriginState], OriginState] = lambda _, state: state
         self._hellos: dict[str, OriginHello] = {}
         self._pops: dict[str, _Pop] = {}
 
@@ -86,6 +92,11 @@ class Collectors:
         """Where an origin said that PoPs reach it; "" when it has not said."""
         hello = self._hellos.get(origin)
         return "" if hello is None else hello.address
+
+    def state(self, origin: str) -> OriginState | None:
+        """As tables have it; None when it was never heard."""
+        state = self.capacitor.state(origin)
+        return None if state is None else self.state_of(origin, state)
 
     def heartbeat(self, report: OriginReport, now: float) -> list[StateChanged]:
         """Take an origin's heartbeat."""
@@ -130,7 +141,7 @@ class Collectors:
         supplies = []
         for name in self.capacitor.origins:
             hello, report = self._hellos.get(name), self.capacitor.report(name)
-            state = self.capacitor.state(name)
+            state = self.state(name)
             if hello is None or report is None or state is None:
                 continue
             supplies.append(
@@ -144,6 +155,14 @@ class Collectors:
                 )
             )
         return supplies
+
+    def units(self) -> dict[str, dict[str, int]]:
+        """Of each PoP that is connected, how many it has where."""
+        return {
+            key: {origin: sum(counts) for origin, counts in pop.told.units.items()}
+            for key, pop in self._pops.items()
+            if pop.left_at is None
+        }
 
     def demands(self, now: float, lease_ttl_s: float) -> list[PopDemand]:
         """Every PoP that is here, or whose leases may still be in force."""

@@ -14,6 +14,8 @@ from msgspec import UNSET, Meta, Struct
 from edged.errors import EdgedError, RemoteProtocolError
 from edged.irs.client import IrsClientConfig
 from edged.irs.collectors import Collectors, IrsStatus, OriginStatus, check_reachable
+from edged.irs.moving import METRICS as MOVING_METRICS
+from edged.irs.moving import Moving
 from edged.irs.places import Places
 from edged.irs.planner import METRICS as PLANNER_METRICS
 from edged.irs.planner import Planner, Rows
@@ -35,7 +37,7 @@ from edged.runtime.metrics import MetricSpec, Sample
 from edged.runtime.supervision import Supervisor
 from edged.runtime.tls import Identity, TlsFiles, check_plain
 from edged.wire.irs_link import IrsLink, TableAcked, TableRefused
-from edged.wire.table import Heartbeat, Moved, OriginHello, PopHello, Telemetry
+from edged.wire.table import Heartbeat, Moved, MoveRefused, OriginHello, PopHello, Telemetry
 
 MADE_ROOM = "it had not said who it is, and others wait"
 SESSIONS_MAX = 1024  # PoP shards, origins and as many that are just being replaced.
@@ -55,6 +57,8 @@ class IrsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     policy: PlanPolicy = "leases"  # "proportional": by arrivals alone, without the solver.
     # After a start, before tables are replaced: origins need so long to be back. 0: do not wait.
     warmup_s: Annotated[float, Meta(ge=0, le=60)] = 5.0
+    # Live streams that go to another origin, of all PoPs together: a second's worth of budget.
+    moves_per_s: Annotated[float, Meta(gt=0, le=1000)] = 100.0
     rules: Annotated[tuple[RuleEntry, ...], Meta(max_length=RULES_MAX)] = ()
     tls: TlsFiles | None = None  # This IRS's identity; needed unless all peers are on loopback.
 
@@ -91,6 +95,7 @@ METRICS = (
     MetricSpec(name="edged_irs_push_delay_seconds", help="From the last push to its ack"),
     MetricSpec(name="edged_irs_made_room_total", help="Silent callers ended for others"),
     *PLANNER_METRICS,
+    *MOVING_METRICS,
 )
 
 
@@ -148,13 +153,13 @@ class _Session:
                 log.warning("table refused", pop=self.key, reason=reason)
                 service.outbid(epoch, version)
             case Moved():
-                log.info(
-                    "stream moved",
-                    pop=self.key,
-                    channel=event.channel,
-                    origin=event.to_origin,
-                    from_origin=event.from_origin,
-                )
+                service.moving.moved(self.key, event)
+            case MoveRefused():
+                service.moving.refused(self.key, event)
+
+    def wake(self) -> None:
+        """Something is to be sent."""
+        self.driver.wake()
 
     def _welcome(self, role: str, name: str) -> None:
         if self.identity is not None and self.identity != Identity(role, name):
@@ -207,6 +212,15 @@ class IrsService:
         self._origins: dict[str, _Session] = {}
         self._pushed = {"snapshot": 0, "delta": 0}  # By sessions that have ended.
         self._warm_at = 0.0
+        self.moving = Moving(
+            self._pops,
+            self.collectors.units,
+            now=trio.current_time,
+            now_unix=now_unix,
+            changed=self.planner.hurry,
+            moves_per_s=config.moves_per_s,
+        )
+        self.collectors.state_of = self.moving.state_of
 
     def reconfigure(self, config: IrsConfig) -> None:
         """Plan by other rules and times from now on: every PoP gets a new table at once."""
@@ -215,6 +229,7 @@ class IrsService:
         self.planner.lease_ttl_s = config.lease_ttl_s
         self.planner.reserve_fraction = config.reserve_fraction
         self.planner.policy = config.policy
+        self.moving.moves_per_s = config.moves_per_s
         self._offer_anew()
 
     async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
@@ -288,6 +303,7 @@ class IrsService:
         log.info("pop joined", pop=key, peer=session.peer, epoch=hello.epoch, version=hello.version)
         if self._rules.known_by(hello.rules_proto) != self._rules.known_by(RULES_PROTO):
             log.warning("pop is too old for some keys of rules, and does without", pop=key)
+        self.moving.joined(key)
         session.link.start_pushing(self.tables.get(key))
         self.outbid(hello.epoch, hello.version)
         self.planner.hurry()
@@ -329,7 +345,7 @@ class IrsService:
         capacitor = self.collectors.capacitor
         origins = []
         for name in capacitor.origins:
-            state, report = capacitor.state(name), capacitor.report(name)
+            state, report = self.collectors.state(name), capacitor.report(name)
             if state is not None and report is not None:
                 origins.append(
                     OriginStatus(
@@ -352,9 +368,7 @@ class IrsService:
         """Values of METRICS."""
         yield Sample("edged_irs_sessions", len(self._pops), {"role": "pop"})
         yield Sample("edged_irs_sessions", len(self._origins), {"role": "origin"})
-        states = [
-            self.collectors.capacitor.state(name) for name in self.collectors.capacitor.origins
-        ]
+        states = [self.collectors.state(name) for name in self.collectors.capacitor.origins]
         for state in OriginState:
             yield Sample("edged_irs_origins", states.count(state), {"state": state.value})
         for kind, count in self._count_pushes().items():
@@ -363,6 +377,7 @@ class IrsService:
         yield Sample("edged_irs_push_delay_seconds", self.push_delay_s)
         yield Sample("edged_irs_made_room_total", self._places.given_up)
         yield from self.planner.read_metrics()
+        yield from self.moving.read_metrics()
 
     async def _accept(self, stream: trio.SocketStream) -> None:
         peer = "unknown"

@@ -6,7 +6,7 @@ lease still allows (`quotas` - `used`). `routing_table.choose_origin` decides ov
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from msgspec import UNSET
@@ -33,6 +33,7 @@ HOLD_S_MAX = 8.0
 RTT_SMOOTHING = 0.2  # Weight of the newest probe: a second's worth at 5 Hz.
 TAGS_MAX = 20_000  # Of streams here and elsewhere; a PoP shard carries a tenth of that.
 
+DRAINED = "to be empty, says IRS"
 NOT_HELD = (-math.inf,) * len(CLASSES)
 
 
@@ -102,6 +103,7 @@ class PopView:
         self._units: dict[str, list[int]] = {}
         self._rtt_ms: dict[str, float] = {}
         self._probes: dict[str, PathProbe] = {}
+        self.drained: frozenset[str] = frozenset()  # That are to be empty: nothing new goes there.
         self._links: dict[str, str] = {}  # Origin -> "" when up, else why not.
         self._holds: dict[str, _Hold] = {}
         self._asked_until: dict[str, float] = {}
@@ -150,6 +152,11 @@ class PopView:
     def set_link(self, origin: str, *, up: bool, now: float, reason: str = "") -> None:
         """Say whether our session to an origin stands; before that nothing goes there."""
         self._links[origin] = "" if up else f"link down: {reason}" if reason else "link down"
+        self.refresh(now)
+
+    def set_drained(self, origins: Iterable[str], now: float) -> None:
+        """Say which origins IRS wants empty, whatever the table says of them, or when it is old."""
+        self.drained = frozenset(origins)
         self.refresh(now)
 
     def observe_rtt(
@@ -321,6 +328,8 @@ class PopView:
         state = self.capacitor.state(candidate.origin)
         if state is not None and not state.takes_streams:
             return f"{state} by its heartbeats here"
+        if candidate.origin in self.drained:
+            return DRAINED
         if self._states_believed and not candidate.row.state.takes_streams:
             return f"masked in the table: {candidate.row.state}"
         return ""

@@ -19,6 +19,7 @@ _MECHANISMS = {
     "incumbent": "where the run is that its publisher goes on with",
     "source-only": "asked to take it without a ladder, as no origin has room",
     "preempt": "asked to take it in place of one of a lower class, as no origin has room",
+    "moved": "where IRS wanted it",
 }
 
 

@@ -39,9 +39,9 @@ class Decision(Struct, frozen=True):
     """Where a stream goes, and why.
 
     `rule`: what decided: "nearest" (by lease), "price", "pin", "group", "prefer", "incumbent", or
-    "source-only" or "preempt", as nothing had room. `matched`: the configured rule that matched, ""
-    for none. `alternatives`: the origins that would have come first, with why not. `terms`: what
-    the origin is asked.
+    "source-only" or "preempt", as nothing had room, or "moved" by IRS. `matched`: the configured
+    rule that matched, "" for none. `alternatives`: the origins that would have come first, with why
+    not. `terms`: what the origin is asked.
     """
 
     origin: str
@@ -137,6 +137,67 @@ def choose_incumbent(request: RouteRequest, own: PopView, incumbent: str) -> Dec
         return Decision(incumbent, candidate.address, "incumbent", own.version, {})
     name, terms = label(rule), rule.terms
     return Decision(incumbent, candidate.address, "incumbent", own.version, {}, name, terms)
+
+
+def choose_target(request: RouteRequest, own: PopView, now: float, *, at: str, to: str) -> Decision:
+    """Choose where a live stream that is `at` an origin may move; RouteUnavailableError if nowhere.
+
+    `to` "": wherever a new one would go, but not where it is. Else there alone: IRS has planned
+    for it, so no lease of ours is asked; rules are, and whether there is room by its heartbeats.
+    """
+    if not to:
+        decision = choose_origin(request, own, now)
+        if decision.origin == at:
+            raise RouteUnavailableError(request.channel, own.version, {at: "it is there"})
+        if decision.terms.on_full != "reject":  # None has to give way for what is served already.
+            raise RouteUnavailableError(request.channel, own.version, {decision.origin: NO_ROOM})
+        return decision
+    if now >= own.states_until:
+        own.refresh(now)
+    rule = own.rules.first_match(request) if own.rules else None
+    why = _why_no_target(request, rule, own, now, at=at, to=to)
+    if why:
+        raise RouteUnavailableError(request.channel, own.version, {to: why})
+    address, matched = own.by_name[to].address, "" if rule is None else label(rule)
+    terms = PLAIN_TERMS if rule is None else rule.terms
+    return Decision(to, address, "moved", own.version, {}, matched, terms)
+
+
+def _why_no_target(
+    request: RouteRequest, rule: Rule | None, own: PopView, now: float, *, at: str, to: str
+) -> str:
+    candidate = own.by_name.get(to)
+    if candidate is None or own.table is None:
+        return "not in the table"
+    if to == at:
+        return "it is there"
+    if candidate.blocked:
+        return candidate.blocked
+    if rule is not None:
+        why = _forbidden(candidate, rule) or _parts_relatives(request, rule, own, at=at, to=to)
+        if why:
+            return why
+    if candidate.held[request.priority] > now:
+        return HELD
+    reserve = rule is not None and rule.reserve
+    priority = _effective_class(request, reserve=reserve)
+    return "" if request.cost <= own.room(candidate, priority=priority, now=now) else NO_ROOM
+
+
+def _parts_relatives(request: RouteRequest, rule: Rule, own: PopView, *, at: str, to: str) -> str:
+    """Why a move would part a group, or join what is to be apart; "" when it does neither."""
+    group = shared_tag(rule.group_by, request.tags)
+    if group is not None:
+        homes = own.homes(group)
+        if sum(homes.values()) > 1 and not homes.get(to):
+            return f"its group {group!r} is elsewhere"
+    apart = shared_tag(rule.anti_affinity, request.tags)
+    if apart is not None:
+        others = {name for name, count in own.homes(apart).items() if count > (name == at)}
+        taken = {own.by_name[name].domain for name in others if name in own.by_name}
+        if own.by_name[to].domain in taken:
+            return f"another with {apart!r} is in the same failure domain"
+    return ""
 
 
 def explain_origin(request: RouteRequest, own: PopView, now: float) -> Explanation:

@@ -26,6 +26,7 @@ class _Shown(Struct):
     timescale: int
     msn: int = -1
     at: float = -math.inf
+    part: Part | None = None
 
 
 class _Held(Struct):
@@ -44,6 +45,11 @@ class SegmentEnds:
         self._held: dict[str, _Held] = {}
 
     @property
+    def shown(self) -> list[tuple[str, Part | None]]:
+        """The renditions that were announced, and the newest part of each."""
+        return [(name, shown.part) for name, shown in self._shown.items()]
+
+    @property
     def due_at(self) -> float:
         """When `take` gives what is held, if nothing comes; inf: nothing is."""
         return min((held.until for held in self._held.values()), default=math.inf)
@@ -59,7 +65,7 @@ class SegmentEnds:
             if isinstance(event, Part):
                 shown = self._shown.get(event.rendition)
                 if shown is not None:
-                    shown.msn, shown.at = event.msn, now
+                    shown.msn, shown.at, shown.part = event.msn, now, event
             elif isinstance(event, Rendition):
                 self._shown.setdefault(event.name, _Shown(event.timescale))
         return events

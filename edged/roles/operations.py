@@ -4,7 +4,7 @@ The handlers of the admin door, and the same for signals. All of it is synchrono
 drains, which run in the process's nursery.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -18,8 +18,10 @@ from edged.api.admin import Arguments, Handler
 from edged.config import Config, find_hints, load_config
 from edged.errors import EdgedError
 from edged.policy.blocks import BLOCK_S_MAX
+from edged.roles.arguments import read_seconds
 from edged.roles.common import Commit, StreamLine
 from edged.roles.draining import Drainer, DrainLine
+from edged.roles.origin_drains import make_handlers
 from edged.roles.pop import PopRole
 from edged.roles.reloading import Change, check_changes, find_changes, take_into_use
 from edged.runtime.log import (
@@ -96,6 +98,7 @@ class Operations:
             "drain": partial(self._drain, nursery),
             "drain-status": lambda _: self.drain_lines(),
             "drain-undo": self._undo,
+            **make_handlers(self._roles, lambda: self.config.drain.deadline_s),
             "log-level": _log_level,
             "reload": lambda _: self.reload(),
         }
@@ -138,7 +141,7 @@ class Operations:
         reason = " ".join(arguments.get("reason", KICKED).split()) or KICKED
         if len(reason) > REASON_CHARS_MAX:
             raise EdgedError(f"reason of {len(reason)} characters, allowed are {REASON_CHARS_MAX}")
-        return self.kick(channel, reason, _seconds(arguments, "block_s", 0.0, most=BLOCK_S_MAX))
+        return self.kick(channel, reason, read_seconds(arguments, "block_s", 0.0, most=BLOCK_S_MAX))
 
     # Drain.
 
@@ -184,7 +187,7 @@ class Operations:
 
     def _drain(self, nursery: trio.Nursery, arguments: Arguments) -> list[DrainLine]:
         known = self.config.drain
-        deadline_s = _seconds(arguments, "deadline_s", known.deadline_s, most=600.0)
+        deadline_s = read_seconds(arguments, "deadline_s", known.deadline_s, most=600.0)
         redirect = arguments.get("to", known.redirect)
         try:  # As the file's key is checked.
             msgspec.convert({"redirect": redirect}, type(known))
@@ -249,23 +252,10 @@ def _log_level(arguments: Arguments) -> LevelStatus:
     known = next((name for name in LEVELS if name == level), None)
     if known is None and level != "configured":
         raise EdgedError(f"level {level!r} is none of {', '.join(LEVELS)}, configured")
-    for_s = _seconds(arguments, "for_s", 0.0, most=FOR_S_MAX)
+    for_s = read_seconds(arguments, "for_s", 0.0, most=FOR_S_MAX)
     set_level(known, logger_name, for_s=for_s or None)
     logger.warning("log level", level=level, of=logger_name, for_s=for_s or None)
     return level_status()
-
-
-def _seconds(arguments: Mapping[str, str], name: str, default: float, *, most: float) -> float:
-    text = arguments.get(name)
-    if text is None:
-        return default
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 < seconds <= most:
-        raise EdgedError(f"{name} {text!r} is no number of seconds above 0 and up to {most:g}")
-    return seconds
 
 
 def _is_relayed(line: StreamLine) -> bool:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import structlog
@@ -13,6 +14,7 @@ from edged.backbone.sender import OriginLink
 from edged.errors import EdgedError
 from edged.media.parts import PackagedEvent, StreamEnded
 from edged.media.stream import PriorityClass, StreamId
+from edged.policy.handover import Handover
 from edged.policy.segment_ends import SegmentEnds
 from edged.runtime.pump import Pump
 
@@ -51,6 +53,14 @@ class _Run:
         self.ends = SegmentEnds()
 
 
+class _Leaving(NamedTuple):
+    """What still comes of a run's home while the next one is begun with."""
+
+    feed: _Feed
+    next_id: StreamId  # Of the next home; its epoch may have risen since.
+    handover: Handover
+
+
 class PartsIn:
     """All channels that playback has subscribed to."""
 
@@ -61,6 +71,8 @@ class PartsIn:
         self.playback: Feeds | None = None
         self._pump, self._listing, self._link = pump, listing, link
         self._feeds: dict[str, _Feed] = {}
+        self._leaving: dict[str, _Leaving] = {}  # Channels that go from one origin to another.
+        self.handovers = self.handovers_forced = 0
         self._wanted: dict[str, None] = {}  # Channels subscribed to by playback.
         self._gathered: dict[StreamId, list[PackagedEvent]] = {}
         self._heard: set[str] = set()  # Channels of which something has come since.
@@ -82,6 +94,9 @@ class PartsIn:
                     await self._sooner.wait()
                     continue
                 now = self._pump.now()
+                for channel, leaving in list(self._leaving.items()):
+                    if leaving.handover.due_at <= now:
+                        self._go_on(channel, leaving, now)
                 for channel in [channel for channel, at in self._due.items() if at <= now]:
                     self._due.pop(channel, None)
                     if (run := self._runs.get(channel)) is not None:
@@ -92,7 +107,8 @@ class PartsIn:
                 self._let_go(channel)
 
     def _due_at(self) -> float:
-        return min(self._due.values(), default=math.inf)
+        leaving = [known.handover.due_at for known in self._leaving.values()]
+        return min((*self._due.values(), *leaving), default=math.inf)
 
     def subscribe(self, channel: str) -> None:
         """Have a channel's parts pushed here, with a replay, from where its newest run is."""
@@ -123,7 +139,16 @@ class PartsIn:
 
     def cut_off(self, origin: str) -> list[str]:
         """Nothing will come from an origin any more; which channels came from there."""
+        for name in [n for n, known in self._leaving.items() if known.feed.origin == origin]:
+            self._leave(name)
         channels = [name for name, feed in self._feeds.items() if feed.origin == origin]
+        for name in channels:
+            leaving = self._leaving.get(name)
+            if leaving is not None and not leaving.handover.is_over:
+                if (link := self._link(origin)) is not None:
+                    link.unsubscribe(self._feeds[name].subscription)
+                self._stay(name, leaving)
+        channels = [name for name in channels if self._feeds[name].origin == origin]
         for channel in channels:
             self._cancel(channel)
         return channels
@@ -136,6 +161,7 @@ class PartsIn:
 
     def feed_ended(self, channel: str, reason: str) -> None:
         """The subscription is gone."""
+        self._leave(channel)
         self._feeds.pop(channel, None)
         self._wanted.pop(channel, None)
         self._heard.discard(channel)
@@ -160,19 +186,92 @@ class PartsIn:
         if known is not None:
             if (known.origin, known.priority) == (origin, priority):
                 return
-            self._cancel(channel)
+            if not self._hand_over(channel, known, record.entry.stream_id):
+                self._cancel(channel)
             if channel not in self._wanted:  # What was held was no good.
                 return
         subscription = link.subscribe_parts(
             channel,
             self.receive,
-            on_end=lambda code, reason: self.feed_ended(channel, f"{code}: {reason}"),
+            on_end=partial(self._subscription_ended, channel, origin),
             priority=priority,  # Its session and its DSCP, as on the way in.
             cold=channel not in self._heard,
         )
         self._feeds[channel] = _Feed(origin, priority, subscription)
 
+    def _subscription_ended(self, channel: str, origin: str, code: str, reason: str) -> None:
+        leaving = self._leaving.get(channel)
+        if leaving is None or leaving.handover.is_over:
+            self.feed_ended(channel, f"{code}: {reason}")
+        elif leaving.feed.origin == origin:
+            self._leave(channel)  # It has ended by itself, before the next home had caught up.
+        else:
+            self._stay(channel, leaving)
+
+    def _stay(self, channel: str, leaving: _Leaving) -> None:
+        """Nothing comes of the next home: hear the one before, as long as that goes on."""
+        del self._leaving[channel]
+        self._feeds[channel] = leaving.feed
+
+    def _hand_over(self, channel: str, known: _Feed, next_id: StreamId) -> bool:
+        """Keep what comes until the run's next home has caught up; False: there is no need."""
+        run = self._runs.get(channel)
+        if channel in self._leaving:
+            self._leave(channel)  # It goes on to a third: from the second alone.
+        if self._sooner is None or run is None or not run.ends.shown:
+            return False
+        same = run.stream_id.publication == next_id.publication
+        if not same or run.stream_id >= next_id or self._link(known.origin) is None:
+            return False  # Another run, or no newer home: what comes cannot be told apart.
+        handover = Handover(run.ends.shown, self._pump.now())
+        known.subscription.hands_over = True
+        self._leaving[channel] = _Leaving(known, next_id, handover)
+        self.handovers += 1
+        self._sooner.set()
+        return True
+
+    def _leave(self, channel: str) -> None:
+        """Hear no more of the home before; what the next one has is shown from here on."""
+        leaving = self._leaving.pop(channel, None)
+        if leaving is None:
+            return
+        if not leaving.handover.is_over:
+            self.handovers_forced += 1
+            if (events := leaving.handover.force()) and (run := self._runs.get(channel)):
+                self._update(run.stream_id, self._timely(leaving.next_id, events))
+        if (link := self._link(leaving.feed.origin)) is not None:
+            link.unsubscribe(leaving.feed.subscription)
+
+    def _pass_on(
+        self, leaving: _Leaving, stream_id: StreamId, events: list[PackagedEvent]
+    ) -> list[PackagedEvent]:
+        """What of these is shown, while two homes push one run."""
+        channel = stream_id.channel
+        handover = leaving.handover
+        was_over, due_at, now = handover.is_over, self._due_at(), self._pump.now()
+        if stream_id < leaving.next_id:
+            shown = handover.take_old(events, now)
+        else:
+            shown = handover.take_new(events, now)
+        if handover.is_over and not was_over and (link := self._link(leaving.feed.origin)):
+            link.unsubscribe(leaving.feed.subscription)
+        if handover.is_done:
+            self._leave(channel)
+        elif handover.due_at < due_at and self._sooner is not None:
+            self._sooner.set()
+        return shown
+
+    def _go_on(self, channel: str, leaving: _Leaving, now: float) -> None:
+        """Show the next home's where the one before is silent, or has had its time."""
+        events = leaving.handover.handle_timeout(now)
+        if leaving.handover.is_over:
+            self.handovers_forced += 1
+            self._leave(channel)
+        if events and (run := self._runs.get(channel)):
+            self._update(run.stream_id, self._timely(leaving.next_id, events))
+
     def _cancel(self, channel: str) -> None:
+        self._leave(channel)
         known = self._feeds.pop(channel, None)
         link = None if known is None else self._link(known.origin)
         if known is not None and link is not None:
@@ -197,8 +296,15 @@ class PartsIn:
         """
         gathered, self._gathered = self._gathered, {}
         for stream_id, events in sorted(gathered.items(), key=lambda item: item[0]):
-            self._note(stream_id)
-            if isinstance(events[-1], StreamEnded):
+            leaving, run = self._leaving.get(stream_id.channel), self._runs.get(stream_id.channel)
+            if leaving and run and stream_id.publication == leaving.next_id.publication:
+                if stream_id >= leaving.next_id:
+                    self._note(stream_id)
+                events = self._pass_on(leaving, stream_id, events)  # noqa: PLW2901 - refined
+                stream_id = max(stream_id, run.stream_id)  # noqa: PLW2901 - one run to playback
+            else:
+                self._note(stream_id)
+            if events and isinstance(events[-1], StreamEnded):
                 self.unsubscribe(stream_id.channel)
             self._update(stream_id, self._timely(stream_id, events))
 

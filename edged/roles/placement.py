@@ -65,6 +65,13 @@ class Placement:
         detail = f"origin {self.decision.origin} has let go of it ({code}), and no other takes it"
         return PublishRefusedError(code, NO_PLACE if code == "preempted" else CUT_OFF, detail)
 
+    def go_on(self, forwarding: Forwarding, decision: Decision, now: float) -> None:
+        """Another origin has it now."""
+        self.forwarding, self.decision, self.placed_at = forwarding, decision, now
+        self.accepted = True
+        self.silent_since = self.fenced_at = self.offered_at = self.held_at = None
+        self.offers = -1
+
     def slept(self, late_s: float) -> None:
         """The time in which we were not there counts for nobody."""
         self.placed_at += late_s

@@ -30,6 +30,8 @@ from edged.policy.takeover import (
     Fencing,
     takeover_id,
 )
+from edged.roles.group_tags import GroupTags
+from edged.roles.moves import Moves
 from edged.roles.placement import BROKE_OFF, CUT_OFF, NO_ROUTE, GiveUp, Placement
 from edged.roles.telling import Telling
 from edged.runtime.faults import contained
@@ -60,10 +62,11 @@ class Placing:
         self.placements: dict[str, Placement] = {}  # By channel.
         self.placed_by: Counter[str] = Counter()  # Rule that matched, "" for none -> streams.
         self.telling = Telling()  # The events of streams that move.
-        self._pump, self._view, self._listing, self._link = pump, view, listing, link
+        self.now, self.view, self._listing, self.link = pump.now, view, listing, link
+        self.moves = Moves(self)
         self._changed = trio.Event()
         self._judges_from = -math.inf  # We were late before: what comes of it is to be heard first.
-        self.tags_learnt: dict[str, tuple[str, tuple[str, ...]]] = {}  # Channel -> origin, tags.
+        self.tags = GroupTags(view)
 
     async def wait_route(self, request: RouteRequest) -> None:
         """Give a PoP that has just started the time to reach its origins.
@@ -72,7 +75,7 @@ class Placing:
         or the time is over; `place` then says why not.
         """
         with trio.move_on_after(ROUTE_WAIT_S_MAX):
-            while not self._view.reached and self._find(request) is None:
+            while not self.view.reached and self._find(request) is None:
                 await self._changed.wait()
 
     def routes_changed(self) -> None:
@@ -113,7 +116,7 @@ class Placing:
         if older is not None:  # Taken over here: the older run's ring has ended, its place is free.
             self._release(older)
         decision = self._choose_incumbent(request, joins) if joins else self._choose(request)
-        link = self._link(decision.origin)
+        link = self.link(decision.origin)
         assert link is not None, "what has no link is blocked"
         try:
             forwarding = link.forward(
@@ -123,8 +126,8 @@ class Placing:
             raise PublishRefusedError("full", NO_ROUTE, str(error)) from error
         if forwarding.refusal is not None:
             raise forwarding.refusal
-        self._view.note_request(request, placed=True)
-        self._view.placed(decision.origin, request)
+        self.view.note_request(request, placed=True)
+        self.view.placed(decision.origin, request)
         placement = Placement(
             stream,
             request,
@@ -133,13 +136,13 @@ class Placing:
             give_up,
             renumbered=renumbered,
             joins=bool(joins),
-            placed_at=self._pump.now(),
+            placed_at=self.now(),
         )
         self.placements[stream.channel] = placement
         self.placed_by[decision.matched] += 1
         if len(self.placed_by) > RULES_COUNTED_MAX:
             self.placed_by = Counter({decision.matched: 1})
-        self._learn_tags(stream.channel, None)
+        self.tags.learn(stream.channel, None)
         logger.info(
             "stream placed",
             channel=stream.channel,
@@ -147,14 +150,14 @@ class Placing:
             origin=decision.origin,
             rule=decision.rule,
             matched=decision.matched or None,
-            table=f"{self._view.version}",
+            table=f"{self.view.version}",
             home_epoch=stream.stream_id.home_epoch or None,
         )
         return placement
 
     def can_join(self, request: RouteRequest, origin: str) -> bool:
         """Whether a run that an origin has may go on there from here."""
-        return choose_incumbent(request, self._view, origin) is not None
+        return choose_incumbent(request, self.view, origin) is not None
 
     def take_over(self, stream: LiveStream) -> None:
         """A run has another publisher: raise its epoch, so that everyone hears of it.
@@ -162,9 +165,10 @@ class Placing:
         Its origin goes on with it under the new one; units on the way under the old come again.
         """
         placement = self.placements.get(stream.channel)
-        link = None if placement is None else self._link(placement.decision.origin)
+        link = None if placement is None else self.link(placement.decision.origin)
         if placement is None or placement.stream is not stream or link is None:
             return
+        self.moves.drop(stream.channel, "another publisher has taken it over")
         known, before = stream.stream_id, placement.forwarding
         stream.stream_id = takeover_id(known, secrets.randbits(EPOCH_CHANCE_BITS))
         try:
@@ -174,8 +178,8 @@ class Placing:
             logger.warning("takeover is not told", channel=stream.channel, reason=str(error))
             return
         placement.forwarding, placement.accepted = forwarding, False
-        placement.fenced_at, placement.placed_at = None, self._pump.now()
-        self._stop_forwarding(before, "taken over by another publisher")
+        placement.fenced_at, placement.placed_at = None, self.now()
+        self.stop_forwarding(before, "taken over by another publisher")
         self.runs.begun(stream.stream_id)
         if forwarding.refusal is not None:
             self._give_up(placement, forwarding.refusal)
@@ -204,16 +208,17 @@ class Placing:
         if record is not None:
             waited = placement is not None and placement.stream.waiting_since is not None
             waiting = record.entry.waiting or waited
-            self.runs.listed(record.entry.stream_id, waiting=waiting, now=self._pump.now())
+            self.runs.listed(record.entry.stream_id, waiting=waiting, now=self.now())
         if placement is None:
-            self._learn_tags(channel, record)
-        elif record is not None and placement.stream.stream_id < record.entry.stream_id:
+            self.tags.learn(channel, record)
+        elif record is not None and self.moves.is_newer(record.entry.stream_id, placement):
             self._taken_over(placement, f"by a run at origin {record.origin}")
         else:
             self._tell_waiting(placement.stream, record)
 
     def tick(self, now: float) -> None:
         """Judge what has waited long enough; call it a few times a second."""
+        self.moves.tick(now)
         for placement in [p for p in self.placements.values() if p.stream.ended is None]:
             with contained(logger, "placement not judged", channel=placement.stream.channel):
                 if placement.fenced_at is not None:
@@ -232,7 +237,8 @@ class Placing:
 
     def slept(self, late_s: float) -> None:
         """We were late ourselves by so much: answers may lie unread, so it counts for nobody."""
-        self._judges_from = self._pump.now() + STALLED_S_MAX
+        self._judges_from = self.now() + STALLED_S_MAX
+        self.moves.slept(late_s)
         for placement in self.placements.values():
             placement.slept(late_s)
 
@@ -240,17 +246,19 @@ class Placing:
 
     def accepted(self, forwarding: Forwarding) -> None:
         """The origin took a stream: after a refusal it is trusted again."""
+        self.moves.accepted(forwarding)
         placement = self._of(forwarding)
         if placement is not None:
             placement.accepted, placement.joins = True, False
-        self._view.accepted(forwarding.origin, forwarding.stream.grant.priority)
+        self.view.accepted(forwarding.origin, forwarding.stream.grant.priority)
 
     def refused(self, forwarding: Forwarding, code: str, reason: str) -> None:
         """The origin has the final word: try another, or give the publisher up."""
         placement = self._of(forwarding)
         if placement is None:
+            self.moves.refused(forwarding, code, reason)
             return
-        now = self._pump.now()
+        now = self.now()
         if code == "fenced":
             if forwarding.fenced_by is not None:
                 self.runs.heard(forwarding.fenced_by)
@@ -263,7 +271,7 @@ class Placing:
         elif code in ("full", "drain", "preempted"):
             priority = PriorityClass.PARTNER if code == "drain" else placement.request.priority
             asked = forwarding.terms.on_full != "reject"
-            self._view.refused(forwarding.origin, now, priority=priority, asked=asked)
+            self.view.refused(forwarding.origin, now, priority=priority, asked=asked)
             if code == "full" and forwarding.packaged_seq < 0:
                 self._place_again(placement)
             else:
@@ -274,13 +282,13 @@ class Placing:
 
     def _choose(self, request: RouteRequest) -> Decision:
         try:
-            return choose_origin(request, self._view, self._pump.now())
+            return choose_origin(request, self.view, self.now())
         except RouteUnavailableError as error:
-            self._view.note_request(request, placed=False)
+            self.view.note_request(request, placed=False)
             raise PublishRefusedError("no_route", NO_ROUTE, str(error)) from error
 
     def _choose_incumbent(self, request: RouteRequest, origin: str) -> Decision:
-        decision = choose_incumbent(request, self._view, origin)
+        decision = choose_incumbent(request, self.view, origin)
         if decision is None:
             detail = f"origin {origin} has the run, and nothing may go there now"
             raise PublishRefusedError("no_route", NO_ROUTE, detail)
@@ -297,7 +305,7 @@ class Placing:
 
     def _find(self, request: RouteRequest) -> Decision | None:
         with contextlib.suppress(RouteUnavailableError):
-            return choose_origin(request, self._view, self._pump.now())
+            return choose_origin(request, self.view, self.now())
         return None
 
     @contextlib.contextmanager
@@ -305,12 +313,12 @@ class Placing:
         """As if the channel's older run here, if any, had given its place back."""
         older = self.placements.get(request.channel)
         if older is not None:
-            self._view.released(older.decision.origin, older.request)
+            self.view.released(older.decision.origin, older.request)
         try:
             yield
         finally:
             if older is not None:
-                self._view.placed(older.decision.origin, older.request)
+                self.view.placed(older.decision.origin, older.request)
 
     def _of(self, forwarding: Forwarding) -> Placement | None:
         """The placement that a forwarding serves, if it still does."""
@@ -320,24 +328,24 @@ class Placing:
     def _release(self, placement: Placement) -> None:
         channel = placement.stream.channel
         self.placements.pop(channel, None)
-        self._view.released(placement.decision.origin, placement.request)
-        self._learn_tags(channel, self._listing.lookup(channel))
+        self.view.released(placement.decision.origin, placement.request)
+        self.tags.learn(channel, self._listing.lookup(channel))
+        self.moves.drop(channel, "it is over, or goes elsewhere")
         if placement.forwarding.state == "waiting":  # Else the end of its ring ends it.
-            self._stop_forwarding(placement.forwarding, "the publication is over")
+            self.stop_forwarding(placement.forwarding, "the publication is over")
 
-    def _stop_forwarding(self, forwarding: Forwarding, reason: str) -> None:
-        link = self._link(forwarding.origin)
-        if link is not None:
+    def stop_forwarding(self, forwarding: Forwarding, reason: str) -> None:
+        if (link := self.link(forwarding.origin)) is not None:
             link.stop_forwarding(forwarding, reason)
 
     def _give_up(self, placement: Placement, error: PublishRefusedError) -> None:
         self._release(placement)
-        self._stop_forwarding(placement.forwarding, error.reason)
+        self.stop_forwarding(placement.forwarding, error.reason)
         placement.give_up(error)
 
     def _place_again(self, placement: Placement, *, renumbered: int = 0) -> None:
         self._release(placement)
-        self._stop_forwarding(placement.forwarding, "sent elsewhere")
+        self.stop_forwarding(placement.forwarding, "sent elsewhere")
         try:
             self.place(
                 placement.stream, placement.request, placement.give_up, renumbered=renumbered
@@ -351,13 +359,15 @@ class Placing:
         The home epoch rises: should the one before come back, nobody takes its parts any more.
         """
         stream, before = placement.stream, placement.forwarding
+        if self.moves.take_lead(placement, detail):
+            return True
         if placement.joins:
             self._begin_anew(placement, detail)
             return True
         if not placement.can_go_on or not self._is_routable_without(placement):
             return False
         self._release(placement)
-        self._stop_forwarding(before, "goes on elsewhere")
+        self.stop_forwarding(before, "goes on elsewhere")
         known = stream.stream_id
         stream.stream_id = StreamId(known.channel, known.publication, known.home_epoch + 1)
         self.runs.begun(stream.stream_id)
@@ -374,7 +384,8 @@ class Placing:
         except PublishRefusedError as error:
             placement.give_up(error)
             return True
-        self.telling.rehomed(stream, before.origin, after.decision.origin, detail)
+        first = before.packaged_seq + 1
+        self.telling.rehomed(stream, before.origin, after.decision.origin, detail, unit_seq=first)
         return True
 
     def _let_go(self, placement: Placement, code: str, reason: str) -> None:
@@ -384,9 +395,9 @@ class Placing:
             self._place_again(placement)
         elif self._go_on_elsewhere(placement, f"{code}: {reason}"):
             pass
-        elif placement.can_go_on and (link := self._link(before.origin)) is not None:
+        elif placement.can_go_on and (link := self.link(before.origin)) is not None:
             placement.forwarding = link.forward(placement.stream, after=before, hold=True)
-            placement.held_at, placement.held_code = self._pump.now(), code
+            placement.held_at, placement.held_code = self.now(), code
             logger.warning(
                 "stream waits for an origin",
                 channel=placement.stream.channel,
@@ -403,7 +414,7 @@ class Placing:
             placement.held_at = None
         elif self._go_on_elsewhere(placement, "another origin takes it"):
             pass
-        elif (found := self._find(placement.request)) and (link := self._link(origin)) is not None:
+        elif (found := self._find(placement.request)) and (link := self.link(origin)) is not None:
             placement.held_at, forwarding.terms = None, found.terms
             link.offer_held(forwarding)
         elif now - held_at >= LOST_S_MAX or not placement.can_go_on:
@@ -416,14 +427,14 @@ class Placing:
 
     def _is_convicted(self, placement: Placement, now: float) -> bool:
         """Whether its origin is dead or frozen; while we were late ourselves, nobody is."""
-        down = self._view.capacitor.state(placement.decision.origin) is OriginState.DOWN
+        down = self.view.capacitor.state(placement.decision.origin) is OriginState.DOWN
         stalled_s = placement.stalled_s(now, down=down)
         return now >= self._judges_from and stalled_s >= STALLED_S_MAX
 
     def _taken_over(self, placement: Placement, detail: str) -> None:
         channel = placement.stream.channel
         if placement.stream.waiting_since is None:  # Else its publisher has come back elsewhere.
-            self.runs.fenced(channel, self._listed(channel), self._pump.now())
+            self.runs.fenced(channel, self._listed(channel), self.now())
         self._give_up(placement, PublishRefusedError("fenced", TAKEN_OVER, detail))
 
     def _judge_fencing(self, placement: Placement) -> None:
@@ -482,16 +493,7 @@ class Placing:
             origin=origin,
             after_s=ANSWER_S_MAX,
         )
-        self._view.timed_out(origin, now)
+        self.view.timed_out(origin, now)
         placement.offered_at = now  # It may vote again.
         if placement.forwarding.packaged_seq < 0 and self._find(placement.request) is not None:
             self._place_again(placement)
-
-    def _learn_tags(self, channel: str, record: DirectoryRecord | None) -> None:
-        """Note where a channel's tags are; those of ours are counted as they are placed."""
-        known = self.tags_learnt.pop(channel, None)
-        if known is not None:
-            self._view.learn_tags(*known, -1)
-        if record is not None and record.entry.tags and channel not in self.placements:
-            learnt = self.tags_learnt[channel] = (record.origin, record.entry.tags)
-            self._view.learn_tags(*learnt)

@@ -44,6 +44,7 @@ from edged.roles.fitness import Fault
 from edged.roles.ingest_health import IngestHealth
 from edged.roles.offers import IngestOffers
 from edged.roles.plugins import Plugins
+from edged.roles.rehoming import Rehomer
 from edged.roles.reloading import quietly, take_into_use
 from edged.roles.rights import RightsOffice
 from edged.roles.telling import Telling
@@ -95,19 +96,16 @@ class PopRole:
         self._tls = None if config.pop.tls is None else MutualTls(config.pop.tls)
         self.view = PopView(config.pop.name)
         self.supervisor = Supervisor(self.name)
+        local = LocalEnd(
+            role="pop",
+            name=config.pop.name,
+            shard=shard,
+            instance=new_instance(),
+            marks=config.backbone.dscp,
+        )
+        tls = None if self._tls is None else self._tls.client
         self.uplinks = Uplinks(
-            self.pump,
-            self.hub,
-            self.view,
-            LocalEnd(
-                role="pop",
-                name=config.pop.name,
-                shard=shard,
-                instance=new_instance(),
-                marks=config.backbone.dscp,
-            ),
-            None if self._tls is None else self._tls.client,
-            supervisor=self.supervisor,
+            self.pump, self.hub, self.view, local, tls, supervisor=self.supervisor
         )
         self.irs: PopClient | None = None  # Once it has begun to run.
         self.events = EventStream(config.pop.name)
@@ -130,6 +128,8 @@ class PopRole:
         self.api: ApiService | None = None  # Made when all plug-ins have started.
         self.uplinks.placing.telling = telling = Telling(self.events.emit)
         self.descriptions.on_changed = telling.described
+        self.rehomer = Rehomer(self.uplinks, self.pump.now)
+        telling.on_rehomed = self.rehomer.moved
         self.hls = HlsService(
             lookup=self.uplinks.lookup,
             subscribe=self.uplinks.parts.subscribe,
@@ -171,11 +171,9 @@ class PopRole:
         metrics.register(fitness.SPECS, partial(fitness.read_pop_metrics, self))
         if self._key_callback is not None:
             self._key_callback.register(metrics, role=self.name)
-        self.events.register(metrics, role=self.name)
-        self.webhooks.register(metrics, role=self.name)
-        self.ingest_health.register(metrics, role=self.name)
+        for part in (self.events, self.rehomer, self.webhooks, self.ingest_health, self.rights):
+            part.register(metrics, role=self.name)
         playback_metrics.register(metrics, self.http, self.hls, role=self.name)
-        self.rights.register(metrics, role=self.name)
 
     async def run(
         self, *, task_status: trio.TaskStatus[dict[str, str]] = trio.TASK_STATUS_IGNORED
@@ -222,14 +220,18 @@ class PopRole:
             self._config.irs_client,
             self.view,
             shard=self._pop.shard,
-            on_table=self.uplinks.table_changed,
+            on_table=self.rehomer.table_changed,
             on_states=self.uplinks.states_changed,
+            on_command=self.rehomer.command,
+            on_joined=self.rehomer.joined,
             on_pops=self.offers.told,
             offer=self.offers.own,
             tls=None if self._tls is None else self._tls.client,
             marks=self._config.backbone.dscp,
         )
+        self.rehomer.tell = self.irs.send_moved
         await self.supervisor.start(nursery, "irs client", self.irs.run)
+        self.supervisor.start_soon(nursery, "re-homing", self.rehomer.run)
 
     async def _start_api(self, nursery: trio.Nursery) -> None:
         side = PopSide(

@@ -121,6 +121,7 @@ EFFECTS: dict[str, Effect] = {
     "irs.table_ttl_s": _TABLE,
     "irs.reserve_fraction": _TABLE,
     "irs.policy": _TABLE,
+    "irs.moves_per_s": _live("for drains and migrations that begin from now on"),
     "irs.warmup_s": _restart("it is counted from the start"),
     "irs.rules": _TABLE,
     "irs.tls": _TLS,

@@ -72,4 +72,5 @@ def describe_routes(pop: PopRole, samples: RoleSamples, now: float, unix: float)
             for name in names
         ],
         streams_total=len(placing.placements),
+        drained=pop.rehomer.drained(),
     )

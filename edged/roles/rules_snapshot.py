@@ -16,4 +16,4 @@ def take_snapshot(pop: PopRole, now: float, unix: float) -> PopTaken:
         )
         for placement in placing.placements.values()
     ]
-    return take_pop(pop.view, streams, placing.tags_learnt, shard=pop.shard, now=now, unix=unix)
+    return take_pop(pop.view, streams, placing.tags.learnt, shard=pop.shard, now=now, unix=unix)

@@ -14,6 +14,7 @@ from edged.roles.placement import Placement
 from edged.roles.pop import PopRole
 from edged.roles.sampler import RoleSamples, peer_key
 from edged.roles.status import (
+    DrainedSeen,
     IrsLinkSeen,
     IrsOriginSeen,
     IrsPopSeen,
@@ -218,5 +219,9 @@ def describe_irs(role: IrsRole) -> IrsSeen:
                 slots_free=origin.report.slots_free[PriorityClass.PARTNER],
             )
             for origin in status.origins
+        ],
+        drained=[
+            DrainedSeen(origin=seen.origin, left=seen.left, seconds_left=seen.seconds_left)
+            for seen in service.moving.drains_seen()
         ],
     )

@@ -169,6 +169,14 @@ class IrsOriginSeen(Struct, frozen=True, kw_only=True):
     slots_free: int
 
 
+class DrainedSeen(Struct, frozen=True, kw_only=True):
+    """An origin that is to be empty, and what is still there: of all PoPs at IRS, or of one."""
+
+    origin: str
+    left: int
+    seconds_left: float
+
+
 class IrsSeen(Struct, frozen=True, kw_only=True):
     """An IRS of this process."""
 
@@ -180,6 +188,7 @@ class IrsSeen(Struct, frozen=True, kw_only=True):
     push_delay_ms: float
     pops: list[IrsPopSeen]
     origins: list[IrsOriginSeen]
+    drained: list[DrainedSeen] = []
 
 
 class WarningSeen(Struct, frozen=True, kw_only=True):
@@ -327,3 +336,4 @@ class RoutesSeen(Struct, frozen=True, kw_only=True):
     rules: list[RuleSeen]
     streams: list[RoutedStream]
     streams_total: int
+    drained: list[DrainedSeen] = []

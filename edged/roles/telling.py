@@ -15,6 +15,7 @@ from edged.media.events import (
 )
 from edged.media.stream import Description, StreamId
 from edged.runtime.hub import LiveStream
+from edged.wire.table import REASON_CHARS_MAX, Moved
 
 
 class Telling:
@@ -30,6 +31,7 @@ class Telling:
         """`pop`: whose streams they are; `newest`: a channel's newest run anywhere, and its PoP."""
         self.emit = emit
         self._pop, self._newest = pop, newest
+        self.on_rehomed: Callable[[Moved], object] = lambda _: None  # For IRS.
 
     def went_live(self, stream: LiveStream, protocol: str, origin: str) -> None:
         """A run has begun, and is placed."""
@@ -72,8 +74,17 @@ class Telling:
             )
         )
 
-    def rehomed(self, stream: LiveStream, before: str, after: str, why: str) -> None:
-        """Another origin goes on with a stream."""
+    def rehomed(
+        self,
+        stream: LiveStream,
+        before: str,
+        after: str,
+        why: str,
+        *,
+        unit_seq: int,
+        number: int = 0,
+    ) -> None:
+        """Another origin goes on with a stream, from a unit on; `number`: as IRS has asked."""
         self.emit(
             StreamRehomed(
                 channel=stream.channel,
@@ -82,6 +93,18 @@ class Telling:
                 origin_after=after,
                 why=why,
                 home_epoch=stream.stream_id.home_epoch,
+            )
+        )
+        self.on_rehomed(
+            Moved(
+                channel=stream.channel,
+                publication=stream.stream_id.publication,
+                home_epoch=stream.stream_id.home_epoch,
+                from_origin=before,
+                to_origin=after,
+                unit_seq=max(0, unit_seq),
+                why=why[:REASON_CHARS_MAX],
+                number=number,
             )
         )
 

@@ -1,6 +1,6 @@
 """Sessions between IRS and its peers, sans-IO: who may say what when, keepalive, silence.
 
-    IrsLink (at IRS)      HELLO ── pop-hello ──▶ POP      ack, nack, telemetry, moved
+    IrsLink (at IRS)      HELLO ── pop-hello ──▶ POP      ack, nack, telemetry, moved, move-refused
                           HELLO ── origin-hello ─▶ ORIGIN  heartbeat
     PeerLink (at a PoP or origin) says hello at once; then snapshot, delta, migrate, drain, pops
     (PoPs only), alive and goodbye come in.
@@ -31,6 +31,7 @@ from edged.wire.table import (
     Message,
     Migrate,
     Moved,
+    MoveRefused,
     Nack,
     OriginHello,
     PopHello,
@@ -95,11 +96,20 @@ _IRS_TRANSITIONS: dict[tuple[State, type[Message]], State] = {
     (State.POP, Nack): State.POP,
     (State.POP, Telemetry): State.POP,
     (State.POP, Moved): State.POP,
+    (State.POP, MoveRefused): State.POP,
     (State.ORIGIN, Heartbeat): State.ORIGIN,
 }
 
 IrsEvent = (
-    PopHello | OriginHello | Heartbeat | Telemetry | Moved | TableAcked | TableRefused | PeerLost
+    PopHello
+    | OriginHello
+    | Heartbeat
+    | Telemetry
+    | Moved
+    | MoveRefused
+    | TableAcked
+    | TableRefused
+    | PeerLost
 )
 PeerEvent = TableArrived | PushRefused | Migrate | Drain | Pops | Goodbye | PeerLost
 
@@ -170,7 +180,7 @@ class IrsLink(_Timed):
                     _check_proto(message.proto)
                     self._hello = message if isinstance(message, PopHello) else None
                     events.append(message)
-                case Heartbeat() | Telemetry() | Moved():
+                case Heartbeat() | Telemetry() | Moved() | MoveRefused():
                     events.append(message)
                 case Ack():
                     events += self._receive_ack(message, now)
@@ -194,6 +204,18 @@ class IrsLink(_Timed):
         assert self._hello is not None, "only PoPs are told"
         assert self._hello.wants_pops, "an older PoP would close on it"
         self._send(pops, now)
+
+    @property
+    def moves_streams(self) -> bool:
+        """Whether the PoP does what a `command` says."""
+        return self._hello is not None and self._hello.moves_streams
+
+    def command(self, command: Migrate | Drain, now: float) -> bool:
+        """Have the PoP move streams; False: it is too old to do that."""
+        assert self._hello is not None, "only PoPs have streams to move"
+        if self.moves_streams:
+            self._send(command, now)
+        return self.moves_streams
 
     def refuse(self, reason: str, now: float) -> None:
         """End the session with a reason; the shell flushes, then closes."""
@@ -271,7 +293,7 @@ class PeerLink(_Timed):
                     raise RemoteProtocolError(f"unexpected {type(message).__name__} from irs")
         return events
 
-    def send(self, message: Heartbeat | Telemetry | Moved, now: float) -> None:
+    def send(self, message: Heartbeat | Telemetry | Moved | MoveRefused, now: float) -> None:
         """Queue what this peer tells."""
         self._send(message, now)
 

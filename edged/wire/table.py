@@ -4,6 +4,7 @@ On TCP: frames of u32 length (big-endian) + one msgpack map, tagged by `type`:
 
     PoP    -> IRS  pop-hello, ack, nack, telemetry, moved
     IRS    -> PoP  snapshot, delta, migrate, drain, pops, alive, goodbye
+    PoP    -> IRS  move-refused, to one that has sent a migrate or a drain
     origin -> IRS  origin-hello, heartbeat
     IRS    -> origin  alive, goodbye
 
@@ -25,6 +26,7 @@ from edged.media.routing import (
     ORIGINS_MAX,
     RULES_MAX,
     Address,
+    ClassLabel,
     Count,
     Name,
     OriginReport,
@@ -44,6 +46,8 @@ HELLO_BYTES_MAX = 4096  # Names and an address; before it we do not know who mak
 FRAME_BYTES_MAX = 2**20  # A snapshot with the most rules and rows that configuration allows.
 POPS_MAX = 512  # Shards of the network; a row is about 100 bytes.
 MOVES_MAX = 1000  # Of one Migrate: a second's worth at the rate that cleared a cut link.
+PICKS_MAX = 1000  # Of one Migrate: from and to every origin, by class, is more than a plan has.
+MOVES_PER_S = 20.0  # Of a drain whose IRS says nothing of it.
 REASON_CHARS_MAX = 200
 
 FILE_MAGIC = b"EDGT"
@@ -68,6 +72,7 @@ class PopHello(Struct, frozen=True, tag="pop-hello", kw_only=True):
     wants_pops: bool = False  # It knows the message `pops`; those before it would close on one.
     wants_kept: bool = False  # It knows `kept` of a table; those before it compute another CRC.
     rules_proto: Number = 1  # As RULES_PROTO of the PoP; it refuses tables with other keys.
+    moves_streams: bool = False  # It does what `migrate` and `drain` say; older ones only read it.
 
     @property
     def key(self) -> str:
@@ -142,7 +147,7 @@ class Telemetry(Struct, frozen=True, tag="telemetry"):
 
 
 class Moved(Struct, frozen=True, tag="moved", kw_only=True):
-    """A PoP has re-homed a live stream."""
+    """A PoP has re-homed a live stream: on the word of IRS, or after a failure."""
 
     channel: Text
     publication: Number
@@ -150,6 +155,23 @@ class Moved(Struct, frozen=True, tag="moved", kw_only=True):
     from_origin: Name
     to_origin: Name
     unit_seq: Number  # The first unit that the new home got.
+    why: Reason = ""  # "migrate", "drain", or what was wrong with the old home.
+    number: Number = 0  # Of the Migrate; 0: of none.
+
+
+class MoveRefused(Struct, frozen=True, tag="move-refused", kw_only=True):
+    """A stream stays where it is, undisturbed, though IRS wanted it elsewhere, and why.
+
+    Of a drain it is told once of each stream, which is tried again. `channel` "": of so many
+    (`count`) of a `Pick` no stream was moved by the deadline.
+    """
+
+    number: Number  # Of the Migrate; 0: of a drain.
+    channel: Text
+    from_origin: Name
+    to_origin: Annotated[str, Meta(max_length=63)] = ""  # "": wherever there is room.
+    count: Number = 1
+    reason: Reason
 
 
 class Move(Struct, frozen=True, array_like=True):
@@ -160,19 +182,38 @@ class Move(Struct, frozen=True, array_like=True):
     to_origin: Name
 
 
+class Pick(Struct, frozen=True, array_like=True):
+    """So many streams of a class that IRS wants elsewhere: which, the PoP chooses."""
+
+    from_origin: Name
+    to_origin: Name
+    class_: ClassLabel
+    count: Annotated[int, Meta(ge=1, le=2**31)]
+
+
 class Migrate(Struct, frozen=True, tag="migrate", kw_only=True):
     """Re-home these live streams, at most `budget_per_s` of them a second."""
 
     moves: Annotated[tuple[Move, ...], Meta(max_length=MOVES_MAX)]
-    deadline: Unix
+    deadline: Unix  # What has not begun by then stays.
     budget_per_s: Annotated[float, Meta(gt=0, le=1e6)]
+    picks: Annotated[tuple[Pick, ...], Meta(max_length=PICKS_MAX)] = ()
+    number: Number = 0  # Rises within an epoch; answers name it.
+    left_s: Seconds = 0.0  # Until the deadline, which the PoP counts from: clocks differ.
 
 
 class Drain(Struct, frozen=True, tag="drain", kw_only=True):
-    """Take every stream off this origin by then."""
+    """Take every stream off this origin by then, and send nothing new there, until it is undone.
+
+    A PoP is told of all drains at the beginning of a session, before its first table: one of which
+    it is not told then is undone, too.
+    """
 
     origin: Name
     until: Unix
+    undone: bool = False
+    left_s: Seconds = 0.0  # As of Migrate.
+    budget_per_s: Annotated[float, Meta(gt=0, le=1e6)] = MOVES_PER_S
 
 
 class PopKey(Struct, frozen=True, array_like=True):
@@ -215,6 +256,7 @@ Message = (
     | Nack
     | Telemetry
     | Moved
+    | MoveRefused
     | Migrate
     | Drain
     | Pops

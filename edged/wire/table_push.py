@@ -145,6 +145,7 @@ class TableHolder:
             wants_pops=True,
             wants_kept=True,
             rules_proto=RULES_PROTO,
+            moves_streams=True,
         )
 
     def receive(self, push: Snapshot | Delta) -> Ack | Nack:

@@ -8,9 +8,10 @@ import pytest
 import trio
 
 from edged.api.admin import AdminConfig, Arguments, Handler, serve_admin
-from edged.cli import operate
+from edged.cli import operate, origin_drain
 from edged.cli.operate import parse_duration
 from edged.errors import EdgedError
+from edged.irs.moving import DrainSeen
 from edged.roles.draining import DrainLine, DrainState
 from edged.roles.operations import KickAnswer, ReloadAnswer
 from edged.roles.reloading import Change, Effect
@@ -46,7 +47,10 @@ class Running:
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Running]:
     made = Running(tmp_path / "admin.sock")
-    commands = ("kick", "drain", "drain-status", "drain-undo", "log-level", "reload")
+    commands = (
+        *("kick", "drain", "drain-status", "drain-undo", "log-level", "reload"),
+        *("drain-origin", "drain-origin-status", "drain-origin-undo"),
+    )
 
     async def main(*, task_status: trio.TaskStatus[str]) -> None:
         async with trio.open_nursery() as nursery:
@@ -124,6 +128,25 @@ def test_drain_without_waiting_and_undone(running: Running) -> None:
     assert (answer.code, answer.out) == (0, "pop a: takes what comes; 2 live\n")
     assert [command for command, _ in running.asked] == ["drain", "drain-undo"]
     assert running.run("drain", "--undo", "--deadline", "3").code == 2
+
+
+def test_drain_takes_an_origin_or_nothing(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(origin_drain, "POLL_S", 0.01)
+    seen = DrainSeen(origin="fra1", left=0, left_by_pop={}, seconds_left=60.0, moved=7)
+    running.answers["drain-origin"] = [[seen]]
+    answer = running.run("drain", "origin", "fra1", "--deadline", "1m")
+    assert (answer.code, answer.out) == (0, "origin fra1: empty, 7 moved\n")
+    assert running.asked == [("drain-origin", {"origin": "fra1", "deadline_s": "60.0"})]
+    for wrong in (
+        ("fra1",),
+        ("origin", "fra1", "fra2"),
+        ("origin", "fra1", "--to", "rtmp://b/live"),
+        ("origin", "--undo"),
+    ):
+        assert running.run("drain", *wrong).code == 2
+    assert len(running.asked) == 1
 
 
 def test_reload(running: Running) -> None:

@@ -9,7 +9,7 @@ import trio
 from msgspec import structs
 
 from edged.api.admin import AdminConfig, Arguments, serve_admin
-from edged.roles.status import RoutesSeen
+from edged.roles.status import DrainedSeen, RoutesSeen
 from tests.cli.invoke import Answer, in_a_thread
 from tests.cli.statuses import NO_IRS, routes
 
@@ -45,7 +45,15 @@ def test_table_rules_and_streams(tmp_path: Path) -> None:
     assert "the final glob=final* prefer fra1 2" in shown
     assert "alice fra1 1:00 nearest fra1 is the nearest origin whose lease has room" in shown
     assert "and 2 more" in shown
+    assert "drained" not in shown
     assert pop["streams"][0]["route"]["table_version"] == 42
+
+
+def test_a_drained_origin_is_said_with_what_is_left(tmp_path: Path) -> None:
+    drained = [DrainedSeen(origin="fra1", left=3, seconds_left=41.6)]
+    with edged_at(tmp_path / "admin.sock", [structs.replace(routes(), drained=drained)]):
+        shown = words(Answer("routes", "--socket", tmp_path / "admin.sock"))
+    assert "origin fra1 is drained: 3 of our streams left, 42 s" in shown
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ async def open_pair(
     doomed: Sequence[str] = ORIGINS,
     pop_tables: str = "",
     origin_tables: str = "",
+    origin_keys: str = "",
     latency: str = "default",
     secure: bool = False,
 ) -> AsyncIterator[Pair]:
@@ -73,7 +74,7 @@ async def open_pair(
 
     `secure`: IRS and backbone are under TLS, each host with its certificate.
     Each host's metrics are at `ports["NAME.metrics"]`. `pop_tables`, `origin_tables`: TOML for all
-    of them. `latency`: the class that all keys name.
+    of them; `origin_keys`: more of `[origin]`. `latency`: the class that all keys name.
     """
     with tempfile.TemporaryDirectory(prefix="edged-e2e-") as name:
         folder = Path(name)
@@ -95,7 +96,8 @@ async def open_pair(
         texts = {"irs": f'[irs]\nlisten = "{at["irs"]}"\nwarmup_s = 0.0\n{own["irs"]}'}
         for origin in origins:
             texts[origin] = (
-                f'[origin]\nname = "{origin}"\nlisten = "{at[origin]}"\n{own[origin]}{client}'
+                f'[origin]\nname = "{origin}"\nlisten = "{at[origin]}"\n{origin_keys}'
+                f"{own[origin]}{client}"
                 f"{origin_tables}"
             )
         keys = "".join(

@@ -124,6 +124,27 @@ def test_offers_are_those_of_pops_that_are_connected_and_make_one() -> None:
     assert list(world.offers()) == [("ams", 1)]
 
 
+def test_who_drains_an_origin_says_how_it_stands_in_tables() -> None:
+    collectors = Collectors()
+    assert collectors.state("o1") is None
+    collectors.origin_joined(OriginHello(origin="o1", incarnation=1, address="h:1"))
+    collectors.heartbeat(OriginReport("o1", 1, ReportedState.UP, 10, (5, 5, 5)), 0.0)
+    assert collectors.state("o1") is OriginState.UP
+    collectors.state_of = lambda name, state: OriginState.DRAIN
+    assert collectors.state("o1") is OriginState.DRAIN
+    assert [supply.state for supply in collectors.supplies(0.0)] == [OriginState.DRAIN]
+    assert collectors.capacitor.state("o1") is OriginState.UP
+
+
+def test_what_pops_have_where_is_of_those_that_are_connected() -> None:
+    collectors = Collectors()
+    for name in ("lhr/0", "ams/0"):
+        collectors.pop_joined(name)
+        collectors.telemetry(name, PopTelemetry({"o1": (1, 2, 3), "o2": (0, 0, 1)}), 0.0)
+    collectors.pop_left("ams/0", 1.0)
+    assert collectors.units() == {"lhr/0": {"o1": 6, "o2": 1}}
+
+
 def test_shards_of_a_pop_are_one_witness() -> None:
     """They share the host's path: when it fails, they all have bad experiences."""
     world = Collectors()

@@ -22,7 +22,7 @@ from edged.media.routing import (
     Rule,
 )
 from edged.media.stream import PriorityClass
-from edged.policy.pop_view import PopView
+from edged.policy.pop_view import DRAINED, PopView
 from edged.policy.routing_table import (
     HELD,
     LEASE_USED_UP,
@@ -30,6 +30,7 @@ from edged.policy.routing_table import (
     PRICE_FULL_MS,
     choose_incumbent,
     choose_origin,
+    choose_target,
     explain_origin,
     price_ms,
 )
@@ -303,6 +304,74 @@ def test_the_incumbent_goes_on_whatever_lease_and_price_say() -> None:
     assert choose_incumbent(want(), PopView("lhr"), "o1") is None  # Without a table.
 
 
+def why_not(request: RouteRequest, view: PopView, to: str, at: str = "o0") -> str:
+    with pytest.raises(RouteUnavailableError) as caught:
+        choose_target(request, view, 0.0, at=at, to=to)
+    (why,) = caught.value.rejected.values()
+    return why
+
+
+def test_a_live_stream_moves_where_irs_says_without_a_lease() -> None:
+    view = make_view({"o0": 5, "o1": 0}, Rule(name="all", match=Match(channel="bob")))
+    beat(view, "o1", 3)
+    decision = choose_target(want(), view, 0.0, at="o0", to="o1")
+    assert (decision.origin, decision.address, decision.rule) == ("o1", "o1:1", "moved")
+    assert choose_target(want("bob"), view, 0.0, at="o0", to="o1").matched == "all"
+    assert why_not(want(cost=4), view, "o1") == NO_ROOM
+    assert why_not(want(), view, "o0") == "it is there"
+    assert why_not(want(), view, "gone") == "not in the table"
+    view.refused("o1", 0.0)
+    assert why_not(want(), view, "o1") == HELD
+    view.set_link("o1", up=False, now=0.0)
+    assert why_not(want(), view, "o1") == "link down"
+    assert why_not(want(), PopView("lhr"), "o1") == "not in the table"
+
+
+def test_rules_forbid_a_move() -> None:
+    view = make_view(
+        {"o0": 5, "o1": 5, "o2": 5},
+        Rule(match=Match(channel="pinned"), pin="o0"),
+        Rule(match=Match(channel="shy"), avoid=("o1",)),
+        Rule(match=Match(channel="near"), max_rtt_ms=15.0),
+        Rule(match=Match(tag="event:1"), group_by="event:"),
+        Rule(match=Match(tag="feed:1"), anti_affinity="feed:"),
+        domains={"o1": "east", "o2": "east"},
+    )
+    for name in ("o0", "o1", "o2"):
+        beat(view, name, 3)
+    assert why_not(want("pinned"), view, "o1") == "rule pins the stream to o0"
+    assert why_not(want("shy"), view, "o1") == "rule avoids it"
+    assert "farther than" in why_not(want("near"), view, "o1")
+    alone = want(tags=("event:1",))
+    view.placed("o0", alone)
+    assert choose_target(alone, view, 0.0, at="o0", to="o1").origin == "o1"
+    view.placed("o0", alone)
+    assert why_not(alone, view, "o1") == "its group 'event:1' is elsewhere"
+    view.placed("o1", alone)
+    assert choose_target(alone, view, 0.0, at="o0", to="o1").origin == "o1"
+    feed = want(tags=("feed:1",))
+    view.placed("o0", feed)
+    assert choose_target(feed, view, 0.0, at="o0", to="o1").origin == "o1"
+    view.placed("o2", feed)
+    assert "in the same failure domain" in why_not(feed, view, "o1")
+    assert choose_target(feed, view, 0.0, at="o2", to="o1").origin == "o1"
+
+
+def test_from_an_origin_that_is_to_be_empty_a_stream_goes_where_a_new_one_would() -> None:
+    view = make_view({"o0": 5, "o1": 5})
+    assert why_not(want(), view, "") == "it is there"
+    view.set_drained(("o0",), 0.0)
+    assert choose_target(want(), view, 0.0, at="o0", to="").origin == "o1"
+    assert choose_origin(want(), view, 0.0).alternatives == {"o0": DRAINED}
+    beat(view, "o1", 5, now=1000.0)
+    assert choose_origin(want(), view, 1000.0).origin == "o1"  # Also when the table is old.
+    view.set_drained(("o0", "o1"), 1001.0)
+    assert set(refusal(want(), view, 1001.0).values()) == {DRAINED}
+    view.set_drained((), 1002.0)
+    beat(view, "o0", 5, now=1002.0)
+    assert choose_origin(want(), view, 1002.0).origin == "o0"
+
+
 def test_price_curve() -> None:
     assert price_ms(0.0) == price_ms(-1.0) == 0.0
     assert price_ms(1.0) == price_ms(2.0) == PRICE_FULL_MS
@@ -446,3 +515,18 @@ def test_a_decision_costs_microseconds() -> None:
     finally:
         gc.enable()
     assert statistics.median(samples) < 10_000
+
+
+def test_a_move_asks_nobody_to_give_way_and_keeps_the_terms_of_its_rule() -> None:
+    rule = Rule(name="vip", match=Match(channel="alice"), on_full="preempt", dscp="af41")
+    view = make_view({"o0": 5, "o1": 0}, rule)
+    beat(view, "o1", 3)
+    decision = choose_target(want("alice"), view, 0.0, at="o0", to="o1")
+    assert (decision.terms.on_full, decision.terms.dscp) == ("reject", "af41")
+    full = make_view({"o0": 0, "o1": 0}, rule)
+    report = OriginReport("o1", 1, ReportedState.UP, 10, (0, 0, 0), preemptible=(3, 3, 3))
+    full.heartbeat(report, 0.0)
+    full.set_link("o1", up=True, now=0.0)
+    asked = choose_origin(want("alice"), full, 0.0)
+    assert (asked.origin, asked.terms.on_full) == ("o1", "preempt"), "a new one may ask"
+    assert why_not(want("alice"), full, "") == NO_ROOM

@@ -47,6 +47,14 @@ def test_what_comes_at_a_distance_is_shown_at_once() -> None:
     assert ends.due_at == math.inf
 
 
+def test_what_was_shown_last_of_each_rendition_is_known() -> None:
+    assert SegmentEnds().shown == []
+    ends = begun()
+    assert ends.shown == [("v0", part(0, 0)), ("a0", part(0, 0, "a0"))]
+    ends.take([part(0, 1)], 10.2)
+    assert ends.shown[0] == ("v0", part(0, 1))
+
+
 def test_a_tail_on_the_heels_of_a_part_is_held_with_all_behind_it() -> None:
     ends = begun()
     assert ends.take(tail(), 10.02) == []

@@ -20,6 +20,7 @@ from tests.policy.synthetic import RATES, segment, video_times, video_track, vid
 from tests.wire.backbone.builders import make_track
 
 if TYPE_CHECKING:
+    from edged.backbone.receiver import BackboneServer
     from edged.errors import PublishRefusedError
 
 REQUEST = RouteRequest(channel="alice", protocol="rtmp")
@@ -128,6 +129,19 @@ async def running_pop(*origins: Origin, quota: int = 10, name: str = "ams1") -> 
             pop.view._rank()
         yield pop
         nursery.cancel_scope.cancel()
+
+
+async def packaged(
+    pop: Pop, origin: Origin, server: "BackboneServer", channel: str = "alice"
+) -> Placement:
+    """A stream at an origin that has said how to go on from unit 5."""
+    stream = pop.open(channel)
+    placement = pop.place(stream, RouteRequest(channel=channel, protocol="rtmp"))
+    append(stream, 10)
+    await until(lambda: len(origin.units(channel)) == 10)
+    server.packaged(stream.stream_id, 5, [], b"as of unit 5")
+    await until(lambda: placement.forwarding.splice)
+    return placement
 
 
 def events_of(seconds: float = 4.0, *, end: bool = False) -> list[PackagedEvent]:

@@ -325,6 +325,13 @@ async def test_the_ladders_fail(tmp_path: Path, faults: Faults) -> None:
         await until(lambda: setting.origin.service.ladders._nursery is not None)  # type: ignore[union-attr]
 
 
+async def test_the_re_homing_fails(tmp_path: Path, faults: Faults) -> None:
+    async with healthy_network(tmp_path) as setting:
+        faults.throw(setting.pop.rehomer, "turn")
+        setting.pop.rehomer._woken.set()
+        await setting.begun_anew("pop", "re-homing")
+
+
 def supervised_names() -> set[str]:
     """Of every service that the code has a supervisor run."""
     names: set[str] = set()

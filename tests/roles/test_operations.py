@@ -290,6 +290,7 @@ async def tells_pops(host: Host) -> None:
     assert planner.reserve_fraction == 0.1
     assert planner.last is not None
     assert (planner.policy, planner.last.policy) == ("proportional", "proportional")
+    assert host.irs.service.moving.moves_per_s == 7.0
 
 
 async def clients_are_told(host: Host) -> None:
@@ -508,6 +509,7 @@ STEPS: list[tuple[Callable[[Host], dict[str, object]], Check]] = [
             irs__table_ttl_s=20.0,
             irs__reserve_fraction=0.1,
             irs__policy="proportional",
+            irs__moves_per_s=7.0,
             irs__rules=[{"avoid": ["lab1"], "match": {"glob": "sport-*"}}],
         ),
         tells_pops,

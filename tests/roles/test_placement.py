@@ -30,6 +30,19 @@ def make_placement(units: int = 10) -> Placement:
     )
 
 
+def test_at_another_origin_its_time_begins_anew() -> None:
+    placement = make_placement()
+    placement.held_at = placement.silent_since = placement.offered_at = 101.0
+    forwarding = Forwarding(placement.stream, StreamId("alice", 7, 2), "two")
+    decision = Decision("two", "two:1", "moved", 1, {})
+    placement.go_on(forwarding, decision, 120.0)
+    assert (placement.forwarding, placement.decision) == (forwarding, decision)
+    assert placement.accepted
+    assert placement.held_at is None
+    assert placement.stalled_s(121.0, down=True) == 1.0
+    assert placement.unanswered_s(121.0) == 0.0
+
+
 def test_an_origin_with_heartbeats_is_not_stalled() -> None:
     placement = make_placement()
     assert placement.stalled_s(500.0, down=False) == 0.0

@@ -18,7 +18,7 @@ from edged.roles import uplinks as uplinks_module
 from edged.roles.placement import BROKE_OFF, CUT_OFF, NO_ROUTE, Placement
 from edged.wire.backbone.messages import DirectoryDelta, DirectoryEntry
 from tests.backbone.network import Origin, append, until
-from tests.roles.setting import REQUEST, Pop, running_pop
+from tests.roles.setting import REQUEST, Pop, packaged, running_pop
 
 
 async def test_a_stream_goes_to_the_nearest_origin_with_room() -> None:
@@ -135,17 +135,6 @@ async def test_once_packaged_a_stream_does_not_start_anew_elsewhere() -> None:
             "drain: the origin is stopping (origin one)"
         ]
         assert not two.opened
-
-
-async def packaged(pop: Pop, origin: Origin, server: BackboneServer) -> Placement:
-    """A stream at an origin that has said how to go on from unit 5."""
-    stream = pop.open()
-    placement = pop.place(stream)
-    append(stream, 10)
-    await until(lambda: len(origin.units("alice")) == 10)
-    server.packaged(stream.stream_id, 5, [], b"as of unit 5")
-    await until(lambda: placement.forwarding.splice)
-    return placement
 
 
 async def test_from_an_origin_that_drains_a_stream_goes_on_at_another() -> None:

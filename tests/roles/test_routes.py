@@ -11,6 +11,7 @@ from edged.media.stream import PriorityClass
 from edged.roles import routes
 from edged.roles.routes import describe_routes, parse_request
 from edged.roles.sampler import Sampler
+from edged.wire.table import Drain
 from tests.roles.crowd import add_stream, make_pop
 
 
@@ -30,6 +31,12 @@ async def test_table_rules_and_streams() -> None:
         ("bob", "the final"),
     ]
     assert seen.streams_total == 2
+    assert seen.drained == []
+    pop.rehomer.command(Drain(origin="fra1", until=1e9, left_s=60.0))
+    (drained,) = describe_routes(pop, samples, trio.current_time(), 1004.0).drained
+    homes = [placement.decision.origin for placement in pop.uplinks.placements.values()]
+    assert (drained.origin, drained.left) == ("fra1", homes.count("fra1"))
+    assert drained.seconds_left == 60.0
 
 
 async def test_streams_are_limited() -> None:

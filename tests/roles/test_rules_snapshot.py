@@ -16,7 +16,7 @@ async def test_a_pop_with_its_streams() -> None:
     pop = make_pop()
     add_stream(pop, "bob", matched="the final")
     add_stream(pop, "alice")
-    pop.uplinks.placing.tags_learnt["carol"] = ("fra2", ("e:1",))
+    pop.uplinks.placing.tags.learnt["carol"] = ("fra2", ("e:1",))
     taken = take_snapshot(pop, trio.current_time() + 3.0, 1004.0)
     assert (taken.pop, taken.shard, taken.at, taken.rules) == ("west", 0, 1004.0, RULES)
     assert (taken.epoch, taken.version, taken.streams_total) == (7, 42, 2)

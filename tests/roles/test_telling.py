@@ -9,6 +9,7 @@ from edged.media.events import StreamTakenOver
 from edged.media.stream import Description, Grant, PriorityClass, StreamId
 from edged.roles.telling import Telling
 from edged.runtime.hub import LiveStream
+from edged.wire.table import Moved
 
 if TYPE_CHECKING:
     from edged.media.events import StreamEvent
@@ -24,7 +25,20 @@ def test_each_has_what_it_is_about() -> None:
     telling.lost(stream, "connection reset", 10.0)
     telling.returned(stream, 3.25)
     telling.returned(stream, None)
-    telling.rehomed(stream, "fra1", "fra2", "no progress")
+    moved: list[Moved] = []
+    telling.on_rehomed = moved.append
+    telling.rehomed(stream, "fra1", "fra2", "no progress", unit_seq=0)
+    assert moved == [
+        Moved(
+            channel="alice",
+            publication=31,
+            home_epoch=2,
+            from_origin="fra1",
+            to_origin="fra2",
+            unit_seq=0,
+            why="no progress",
+        )
+    ]
     telling.taken_over(stream, StreamId("alice", 47))
     telling.taken_over(stream)
     telling.went_offline(stream, "goodbye", 12.5)

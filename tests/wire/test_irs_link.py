@@ -32,6 +32,7 @@ from edged.wire.table import (
     Message,
     Migrate,
     Moved,
+    MoveRefused,
     Nack,
     OriginHello,
     PopHello,
@@ -113,7 +114,9 @@ def test_what_peers_tell_arrives() -> None:
     irs, pop = joined()
     pop.send(TELEMETRY, 1.0)
     pop.send(MOVED, 1.0)
-    assert irs.receive_data(pop.data_to_send(), 1.0) == [TELEMETRY, MOVED]
+    refused = MoveRefused(number=1, channel="a", from_origin="o1", reason="full")
+    pop.send(refused, 1.0)
+    assert irs.receive_data(pop.data_to_send(), 1.0) == [TELEMETRY, MOVED, refused]
     irs, origin = make_irs(), PeerLink(ORIGIN_HELLO, None, 0.0)
     origin.send(HEARTBEAT, 0.0)
     assert irs.receive_data(origin.data_to_send(), 0.0) == [ORIGIN_HELLO, HEARTBEAT]
@@ -128,6 +131,19 @@ def test_what_irs_commands_arrives() -> None:
     commands += [Alive(5), Goodbye("bye")]
     wire = b"".join(encode_frame(command) for command in commands)
     assert pop.receive_data(wire, 0.0) == [*commands[:2], Goodbye("bye")]
+
+
+def test_only_a_pop_that_moves_streams_is_told_to() -> None:
+    irs, pop = joined()
+    drain = Drain(origin="o1", until=1.0)
+    assert irs.moves_streams
+    assert irs.command(drain, 0.0)
+    assert pop.receive_data(irs.data_to_send(), 0.0) == [drain]
+    older = make_irs()
+    assert not older.moves_streams
+    feed(older, PopHello(pop="lhr"))
+    assert not older.command(drain, 0.0)
+    assert older.data_to_send() == b""
 
 
 @pytest.mark.parametrize(

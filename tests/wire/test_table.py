@@ -44,8 +44,10 @@ from edged.wire.table import (
     Migrate,
     Move,
     Moved,
+    MoveRefused,
     Nack,
     OriginHello,
+    Pick,
     PopHello,
     PopKey,
     Pops,
@@ -140,8 +142,16 @@ EVERY_MESSAGE: list[Message] = [
         to_origin="fra1",
         unit_seq=1000,
     ),
-    Migrate(moves=(Move("alice", "ams1", "fra1"),), deadline=1.7e9, budget_per_s=1000.0),
-    Drain(origin="ams1", until=1.7e9),
+    Migrate(
+        moves=(Move("alice", "ams1", "fra1"),),
+        deadline=1.7e9,
+        budget_per_s=1000.0,
+        picks=(Pick("ams1", "fra1", "basic", 12),),
+        number=7,
+        left_s=5.0,
+    ),
+    Drain(origin="ams1", until=1.7e9, undone=True, left_s=60.0, budget_per_s=2.5),
+    MoveRefused(number=7, channel="alice", from_origin="ams1", to_origin="fra1", reason="full"),
     Pops(whole=True, changed=(PopRow("lhr", 2, OFFER),), removed=(PopKey("ams", 1),)),
     Alive(5),
     Goodbye("drain"),
@@ -165,6 +175,37 @@ class TelemetryBefore(Struct, frozen=True, array_like=True):
     probes: dict[str, PathProbe] = {}
 
 
+class MigrateBefore(Struct, frozen=True, kw_only=True, tag="migrate"):
+    """As PoPs knew it that did nothing of it."""
+
+    moves: tuple[Move, ...]
+    deadline: float
+    budget_per_s: float
+
+
+class MovedBefore(Struct, frozen=True, kw_only=True, tag="moved"):
+    """As an IRS knew it that heard of failures alone."""
+
+    channel: str
+    publication: int
+    home_epoch: int
+    from_origin: str
+    to_origin: str
+    unit_seq: int
+
+
+def test_older_peers_read_what_newer_ones_say_of_moves() -> None:
+    encode, decode = msgspec.msgpack.encode, msgspec.msgpack.decode
+    migrate = next(each for each in EVERY_MESSAGE if isinstance(each, Migrate))
+    assert decode(encode(migrate), type=MigrateBefore).deadline == migrate.deadline
+    before = MigrateBefore(moves=(), deadline=1.0, budget_per_s=2.0)
+    assert decode(encode(before), type=Migrate).picks == ()
+    moved = next(each for each in EVERY_MESSAGE if isinstance(each, Moved))
+    known = decode(encode(msgspec.structs.replace(moved, why="drain", number=3)), type=MovedBefore)
+    assert (known.channel, known.unit_seq) == ("alice", 1000)
+    assert decode(encode(known), type=Moved) == moved
+
+
 def test_older_peers_take_what_newer_ones_say_and_the_other_way_round() -> None:
     newer = PopTelemetry({"ams1": (1, 2, 3)}, 4, ingest=OFFER)
     older = TelemetryBefore({"ams1": (1, 2, 3)}, 4)
@@ -177,6 +218,7 @@ def test_older_peers_take_what_newer_ones_say_and_the_other_way_round() -> None:
     hello = msgspec.to_builtins(PopHello(pop="lhr", wants_kept=True))
     del hello["wants_kept"]
     assert not msgspec.convert(hello, PopHello).wants_kept
+    assert not msgspec.convert(hello, PopHello).moves_streams
     unknown = IngestOffer(("rtmp://x/live",), "asleep", 0.0)  # A state of the future.
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(unknown), type=IngestOffer) == unknown
 

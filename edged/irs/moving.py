@@ -1,0 +1,301 @@
+"""What IRS wants of live streams: origins that are drained, and migrations; who is told, who obeys.
+
+    operator ── drain origin ─▶ DRAIN in every table; Drain to each PoP, now and when one joins
+    planner  ── request_moves ▶ Migrate to the PoPs: so many of a class, and they pick which
+    PoPs     ── Moved, MoveRefused ─▶ log, counts; what is left is told by their telemetry
+
+A PoP picks its streams because it knows what no list here could keep up with: which are there now,
+which rule forbids, which is moving already. IRS needs no list of who is live where.
+
+All of it is soft state: with a restart of IRS drains are over, and PoPs are told so.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+import structlog
+from msgspec import Struct, field
+
+from edged.errors import EdgedError
+from edged.media.routing import ClassLabel, OriginState
+from edged.runtime.metrics import MetricSpec, Sample
+from edged.wire.irs_link import IrsLink
+from edged.wire.table import PICKS_MAX, Drain, Migrate, Moved, MoveRefused, Pick
+
+DRAINS_MAX = 64  # As many as a PoP takes.
+MIGRATE_S_MAX = 60.0  # A plan is old by then.
+BUDGET_PER_S_MIN = 1.0  # Of a drain at a PoP, which may have streams there by now.
+REASONS_MAX = 32  # Counted apart; the rest are "others".
+BY_HAND = "an operator"
+
+METRICS = (
+    MetricSpec(
+        name="edged_irs_moves_total",
+        help="Moves of live streams, as PoPs told: moved or refused",
+        labels=("outcome", "cause"),
+    ),
+    MetricSpec(name="edged_irs_moves_wanted_total", help="Streams that PoPs were asked to move"),
+    MetricSpec(name="edged_irs_drains", help="Origins that are drained"),
+    MetricSpec(name="edged_irs_drain_streams_left", help="Streams still at such an origin"),
+)
+
+log = structlog.get_logger("edged.irs.moving")
+
+
+class WantedMove(Struct, frozen=True):
+    """So many streams of a class that a plan has elsewhere."""
+
+    pop: str  # Key of the shard: "lhr/0".
+    from_origin: str
+    to_origin: str
+    class_: ClassLabel
+    count: int
+
+
+class DrainSeen(Struct, frozen=True, kw_only=True):
+    """One origin that is drained: a line of `edged drain origin`."""
+
+    origin: str
+    left: int  # Streams, as PoPs told last.
+    left_by_pop: dict[str, int]
+    seconds_left: float
+    moved: int = 0
+    refused: dict[str, int] = {}  # Reason -> how often, the most frequent first.
+    not_told: list[str] = []  # PoPs with streams there that are too old to move them.
+
+
+class _Drain(Struct):
+    until_unix: float
+    ends_at: float
+    budget_per_s: float
+    by: str
+    moved: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+
+
+class Session(Protocol):
+    """What it needs of a PoP's session."""
+
+    link: IrsLink
+
+    def wake(self) -> None:
+        """Something is to be sent."""
+
+
+class Moving:
+    """The moves that IRS wants. All of it is synchronous; `now` is monotonic."""
+
+    def __init__(
+        self,
+        sessions: Mapping[str, Session],
+        units: Callable[[], Mapping[str, Mapping[str, int]]],
+        *,
+        now: Callable[[], float],
+        now_unix: Callable[[], float],
+        changed: Callable[[], None],
+        moves_per_s: float,
+    ) -> None:
+        """`sessions`: by PoP shard; `units`: of each PoP, how many it has where, told last.
+
+        `changed`: tables are to be made anew. `moves_per_s`: of all PoPs together.
+        """
+        self.moves_per_s = moves_per_s
+        self._sessions, self._units = sessions, units
+        self._now, self._now_unix, self._changed = now, now_unix, changed
+        self._drains: dict[str, _Drain] = {}
+        self._number = 0
+        self._wanted = 0
+        self._counts: Counter[tuple[str, str]] = Counter()  # By outcome and cause.
+
+    # What the planner asks.
+
+    def state_of(self, origin: str, state: OriginState) -> OriginState:
+        """How an origin stands in tables: one that is drained takes nothing new."""
+        return OriginState.DRAIN if origin in self._drains and state.takes_streams else state
+
+    def request_moves(self, wanted: Sequence[WantedMove], *, within_s: float) -> int:
+        """Have PoPs move streams; returns the number of the migration, by which they answer.
+
+        The budget is shared by the PoPs in proportion to what each is to move. One that is not
+        connected, or too old, is left out, which is logged: the next plan sees that they are still
+        where they were.
+        """
+        self._number += 1
+        by_pop: dict[str, list[Pick]] = {}
+        for move in wanted:
+            pick = Pick(move.from_origin, move.to_origin, move.class_, move.count)
+            by_pop.setdefault(move.pop, []).append(pick)
+        total = sum(move.count for move in wanted)
+        within_s = min(within_s, MIGRATE_S_MAX)
+        left_out = [
+            pop
+            for pop, picks in by_pop.items()
+            if not self._migrate(pop, picks, total, within_s=within_s)
+        ]
+        log.info(
+            "moves wanted",
+            number=self._number,
+            streams=total,
+            pops=len(by_pop),
+            left_out=left_out or None,
+            within_s=within_s,
+        )
+        return self._number
+
+    def _migrate(self, pop: str, picks: list[Pick], total: int, *, within_s: float) -> bool:
+        session = self._sessions.get(pop)
+        count = sum(pick.count for pick in picks)
+        message = Migrate(
+            moves=(),
+            picks=tuple(picks[:PICKS_MAX]),
+            deadline=self._now_unix() + within_s,
+            left_s=within_s,
+            budget_per_s=max(self.moves_per_s * count / total, 1e-3),
+            number=self._number,
+        )
+        if session is None or not session.link.command(message, self._now()):
+            return False
+        session.wake()
+        self._wanted += count
+        return True
+
+    # What an operator asks.
+
+    def drain(
+        self, origin: str, *, deadline_s: float, known: Iterable[str], by: str = BY_HAND
+    ) -> DrainSeen:
+        """Have an origin emptied; again, by another deadline. EdgedError where that is no sense."""
+        names = sorted(known)
+        if origin not in names:
+            raise EdgedError(
+                f"origin {origin[:63]!r} is unknown here; known: {', '.join(names) or 'none'}"
+            )
+        if origin not in self._drains and len(self._drains) >= DRAINS_MAX:
+            raise EdgedError(f"{DRAINS_MAX} origins are drained already")
+        now = self._now()
+        before = self._drains.get(origin)
+        self._drains[origin] = drain = _Drain(
+            self._now_unix() + deadline_s, now + deadline_s, self.moves_per_s, by
+        )
+        if before is not None:
+            drain.moved, drain.refused = before.moved, before.refused
+        self._tell(origin, drain)
+        self._changed()
+        seen = self.drain_seen(origin)
+        log.warning(
+            "origin is drained", origin=origin, by=by, streams=seen.left, deadline_s=deadline_s
+        )
+        return seen
+
+    def undo_drain(self, origin: str, *, by: str = BY_HAND) -> DrainSeen:
+        """Let an origin have streams again; EdgedError if it was not drained."""
+        if origin not in self._drains:
+            drained = ", ".join(sorted(self._drains)) or "none"
+            raise EdgedError(f"origin {origin[:63]!r} is not drained; drained: {drained}")
+        seen = self.drain_seen(origin)
+        del self._drains[origin]
+        self._tell(origin, None)
+        self._changed()
+        log.warning("drain of origin undone", origin=origin, by=by, streams=seen.left)
+        return seen
+
+    def drains_seen(self) -> list[DrainSeen]:
+        """How far each drain is."""
+        return [self.drain_seen(origin) for origin in sorted(self._drains)]
+
+    def drain_seen(self, origin: str) -> DrainSeen:
+        """How far one is."""
+        drain = self._drains[origin]
+        left = {pop: there[origin] for pop, there in self._units().items() if there.get(origin)}
+        return DrainSeen(
+            origin=origin,
+            left=sum(left.values()),
+            left_by_pop=left,
+            seconds_left=round(max(0.0, drain.ends_at - self._now()), 1),
+            moved=drain.moved,
+            refused=dict(drain.refused.most_common()),
+            not_told=sorted(pop for pop in left if pop in self._sessions and not self._obeys(pop)),
+        )
+
+    # What PoPs tell.
+
+    def joined(self, pop: str) -> None:
+        """A PoP is here: it is told of every drain before its first table."""
+        for origin, drain in self._drains.items():
+            self._tell_one(pop, origin, drain)
+
+    def moved(self, pop: str, moved: Moved) -> None:
+        """A stream has another home."""
+        cause = moved.why if moved.why in ("migrate", "drain") else "failure"
+        self._counts["moved", cause] += 1
+        if cause == "drain" and (drain := self._drains.get(moved.from_origin)) is not None:
+            drain.moved += 1
+        log.info(
+            "stream moved",
+            pop=pop,
+            channel=moved.channel,
+            publication=f"{moved.publication:x}",
+            home_epoch=moved.home_epoch,
+            origin=moved.to_origin,
+            from_origin=moved.from_origin,
+            unit_seq=moved.unit_seq,
+            why=moved.why or None,
+            number=moved.number or None,
+        )
+
+    def refused(self, pop: str, refused: MoveRefused) -> None:
+        """A stream stays where it was."""
+        cause = "migrate" if refused.number else "drain"
+        self._counts["refused", cause] += refused.count
+        drain = self._drains.get(refused.from_origin)
+        if cause == "drain" and drain is not None:
+            known = refused.reason in drain.refused or len(drain.refused) < REASONS_MAX
+            drain.refused[refused.reason if known else "others"] += refused.count
+        log.info(
+            "stream not moved",
+            pop=pop,
+            channel=refused.channel or None,
+            count=refused.count,
+            origin=refused.from_origin,
+            wanted_at=refused.to_origin or None,
+            reason=refused.reason,
+            number=refused.number or None,
+        )
+
+    def read_metrics(self) -> Iterable[Sample]:
+        """Values of METRICS."""
+        for outcome, causes in (
+            ("moved", ("migrate", "drain", "failure")),
+            ("refused", ("migrate", "drain")),
+        ):
+            for cause in causes:
+                labels = {"outcome": outcome, "cause": cause}
+                yield Sample("edged_irs_moves_total", self._counts[outcome, cause], labels)
+        yield Sample("edged_irs_moves_wanted_total", self._wanted)
+        yield Sample("edged_irs_drains", len(self._drains))
+        left = sum(seen.left for seen in self.drains_seen())
+        yield Sample("edged_irs_drain_streams_left", left)
+
+    def _tell(self, origin: str, drain: _Drain | None) -> None:
+        for pop in list(self._sessions):
+            self._tell_one(pop, origin, drain)
+
+    def _tell_one(self, pop: str, origin: str, drain: _Drain | None) -> None:
+        """Tell a PoP of a drain, or that it is over; its budget is by what it has there."""
+        session, now = self._sessions[pop], self._now()
+        message = Drain(origin=origin, until=self._now_unix(), undone=True)
+        if drain is not None:
+            there = {name: units.get(origin, 0) for name, units in self._units().items()}
+            share = there.get(pop, 0) / max(1, sum(there.values()))
+            message = Drain(
+                origin=origin,
+                until=drain.until_unix,
+                left_s=max(0.0, drain.ends_at - now),
+                budget_per_s=max(drain.budget_per_s * share, BUDGET_PER_S_MIN),
+            )
+        if session.link.command(message, now):
+            session.wake()
+
+    def _obeys(self, pop: str) -> bool:
+        return self._sessions[pop].link.moves_streams

@@ -1,0 +1,69 @@
+"""`edged drain origin` under live ffmpeg publishers: viewers at another PoP get every packet."""
+
+import pytest
+import trio
+
+from tests.conftest import require
+from tests.e2e.clip import check_same, make_clip, publish_ffmpeg, read_packets
+from tests.e2e.network import run_edged, wait_until
+from tests.e2e.pair import Pair, open_pair
+from tests.e2e.viewer import Viewer
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+CHANNELS = ("one", "two", "three", "four", "five", "six")
+# Each has room for half of them and one that IRS keeps for partners: both are full then.
+ORIGIN = """
+slots = 4
+slots_reserve = 0
+packager = { segment_s = 1.0, target_duration_s = 2 }
+"""
+
+
+async def drain(pair: Pair, *arguments: str, code: int = 0) -> str:
+    """Ask IRS; what it printed."""
+    path = str(pair.folder / "irs.toml")
+    out, errors = await run_edged(pair.folder, "drain", "origin", *arguments, "-c", path, code=code)
+    return out + errors
+
+
+async def test_nobody_notices_and_a_full_origin_gets_nothing() -> None:
+    require("ffmpeg")
+    clip = make_clip(seconds=13)
+    with trio.fail_after(90):
+        async with open_pair(pops=("ams1", "lon1"), channels=CHANNELS, origin_keys=ORIGIN) as pair:
+            viewers = {name: Viewer(pair.playback("lon1"), name) for name in CHANNELS}
+            async with trio.open_nursery() as nursery:
+                for channel in CHANNELS:
+                    nursery.start_soon(publish_ffmpeg, clip, pair.publish_url(channel))
+                    nursery.start_soon(viewers[channel].watch)
+                await pair.pop.wait_log("stream placed", count=len(CHANNELS))
+                homes = pair.homes()
+                assert sorted(homes.values()) == ["fra1"] * 3 + ["fra2"] * 3
+                await wait_until(lambda: all(viewers[name].tracks for name in CHANNELS), 12.0)
+                told = await drain(pair, "fra1", "--deadline", "0.7s", code=1)
+                assert "origin fra1: 3 left (ams1/0 3), 0 moved" in told
+                assert "no room" in told
+                for event in ("stream moved", "stream not moved", "stream goes on elsewhere"):
+                    assert pair.pop.log(event) == []
+
+                path = pair.folder / "fra2.toml"  # With room there it goes on by itself.
+                path.write_text(path.read_text().replace("slots = 4", "slots = 40"))
+                await run_edged(pair.folder, "reload", "-c", str(path))
+                await pair.pop.wait_log("stream moved", count=3)
+                assert pair.pop.log("publisher ended") == []
+            assert len(pair.origins["fra1"].log("packaging ended")) == 3
+            assert "origin fra1: empty, 3 moved" in await drain(pair)
+            moved = [str(line["channel"]) for line in pair.pop.log("stream moved")]
+            assert sorted(moved) == sorted(name for name, at in homes.items() if at == "fra1")
+            for channel, viewer in viewers.items():
+                for track in viewer.tracks.values():
+                    assert (track.discontinuities, track.gaps, len(track.inits)) == (0, 0, 1)
+                check_same(read_packets(clip), viewer.packets())
+                assert channel in homes
+            for origin in pair.origins.values():
+                for line in origin.log("stream closed"):
+                    assert line["units_lost"] == 0
+            assert len(pair.pop.log("publisher started")) == len(CHANNELS)
+            assert [line["why"] for line in pair.irs.log("stream moved")] == ["drain"] * 3
+            assert "fra1 has streams again" in await drain(pair, "fra1", "--undo")

@@ -1,0 +1,144 @@
+"""Viewers' PoPs go over to a stream's new home: both push, each part is shown once."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+from structlog.testing import capture_logs
+
+from edged.media.parts import PackagedEvent, Part, StreamEnded
+from edged.media.stream import StreamId
+from edged.policy import handover as handover_module
+from edged.roles.parts_in import LOST
+from tests.backbone.network import Origin, until
+from tests.policy.window_events import ended, init, part, rendition
+from tests.roles.setting import Pop, package, packaged, running_pop
+
+BEGIN: list[PackagedEvent] = [rendition(), init(), part(0, 0)]
+AT_ONE, AT_TWO = StreamId("alice", 1, 1), StreamId("alice", 1, 2)
+
+
+class Watched:
+    """A channel that is shown here, and is being handed over from one to two."""
+
+    def __init__(self, pop: Pop, one: Origin, two: Origin) -> None:
+        self.pop, self.one, self.two = pop, one, two
+
+    def push(self, origin: Origin, *events: PackagedEvent) -> None:
+        """As it is pushed by that home, whichever run its hub has by now."""
+        stream_id = package(origin, "alice", events)
+        assert stream_id == (AT_ONE if origin is self.one else AT_TWO)
+
+    @property
+    def shown(self) -> list[tuple[int, int]]:
+        events = [event for _, batch in self.pop.playback.batches for event in batch]
+        return [(event.msn, event.index) for event in events if isinstance(event, Part)]
+
+    @property
+    def subscriptions(self) -> dict[str, int]:
+        return {link.origin: link.subscriptions for link in self.pop.uplinks.statistics()}
+
+
+@contextlib.asynccontextmanager
+async def handing_over() -> AsyncIterator[Watched]:
+    one, two = Origin("one"), Origin("two")
+    async with one.serving() as server, two.serving(), running_pop(one, two) as pop:
+        await packaged(pop, one, server)
+        await until(lambda: all(map(pop.view.capacitor.report, ("one", "two"))))
+        watched = Watched(pop, one, two)
+        watched.push(one, *BEGIN)
+        pop.uplinks.parts.subscribe("alice")
+        await until(lambda: watched.shown == [(0, 0)])
+        assert pop.uplinks.placing.moves.begin("alice", "two", "migrate", lambda _: None) == ""
+        await until(lambda: watched.subscriptions == {"one": 1, "two": 1})
+        yield watched
+
+
+async def test_the_old_home_is_shown_until_the_new_one_has_caught_up() -> None:
+    with capture_logs() as logs:
+        async with handing_over() as watched:
+            watched.push(watched.one, part(0, 1))
+            await until(lambda: watched.shown == [(0, 0), (0, 1)])
+            watched.push(watched.two, *BEGIN)
+            await until(lambda: watched.two.replays)
+            watched.push(watched.one, part(0, 2))  # Its run is not fenced off as yet.
+            await until(lambda: len(watched.shown) == 3)
+            assert watched.subscriptions == {"one": 1, "two": 1}
+            watched.push(watched.two, part(0, 1), part(0, 2), part(0, 3))
+            await until(lambda: len(watched.shown) == 4)
+            await until(lambda: watched.subscriptions == {"one": 0, "two": 1})
+            watched.push(watched.one, part(0, 3), part(0, 4), ended(0))
+            watched.push(watched.two, part(0, 4), ended(0), part(1, 0))
+            await until(lambda: len(watched.shown) == 6)
+            assert watched.shown == [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (1, 0)]
+            ids = [stream_id for stream_id, _ in watched.pop.playback.batches]
+            assert ids == sorted(ids)
+            assert ids[-1] == AT_TWO
+            parts = watched.pop.uplinks.parts
+            assert (parts.handovers, parts.handovers_forced) == (1, 0)
+    assert "stream fenced" not in {line["event"] for line in logs}
+    assert "subscription ended" not in {line["event"] for line in logs}
+
+
+async def test_an_old_home_that_falls_silent_is_left_amid_a_segment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(handover_module, "SILENT_S_MAX", 0.05)
+    async with handing_over() as watched:
+        other = part(0, 0, payload=b"encoded by another")
+        watched.push(watched.two, rendition(), init(), other, part(0, 1), part(0, 2))
+        await until(lambda: watched.shown == [(0, 0), (0, 1), (0, 2)])
+        await until(lambda: watched.subscriptions == {"one": 0, "two": 1})
+        assert watched.pop.uplinks.parts.handovers_forced == 1
+        watched.push(watched.two, part(0, 3))
+        await until(lambda: len(watched.shown) == 4)
+
+
+async def test_it_stays_with_the_old_home_while_the_new_one_pushes_nothing() -> None:
+    async with handing_over() as watched:
+        parts = watched.pop.uplinks.parts
+        parts._subscription_ended("alice", "two", "full", "too many subscriptions")
+        watched.push(watched.one, part(0, 1))
+        await until(lambda: watched.shown == [(0, 0), (0, 1)])
+        assert watched.pop.playback.unavailable == []
+        parts._subscription_ended("alice", "one", "stopped", "sent elsewhere")
+        assert watched.pop.playback.unavailable == [("alice", "stopped: sent elsewhere")]
+
+
+@pytest.mark.parametrize("how", ["its feed ends", "it is cut off"])
+async def test_an_old_home_that_ends_by_itself_is_left(how: str) -> None:
+    async with handing_over() as watched:
+        parts = watched.pop.uplinks.parts
+        watched.push(watched.two, rendition(), init(), part(0, 0, payload=b"x"), part(0, 1))
+        await until(lambda: parts._leaving["alice"].handover._kept == 4)
+        if how == "its feed ends":
+            parts._subscription_ended("alice", "one", "stopped", "sent elsewhere")
+        else:
+            assert parts.cut_off("one") == []
+        assert watched.shown == [(0, 0), (0, 1)]
+        assert watched.pop.playback.unavailable == []
+        watched.push(watched.two, part(0, 2))
+        await until(lambda: len(watched.shown) == 3)
+
+
+async def test_a_new_home_that_is_cut_off_meanwhile_leaves_the_old_one() -> None:
+    async with handing_over() as watched:
+        parts = watched.pop.uplinks.parts
+        assert parts.cut_off("two") == []
+        await until(lambda: watched.subscriptions == {"one": 1, "two": 0})
+        watched.push(watched.one, part(0, 1))
+        await until(lambda: watched.shown == [(0, 0), (0, 1)])
+        parts.end(parts.cut_off("one"))
+        assert watched.pop.playback.unavailable == [("alice", LOST)]
+        await until(lambda: watched.subscriptions == {"one": 0, "two": 0})
+
+
+async def test_the_end_of_the_run_and_of_interest_end_it() -> None:
+    async with handing_over() as watched:
+        watched.push(watched.two, *BEGIN, StreamEnded(reason="over"))
+        await until(lambda: watched.pop.playback.batches[-1][1][-1] == StreamEnded(reason="over"))
+        await until(lambda: watched.subscriptions == {"one": 0, "two": 0})
+    async with handing_over() as watched:
+        watched.pop.uplinks.parts.unsubscribe("alice")
+        await until(lambda: watched.subscriptions == {"one": 0, "two": 0})
+        assert watched.pop.uplinks.parts._leaving == {}

@@ -1,0 +1,355 @@
+"""A live stream moves before it has left: against real origins' listeners."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from edged.backbone.receiver import BackboneServer
+from edged.errors import PublishRefusedError
+from edged.media.events import StreamEvent, StreamRehomed
+from edged.media.routing import OriginState, Rule
+from edged.media.stream import StreamId
+from edged.policy.departures import ANSWER_S_MAX
+from edged.policy.handover import HANDOVER_S_MAX
+from edged.roles import moves as moves_module
+from edged.roles.moves import LINGER_S, MoveDone
+from edged.roles.placement import Placement
+from tests.backbone.network import Origin, append, until
+from tests.roles.setting import Pop, packaged, running_pop
+
+if TYPE_CHECKING:
+    from edged.backbone.forwarding import Forwarding
+
+FULL = PublishRefusedError("full", "no slot is free")
+
+
+class Mover:
+    """Moves alice, and notes what became of it."""
+
+    def __init__(self, pop: Pop) -> None:
+        self.pop = pop
+        self.done: list[MoveDone] = []
+        self.events: list[StreamEvent] = []
+        pop.uplinks.placing.telling.emit = self.events.append
+
+    def begin(self, to: str = "two", channel: str = "alice") -> str:
+        return self.pop.uplinks.placing.moves.begin(channel, to, "migrate", self.done.append)
+
+    async def finished(self) -> MoveDone:
+        await until(lambda: self.done)
+        (done,) = self.done
+        return done
+
+
+async def at_one(pop: Pop, one: Origin, server: BackboneServer) -> Placement:
+    """A stream that may move."""
+    placement = await packaged(pop, one, server)
+    await heard(pop)
+    return placement
+
+
+async def heard(pop: Pop) -> None:
+    """Origins' heartbeats have come: there is room at both."""
+    await until(lambda: all(map(pop.view.capacitor.report, ("one", "two"))))
+
+
+def forwardings(pop: Pop) -> dict[str, int]:
+    return {link.origin: link.forwardings for link in pop.uplinks.statistics()}
+
+
+def used(pop: Pop) -> tuple[int, int]:
+    return (pop.view.by_name["one"].used, pop.view.by_name["two"].used)
+
+
+async def test_it_goes_to_the_new_home_before_it_leaves_the_old_one() -> None:
+    one, two = Origin("one"), Origin("two")
+    async with one.serving() as server, two.serving(), running_pop(one, two) as pop:
+        placement = await at_one(pop, one, server)
+        mover, stream = Mover(pop), placement.stream
+        assert mover.begin() == ""
+        assert mover.begin() == "it is being moved already"
+        assert used(pop) == (1, 1)
+        done = await mover.finished()
+        moved_id = StreamId("alice", 1, 2)
+        assert done == MoveDone(stream_id=moved_id, from_origin="one", to_origin="two", unit_seq=6)
+        (opened,) = two.opened
+        assert (opened.packaged_seq, opened.splice) == (5, b"as of unit 5")
+        assert opened.stream_id == stream.stream_id == moved_id
+        assert pop.uplinks.placements["alice"] is placement
+        assert (placement.decision.origin, placement.decision.rule) == ("two", "moved")
+        assert placement.accepted
+        assert mover.events == [
+            StreamRehomed(
+                channel="alice",
+                publication="1",
+                origin_before="one",
+                origin_after="two",
+                why="migrate",
+                home_epoch=2,
+            )
+        ]
+        append(stream, 5)  # Both get what comes.
+        await until(lambda: len(two.units("alice")) == 9)
+        await until(lambda: len(one.units("alice")) == 15)
+        await until(lambda: pop.uplinks.lookup("alice") == moved_id)
+        assert one.closed == []
+        assert pop.uplinks.placing.moves.lingering == 1
+        pop.uplinks.placing.moves.tick(pop.pump.now() + LINGER_S)
+        await until(lambda: one.closed)
+        assert one.closed[0][1] == "sent elsewhere: goes on elsewhere"
+        assert forwardings(pop) == {"one": 0, "two": 1}
+        assert used(pop) == (0, 1)
+        assert pop.given_up == []
+        assert two.closed == []
+
+
+@pytest.mark.pure
+async def test_while_it_moves_the_ring_keeps_what_the_new_home_needs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one, two = Origin("one"), Origin("two")
+    async with one.serving() as server, two.serving(), running_pop(one, two) as pop:
+        placement = await at_one(pop, one, server)
+        before, stream = placement.forwarding, placement.stream
+        trimmed: list[int] = []
+        monkeypatch.setattr(stream, "trim_below", trimmed.append)
+        mover = Mover(pop)
+        assert mover.begin() == ""
+        server.packaged(stream.stream_id, 9, [], b"as of unit 9")
+        await until(lambda: before.packaged_seq == 9)
+        assert trimmed == []
+        await mover.finished()
+        assert two.server is not None
+        two.server.packaged(stream.stream_id, 8, [], b"as of unit 8")
+        await until(lambda: trimmed == [9])
+
+
+async def test_from_a_full_origin_s_refusal_nothing_changes() -> None:
+    one, two = Origin("one"), Origin("two")
+    two.refusal = FULL
+    async with one.serving() as server, two.serving(), running_pop(one, two) as pop:
+        placement = await at_one(pop, one, server)
+        before = placement.forwarding
+        mover = Mover(pop)
+        assert mover.begin() == ""
+        done = await mover.finished()
+        assert (done.refused, done.to_origin) == ("full: no slot is free", "two")
+        assert done.stream_id == placement.stream.stream_id == StreamId("alice", 1, 1)
+        assert placement.forwarding is before
+        assert before.trims
+        assert mover.events == []
+        assert used(pop) == (1, 0)
+        assert forwardings(pop) == {"one": 1, "two": 0}
+        append(placement.stream, 5)
+        await until(lambda: len(one.units("alice")) == 15)
+        assert before.reopened == 0
+        assert pop.view.by_name["two"].held[2] > pop.pump.now()
+        assert "held after a refusal" in mover.begin()
+
+
+async def test_who_does_not_answer_gets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = Origin("one"), Origin("two")
+    async with one.serving() as server, two.serving(), running_pop(one, two) as pop:
+        placement = await at_one(pop, one, server)
+        mover, moves = Mover(pop), pop.uplinks.placing.moves
+        monkeypatch.setattr(moves, "accepted", lambda _: None)  # As if its word never came.
+        assert mover.begin() == ""
+        moves.tick(pop.pump.now() + ANSWER_S_MAX - 0.1)
+        assert mover.done == []
+        moves.slept(1.0)
+        moves.tick(pop.pump.now() + ANSWER_S_MAX + 0.5)
+        assert mover.done == []
+        moves.tick(pop.pump.now() + ANSWER_S_MAX + 1.0)
+        assert mover.done[0].refused == "no answer within 3 s"
+        assert placement.decision.origin == "one"
+        assert forwardings(pop) == {"one": 1, "two": 0}
+        await until(lambda: two.closed or not two.opened)  # What it took it is told to let go of.
+
+
+async def test_a_target_whose_link_is_lost_gets_nothing() -> None:
+    one, two = Origin("one"), Origin("two")
+    async with one.serving() as server, two.serving(), running_pop(one, two) as pop:
+        await at_one(pop, one, server)
+        mover = Mover(pop)
+        two.refusal = FULL
+        link = pop.uplinks._links["two"].link
+        assert mover.begin() == ""
+        for session in list(link._sessions.values()):
+            session.connection.abort("the path broke")
+        await until(lambda: mover.done)
+        assert mover.done[0].refused in ("link down", "full: no slot is free")
+        assert used(pop) == (1, 0)
+        await until(lambda: mover.begin() != "it is being moved already")
+
+
+@pytest.mark.parametrize("how", ["drains", "dies"])
+async def test_an_old_home_that_is_lost_meanwhile_is_succeeded_by_the_new_one(how: str) -> None:
+    one, two = Origin("one"), Origin("two")
+    async with one.serving() as server, two.serving(), running_pop(one, two) as pop:
+        placement = await at_one(pop, one, server)
+        mover, placing = Mover(pop), pop.uplinks.placing
+        assert mover.begin() == ""
+        before = placement.forwarding
+        if how == "drains":
+            placing.refused(before, "drain", "the origin is stopping")
+        else:
+            assert placing._go_on_elsewhere(placement, "no heartbeat and no progress")
+        assert mover.done[0].refused == ""
+        assert placement.decision.origin == "two"
+        assert not placement.accepted
+        await until(lambda: placement.accepted)
+        (opened,) = two.opened
+        assert opened.stream_id == StreamId("alice", 1, 2)
+        assert used(pop) == (0, 1)
+        assert placing.moves.lingering == 0
+        await until(lambda: forwardings(pop) == {"one": 0, "two": 1})
+        assert len(mover.done) == 1
+        assert pop.given_up == []
+
+
+@pytest.mark.parametrize("how", ["ends", "is taken over here", "is another publisher's"])
+async def test_a_stream_that_ends_or_changes_while_it_moves_leaves_nothing(how: str) -> None:
+    one, two = Origin("one"), Origin("two")
+    async with one.serving() as server, two.serving(), running_pop(one, two) as pop:
+        placement = await at_one(pop, one, server)
+        mover, placing, stream = Mover(pop), pop.uplinks.placing, placement.stream
+        assert mover.begin() == ""
+        if how == "ends":
+            pop.hub.close(stream, "publisher left")
+            placing.end(stream)
+        elif how == "is taken over here":
+            newer = pop.open(publication=2)
+            pop.place(newer)
+        else:
+            placing.take_over(stream)
+        assert mover.done[0].refused
+        await until(lambda: forwardings(pop)["two"] == 0)
+        expected = {"ends": (0, 0)}.get(how, (1, 0))
+        assert used(pop) == expected
+        await trio.sleep(0.05)
+        assert len(mover.done) == 1
+        assert pop.given_up == []
+
+
+async def test_what_is_listed_meanwhile_is_no_takeover(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new home lists the run under its next epoch, perhaps before we hear that it accepts."""
+    one, two = Origin("one"), Origin("two")
+    async with one.serving() as server, two.serving(), running_pop(one, two) as pop:
+        placement = await at_one(pop, one, server)
+        mover, placing = Mover(pop), pop.uplinks.placing
+        accepted: list[Forwarding] = []
+        real = placing.moves.accepted
+        monkeypatch.setattr(placing.moves, "accepted", accepted.append)
+        assert mover.begin() == ""
+        await until(lambda: accepted and pop.uplinks.lookup("alice") == StreamId("alice", 1, 2))
+        assert pop.given_up == []
+        assert placement.stream.stream_id == StreamId("alice", 1, 1)
+        real(accepted[0])
+        assert placement.stream.stream_id == StreamId("alice", 1, 2)
+        assert pop.given_up == []
+
+
+async def rule_forbids(pop: Pop, one: Origin, two: Origin) -> None:
+    pop.push_table(one, two, rules=(Rule(name="here", pin="one"),))
+
+
+async def target_is_held(pop: Pop, one: Origin, two: Origin) -> None:
+    pop.view.refused("two", pop.pump.now())
+
+
+async def target_is_dead(pop: Pop, one: Origin, two: Origin) -> None:
+    heard = pop.view.capacitor._origins["two"]
+    heard.state = OriginState.DOWN
+    pop.view.refresh(pop.pump.now())
+
+
+async def target_is_unknown(pop: Pop, one: Origin, two: Origin) -> None:
+    pop.push_table(one)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "why"),
+    [
+        (rule_forbids, "rule pins the stream to one"),
+        (target_is_held, "held after a refusal"),
+        (target_is_dead, "down by its heartbeats here"),
+        (target_is_unknown, "not in the table"),
+    ],
+)
+async def test_what_may_not_be_is_refused_with_the_reason(
+    prepare: Callable[[Pop, Origin, Origin], object], why: str
+) -> None:
+    one, two = Origin("one"), Origin("two")
+    async with one.serving() as server, two.serving(), running_pop(one, two) as pop:
+        await at_one(pop, one, server)
+        await prepare(pop, one, two)  # type: ignore[misc]
+        mover = Mover(pop)
+        assert mover.begin() == why
+        assert mover.done == []
+        assert not two.opened
+        assert mover.begin(channel="bob") == "it is not published here"
+
+
+async def test_a_stream_of_which_nothing_is_packaged_waits() -> None:
+    one, two = Origin("one"), Origin("two")
+    async with one.serving(), two.serving(), running_pop(one, two) as pop:
+        stream = pop.open()
+        placement = pop.place(stream)
+        mover = Mover(pop)
+        assert mover.begin() == "its origin has not accepted it"
+        await until(lambda: placement.accepted)
+        assert mover.begin() == "nothing of it is packaged yet"
+        placement.forwarding.splice, placement.forwarding.packaged_seq = b"x", -5
+        assert "the ring does not reach back" in mover.begin()
+        stream.end("over")
+        assert mover.begin() == "it has ended"
+
+
+async def test_of_those_that_linger_the_oldest_are_let_go_of_at_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(moves_module, "LINGERING_MAX", 1)
+    one, two = Origin("one"), Origin("two")
+    async with one.serving() as server, two.serving(), running_pop(one, two) as pop:
+        mover = Mover(pop)
+        for count, channel in enumerate(("alice", "bob"), 1):
+            await packaged(pop, one, server, channel)
+            await heard(pop)
+            assert mover.begin(channel=channel) == ""
+            await until(lambda count=count: len(mover.done) == count)  # type: ignore[misc]
+        assert pop.uplinks.placing.moves.lingering == 1
+        await until(lambda: [stream.channel for stream, _ in one.closed] == ["alice"])
+
+
+async def test_a_home_that_lingers_and_refuses_is_gone() -> None:
+    one, two = Origin("one"), Origin("two")
+    async with one.serving() as server, two.serving(), running_pop(one, two) as pop:
+        await at_one(pop, one, server)
+        mover = Mover(pop)
+        mover.begin()
+        await mover.finished()
+        server.stop_stream(StreamId("alice", 1, 1), "drain", "the origin is stopping")
+        await until(lambda: pop.uplinks.placing.moves.lingering == 0)
+        assert used(pop) == (0, 1)
+        assert pop.uplinks.placements["alice"].decision.origin == "two"
+
+
+async def test_a_new_home_that_is_lost_after_it_accepted_is_succeeded_by_the_old_one() -> None:
+    one, two = Origin("one"), Origin("two")
+    async with one.serving() as server, two.serving() as second, running_pop(one, two) as pop:
+        placement = await at_one(pop, one, server)
+        mover = Mover(pop)
+        mover.begin()
+        await mover.finished()
+        second.stop_stream(placement.stream.stream_id, "drain", "the origin is stopping")
+        await until(lambda: len(one.opened) == 2)
+        assert one.opened[1].stream_id == StreamId("alice", 1, 3)
+        assert pop.given_up == []
+        await until(lambda: len(one.units("alice")) == 4)
+        await until(lambda: used(pop) == (1, 0))
+
+
+def test_a_home_lingers_as_long_as_a_handover_may_last() -> None:
+    assert LINGER_S > HANDOVER_S_MAX
