@@ -38,6 +38,7 @@ class Run:
         self.events: list[Event] = []
         self.told: set[int] = set()
         self.out_bytes = 0
+        self.now = 0.0
 
     def feed(self, data: bytes) -> None:
         """Bytes come."""
@@ -66,15 +67,14 @@ class Run:
 
     def end(self) -> None:
         """Time passes until the session has ended by itself."""
-        now = 0.0
         for _ in range(TIMEOUTS_MAX):
             if self.session.ended:
                 return
             self.take(1 << 16)
             at = self.session.next_timeout()
-            assert now <= at < float("inf"), "nothing waits for ever"
-            now = at
-            self._note(self.session.handle_timeout(now))
+            assert self.now <= at < float("inf"), "nothing waits for ever"
+            self.now = at
+            self._note(self.session.handle_timeout(at))
         raise AssertionError("the timer fires for ever")
 
     def _note(self, events: list[Event]) -> None:
@@ -91,7 +91,7 @@ class Run:
 
     def _answer(self, stream_id: int) -> None:
         body = BODY if stream_id % 16 == 1 else BODY[:10]
-        self.session.respond(stream_id, OK, [body], now=0.0)
+        self.session.respond(stream_id, OK, [body], now=self.now)
 
 
 def run_h2(data: bytes) -> int:
@@ -129,6 +129,7 @@ SEEDS = (
     make_ping(b"12345678", ack=False) + make_ping(b"12345678", ack=True) + headers(5),
     headers(1) + make_goaway(0, ErrorCode.NO_ERROR, "bye"),
     make_frame(0x2F, 0xFF, 1, b"grease") * 3 + headers(1),
+    headers(1, POST, END_HEADERS) + make_goaway(0, ErrorCode.NO_ERROR, "bye"),
 )
 
 
