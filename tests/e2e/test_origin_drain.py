@@ -7,16 +7,24 @@ from tests.conftest import require
 from tests.e2e.clip import check_same, make_clip, publish_ffmpeg, read_packets
 from tests.e2e.network import run_edged, wait_until
 from tests.e2e.pair import Pair, open_pair
-from tests.e2e.viewer import Viewer
+from tests.e2e.viewer import Viewer, fetch
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
+MASTER = "/live/one/master.m3u8"
 CHANNELS = ("one", "two", "three", "four", "five", "six")
 # Each has room for half of them and one that IRS keeps for partners: both are full then.
 ORIGIN = """
 slots = 4
 slots_reserve = 0
 packager = { segment_s = 1.0, target_duration_s = 2 }
+"""
+
+
+LADDER = """
+[origin.ladder]
+preset = "ultrafast"
+rungs = [{height = 120, kbps = 200}]
 """
 
 
@@ -67,3 +75,32 @@ async def test_nobody_notices_and_a_full_origin_gets_nothing() -> None:
             assert len(pair.pop.log("publisher started")) == len(CHANNELS)
             assert [line["why"] for line in pair.irs.log("stream moved")] == ["drain"] * 3
             assert "fra1 has streams again" in await drain(pair, "fra1", "--undo")
+
+
+@pytest.mark.slow
+async def test_an_encoded_rung_goes_along_and_nobody_notices() -> None:
+    """It is encoded anew at the other origin: players change over where a segment begins."""
+    require("ffmpeg")
+    clip = make_clip(seconds=30)
+    with trio.fail_after(110):
+        async with open_pair(pops=("ams1", "lon1"), origin_tables=LADDER) as pair:
+            playback, viewer = pair.playback("lon1"), Viewer(pair.playback("lon1"), "one")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(publish_ffmpeg, clip, pair.publish_url())
+                home = await pair.home()
+                with trio.fail_after(20):
+                    while b"x120" not in (await fetch(playback, MASTER)).body:  # noqa: ASYNC110
+                        await trio.sleep(0.3)
+                nursery.start_soon(viewer.watch)
+                await wait_until(lambda: "v120p" in viewer.tracks)
+                await trio.sleep(3)
+                await drain(pair, home, "--deadline", "20s", "--no-wait")
+                await pair.pop.wait_log("stream moved")
+            for track in viewer.tracks.values():
+                track.check_flow(stall_s_max=1.0)
+            rung = viewer.tracks["v120p"]
+            published_s = sum(piece.duration_us for piece in viewer.tracks["v0"].arrivals) / 1e6
+            rung_s = sum(piece.duration_us for piece in rung.arrivals) / 1e6
+            assert published_s - 8 < rung_s <= published_s + 0.1, "it began later"
+            encoders = [origin.log("ladder started") for origin in pair.origins.values()]
+            assert [len(lines) for lines in encoders] == [1, 1]
