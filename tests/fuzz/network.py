@@ -746,7 +746,7 @@ TARGETS = [
         run=run_uplink,
         seeds=lambda: backbone_seeds(len(origin_messages())),
     ),
-    Target(name="irs", run=run_irs, seeds=irs_seeds),
+    Target(name="irs", run=run_irs, seeds=irs_seeds, bytes_max=1024),  # A byte is a message.
     Target(name="table", run=run_table_file, seeds=table_seeds),
     Target(
         name="splice",

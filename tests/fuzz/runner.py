@@ -15,6 +15,7 @@ from msgspec import Struct
 from tests.fuzz.script import Target
 
 INPUT_S_MAX = 0.25  # Of CPU time, for an input of the usual size; the slowest takes some 10 ms.
+SHOWN_BYTES = 200  # Of an input that failed; the file has it all.
 LARGE_TIMES = 16  # So much larger than usual are a few inputs: what is quadratic shows in them.
 LARGE_S_MAX = 2.0  # CPU time of such a one: 16 times 0.02 s, with room; 256 times would be 5 s.
 LARGE_EVERY = 512
@@ -272,7 +273,8 @@ def keep_finding(
         path = failed_to / f"{target.name}-{type(error).__name__}-{len(least)}"
         path.write_bytes(least)
         name = f", kept in {path}"
-    return EscapedError(f"{target.name}, seed {seed}: {error!r} from {least!r}{name}")
+    shown = repr(least[:SHOWN_BYTES]) + ("..." if len(least) > SHOWN_BYTES else "")
+    return EscapedError(f"{target.name}, seed {seed}: {error!r} from {shown}{name}")
 
 
 def fails(target: Target, kind: type[Exception], data: bytes) -> bool:
