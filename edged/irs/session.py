@@ -1,5 +1,6 @@
 """The Trio shell around one IRS session, at either end: two tasks, one core, one reason."""
 
+import math
 import random
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -64,6 +65,8 @@ class Driver:
         self._handle = handle
         self._goodbye = goodbye
         self._wake = trio.Event()
+        self._unsent = b""  # Of the core, collected by who reads.
+        self._timer_at = -math.inf  # While we wait: when time will matter, as far as we know.
         self._ending: str | None = None
         self._peer_closed = trio.Event()
 
@@ -108,11 +111,14 @@ class Driver:
             if self._ending is None:  # Else only read on, so that our goodbye is not reset.
                 now = trio.current_time()
                 self._run_core(partial(self._link.receive_data, bytes(data), now))
-                self._wake.set()
+                self._unsent += self._link.data_to_send()
+                # Most of what is heard is no reason to speak, and puts off what time will do.
+                if self._unsent or self._link.next_timeout() < self._timer_at:
+                    self._wake.set()
 
     async def _send(self) -> None:
         while True:
-            data = self._link.data_to_send()
+            data, self._unsent = self._unsent + self._link.data_to_send(), b""
             if data:
                 if not await self._send_all(data):
                     return
@@ -137,8 +143,10 @@ class Driver:
         return True
 
     async def _wait(self) -> None:
-        with trio.move_on_at(self._link.next_timeout()) as timer:
+        self._timer_at = self._link.next_timeout()
+        with trio.move_on_at(self._timer_at) as timer:
             await self._wake.wait()
+        self._timer_at = -math.inf
         self._wake = trio.Event()
         if not timer.cancelled_caught:
             return

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 import trio
 from structlog.testing import capture_logs
-from trio.testing import MockClock, memory_stream_pair
+from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from edged.errors import ConfigError, PeerLostError, RemoteProtocolError
 from edged.irs.session import (
@@ -34,7 +34,10 @@ class EchoLink:
     def receive_data(self, data: bytes, now: float) -> Sequence[object]:
         if data == b"garbage":
             raise RemoteProtocolError("garbage at byte 0")
-        self.out += data
+        if data.startswith(b"lose me in "):
+            self.deadline = now + float(data.split()[-1])
+        elif data != b"quiet":
+            self.out += data
         return [data]
 
     def data_to_send(self) -> bytes:
@@ -151,6 +154,26 @@ async def test_time_alone_can_end_it(autojump_clock: MockClock) -> None:
     run.link.deadline = 7.0
     await run()
     assert (run.reason, trio.current_time()) == ("silent for 3.0 s", 7.0)
+
+
+async def test_only_what_is_to_be_sent_or_comes_sooner_wakes_who_sends(
+    autojump_clock: MockClock,
+) -> None:
+    """Most of what IRS hears is acks and heartbeats, a thousand a second."""
+    run = Run()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await run.theirs.send_all(b"lose me in 9")
+        await wait_all_tasks_blocked()
+        waiting = run.driver._wake
+        for said in (b"quiet", b"lose me in 10"):
+            await run.theirs.send_all(said)
+            await wait_all_tasks_blocked()
+        assert run.driver._wake is waiting
+        await run.theirs.send_all(b"echo")
+        assert await run.theirs.receive_some() == b"echo"
+        await run.theirs.send_all(b"lose me in 2")
+    assert (run.reason, trio.current_time()) == ("silent for 3.0 s", 2.0)
 
 
 async def test_what_can_be_read_is_read_before_time_counts(autojump_clock: MockClock) -> None:
