@@ -6,6 +6,7 @@ own task; forwardings and subscriptions survive it.
 """
 
 import random
+import socket
 import ssl
 from collections.abc import Iterator
 from typing import Protocol
@@ -41,6 +42,7 @@ from edged.wire.backbone.messages import (
     Hello,
     KeyFrameWanted,
     Message,
+    ProbesOffered,
     StreamAccepted,
     StreamAck,
     StreamRefused,
@@ -82,6 +84,9 @@ class LinkOwner(Protocol):
 
     def key_frame_wanted(self, forwarding: Forwarding, track_id: int) -> None:
         """A reader beyond the origin needs a random access point."""
+
+    def probes_offered(self, origin: str, sock: socket.socket, offer: ProbesOffered) -> None:
+        """The origin answers probes where this socket, of its control session, is connected to."""
 
 
 class OriginLink:
@@ -242,6 +247,11 @@ class OriginLink:
         """The streams that go to this origin."""
         return list(self._forwardings)
 
+    @property
+    def sessions(self) -> dict[PriorityClass | None, BackboneSession]:
+        """Those that are up; control is None."""
+        return self._sessions
+
     def statistics(self) -> OriginLinkStatistics:
         """How the link fares."""
         control = self._sessions.get(None)
@@ -273,7 +283,7 @@ class OriginLink:
     def message_received(self, session: BackboneSession, message: Message) -> None:
         """Act on an origin's control message."""
         control = session.peer.purpose == "control"
-        if control is not isinstance(message, Heartbeat | DirectoryDelta):
+        if control is not isinstance(message, Heartbeat | DirectoryDelta | ProbesOffered):
             raise RemoteProtocolError(
                 f"{type(message).__name__} on a {session.peer.purpose} session"
             )
@@ -285,6 +295,8 @@ class OriginLink:
                 self._check_name(message.origin)
                 if not self._owner.directory(message):
                     session.send(DirectoryWanted(message.from_version))
+            case ProbesOffered():
+                self._owner.probes_offered(self.origin, session.connection.sock, message)
             case UnitsAcked():
                 self._take_acks(session, message.acks)
             case StreamAccepted() | StreamRefused() | KeyFrameWanted() | DescriptionWanted():

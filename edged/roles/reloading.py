@@ -74,6 +74,7 @@ EFFECTS: dict[str, Effect] = {
     "origin.name": _NAME,
     "origin.listen": _LISTENER,
     "origin.address": _restart("IRS is told it at the beginning of a session"),
+    "origin.probe_port": _LISTENER,
     "origin.domain": _restart("IRS is told it at the beginning of a session"),
     "origin.slots": _live("told with the next heartbeat; who has a slot keeps it"),
     "origin.slots_source_only": _live("told with the next heartbeat; who is there stays"),
