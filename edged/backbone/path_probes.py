@@ -99,9 +99,10 @@ class PathProbes:
                 await trio.sleep_until(due)
                 now = self._now()
                 self.tick(now, late_s=now - due)
-        finally:
+        except trio.Cancelled:  # Else it is begun anew, and goes on with them.
             for path in self._paths.values():
                 path.close()
+            raise
 
     def tick(self, now: float, *, late_s: float = 0.0) -> None:
         """Read, judge, ask."""

@@ -87,8 +87,9 @@ class ProbeAnswers:
 
     def _offer(self, session: BackboneSession) -> None:
         assert self._bound_port is not None, "it is bound"
-        key = self._sessions[session] or self._answerer.admit(self._now())
-        self._sessions[session] = key
+        if (known := self._sessions[session]) is not None:
+            self._answerer.forget(known)  # It begins to count anew.
+        key = self._sessions[session] = self._answerer.admit(self._now())
         if key is not None:
             session.send(ProbesOffered(self._bound_port, key.key_id, key.key))
 

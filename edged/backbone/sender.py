@@ -6,7 +6,6 @@ own task; forwardings and subscriptions survive it.
 """
 
 import random
-import socket
 import ssl
 from collections.abc import Iterator
 from typing import Protocol
@@ -85,8 +84,8 @@ class LinkOwner(Protocol):
     def key_frame_wanted(self, forwarding: Forwarding, track_id: int) -> None:
         """A reader beyond the origin needs a random access point."""
 
-    def probes_offered(self, origin: str, sock: socket.socket, offer: ProbesOffered) -> None:
-        """The origin answers probes where this socket, of its control session, is connected to."""
+    def probes_offered(self, session: BackboneSession, offer: ProbesOffered) -> None:
+        """The origin answers probes where this session, the control one, is connected to."""
 
 
 class OriginLink:
@@ -111,9 +110,9 @@ class OriginLink:
         self.origin = origin
         self.address = address
         self.unreachable = False  # As the control session's last attempt found.
-        self._pump, self._owner, self._local = pump, owner, local
-        self._tls, self._rng = tls, rng
+        self._pump, self._owner, self._local, self._tls, self._rng = pump, owner, local, tls, rng
         self._sessions: dict[PriorityClass | None, BackboneSession] = {}
+        self.sessions = self._sessions  # Those that are up; control is None.
         self._forwardings: dict[Forwarding, PriorityClass] = {}
         self._by_stream_no: dict[tuple[BackboneSession, int], Forwarding] = {}
         self._feeds = Feeds(origin, hub, fence)
@@ -247,11 +246,6 @@ class OriginLink:
         """The streams that go to this origin."""
         return list(self._forwardings)
 
-    @property
-    def sessions(self) -> dict[PriorityClass | None, BackboneSession]:
-        """Those that are up; control is None."""
-        return self._sessions
-
     def statistics(self) -> OriginLinkStatistics:
         """How the link fares."""
         control = self._sessions.get(None)
@@ -296,7 +290,7 @@ class OriginLink:
                 if not self._owner.directory(message):
                     session.send(DirectoryWanted(message.from_version))
             case ProbesOffered():
-                self._owner.probes_offered(self.origin, session.connection.sock, message)
+                self._owner.probes_offered(session, message)
             case UnitsAcked():
                 self._take_acks(session, message.acks)
             case StreamAccepted() | StreamRefused() | KeyFrameWanted() | DescriptionWanted():

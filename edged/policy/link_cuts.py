@@ -55,10 +55,20 @@ class LinkCuts:
     def __init__(self, link_map: LinkMap) -> None:
         self._map = link_map
         self._cuts: dict[str, _Cut] = {}
-        self.without: frozenset[str] = frozenset()  # The links that are cut.
+        self.closed: frozenset[str] = frozenset()  # Not to be used, as somebody said.
+
+    @property
+    def cut(self) -> frozenset[str]:
+        """The links that are cut."""
+        return frozenset(self._cuts)
+
+    @property
+    def without(self) -> frozenset[str]:
+        """The links that streams are not to cross."""
+        return self.cut | self.closed if self.closed else self.cut
 
     def way(self, pair: Pair) -> Way | None:
-        """What a stream crosses now; where there is no way without a cut link, the way with it."""
+        """What a stream crosses now; where there is no way without those links, the way with."""
         found = self._map.way(*pair, self.without)
         return found if found is not None else self._map.way(*pair)
 
@@ -78,7 +88,6 @@ class LinkCuts:
         dead = {pair for pair, path in paths.items() if not path.alive and pair[1] in there}
         changes = self._find_back(paths, dead, now)
         changes += self._find_cut(paths, dead, rtt_ms, now)
-        self.without = frozenset(self._cuts)
         return changes
 
     def _find_cut(
@@ -93,10 +102,11 @@ class LinkCuts:
             if path.alive:
                 up |= {crossing.link for crossing in self.way(pair) or ()}
         suspects: dict[str, set[Pair]] = {}
+        without = self.without
         for pair in dead:
             if not self._is_explained(pair, now):
                 for crossing in self.way(pair) or ():
-                    if crossing.link not in up and crossing.link not in self._cuts:
+                    if crossing.link not in up and crossing.link not in without:
                         suspects.setdefault(crossing.link, set()).add(pair)
         changes = []
         while suspects:

@@ -79,17 +79,17 @@ class LinkFitter:
     def _build(self, shape: tuple[frozenset[str], ...]) -> None:
         """One column for each group, and each path's error by two that are not negative."""
         crossed: dict[str, list[int]] = {}
-        for row, links in enumerate(shape):
+        for place, links in enumerate(shape):
             for link in sorted(links):
-                crossed.setdefault(link, []).append(row)
+                crossed.setdefault(link, []).append(place)
         together: dict[tuple[int, ...], list[str]] = {}
         for link in sorted(crossed):
             together.setdefault(tuple(crossed[link]), []).append(link)
         groups = sorted((tuple(links), rows) for rows, links in together.items())
         self._groups = [links for links, _ in groups]
         matrix = np.zeros((len(shape), len(groups)))
-        for column, (_, rows) in enumerate(groups):
-            matrix[list(rows), column] = 1.0
+        for place, (_, crossing) in enumerate(groups):
+            matrix[list(crossing), place] = 1.0
         self._know(matrix)
         row, column = np.nonzero(matrix)
         every = np.arange(len(shape))

@@ -10,7 +10,7 @@ between it stays what it was, so streams do not go to and fro.
 """
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal
 
 from msgspec import Struct, structs
@@ -20,6 +20,7 @@ from edged.media.routing import PathProbe, PopTelemetry
 from edged.policy.flows import RTT_MS_MAX, LinkLimit
 from edged.policy.link_cuts import LinkChanged, LinkCuts, PathState
 from edged.policy.link_map import LinkMap, Pair, Way
+from edged.policy.restrictions import Restriction
 
 RAISE_AT = 0.85
 CLEAR_AT = 0.75
@@ -35,12 +36,15 @@ OUTSIDE_S = 30.0  # So long a load that is not ours counts after it was seen.
 BUSY_MBPS = 1.0  # A path that carries less shows no link to be free.
 TCP_WEIGHT = 0.3  # Of a round trip that TCP tells: it has acks that waited.
 LOSS_MAX = 0.99
+LIMITED_FROM = 0.5  # Of what units may use.
+UNITS_WIDE = 2000  # A second's flash crowd, of the whole network that edged is modelled on.
+HYSTERESIS = 0.9  # By so much less a limit is let go of: the program begins cold with another set.
 USE_PRICED_MAX = 2.0
 
 _STEP_MS = PRICE_FULL_MS * PRICE_STEP / (1 - CLEAR_AT)
 _STEPS_LEAST = round((RAISE_AT - CLEAR_AT) / PRICE_STEP)
 
-LinkStateName = Literal["up", "cut", "unknown"]
+LinkStateName = Literal["up", "cut", "closed", "unknown"]  # Closed: not to be used.
 
 
 class LinkSupply(Struct, frozen=True, kw_only=True):
@@ -72,7 +76,7 @@ class LinkStatus(Struct, frozen=True, kw_only=True):
     ends: tuple[str, str]
     mbps: float
     state: LinkStateName
-    why: str  # Of the state, when it last changed.
+    why: str  # Of the state, when it last changed; or of why it may be used in part alone.
     ours_mbps: tuple[float, float]
     outside_mbps: tuple[float, float]
     utilisation: tuple[float, float]
@@ -117,7 +121,7 @@ class Well:
 
     def __init__(self, link_map: LinkMap) -> None:
         self.map = link_map
-        self.fit_failures = 0  # The solver gave up, and what was known stands.
+        self.failure = ""  # Why links could not be fitted last; what was known stands.
         self._cuts = LinkCuts(link_map)
         self._links = {name: _Link(name) for name in link_map.links}
         self._told: dict[str, tuple[float, PopTelemetry]] = {}  # By shard.
@@ -126,6 +130,8 @@ class Well:
         self._fit_rtt = _Fit()
         self._fit_loss = _Fit()
         self._fit_at = -math.inf
+        self._restricted: dict[str, Restriction] = {}
+        self._limited: set[tuple[str, str]] = set()  # Link, towards: as `limits` had them.
         self._ways: dict[Pair, Way] = {}
         self._crossed: dict[tuple[str, bool], tuple[Pair, ...]] = {}
         self._find_ways()
@@ -137,6 +143,14 @@ class Well:
     def forget(self, key: str) -> None:
         """A shard is gone."""
         self._told.pop(key, None)
+
+    def restrict(self, restricted: Mapping[str, Restriction]) -> None:
+        """Use these links no more than that, from now on, and others as they are."""
+        self._restricted = {name: each for name, each in restricted.items() if name in self._links}
+        self._cuts.closed = frozenset(
+            name for name, each in self._restricted.items() if each.usable <= 0
+        )
+        self._find_ways()
 
     def update(self, now: float, *, heard: Collection[str]) -> list[LinkChanged]:
         """Conclude anew; `heard`: origins whose heartbeats come in."""
@@ -161,12 +175,38 @@ class Well:
         way = self._ways.get((pop, origin), ())
         return min(RTT_MS_MAX, math.fsum(self._links[each.link].price_ms for each in way))
 
+    def tolls_ms(self) -> dict[Pair, float]:
+        """The same of all pairs of which it is not 0."""
+        if not any(link.price_ms for link in self._links.values()):
+            return {}
+        tolls = {pair: self.toll_ms(*pair) for pair in self._ways}
+        return {pair: toll for pair, toll in tolls.items() if toll}
+
     def supplies(self) -> tuple[LinkSupply, ...]:
         """Every direction of a link that streams of some pair take, by name."""
         return tuple(
             self._supply(link, forward, pairs)
             for (link, forward), pairs in sorted(self._crossed.items())
         )
+
+    def limits(self) -> tuple[LinkLimit, ...]:
+        """The supplies that a plan may come near, as the solver takes them.
+
+        Each costs it time. A direction less than half used, with room for more units than come
+        anywhere between two plans, needs none.
+        """
+        limits = []
+        for supply in self.supplies():
+            limit, key = supply.limit(), (supply.link, supply.towards)
+            less = HYSTERESIS if key in self._limited else 1.0
+            left = supply.mbps_left / supply.mbps_per_unit
+            wide = supply.mbps_left > (1 - LIMITED_FROM * less) * supply.mbps
+            if wide and left * less >= UNITS_WIDE:
+                self._limited.discard(key)
+            else:
+                self._limited.add(key)
+                limits.append(limit)
+        return tuple(limits)
 
     def links(self) -> list[LinkStatus]:
         """Every link, by name."""
@@ -210,14 +250,15 @@ class Well:
                 loss.append((links, 1000 * nepers, 1.0 if probe.probed else TCP_WEIGHT))
         try:
             trips, losses = self._fit_rtt(rtt), self._fit_loss(loss)
-        except SolverError:
-            self.fit_failures += 1
+        except SolverError as error:
+            self.failure = str(error)
             return
+        self.failure = ""
         self._rtt_ms = {told_as: value for told_as, value in trips if value is not None}
         for told_as, value in trips:
             for name in told_as:
                 link = self._links[name]
-                link.seen, link.rtt_ms, link.told_as = True, value, told_as
+                link.rtt_ms, link.told_as = value, told_as
         for told_as, value in losses:
             for name in told_as:
                 self._links[name].loss = None if value is None else -math.expm1(-value / 1000)
@@ -232,6 +273,7 @@ class Well:
         for pair, seen in self._paths.items():
             for crossing in self._ways[pair]:
                 link = self._links[crossing.link]
+                link.seen |= seen.alive
                 link.ours[not crossing.forward] += seen.to_mbps
                 link.ours[crossing.forward] += seen.from_mbps
                 if seen.alive and not seen.probe.limited and seen.to_mbps >= BUSY_MBPS:
@@ -241,8 +283,8 @@ class Well:
                 self._find_outside(pair, free, now)
         for name, link in self._links.items():
             uses = self._uses(name, link)
-            cut = name in self._cuts.without
-            link.price_ms = RTT_MS_MAX if cut else next_price(link.price_ms, max(uses))
+            shut = name in self._cuts.without
+            link.price_ms = RTT_MS_MAX if shut else next_price(link.price_ms, max(uses))
 
     def _find_outside(self, pair: Pair, free: set[tuple[str, bool]], now: float) -> None:
         """A path that is full, while we fill none of its links: one is filled by others."""
@@ -260,7 +302,7 @@ class Well:
             link.outside[way], link.outside_until[way] = outside, now + OUTSIDE_S
 
     def _uses(self, name: str, link: _Link) -> tuple[float, float]:
-        mbps = self.map.links[name].mbps
+        mbps = self._bandwidth(name)
         first, second = (
             (ours + outside) / mbps for ours, outside in zip(link.ours, link.outside, strict=True)
         )
@@ -276,11 +318,11 @@ class Well:
         back = math.fsum(each.from_mbps for each in seen)
         least, most = MBPS_PER_UNIT_RANGE
         per_unit = min(most, max(least, to / units)) if units and to > 0 else MBPS_PER_UNIT
-        way = int(not forward)
+        way, bandwidth = int(not forward), USE_MAX * self._bandwidth(name)
         # What others of ours take of this direction: parts that come back to the PoPs over there.
-        free = USE_MAX * config.mbps - link.outside[way] - (link.ours[way] - to)
+        free = bandwidth - link.outside[way] - (link.ours[way] - to)
         if units and back > 0:  # And what comes back for these has to fit into the other one.
-            other = USE_MAX * config.mbps - link.outside[1 - way] - (link.ours[1 - way] - back)
+            other = bandwidth - link.outside[1 - way] - (link.ours[1 - way] - back)
             free = min(free, other * per_unit * units / back)
         mbps = 0.0 if name in self._cuts.without else max(0.0, free)
         return LinkSupply(
@@ -294,19 +336,28 @@ class Well:
             pairs=pairs,
         )
 
+    def _bandwidth(self, name: str) -> float:
+        """What may be used of it; of one that is closed it is what there is."""
+        restriction = self._restricted.get(name)
+        part = 1.0 if restriction is None or restriction.usable <= 0 else restriction.usable
+        return part * self.map.links[name].mbps
+
     def _state(self, name: str, link: _Link) -> LinkStateName:
-        if name in self._cuts.without:
+        if name in self._cuts.cut:
             return "cut"
+        if name in self._cuts.closed:
+            return "closed"
         return "up" if link.seen else "unknown"
 
     def _status(self, name: str, link: _Link) -> LinkStatus:
-        config = self.map.links[name]
+        config, cut = self.map.links[name], name in self._cuts.cut
+        restriction = self._restricted.get(name)
         return LinkStatus(
             link=name,
             ends=config.ends,
             mbps=config.mbps,
             state=self._state(name, link),
-            why=link.why,
+            why=link.why if restriction is None or cut else restriction.reason,
             ours_mbps=(link.ours[0], link.ours[1]),
             outside_mbps=(link.outside[0], link.outside[1]),
             utilisation=self._uses(name, link),
@@ -328,8 +379,10 @@ class _Fit:
         if not measured:
             return []
         if self._fit is None:
-            from edged.policy.link_fit import LinkFitter, Measured  # noqa: PLC0415
-
+            try:
+                from edged.policy.link_fit import LinkFitter, Measured  # noqa: PLC0415
+            except ImportError as error:
+                raise SolverError(f"the solver cannot be loaded: {error}") from error
             fitter = LinkFitter()
             self._fit = lambda paths: [
                 (fitted.links, fitted.value)

@@ -27,7 +27,7 @@ from edged.playback.web.pages import make_pages, mount_pages, read_hls
 from edged.policy.pop_view import PopView
 from edged.policy.routing_table import Decision, Explanation, explain_origin
 from edged.policy.stream_keys import StreamKeys
-from edged.roles import fitness, path_metrics
+from edged.roles import fitness
 from edged.roles.api import PopSide, make_api
 from edged.roles.common import (
     Commit,
@@ -169,7 +169,6 @@ class PopRole:
         self.supervisor.register(metrics)
         metrics.register(SPECS, self._samples)
         metrics.register(fitness.SPECS, partial(fitness.read_pop_metrics, self))
-        metrics.register(path_metrics.SPECS, partial(path_metrics.read_paths, self.name, self.view))
         if self._key_callback is not None:
             self._key_callback.register(metrics, role=self.name)
         for part in (self.events, self.rehomer, self.webhooks, self.ingest_health, self.rights):

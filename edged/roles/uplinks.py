@@ -5,7 +5,6 @@ links' own tasks, the ticks and parts that were held back is synchronous, in the
 """
 
 import random
-import socket
 import ssl
 from collections.abc import Callable, Sequence
 
@@ -19,6 +18,7 @@ from edged.backbone.inbound import ORPHAN_S_MAX
 from edged.backbone.local_end import LocalEnd
 from edged.backbone.path_probes import Carried, PathProbes
 from edged.backbone.sender import OriginLink
+from edged.backbone.session import BackboneSession
 from edged.backbone.statistics import OriginLinkStatistics
 from edged.errors import ConfigError
 from edged.media.routing import OriginReport, OriginState, PathProbe, RoutingTable
@@ -314,9 +314,9 @@ class Uplinks:
         if stream is not None and stream.stream_id == forwarding.stream_id:
             self.on_key_frame_wanted(stream)
 
-    def probes_offered(self, origin: str, sock: socket.socket, offer: ProbesOffered) -> None:
+    def probes_offered(self, session: BackboneSession, offer: ProbesOffered) -> None:
         """An origin answers probes."""
-        self.paths.offered(origin, sock, offer)
+        self.paths.offered(session.peer.name, session.connection.sock, offer)
 
     def states_changed(self, changes: Sequence[StateChanged]) -> None:
         """What heartbeats, or their silence, made of origins."""

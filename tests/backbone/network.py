@@ -16,6 +16,7 @@ from edged.backbone.local_end import LocalEnd
 from edged.backbone.receiver import BackboneServer
 from edged.backbone.segments_out import Given
 from edged.backbone.sender import OriginLink
+from edged.backbone.session import BackboneSession
 from edged.errors import PeerLostError, PublishRefusedError
 from edged.media.access_unit import AccessUnit
 from edged.media.parts import PackagedEvent
@@ -153,8 +154,8 @@ class Pop:
     def description_wanted(self, channel: str, change: DescriptionChange) -> None:
         self.wanted.append((channel, change))
 
-    def probes_offered(self, origin: str, sock: socket.socket, offer: ProbesOffered) -> None:
-        self.offers.append((origin, sock, offer))
+    def probes_offered(self, session: BackboneSession, offer: ProbesOffered) -> None:
+        self.offers.append((session.peer.name, session.connection.sock, offer))
 
     @contextlib.asynccontextmanager
     async def linked(

@@ -9,6 +9,7 @@ from edged.errors import SolverError
 from edged.media.routing import PathProbe, PopTelemetry
 from edged.policy.flows import RTT_MS_MAX, LinkLimit
 from edged.policy.link_map import LinkConfig, LinkMap
+from edged.policy.restrictions import Restriction
 from edged.policy.well import (
     CLEAR_AT,
     MBPS_PER_UNIT,
@@ -280,6 +281,23 @@ def test_what_may_be_either_links_fault_or_is_ours_accuses_nobody() -> None:
     assert {each.outside_mbps for each in well.links()} == {(0.0, 0.0)}
 
 
+def test_only_what_a_plan_may_come_near_limits_it() -> None:
+    wide = [LinkConfig(name="l", ends=("a", "b"), mbps=40_000.0)]
+    well = Well(LinkMap(wide, [site("a", "p"), site("b", "", "o")]))
+    seen = []
+    for use in (0.0, 0.44, 0.46, 0.43, 0.40, 0.44):  # Of 0.9; a unit is 6 Mbps.
+        mbps = 40_000 * use
+        carried = {"o": (mbps, 0.0)}
+        well.observe("p/0", telemetry({"o": probe(9.0)}, carried, {"o": round(mbps / 6)}), 0.0)
+        well.update(0.0, heard=["o"])
+        seen.append(len(well.limits()))
+    assert seen == [0, 0, 1, 1, 0, 0]
+    narrow = make()
+    assert [limit.name for limit in narrow.limits()] == [
+        each.limit().name for each in narrow.supplies()
+    ]  # Of 1 Gbps each: one plan could fill them.
+
+
 def test_a_solver_that_fails_leaves_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     well = make()
     all_told(well)
@@ -290,8 +308,26 @@ def test_a_solver_that_fails_leaves_what_is_known(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("edged.policy.link_fit.LinkFitter.fit", fail)
     assert well.update(2.0, heard=HEARD) == []
-    assert well.fit_failures == 1
+    assert well.failure == "planted"
     assert status(well, "lhr-fra").rtt_ms == pytest.approx(10.0)
+    monkeypatch.undo()
+    well.update(4.0, heard=HEARD)
+    assert well.failure == ""
+
+
+def test_without_the_library_links_are_counted_and_cut_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "edged.policy.link_fit", None)
+    well = make()
+    all_told(well, lhr1={"fra1": (900.0, 0.0)})
+    well.update(0.0, heard=HEARD)
+    assert well.failure.startswith("the solver cannot be loaded")
+    found = status(well, "lhr-fra")
+    assert (found.state, found.rtt_ms) == ("up", None)
+    assert found.price_ms > 0
+    well.observe("lhr1/0", telemetry({"fra1": probe(10.0, silent_s=3.0)}), 1.0)
+    assert [change.link for change in well.update(1.0, heard=HEARD)] == ["lhr-fra"]
 
 
 @pytest.mark.parametrize(
@@ -337,3 +373,28 @@ def test_the_solver_is_loaded_by_the_first_fit_alone() -> None:
         "Well(LinkMap()).update(0.0, heard=()); sys.exit('highspy' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)  # noqa: S603 - our own
+
+
+def test_a_link_that_is_closed_is_gone_round_and_one_that_is_restricted_carries_less() -> None:
+    well = make()
+    all_told(well, lhr1={"iad1": (80.0, 0.0)})
+    well.update(0.0, heard=HEARD)
+    closed = Restriction(kind="link", name="lhr-iad", reason="dug up")
+    half = Restriction(kind="link", name="lhr-fra", reason="one fibre", usable=0.1)
+    strange = Restriction(kind="link", name="elsewhere", reason="not ours")
+    well.restrict({each.name: each for each in (closed, half, strange)})
+    all_told(well, 1.0, lhr1={"iad1": (80.0, 0.0)})
+    assert well.update(1.0, heard=HEARD) == []
+    found = status(well, "lhr-iad")
+    assert (found.state, found.why, found.price_ms) == ("closed", "dug up", RTT_MS_MAX)
+    assert (status(well, "lhr-fra").state, status(well, "lhr-fra").why) == ("up", "one fibre")
+    assert supply(well, "lhr-fra", "fra").mbps == pytest.approx(USE_MAX * 100)
+    assert status(well, "lhr-fra").utilisation == pytest.approx((0.8, 0.0))
+    assert ("lhr1", "iad1") in supply(well, "lhr-fra", "fra").pairs
+    # What dies there now is no news of the link.
+    well.observe("lhr1/0", telemetry({"iad1": probe(70.0, silent_s=9.0)}), 2.0)
+    assert "lhr-iad" not in [change.link for change in well.update(2.0, heard=HEARD)]
+    well.restrict({})
+    all_told(well, 30.0)
+    well.update(30.0, heard=HEARD)
+    assert status(well, "lhr-iad").price_ms == 0.0
