@@ -27,10 +27,11 @@ from edged.ingest.plugin import IngestPlugin
 from edged.irs.client import IrsClientConfig
 from edged.irs.service import IrsConfig
 from edged.irs.service import find_problems as find_irs_problems
+from edged.irs.sources import FailureSource, SourcePlugin
 from edged.media.routing import INGEST_URLS_MAX, TEXT_CHARS_MAX
 from edged.origin.service import OriginConfig
 from edged.playback.config import PlaybackConfig
-from edged.policy import playback_rights, rule_examples, rules, stream_keys, webhooks
+from edged.policy import link_map, playback_rights, rule_examples, rules, stream_keys, webhooks
 from edged.policy.ingest_health import IngestHealthConfig
 from edged.policy.rule_examples import bare
 from edged.policy.stream_keys import StreamKeysConfig
@@ -43,6 +44,7 @@ from edged.runtime.tls import TlsFiles, is_loopback
 
 FILE_BYTES_MAX = 4 * 2**20  # Thousands of static stream keys, with room.
 PLUGIN_GROUP = "edged.ingest"
+SOURCE_GROUP = "edged.irs.sources"
 # rtmp://HOST[:PORT]/APP, as E-RTMP's tcUrl; no key.
 REDIRECT_PATTERN = r"^(rtmps?://[A-Za-z0-9.:\[\]_-]{1,255}/[A-Za-z0-9._/-]{1,255})?\Z"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}\Z"  # As in `edged://ROLE/NAME` of a certificate.
@@ -192,7 +194,18 @@ def load_plugin(name: str) -> IngestPlugin:
 
     Only what a file asks for is loaded: a broken plug-in harms no PoP that does without it.
     """
-    entries = list(entry_points(group=PLUGIN_GROUP))
+    plugin = _load_entry(PLUGIN_GROUP, name)
+    if not isinstance(plugin, IngestPlugin):
+        raise ConfigError(f"{_entry_values(PLUGIN_GROUP, name)[0]} is no IngestPlugin")
+    return plugin
+
+
+def _entry_values(group: str, name: str) -> list[str]:
+    return sorted({entry.value for entry in entry_points(group=group) if entry.name == name})
+
+
+def _load_entry(group: str, name: str) -> object:
+    entries = list(entry_points(group=group))
     found = sorted({entry.value for entry in entries if entry.name == name})
     if not found:
         known = ", ".join(sorted({entry.name for entry in entries})) or "none"
@@ -205,8 +218,6 @@ def load_plugin(name: str) -> IngestPlugin:
     except Exception as error:  # Another's code: it may raise anything.
         why = f"{type(error).__name__}: {error}"
         raise ConfigError(f"plug-in {entry.value} cannot be loaded: {why}") from error
-    if not isinstance(plugin, IngestPlugin):
-        raise ConfigError(f"{entry.value} is no IngestPlugin")
     return plugin
 
 
@@ -224,6 +235,42 @@ def plugin_config(name: str, table: object, problems: list[Problem]) -> Struct |
         problems.append(Problem(f"ingest.{name}", str(error)))
         return None
     return convert_all(table, config_type, f"ingest.{name}", problems)
+
+
+def load_source(name: str) -> SourcePlugin:
+    """An installed failure source of IRS; as `load_plugin`."""
+    plugin = _load_entry(SOURCE_GROUP, name)
+    if not isinstance(plugin, SourcePlugin):
+        raise ConfigError(f"{name!r} is no SourcePlugin")
+    return plugin
+
+
+def make_sources(tables: Mapping[str, dict[str, object]]) -> dict[str, FailureSource]:
+    """Make the sources of `[irs.sources.NAME]`; raises `ConfigError` with what is wrong."""
+    problems: list[Problem] = []
+    made = {}
+    for name, table in tables.items():
+        try:
+            plugin = load_source(name)
+            config = convert_all(table, plugin.config_type, f"irs.sources.{name}", problems)
+            if config is not None:
+                made[name] = plugin.make(config)
+        except ConfigError as error:
+            problems.append(Problem(f"irs.sources.{name}", str(error)))
+        except Exception as error:  # Another's code: it may raise anything.
+            message = f"its plug-in failed to check it: {error!r}"
+            problems.append(Problem(f"irs.sources.{name}", message))
+    if problems:
+        raise SourcesRefusedError(problems)
+    return made
+
+
+class SourcesRefusedError(ConfigError):
+    """Some `[irs.sources.NAME]` cannot be used."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(map(str, problems)))
 
 
 def _sound_tables(raw: Mapping[str, object]) -> dict[str, object]:
@@ -284,6 +331,13 @@ def _find_rule_problems(config: Config) -> list[Problem]:
     if config.irs is not None:
         found += [f"irs.{text}" for text in rules.find_problems(bare(config.irs.rules))]
         found += [f"irs.{text}" for text in rule_examples.find_problems(config.irs.rules)]
+        irs = config.irs
+        problems = link_map.find_problems(irs.links, irs.sites, irs.paths)
+        found += [f"irs.{text}" for text in problems]
+        try:
+            make_sources(irs.sources)
+        except SourcesRefusedError as error:
+            found += [f"{problem.key}: {problem.message}" for problem in error.problems]
         if config.irs_client is not None:
             found += find_irs_problems(config.irs, config.irs_client)
     parted = (text.partition(": ") for text in found)

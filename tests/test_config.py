@@ -5,6 +5,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+from msgspec import Struct
 
 from edged import config as config_module
 from edged.config import (
@@ -17,6 +18,7 @@ from edged.config import (
     read_config,
 )
 from edged.errors import ConfigError
+from edged.irs.sources import FailureSource, SourcePlugin
 
 POP = """
 [pop]
@@ -329,6 +331,22 @@ def test_a_table_where_a_list_belongs_does_not_show_the_key() -> None:
     ]
 
 
+def test_the_map_of_the_backbone_is_checked() -> None:
+    text = """
+        [irs]
+        [[irs.sites]]
+        name = "ams"
+        pops = ["ams1"]
+        [[irs.links]]
+        name = "ams-fra"
+        ends = ["ams", "fra"]
+        mbps = 1000
+    """
+    assert problems_of(text) == [
+        "irs.links[0] (ams-fra): ends has 'fra', which is no site; sites are ams"
+    ]
+
+
 def test_rules_are_checked_all_of_them() -> None:
     found = problems_of(
         """
@@ -521,6 +539,60 @@ def test_plug_ins_are_found_by_their_entry_points(monkeypatch: pytest.MonkeyPatc
     assert problems_of(text) == [
         "ingest.mine.publishers_max: 0 is not allowed (Expected `int` >= 1); an integer >= 1"
     ]
+
+
+WINDOW = """
+    [irs]
+    [[irs.sources.maintenance.windows]]
+    from = 2027-01-15T02:00:00Z
+    until = 2027-01-15T04:00:00Z
+    reason = "new disks"
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (f'{WINDOW}\norigin = "fra1"', ""),
+        (WINDOW, "origin or link, one of them: neither is given"),
+        (f'{WINDOW}\norigin = "a"\nlink = "b"', "origin or link, one of them: both are given"),
+        (f'{WINDOW}\nlink = "B b"', "irs.sources.maintenance.windows[0].link: 'B b'"),
+        (f'{WINDOW}\nlink = "a"\nusable = 1', "irs.sources.maintenance.windows[0].usable: 1"),
+        (f'{WINDOW.replace("04:", "01:")}\nlink = "a"', "is not after from"),
+        (WINDOW.replace("Z", ""), "irs.sources.maintenance.windows[0].from"),
+        ("[irs.sources.tea]", "irs.sources.tea: no such plug-in; installed: maintenance"),
+    ],
+)
+def test_failure_sources_are_checked(text: str, problem: str) -> None:
+    found = problems_of(text)
+    assert all(each.startswith("irs.sources.") for each in found)
+    if problem:
+        assert any(problem in each for each in found), found
+    else:
+        assert found == []
+
+
+class OddConfig(Struct):
+    """Of the sources below."""
+
+
+def make_nothing(config: Struct) -> FailureSource:
+    raise ZeroDivisionError(type(config).__name__)
+
+
+NOT_WELL_MADE = SourcePlugin(name="mine", config_type=OddConfig, make=make_nothing)
+
+
+def test_a_source_of_others_is_found_by_its_entry_point_and_may_fail(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entries = [entry_point("tests.test_config:NOT_WELL_MADE")]
+    monkeypatch.setattr(config_module, "entry_points", lambda group: entries)
+    (problem,) = problems_of("[irs.sources.mine]")
+    wanted = "irs.sources.mine: its plug-in failed to check it: ZeroDivisionError('OddConfig')"
+    assert problem == wanted
+    entries[0] = entry_point("edged.ingest.rtmp:plugin")
+    assert problems_of("[irs.sources.mine]") == ["irs.sources.mine: 'mine' is no SourcePlugin"]
 
 
 @pytest.mark.parametrize(

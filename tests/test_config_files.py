@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from msgspec import Meta, Struct
 
-from edged.config import Config, find_hints, load_plugins, parse_config
+from edged.config import Config, find_hints, load_plugins, load_source, parse_config
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("irs", "origin", "pop", "dev")
@@ -79,6 +79,8 @@ def options_of(wanted: object) -> list[object]:
 def all_known_keys() -> dict[str, Known]:
     found = known_keys(Config)
     del found["ingest"]  # One table per plug-in.
+    del found["irs.sources"]  # And so here.
+    found |= known_keys(load_source("maintenance").config_type, "irs.sources.maintenance.")
     for name, plugin in load_plugins().items():
         found |= known_keys(plugin.config_type, f"ingest.{name}.")
     return found

@@ -7,6 +7,7 @@ Everything runs in the pump's callbacks but the tick: acks every ACK_INTERVAL_S,
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -19,6 +20,7 @@ from edged.backbone.fence import Fence
 from edged.backbone.inbound import ORPHAN_S_MAX, InboundStatistics, InboundStreams
 from edged.backbone.inbound_stream import Inbound, stop_failed
 from edged.backbone.local_end import LocalEnd
+from edged.backbone.probe_answers import ProbeAnswers
 from edged.backbone.segments_out import Given, SegmentsOut, SegmentsOutStatistics
 from edged.backbone.session import OUT_BYTES_MAX, BackboneSession
 from edged.backbone.subscriptions import Replay, Subscriptions, SubscriptionStatistics
@@ -106,7 +108,7 @@ class PeerStatistics(Struct, kw_only=True):
 class BackboneServer:
     """Accepts PoPs' sessions. `tls` None is plain TCP, for loopback only (else ConfigError)."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- each by its name, most with a default
         self,
         pump: Pump,
         hub: Hub,
@@ -118,8 +120,12 @@ class BackboneServer:
         fence: Fence | None = None,
         unix_clock: Callable[[], float] = time.time,
         supervisor: Supervisor | None = None,
+        probe_port: int | None = None,
     ) -> None:
-        """`supervisor` begins the listener and the tick anew, each by itself."""
+        """`supervisor` begins the listener and the tick anew, each by itself.
+
+        `probe_port`: UDP; None is that of the listener, 0 answers no probes.
+        """
         if tls is None:
             check_plain(parse_address(listen)[0], "backbone")
         self._pump, self._host = pump, host
@@ -141,12 +147,15 @@ class BackboneServer:
             described=self._stream_described,
             changed=self._stream_changed,
         )
+        self.probes = ProbeAnswers(probe_port, pump.now)
         self._ticks = 0
 
     async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen and tick until cancelled; starts with the address bound."""
         async with trio.open_nursery() as nursery:
             address: str = await self._supervisor.start(nursery, "backbone listener", self._serve)
+            answers = partial(self.probes.run, address)
+            self._supervisor.start_soon(nursery, "probe answers", answers)
             task_status.started(address)
             try:
                 await self._supervisor.keep("backbone tick", self._run_ticks)
@@ -236,6 +245,7 @@ class BackboneServer:
         """A PoP is here; on a control session it gets the whole directory."""
         if hello.purpose == "control":
             self._send_directory(session)
+            self.probes.session_accepted(session)
         self._sessions[session] = None
 
     def message_received(self, session: BackboneSession, message: Message) -> None:
@@ -298,6 +308,7 @@ class BackboneServer:
         """Keep the PoP's streams for a while, and forget its subscriptions."""
         logger.debug("keeping streams", pop=session.peer.name, reason=reason, s_max=ORPHAN_S_MAX)
         self._sessions.pop(session, None)
+        self.probes.session_lost(session)
         self._listing.discard(session)
         self._inbound.session_lost(session, self._pump.now())
         self._subscriptions.session_lost(session)

@@ -41,6 +41,7 @@ from edged.wire.backbone.messages import (
     Hello,
     KeyFrameWanted,
     Message,
+    ProbesOffered,
     StreamAccepted,
     StreamAck,
     StreamRefused,
@@ -83,6 +84,9 @@ class LinkOwner(Protocol):
     def key_frame_wanted(self, forwarding: Forwarding, track_id: int) -> None:
         """A reader beyond the origin needs a random access point."""
 
+    def probes_offered(self, session: BackboneSession, offer: ProbesOffered) -> None:
+        """The origin answers probes where this session, the control one, is connected to."""
+
 
 class OriginLink:
     """All sessions from this PoP shard to one origin."""
@@ -106,9 +110,9 @@ class OriginLink:
         self.origin = origin
         self.address = address
         self.unreachable = False  # As the control session's last attempt found.
-        self._pump, self._owner, self._local = pump, owner, local
-        self._tls, self._rng = tls, rng
+        self._pump, self._owner, self._local, self._tls, self._rng = pump, owner, local, tls, rng
         self._sessions: dict[PriorityClass | None, BackboneSession] = {}
+        self.sessions = self._sessions  # Those that are up; control is None.
         self._forwardings: dict[Forwarding, PriorityClass] = {}
         self._by_stream_no: dict[tuple[BackboneSession, int], Forwarding] = {}
         self._feeds = Feeds(origin, hub, fence)
@@ -273,7 +277,7 @@ class OriginLink:
     def message_received(self, session: BackboneSession, message: Message) -> None:
         """Act on an origin's control message."""
         control = session.peer.purpose == "control"
-        if control is not isinstance(message, Heartbeat | DirectoryDelta):
+        if control is not isinstance(message, Heartbeat | DirectoryDelta | ProbesOffered):
             raise RemoteProtocolError(
                 f"{type(message).__name__} on a {session.peer.purpose} session"
             )
@@ -285,6 +289,8 @@ class OriginLink:
                 self._check_name(message.origin)
                 if not self._owner.directory(message):
                     session.send(DirectoryWanted(message.from_version))
+            case ProbesOffered():
+                self._owner.probes_offered(session, message)
             case UnitsAcked():
                 self._take_acks(session, message.acks)
             case StreamAccepted() | StreamRefused() | KeyFrameWanted() | DescriptionWanted():

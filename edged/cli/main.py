@@ -35,6 +35,7 @@ COMMANDS = (
     Command("streams", "edged.cli.inspect", "streams"),
     Command("health", "edged.cli.health", "health"),
     Command("routes", "edged.cli.routes", "routes"),
+    Command("links", "edged.cli.links", "links"),
     Command("route", "edged.cli.inspect", "route_app", is_group=True),
     Command("rules", "edged.cli.rules", "rules_app", is_group=True),
     Command("kick", "edged.cli.operate", "kick"),

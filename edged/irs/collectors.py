@@ -20,6 +20,7 @@ from edged.media.routing import (
 )
 from edged.policy.capacitor import Capacitor, StateChanged
 from edged.policy.planner import OriginSupply, PopDemand
+from edged.policy.restrictions import Restriction, restrict_room
 from edged.runtime.listeners import parse_address
 from edged.wire.table import POPS_MAX, OriginHello
 
@@ -78,6 +79,8 @@ class Collectors:
         self.capacitor = Capacitor()
         # How an origin of this state stands in tables; who drains some says so here.
         self.state_of: Callable[[str, OriginState], OriginState] = lambda _, state: state
+        self.tolls_ms: dict[tuple[str, str], float] = {}  # PoP, origin: as the Well prices links.
+        self.restricted: dict[str, Restriction] = {}  # Origins, as failure sources say.
         self._hellos: dict[str, OriginHello] = {}
         self._pops: dict[str, _Pop] = {}
 
@@ -144,13 +147,17 @@ class Collectors:
             state = self.state(name)
             if hello is None or report is None or state is None:
                 continue
+            room = self._room(name, now)
+            if (restriction := self.restricted.get(name)) is not None and state.takes_streams:
+                room = restrict_room(room, report.slots_total, restriction.usable)
+                state = OriginState.DRAIN if restriction.usable <= 0 else state
             supplies.append(
                 OriginSupply(
                     origin=name,
                     address=hello.address,
                     state=state,
                     slots_total=report.slots_total,
-                    room=self._room(name, now),
+                    room=room,
                     domain=hello.domain,
                 )
             )
@@ -174,10 +181,19 @@ class Collectors:
                 pop=key,
                 units=pop.told.units,
                 arrivals_per_s=pop.arrivals_per_s,
-                rtt_ms={origin: probe.rtt_ms for origin, probe in pop.told.probes.items()},
+                rtt_ms=self._distances_ms(key, pop.told),
             )
             for key, pop in sorted(self._pops.items())
         ]
+
+    def _distances_ms(self, key: str, told: PopTelemetry) -> dict[str, float]:
+        """Round trips, and what the links on the way cost beside."""
+        measured = {origin: probe.rtt_ms for origin, probe in told.probes.items()}
+        if self.tolls_ms:
+            name = _name(key)
+            for origin in measured:
+                measured[origin] += self.tolls_ms.get((name, origin), 0.0)
+        return measured
 
     def _room(self, origin: str, now: float) -> ByClass:
         partner, affiliate, basic = (

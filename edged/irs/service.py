@@ -9,11 +9,12 @@ from typing import Annotated
 
 import structlog
 import trio
-from msgspec import UNSET, Meta, Struct
+from msgspec import UNSET, Meta
 
 from edged.errors import EdgedError, RemoteProtocolError
 from edged.irs.client import IrsClientConfig
 from edged.irs.collectors import Collectors, IrsStatus, OriginStatus, check_reachable
+from edged.irs.links import BackboneConfig, BackboneLinks
 from edged.irs.moving import METRICS as MOVING_METRICS
 from edged.irs.moving import Moving
 from edged.irs.places import Places
@@ -21,6 +22,7 @@ from edged.irs.planner import METRICS as PLANNER_METRICS
 from edged.irs.planner import Planner, Rows
 from edged.irs.pops import PopsTeller
 from edged.irs.session import HANDSHAKE_S_MAX, JITTER_MAX, Driver, drain_readable, shake_hands
+from edged.irs.sources import FailureSources
 from edged.media.routing import (
     ORIGINS_MAX,
     RULES_MAX,
@@ -46,7 +48,7 @@ EPOCH_AHEAD_S_MAX = 10 * 365 * 86_400  # Epochs begin as Unix seconds; beyond, o
 log = structlog.get_logger("edged.irs")
 
 
-class IrsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class IrsConfig(BackboneConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[irs]`: the routing service."""
 
     listen: str = "127.0.0.1:1940"
@@ -195,6 +197,7 @@ class IrsService:
         self.tables: dict[str, RoutingTable] = {}  # Last acked, by PoP shard.
         self.nacks = 0
         self.push_delay_s = 0.0
+        self.links = BackboneLinks(self.collectors, config)
         self.planner = Planner(
             self.collectors,
             self._publish,
@@ -202,9 +205,12 @@ class IrsService:
             lease_ttl_s=config.lease_ttl_s,
             reserve_fraction=config.reserve_fraction,
             policy=config.policy,
+            links=self.links.limits,
         )
+        self.links.on_changed = self.planner.hurry
         self._tls, self._marks = tls, marks
         self._supervisor = supervisor or Supervisor("irs")
+        self.sources = FailureSources(self._supervisor, now_unix, self.links.restrict)
         self._places = Places(sessions_max)
         self._origins_max = origins_max
         self._sessions: set[_Session] = set()
@@ -229,6 +235,7 @@ class IrsService:
         self.planner.lease_ttl_s = config.lease_ttl_s
         self.planner.reserve_fraction = config.reserve_fraction
         self.planner.policy = config.policy
+        self.links.configure(config)
         self.moving.moves_per_s = config.moves_per_s
         self._offer_anew()
 
@@ -249,6 +256,8 @@ class IrsService:
         async with trio.open_nursery() as nursery:
             self._supervisor.start_soon(nursery, "irs planner", self.planner.run)
             self._supervisor.start_soon(nursery, "irs watch", self._watch_origins)
+            self._supervisor.start_soon(nursery, "irs links", self.links.run)
+            self._supervisor.start_soon(nursery, "irs sources", self.sources.run)
 
     async def _listen(self, *, task_status: trio.TaskStatus[str]) -> None:
         sock = open_listener(self.config.listen)

@@ -30,6 +30,7 @@ Count = Annotated[int, Meta(ge=0, le=UNITS_MAX)]
 Units = Annotated[int, Meta(ge=-UNITS_MAX, le=UNITS_MAX)]
 Milliseconds = Annotated[float, Meta(ge=0, le=1e9)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+Mbps = Annotated[float, Meta(ge=0, le=1e9)]
 Unix = Annotated[float, Meta(ge=0, le=1e12)]
 ByClass = tuple[Count, Count, Count]  # Partner, affiliate, basic.
 ClassLabel = Literal["partner", "affiliate", "basic"]
@@ -210,11 +211,20 @@ class RouteRequest(Struct, frozen=True, kw_only=True):
 
 
 class PathProbe(Struct, frozen=True, array_like=True):
-    """What a PoP measured on its path to one origin."""
+    """What a PoP measured on its path to one origin.
+
+    `goodput_mbps`: what its TCP sessions deliver; with `limited` data waited for the path, so it is
+    about all that they get of it. `silent_s`: so long nothing has come back although it should
+    have. `probed`: by probes, else from TCP alone, which knows no jitter.
+    """
 
     rtt_ms: Milliseconds
     loss: Annotated[float, Meta(ge=0, le=1)] = 0.0
     goodput_mbps: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+    jitter_ms: Milliseconds = 0.0
+    silent_s: Seconds = 0.0
+    limited: bool = False
+    probed: bool = False
 
 
 class PopState(enum.StrEnum):
@@ -252,3 +262,5 @@ class PopTelemetry(Struct, frozen=True, array_like=True):
     unplaced: Count = 0  # Units for which no origin was found.
     probes: Annotated[dict[Name, PathProbe], Meta(max_length=ORIGINS_MAX)] = {}
     ingest: IngestOffer | None = None
+    # Carried on the backbone: to an origin, and from it.
+    mbps: Annotated[dict[Name, tuple[Mbps, Mbps]], Meta(max_length=ORIGINS_MAX)] = {}

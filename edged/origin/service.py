@@ -54,6 +54,8 @@ class OriginConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     name: Annotated[str, Meta(pattern=NAME_PATTERN)]
     listen: str = "[::]:7410"  # The backbone: PoPs connect here.
     address: str = ""  # HOST:PORT where PoPs reach it; what IRS tells them. Default: `listen`.
+    # UDP, where PoPs' probes of the path are answered; None: that of `listen`. 0: nowhere.
+    probe_port: Annotated[int, Meta(ge=0, le=65535)] | None = None
     slots: Annotated[int, Meta(ge=1, le=100_000)] = 500  # Streams that it admits.
     slots_reserve: Annotated[int, Meta(ge=0, le=100_000)] = 0  # Of these, kept for partners.
     # Streams beyond the slots, without a ladder, where a rule asks for it. None: a tenth of slots.

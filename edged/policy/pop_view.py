@@ -104,6 +104,7 @@ class PopView:
         self._rtt_ms: dict[str, float] = {}
         self._probes: dict[str, PathProbe] = {}
         self.drained: frozenset[str] = frozenset()  # That are to be empty: nothing new goes there.
+        self.carried_mbps: dict[str, tuple[float, float]] = {}  # To each origin, and from it.
         self._links: dict[str, str] = {}  # Origin -> "" when up, else why not.
         self._holds: dict[str, _Hold] = {}
         self._asked_until: dict[str, float] = {}
@@ -165,13 +166,21 @@ class PopView:
         """Take a measurement of the path; the smoothed RTT ranks the origins."""
         known = self._rtt_ms.get(origin)
         smoothed = rtt_ms if known is None else known + RTT_SMOOTHING * (rtt_ms - known)
-        self._rtt_ms[origin] = smoothed
-        self._probes[origin] = PathProbe(smoothed, loss, goodput_mbps)
+        self.observe_path(origin, PathProbe(smoothed, loss, goodput_mbps))
+
+    def observe_path(self, origin: str, path: PathProbe) -> None:
+        """Take what was measured on the path; its RTT, smooth already, ranks the origins."""
+        self._rtt_ms[origin] = path.rtt_ms
+        self._probes[origin] = path
         candidate = self.by_name.get(origin)
         if candidate is not None:
-            candidate.rtt_ms = smoothed
+            candidate.rtt_ms = path.rtt_ms
             if not self._stands(candidate):
                 self._rank()
+
+    def path(self, origin: str) -> PathProbe | None:
+        """What was measured on the path to an origin; None before that."""
+        return self._probes.get(origin)
 
     def heartbeat(self, report: OriginReport, now: float) -> list[StateChanged]:
         """Take a heartbeat that the origin sent straight to us."""
@@ -276,6 +285,12 @@ class PopView:
             self._timeouts,
             self._unplaced,
             {name: self._probes[name] for name in self.by_name if name in self._probes},
+            None,
+            {
+                name: self.carried_mbps[name]
+                for name in self.by_name
+                if any(self.carried_mbps.get(name, ()))
+            },
         )
         self._arrivals = self._unplaced = 0
         self._refusals, self._timeouts = {}, {}
@@ -336,7 +351,8 @@ class PopView:
 
     def _forget_strangers(self) -> None:
         """Keep what is known of origins that left the table (they may be back), within a bound."""
-        for known in (self._rtt_ms, self._probes, self._links, self._holds, self._asked_until):
+        of_paths = (self._rtt_ms, self._probes, self.carried_mbps)
+        for known in (*of_paths, self._links, self._holds, self._asked_until):
             if len(known) > 2 * ORIGINS_MAX:
                 for name in known.keys() - self.by_name.keys():
                     del known[name]

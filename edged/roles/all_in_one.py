@@ -19,6 +19,7 @@ from edged.errors import EdgedError
 from edged.media.routing import RouteRequest
 from edged.playback.http import HttpServer, Response, Router
 from edged.policy.rules_snapshot import RulesSnapshot
+from edged.policy.well import LinkStatus
 from edged.roles.admin_http import serve_admin_http
 from edged.roles.common import StreamLine
 from edged.roles.fitness import Health
@@ -123,6 +124,13 @@ class Process:
         now, unix = trio.current_time(), time.time()
         return [describe_routes(pop, self._samples(pop), now, unix) for pop in self._pops()]
 
+    def links(self) -> list[LinkStatus]:
+        """The backbone's links, as the IRS of this process knows them."""
+        services = [role.service for role in self.roles if isinstance(role, IrsRole)]
+        if not services:
+            raise EdgedError("this edged is no IRS: ask the one that has [[irs.links]]")
+        return [link for service in services for link in service.links.status()]
+
     def health(self) -> Health:
         """Whether its roles can do their work."""
         faults = [fault for role in self.roles for fault in role.faults()]
@@ -175,11 +183,16 @@ class Process:
             del arguments
             return self.routes()
 
+        def links(arguments: Arguments) -> object:
+            del arguments
+            return self.links()
+
         known: dict[str, Handler] = {
             "streams": streams,
             "route-explain": route_explain,
             "routes": routes,
             "rules-snapshot": rules_snapshot,
+            "links": links,
             "status": status,
             "health": health,
         }

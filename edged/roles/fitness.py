@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from edged.roles import path_metrics
 from edged.roles.window_metrics import read_window_metrics
 from edged.runtime.listeners import SHED_LAG_S
 from edged.runtime.metrics import MetricSpec, Sample
@@ -115,6 +116,7 @@ SPECS = (
         help="Times that the plug-in failed and was started again.",
         labels=("role", "plugin"),
     ),
+    *path_metrics.SPECS,
 )
 
 
@@ -172,6 +174,7 @@ def read_pop_metrics(pop: "PopRole") -> Iterable[Sample]:
     usable = _usable(pop)
     for label, count in (("yes", usable), ("no", len(pop.view.by_name) - usable)):
         yield Sample("edged_routing_origins", count, {"role": pop.name, "usable": label})
+    yield from path_metrics.read_paths(pop.name, pop.view)
     for name, part in pop.plugins.parts.items():
         labels = {"role": pop.name, "plugin": name}
         yield Sample("edged_ingest_plugin_up", part.up, labels)

@@ -6,7 +6,8 @@ from functools import partial
 
 import trio
 
-from edged.config import Config
+from edged.config import Config, make_sources
+from edged.irs import links, sources
 from edged.irs.service import METRICS, IrsService
 from edged.roles.common import Commit, StreamLine, prepare_mutual
 from edged.roles.draining import Drainer
@@ -39,6 +40,9 @@ class IrsRole:
             note="nothing to drain: PoPs go on with their tables",
         )
         metrics.register(METRICS, self.service.read_metrics)
+        metrics.register(links.METRICS, self.service.links.read_metrics)
+        metrics.register(sources.METRICS, self.service.sources.read_metrics)
+        self.service.sources.use(make_sources(config.irs.sources))
         self.supervisor.register(metrics)
 
     async def run(
@@ -57,9 +61,14 @@ class IrsRole:
         config = new.irs
         assert config is not None, "a role that comes or goes needs a restart"
         take_tls = prepare_mutual(self._tls, config.tls)
+        # Those whose table is as it was go on, with what they know.
+        anew = config.sources != self.service.config.sources
+        made = make_sources(config.sources) if anew else {}
 
         def commit() -> list[str]:
             self.service.reconfigure(config)
+            if anew:
+                self.service.sources.use(made)
             take_tls()
             return []
 

@@ -17,7 +17,7 @@ from edged.media.track import Track
 from edged.origin.held_stream import Given
 from edged.origin.packager import Progress
 from edged.origin.service import OriginService
-from edged.roles import fitness, window_metrics
+from edged.roles import fitness, path_metrics, window_metrics
 from edged.roles.common import (
     Commit,
     RoleMetrics,
@@ -77,6 +77,7 @@ class OriginRole:
             listen=config.origin.listen,
             tls=None if self._tls is None else self._tls.server,
             supervisor=self.supervisor,
+            probe_port=config.origin.probe_port,
         )
         self.drainer = Drainer(self.name, self, self.pump.now)
         RoleMetrics(self.name, self.pump, self.hub).register(metrics)
@@ -88,6 +89,8 @@ class OriginRole:
             *window_metrics.SPECS,
         )
         metrics.register(specs, partial(fitness.read_origin_metrics, self))
+        probes = partial(path_metrics.read_answers, self.name, self.server.probes)
+        metrics.register(path_metrics.ANSWER_SPECS, probes)
 
     async def run(
         self, *, task_status: trio.TaskStatus[dict[str, str]] = trio.TASK_STATUS_IGNORED

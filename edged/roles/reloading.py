@@ -57,6 +57,7 @@ _FILES = _live("read at once, for connections from now on")
 _LADDER = _restart("what an origin has room for is counted with it from the start")
 _STREAMS = _live("for streams that begin from now on")
 _TABLE = _live("every PoP gets a new table at once")
+_LINKS = _live("every PoP gets a new table at once; links are measured anew")
 _RIGHTS = _live("from the next request on; each token is verified anew, once")
 _SESSION = _live("from the next attempt to connect on")
 
@@ -74,6 +75,7 @@ EFFECTS: dict[str, Effect] = {
     "origin.name": _NAME,
     "origin.listen": _LISTENER,
     "origin.address": _restart("IRS is told it at the beginning of a session"),
+    "origin.probe_port": _LISTENER,
     "origin.domain": _restart("IRS is told it at the beginning of a session"),
     "origin.slots": _live("told with the next heartbeat; who has a slot keeps it"),
     "origin.slots_source_only": _live("told with the next heartbeat; who is there stays"),
@@ -124,6 +126,10 @@ EFFECTS: dict[str, Effect] = {
     "irs.moves_per_s": _live("for drains and migrations that begin from now on"),
     "irs.warmup_s": _restart("it is counted from the start"),
     "irs.rules": _TABLE,
+    "irs.sources": _live("at once; a source whose table is another begins anew, as do the others"),
+    "irs.sites": _LINKS,
+    "irs.links": _LINKS,
+    "irs.paths": _LINKS,
     "irs.tls": _TLS,
     "irs.tls.ca": _FILES,
     "irs.tls.certificate": _FILES,

@@ -224,4 +224,5 @@ def describe_irs(role: IrsRole) -> IrsSeen:
             DrainedSeen(origin=seen.origin, left=seen.left, seconds_left=seen.seconds_left)
             for seen in service.moving.drains_seen()
         ],
+        links=service.links.status(),
     )

@@ -10,6 +10,7 @@ from typing import Literal
 from msgspec import Struct
 
 from edged.policy.ladder_words import LadderSeen
+from edged.policy.well import LinkStatus
 
 Sort = Literal["attention", "viewers", "bitrate", "newest", "channel"]
 SORTS: dict[str, Sort] = {
@@ -189,6 +190,7 @@ class IrsSeen(Struct, frozen=True, kw_only=True):
     pops: list[IrsPopSeen]
     origins: list[IrsOriginSeen]
     drained: list[DrainedSeen] = []
+    links: list[LinkStatus] = []  # Of the backbone, those that are configured.
 
 
 class WarningSeen(Struct, frozen=True, kw_only=True):

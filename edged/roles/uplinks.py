@@ -16,10 +16,12 @@ from edged.backbone.fence import Fence
 from edged.backbone.forwarding import Forwarding
 from edged.backbone.inbound import ORPHAN_S_MAX
 from edged.backbone.local_end import LocalEnd
+from edged.backbone.path_probes import Carried, PathProbes
 from edged.backbone.sender import OriginLink
+from edged.backbone.session import BackboneSession
 from edged.backbone.statistics import OriginLinkStatistics
 from edged.errors import ConfigError
-from edged.media.routing import OriginReport, OriginState, RoutingTable
+from edged.media.routing import OriginReport, OriginState, PathProbe, RoutingTable
 from edged.media.stream import DescriptionChange, PriorityClass, StreamId
 from edged.policy.capacitor import StateChanged
 from edged.policy.departures import LOST_S_MAX, Verdict, judge_origin
@@ -31,9 +33,9 @@ from edged.runtime.faults import contained
 from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.pump import Pump
 from edged.runtime.supervision import Supervisor
-from edged.wire.backbone.messages import DirectoryDelta
+from edged.wire.backbone.messages import DirectoryDelta, ProbesOffered
 
-TICK_S = 0.25  # Round trips are measured, and what has waited is judged.
+TICK_S = 0.25  # What has waited is judged.
 LISTED_POLL_S = 0.02
 TICK_LATE_S_MAX = 0.5  # Later than this we have slept, and what we waited for may lie unread.
 SESSIONS = (None, *PriorityClass)  # Control, and media of each class.
@@ -77,6 +79,7 @@ class Uplinks:
         self.listing = Directory()
         self.placing = Placing(pump, view, self.listing, self._link)
         self.parts = PartsIn(pump, self.listing, self._link)
+        self.paths = PathProbes(pump.now, self._path_measured)
         self.on_description_wanted: Callable[[str, DescriptionChange], None] = lambda *_: None
         self.on_key_frame_wanted: Callable[[LiveStream], None] = lambda _: None
         self._pump, self._hub, self._local, self._tls = pump, hub, local, tls
@@ -96,6 +99,7 @@ class Uplinks:
             if self.view.table is not None:
                 self.table_changed(self.view.table)
             self._supervisor.start_soon(nursery, "parts in", self.parts.run)
+            self._supervisor.start_soon(nursery, "path probes", self.paths.run)
             await self._supervisor.keep("uplinks tick", self._run_ticks)
 
     @property
@@ -200,6 +204,7 @@ class Uplinks:
             fence=self._fence,
         )
         self._links[name] = _Link(link, self._pump.now())
+        self.paths.add(link)
         self._nursery.start_soon(self._run_link, self._links[name])
 
     async def _run_link(self, entry: _Link) -> None:
@@ -227,7 +232,6 @@ class Uplinks:
             self._judge(name, entry, now)
         self.placing.tick(now)
         self._stop_ended()
-        self._measure()
 
     def _slept(self, late_s: float) -> None:
         """Time in which we were not there counts against nobody."""
@@ -242,6 +246,7 @@ class Uplinks:
         verdict = judge_origin(listed=entry.listed, busy=entry.busy, lost_s=lost_s, state=state)
         if verdict is Verdict.DROP:
             del self._links[name]
+            self.paths.remove(name)
             entry.scope.cancel()
             self.view.set_link(name, up=False, now=now, reason="not in the table")
             self._cut_off(name, "left the table")
@@ -265,11 +270,9 @@ class Uplinks:
                 if forwarding.state == "waiting" and forwarding.stream.ended is not None:
                     entry.link.stop_forwarding(forwarding, "the publication is over")
 
-    def _measure(self) -> None:
-        for name, entry in self._links.items():
-            control = entry.link.statistics().control
-            if control is not None and control.rtt_s is not None:
-                self.view.observe_rtt(name, control.rtt_s * 1000)
+    def _path_measured(self, origin: str, path: PathProbe, carried: Carried) -> None:
+        self.view.observe_path(origin, path)
+        self.view.carried_mbps[origin] = carried
 
     # What links tell (`LinkOwner`).
 
@@ -311,6 +314,10 @@ class Uplinks:
         if stream is not None and stream.stream_id == forwarding.stream_id:
             self.on_key_frame_wanted(stream)
 
+    def probes_offered(self, session: BackboneSession, offer: ProbesOffered) -> None:
+        """An origin answers probes."""
+        self.paths.offered(session.peer.name, session.connection.sock, offer)
+
     def states_changed(self, changes: Sequence[StateChanged]) -> None:
         """What heartbeats, or their silence, made of origins."""
         for change in changes:
@@ -338,4 +345,10 @@ class Uplinks:
             entry.lost_at = now
         self.view.set_link(origin, up=all(standing), now=now, reason=reason)
         if all(standing):
-            self._measure()
+            self._begin_with_ping(origin, entry)
+
+    def _begin_with_ping(self, origin: str, entry: _Link) -> None:
+        """The first word on the path: it ranks the origin before probes and TCP tell more."""
+        control = entry.link.statistics().control
+        if self.view.path(origin) is None and control is not None and control.rtt_s is not None:
+            self.view.observe_rtt(origin, control.rtt_s * 1000)

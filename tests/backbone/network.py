@@ -16,6 +16,7 @@ from edged.backbone.local_end import LocalEnd
 from edged.backbone.receiver import BackboneServer
 from edged.backbone.segments_out import Given
 from edged.backbone.sender import OriginLink
+from edged.backbone.session import BackboneSession
 from edged.errors import PeerLostError, PublishRefusedError
 from edged.media.access_unit import AccessUnit
 from edged.media.parts import PackagedEvent
@@ -26,7 +27,7 @@ from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.pump import Pump
 from edged.wire.backbone.events import Expected, MessageReceived, PeerClosed
 from edged.wire.backbone.link import BackboneLink, Event
-from edged.wire.backbone.messages import DirectoryDelta, Message, StreamOpened
+from edged.wire.backbone.messages import DirectoryDelta, Message, ProbesOffered, StreamOpened
 from tests.wire.backbone.builders import make_hello, make_track, make_unit
 
 WAIT_S_MAX = 5.0
@@ -52,6 +53,7 @@ class Origin:
         self.withheld: list[Given] | None = None  # Who waits, while a test says so.
         self.server: BackboneServer | None = None
         self.address = "127.0.0.1:0"
+        self.probe_port: int | None = None
 
     def admit(self, stream_id: StreamId, grant: Grant, tracks: list[Track], terms: Terms) -> None:
         self.terms.append(terms)
@@ -94,6 +96,7 @@ class Origin:
             ),
             listen=self.address,
             tls=tls,
+            probe_port=self.probe_port,
         )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pump.run)
@@ -124,6 +127,7 @@ class Pop:
         self.refusals: list[tuple[Forwarding, str, str]] = []
         self.key_frames: list[tuple[Forwarding, int]] = []
         self.wanted: list[tuple[str, DescriptionChange]] = []
+        self.offers: list[tuple[str, socket.socket, ProbesOffered]] = []
         self.link: OriginLink | None = None
 
     def heartbeat(self, report: OriginReport) -> None:
@@ -149,6 +153,9 @@ class Pop:
 
     def description_wanted(self, channel: str, change: DescriptionChange) -> None:
         self.wanted.append((channel, change))
+
+    def probes_offered(self, session: BackboneSession, offer: ProbesOffered) -> None:
+        self.offers.append((session.peer.name, session.connection.sock, offer))
 
     @contextlib.asynccontextmanager
     async def linked(

@@ -5,7 +5,7 @@ NAMES = (
     *("link", "origin", "uplink", "irs", "table", "splice"),
     *("http", "h1", "reload", "admin"),
     *("api", "keys", "callback"),
-    *("h2", "tokens"),
+    *("h2", "tokens", "probes"),
 )
 # Behind them stands a connection that is none, which the compiled form does not take.
 PURE = ("origin", "uplink", "http")

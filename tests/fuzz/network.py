@@ -230,6 +230,7 @@ def origin_messages() -> list[b.Message]:
         b.SegmentOpened(4, 1, 2 * len(PIECE)),
         b.StreamClosed(4, "over", True),
         b.SegmentRefused(2, "gone", "not held"),
+        b.ProbesOffered(9, 1, bytes(32)),
     ]
 
 

@@ -71,6 +71,7 @@ DEEP = {
     "callback": "edged.policy.key_callback.find_problem",
     "h2": "edged.wire.h2.intake.Intake._complete",
     "tokens": "edged.policy.playback_rights.is_match",
+    "probes": "edged.policy.path_meter.PathMeter.answered",
 }
 
 CHOSEN = [pytest.param(n, marks=pytest.mark.pure) if n in PURE else n for n in NAMES]

@@ -230,8 +230,12 @@ def test_what_is_known_of_strangers_is_bounded() -> None:
     view = make_view(row("o1"))
     for n in range(2 * ORIGINS_MAX + 1):
         view.set_link(f"x{n}", up=True, now=0.0)
+        view.observe_path(f"x{n}", PathProbe(1.0))
+        view.carried_mbps[f"x{n}"] = (1.0, 1.0)
     view.accept_table(table(row("o1"), version=2), 1.0)
     assert view.link_state("x0") == "not connected yet"
+    assert view.path("x0") is None
+    assert view.carried_mbps == {}
     assert view.link_state("o1") == ""
 
 
@@ -244,11 +248,13 @@ def test_telemetry_counts_since_the_last_one() -> None:
     view.timed_out("o1", 0.0)
     view.observe_rtt("o1", 12.0, loss=0.01, goodput_mbps=100.0)
     view.observe_rtt("gone", 1.0)
+    view.carried_mbps |= {"o1": (6.0, 12.0), "o2": (0.0, 0.0), "gone": (1.0, 1.0)}
     told = view.take_telemetry()
     assert told.units == {"o1": (2, 0, 0)}
     assert (told.arrivals, told.unplaced) == (3, 1)
     assert (told.refusals, told.timeouts) == ({"o2": 1}, {"o1": 1})
     assert told.probes == {"o1": PathProbe(12.0, 0.01, 100.0)}
+    assert told.mbps == {"o1": (6.0, 12.0)}
     again = view.take_telemetry()
     assert again.units == {"o1": (2, 0, 0)}
     assert (again.arrivals, again.unplaced, again.refusals, again.timeouts) == (0, 0, {}, {})

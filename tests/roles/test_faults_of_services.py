@@ -23,6 +23,8 @@ import edged.runtime.tls
 from edged.api.admin import ask
 from edged.media.stream import PriorityClass
 from edged.playback.router import Handler
+from edged.policy.restrictions import Restriction
+from edged.roles.pop import PopRole
 from edged.runtime.listeners import parse_address
 from edged.runtime.supervision import Supervisor
 from edged.runtime.tls import Identity
@@ -330,6 +332,58 @@ async def test_the_re_homing_fails(tmp_path: Path, faults: Faults) -> None:
         faults.throw(setting.pop.rehomer, "turn")
         setting.pop.rehomer._woken.set()
         await setting.begun_anew("pop", "re-homing")
+
+
+async def test_the_path_probes_fail(tmp_path: Path, faults: Faults) -> None:
+    async with healthy_network(tmp_path) as setting:
+        await until(lambda: is_probed(setting.pop))
+        faults.throw(setting.pop.uplinks.paths, "tick", times=1)
+        await setting.begun_anew("pop", "path probes")
+        setting.pop.view._probes.clear()
+        await until(lambda: is_probed(setting.pop))
+
+
+async def test_the_answers_to_probes_fail(tmp_path: Path, faults: Faults) -> None:
+    async with healthy_network(tmp_path) as setting:
+        await until(lambda: is_probed(setting.pop))
+        faults.throw(setting.origin.server.probes, "_answer", times=1)
+        await setting.begun_anew("origin", "probe answers")
+        answered = setting.origin.server.probes.statistics().answered
+        await until(lambda: setting.origin.server.probes.statistics().answered > answered + 2)
+        assert setting.origin.server.probes.statistics().keys == 1
+
+
+def is_probed(pop: PopRole) -> bool:
+    path = pop.view.path("fra1")
+    return path is not None and path.probed
+
+
+async def test_the_links_of_the_backbone_fail(tmp_path: Path, faults: Faults) -> None:
+    async with healthy_network(tmp_path) as setting:
+        faults.throw(setting.irs.service.links, "update", times=1)
+        await setting.begun_anew("irs", "irs links")
+
+
+class BrokenSource:
+    """Another's code, which fails wherever it is asked."""
+
+    def restrictions(self, now_unix: float) -> list[Restriction]:
+        return fail()
+
+    async def run(self) -> None:
+        fail()
+
+
+async def test_failure_sources_fail(tmp_path: Path, faults: Faults) -> None:
+    async with healthy_network(tmp_path) as setting:
+        sources = setting.irs.service.sources
+        faults.throw(sources, "update", times=1)
+        await setting.begun_anew("irs", "irs sources")
+        faults.thrown += 2
+        sources.use({"broken": BrokenSource()})
+        await until(lambda: setting.irs.supervisor.restarts["irs source"] > 0)
+        await until(lambda: setting.failed("failure source failed"))
+        sources.use({})
 
 
 def supervised_names() -> set[str]:

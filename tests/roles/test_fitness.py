@@ -28,6 +28,8 @@ async def test_a_network_that_works_has_no_faults(tmp_path: Path) -> None:
     async with running(*configs(tmp_path)) as network:
         process = network.process
         await until(lambda: not process.health().faults)
+        (pop,) = [role for role in process.roles if isinstance(role, PopRole)]
+        await until(lambda: pop.view.path("fra1"))
         assert process.health() == Health(roles=["irs", "origin fra1", "pop west"], faults=[])
         assert process.health().fit
         text = process.metrics.render().decode()
@@ -43,7 +45,6 @@ async def test_a_network_that_works_has_no_faults(tmp_path: Path) -> None:
         assert {spec.name for spec in SPECS if f"\n{spec.name}{{" in text} == {
             spec.name for spec in SPECS
         }
-        (pop,) = [role for role in process.roles if isinstance(role, PopRole)]
         pop.plugins.parts["rtmp"].up = False
         pop.plugins.parts["rtmp"].failure = "KeyError: 'x'"
         assert whats(process.health().faults) == ["ingest plug-in 'rtmp' is down: KeyError: 'x'"]

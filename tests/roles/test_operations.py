@@ -7,6 +7,7 @@ import ssl
 import time
 import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -64,6 +65,8 @@ def _inline(value: object) -> str:
         return f"[{', '.join(map(_inline, value))}]"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{key} = {_inline(item)}' for key, item in value.items())}}}"
+    if isinstance(value, datetime):
+        return value.isoformat()
     return json.dumps(value)
 
 
@@ -293,6 +296,32 @@ async def tells_pops(host: Host) -> None:
     assert host.irs.service.moving.moves_per_s == 7.0
 
 
+async def knows_its_links(host: Host) -> None:
+    """From what the PoP measures on its path, probes over UDP and all."""
+    links = host.irs.service.links
+
+    def is_measured() -> bool:
+        (link,) = links.status()
+        return link.state == "up" and link.rtt_ms is not None and 0 < link.rtt_ms < 100
+
+    await until(is_measured)
+    path = host.pop.view.path("a")
+    assert path is not None
+    assert path.probed
+    assert host.process.links() == links.status()
+    assert [limit.name for limit in links.limits()] == ["x-y to y"]
+
+
+async def keeps_away(host: Host) -> None:
+    links = host.irs.service.links
+    await until(lambda: links.status()[0].state == "closed")
+    assert links.status()[0].why == "maintenance: a long one"
+
+
+async def is_open_again(host: Host) -> None:
+    await until(lambda: host.irs.service.links.status()[0].state == "up")
+
+
 async def clients_are_told(host: Host) -> None:
     for client in (host.pop.irs, host.origin.irs):
         assert client is not None
@@ -514,6 +543,32 @@ STEPS: list[tuple[Callable[[Host], dict[str, object]], Check]] = [
         ),
         tells_pops,
     ),
+    (
+        values(
+            irs__sites=[{"name": "x", "pops": ["a"]}, {"name": "y", "origins": ["a"]}],
+            irs__links=[{"name": "x-y", "ends": ["x", "y"], "mbps": 100}],
+            irs__paths=[{"pop": "a", "origin": "a", "links": ["x-y"]}],
+        ),
+        knows_its_links,
+    ),
+    (
+        values(
+            irs__sources={
+                "maintenance": {
+                    "windows": [
+                        {
+                            "link": "x-y",
+                            "from": datetime(2020, 1, 1, tzinfo=UTC),
+                            "until": datetime(2100, 1, 1, tzinfo=UTC),
+                            "reason": "a long one",
+                        }
+                    ]
+                }
+            },
+        ),
+        keeps_away,
+    ),
+    (values(irs__sources={}), is_open_again),
     (
         values(
             irs_client__telemetry_interval_s=0.5,

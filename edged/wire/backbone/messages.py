@@ -10,10 +10,10 @@ Stream numbers belong to the sender of the stream (each direction counts its own
 rise; `sub_no` belongs to the PoP and does the same.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from edged.errors import EdgedError, RemoteProtocolError
 from edged.media.latency import DEFAULT
@@ -40,6 +40,7 @@ from edged.wire.backbone.frames import (
     META_BYTES_MAX,
     make_frame,
 )
+from edged.wire.probe import KEY_BYTES
 
 PROTO = 1
 # 30 Mbps at 200 ms: an item of 8 MiB begun, 1.2 MB in flight, a quarter not yet granted anew.
@@ -56,7 +57,8 @@ FEATURE_DESCRIPTIONS = "descriptions"  # StreamDescribed, DescriptionWanted.
 # SegmentsListed to a PoP that has it; SegmentWanted, and what answers it, with an origin.
 FEATURE_SEGMENTS = "segments"
 FEATURE_PREEMPTION = "preemption"  # The code "preempted".
-FEATURES = (FEATURE_DESCRIPTIONS, FEATURE_SEGMENTS, FEATURE_PREEMPTION)  # Ours.
+FEATURE_PROBES = "probes"  # ProbesOffered.
+FEATURES = (FEATURE_DESCRIPTIONS, FEATURE_SEGMENTS, FEATURE_PREEMPTION, FEATURE_PROBES)  # Ours.
 
 Purpose = Literal["control", "media"]
 
@@ -330,6 +332,14 @@ class DirectoryWanted(Struct, frozen=True, array_like=True, tag="directory_wante
     have_version: int
 
 
+class ProbesOffered(Struct, frozen=True, array_like=True, tag="probes_offered"):
+    """Origin to PoP, on the control session: it answers `wire.probe` there, while this stands."""
+
+    port: Annotated[int, Meta(ge=1, le=65535)]  # UDP, at the address of this session.
+    key_id: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    key: Annotated[bytes, Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
+
+
 Message = (
     SessionClosed
     | StreamOpened
@@ -354,6 +364,7 @@ Message = (
     | Heartbeat
     | DirectoryDelta
     | DirectoryWanted
+    | ProbesOffered
 )
 
 _encoder = msgspec.msgpack.Encoder()

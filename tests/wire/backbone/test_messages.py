@@ -91,6 +91,7 @@ MESSAGES: Sequence[m.Message] = [
         removed=["bob"],
     ),
     m.DirectoryWanted(3),
+    m.ProbesOffered(7410, 2**63 - 1, b"k" * 32),
 ]
 EVENTS: Sequence[PackagedEvent] = [
     Rendition(

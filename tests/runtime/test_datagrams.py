@@ -1,0 +1,105 @@
+import contextlib
+import socket
+import time
+
+import pytest
+
+from edged.errors import ConfigError
+from edged.runtime.datagrams import (
+    DATAGRAM_BYTES_MAX,
+    Datagram,
+    answer,
+    bind_datagrams,
+    connect_datagrams,
+    mark_datagrams,
+    receive,
+)
+
+WAIT_S_MAX = 2.0
+
+
+def received(sock: socket.socket) -> Datagram:
+    until = time.monotonic() + WAIT_S_MAX
+    while time.monotonic() < until:
+        if (datagram := receive(sock)) is not None:
+            return datagram
+        time.sleep(0.001)
+    raise AssertionError("nothing came")
+
+
+@pytest.mark.parametrize(
+    ("host", "asked"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("0.0.0.0", "127.0.0.2"),  # noqa: S104 - of a test
+        ("::1", "::1"),
+        ("::", "::1"),
+        ("::", "127.0.0.2"),  # Another than the kernel would answer from.
+    ],
+)
+def test_a_question_is_answered_from_where_it_went(host: str, asked: str) -> None:
+    with bind_datagrams(host, 0) as server:
+        port = server.getsockname()[1]
+        with connect_datagrams((asked, port)) as client:
+            assert receive(client) is None
+            client.send(b"question")
+            datagram = received(server)
+            assert datagram.data == b"question"
+            assert answer(server, datagram, b"answer")
+            assert received(client).data == b"answer"
+
+
+def test_the_time_that_it_waited_is_known() -> None:
+    server = bind_datagrams("127.0.0.1", 0)
+    with server, connect_datagrams(server.getsockname()) as client:
+        client.send(b"x")
+        time.sleep(0.1)
+        datagram = received(server)
+        assert 0.1 <= datagram.waited_s < 0.2
+        client.send(b"x")
+        assert received(server).waited_s < 0.05
+
+
+def test_a_port_where_nobody_is_says_so_and_can_be_tried_again() -> None:
+    with bind_datagrams("127.0.0.1", 0) as gone:
+        address = gone.getsockname()
+    with connect_datagrams(address) as client:
+        client.send(b"x")
+        with pytest.raises(ConnectionRefusedError):
+            received(client)
+        with bind_datagrams(*address) as server:
+            client.send(b"y")
+            assert received(server).data == b"y"
+
+
+def test_what_cannot_be_bound_says_why() -> None:
+    with bind_datagrams("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=rf"cannot bind UDP 127.0.0.1:{port}: Address alr"):
+            bind_datagrams("127.0.0.1", port)
+    with pytest.raises(ConfigError, match=r"cannot bind UDP 192.0.2.1:0: Cannot assign"):
+        bind_datagrams("192.0.2.1", 0)
+
+
+def test_a_long_one_is_cut() -> None:
+    server = bind_datagrams("127.0.0.1", 0)
+    with server, connect_datagrams(server.getsockname()) as client:
+        client.send(b"x" * 5000)
+        assert len(received(server).data) == DATAGRAM_BYTES_MAX
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_they_are_marked(host: str) -> None:
+    with bind_datagrams(host, 0) as server:
+        mark_datagrams(server, 34)
+        assert server.getsockopt(socket.IPPROTO_IP, socket.IP_TOS) == 34 << 2
+        if host == "::1":
+            assert server.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS) == 34 << 2
+
+
+def test_a_socket_that_is_full_is_a_probe_lost() -> None:
+    with bind_datagrams("127.0.0.1", 0) as server:
+        nowhere = Datagram(b"", 0.0, ("127.0.0.1", 0), ())
+        assert not answer(server, nowhere, b"x")
+    with contextlib.closing(server):
+        assert not answer(server, nowhere, b"x")
