@@ -1,5 +1,7 @@
 """A pump and connections without sockets or time of their own, for cores with their shells on."""
 
+import errno
+import os
 import socket
 import zlib
 from collections.abc import Callable, Sequence
@@ -65,6 +67,10 @@ class NoSocket:
     def fileno(self) -> int:
         """As of a closed one: the kernel holds nothing."""
         return -1
+
+    def getpeername(self) -> tuple[str, int]:
+        """As of one whose peer has just gone: nobody is to be probed."""
+        raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
 
 
 class StillConnection:
