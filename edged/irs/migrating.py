@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 import trio
@@ -12,6 +12,7 @@ from edged.errors import SolverError
 from edged.irs.collectors import Collectors
 from edged.policy.flows import LinkLimit
 from edged.policy.moves import DRAIN, MAKES_ROOM, NEARER, UnitMoves
+from edged.policy.planner import PlanPolicy
 from edged.runtime.metrics import MetricSpec, Sample
 
 if TYPE_CHECKING:
@@ -31,6 +32,26 @@ _REASONS = {DRAIN: "drain", NEARER: "nearer", MAKES_ROOM: "room"}  # The rest: "
 log = structlog.get_logger("edged.irs.migrating")
 
 
+class MigratingConfig(Protocol):
+    """What it needs of `[irs]`."""
+
+    @property
+    def moves_per_s(self) -> float:
+        """Live streams that may move in a second."""
+
+    @property
+    def reserve_fraction(self) -> float:
+        """Of each origin, for partners."""
+
+    @property
+    def policy(self) -> PlanPolicy:
+        """How is planned."""
+
+    @property
+    def warmup_s(self) -> float:
+        """After a start, until the origins are there."""
+
+
 class Migrating:
     """Looks twice a second whether streams should move."""
 
@@ -38,28 +59,29 @@ class Migrating:
         self,
         collectors: Collectors,
         request: Callable[[Sequence[UnitMoves], float], object],
+        config: MigratingConfig,
         *,
-        moves_per_s: float,
-        reserve_fraction: float,
-        drains: bool = True,
         links: Callable[[], tuple[LinkLimit, ...]] = tuple,
     ) -> None:
-        """`request(moves, within_s)` has them made. `drains`: as `MovePlanner` has it."""
-        self.moves_per_s = moves_per_s
-        self.reserve_fraction = reserve_fraction
+        """`request(moves, within_s)` has them made.
+
+        Streams at origins that drain are not this one's to move: PoPs do, told that it drains.
+        """
+        self.config = config
         self.planned = Counter[str]()  # Units, by reason.
         self._collectors = collectors
         self._request = request
-        self._drains = drains
         self._links = links
         self._planner: MovePlanner | None = None
         self._failure = ""
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Look until cancelled, while plans are the solver's."""
+        await trio.sleep(self.config.warmup_s)  # Until the origins have been heard.
         while True:
             await trio.sleep(LOOK_INTERVAL_S)
-            self.look()
+            if self.config.policy == "leases":
+                self.look()
 
     def look(self) -> None:
         """Plan once, if it is time, and ask for what comes of it."""
@@ -67,13 +89,13 @@ class Migrating:
         here = {pop.pop for pop in self._collectors.pops() if pop.connected}
         try:
             planner = self._load()
-            planner.moves_per_s = self.moves_per_s
+            planner.moves_per_s = self.config.moves_per_s
             plans = planner.plans
             moves = planner.plan(
                 self._collectors.supplies(now),
                 [pop for pop in self._collectors.demands(now, math.inf) if pop.pop in here],
                 now=now,
-                reserve_fraction=self.reserve_fraction,
+                reserve_fraction=self.config.reserve_fraction,
                 links=self._links(),
             )
         except (SolverError, ImportError) as error:
@@ -102,5 +124,5 @@ class Migrating:
         if self._planner is None:
             from edged.policy.move_planner import MovePlanner  # noqa: PLC0415
 
-            self._planner = MovePlanner(moves_per_s=self.moves_per_s, drains=self._drains)
+            self._planner = MovePlanner(moves_per_s=self.config.moves_per_s, drains=False)
         return self._planner

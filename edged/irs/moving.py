@@ -12,13 +12,14 @@ All of it is soft state: with a restart of IRS drains are over, and PoPs are tol
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 import structlog
 from msgspec import Struct, field
 
 from edged.errors import EdgedError
 from edged.media.routing import ClassLabel, OriginState
+from edged.policy.moves import UnitMoves
 from edged.runtime.metrics import MetricSpec, Sample
 from edged.wire.irs_link import IrsLink
 from edged.wire.table import PICKS_MAX, Drain, Migrate, Moved, MoveRefused, Pick
@@ -142,6 +143,20 @@ class Moving:
             within_s=within_s,
         )
         return self._number
+
+    def request_units(self, moves: Sequence[UnitMoves], within_s: float) -> None:
+        """The same, as a plan has them."""
+        wanted = [
+            WantedMove(
+                move.pop,
+                move.from_origin,
+                move.to_origin,
+                cast("ClassLabel", move.priority.label),
+                move.units,
+            )
+            for move in moves
+        ]
+        self.request_moves(wanted, within_s=within_s)
 
     def _migrate(self, pop: str, picks: list[Pick], total: int, *, within_s: float) -> bool:
         session = self._sessions.get(pop)

@@ -15,10 +15,9 @@ from edged.errors import EdgedError, RemoteProtocolError
 from edged.irs.client import IrsClientConfig
 from edged.irs.collectors import Collectors, IrsStatus, OriginStatus, check_reachable
 from edged.irs.links import BackboneConfig, BackboneLinks
-from edged.irs.moving import METRICS as MOVING_METRICS
+from edged.irs.migrating import Migrating
 from edged.irs.moving import Moving
 from edged.irs.places import Places
-from edged.irs.planner import METRICS as PLANNER_METRICS
 from edged.irs.planner import Planner, Rows
 from edged.irs.pops import PopsTeller
 from edged.irs.session import HANDSHAKE_S_MAX, JITTER_MAX, Driver, drain_readable, shake_hands
@@ -96,8 +95,6 @@ METRICS = (
     MetricSpec(name="edged_irs_nacks_total", help="Pushed tables that a PoP did not accept"),
     MetricSpec(name="edged_irs_push_delay_seconds", help="From the last push to its ack"),
     MetricSpec(name="edged_irs_made_room_total", help="Silent callers ended for others"),
-    *PLANNER_METRICS,
-    *MOVING_METRICS,
 )
 
 
@@ -227,14 +224,18 @@ class IrsService:
             moves_per_s=config.moves_per_s,
         )
         self.collectors.state_of = self.moving.state_of
+        self.migrating = Migrating(
+            self.collectors, self.moving.request_units, config, links=self.links.limits
+        )
 
     def reconfigure(self, config: IrsConfig) -> None:
         """Plan by other rules and times from now on: every PoP gets a new table at once."""
         self.config, self._rules = config, PushedRules(config.rules)
         self.planner.push_interval_s = config.push_interval_s
         self.planner.lease_ttl_s = config.lease_ttl_s
-        self.planner.reserve_fraction = config.reserve_fraction
         self.planner.policy = config.policy
+        self.planner.reserve_fraction = config.reserve_fraction
+        self.migrating.config = config
         self.links.configure(config)
         self.moving.moves_per_s = config.moves_per_s
         self._offer_anew()
@@ -257,6 +258,7 @@ class IrsService:
             self._supervisor.start_soon(nursery, "irs planner", self.planner.run)
             self._supervisor.start_soon(nursery, "irs watch", self._watch_origins)
             self._supervisor.start_soon(nursery, "irs links", self.links.run)
+            self._supervisor.start_soon(nursery, "irs migrating", self.migrating.run)
             self._supervisor.start_soon(nursery, "irs sources", self.sources.run)
 
     async def _listen(self, *, task_status: trio.TaskStatus[str]) -> None:
@@ -385,8 +387,6 @@ class IrsService:
         yield Sample("edged_irs_nacks_total", self.nacks)
         yield Sample("edged_irs_push_delay_seconds", self.push_delay_s)
         yield Sample("edged_irs_made_room_total", self._places.given_up)
-        yield from self.planner.read_metrics()
-        yield from self.moving.read_metrics()
 
     async def _accept(self, stream: trio.SocketStream) -> None:
         peer = "unknown"

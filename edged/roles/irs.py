@@ -7,7 +7,7 @@ from functools import partial
 import trio
 
 from edged.config import Config, make_sources
-from edged.irs import links, sources
+from edged.irs import links, migrating, moving, planner, sources
 from edged.irs.service import METRICS, IrsService
 from edged.roles.common import Commit, StreamLine, prepare_mutual
 from edged.roles.draining import Drainer
@@ -40,6 +40,9 @@ class IrsRole:
             note="nothing to drain: PoPs go on with their tables",
         )
         metrics.register(METRICS, self.service.read_metrics)
+        metrics.register(planner.METRICS, self.service.planner.read_metrics)
+        metrics.register(moving.METRICS, self.service.moving.read_metrics)
+        metrics.register(migrating.METRICS, self.service.migrating.read_metrics)
         metrics.register(links.METRICS, self.service.links.read_metrics)
         metrics.register(sources.METRICS, self.service.sources.read_metrics)
         self.service.sources.use(make_sources(config.irs.sources))

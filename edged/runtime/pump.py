@@ -53,7 +53,7 @@ REFILL_S_MAX = 0.001  # In one go, for those of them whose socket has room again
 # All who are ready, so that a batch's time tells how late viewers are. For more of epoll's entries,
 # of 12 bytes each, malloc would have pages mapped at each poll.
 SERVE_BATCH_MAX = 5000
-SERVE_INTERVAL_S_MIN = 0.002  # Between goes within a tick, if all is done: each costs a wake-up.
+SERVE_INTERVAL_S_MIN = 0.003  # Between goes within a tick, if all is done: each costs a wake-up.
 SERVE_AGAIN_MIN = 8  # Served at a time: then others have come meanwhile, likely.
 WRITABLE_PER_TURN_MAX = 1024
 

@@ -10,26 +10,26 @@ from trio.testing import MockClock
 
 from edged.irs.collectors import Collectors
 from edged.irs.migrating import LOOK_INTERVAL_S, METRICS, Migrating
+from edged.irs.service import IrsConfig
 from edged.media.routing import OriginReport, PathProbe, PopTelemetry, ReportedState
 from edged.policy import linear_program
 from edged.policy.flows import LinkLimit
-from edged.policy.moves import DRAIN, NEARER, UnitMoves
+from edged.policy.moves import NEARER, UnitMoves
+from edged.policy.planner import PlanPolicy
 from edged.wire.table import OriginHello
 
 
 class Asked:
     """A network of two origins and two PoPs, and what is asked for."""
 
-    def __init__(self, *, drains: bool = True) -> None:
+    def __init__(self) -> None:
         self.world = Collectors()
         self.calls: list[tuple[float, list[UnitMoves], float]] = []
         self.links: tuple[LinkLimit, ...] = ()
         self.migrating = Migrating(
             self.world,
             self.take,
-            moves_per_s=100.0,
-            reserve_fraction=0.0,
-            drains=drains,
+            IrsConfig(moves_per_s=100.0, reserve_fraction=0.0, warmup_s=0.0),
             links=lambda: self.links,
         )
         for name in ("near", "far"):
@@ -91,16 +91,24 @@ async def test_an_overloaded_link_is_seen_soon(autojump_clock: MockClock) -> Non
     assert asked.migrating.planned == {"link": 20}
 
 
-@pytest.mark.parametrize("drains", [True, False])
-async def test_drains_are_its_own_where_it_is_told_so(
-    autojump_clock: MockClock, drains: bool
-) -> None:
-    asked = Asked(drains=drains)
+async def test_drains_are_the_pops_own(autojump_clock: MockClock) -> None:
+    asked = Asked()
     asked.tell("ams/0", near=3)
     asked.beat("near", ReportedState.DRAIN)
     asked.migrating.look()
-    found = [move.reason for _, moves, _ in asked.calls for move in moves]
-    assert found == ([DRAIN] if drains else [])
+    assert asked.calls == []
+
+
+@pytest.mark.parametrize(("policy", "warmup_s"), [("proportional", 0.0), ("leases", 60.0)])
+async def test_nothing_moves_without_the_solver_or_before_the_origins_are_heard(
+    autojump_clock: MockClock, policy: PlanPolicy, warmup_s: float
+) -> None:
+    asked = Asked()
+    asked.migrating.config = IrsConfig(policy=policy, warmup_s=warmup_s)
+    asked.tell("ams/0", far=20)
+    with trio.move_on_after(20.0):
+        await asked.migrating.run()
+    assert asked.calls == []
 
 
 async def test_a_solver_that_fails_is_said_once(

@@ -12,6 +12,8 @@ from edged.irs.client import PopClient
 from edged.irs.moving import METRICS, WantedMove
 from edged.irs.service import IrsConfig
 from edged.media.routing import OriginState, ReportedState, RouteRequest
+from edged.media.stream import PriorityClass
+from edged.policy.moves import UnitMoves
 from edged.policy.pop_view import PopView
 from edged.wire.table import Drain, Migrate, Moved, MoveRefused, Pick
 from tests.irs.network import CLIENT, Network, until
@@ -218,7 +220,7 @@ async def test_a_plan_s_moves_go_to_their_pops_with_their_share_of_the_budget(
         assert network.irs.moving.request_moves([], within_s=1.0) == number + 1
         drain(network)
         assert network.irs.moving.drain_seen("o1").not_told == ["old/0"]
-        samples = {sample.name: sample.value for sample in network.irs.read_metrics()}
+        samples = {sample.name: sample.value for sample in network.irs.moving.read_metrics()}
         assert samples["edged_irs_moves_wanted_total"] == 4
         assert (samples["edged_irs_drains"], samples["edged_irs_drain_streams_left"]) == (1, 6)
         nursery.cancel_scope.cancel()
@@ -253,4 +255,27 @@ async def test_an_origin_that_is_drained_and_dead_is_dead(autojump_clock: MockCl
         cut.cancel()
         await until(lambda: state_in_table(pop.client, "o1") is OriginState.DOWN)
         assert origin.state is ReportedState.UP
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_a_plan_moves_pops_are_asked_for(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        network = Network(nursery)
+        await begin(network)
+        pop = Pop(network, "lhr")
+        await pop.has(5)
+        move = UnitMoves(
+            pop="lhr/0",
+            from_origin="o1",
+            to_origin="o2",
+            priority=PriorityClass.AFFILIATE,
+            units=3,
+            reason="link cable",
+        )
+        network.irs.migrating._request([move], 5.0)
+        await until(lambda: bool(pop.commands))
+        (asked,) = pop.commands
+        assert isinstance(asked, Migrate)
+        assert asked.picks == (Pick("o1", "o2", "affiliate", 3),)
+        assert asked.left_s == 5.0
         nursery.cancel_scope.cancel()

@@ -327,6 +327,15 @@ async def test_the_ladders_fail(tmp_path: Path, faults: Faults) -> None:
         await until(lambda: setting.origin.service.ladders._nursery is not None)  # type: ignore[union-attr]
 
 
+async def test_what_plans_moves_fails(tmp_path: Path, faults: Faults) -> None:
+    def soon(raws: list[dict[str, Any]]) -> None:
+        raws[0]["irs"]["warmup_s"] = 0
+
+    async with healthy_network(tmp_path, soon) as setting:
+        faults.throw(setting.irs.service.migrating, "look")
+        await setting.begun_anew("irs", "irs migrating")
+
+
 async def test_the_re_homing_fails(tmp_path: Path, faults: Faults) -> None:
     async with healthy_network(tmp_path) as setting:
         faults.throw(setting.pop.rehomer, "turn")
