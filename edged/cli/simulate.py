@@ -31,6 +31,7 @@ COLUMNS = (
     "RTT p99",
     "link max",
     "moved",
+    "rehomed",
     "cut",
 )
 
@@ -59,7 +60,8 @@ def simulate(
 ) -> None:
     """Play a scenario with each policy and seed, and compare what came of it.
 
-    The policies price and leases are those that PoPs and IRS run by; the others are for comparison.
+    The policies price, leases and rehoming are those that PoPs and IRS run by; the others are for
+    comparison.
     """
     loaded = choose(load_scenario(scenario), policies=_policies(policy or []), seeds=seeds)
     if plot is not None:
@@ -119,6 +121,7 @@ def _row(name: str, mean: Figures, worst: Figures, seeds: int) -> list[str]:
         told(".0f", "rtt_p99_ms"),
         told("%", "link_load_max"),
         told(".0f", "moved"),
+        told(".0f", "rehomed"),
         told(".0f", "cut"),
     ]
 

@@ -50,8 +50,8 @@ class _Weighted(Plain):
 
     def __init__(self, around: Surroundings) -> None:
         super().__init__(around)
-        self._loads = [0.0] * len(around.origins)
-        self._places = {name: place for place, name in enumerate(around.origins)}
+        self._loads = [0.0] * len(self.origins)
+        self._places = {name: place for place, name in enumerate(self.origins)}
         self._heard_at = -math.inf
 
     def tick(self, now: float, heard: list[OriginReport], changes: list[StateChanged]) -> None:
@@ -69,7 +69,7 @@ class _Weighted(Plain):
         around = self.around
         left = [
             weight if not stream.tried >> origin & 1 and around.board.takes(name) else 0.0
-            for origin, (name, weight) in enumerate(zip(around.origins, weights, strict=True))
+            for origin, (name, weight) in enumerate(zip(self.origins, weights, strict=True))
         ]
         bounds = list(itertools.accumulate(left))
         if bounds[-1] <= 0:
@@ -145,7 +145,7 @@ class Greedy(_Planned):
         rtt, around = self.around.rtt_ms[stream.pop], self.around
         left = [
             origin
-            for origin, name in enumerate(around.origins)
+            for origin, name in enumerate(self.origins)
             if not stream.tried >> origin & 1 and around.board.takes(name)
         ]
         return min(left, key=rtt.__getitem__, default=NOWHERE)

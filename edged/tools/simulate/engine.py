@@ -63,8 +63,8 @@ class Network:
         self._tick = math.floor(self.now / TICK_S)
         self.policy = make_policy(
             Surroundings(
-                scenario,
-                world,
+                scenario=scenario,
+                world=world,
                 slots=slots,
                 rtt_ms=[list(row) for row in self.geography.rtt_ms],
                 board=self.board,
@@ -72,6 +72,8 @@ class Network:
                 moment=self.moment,
                 links=self.links,
                 call_at=self.call_at,
+                streams_at=lambda origin: self.sites[origin].streams,
+                move=self.move,
             )
         )
 
@@ -187,6 +189,26 @@ class Network:
         self.policy.refused(stream, self.now, drains=True)
         self._release(stream)
         self._begin_again(stream)
+
+    def move(self, stream: Stream, to: int) -> None:
+        """Offer a live stream to another origin; its own has it until that one takes it."""
+        if stream.stage is not Stage.LIVE or stream.going or stream.origin == to:
+            return
+        stream.going = True
+        self.policy.move_begun(stream, to)
+        half_s = self._half_s(self.geography.rtt_ms[stream.pop][to])
+        self._put(self.now + half_s, self._decide_move, stream, to)
+
+    def _decide_move(self, stream: Stream, to: int) -> None:
+        stream.going = False
+        site = self.sites[to]
+        taken = stream.stage is Stage.LIVE and site.works and site.take(stream)
+        self.policy.move_ended(stream, to, self.now, taken=taken)
+        if taken:
+            self.sites[stream.origin].give_back(stream)
+            self.recorder.left(stream)
+            stream.origin = to
+            self.recorder.rehomed(stream)
 
     def set_link(self, name: str, *, up: bool) -> None:
         """Cut or mend a link: probes find the new round trips, five times a second."""

@@ -20,7 +20,8 @@ class Figures(Struct, frozen=True, kw_only=True):
     `full_use`: live streams over slots, while more was wanted than there were. `calm`: while at
     most 99 % of slots were used. `first_try`: streams that the first origin took that was asked.
     `offers`: origins asked per stream, one where the PoP refused by itself. `moved`: streams that
-    lost their origin and found another, in `moved_p99_ms`; `cut`: that found none. `overload_h`:
+    lost their origin and found another, in `moved_p99_ms`; `cut`: that found none. `rehomed`: moves
+    of streams while they were live. `overload_h`:
     while a link was beyond its bandwidth.
     """
 
@@ -41,6 +42,7 @@ class Figures(Struct, frozen=True, kw_only=True):
     link_load_max: float
     overload_h: float
     moved: float
+    rehomed: float
     moved_first_try: float | None
     moved_p99_ms: float | None
     cut: float
@@ -88,6 +90,7 @@ def measure(recorder: Recorder, bounds: Sequence[Best], sample_s: float) -> Figu
         link_load_max=max((sample.link_load for sample in samples), default=0.0),
         overload_h=overloaded * sample_s / 3600,
         moved=float(recorder.moved),
+        rehomed=float(recorder.rehomed_total),
         moved_first_try=_share(recorder.moved_first_tries, recorder.moved),
         moved_p99_ms=_p99_ms(recorder.delays_s),
         cut=float(sum(recorder.cut_by_class)),

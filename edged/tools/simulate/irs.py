@@ -35,6 +35,14 @@ LINK_TOLD = 0.6  # Of its bandwidth: below it a link limits nothing.
 Leases = dict[str, PopLeases]  # By PoP.
 
 
+class Known(Struct, frozen=True):
+    """What IRS knew at one moment."""
+
+    supplies: list[OriginSupply]
+    demands: list[PopDemand]
+    links: tuple[LinkLimit, ...]
+
+
 class IrsModel:
     """One IRS."""
 
@@ -42,9 +50,9 @@ class IrsModel:
         self,
         around: Surroundings,
         views: Sequence[PopView],
-        accept: Callable[[Leases, float], None],
+        accept: Callable[[Leases, Known, float], None],
     ) -> None:
-        """`accept(rows, now)` is called when a plan has reached the PoPs."""
+        """`accept(leases, known, now)` is called when a plan has reached the PoPs."""
         self._around, self._views, self._accept = around, views, accept
         self._config = around.scenario.irs
         self.age_s = self._config.telemetry_age_s
@@ -59,7 +67,7 @@ class IrsModel:
         self._arrivals: dict[str, float] = {}
         self._rates: dict[str, float] = {}
         self._rated_at = 0.0
-        self._domains = dict(zip(around.origins, around.domains, strict=True))
+        self._domains = {origin.name: origin.domain for origin in around.world.origins}
 
     def begin(self, now: float) -> None:
         """Plan as soon as every origin was heard, then at the interval."""
@@ -153,11 +161,11 @@ class IrsModel:
             )
             for pop, each in told.items()
         ]
-        state = _State(self._supplies(now), demands, self._links())
+        state = Known(self._supplies(now), demands, self._links())
         ready = now + self.age_s + PUSH_S
         self._around.call_at(ready, lambda: self._push(state, ready, life))
 
-    def _push(self, state: "_State", now: float, life: int) -> None:
+    def _push(self, state: Known, now: float, life: int) -> None:
         if life != self._life:
             return
         if self.plans % PLANS_PER_CHECKPOINT == 0:
@@ -172,7 +180,8 @@ class IrsModel:
         )
         self.plans += 1
         self.fallbacks += bool(plan.failure)
-        self._accept({key.partition("/")[0]: leases for key, leases in plan.leases.items()}, now)
+        leases = {key.partition("/")[0]: each for key, each in plan.leases.items()}
+        self._accept(leases, state, now)
 
     def _links(self) -> tuple[LinkLimit, ...]:
         """The links that count, with the part of them that may be used."""
@@ -225,11 +234,3 @@ class IrsModel:
             self.capacitor.room(origin, priority, now) for priority in CLASSES
         )
         return (partner, affiliate, basic)
-
-
-class _State(Struct, frozen=True):
-    """What was known when it was looked at."""
-
-    supplies: list[OriginSupply]
-    demands: list[PopDemand]
-    links: tuple[LinkLimit, ...]

@@ -34,12 +34,13 @@ TICKS_MAX = 6  # Labels of hours that do not touch each other.
 DPI = 130
 INK, FAINT = "#222222", "#d9d9d9"
 POLICY_COLOURS: dict[PolicyName, str] = {
-    "static": "#D55E00",
+    "static": "#777777",
     "lp-hourly": "#E69F00",
     "power-of-two": "#CC79A7",
     "greedy": "#56B4E9",
     "price": "#009E73",
     "leases": "#0072B2",
+    "rehoming": "#D55E00",
 }
 ORIGIN_COLOURS = (
     "#332288",

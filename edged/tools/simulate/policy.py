@@ -1,7 +1,7 @@
 """What the simulator asks of a policy, and what a policy may know of the world."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from msgspec import Struct
@@ -25,37 +25,21 @@ class LinkSeen(Struct, frozen=True, kw_only=True):
     pairs: tuple[tuple[str, str], ...]  # (PoP, origin) that cross it.
 
 
-class Surroundings:
-    """What a policy works with.
+class Surroundings(Struct, kw_only=True):
+    """What a policy works with."""
 
-    `moment` is the truth, for what plans by it now and then; `links` what is known of links.
-    """
-
-    def __init__(
-        self,
-        scenario: Scenario,
-        world: WorldFile,
-        *,
-        slots: list[int],
-        rtt_ms: list[list[float]],
-        board: Board,
-        rng: random.Random,
-        moment: Callable[[], Moment],
-        links: Callable[[], dict[str, LinkSeen]],
-        call_at: Callable[[float, Callable[[], None]], None],
-    ) -> None:
-        """`slots`: of each origin, as configured. `rtt_ms`: at the start, by PoP and origin."""
-        self.scenario = scenario
-        self.pops = [pop.name for pop in world.pops]
-        self.origins = [origin.name for origin in world.origins]
-        self.domains = [origin.domain for origin in world.origins]
-        self.slots = slots
-        self.rtt_ms = rtt_ms
-        self.board = board
-        self.rng = rng
-        self.moment = moment
-        self.links = links
-        self.call_at = call_at
+    scenario: Scenario
+    world: WorldFile
+    slots: list[int]  # Of each origin, as configured.
+    rtt_ms: list[list[float]]  # At the start, by PoP and origin.
+    board: Board
+    rng: random.Random
+    moment: Callable[[], Moment]  # The truth, for what plans by it now and then.
+    links: Callable[[], dict[str, LinkSeen]]  # What is known of links.
+    call_at: Callable[[float, Callable[[], None]], None]
+    streams_at: Callable[[int], Iterable[Stream]]  # Live ones, by origin.
+    # Offers a live stream to another origin; its own is left if that takes it.
+    move: Callable[[Stream, int], None]
 
 
 class Policy(Protocol):
@@ -85,6 +69,12 @@ class Policy(Protocol):
     def unanswered(self, stream: Stream, now: float) -> None:
         """Its origin says nothing."""
 
+    def move_begun(self, stream: Stream, to: int) -> None:
+        """A live stream is offered to another origin."""
+
+    def move_ended(self, stream: Stream, to: int, now: float, *, taken: bool) -> None:
+        """It is live there from now on, or stays where it is (if it has not ended)."""
+
     def link_changed(self, pop: int, origin: int, now: float, *, up: bool) -> None:
         """The sessions of a PoP with an origin broke, or stand again."""
 
@@ -112,6 +102,8 @@ class Plain:
 
     def __init__(self, around: Surroundings) -> None:
         self.around = around
+        self.pops = [pop.name for pop in around.world.pops]
+        self.origins = [origin.name for origin in around.world.origins]
 
     def begin(self, now: float) -> None:
         """Nothing to prepare."""
@@ -130,6 +122,12 @@ class Plain:
 
     def unanswered(self, stream: Stream, now: float) -> None:
         """Learn nothing."""
+
+    def move_begun(self, stream: Stream, to: int) -> None:
+        """It moves nothing."""
+
+    def move_ended(self, stream: Stream, to: int, now: float, *, taken: bool) -> None:
+        """It moves nothing."""
 
     def link_changed(self, pop: int, origin: int, now: float, *, up: bool) -> None:
         """Learn nothing."""

@@ -15,11 +15,11 @@ from edged.policy.capacitor import StateChanged
 from edged.policy.planner import PopLeases
 from edged.policy.pop_view import PopView
 from edged.policy.routing_table import choose_origin
-from edged.tools.simulate.irs import IrsModel
+from edged.tools.simulate.irs import IrsModel, Known
 from edged.tools.simulate.policy import NOWHERE, Plain, Surroundings
 from edged.tools.simulate.streams import Stream
 
-_REQUESTS = [RouteRequest(channel="simulated", priority=priority) for priority in PriorityClass]
+REQUESTS = [RouteRequest(channel="simulated", priority=priority) for priority in PriorityClass]
 
 
 class Price(Plain):
@@ -29,33 +29,37 @@ class Price(Plain):
 
     def __init__(self, around: Surroundings) -> None:
         super().__init__(around)
-        self._places = {name: place for place, name in enumerate(around.origins)}
-        self.views = [PopView(name) for name in around.pops]
+        self._places = {name: place for place, name in enumerate(self.origins)}
+        self.views = [PopView(name) for name in self.pops]
         # By origin: PoPs that have placed something there since its last heartbeat.
-        self._placed_since: dict[str, list[PopView]] = {name: [] for name in around.origins}
+        self.placed_since: dict[str, list[PopView]] = {name: [] for name in self.origins}
         self._refused: set[int] = set()  # PoPs that were, since they told IRS.
 
     def begin(self, now: float) -> None:
         """Every PoP has its sessions, has measured its paths, and a table without leases."""
         config, around = self.around.scenario.irs, self.around
-        rows = tuple(
+        rows = [
             OriginRow(
-                name,
-                f"{name}:1940",
+                origin.name,
+                f"{origin.name}:1940",
                 OriginState.UP,
                 reserve=math.ceil(slots * config.reserve_fraction),
-                domain=domain,
+                domain=origin.domain,
             )
-            for name, slots, domain in sorted(
-                zip(around.origins, around.slots, around.domains, strict=True)
-            )
-        )
+            for origin, slots in zip(around.world.origins, around.slots, strict=True)
+        ]
+        rows.sort(key=lambda row: row.origin)
         table = RoutingTable(
-            epoch=0, version=1, issued=0.0, ttl_s=config.table_ttl_s, lease_ttl_s=0.0, rows=rows
+            epoch=0,
+            version=1,
+            issued=0.0,
+            ttl_s=config.table_ttl_s,
+            lease_ttl_s=0.0,
+            rows=tuple(rows),
         )
         for view, rtt_ms in zip(self.views, around.rtt_ms, strict=True):
             view.capacitor = around.board.capacitor
-            for name, rtt in zip(around.origins, rtt_ms, strict=True):
+            for name, rtt in zip(self.origins, rtt_ms, strict=True):
                 view.set_link(name, up=True, now=now)
                 if math.isfinite(rtt):
                     view.observe_rtt(name, rtt)
@@ -63,7 +67,7 @@ class Price(Plain):
 
     def choose(self, stream: Stream, now: float) -> int:
         """As production does."""
-        view, request = self.views[stream.pop], _REQUESTS[stream.priority]
+        view, request = self.views[stream.pop], REQUESTS[stream.priority]
         try:
             decision = choose_origin(request, view, now)
         except RouteUnavailableError:
@@ -73,46 +77,46 @@ class Price(Plain):
 
     def offered(self, stream: Stream) -> None:
         """Count it, for telemetry too."""
-        view, request = self.views[stream.pop], _REQUESTS[stream.priority]
-        name = self.around.origins[stream.origin]
+        view, request = self.views[stream.pop], REQUESTS[stream.priority]
+        name = self.origins[stream.origin]
         view.note_request(request, placed=True)
         view.placed(name, request)
-        self._placed_since[name].append(view)
+        self.placed_since[name].append(view)
 
     def released(self, stream: Stream) -> None:
         """Count it no more."""
-        request = _REQUESTS[stream.priority]
-        self.views[stream.pop].released(self.around.origins[stream.origin], request)
+        request = REQUESTS[stream.priority]
+        self.views[stream.pop].released(self.origins[stream.origin], request)
 
     def accepted(self, stream: Stream) -> None:
         """The next hold of its class begins short."""
         view = self.views[stream.pop]
-        view.accepted(self.around.origins[stream.origin], stream.priority)
+        view.accepted(self.origins[stream.origin], stream.priority)
 
     def refused(self, stream: Stream, now: float, *, drains: bool) -> None:
         """Hold the origin, and tell IRS with the next telemetry."""
         priority = PriorityClass.PARTNER if drains else stream.priority
-        name = self.around.origins[stream.origin]
+        name = self.origins[stream.origin]
         self.views[stream.pop].refused(name, now, priority=priority)
         self._refused.add(stream.pop)
 
     def unanswered(self, stream: Stream, now: float) -> None:
         """The same, as a time-out."""
-        self.views[stream.pop].timed_out(self.around.origins[stream.origin], now)
+        self.views[stream.pop].timed_out(self.origins[stream.origin], now)
         self._refused.add(stream.pop)
 
     def link_changed(self, pop: int, origin: int, now: float, *, up: bool) -> None:
         """Nothing goes where there is no session."""
-        self.views[pop].set_link(self.around.origins[origin], up=up, now=now)
+        self.views[pop].set_link(self.origins[origin], up=up, now=now)
 
     def rtt_measured(self, pop: int, origin: int, rtt_ms: float) -> None:
         """The view smooths it."""
-        self.views[pop].observe_rtt(self.around.origins[origin], rtt_ms)
+        self.views[pop].observe_rtt(self.origins[origin], rtt_ms)
 
     def tick(self, now: float, heard: list[OriginReport], changes: list[StateChanged]) -> None:
         """What `PopView.heartbeat` and `handle_timeout` do beside the shared Capacitor."""
         for report in heard:
-            if placed := self._placed_since[report.origin]:
+            if placed := self.placed_since[report.origin]:
                 for view in placed:
                     if (candidate := view.by_name.get(report.origin)) is not None:
                         candidate.placed_since = 0
@@ -152,7 +156,8 @@ class Leases(Price):
         """Plans are made of older states."""
         self.irs.age_s = age_s
 
-    def _accept(self, leases: dict[str, PopLeases], now: float) -> None:
+    def _accept(self, leases: dict[str, PopLeases], known: Known, now: float) -> None:
+        del known
         self._version += 1
         config = self.around.scenario.irs
         for view in self.views:

@@ -61,6 +61,7 @@ class Recorder:
         self.calm = self.calm_first_tries = 0
         self.full = self.full_offers = 0
         self.moved = 0
+        self.rehomed_total = 0
         self.moved_first_tries = 0
         self.delays_s: list[float] = []
         self.rtt_histogram: dict[int, int] = {}  # Whole ms, rounded up -> stream samples.
@@ -84,9 +85,7 @@ class Recorder:
 
     def placed(self, stream: Stream, at: float, *, moved: bool) -> None:
         """An origin has it; `at`: when its PoP hears so."""
-        self.live[stream.pop][stream.origin] += 1
-        self.kbps[stream.pop][stream.origin] += stream.kbps
-        self.live_total += 1
+        self._arrived(stream)
         if moved:
             self.moved += 1
             self.moved_first_tries += stream.offers == 1
@@ -94,6 +93,16 @@ class Recorder:
                 self.delays_s.append(at - stream.since)
         elif stream.at >= 0:
             self._count_decided(stream, first_try=stream.offers == 1)
+
+    def rehomed(self, stream: Stream) -> None:
+        """It was moved while it was live; `left` was called for where it was."""
+        self._arrived(stream)
+        self.rehomed_total += 1
+
+    def _arrived(self, stream: Stream) -> None:
+        self.live[stream.pop][stream.origin] += 1
+        self.kbps[stream.pop][stream.origin] += stream.kbps
+        self.live_total += 1
 
     def gave_up(self, stream: Stream, *, was_live: bool) -> None:
         """Nobody takes it."""

@@ -14,6 +14,7 @@ from edged.tools.simulate.incidents import schedule
 from edged.tools.simulate.policy import Policy, Surroundings
 from edged.tools.simulate.production import Leases, Price
 from edged.tools.simulate.recorder import Recorder, Sample
+from edged.tools.simulate.rehoming import Rehoming
 from edged.tools.simulate.scenario import Loaded, PolicyName
 
 MAKERS: dict[PolicyName, Callable[[Surroundings], Policy]] = {
@@ -23,6 +24,7 @@ MAKERS: dict[PolicyName, Callable[[Surroundings], Policy]] = {
     "greedy": Greedy,
     "price": Price,
     "leases": Leases,
+    "rehoming": Rehoming,
 }
 
 

@@ -25,7 +25,7 @@ FILE_BYTES_MAX = 2**20
 ARRIVALS_MAX = 50_000_000
 SAMPLES_MAX = 100_000  # Each has a number per origin; more can't be seen in a plot.
 
-PolicyName = Literal["static", "lp-hourly", "power-of-two", "greedy", "price", "leases"]
+PolicyName = Literal["static", "lp-hourly", "power-of-two", "greedy", "price", "leases", "rehoming"]
 POLICIES: tuple[PolicyName, ...] = (
     "static",
     "lp-hourly",
@@ -33,6 +33,7 @@ POLICIES: tuple[PolicyName, ...] = (
     "greedy",
     "price",
     "leases",
+    "rehoming",
 )
 
 Hours = Annotated[float, Meta(ge=0, le=HOURS_MAX)]

@@ -30,6 +30,7 @@ class Stream:
         "counted",
         "ends_at",
         "full",
+        "going",
         "kbps",
         "offers",
         "origin",
@@ -54,6 +55,7 @@ class Stream:
         self.tried = 0  # These, as bits.
         self.counted = False  # Its PoP counts it at `origin`.
         self.since = arrival.at  # It came, or lost its origin.
+        self.going = False  # It is offered to another origin while it is live.
         self.calm = self.full = False  # How the network was when it came.
 
 

@@ -30,10 +30,11 @@ class Bench:
         ]
         self.board = Board(self.sites)
         self.calls: list[float] = []
+        self.moves: list[tuple[Stream, int]] = []
         geography = Geography(WORLD)
         self.around = Surroundings(
-            (loaded or brief()).scenario,
-            WORLD,
+            scenario=(loaded or brief()).scenario,
+            world=WORLD,
             slots=SLOTS,
             rtt_ms=geography.rtt_ms,
             board=self.board,
@@ -48,6 +49,8 @@ class Bench:
             ),
             links=dict,
             call_at=lambda at, call: self.calls.append(at),
+            streams_at=lambda origin: self.sites[origin].streams,
+            move=lambda stream, to: self.moves.append((stream, to)),
         )
         for tick in range(5):
             self.board.tick(tick * TICK_S)

@@ -74,7 +74,9 @@ def test_no_line_has_more_points_than_can_be_seen(played: Played) -> None:
     canvas = draw(Played(played.report, {"price": samples}), 0.0)
     for figure in canvas.subfigs:
         for axis in figure.axes:
-            assert all(len(list(line.get_path().iter_segments())) <= POINTS_MAX for line in axis.lines)
+            assert all(
+                len(list(line.get_path().iter_segments())) <= POINTS_MAX for line in axis.lines
+            )
 
 
 def test_every_policy_and_origin_has_a_colour_of_its_own() -> None:

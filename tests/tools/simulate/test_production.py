@@ -1,5 +1,7 @@
 """Production's policies in the simulator: real views, fed with what a PoP would hear."""
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from edged.media.routing import OriginState
@@ -9,6 +11,9 @@ from edged.tools.simulate.policy import NOWHERE
 from edged.tools.simulate.production import Leases, Price
 from edged.tools.simulate.streams import Stream
 from tests.tools.simulate.test_baselines import Bench, stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def offer(policy: Price, one: Stream, origin: int) -> None:
@@ -103,9 +108,8 @@ def test_probes_rank_anew() -> None:
 def test_leases_are_the_planners() -> None:
     bench = Bench()
     policy = Leases(bench.around)
-    calls = []
+    calls: list[tuple[float, Callable[[], None]]] = []
     bench.around.call_at = lambda at, call: calls.append((at, call))
-    policy.irs._around.call_at = bench.around.call_at
     policy.begin(0.5)
     policy.tick(0.6, bench.board.heard, [])
     assert all(view.version == 1 for view in policy.views), "no plan has come yet"
@@ -114,7 +118,7 @@ def test_leases_are_the_planners() -> None:
         if at > 5:
             break
         call()
-    quotas = dict.fromkeys(bench.around.origins, 0)
+    quotas = dict.fromkeys(policy.origins, 0)
     for view in policy.views:
         assert view.version >= 2
         assert view.lease_until > 10
