@@ -11,12 +11,11 @@ import math
 from collections.abc import Callable
 
 from edged.errors import SolverError
-from edged.media.routing import CLASSES
 from edged.media.stream import PriorityClass
 from edged.policy.flows import LinkLimit
 from edged.policy.migration import Migration
-from edged.policy.moves import MigrationProblem, UnitMoves
-from edged.policy.planner import OriginSupply, PopDemand, PopLeases
+from edged.policy.moves import MigrationProblem, UnitMoves, migration_problem
+from edged.policy.planner import PopLeases
 from edged.tools.simulate.irs import PLANS_PER_CHECKPOINT, Known
 from edged.tools.simulate.policy import Surroundings
 from edged.tools.simulate.production import REQUESTS, Leases
@@ -56,7 +55,14 @@ class Rehoming(Leases):
 
     def _accept(self, leases: dict[str, PopLeases], known: Known, now: float) -> None:
         super()._accept(leases, known, now)
-        problem = self._problem(known)
+        config = self.around.scenario.irs
+        problem = migration_problem(
+            known.supplies,
+            known.demands,
+            budget=round(MOVES_PER_S * config.push_interval_s),
+            reserve_fraction=config.reserve_fraction,
+            links=known.links,
+        )
         if now - self._planned_at < PLAN_S and not _is_wrong(problem):
             return
         self._planned_at = now
@@ -70,32 +76,13 @@ class Rehoming(Leases):
         if moves:
             self._pace(moves, now)
 
-    def _problem(self, known: Known) -> MigrationProblem:
-        """What IRS knows as the program wants it; the reserve is not for moves."""
-        config = self.around.scenario.irs
-        origins = [supply.origin for supply in known.supplies]
-        return MigrationProblem(
-            pops=[pop.name for pop in known.demands],
-            origins=origins,
-            placed=[[_units(pop, origin) for origin in origins] for pop in known.demands],
-            room=[_room(supply, config.reserve_fraction) for supply in known.supplies],
-            rtt_ms=[
-                [pop.rtt_ms.get(origin, math.inf) for origin in origins] for pop in known.demands
-            ],
-            budget=round(MOVES_PER_S * config.push_interval_s),
-            draining=frozenset(
-                supply.origin for supply in known.supplies if not supply.state.takes_streams
-            ),
-            links=known.links,
-        )
-
     def _pace(self, moves: list[UnitMoves], now: float) -> None:
         """Have the moves made, evenly over time."""
-        wanted = {(move.pop, move.from_origin, move.priority) for move in moves}
+        wanted = {_key(move) for move in moves}
         places = self._find({self._places[move.from_origin] for move in moves}, wanted)
         order = 0
         for move in moves:
-            streams = places.get((move.pop, move.from_origin, move.priority), [])
+            streams = places.get(_key(move), [])
             chosen, streams[:] = streams[: move.units], streams[move.units :]
             to = self._places[move.to_origin]
             for stream in chosen:
@@ -116,14 +103,9 @@ class Rehoming(Leases):
         return lambda: self.around.move(stream, to)
 
 
-def _units(pop: PopDemand, origin: str) -> tuple[int, ...]:
-    return pop.units.get(origin, (0,) * len(CLASSES))
-
-
-def _room(supply: OriginSupply, reserve_fraction: float) -> list[int]:
-    reserve = math.ceil(supply.slots_total * reserve_fraction)
-    free = max(0, min(supply.room[PriorityClass.PARTNER] - reserve, *supply.room))
-    return [free if supply.state.takes_streams else 0] * len(CLASSES)
+def _key(move: UnitMoves) -> tuple[str, str, PriorityClass]:
+    """Of the PoP, which has one shard here."""
+    return (move.pop.partition("/")[0], move.from_origin, move.priority)
 
 
 def _is_wrong(problem: MigrationProblem) -> bool:
