@@ -146,8 +146,8 @@ class IrsModel:
         after = now + self._config.push_interval_s
         self._around.call_at(after, lambda: self._look(after, life))
 
-    def _snapshot(self, now: float, life: int) -> None:
-        """Keep what is known now, to be planned with when it is as old as that is."""
+    def know(self, now: float) -> Known:
+        """Collect everything that PoPs and origins tell."""
         told = {}
         for view in self._views:
             told[view.pop], _ = self._collect(view, now)  # What votes decide is planned for here.
@@ -161,7 +161,11 @@ class IrsModel:
             )
             for pop, each in told.items()
         ]
-        state = Known(self._supplies(now), demands, self._links())
+        return Known(self._supplies(now), demands, self._links())
+
+    def _snapshot(self, now: float, life: int) -> None:
+        """Keep what is known now, to be planned with when it is as old as that is."""
+        state = self.know(now)
         ready = now + self.age_s + PUSH_S
         self._around.call_at(ready, lambda: self._push(state, ready, life))
 

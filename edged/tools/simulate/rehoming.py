@@ -1,10 +1,10 @@
-"""Leases, and live streams moved by production's migration program: make before break.
+"""Leases, and live streams moved by production's planner of moves: make before break.
 
-    plan ─▶ Migration ── moves, paced ──▶ offer to the new origin ── accepted: leave the old
-                                                                └── refused: stay
+    look ─▶ MovePlanner ── moves, paced ──▶ offer to the new origin ── accepted: leave the old
+                                                                    └── refused: stay
 
-It looks each PLAN_S for nearer origins, and with each push of leases while a link is beyond its
-limit or an origin drains. Which streams of a PoP and class go is the PoP's choice: the oldest here.
+IRS looks with each push of leases, and each LOOK_S from a plan that moves something until QUIET_S
+after the last. Which streams of a PoP and class go is the PoP's choice: the oldest at that origin.
 """
 
 import math
@@ -12,17 +12,16 @@ from collections.abc import Callable
 
 from edged.errors import SolverError
 from edged.media.stream import PriorityClass
-from edged.policy.flows import LinkLimit
-from edged.policy.migration import Migration
-from edged.policy.moves import MigrationProblem, UnitMoves, migration_problem
+from edged.policy.move_planner import LOOK_S, MovePlanner
+from edged.policy.moves import UnitMoves
 from edged.policy.planner import PopLeases
-from edged.tools.simulate.irs import PLANS_PER_CHECKPOINT, Known
+from edged.tools.simulate.irs import PUSH_S, Known
 from edged.tools.simulate.policy import Surroundings
 from edged.tools.simulate.production import REQUESTS, Leases
 from edged.tools.simulate.streams import Stage, Stream
 
-PLAN_S = 60.0  # While nothing is wrong.
 MOVES_PER_S = 1000  # Of the whole network.
+QUIET_S = 10.0
 
 Places = dict[tuple[str, str, PriorityClass], list[Stream]]  # By PoP, origin, class.
 
@@ -33,9 +32,9 @@ class Rehoming(Leases):
     def __init__(self, around: Surroundings) -> None:
         super().__init__(around)
         self.moves_refused = 0
-        self._migration = Migration()
-        self._plans = 0
-        self._planned_at = -math.inf
+        self._planner = MovePlanner(moves_per_s=MOVES_PER_S)
+        self._moved_at = -math.inf
+        self._looks_again = False
 
     def move_begun(self, stream: Stream, to: int) -> None:
         """It is offered to another origin, and counted at both."""
@@ -55,26 +54,31 @@ class Rehoming(Leases):
 
     def _accept(self, leases: dict[str, PopLeases], known: Known, now: float) -> None:
         super()._accept(leases, known, now)
-        config = self.around.scenario.irs
-        problem = migration_problem(
-            known.supplies,
-            known.demands,
-            budget=round(MOVES_PER_S * config.push_interval_s),
-            reserve_fraction=config.reserve_fraction,
-            links=known.links,
-        )
-        if now - self._planned_at < PLAN_S and not _is_wrong(problem):
-            return
-        self._planned_at = now
-        if self._plans % PLANS_PER_CHECKPOINT == 0:
-            self._migration.restart()
-        self._plans += 1
+        self._look(known, now)
+
+    def _look(self, known: Known, now: float) -> None:
         try:
-            moves = self._migration.plan(problem)
+            moves = self._planner.plan(
+                known.supplies,
+                known.demands,
+                now=now,
+                reserve_fraction=self.around.scenario.irs.reserve_fraction,
+                links=known.links,
+            )
         except SolverError:
-            return  # As production: the next plan begins cold.
+            moves = []  # As production: it waits, and begins cold.
         if moves:
+            self._moved_at = now
             self._pace(moves, now)
+        if now < self._moved_at + QUIET_S and not self._looks_again:
+            self._looks_again = True
+            self.around.call_at(now + LOOK_S, lambda: self._look_again(now + LOOK_S))
+
+    def _look_again(self, now: float) -> None:
+        self._looks_again = False
+        if self.irs.alive:
+            known, ready = self.irs.know(now), now + self.irs.age_s + PUSH_S
+            self.around.call_at(ready, lambda: self._look(known, ready))
 
     def _pace(self, moves: list[UnitMoves], now: float) -> None:
         """Have the moves made, evenly over time."""
@@ -106,25 +110,3 @@ class Rehoming(Leases):
 def _key(move: UnitMoves) -> tuple[str, str, PriorityClass]:
     """Of the PoP, which has one shard here."""
     return (move.pop.partition("/")[0], move.from_origin, move.priority)
-
-
-def _is_wrong(problem: MigrationProblem) -> bool:
-    """Whether a link is beyond its limit, or something is where it should leave."""
-    if any(
-        any(units)
-        for row in problem.placed
-        for origin, units in zip(problem.origins, row, strict=True)
-        if origin in problem.draining
-    ):
-        return True
-    return any(_load(problem, link) > link.units for link in problem.links)
-
-
-def _load(problem: MigrationProblem, link: LinkLimit) -> int:
-    rows = {name: row for row, name in enumerate(problem.pops)}
-    places = {name: place for place, name in enumerate(problem.origins)}
-    return sum(
-        sum(problem.placed[rows[pop]][places[origin]])
-        for pop, origin in link.pairs
-        if pop in rows and origin in places
-    )
