@@ -148,6 +148,7 @@ class Network:
 
         `link_falls`: its sessions break, so they know at once. Else they see no progress.
         """
+        self.board.catch_up(self.now)
         self.policy.about_to_change(self.now)
         site.alive, site.frozen = not link_falls, not link_falls
         by_pop: dict[int, list[Stream]] = {}
@@ -168,6 +169,7 @@ class Network:
 
     def restore(self, site: Site) -> None:
         """An origin is back, empty: started anew or thawed, its old streams fenced."""
+        self.board.catch_up(self.now)
         self.policy.about_to_change(self.now)
         was_down = not site.alive
         site.incarnation += was_down

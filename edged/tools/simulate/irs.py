@@ -20,13 +20,12 @@ from edged.policy.flows import LinkLimit
 from edged.policy.planner import OriginSupply, PopDemand, PopLeases, plan_leases
 from edged.policy.pop_view import PopView
 from edged.policy.solver import FlowSolver
-from edged.tools.simulate.board import TICK_S
+from edged.tools.simulate.board import BUSY_S, TICK_S
 from edged.tools.simulate.policy import Surroundings
 
 ARRIVALS_SMOOTHING = 0.1  # As `edged.irs.collectors` has it, per second.
 TELEMETRY_S = 1.0
 WARM_UP_S = 5.0  # After a start, before tables are replaced.
-BUSY_S = 30.0  # After something happened: probation and ramps are over.
 PUSH_S = 0.05  # From a plan to the PoPs; measured between real processes it takes less.
 
 PLANS_PER_CHECKPOINT = 256  # As `edged.irs.planner` has it; then the solver begins cold.

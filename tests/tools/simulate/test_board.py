@@ -1,9 +1,13 @@
 """Heartbeats as PoPs hear them: one tick late, and missing when an origin fails."""
 
+import hypothesis
+from hypothesis import strategies as st
+
 from edged.media.routing import OriginState
 from edged.media.stream import PriorityClass
+from edged.policy.capacitor import Capacitor
 from edged.tools.simulate.board import TICK_S, Board
-from edged.tools.simulate.streams import Site
+from edged.tools.simulate.streams import Site, Stream
 from tests.tools.simulate.test_streams import stream
 
 
@@ -33,6 +37,7 @@ def test_a_frozen_origin_is_suspected_then_down_then_on_probation() -> None:
     sites = [Site(index, name, 10, 0.0) for index, name in enumerate("abc")]
     board = Board(sites)
     play(board, range(50))
+    board.catch_up(5.0)
     sites[1].frozen = True
     # What it sent at tick 49 is heard at 50.
     assert play(board, range(50, 60)) == [
@@ -46,3 +51,35 @@ def test_a_frozen_origin_is_suspected_then_down_then_on_probation() -> None:
         ("b", OriginState.PROBATION),
         ("b", OriginState.UP),
     ]
+
+
+@hypothesis.given(st.lists(st.integers(0, 5), min_size=30, max_size=80), st.integers(5, 25))
+@hypothesis.settings(max_examples=30, deadline=None)
+def test_what_is_taken_in_less_often_is_believed_alike(changes: list[int], fails: int) -> None:
+    """Beside a Capacitor that takes in every heartbeat: same states and rooms in every tick."""
+    sites = [Site(index, name, 50, 0.02) for index, name in enumerate("abc")]
+    board, every = Board(sites), Capacitor()
+    held: list[Stream] = []
+    for tick, change in enumerate(changes):
+        now = tick * TICK_S
+        board.tick(now)
+        for report in board.heard:
+            every.heartbeat(report, now)
+        if now >= every.next_timeout() - 1e-9:
+            every.handle_timeout(now)
+        for site in sites:
+            assert board.capacitor.state(site.name) is every.state(site.name)
+            for priority in PriorityClass:
+                assert board.capacitor.room(site.name, priority, now) == every.room(
+                    site.name, priority, now
+                )
+        if tick in (fails, fails + 20):
+            board.catch_up(now)
+            sites[1].frozen = tick == fails
+        for number in range(change):
+            one = stream(1000 * tick + number)
+            if sites[number % 2 * 2].take(one):
+                held.append(one)
+        if change == 0 and held:
+            gone = held.pop(0)
+            next(site for site in sites if gone in site.streams).give_back(gone)
