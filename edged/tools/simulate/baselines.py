@@ -3,6 +3,7 @@
 None of them is production code; `production` has that.
 """
 
+import bisect
 import itertools
 import math
 
@@ -15,18 +16,22 @@ from edged.tools.simulate.streams import Stream
 
 CHECKS_FAIL_S = 4.5  # HAProxy with default checks, as measured; a freeze it never notices.
 TABLE_S = 1.0  # How old the loads are at most by which power-of-two compares.
+GOLDEN = (math.sqrt(5) - 1) / 2
 LP_HOURLY_S = 3600.0
 LP_GREEDY_S = 300.0
 
 
 class Static(Plain):
-    """Each PoP has one origin, the nearest; the next only while checks say that it is down."""
+    """Each PoP has one origin, the nearest; the next only while checks say that it is down.
+
+    Of several at the same distance PoPs have different ones, by their sizes.
+    """
 
     hears_freezes = False
 
     def __init__(self, around: Surroundings) -> None:
         super().__init__(around)
-        self._order = [sorted(range(len(rtt)), key=rtt.__getitem__) for rtt in around.rtt_ms]
+        self._order = [self._rank(pop, rtt) for pop, rtt in enumerate(around.rtt_ms)]
         self._down_from: dict[int, float] = {}
 
     def choose(self, stream: Stream, now: float) -> int:
@@ -35,6 +40,13 @@ class Static(Plain):
             if now < self._down_from.get(origin, math.inf):
                 return origin
         return NOWHERE
+
+    def _rank(self, pop: int, rtt_ms: list[float]) -> list[int]:
+        nearest = [origin for origin, rtt in enumerate(rtt_ms) if rtt == min(rtt_ms)]
+        bounds = list(itertools.accumulate(self.around.slots[origin] for origin in nearest))
+        drawn = pop * GOLDEN % 1 * bounds[-1]  # Evenly, for any number of PoPs.
+        first = nearest[bisect.bisect(bounds, drawn)]
+        return sorted(range(len(rtt_ms)), key=lambda each: (rtt_ms[each], each != first, each))
 
     def link_changed(self, pop: int, origin: int, now: float, *, up: bool) -> None:
         """Checks begin to fail with the first broken session."""

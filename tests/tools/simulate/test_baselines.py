@@ -83,6 +83,16 @@ def test_static_goes_to_the_nearest_until_checks_have_failed() -> None:
     assert not policy.hears_freezes
 
 
+def test_static_shares_pops_among_origins_at_one_place() -> None:
+    bench = Bench()
+    bench.around.slots = [300, 100, 100]
+    bench.around.rtt_ms = [[5.0, 5.0, 9.0]] * 400
+    policy = Static(bench.around)
+    chosen = Counter(policy.choose(stream(pop), 0.0) for pop in range(400))
+    assert chosen[0] == pytest.approx(300, abs=4)
+    assert chosen[1] == pytest.approx(100, abs=4)
+
+
 def test_power_of_two_prefers_the_less_loaded() -> None:
     bench = Bench()
     policy = PowerOfTwo(bench.around)
