@@ -1,0 +1,148 @@
+"""What the simulator asks of a policy, and what a policy may know of the world."""
+
+import random
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from msgspec import Struct
+
+from edged.media.routing import OriginReport
+from edged.policy.capacitor import StateChanged
+from edged.tools.simulate.board import Board
+from edged.tools.simulate.bound import Moment
+from edged.tools.simulate.scenario import Scenario, WorldFile
+from edged.tools.simulate.streams import Stream
+
+NOWHERE = -1  # No origin.
+
+
+class LinkSeen(Struct, frozen=True, kw_only=True):
+    """One direction of a link that is up, as the Well sees it."""
+
+    mbps: float  # Its bandwidth.
+    mbps_per_unit: float  # Of all live streams: the mean.
+    load: float  # Of its bandwidth.
+    pairs: tuple[tuple[str, str], ...]  # (PoP, origin) that cross it.
+
+
+class Surroundings(Struct, kw_only=True):
+    """What a policy works with."""
+
+    scenario: Scenario
+    world: WorldFile
+    slots: list[int]  # Of each origin, as configured.
+    rtt_ms: list[list[float]]  # At the start, by PoP and origin.
+    board: Board
+    rng: random.Random
+    moment: Callable[[], Moment]  # The truth, for what plans by it now and then.
+    links: Callable[[], dict[str, LinkSeen]]  # What is known of links.
+    call_at: Callable[[float, Callable[[], None]], None]
+    streams_at: Callable[[int], Iterable[Stream]]  # Live ones, by origin.
+    # Offers a live stream to another origin; its own is left if that takes it.
+    move: Callable[[Stream, int], None]
+
+
+class Policy(Protocol):
+    """Decides for all PoPs. Times are seconds from the start of the run."""
+
+    retries: bool  # After a refusal it chooses again.
+    hears_freezes: bool  # It takes streams from an origin that makes no progress.
+
+    def begin(self, now: float) -> None:
+        """The network is there; no stream is yet."""
+
+    def choose(self, stream: Stream, now: float) -> int:
+        """The origin that is to be offered the stream, or NOWHERE."""
+
+    def offered(self, stream: Stream) -> None:
+        """The stream is on its way to `stream.origin`, and counted there."""
+
+    def released(self, stream: Stream) -> None:
+        """It is not counted there any more."""
+
+    def accepted(self, stream: Stream) -> None:
+        """Its origin has taken it."""
+
+    def refused(self, stream: Stream, now: float, *, drains: bool) -> None:
+        """Its origin has no slot for it, or takes none as it drains."""
+
+    def unanswered(self, stream: Stream, now: float) -> None:
+        """Its origin says nothing."""
+
+    def move_begun(self, stream: Stream, to: int) -> None:
+        """A live stream is offered to another origin."""
+
+    def move_ended(self, stream: Stream, to: int, now: float, *, taken: bool) -> None:
+        """It is live there from now on, or stays where it is (if it has not ended)."""
+
+    def link_changed(self, pop: int, origin: int, now: float, *, up: bool) -> None:
+        """The sessions of a PoP with an origin broke, or stand again."""
+
+    def rtt_measured(self, pop: int, origin: int, rtt_ms: float) -> None:
+        """A probe of a path came back."""
+
+    def tick(self, now: float, heard: list[OriginReport], changes: list[StateChanged]) -> None:
+        """Heartbeats were heard; what follows from them changed."""
+
+    def about_to_change(self, now: float) -> None:
+        """An origin is about to fail, return, or be another."""
+
+    def irs_changed(self, now: float, *, up: bool) -> None:
+        """IRS died, or is back and knows nothing."""
+
+    def telemetry_aged(self, age_s: float) -> None:
+        """What IRS hears is so old from now on."""
+
+
+class Plain:
+    """A policy that reacts to none of it; others are made from it."""
+
+    retries = False
+    hears_freezes = True
+
+    def __init__(self, around: Surroundings) -> None:
+        self.around = around
+        self.pops = [pop.name for pop in around.world.pops]
+        self.origins = [origin.name for origin in around.world.origins]
+
+    def begin(self, now: float) -> None:
+        """Nothing to prepare."""
+
+    def offered(self, stream: Stream) -> None:
+        """Count nothing."""
+
+    def released(self, stream: Stream) -> None:
+        """Count nothing."""
+
+    def accepted(self, stream: Stream) -> None:
+        """Learn nothing."""
+
+    def refused(self, stream: Stream, now: float, *, drains: bool) -> None:
+        """Learn nothing."""
+
+    def unanswered(self, stream: Stream, now: float) -> None:
+        """Learn nothing."""
+
+    def move_begun(self, stream: Stream, to: int) -> None:
+        """It moves nothing."""
+
+    def move_ended(self, stream: Stream, to: int, now: float, *, taken: bool) -> None:
+        """It moves nothing."""
+
+    def link_changed(self, pop: int, origin: int, now: float, *, up: bool) -> None:
+        """Learn nothing."""
+
+    def rtt_measured(self, pop: int, origin: int, rtt_ms: float) -> None:
+        """Learn nothing."""
+
+    def tick(self, now: float, heard: list[OriginReport], changes: list[StateChanged]) -> None:
+        """Learn nothing."""
+
+    def about_to_change(self, now: float) -> None:
+        """Nothing to bring up to date."""
+
+    def irs_changed(self, now: float, *, up: bool) -> None:
+        """There is no IRS."""
+
+    def telemetry_aged(self, age_s: float) -> None:
+        """There is no IRS."""

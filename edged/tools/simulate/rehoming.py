@@ -1,0 +1,112 @@
+"""Leases, and live streams moved by production's planner of moves: make before break.
+
+    look ─▶ MovePlanner ── moves, paced ──▶ offer to the new origin ── accepted: leave the old
+                                                                    └── refused: stay
+
+IRS looks with each push of leases, and each LOOK_S from a plan that moves something until QUIET_S
+after the last. Which streams of a PoP and class go is the PoP's choice: the oldest at that origin.
+"""
+
+import math
+from collections.abc import Callable
+
+from edged.errors import SolverError
+from edged.media.stream import PriorityClass
+from edged.policy.move_planner import LOOK_S, MovePlanner
+from edged.policy.moves import UnitMoves
+from edged.policy.planner import PopLeases
+from edged.tools.simulate.irs import PUSH_S, Known
+from edged.tools.simulate.policy import Surroundings
+from edged.tools.simulate.production import REQUESTS, Leases
+from edged.tools.simulate.streams import Stage, Stream
+
+MOVES_PER_S = 1000  # Of the whole network.
+QUIET_S = 10.0
+
+Places = dict[tuple[str, str, PriorityClass], list[Stream]]  # By PoP, origin, class.
+
+
+class Rehoming(Leases):
+    """`leases`, and live streams that are moved where they are better off."""
+
+    def __init__(self, around: Surroundings) -> None:
+        super().__init__(around)
+        self.moves_refused = 0
+        self._planner = MovePlanner(moves_per_s=MOVES_PER_S)
+        self._moved_at = -math.inf
+        self._looks_again = False
+
+    def move_begun(self, stream: Stream, to: int) -> None:
+        """It is offered to another origin, and counted at both."""
+        view, request = self.views[stream.pop], REQUESTS[stream.priority]
+        name = self.origins[to]
+        view.placed(name, request)
+        self.placed_since[name].append(view)
+
+    def move_ended(self, stream: Stream, to: int, now: float, *, taken: bool) -> None:
+        """It is counted at one again: where it is to stay."""
+        view, request = self.views[stream.pop], REQUESTS[stream.priority]
+        left = stream.origin if taken else to
+        view.released(self.origins[left], request)
+        if not taken and stream.stage is Stage.LIVE:
+            self.moves_refused += 1
+            view.refused(self.origins[to], now, priority=stream.priority)
+
+    def _accept(self, leases: dict[str, PopLeases], known: Known, now: float) -> None:
+        super()._accept(leases, known, now)
+        self._look(known, now)
+
+    def _look(self, known: Known, now: float) -> None:
+        try:
+            moves = self._planner.plan(
+                known.supplies,
+                known.demands,
+                now=now,
+                reserve_fraction=self.around.scenario.irs.reserve_fraction,
+                links=known.links,
+            )
+        except SolverError:
+            moves = []  # As production: it waits, and begins cold.
+        if moves:
+            self._moved_at = now
+            self._pace(moves, now)
+        if now < self._moved_at + QUIET_S and not self._looks_again:
+            self._looks_again = True
+            self.around.call_at(now + LOOK_S, lambda: self._look_again(now + LOOK_S))
+
+    def _look_again(self, now: float) -> None:
+        self._looks_again = False
+        if self.irs.alive:
+            known, ready = self.irs.know(now), now + self.irs.age_s + PUSH_S
+            self.around.call_at(ready, lambda: self._look(known, ready))
+
+    def _pace(self, moves: list[UnitMoves], now: float) -> None:
+        """Have the moves made, evenly over time."""
+        wanted = {_key(move) for move in moves}
+        places = self._find({self._places[move.from_origin] for move in moves}, wanted)
+        order = 0
+        for move in moves:
+            streams = places.get(_key(move), [])
+            chosen, streams[:] = streams[: move.units], streams[move.units :]
+            to = self._places[move.to_origin]
+            for stream in chosen:
+                self.around.call_at(now + order / MOVES_PER_S, self._moving(stream, to))
+                order += 1
+
+    def _find(self, origins: set[int], wanted: set[tuple[str, str, PriorityClass]]) -> Places:
+        found: Places = {}
+        for origin in sorted(origins):
+            name = self.origins[origin]
+            for stream in self.around.streams_at(origin):
+                key = (self.pops[stream.pop], name, stream.priority)
+                if key in wanted:
+                    found.setdefault(key, []).append(stream)
+        return found
+
+    def _moving(self, stream: Stream, to: int) -> Callable[[], None]:
+        return lambda: self.around.move(stream, to)
+
+
+def _key(move: UnitMoves) -> tuple[str, str, PriorityClass]:
+    """Of the PoP, which has one shard here."""
+    return (move.pop.partition("/")[0], move.from_origin, move.priority)

@@ -1,0 +1,105 @@
+"""`edged irs simulate`: tables, JSON and plots of a scenario; and what is wrong with one."""
+
+import json
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import edged.tools.simulate
+from edged.cli.simulate import _percent
+from edged.errors import ConfigError, ToolMissingError
+from edged.tools.simulate.runner import Report
+from tests.cli.invoke import Answer
+from tests.tools.simulate.worlds import SCENARIOS
+
+SMALL = SCENARIOS / "small.toml"
+
+
+@pytest.fixture
+def quick(tmp_path: Path) -> Path:
+    """The small scenario, in a minute and a half."""
+    (tmp_path / "small-world.toml").write_text((SCENARIOS / "small-world.toml").read_text())
+    path = tmp_path / "quick.toml"
+    text = SMALL.read_text().replace("hours = 2.0", "hours = 0.025")
+    text = text.replace("warm_up_s = 600.0", "warm_up_s = 30.0\nbound_s = 30.0\nsample_s = 5.0")
+    assert "hours = 0.025" in text
+    path.write_text(text)
+    return path
+
+
+def test_a_table_compares_policies_with_mean_and_worst(quick: Path) -> None:
+    answer = Answer("irs", "simulate", str(quick), "--policy", "static", "--policy", "price")
+    assert answer.code == 0
+    assert "12 PoPs, 4 origins, 1000 slots; seeds 1, 2: mean (worst)" in answer.out
+    lines = [line for line in answer.out.splitlines() if line.startswith(("static", "price"))]
+    assert len(lines) == 2
+    assert all("%" in line and "(" in line for line in lines)
+    assert "leases" not in answer.out
+    assert "the clairvoyant bound serves" in answer.out
+
+
+def test_json_is_the_report(quick: Path) -> None:
+    answer = Answer("irs", "simulate", str(quick), "--policy", "price", "--seeds", "1", "--json")
+    report = msgspec.json.decode(answer.out, type=Report)
+    assert report.seeds == [1]
+    assert [each.policy for each in report.policies] == ["price"]
+    assert report.policies[0].mean == report.policies[0].worst == report.policies[0].runs[0]
+    again = Answer("irs", "simulate", str(quick), "--policy", "price", "--seeds", "1", "--json")
+    assert again.out == answer.out
+    assert json.loads(answer.out)["origins"] == ["nyc1", "sjc1", "fra1", "nrt1"]
+
+
+def test_a_plot_is_drawn(quick: Path, tmp_path: Path) -> None:
+    path = tmp_path / "plot.html"
+    answer = Answer(
+        *("irs", "simulate", str(quick), "--policy", "leases", "--seeds", "1", "--plot", str(path))
+    )
+    assert answer.code == 0
+    assert "<td>leases</td>" in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--policy", "best"), "--policy 'best' is none of static, lp-hourly"),
+        (("--plot", "a.gif"), "'.gif' is none of .png, .svg, .html"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_run(
+    quick: Path, arguments: tuple[str, ...], told: str
+) -> None:
+    answer = Answer("irs", "simulate", str(quick), *arguments)
+    assert isinstance(answer.error, ConfigError)
+    assert told in str(answer.error)
+
+
+def test_a_scenario_that_is_not_there_is_named(tmp_path: Path) -> None:
+    answer = Answer("irs", "simulate", str(tmp_path / "none.toml"))
+    assert isinstance(answer.error, ConfigError)
+    assert "none.toml: No such file" in str(answer.error)
+
+
+def test_without_matplotlib_the_extra_is_named(
+    quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "edged.tools.simulate.plot", raising=False)
+    monkeypatch.delattr(edged.tools.simulate, "plot", raising=False)
+    plot = ("--plot", str(tmp_path / "a.png"))
+    answer = Answer("irs", "simulate", str(quick), "--policy", "price", *plot)
+    assert isinstance(answer.error, ToolMissingError)
+    assert "edged[simulate]" in str(answer.error)
+    table = Answer("irs", "simulate", str(quick), "--policy", "price", "--seeds", "1")
+    assert table.code == 0
+
+
+def test_a_share_is_never_rounded_to_a_whole_that_it_is_not() -> None:
+    assert [_percent(each) for each in (1.0, 0.999999, 0.5, 0.000001, 0.0)] == [
+        "100.00 %",
+        "99.99 %",
+        "50.00 %",
+        "0.01 %",
+        "0.00 %",
+    ]

@@ -1,0 +1,78 @@
+"""Live streams moved by production's program: nearer, off full links, make before break."""
+
+import msgspec
+import pytest
+
+from edged.media.stream import PriorityClass
+from edged.tools.simulate.rehoming import Rehoming
+from edged.tools.simulate.scenario import Loaded, OriginDead, PolicyName
+from edged.tools.simulate.streams import Stage
+from tests.tools.simulate.test_baselines import Bench, stream
+from tests.tools.simulate.test_engine import Checked
+from tests.tools.simulate.worlds import brief
+
+
+def narrow(loaded: Loaded, gbps: float) -> Loaded:
+    """The same with a thin link between New York and London."""
+    first, *others = loaded.world.links
+    links = (msgspec.structs.replace(first, gbps=gbps), *others)
+    return Loaded(loaded.scenario, msgspec.structs.replace(loaded.world, links=links))
+
+
+def played(loaded: Loaded, policy: PolicyName) -> Checked:
+    network = Checked(loaded, policy)
+    network.run()
+    return network
+
+
+def test_streams_come_back_to_an_origin_that_is_back() -> None:
+    """Those that lost it stay where they went to, unless they are moved."""
+    events = (OriginDead(at_h=0.005, for_h=0.005, origin="lhr1"),)
+    loaded = brief(*events, load=0.4, hours=0.06, duration_s=4000.0)
+    stay, moved = played(loaded, "leases"), played(loaded, "rehoming")
+    assert stay.recorder.rehomed_total == 0
+    assert moved.recorder.rehomed_total > 10
+    assert moved.recorder.live[2][1] > stay.recorder.live[2][1] + 10
+    assert moved.recorder.samples[-1].rtt_ms < 0.7 * stay.recorder.samples[-1].rtt_ms
+    assert sum(moved.recorder.cut_by_class) == 0
+
+
+def test_a_full_link_is_relieved() -> None:
+    """London has more streams than slots; the rest may cross at most 90 % of the thin link."""
+    loaded = narrow(brief(load=0.85, hours=0.06, duration_s=4000.0), 0.1)
+    network = played(loaded, "rehoming")
+    seen = network.links()
+    assert seen["lhr>nyc"].load <= 0.95
+    assert network.recorder.live_total == pytest.approx(170, abs=30)
+
+
+def test_who_is_moved_is_counted_at_both_until_it_is_decided() -> None:
+    bench = Bench()
+    policy = Rehoming(bench.around)
+    policy.begin(0.5)
+    one = stream(0)
+    one.origin, one.stage = 1, Stage.LIVE
+    policy.offered(one)
+    view = policy.views[0]
+    policy.move_begun(one, 0)
+    assert (view.by_name["lhr1"].used, view.by_name["nyc1"].used) == (1, 1)
+    policy.move_ended(one, 0, 1.0, taken=True)
+    one.origin = 0
+    assert (view.by_name["lhr1"].used, view.by_name["nyc1"].used) == (0, 1)
+    policy.move_begun(one, 2)
+    policy.move_ended(one, 2, 1.0, taken=False)
+    assert (view.by_name["nyc1"].used, view.by_name["nrt1"].used) == (1, 0)
+    assert view.by_name["nrt1"].held[PriorityClass.BASIC] > 1.0, "it refused"
+    assert policy.moves_refused == 1
+
+
+def test_who_has_ended_meanwhile_was_not_refused() -> None:
+    policy = Rehoming(Bench().around)
+    policy.begin(0.5)
+    one = stream(0)
+    one.origin = 1
+    policy.move_begun(one, 0)
+    one.stage = Stage.OVER
+    policy.move_ended(one, 0, 1.0, taken=False)
+    assert policy.views[0].by_name["nyc1"].used == 0
+    assert policy.moves_refused == 0
