@@ -30,6 +30,7 @@ RAMP_PER_S = 0.1  # Of an origin's total.
 VOTERS_MIN = 2  # One PoP alone may have a bad path.
 VOTE_WINDOW_S = 3.0  # Three telemetry intervals.
 VOTE_HOLD_S = 5.0
+FULL_PART = 0.01  # Free of an origin: with less, two PoPs may want the same slot.
 ROUNDING_S = 1e-6  # A timer that fires this early is on time.
 
 
@@ -146,7 +147,7 @@ class Capacitor:
         known = self._origins.get(origin)
         if known is None or not known.state.takes_streams:
             return []
-        if refused and _most_free(known.report) == 0:
+        if refused and min(known.report.slots_free) <= FULL_PART * known.report.slots_total:
             return []
         known.votes[voter] = now
         known.votes = {name: at for name, at in known.votes.items() if now - at < VOTE_WINDOW_S}

@@ -33,6 +33,7 @@ from edged.policy.lease_shares import (
 )
 from edged.policy.routing_table import price_ms
 
+MARGIN_PART = 0.002  # Of an origin: placed by the leases before while these are on their way.
 PlanPolicy = Literal["leases", "proportional"]
 
 
@@ -99,14 +100,16 @@ def plan_leases(
     solve: FlowSolve | None = None,
     horizon_s: float = 10.0,
     links: tuple[LinkLimit, ...] = (),
+    margin_fraction: float = MARGIN_PART,
 ) -> LeasePlan:
     """Make the rows of every PoP shard.
 
+    `margin_fraction` of each origin is in no lease: there is what those before have let place.
     `solve`: of a `FlowSolver`; without one the policy is "proportional". `horizon_s`: for how long
     the leases are to suffice. `links`: limits of the backbone for all units, those there included.
     """
     supplies = [
-        _divide(supply, reserve_fraction)
+        _divide(supply, reserve_fraction, margin_fraction)
         for supply in sorted(origins, key=lambda supply: supply.origin)
     ]
     shares, failure, by_flows = None, "", None
@@ -130,13 +133,14 @@ def plan_leases(
     )
 
 
-def _divide(supply: OriginSupply, reserve_fraction: float) -> _Supply:
+def _divide(supply: OriginSupply, reserve_fraction: float, margin_fraction: float) -> _Supply:
     """Divide the room into what all may have and what is kept for partners."""
     reserve = math.ceil(supply.slots_total * reserve_fraction)
     if not supply.state.takes_streams:
         return _Supply(supply, reserve, 0, 0, 0)
     partner = max(0, supply.room[PriorityClass.PARTNER])
-    free = max(0, min(partner - reserve, *supply.room))
+    margin = math.floor(supply.slots_total * margin_fraction)
+    free = max(0, min(partner - reserve, *supply.room) - margin)
     return _Supply(supply, reserve, free, partner - free, max(0, reserve - partner))
 
 

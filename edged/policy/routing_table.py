@@ -33,6 +33,9 @@ NOTHING_BEYOND: dict[OnFull, str] = {
     "source-only": "takes no more without a ladder",
     "preempt": "has nothing of a lower class",
 }
+LAST_ARE_LEASED = "its last units are for those who have leases"
+LAST_UNITS_PART = 0.001  # Of an origin: what two heartbeats bring at the peak.
+LAST_MS = 1000.0  # Beyond any price: only where there is nothing else.
 
 
 class Decision(Struct, frozen=True):
@@ -99,23 +102,36 @@ def choose_origin(request: RouteRequest, own: PopView, now: float) -> Decision:
     if rule is not None:
         return _choose_by_rule(request, rule, own, now)
     if now < own.lease_until:
-        cost, priority = request.cost, request.priority
-        for candidate in own.ranked:
-            if candidate.blocked:
-                passed[candidate.origin] = candidate.blocked
-            elif candidate.held[priority] > now:
-                passed[candidate.origin] = HELD
-            elif candidate.used + cost > candidate.quotas[priority]:
-                passed[candidate.origin] = LEASE_USED_UP
-            else:
-                return Decision(
-                    candidate.origin, candidate.address, "nearest", own.table.version, passed
-                )
+        leased = _nearest_with_lease(request, own, now, passed)
+        if leased is not None:
+            return Decision(leased.origin, leased.address, "nearest", own.table.version, passed)
     found = _least_price(own.ranked, request, own, now, passed, reserve=False)
     if found is None:
         raise RouteUnavailableError(request.channel, own.version, passed)
     passed.pop(found.origin, None)
     return Decision(found.origin, found.address, "price", own.version, passed)
+
+
+def _nearest_with_lease(
+    request: RouteRequest, own: PopView, now: float, passed: dict[str, str]
+) -> Candidate | None:
+    """The first by RTT; partners leave what is kept for them while anything else has room."""
+    cost, priority = request.cost, request.priority
+    kept: Candidate | None = None
+    for candidate in own.ranked:
+        if candidate.blocked:
+            passed[candidate.origin] = candidate.blocked
+        elif candidate.held[priority] > now:
+            passed[candidate.origin] = HELD
+        elif candidate.used + cost > candidate.quotas[-1]:
+            passed[candidate.origin] = LEASE_USED_UP
+            if kept is None and candidate.used + cost <= candidate.quotas[priority]:
+                kept = candidate
+        else:
+            return candidate
+    if kept is not None:
+        passed.pop(kept.origin, None)
+    return kept
 
 
 def choose_incumbent(request: RouteRequest, own: PopView, incumbent: str) -> Decision | None:
@@ -440,8 +456,12 @@ def _least_price(
             before = passed.get(candidate.origin)
             passed[candidate.origin] = f"{before}; {why}" if before == LEASE_USED_UP else why
             continue
+        is_last = room < request.cost + last_units(candidate, own)
+        if is_last and now < own.lease_until and priority is not PriorityClass.PARTNER:
+            passed[candidate.origin] = LAST_ARE_LEASED
+            continue
         rtt = min(candidate.rtt_ms, 2 * PRICE_FULL_MS)  # Unknown: after everything measured.
-        cost = rtt + price_of(candidate, own)
+        cost = rtt + price_of(candidate, own) + (LAST_MS if is_last else 0.0)
         if best is None or cost < best_cost:
             best, best_cost = candidate, cost
     if best is not None:
@@ -449,6 +469,13 @@ def _least_price(
             if candidate is not best:
                 passed.setdefault(candidate.origin, "higher price")
     return best
+
+
+def last_units(candidate: Candidate, own: PopView) -> int:
+    """Units of an origin for which many PoPs may knock before the next heartbeat."""
+    report = own.capacitor.report(candidate.origin)
+    total = 0 if report is None else report.slots_total
+    return math.floor(total * LAST_UNITS_PART)
 
 
 def price_of(candidate: Candidate, own: PopView) -> float:

@@ -1,6 +1,7 @@
 """Leases: shares of what is free, never more than that, towards the best placement."""
 
 import math
+from functools import partial
 
 import hypothesis
 import pytest
@@ -8,9 +9,13 @@ from hypothesis import strategies as st
 
 from edged.errors import SolverError
 from edged.media.routing import ByClass, OriginState
+from edged.policy import planner
 from edged.policy.flows import FlowProblem, FlowSolution, FlowSolve, LinkLimit
-from edged.policy.planner import LeasePlan, OriginSupply, PopDemand, plan_leases
+from edged.policy.planner import LeasePlan, OriginSupply, PopDemand
 from edged.policy.solver import FlowSolver
+
+# All that is free, for round numbers; what else is done has a test of its own.
+plan_leases = partial(planner.plan_leases, margin_fraction=0.0)
 
 
 def supply(
@@ -279,3 +284,12 @@ def test_nothing_and_nobody_can_be_planned_for() -> None:
         alone = plan_leases([], [PopDemand(pop="a/0")], reserve_fraction=0.1, solve=solve)
         assert alone.leases["a/0"].rows == ()
         assert plan_leases([supply("o1", 9)], [], reserve_fraction=0.1, solve=solve).leases == {}
+
+
+@pytest.mark.parametrize("solve", [None, FlowSolver().solve])
+def test_a_margin_of_each_origin_is_in_no_lease(solve: FlowSolve | None) -> None:
+    """What has been placed by the leases before is not in what the origins said."""
+    origins = [supply("o1", 100), supply("o2", 1, total=100)]
+    plan = planner.plan_leases(origins, [PopDemand(pop="a/0")], reserve_fraction=0.0, solve=solve)
+    quotas = [row.quota for row in plan.leases["a/0"].rows]
+    assert quotas == [100 - math.floor(1000 * planner.MARGIN_PART), 1]

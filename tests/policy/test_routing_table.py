@@ -25,6 +25,7 @@ from edged.media.stream import PriorityClass
 from edged.policy.pop_view import DRAINED, PopView
 from edged.policy.routing_table import (
     HELD,
+    LAST_ARE_LEASED,
     LEASE_USED_UP,
     NO_ROOM,
     PRICE_FULL_MS,
@@ -193,7 +194,8 @@ def test_kept_units_are_for_partners_and_for_rules_that_say_so() -> None:
         view.placed(decision.origin, request)
         chosen.append(decision.origin)
     used_up = f"{LEASE_USED_UP}; no heartbeat heard here"
-    assert chosen == ["o1", "o1", "o1", "o2", "o1", used_up]
+    # Partners leave what is kept for them while they find room beside it.
+    assert chosen == ["o1", "o1", "o2", used_up, "o1", "o1"]
     view.released("o1", partner)  # Whoever leaves, it is a partner that may follow.
     assert LEASE_USED_UP in refusal(want(), view)["o1"]
     assert choose_origin(partner, view, 0.0).origin == "o1"
@@ -530,3 +532,17 @@ def test_a_move_asks_nobody_to_give_way_and_keeps_the_terms_of_its_rule() -> Non
     asked = choose_origin(want("alice"), full, 0.0)
     assert (asked.origin, asked.terms.on_full) == ("o1", "preempt"), "a new one may ask"
     assert why_not(want("alice"), full, "") == NO_ROOM
+
+
+def test_the_last_units_go_by_lease_alone_while_there_are_leases() -> None:
+    """Of an origin of 5,000: for its last 5 many knock before they hear of each other."""
+    view = make_view({"o1": 0, "o2": 0}, lease_ttl_s=10.0)
+    beat(view, "o1", 5, total=5000)
+    beat(view, "o2", 6, total=5000)
+    assert choose_origin(want(), view, 0.0).origin == "o2"
+    beat(view, "o2", 5, total=5000)
+    assert set(refusal(want(), view).values()) == {LAST_ARE_LEASED}
+    assert choose_origin(want(priority=PARTNER), view, 0.0).origin == "o1"
+    assert choose_origin(want(), view, 10.0).origin == "o1", "without leases somebody has them"
+    beat(view, "o2", 50, total=5000, now=10.0)
+    assert choose_origin(want(), view, 10.0).origin == "o2", "but where there is more, first"
