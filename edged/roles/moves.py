@@ -208,12 +208,12 @@ class Moves:
         for move in list(self._moves.values()):
             forwarding = move.forwarding
             if forwarding.finished:
-                self._abandon(move, forwarding.closed_reason)
+                self._give_up(move, forwarding.closed_reason)
             elif forwarding.state == "waiting":
-                self._abandon(move, "link down")
+                self._give_up(move, "link down")
             elif now - move.offered_at >= ANSWER_S_MAX:
                 self._placing.view.timed_out(forwarding.origin, now)
-                self._abandon(move, f"no answer within {ANSWER_S_MAX:g} s")
+                self._give_up(move, f"no answer within {ANSWER_S_MAX:g} s")
         while self._lingering and (now >= self._lingering[0].until or self._is_over(0)):
             self._let_go(self._lingering.pop(0))
 
@@ -260,6 +260,18 @@ class Moves:
                 unit_seq=unit_seq,
             )
         )
+
+    def _give_up(self, move: _Move, why: str) -> None:
+        """Abandon a move of which the new home may know more than we: it may have accepted.
+
+        Then it lists the run under its next epoch, and PoPs have left the old home for it: the run
+        goes on there under one above.
+        """
+        placement, offered = move.placement, move.forwarding.stream_id
+        self._abandon(move, why)
+        if placement.stream.ended is None:
+            newer = StreamId(offered.channel, offered.publication, offered.home_epoch + 1)
+            self._placing.renew(placement, newer, "stays where it is, under a newer epoch")
 
     def _abandon(self, move: _Move, why: str) -> None:
         """Leave the stream where it is, as it was."""

@@ -94,8 +94,7 @@ class Placing:
     def has_route(self, request: RouteRequest) -> bool:
         """The same as a question: nothing is counted."""
         with self._without_older(request):
-            found = self._find(request)
-        return found is not None
+            return self._find(request) is not None
 
     def place(
         self,
@@ -160,26 +159,28 @@ class Placing:
         return choose_incumbent(request, self.view, origin) is not None
 
     def take_over(self, stream: LiveStream) -> None:
-        """A run has another publisher: raise its epoch, so that everyone hears of it.
-
-        Its origin goes on with it under the new one; units on the way under the old come again.
-        """
+        """A run has another publisher: raise its epoch, so that everyone hears of it."""
         placement = self.placements.get(stream.channel)
-        link = None if placement is None else self.link(placement.decision.origin)
-        if placement is None or placement.stream is not stream or link is None:
+        if placement is not None and placement.stream is stream:
+            self.moves.drop(stream.channel, "another publisher has taken it over")
+            newer = takeover_id(stream.stream_id, secrets.randbits(EPOCH_CHANCE_BITS))
+            self.renew(placement, newer, "taken over by another publisher")
+
+    def renew(self, placement: Placement, stream_id: StreamId, why: str) -> None:
+        """Have a run's origin go on under a newer epoch; what is on the way comes again."""
+        stream, before = placement.stream, placement.forwarding
+        if (link := self.link(placement.decision.origin)) is None:
             return
-        self.moves.drop(stream.channel, "another publisher has taken it over")
-        known, before = stream.stream_id, placement.forwarding
-        stream.stream_id = takeover_id(known, secrets.randbits(EPOCH_CHANCE_BITS))
+        known, stream.stream_id = stream.stream_id, stream_id
         try:
             forwarding = link.forward(stream, after=before, takes_over=True)
         except EdgedError as error:
             stream.stream_id = known  # It goes on all the same, but others do not hear of it.
-            logger.warning("takeover is not told", channel=stream.channel, reason=str(error))
+            logger.warning("newer epoch is not told", channel=stream.channel, reason=str(error))
             return
         placement.forwarding, placement.accepted = forwarding, False
         placement.fenced_at, placement.placed_at = None, self.now()
-        self.stop_forwarding(before, "taken over by another publisher")
+        self.stop_forwarding(before, why)
         self.runs.begun(stream.stream_id)
         if forwarding.refusal is not None:
             self._give_up(placement, forwarding.refusal)

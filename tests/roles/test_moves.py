@@ -16,8 +16,11 @@ from edged.policy.handover import HANDOVER_S_MAX
 from edged.roles import moves as moves_module
 from edged.roles.moves import LINGER_S, MoveDone
 from edged.roles.placement import Placement
+from edged.runtime.hub import LiveStream
+from edged.wire.backbone.messages import StreamOpened
 from tests.backbone.network import Origin, append, until
-from tests.roles.setting import Pop, packaged, running_pop
+from tests.policy.window_events import init, part, rendition
+from tests.roles.setting import Pop, package, packaged, running_pop
 
 if TYPE_CHECKING:
     from edged.backbone.forwarding import Forwarding
@@ -182,6 +185,43 @@ async def test_a_target_whose_link_is_lost_gets_nothing() -> None:
         assert mover.done[0].refused in ("link down", "full: no slot is free")
         assert used(pop) == (1, 0)
         await until(lambda: mover.begin() != "it is being moved already")
+
+
+async def test_a_target_that_was_lost_as_it_accepted_takes_nothing_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It lists the run under its next epoch until it hears otherwise, and PoPs follow it there."""
+    one, two = Origin("one"), Origin("two")
+    async with one.serving() as server, two.serving(), running_pop(one, two) as pop:
+        placement = await at_one(pop, one, server)
+        package(one, "alice", [rendition(), init(), part(0, 0)])
+        pop.uplinks.parts.subscribe("alice")
+        await until(lambda: pop.playback.batches)
+        mover, moves = Mover(pop), pop.uplinks.placing.moves
+        link, opened = pop.uplinks._links["two"].link, two.stream_opened
+
+        def lose(stream: LiveStream, message: StreamOpened) -> None:
+            opened(stream, message)
+            for session in list(link._sessions.values()):
+                session.connection.abort("the path broke")  # What it says is lost with it.
+
+        monkeypatch.setattr(two, "stream_opened", lose)
+        assert mover.begin() == ""
+        await until(lambda: mover.done or moves._moves["alice"].forwarding.state == "waiting")
+        moves.tick(pop.pump.now())
+        assert mover.done[0].refused == "link down"
+        await pop.connected(two)  # It tells all that it has.
+        await until(lambda: pop.uplinks.lookup("alice") == StreamId("alice", 1, 3))
+        await until(lambda: placement.accepted)
+        append(placement.stream, 5)
+        await until(lambda: len(one.units("alice")) == 15)
+        assert placement.decision.origin == "one"
+        assert package(one, "alice", [part(0, 1)]) == StreamId("alice", 1, 3)
+        await until(lambda: part(0, 1) in pop.playback.batches[-1][1])
+        ids = [stream_id for stream_id, _ in pop.playback.batches]
+        assert ids == sorted(ids)
+        assert used(pop) == (1, 0)
+        assert pop.given_up == []
 
 
 @pytest.mark.parametrize("how", ["drains", "dies"])
