@@ -304,9 +304,17 @@ class PartsIn:
                 stream_id = max(stream_id, run.stream_id)  # noqa: PLW2901 - one run to playback
             else:
                 self._note(stream_id)
+                if run and self._has_stayed(stream_id, run):
+                    stream_id = run.stream_id  # noqa: PLW2901 - one run to playback
             if events and isinstance(events[-1], StreamEnded):
                 self.unsubscribe(stream_id.channel)
             self._update(stream_id, self._timely(stream_id, events))
+
+    def _has_stayed(self, stream_id: StreamId, run: _Run) -> bool:
+        """Whether this comes of a home that was to be left, after something of the next had."""
+        feed, known = self._feeds.get(stream_id.channel), run.stream_id
+        is_older = stream_id.publication == known.publication and stream_id < known
+        return is_older and feed is not None and feed.subscription.hands_over
 
     def _note(self, stream_id: StreamId) -> None:
         """Something of a run has come."""

@@ -133,6 +133,21 @@ async def test_a_new_home_that_is_cut_off_meanwhile_leaves_the_old_one() -> None
         await until(lambda: watched.subscriptions == {"one": 0, "two": 0})
 
 
+async def test_who_stays_shows_what_comes_though_the_new_home_was_heard() -> None:
+    """Playback takes nothing of an epoch below one that it knows."""
+    async with handing_over() as watched:
+        parts = watched.pop.uplinks.parts
+        watched.push(watched.two, rendition(), init(), part(0, 0, payload=b"x"))
+        await until(lambda: parts._leaving["alice"].handover._kept == 3)
+        watched.push(watched.one, part(0, 1))
+        await until(lambda: watched.shown == [(0, 0), (0, 1)])
+        assert parts.cut_off("two") == []
+        watched.push(watched.one, part(0, 2))
+        await until(lambda: watched.shown == [(0, 0), (0, 1), (0, 2)])
+        ids = [stream_id for stream_id, _ in watched.pop.playback.batches]
+        assert ids == sorted(ids)
+
+
 async def test_the_end_of_the_run_and_of_interest_end_it() -> None:
     async with handing_over() as watched:
         watched.push(watched.two, *BEGIN, StreamEnded(reason="over"))
