@@ -104,10 +104,9 @@ class Handover:
             if known.changed:
                 continue
             known.is_shown = True
-            if known.silent_since < math.inf:
-                known.silent_since = now
             if known.show(event):
                 out.append(event)
+            known.silent_since = now if known.newest > known.last else math.inf
             if known.is_exact is None:
                 for kept in known.kept:
                     if isinstance(kept, Part):

@@ -110,6 +110,19 @@ def test_after_the_old_home_has_died_the_source_goes_on_at_once_and_a_rung_soon(
     assert handover.is_done
 
 
+def test_an_old_home_that_has_caught_up_again_is_not_silent_when_both_are() -> None:
+    """As when the publisher is gone for a while: no reason to mix a segment of two encoders."""
+    handover = Handover([("v720p", part(5, 0, "v720p"))], 10.0)
+    one, two = (part(5, index, "v720p", payload=NEW) for index in (0, 1))
+    handover.take_new([rendition("v720p"), init("v720p"), one, two], 10.1)
+    shown = handover.take_old([part(5, 1, "v720p"), part(5, 2, "v720p")], 10.2)
+    assert len(shown) == 2
+    assert handover.handle_timeout(10.3 + SILENT_S_MAX) == []
+    assert handover.due_at == 10.0 + HANDOVER_S_MAX
+    handover.take_new([part(5, 2, "v720p", payload=NEW), part(5, 3, "v720p", payload=NEW)], 12.0)
+    assert handover.due_at == 12.0 + SILENT_S_MAX
+
+
 def test_an_old_home_that_goes_on_is_not_silent() -> None:
     handover = moving(5, 0)
     handover.take_new(made(5, 5, new=True), 10.0)
