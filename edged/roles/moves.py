@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 LINGER_S = HANDOVER_S_MAX + 1.0  # By then each PoP has heard, within 0.1 s, and gone over.
 LINGERING_MAX = 2000  # Twenty seconds of the highest budget; beyond it the oldest are let go of.
+RING_TOO_SHORT = "the ring does not reach back to what is packaged"
 
 logger = structlog.get_logger("edged.pop")
 
@@ -136,7 +137,7 @@ class Moves:
         if not before.splice:
             return "nothing of it is packaged yet"
         if not placement.can_go_on:
-            return "the ring does not reach back to what is packaged"
+            return RING_TOO_SHORT
         return ""
 
     def is_newer(self, stream_id: StreamId, placement: "Placement") -> bool:
@@ -152,6 +153,9 @@ class Moves:
         """The new home takes a stream, if it is one that moves: it is the run's from now on."""
         move = self._of(forwarding)
         if move is None:
+            return
+        if move.placement.stream.ring.first_seq > forwarding.packaged_seq + 1:
+            self._give_up(move, RING_TOO_SHORT)  # There is no hole where it is.
             return
         before = move.placement.forwarding
         self._settle(move)

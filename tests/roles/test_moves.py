@@ -291,6 +291,31 @@ async def test_what_is_listed_meanwhile_is_no_takeover(monkeypatch: pytest.Monke
         assert pop.given_up == []
 
 
+async def test_what_the_ring_has_let_go_of_meanwhile_leaves_no_hole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A new home is long in answering, and the stream fills its ring: the old home has it all."""
+    one, two = Origin("one"), Origin("two")
+    async with one.serving() as server, two.serving(), running_pop(one, two) as pop:
+        placement = await at_one(pop, one, server)
+        mover, placing, stream = Mover(pop), pop.uplinks.placing, placement.stream
+        accepted: list[Forwarding] = []
+        real = placing.moves.accepted
+        monkeypatch.setattr(placing.moves, "accepted", accepted.append)
+        assert mover.begin() == ""
+        await until(lambda: accepted)
+        append(stream, 30, size=10**6)
+        assert stream.ring.first_seq >= 10
+        real(accepted[0])
+        assert mover.done[0].refused == "the ring does not reach back to what is packaged"
+        assert placement.decision.origin == "one"
+        assert stream.stream_id == StreamId("alice", 1, 3)
+        await until(lambda: placement.accepted)
+        await until(lambda: forwardings(pop) == {"one": 1, "two": 0})
+        assert used(pop) == (1, 0)
+        assert pop.given_up == []
+
+
 async def rule_forbids(pop: Pop, one: Origin, two: Origin) -> None:
     pop.push_table(one, two, rules=(Rule(name="here", pin="one"),))
 
