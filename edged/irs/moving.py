@@ -30,6 +30,8 @@ BUDGET_PER_S_MIN = 1.0  # Of a drain at a PoP, which may have streams there by n
 REASONS_MAX = 32  # Counted apart; the rest are "others".
 BY_HAND = "an operator"
 
+Units = Mapping[str, Mapping[str, int]]  # Of each PoP, by origin.
+
 METRICS = (
     MetricSpec(
         name="edged_irs_moves_total",
@@ -90,7 +92,7 @@ class Moving:
     def __init__(
         self,
         sessions: Mapping[str, Session],
-        units: Callable[[], Mapping[str, Mapping[str, int]]],
+        units: Callable[[], Units],
         *,
         now: Callable[[], float],
         now_unix: Callable[[], float],
@@ -237,8 +239,9 @@ class Moving:
 
     def joined(self, pop: str) -> None:
         """A PoP is here: it is told of every drain before its first table."""
+        units = self._units() if self._drains else {}
         for origin, drain in self._drains.items():
-            self._tell_one(pop, origin, drain)
+            self._tell_one(pop, origin, drain, units)
 
     def moved(self, pop: str, moved: Moved) -> None:
         """A stream has another home."""
@@ -293,16 +296,17 @@ class Moving:
         yield Sample("edged_irs_drain_streams_left", left)
 
     def _tell(self, origin: str, drain: _Drain | None) -> None:
+        units = self._units()
         for pop in list(self._sessions):
-            self._tell_one(pop, origin, drain)
+            self._tell_one(pop, origin, drain, units)
 
-    def _tell_one(self, pop: str, origin: str, drain: _Drain | None) -> None:
+    def _tell_one(self, pop: str, origin: str, drain: _Drain | None, units: Units) -> None:
         """Tell a PoP of a drain, or that it is over; its budget is by what it has there."""
         session, now = self._sessions[pop], self._now()
         message = Drain(origin=origin, until=self._now_unix(), undone=True)
         if drain is not None:
-            there = {name: units.get(origin, 0) for name, units in self._units().items()}
-            share = there.get(pop, 0) / max(1, sum(there.values()))
+            there = sum(of.get(origin, 0) for of in units.values())
+            share = units.get(pop, {}).get(origin, 0) / max(1, there)
             message = Drain(
                 origin=origin,
                 until=drain.until_unix,

@@ -1,5 +1,7 @@
 """Drains and migrations: every PoP is told, also one that joins later, and all is counted."""
 
+from collections.abc import Mapping
+
 import msgspec
 import pytest
 import trio
@@ -117,6 +119,33 @@ async def test_a_pop_that_joins_later_is_told_before_its_table(autojump_clock: M
         await trio.sleep(25)
         late.cut.cancel()
         assert network.irs.moving.drain_seen("o1").seconds_left == 0.0
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_is_where_is_summed_up_once_for_all_who_are_told(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes ms of IRS's loop in a large network: not of each PoP and drain."""
+    async with trio.open_nursery() as nursery:
+        network = Network(nursery)
+        await begin(network)
+        pops = [Pop(network, name) for name in ("ams", "fra", "lhr")]
+        for pop in pops:
+            await pop.has(1)
+        moving, asked = network.irs.moving, 0
+
+        def units() -> Mapping[str, Mapping[str, int]]:
+            nonlocal asked
+            asked += 1
+            return network.irs.collectors.units()
+
+        monkeypatch.setattr(moving, "_units", units)
+        drain(network)
+        assert asked == 2  # Once to tell, once to show.
+        drain(network, "o2")
+        asked = 0
+        moving.joined("ams/0")
+        assert asked == 1
         nursery.cancel_scope.cancel()
 
 
