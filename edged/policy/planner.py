@@ -20,7 +20,7 @@ from typing import Literal
 from msgspec import Struct
 
 from edged.errors import SolverError
-from edged.media.routing import NO_UNITS, ByClass, OriginRow, OriginState
+from edged.media.routing import NO_UNITS, UNITS_MAX, ByClass, OriginRow, OriginState
 from edged.media.stream import PriorityClass
 from edged.policy.flows import FlowProblem, FlowSolution, FlowSolve, LinkLimit
 from edged.policy.lease_shares import (
@@ -295,6 +295,7 @@ def _make_leases(
             if units:
                 kept[index][name] = units
         for row, quota in zip(rows, quotas, strict=True):
+            quota = min(quota, UNITS_MAX)  # noqa: PLW2901 - beyond it a PoP refuses the table
             row.append(OriginRow(name, address, state, quota, price, reserve, domain))
     return {
         pop.pop: PopLeases(tuple(of), more) for pop, of, more in zip(pops, rows, kept, strict=True)

@@ -4,11 +4,12 @@ import math
 from functools import partial
 
 import hypothesis
+import msgspec
 import pytest
 from hypothesis import strategies as st
 
 from edged.errors import SolverError
-from edged.media.routing import ByClass, OriginState
+from edged.media.routing import UNITS_MAX, ByClass, OriginRow, OriginState
 from edged.policy import planner
 from edged.policy.flows import FlowProblem, FlowSolution, FlowSolve, LinkLimit
 from edged.policy.planner import LeasePlan, OriginSupply, PopDemand
@@ -264,6 +265,13 @@ def test_partners_in_the_reserve_take_from_what_the_others_may_refill() -> None:
     plan = plan_leases([supply("o1", 3, total=100)], pops, reserve_fraction=0.1)
     (row,) = plan.leases["a/0"].rows
     assert (row.quota, plan.leases["a/0"].kept) == (93, {"o1": 10})
+
+
+def test_a_lie_about_slots_makes_no_table_that_a_pop_refuses() -> None:
+    liar = supply("o1", UNITS_MAX, total=UNITS_MAX)
+    plan = plan_leases([liar], [PopDemand(pop="a/0", units={"o1": (1, 2, 3)})], reserve_fraction=0)
+    (row,) = plan.leases["a/0"].rows
+    assert msgspec.convert(msgspec.to_builtins(row), OriginRow).quota == UNITS_MAX
 
 
 def test_a_plan_says_how_it_came_about() -> None:
