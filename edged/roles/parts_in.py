@@ -80,7 +80,8 @@ class PartsIn:
         self._came_from: dict[tuple[str, int], tuple[str, PriorityClass]] = {}
         self._runs: dict[str, _Run] = {}  # By channel;
         self._due: dict[str, float] = {}  # when to show what is held of some.
-        self._sooner: trio.Event | None = None  # Set when something is due before what `run` knows.
+        self._sooner: trio.Event | None = None  # Set when something is due before `run` looks.
+        self._looks_at = math.inf
 
     async def run(self) -> None:
         """Give playback what is held when its time has come, until cancelled.
@@ -89,8 +90,8 @@ class PartsIn:
         """
         try:
             while True:
-                self._sooner = trio.Event()
-                with trio.move_on_at(self._due_at()):
+                self._sooner, self._looks_at = trio.Event(), self._due_at()
+                with trio.move_on_at(self._looks_at):
                     await self._sooner.wait()
                     continue
                 now = self._pump.now()
@@ -248,7 +249,7 @@ class PartsIn:
         """What of these is shown, while two homes push one run."""
         channel = stream_id.channel
         handover = leaving.handover
-        was_over, due_at, now = handover.is_over, self._due_at(), self._pump.now()
+        was_over, now = handover.is_over, self._pump.now()
         if stream_id < leaving.next_id:
             shown = handover.take_old(events, now)
         else:
@@ -257,7 +258,7 @@ class PartsIn:
             link.unsubscribe(leaving.feed.subscription)
         if handover.is_done:
             self._leave(channel)
-        elif handover.due_at < due_at and self._sooner is not None:
+        elif handover.due_at < self._looks_at and self._sooner is not None:
             self._sooner.set()
         return shown
 
@@ -353,9 +354,8 @@ class PartsIn:
         if due_at == math.inf:
             self._due.pop(channel, None)
         elif due_at != self._due.get(channel):
-            is_sooner = due_at < self._due_at()
             self._due[channel] = due_at
-            if is_sooner and self._sooner is not None:
+            if due_at < self._looks_at and self._sooner is not None:
                 self._sooner.set()
         return events
 

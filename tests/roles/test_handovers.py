@@ -148,6 +148,27 @@ async def test_who_stays_shows_what_comes_though_the_new_home_was_heard() -> Non
         assert ids == sorted(ids)
 
 
+async def test_what_comes_of_one_looks_at_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A drained origin has hundreds of channels go over at once."""
+    async with handing_over() as watched:
+        parts = watched.pop.uplinks.parts
+        watched.push(watched.two, rendition(), init(), part(0, 0, payload=b"x"))
+        await until(lambda: parts._leaving["alice"].handover._kept == 3)
+        looks = 0
+        real = parts._due_at
+
+        def due_at() -> float:
+            nonlocal looks
+            looks += 1
+            return real()
+
+        monkeypatch.setattr(parts, "_due_at", due_at)
+        for index in range(1, 6):
+            watched.push(watched.one, part(0, index))
+            await until(lambda index=index: watched.shown[-1] == (0, index))  # type: ignore[misc]
+        assert looks < 5  # `run` may, when its time has come.
+
+
 async def test_the_end_of_the_run_and_of_interest_end_it() -> None:
     async with handing_over() as watched:
         watched.push(watched.two, *BEGIN, StreamEnded(reason="over"))
