@@ -62,7 +62,9 @@ class _Origin:
             report = min((each.report for each in heard if each.report), key=_partner_free)
             states = {each.state for each in heard}
             free, basic = report.slots_free[0], report.slots_free[-1]
-            reserve = free - basic if basic else max(0, *(each.row.reserve for each in seen))
+            reserve = (
+                max(0, free - basic) if basic else max(0, *(each.row.reserve for each in seen))
+            )
             source_only = report.source_only_free
             self.state = _as_believed(report.state, states)
         else:

@@ -33,6 +33,8 @@ SNAPSHOT_BYTES_MAX = 64 * 2**20  # As an answer of the admin door.
 STREAMS_MAX = 20_000  # Of a PoP shard, the first by name: it carries a tenth of that.
 POPS_MAX = 512
 
+Stamp = Annotated[int, Meta(ge=0, le=2**63 - 1)]  # As of a RoutingTable: seconds, past 2038 too.
+
 
 class StreamTaken(Struct, frozen=True, kw_only=True):
     """A live stream: what rules ask of it, where it is, and which rule brought it there."""
@@ -68,8 +70,8 @@ class PopTaken(Struct, frozen=True, kw_only=True):
     pop: Text
     shard: Count = 0
     at: Unix
-    epoch: Count
-    version: Count
+    epoch: Stamp
+    version: Stamp
     lease_left_s: Seconds  # 0: expired.
     origins: Annotated[tuple[OriginTaken, ...], Meta(max_length=ORIGINS_MAX)]
     rules: Annotated[tuple[Rule, ...], Meta(max_length=RULES_MAX)]

@@ -1,9 +1,10 @@
 """Streams of a snapshot placed anew: as PoPs would, and never beyond what origins have."""
 
 import hypothesis
+import msgspec
 from hypothesis import strategies as st
 
-from edged.media.routing import Match, Rule
+from edged.media.routing import Match, OriginReport, ReportedState, Rule
 from edged.media.stream import PriorityClass
 from edged.policy.rules import RuleSet
 from edged.policy.rules_replay import Outcome, replay
@@ -42,6 +43,16 @@ def test_who_came_first_has_what_there_is() -> None:
     assert (outcome.origin, outcome.matched) == ("", "every stream")
     assert "o1: lease used up; no room by its heartbeats" in outcome.why
     assert "o2: rule pins the stream to o1" in outcome.why
+
+
+def test_an_origin_that_says_it_has_less_for_partners_keeps_no_reserve() -> None:
+    pop = take([stream("a", "o1")], NEAR)
+    lie = OriginReport("o1", 1, ReportedState.UP, 10, (1, 5, 5))
+    origins = tuple(
+        msgspec.structs.replace(each, report=lie) if each.row.origin == "o1" else each
+        for each in pop.origins
+    )
+    assert placed((), msgspec.structs.replace(pop, origins=origins)) == {"a": "o1"}
 
 
 def test_two_pops_share_what_an_origin_has() -> None:

@@ -32,6 +32,12 @@ def test_all_that_is_taken_survives_the_file() -> None:
     assert pop.elsewhere[0].channel == "carol"
 
 
+def test_an_epoch_of_the_year_2040_survives_the_file() -> None:
+    pop = msgspec.structs.replace(take([], {"o1": 5.0}), epoch=2_208_988_800)
+    snapshot = RulesSnapshot(pops=(pop,))
+    assert decode(msgspec.json.encode(snapshot), "file") == snapshot
+
+
 def test_what_is_not_known_is_said_so() -> None:
     view = PopView("ams1")
     with pytest.raises(EdgedError, match="PoP ams1 has no routing table yet"):
