@@ -88,7 +88,7 @@ class Planner:
             if renew:
                 renew_at = started + self.push_interval_s
             self.plan_now(renew=renew)
-            await trio.sleep(PLAN_INTERVAL_S_MIN)
+            await trio.sleep(max(PLAN_INTERVAL_S_MIN, self.plan_s))  # Half the loop at most.
 
     def plan_now(self, *, renew: bool) -> None:
         """Plan once."""

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 LINGER_S = HANDOVER_S_MAX + 1.0  # By then each PoP has heard, within 0.1 s, and gone over.
 LINGERING_MAX = 2000  # Twenty seconds of the highest budget; beyond it the oldest are let go of.
+NOWHERE = "no other origin takes it"
 RING_TOO_SHORT = "the ring does not reach back to what is packaged"
 
 logger = structlog.get_logger("edged.pop")
@@ -99,7 +100,7 @@ class Moves:
             )
             forwarding = self._offer(placement, decision)
         except RouteUnavailableError as error:
-            return error.rejected.get(to) or str(error)
+            return error.rejected.get(to) or (str(error) if to else NOWHERE)
         except EdgedError as error:
             return str(error)
         placing.view.placed(decision.origin, placement.request)
