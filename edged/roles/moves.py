@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 LINGER_S = HANDOVER_S_MAX + 1.0  # By then each PoP has heard, within 0.1 s, and gone over.
 LINGERING_MAX = 2000  # Twenty seconds of the highest budget; beyond it the oldest are let go of.
 NOWHERE = "no other origin takes it"
+REASONS_SHOWN = 3
 RING_TOO_SHORT = "the ring does not reach back to what is packaged"
 
 logger = structlog.get_logger("edged.pop")
@@ -100,7 +101,7 @@ class Moves:
             )
             forwarding = self._offer(placement, decision)
         except RouteUnavailableError as error:
-            return error.rejected.get(to) or (str(error) if to else NOWHERE)
+            return error.rejected.get(to) or _why_nowhere(error, placement.decision.origin)
         except EdgedError as error:
             return str(error)
         placing.view.placed(decision.origin, placement.request)
@@ -306,3 +307,9 @@ class Moves:
         if not forwarding.finished:
             placing.stop_forwarding(forwarding, "goes on elsewhere")
         placing.view.released(forwarding.origin, lingering.request)
+
+
+def _why_nowhere(error: RouteUnavailableError, at: str) -> str:
+    """In few words, as those who count reasons want them: no names of channels or origins."""
+    reasons = {why for origin, why in error.rejected.items() if origin != at}
+    return ": ".join([NOWHERE, *(["; ".join(sorted(reasons)[:REASONS_SHOWN])] if reasons else [])])

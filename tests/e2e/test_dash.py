@@ -14,7 +14,7 @@ from tests.e2e.network import Network, open_network
 from tests.e2e.viewer import fetch
 from tests.wire.mpd_schema import check_mpd
 
-pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.e2e, pytest.mark.light, pytest.mark.timeout(150)]
 
 CLIP_S = 60
 PLAYED_S = 18.0  # Those of before the takeover are over by then.

@@ -17,7 +17,7 @@ from tests.e2e.pair import Pair, open_pair
 from tests.e2e.publisher import publish_clip
 from tests.e2e.viewer import Viewer
 
-pytestmark = [pytest.mark.e2e, pytest.mark.alone]
+pytestmark = [pytest.mark.e2e, pytest.mark.light]
 
 STALL_S_MAX = 3.0  # Of what a viewer gets; measured are 1.1 s, and CI's machine is shared.
 

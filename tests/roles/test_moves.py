@@ -7,14 +7,15 @@ import pytest
 import trio
 
 from edged.backbone.receiver import BackboneServer
-from edged.errors import PublishRefusedError
+from edged.errors import PublishRefusedError, RouteUnavailableError
 from edged.media.events import StreamEvent, StreamRehomed
 from edged.media.routing import OriginState, Rule
 from edged.media.stream import StreamId
 from edged.policy.departures import ANSWER_S_MAX
 from edged.policy.handover import HANDOVER_S_MAX
+from edged.policy.routing_table import NO_ROOM
 from edged.roles import moves as moves_module
-from edged.roles.moves import LINGER_S, MoveDone
+from edged.roles.moves import LINGER_S, NOWHERE, MoveDone, _why_nowhere
 from edged.roles.placement import Placement
 from edged.runtime.hub import LiveStream
 from edged.wire.backbone.messages import StreamOpened
@@ -418,3 +419,11 @@ async def test_a_new_home_that_is_lost_after_it_accepted_is_succeeded_by_the_old
 
 def test_a_home_lingers_as_long_as_a_handover_may_last() -> None:
     assert LINGER_S > HANDOVER_S_MAX
+
+
+def test_why_it_goes_nowhere_is_said_in_words_that_can_be_counted() -> None:
+    rejected = {"o1": "it is there", "o2": NO_ROOM, "o3": NO_ROOM, "o4": "held after a refusal"}
+    alice, bob = (RouteUnavailableError(name, 7, rejected) for name in ("alice", "bob"))
+    told = _why_nowhere(alice, "o1")
+    assert told == f"{NOWHERE}: held after a refusal; {NO_ROOM}" == _why_nowhere(bob, "o1")
+    assert _why_nowhere(RouteUnavailableError("alice", 7, {"o1": "it is there"}), "o1") == NOWHERE
