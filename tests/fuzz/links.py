@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from edged.errors import EdgedError, PeerLostError
+from edged.runtime.pump import RECEIVE_BYTES
 from edged.wire.backbone import frames as f
 from edged.wire.backbone import messages as b
 from edged.wire.backbone.events import EventReceived, Expected, MessageReceived, UnitsReceived
@@ -85,7 +86,8 @@ def run_link(data: bytes) -> int:
         wire = _peer_hello(client=client, control=control) + wire
     whole = Heard(client=client, control=control)
     split = Heard(client=client, control=control)
-    whole.hear(wire)
+    for piece in in_pieces(wire, RECEIVE_BYTES):  # As the pump reads at most: "at once" is one go.
+        whole.hear(piece)
     for piece in in_pieces(wire, max(size, len(wire) // PIECES_MAX)):
         split.hear(piece)
     assert whole.told == split.told, "what is heard does not depend on how TCP cut it"

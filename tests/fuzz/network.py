@@ -741,11 +741,13 @@ TARGETS = [
         run=run_origin,
         seeds=lambda: backbone_seeds(len(pop_messages())),
         contained=frozenset({"packager failed", "packager failed to end"}),  # By its splice.
+        bytes_max=1024,  # As for `irs`.
     ),
     Target(
         name="uplink",
         run=run_uplink,
         seeds=lambda: backbone_seeds(len(origin_messages())),
+        bytes_max=1024,
     ),
     Target(name="irs", run=run_irs, seeds=irs_seeds, bytes_max=1024),  # A byte is a message.
     Target(name="table", run=run_table_file, seeds=table_seeds),
