@@ -13,10 +13,7 @@ from edged import native
 
 # A time limit of single examples would say nothing of edged where others use the machine, too.
 hypothesis.settings.register_profile("edged", hypothesis.settings.default, deadline=None)
-# In CI hypothesis takes the same examples each time, and there are twenty minutes for all: other
-# runs draw others, and more.
-hypothesis.settings.register_profile("edged-ci", deadline=None, max_examples=60)
-hypothesis.settings.load_profile("edged-ci" if os.environ.get("CI") else "edged")
+hypothesis.settings.load_profile("edged")
 
 
 @pytest.fixture(autouse=True)

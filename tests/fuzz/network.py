@@ -46,7 +46,7 @@ from edged.origin.service import OriginConfig, OriginService
 from edged.playback.hls import HlsService
 from edged.policy.planner import plan_leases
 from edged.policy.pop_view import PopView
-from edged.policy.routing_table import explain_origin
+from edged.policy.routing_table import choose_origin, explain_origin
 from edged.policy.segment_rule import SegmenterConfig
 from edged.policy.segmenter import Segmenter
 from edged.policy.splice import read_state, save
@@ -234,6 +234,7 @@ def origin_messages() -> list[b.Message]:
     ]
 
 
+PIECES_MAX = 8192  # Then frames come whole: a long input's time would be that of its cutting.
 OPS = 8
 OP_MESSAGE, OP_SPOILT, OP_UNIT, OP_EVENT, OP_FRAGMENT, OP_TIME, OP_RAW, OP_FRAME = range(OPS)
 KINDS = (1, 2, 3, 4, 5, 0x10, 0x11, 0x12)  # Others come with OP_RAW.
@@ -260,6 +261,7 @@ class Talk:
         self.connection = StillConnection(self.pump)
         self.seq: dict[int, int] = {}
         self.piece = 1 + self.script.number(2)
+        self.pieces_left = PIECES_MAX
 
     @property
     def session(self) -> BackboneSession:
@@ -362,7 +364,9 @@ class Talk:
 
     def feed(self, data: bytes) -> None:
         """As the pump would."""
-        for piece in in_pieces(data, max(self.piece, len(data) // 32)):
+        size = max(self.piece, len(data) // 32) if self.pieces_left > 0 else len(data)
+        for piece in in_pieces(data, size):
+            self.pieces_left -= 1
             if self.connection.lost is not None:
                 return
             self.session.data_received(memoryview(bytearray(piece)), self.pump.time)
@@ -490,6 +494,7 @@ def backbone_seeds(count: int) -> Sequence[bytes]:
     opens = op(OP_MESSAGE, 9) + events
     piece = op(OP_EVENT, 3) + bytes([len(EVENTS) - 1])
     fetched = op(OP_MESSAGE, 20) + 2 * piece + op(OP_MESSAGE, 21) + op(OP_MESSAGE, 22)
+    played = 8 * (40 * (op(OP_UNIT) + block(b"xy")) + op(OP_TIME) + b"\0\1")
     wanted = op(OP_MESSAGE, 21) + op(OP_MESSAGE, 22) + op(OP_TIME) + b"\1\0"
     return [
         b"\xff\xff\0" + messages,
@@ -497,7 +502,7 @@ def backbone_seeds(count: int) -> Sequence[bytes]:
         b"\0\x20\0" + op(OP_MESSAGE) + subscribe + units + op(OP_TIME) + b"\1\0" + units,
         b"\xff\xff\0" + opens + events,
         b"\xff\xff\0" + opens + fetched,
-        b"\xff\xff\0" + op(OP_MESSAGE) + 8 * (units + op(OP_TIME) + b"\0\1") + wanted,
+        b"\xff\xff\0" + op(OP_MESSAGE) + played + wanted,
         b"\xff\xff\0" + op(OP_MESSAGE, 11) + units + op(OP_FRAGMENT) + block(b"more"),
         b"\xff\xff\0" + op(OP_MESSAGE) + spoilt,
         b"\xff\xff\0" + op(OP_FRAME, 4) + block(bytes(12)) + op(OP_RAW) + block(b"garbage"),
@@ -506,6 +511,7 @@ def backbone_seeds(count: int) -> Sequence[bytes]:
 
 # IRS.
 
+EXPLAINS_MAX = 2000  # Of a run.
 TABLE = RoutingTable(
     epoch=1,
     version=1,
@@ -551,7 +557,7 @@ def run_irs(data: bytes) -> int:
     """One session at either end, with what stands behind it: the plan, or the view."""
     script = Script(data)
     at_irs = bool(script.number() & 1)
-    collectors, view = Collectors(), PopView("fra1")
+    collectors, pop = Collectors(), _AtPop()
     now, out = 10.0, 0
     irs = IrsLink(now=now, epoch=lambda: 1, entropy=lambda count: b"\7" * count)
     holder = TableHolder()
@@ -574,7 +580,7 @@ def run_irs(data: bytes) -> int:
                     body[at : at + script.below(3)] = script.take(script.below(6))
                 body = _with_crc(body)
             events = link.receive_data(len(body).to_bytes(t.HEADER_BYTES, "big") + body, now)
-            _act(link, events, collectors, view, now)
+            _act(link, events, collectors, pop, now)
             out += len(link.data_to_send())
     except EdgedError as error:
         if isinstance(link, IrsLink):
@@ -604,11 +610,33 @@ def _with_crc(body: bytearray) -> bytearray:
     return body
 
 
+class _AtPop:
+    """What a PoP does with a table: put it in force, and decide by it."""
+
+    def __init__(self) -> None:
+        self.view = PopView("fra1")
+        self._explains_left = EXPLAINS_MAX
+
+    def take(self, table: RoutingTable, now: float) -> None:
+        """Decisions are explained until there were many: operators ask for that, now and then."""
+        self.view.accept_table(table, now)
+        for row in table.rows:
+            self.view.set_link(row.origin, up=True, now=now)
+        for channel in ("alice", "bob"):
+            request = RouteRequest(channel=channel, tags=("x", "team:a"))
+            if self._explains_left > 0:
+                self._explains_left -= 1
+                explain_origin(request, self.view, now)
+                continue
+            with contextlib.suppress(EdgedError):
+                choose_origin(request, self.view, now)
+
+
 def _act(
     link: IrsLink | PeerLink,
     events: Sequence[object],
     collectors: Collectors,
-    view: PopView,
+    pop: _AtPop,
     now: float,
 ) -> None:
     """What the services do with it, decisions included."""
@@ -628,12 +656,7 @@ def _act(
             case TableAcked():
                 pass
             case _ if hasattr(event, "table"):
-                view.accept_table(event.table, now)
-                for row in event.table.rows:
-                    view.set_link(row.origin, up=True, now=now)
-                for channel in ("alice", "bob"):
-                    request = RouteRequest(channel=channel, tags=("x", "team:a"))
-                    explain_origin(request, view, now)
+                pop.take(event.table, now)
             case _:
                 pass
 
@@ -741,15 +764,14 @@ TARGETS = [
         run=run_origin,
         seeds=lambda: backbone_seeds(len(pop_messages())),
         contained=frozenset({"packager failed", "packager failed to end"}),  # By its splice.
-        bytes_max=1024,  # As for `irs`.
     ),
     Target(
         name="uplink",
         run=run_uplink,
         seeds=lambda: backbone_seeds(len(origin_messages())),
-        bytes_max=1024,
     ),
-    Target(name="irs", run=run_irs, seeds=irs_seeds, bytes_max=1024),  # A byte is a message.
+    # A byte is a whole message.
+    Target(name="irs", run=run_irs, seeds=irs_seeds, bytes_max=1024),
     Target(name="table", run=run_table_file, seeds=table_seeds),
     Target(
         name="splice",
