@@ -120,7 +120,7 @@ def settle_child(
     try:
         os.nice(nice)
     except PermissionError as error:  # A filter of system calls: it competes, and works.
-        sys.stderr.write(f"its niceness stays {os.getpriority(os.PRIO_PROCESS, 0)}: {error}\n")
+        sys.stderr.write(f"its priority stays as it is: nice({nice}): {error}\n")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     what = resource.RLIMIT_AS if counts == "addresses" else resource.RLIMIT_DATA
     resource.setrlimit(what, (memory_bytes_max, memory_bytes_max))

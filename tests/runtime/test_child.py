@@ -55,6 +55,21 @@ connection.sendall(f"{os.nice(0)} {len(fds)} {'HOME' in os.environ}".encode())
     assert has_home == b"False", "the environment may hold secrets"
 
 
+async def test_one_that_may_not_be_nice_works_and_says_so() -> None:
+    refuse = (
+        "import os\n"
+        "def refuse(nice): raise PermissionError(1, 'Operation not permitted')\n"
+        "os.nice = refuse\n"
+    )
+    script = refuse + SETTLED + "connection.sendall(b'done')"
+    with trio.fail_after(DEADLINE_S):
+        async with open_child(["-c", script]) as child:
+            assert await child.stream.receive_some(100) == b"done"
+            told = await child.errors.receive_some(1000)
+            assert await child.wait() == 0
+    assert told.startswith(b"its priority stays as it is: nice(7): [Errno 1]")
+
+
 async def test_it_is_killed_and_reaped_at_the_end_stopped_or_not() -> None:
     with trio.fail_after(DEADLINE_S):
         async with open_child(["-c", "import time; time.sleep(60)"]) as child:
