@@ -83,11 +83,14 @@ class Pipe:
             packet = data[at : at + PACKET_BYTES]
             due = self._bottleneck.take(len(packet), now) + self._weather.rtt_s / 2
             behind = len(starts) - 1 - at // PACKET_BYTES
-            waits = self._is_lost()
-            before = self._last_due
-            self._last_due = max(before, due + (self._held_up_s(behind) if waits else 0.0))
+            before, self._tail = self._last_due, None
+            if self._is_lost():
+                again_s = self._lost_again_s()
+                if not behind:
+                    self._tail = (now, due + again_s, before)
+                due += self._found_s(behind) + again_s
+            self._last_due = max(before, due)
             self._queue.append((self._last_due, packet))
-            self._tail = (now, due, before) if waits and not behind else None
         self.queued_bytes += len(data)
 
     def _tell_of_tail(self, now: float) -> None:
@@ -105,17 +108,19 @@ class Pipe:
         self._weather.losses += lost
         return lost
 
-    def _held_up_s(self, behind: int) -> float:
-        """How long a lost packet waits with so many behind it; longer if it is lost again."""
+    def _found_s(self, behind: int) -> float:
+        """After how long a lost packet with so many behind it is sent again."""
         rtt_s = self._weather.rtt_s
         if behind:
-            waited = rtt_s * (1.0 if behind >= DUPLICATES else REORDERING)
-        else:
-            waited = PROBE_TRIPS * rtt_s + (0.0 if self._queue else TIMEOUT_S_MIN)
-        timeout_s = rtt_s + TIMEOUT_S_MIN
+            return rtt_s * (1.0 if behind >= DUPLICATES else REORDERING)
+        return PROBE_TRIPS * rtt_s + (0.0 if self._queue else TIMEOUT_S_MIN)
+
+    def _lost_again_s(self) -> float:
+        """How much longer it waits where that is lost as well: each time twice as long."""
+        waited_s, timeout_s = 0.0, self._weather.rtt_s + TIMEOUT_S_MIN
         while self._is_lost():
-            waited, timeout_s = waited + timeout_s, 2 * timeout_s
-        return waited
+            waited_s, timeout_s = waited_s + timeout_s, 2 * timeout_s
+        return waited_s
 
     def next_timeout(self) -> float:
         """When there is something to send."""

@@ -105,6 +105,16 @@ def test_what_is_sent_behind_a_lost_packet_tells_of_it() -> None:
     assert len(pipe.data_to_send(0.186)) == 2 * PACKET_BYTES
 
 
+def test_what_is_behind_does_not_bring_back_what_is_lost_again() -> None:
+    weather = Weather(rtt_s=0.1, loss=0.5)
+    pipe = Pipe(weather, weather.down, Losing(2, 3))  # The second packet, and then it once more.
+    pipe.receive_data(bytes(2 * PACKET_BYTES), now=0.0)
+    pipe.data_to_send(0.05)
+    pipe.receive_data(bytes(PACKET_BYTES), now=0.01)
+    assert pipe.data_to_send(0.185 + 0.1 + TIMEOUT_S_MIN - 0.001) == b""
+    assert len(pipe.data_to_send(0.186 + 0.1 + TIMEOUT_S_MIN)) == 2 * PACKET_BYTES
+
+
 def test_losses_come_at_their_rate_and_are_the_same_for_one_seed() -> None:
     counts = []
     for _ in range(2):
