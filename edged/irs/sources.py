@@ -21,7 +21,7 @@ from edged.runtime.supervision import Supervisor
 __all__ = ["FailureSource", "Restriction", "SourcePlugin"]
 
 ASK_INTERVAL_S = 0.5
-RESTRICTIONS_MAX = 10_000  # Of one source; those beyond are left out, and it is said.
+RESTRICTIONS_MAX = 10_000  # Of one source; those beyond are left out, which is said once.
 
 METRICS = (
     MetricSpec(
@@ -69,12 +69,13 @@ class FailureSources:
         self._scopes: dict[str, trio.CancelScope] = {}
         self._nursery: trio.Nursery | None = None
         self._failed: set[str] = set()
+        self._crowded: set[str] = set()  # Those that say more than RESTRICTIONS_MAX.
 
     def use(self, sources: dict[str, FailureSource]) -> None:
         """Ask these from now on, and no others."""
         for scope in self._scopes.values():
             scope.cancel()
-        self._scopes, self._sources, self._failed = {}, sources, set()
+        self._scopes, self._sources, self._failed, self._crowded = {}, sources, set(), set()
         self._start()
 
     async def run(self) -> None:
@@ -94,15 +95,17 @@ class FailureSources:
         held = []
         for name, source in self._sources.items():
             held += [(name, each) for each in self._ask(name, source, now_unix)]
+        if held == self.held:
+            return
+        before, after = set(self.held), set(held)
         for name, each in held:
-            if (name, each) not in self.held:
+            if (name, each) not in before:
                 self._log("restriction begins", name, each)
         for name, each in self.held:
-            if (name, each) not in held:
+            if (name, each) not in after:
                 self._log("restriction is over", name, each)
-        if held != self.held:
-            self.held = held
-            self._tell([each for _, each in held])
+        self.held = held
+        self._tell([each for _, each in held])
 
     def read_metrics(self) -> Iterable[Sample]:
         """Values of METRICS."""
@@ -113,14 +116,18 @@ class FailureSources:
     def _ask(self, name: str, source: FailureSource, now_unix: float) -> list[Restriction]:
         """What a source says; one that fails, which is said once, restricts nothing."""
         try:
-            found = [each for each in source.restrictions(now_unix) if each.holds(now_unix)]
+            told = dict.fromkeys(source.restrictions(now_unix))  # Once, if it says some twice.
+            found = [each for each in told if each.holds(now_unix)]
         except Exception:  # Another's code: it may raise anything.
             if name not in self._failed:
                 log.exception("failure source failed", source=name)
             self._failed.add(name)
             return []
         self._failed.discard(name)
-        if len(found) > RESTRICTIONS_MAX:
+        if len(found) <= RESTRICTIONS_MAX:
+            self._crowded.discard(name)
+        elif name not in self._crowded:
+            self._crowded.add(name)
             log.warning("restrictions left out", source=name, count=len(found), of=RESTRICTIONS_MAX)
         return found[:RESTRICTIONS_MAX]
 

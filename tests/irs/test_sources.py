@@ -1,5 +1,6 @@
 """What failure sources say is planned with, and said."""
 
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -92,13 +93,47 @@ def test_a_source_that_fails_restricts_nothing_and_the_others_go_on() -> None:
 
 
 def test_a_source_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the limit all it says holds; of more it is said once what is left out."""
     monkeypatch.setattr(sources_module, "RESTRICTIONS_MAX", 2)
     sources, links, _ = make()
-    sources.use({"region": Says(*(origin(f"o{n}") for n in range(3)))})
-    with capture_logs() as logs:
-        sources.update(0.0)
-    assert logs[0]["event"] == "restrictions left out"
+    says = Says(*(origin(f"o{n}") for n in range(2)))
+    sources.use({"region": says})
+
+    def left_out() -> list[int]:
+        with capture_logs() as logs:
+            sources.update(0.0)
+        return [line["count"] for line in logs if line["event"] == "restrictions left out"]
+
+    assert left_out() == []
+    says.said = (*says.said, origin("o2"))
+    assert [left_out() for _ in range(3)] == [[3], [], []]
     assert sorted(links._collectors.restricted) == ["o0", "o1"]
+    says.said = says.said[:2]
+    assert left_out() == []
+    says.said = (*says.said, origin("o2"))
+    assert left_out() == [3]
+
+
+def test_as_many_as_a_source_may_say_are_compared_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sources, _, _ = make()
+    monkeypatch.setattr(sources, "_log", lambda *_: None)
+    says = Says(*(origin(f"o{n}") for n in range(sources_module.RESTRICTIONS_MAX)))
+    sources.use({"region": says})
+    sources.update(0.0)
+    says.said = (*says.said[1:], origin("another"))
+    began = time.process_time()
+    sources.update(0.0)
+    assert time.process_time() - began < 1.0  # Each with each took 3 s.
+    assert len(sources.held) == sources_module.RESTRICTIONS_MAX
+
+
+def test_what_a_source_says_twice_holds_once() -> None:
+    sources, _, _ = make()
+    sources.use({"region": Says(origin(), origin())})
+    sources.update(0.0)
+    assert sources.held == [("region", origin())]
 
 
 async def test_sources_run_as_long_as_they_are_in_use(autojump_clock: MockClock) -> None:
