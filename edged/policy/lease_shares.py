@@ -203,32 +203,38 @@ def _share_rest(
         if left <= 0 or not pops:
             continue
         weights = [demand[row] / (1.0 + detours[row][place] / NEAR_MS) for row in range(len(pops))]
-        shares = share_out(left, weights, first=place)
         if crossed:
             over = [crossed.get((pop.name, origin.name), []) for pop in pops]
-            _keep_within(shares, weights, over, room)
+            shares = _share_within(left, weights, over, room, first=place)
+        else:
+            shares = share_out(left, weights, first=place)
         for row, share in enumerate(shares):
             granted[row][place] += share
 
 
-def _keep_within(
-    shares: list[int], weights: list[float], crossed: list[list[int]], room: list[int]
-) -> None:
-    """Cut shares to the room of the links crossed, and take it; others get what is cut."""
-    before = sum(shares)
-    for order, free in enumerate(room):
-        rows = [row for row, links in enumerate(crossed) if order in links and shares[row]]
-        wanted = [shares[row] for row in rows]
-        if sum(wanted) > free:
-            for row, share in zip(rows, share_out(free, wanted), strict=True):
-                shares[row] = share
-    cut = before - sum(shares)
-    open_rows = [row for row, links in enumerate(crossed) if not links]
-    if cut and open_rows:
-        for row, share in zip(
-            open_rows, share_out(cut, [weights[row] for row in open_rows]), strict=True
-        ):
-            shares[row] += share
-    for row, links in enumerate(crossed):
-        for order in links:
-            room[order] -= shares[row]
+def _share_within(
+    units: int, weights: list[float], crossed: list[list[int]], room: list[int], *, first: int
+) -> list[int]:
+    """Share out what the links crossed have room for, and take it of that.
+
+    What one link has no room for goes to those who cross none that is full: each round fills one.
+    """
+    shares = [0] * len(weights)
+    while units > 0:
+        rows = [row for row, links in enumerate(crossed) if all(room[order] > 0 for order in links)]
+        if not rows:
+            break
+        turn = sum(row < first % len(weights) for row in rows)
+        parts = share_out(units, [weights[row] for row in rows], first=turn)
+        given = dict(zip(rows, parts, strict=True))
+        for order, free in enumerate(room):
+            crossing = [row for row in rows if order in crossed[row]]
+            wanted = [given[row] for row in crossing]
+            if sum(wanted) > free:
+                given.update(zip(crossing, share_out(free, wanted), strict=True))
+        for row, part in given.items():
+            shares[row] += part
+            units -= part
+            for order in crossed[row]:
+                room[order] -= part
+    return shares

@@ -116,6 +116,76 @@ def test_shares_keep_within_links_and_the_rest_goes_to_others() -> None:
     assert shares.units == [[5], [10]]  # What no link carries stays free.
 
 
+def test_what_a_link_has_no_room_for_goes_across_others_that_have() -> None:
+    """Slots are idle only where every link to them is full."""
+    pops = [pop("thin", arrivals_per_s=1.0), pop("wide", arrivals_per_s=1.0)]
+    thin = LinkLimit(name="thin", mbps=30.0, mbps_per_unit=6.0, pairs=(("thin", "o1"),))
+    for carries, gets in ((94, 94), (95, 95), (96, 95)):
+        wide = LinkLimit(
+            name="wide", mbps=6.0 * carries, mbps_per_unit=6.0, pairs=(("wide", "o1"),)
+        )
+        shares = share_by_flows(
+            pops, [offer(100)], FlowSolver().solve, horizon_s=10.0, links=(thin, wide)
+        )
+        assert shares.units == [[5], [gets]]
+
+
+@st.composite
+def cables(draw: st.DrawFn) -> tuple[list[str], list[int], tuple[LinkLimit, ...]]:
+    pops = [f"p{n}" for n in range(draw(st.integers(1, 5)))]
+    free = draw(st.lists(st.integers(0, 60), min_size=1, max_size=3))
+    pairs = st.sampled_from([(pop, f"o{n}") for pop in pops for n in range(len(free))])
+    links = tuple(
+        LinkLimit(
+            name=f"l{n}",
+            mbps=draw(st.floats(0.0, 400.0)),
+            mbps_per_unit=6.0,
+            pairs=tuple(draw(st.lists(pairs, min_size=1, max_size=6, unique=True))),
+        )
+        for n in range(draw(st.integers(0, 4)))
+    )
+    return pops, free, links
+
+
+@hypothesis.given(cables(), st.data())
+@hypothesis.settings(max_examples=60, deadline=None)
+def test_no_slot_is_idle_but_for_links_that_are_full(
+    given: tuple[list[str], list[int], tuple[LinkLimit, ...]], data: st.DataObject
+) -> None:
+    names, free, links = given
+    pops = [
+        pop(
+            name,
+            units=[(0, 0, 0)] * len(free),
+            arrivals_per_s=data.draw(st.floats(0.0, 5.0)),
+            rtt_ms=data.draw(st.lists(st.floats(0.0, 90.0), min_size=len(free), max_size=len(free))),
+        )
+        for name in names
+    ]
+    origins = [offer(units, f"o{n}") for n, units in enumerate(free)]
+    shares = share_by_flows(pops, origins, FlowSolver().solve, horizon_s=10.0, links=links)
+    granted = {
+        (name, origin.name): units
+        for name, row in zip(names, shares.units, strict=True)
+        for origin, units in zip(origins, row, strict=True)
+    }
+    left = {
+        link.name: math.floor(link.units + 1e-6) - sum(granted[pair] for pair in link.pairs)
+        for link in links
+    }
+    assert all(units >= 0 for units in left.values())
+    for n, origin in enumerate(origins):
+        idle = free[n] - sum(granted[name, origin.name] for name in names)
+        assert idle >= 0
+        for name in names:
+            full = [
+                link
+                for link in links
+                if (name, origin.name) in link.pairs and left[link.name] == 0
+            ]
+            assert idle == 0 or full, f"{name} could have {idle} more of {origin.name}"
+
+
 def test_a_link_that_is_full_of_what_is_there_carries_nothing_new() -> None:
     pops = [pop("over", units=[(0, 0, 5)], arrivals_per_s=1.0), pop("here")]
     cable = LinkLimit(name="cable", mbps=30.0, mbps_per_unit=6.0, pairs=(("over", "o1"),))
