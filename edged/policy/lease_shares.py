@@ -12,7 +12,7 @@ from math import inf
 
 from msgspec import Struct
 
-from edged.media.routing import ByClass
+from edged.media.routing import UNITS_MAX, ByClass
 from edged.policy.flows import (
     RTT_MS_MAX,
     RTT_UNKNOWN_MS,
@@ -42,8 +42,9 @@ class PopNeed(Struct, frozen=True, kw_only=True):
     rtt_ms: Sequence[float]  # Infinite: not known.
 
     def arrivals(self, horizon_s: float) -> float:
-        """Units expected to come in that time."""
-        return max(0.0, self.arrivals_per_s) * min(horizon_s, HORIZON_S_MAX)
+        """Units expected to come in that time; never more than an origin can have."""
+        coming = max(0.0, self.arrivals_per_s) * min(horizon_s, HORIZON_S_MAX)
+        return min(coming, UNITS_MAX)
 
     def slots_needed(self, horizon_s: float) -> int:
         """Free units that it may want in that time."""

@@ -6,6 +6,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
+from edged.media.routing import UNITS_MAX
 from edged.policy.flows import LinkLimit
 from edged.policy.lease_shares import (
     HORIZON_S_MAX,
@@ -69,6 +70,25 @@ def test_a_pop_needs_what_comes_and_what_may_have_to_move() -> None:
     assert pop("a", arrivals_per_s=1.0).slots_needed(1e9) == math.ceil(30 + 2 * math.sqrt(30))
     assert HORIZON_S_MAX == 30.0
     assert pop("a", displaced=7).slots_needed(10.0) == 8
+
+
+@pytest.mark.parametrize(
+    ("rate", "coming"),
+    [
+        ((UNITS_MAX - 1) / 16, UNITS_MAX - 1),
+        (UNITS_MAX / 16, UNITS_MAX),
+        ((UNITS_MAX + 1) / 16, UNITS_MAX),
+        (1e20, UNITS_MAX),
+        (math.inf, UNITS_MAX),
+    ],
+)
+def test_arrivals_that_cannot_be_are_planned_for_as_many(rate: float, coming: int) -> None:
+    """HiGHS does not take what is infinite to it, and all leases would be proportional."""
+    absurd = pop("a", arrivals_per_s=rate)
+    assert absurd.demand(16.0) == (0, 0, coming)
+    shares = share_by_flows([absurd, pop("b")], [offer(100)], FlowSolver().solve, horizon_s=16.0)
+    assert sum(units for (units,) in shares.units) == 100
+    assert shares.solution.unserved[0] == [0.0, 0.0, coming - 100]
 
 
 def test_its_demand_is_what_is_there_and_comes_as_the_classes_are_mixed() -> None:
@@ -158,7 +178,9 @@ def test_no_slot_is_idle_but_for_links_that_are_full(
             name,
             units=[(0, 0, 0)] * len(free),
             arrivals_per_s=data.draw(st.floats(0.0, 5.0)),
-            rtt_ms=data.draw(st.lists(st.floats(0.0, 90.0), min_size=len(free), max_size=len(free))),
+            rtt_ms=data.draw(
+                st.lists(st.floats(0.0, 90.0), min_size=len(free), max_size=len(free))
+            ),
         )
         for name in names
     ]
@@ -179,9 +201,7 @@ def test_no_slot_is_idle_but_for_links_that_are_full(
         assert idle >= 0
         for name in names:
             full = [
-                link
-                for link in links
-                if (name, origin.name) in link.pairs and left[link.name] == 0
+                link for link in links if (name, origin.name) in link.pairs and left[link.name] == 0
             ]
             assert idle == 0 or full, f"{name} could have {idle} more of {origin.name}"
 
