@@ -46,16 +46,6 @@ METRICS = (
 log = structlog.get_logger("edged.irs.moving")
 
 
-class WantedMove(Struct, frozen=True):
-    """So many streams of a class that a plan has elsewhere."""
-
-    pop: str  # Key of the shard: "lhr/0".
-    from_origin: str
-    to_origin: str
-    class_: ClassLabel
-    count: int
-
-
 class DrainSeen(Struct, frozen=True, kw_only=True):
     """One origin that is drained: a line of `edged drain origin`."""
 
@@ -117,7 +107,7 @@ class Moving:
         """How an origin stands in tables: one that is drained takes nothing new."""
         return OriginState.DRAIN if origin in self._drains and state.takes_streams else state
 
-    def request_moves(self, wanted: Sequence[WantedMove], *, within_s: float) -> int:
+    def request_moves(self, moves: Sequence[UnitMoves], within_s: float) -> int:
         """Have PoPs move streams; returns the number of the migration, by which they answer.
 
         The budget is shared by the PoPs in proportion to what each is to move. One that is not
@@ -126,10 +116,11 @@ class Moving:
         """
         self._number += 1
         by_pop: dict[str, list[Pick]] = {}
-        for move in wanted:
-            pick = Pick(move.from_origin, move.to_origin, move.class_, move.count)
+        for move in moves:
+            class_ = cast("ClassLabel", move.priority.label)
+            pick = Pick(move.from_origin, move.to_origin, class_, move.units)
             by_pop.setdefault(move.pop, []).append(pick)
-        total = sum(move.count for move in wanted)
+        total = sum(move.units for move in moves)
         within_s = min(within_s, MIGRATE_S_MAX)
         left_out = [
             pop
@@ -145,20 +136,6 @@ class Moving:
             within_s=within_s,
         )
         return self._number
-
-    def request_units(self, moves: Sequence[UnitMoves], within_s: float) -> None:
-        """The same, as a plan has them."""
-        wanted = [
-            WantedMove(
-                move.pop,
-                move.from_origin,
-                move.to_origin,
-                cast("ClassLabel", move.priority.label),
-                move.units,
-            )
-            for move in moves
-        ]
-        self.request_moves(wanted, within_s=within_s)
 
     def _migrate(self, pop: str, picks: list[Pick], total: int, *, within_s: float) -> bool:
         session = self._sessions.get(pop)

@@ -225,7 +225,7 @@ class IrsService:
         )
         self.collectors.state_of = self.moving.state_of
         self.migrating = Migrating(
-            self.collectors, self.moving.request_units, config, links=self.links.limits
+            self.collectors, self.moving.request_moves, config, links=self.links.limits
         )
 
     def reconfigure(self, config: IrsConfig) -> None:

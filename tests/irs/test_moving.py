@@ -11,11 +11,11 @@ from trio.testing import MockClock
 from edged.errors import EdgedError
 from edged.irs import moving as moving_module
 from edged.irs.client import PopClient
-from edged.irs.moving import METRICS, WantedMove
+from edged.irs.moving import METRICS
 from edged.irs.service import IrsConfig
 from edged.media.routing import OriginState, ReportedState, RouteRequest
 from edged.media.stream import PriorityClass
-from edged.policy.moves import UnitMoves
+from edged.policy.moves import NEARER, UnitMoves
 from edged.policy.pop_view import PopView
 from edged.wire.table import Drain, Migrate, Moved, MoveRefused, Pick
 from tests.irs.network import CLIENT, Network, until
@@ -226,15 +226,26 @@ async def test_a_plan_s_moves_go_to_their_pops_with_their_share_of_the_budget(
         old = Pop(network, "old", moves_streams=False)
         for pop in (one, two, old):
             await pop.has(2)
+        basic, partner = PriorityClass.BASIC, PriorityClass.PARTNER
         wanted = [
-            WantedMove("lhr/0", "o1", "o2", "basic", 2),
-            WantedMove("lhr/0", "o1", "o2", "partner", 1),
-            WantedMove("ams/0", "o1", "o2", "basic", 1),
-            WantedMove("old/0", "o1", "o2", "basic", 1),
-            WantedMove("gone/0", "o1", "o2", "basic", 5),
+            UnitMoves(
+                pop=f"{where}/0",
+                from_origin="o1",
+                to_origin="o2",
+                priority=priority,
+                units=units,
+                reason=NEARER,
+            )
+            for where, priority, units in (
+                ("lhr", basic, 2),
+                ("lhr", partner, 1),
+                ("ams", basic, 1),
+                ("old", basic, 1),
+                ("gone", basic, 5),
+            )
         ]
         with capture_logs() as logs:
-            number = network.irs.moving.request_moves(wanted, within_s=1000.0)
+            number = network.irs.moving.request_moves(wanted, 1000.0)
         assert logs[-1]["left_out"] == ["old/0", "gone/0"]
         await until(lambda: bool(one.commands and two.commands))
         (command,) = one.commands
@@ -246,7 +257,7 @@ async def test_a_plan_s_moves_go_to_their_pops_with_their_share_of_the_budget(
         await trio.sleep(2)
         assert old.commands == []
         assert "old" not in network.reasons, "its session stands"
-        assert network.irs.moving.request_moves([], within_s=1.0) == number + 1
+        assert network.irs.moving.request_moves([], 1.0) == number + 1
         drain(network)
         assert network.irs.moving.drain_seen("o1").not_told == ["old/0"]
         samples = {sample.name: sample.value for sample in network.irs.moving.read_metrics()}
