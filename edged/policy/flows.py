@@ -10,7 +10,7 @@ more than the one below it, and that far more than any detour.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -35,6 +35,28 @@ class LinkLimit(Struct, frozen=True, kw_only=True):
     def units(self) -> float:
         """How many units it carries."""
         return max(0.0, self.mbps) / self.mbps_per_unit
+
+
+Pairs = Iterable[tuple[str, str]]  # (PoP, origin)
+
+
+def find_places(
+    pops: Sequence[str], origins: Sequence[str], pairs_of: Iterable[Pairs]
+) -> list[list[tuple[int, int]]]:
+    """The places in these lists of each of the pairs, once; those that are not there are left out.
+
+    By `pairs_of`: of several links, or of one set.
+    """
+    rows = {name: row for row, name in enumerate(pops)}
+    places = {name: place for place, name in enumerate(origins)}
+    return [
+        [
+            (rows[pop], places[origin])
+            for pop, origin in dict.fromkeys(pairs)
+            if pop in rows and origin in places
+        ]
+        for pairs in pairs_of
+    ]
 
 
 class FlowProblem(Struct, frozen=True, kw_only=True):
@@ -140,7 +162,7 @@ def explain_flows(problem: FlowProblem, solution: FlowSolution) -> FlowExplanati
         for k, label in enumerate(labels):
             if (units := solution.unserved[row][k]) > TIGHT:
                 why = {
-                    origin: _why_not(problem, solution, full_links, (pop, place, k))
+                    origin: _why_not(problem, solution, full_links, (row, place, k))
                     for place, origin in enumerate(problem.origins)
                 }
                 unserved.append(Unserved(pop=pop, class_label=label, units=units, why=why))
@@ -153,34 +175,29 @@ def _labels(problem: FlowProblem) -> list[str]:
     return [each.label for each in CLASSES[len(CLASSES) - width :]]
 
 
-def _full_links(problem: FlowProblem, solution: FlowSolution) -> dict[tuple[str, str], str]:
-    """Which full link each pair crosses."""
-    pops = {name: place for place, name in enumerate(problem.pops)}
-    origins = {name: place for place, name in enumerate(problem.origins)}
+def _full_links(problem: FlowProblem, solution: FlowSolution) -> dict[tuple[int, int], str]:
+    """Which full link each (PoP, origin) crosses, by their places."""
     full = {}
-    for link in problem.links:
-        known = [(pop, origin) for pop, origin in link.pairs if pop in pops and origin in origins]
-        used = math.fsum(
-            units for pop, origin in known for units in solution.units[pops[pop]][origins[origin]]
-        )
+    of_links = find_places(problem.pops, problem.origins, [link.pairs for link in problem.links])
+    for link, crossing in zip(problem.links, of_links, strict=True):
+        used = math.fsum(units for row, place in crossing for units in solution.units[row][place])
         if used >= link.units - TIGHT:
-            full.update(dict.fromkeys(known, link.name))
+            full.update(dict.fromkeys(crossing, link.name))
     return full
 
 
 def _why_not(
     problem: FlowProblem,
     solution: FlowSolution,
-    full_links: dict[tuple[str, str], str],
-    wanted: tuple[str, int, int],
+    full_links: dict[tuple[int, int], str],
+    wanted: tuple[int, int, int],
 ) -> str:
-    """Why one more unit of this (PoP, origin's place, class) has no room."""
-    pop, place, k = wanted
-    pair = (pop, problem.origins[place])
-    if pair in problem.forbidden:
+    """Why one more unit of this (PoP, origin, class), by their places, has no room."""
+    row, place, k = wanted
+    if (problem.pops[row], problem.origins[place]) in problem.forbidden:
         return "forbidden"
-    if pair in full_links:
-        return f"link {full_links[pair]} is full"
+    if (row, place) in full_links:
+        return f"link {full_links[row, place]} is full"
     for width in range(k + 1):
         used = math.fsum(units for origins in solution.units for units in origins[place][width:])
         limit = problem.capacity[place][width]

@@ -21,6 +21,7 @@ from edged.policy.flows import (
     FlowSolution,
     FlowSolve,
     LinkLimit,
+    find_places,
 )
 
 HORIZON_S_MAX = 30.0  # Of arrivals that are planned for; leases are renewed long before.
@@ -165,15 +166,10 @@ def _links_left(problem: FlowProblem, units: list[list[int]]) -> tuple[LinkLimit
     """The links with what these units leave of them."""
     if not problem.links:
         return ()
-    row_of = {name: row for row, name in enumerate(problem.pops)}
-    place_of = {name: place for place, name in enumerate(problem.origins)}
     left = []
-    for link in problem.links:
-        used = sum(
-            units[row_of[pop]][place_of[origin]]
-            for pop, origin in link.pairs
-            if pop in row_of and origin in place_of
-        )
+    of_links = find_places(problem.pops, problem.origins, [link.pairs for link in problem.links])
+    for link, crossing in zip(problem.links, of_links, strict=True):
+        used = sum(units[row][place] for row, place in crossing)
         left.append(
             LinkLimit(
                 name=link.name,
@@ -193,10 +189,11 @@ def _share_rest(
     links: tuple[LinkLimit, ...],
 ) -> None:
     """Add to `granted` what is still free."""
-    crossed: dict[tuple[str, str], list[int]] = {}
-    for order, link in enumerate(links):
-        for pair in link.pairs:
-            crossed.setdefault(pair, []).append(order)
+    names = [pop.name for pop in pops], [origin.name for origin in origins]
+    crossed: dict[tuple[int, int], list[int]] = {}
+    for order, crossing in enumerate(find_places(*names, [link.pairs for link in links])):
+        for at in crossing:
+            crossed.setdefault(at, []).append(order)
     room = [math.floor(link.units + TIGHT) for link in links]
     demand = [ARRIVALS_FLOOR + max(0.0, pop.arrivals_per_s) for pop in pops]
     for place, origin in enumerate(origins):
@@ -205,7 +202,7 @@ def _share_rest(
             continue
         weights = [demand[row] / (1.0 + detours[row][place] / NEAR_MS) for row in range(len(pops))]
         if crossed:
-            over = [crossed.get((pop.name, origin.name), []) for pop in pops]
+            over = [crossed.get((row, place), []) for row in range(len(pops))]
             shares = _share_within(left, weights, over, room, first=place)
         else:
             shares = share_out(left, weights, first=place)

@@ -12,7 +12,7 @@ moves are made of them afterwards (`moves`).
 
 import numpy as np
 
-from edged.policy.flows import TIGHT, UNSERVED_MS
+from edged.policy.flows import TIGHT, UNSERVED_MS, find_places
 from edged.policy.linear_program import INFINITY, Entries, Floats, LinearProgram, Numbers
 from edged.policy.moves import MigrationProblem, UnitMoves, make_moves
 
@@ -67,15 +67,9 @@ def _build(problem: MigrationProblem, width: int) -> LinearProgram:
     rows.append(np.full(flows, budget))
     columns.append(flows + within)
     values.append(np.ones(flows))
-    row_of = {name: row for row, name in enumerate(problem.pops)}
-    place_of = {name: place for place, name in enumerate(problem.origins)}
-    for order, link in enumerate(problem.links):
-        crossing = {
-            row_of[name] * origins + place_of[to]
-            for name, to in link.pairs
-            if name in row_of and to in place_of
-        }
-        found = within[np.isin(pop * origins + origin, sorted(crossing))]
+    pairs = [link.pairs for link in problem.links]
+    for order, crossing in enumerate(find_places(problem.pops, problem.origins, pairs)):
+        found = within[np.isin(pop * origins + origin, [r * origins + o for r, o in crossing])]
         rows.append(np.full(2 * found.size + 1, budget + 1 + order))
         columns += [found, flows + found, np.array([2 * flows + order])]
         values += [np.ones(2 * found.size), -np.ones(1)]
@@ -101,10 +95,8 @@ def _numbers(problem: MigrationProblem, placed: Floats) -> Numbers:
         if name in problem.draining:
             stay[:, place] += DRAIN_MS
             room_for_moves[:, place] = 0.0
-    for row, pop in enumerate(problem.pops):
-        for place, name in enumerate(problem.origins):
-            if (pop, name) in problem.forbidden:
-                room_for_moves[row, place] = 0.0
+    for row, place in find_places(problem.pops, problem.origins, [problem.forbidden])[0]:
+        room_for_moves[row, place] = 0.0
     demand = placed.sum(axis=1).ravel()
     room = np.maximum(np.array(problem.room, dtype=np.float64), 0.0).ravel()
     limits = np.floor(np.array([link.units for link in problem.links]) + TIGHT)

@@ -10,9 +10,9 @@ NEARER_S. Asks and answers are the shell's.
 import math
 from collections.abc import Sequence
 
-from edged.policy.flows import TIGHT, LinkLimit
+from edged.policy.flows import LinkLimit
 from edged.policy.migration import Migration
-from edged.policy.moves import GAIN_MS_MIN, MigrationProblem, UnitMoves, migration_problem
+from edged.policy.moves import GAIN_MS_MIN, UnitMoves, is_wrong, migration_problem
 from edged.policy.planner import OriginSupply, PopDemand
 
 NEARER_S = 60.0  # Between looks for what could come nearer; that is never urgent.
@@ -77,20 +77,3 @@ class MovePlanner:
     def moves_s(self, moves: Sequence[UnitMoves]) -> float:
         """How long they take."""
         return sum(move.units for move in moves) / self.moves_per_s
-
-
-def is_wrong(problem: MigrationProblem) -> bool:
-    """Whether a link is over its limit, or something is where it should not stay."""
-    places = {name: place for place, name in enumerate(problem.origins)}
-    rows = {name: row for row, name in enumerate(problem.pops)}
-    if any(any(row[places[name]]) for name in problem.draining for row in problem.placed):
-        return True
-    for link in problem.links:
-        load = sum(
-            sum(problem.placed[rows[pop]][places[origin]])
-            for pop, origin in dict.fromkeys(link.pairs)
-            if pop in rows and origin in places
-        )
-        if load > link.units + TIGHT:
-            return True
-    return False

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from edged.media.routing import NO_UNITS, OriginState
 from edged.media.stream import PriorityClass
-from edged.policy.flows import RTT_MS_MAX, RTT_UNKNOWN_MS, TIGHT, LinkLimit
+from edged.policy.flows import RTT_MS_MAX, RTT_UNKNOWN_MS, TIGHT, LinkLimit, find_places
 from edged.policy.planner import OriginSupply, PopDemand, rooms_of
 
 GAIN_MS_MIN = 5.0  # Of round trip, for which a stream is moved when nothing else is wrong.
@@ -106,6 +106,16 @@ def _measured(pop: PopDemand, names: Sequence[str], nearest: dict[str, float]) -
     ]
 
 
+def is_wrong(problem: MigrationProblem) -> bool:
+    """Whether a link is over its limit, or something is where it should not stay."""
+    return bool(_overloaded(problem, _crossed(problem))) or any(
+        any(classes)
+        for row in problem.placed
+        for name, classes in zip(problem.origins, row, strict=True)
+        if name in problem.draining
+    )
+
+
 class UnitMoves(Struct, frozen=True, kw_only=True):
     """So many units of a PoP's class that are to go from one origin to another."""
 
@@ -156,13 +166,11 @@ def make_moves(problem: MigrationProblem, arriving: Changes, leaving: Changes) -
 
 def _crossed(problem: MigrationProblem) -> dict[tuple[int, int], list[int]]:
     """The links, by number, of each (PoP, origin) by their places."""
-    rows = {name: row for row, name in enumerate(problem.pops)}
-    places = {name: place for place, name in enumerate(problem.origins)}
     crossed: dict[tuple[int, int], list[int]] = {}
-    for order, link in enumerate(problem.links):
-        for pop, origin in dict.fromkeys(link.pairs):
-            if pop in rows and origin in places:
-                crossed.setdefault((rows[pop], places[origin]), []).append(order)
+    pairs = [link.pairs for link in problem.links]
+    for order, crossing in enumerate(find_places(problem.pops, problem.origins, pairs)):
+        for at in crossing:
+            crossed.setdefault(at, []).append(order)
     return crossed
 
 

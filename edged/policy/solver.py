@@ -20,12 +20,12 @@ from edged.policy.flows import (
     FlowProblem,
     FlowSolution,
     LinkLimit,
+    find_places,
 )
 from edged.policy.linear_program import (
     INFINITY,
     Entries,
     Floats,
-    Indices,
     LinearProgram,
     Numbers,
     Optimum,
@@ -77,8 +77,9 @@ def _build(problem: FlowProblem, width: int, layers: int) -> LinearProgram:
         rows.append(pops * width + origin[counted] * width + each)
         columns.append(place[counted])
     first = (pops + origins) * width
-    for order, link in enumerate(problem.links):
-        found = place[np.isin(pop * origins + origin, _crossing(problem, link.pairs))]
+    pairs = [link.pairs for link in problem.links]
+    for order, crossing in enumerate(find_places(problem.pops, problem.origins, pairs)):
+        found = place[np.isin(pop * origins + origin, [r * origins + o for r, o in crossing])]
         rows.append(np.full(found.size, first + order))
         columns.append(found)
     row, column = np.concatenate(rows), np.concatenate(columns)
@@ -90,22 +91,6 @@ def _build(problem: FlowProblem, width: int, layers: int) -> LinearProgram:
     )
 
 
-def _crossing(problem: FlowProblem, pairs: tuple[tuple[str, str], ...]) -> Indices:
-    """The pairs by number; those that the problem does not have are left out."""
-    pops = {name: place for place, name in enumerate(problem.pops)}
-    origins = {name: place for place, name in enumerate(problem.origins)}
-    return np.array(
-        sorted(
-            {
-                pops[pop] * len(origins) + origins[origin]
-                for pop, origin in pairs
-                if pop in pops and origin in origins
-            }
-        ),
-        dtype=np.int32,
-    )
-
-
 def _numbers(problem: FlowProblem, width: int) -> Numbers:
     pops, origins = len(problem.pops), len(problem.origins)
     demand = _units(problem.demand, "demand", (pops, width)).ravel()
@@ -114,9 +99,8 @@ def _numbers(problem: FlowProblem, width: int) -> Numbers:
     rtt = np.clip(np.where(np.isfinite(rtt), rtt, RTT_UNKNOWN_MS), 0.0, RTT_MS_MAX)
     near = np.repeat(rtt.ravel(), width)
     open_ = np.full((pops, origins, width), INFINITY)
-    if problem.forbidden:
-        forbidden = _crossing(problem, tuple(problem.forbidden))
-        open_[forbidden // origins, forbidden % origins] = 0.0
+    for row, place in find_places(problem.pops, problem.origins, [problem.forbidden])[0]:
+        open_[row, place] = 0.0
     limits = [open_.ravel()]
     costs = [near + problem.move_cost_ms if problem.placed is not None else near]
     if problem.placed is not None:

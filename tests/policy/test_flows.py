@@ -9,6 +9,7 @@ from edged.policy.flows import (
     FlowProblem,
     LinkLimit,
     explain_flows,
+    find_places,
 )
 from edged.policy.solver import FlowSolver
 from tests.policy.flow_problems import problems
@@ -81,3 +82,13 @@ def test_who_is_left_out_is_told_a_limit_for_every_origin(problem: FlowProblem) 
         assert "its room serves others better" not in each.why.values()
     prices = [each.price_ms for each in explained.binding]
     assert prices == sorted(prices, reverse=True)
+
+
+def test_pairs_are_found_by_their_places_once_and_the_others_left_out() -> None:
+    pairs = [("b", "o1"), ("a", "o2"), ("b", "o1"), ("gone", "o1"), ("a", "gone")]
+    assert find_places(["a", "b"], ["o1", "o2"], [pairs, [], frozenset({("b", "o2")})]) == [
+        [(1, 0), (0, 1)],
+        [],
+        [(1, 1)],
+    ]
+    assert find_places([], [], [pairs]) == [[]]
