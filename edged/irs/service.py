@@ -4,6 +4,7 @@ One process; everything but the configuration is soft state. PoPs go on without 
 """
 
 import ssl
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Annotated
 
@@ -22,13 +23,7 @@ from edged.irs.planner import Planner, Rows
 from edged.irs.pops import PopsTeller
 from edged.irs.session import HANDSHAKE_S_MAX, JITTER_MAX, Driver, drain_readable, shake_hands
 from edged.irs.sources import FailureSources
-from edged.media.routing import (
-    ORIGINS_MAX,
-    RULES_MAX,
-    RULES_PROTO,
-    OriginState,
-    RoutingTable,
-)
+from edged.media.routing import ORIGINS_MAX, RULES_MAX, RULES_PROTO, OriginState, RoutingTable
 from edged.policy.capacitor import HEARTBEAT_INTERVAL_S, StateChanged
 from edged.policy.planner import PlanPolicy, PopLeases
 from edged.policy.rule_examples import PushedRules, RuleEntry
@@ -169,6 +164,13 @@ class _Session:
             raise RemoteProtocolError(MADE_ROOM)
 
 
+def _pushes_of(session: _Session) -> Counter[str]:
+    pusher = session.link.pusher
+    if pusher is None:
+        return Counter()
+    return Counter(snapshot=pusher.snapshots, delta=pusher.deltas)
+
+
 class IrsService:
     """The routing service; `run` listens, `handle` serves one stream (tests use memory streams)."""
 
@@ -213,7 +215,7 @@ class IrsService:
         self._sessions: set[_Session] = set()
         self._pops: dict[str, _Session] = {}
         self._origins: dict[str, _Session] = {}
-        self._pushed = {"snapshot": 0, "delta": 0}  # By sessions that have ended.
+        self._pushed = Counter[str]()  # By sessions that have ended.
         self._warm_at = 0.0
         self.moving = Moving(
             self._pops,
@@ -382,8 +384,9 @@ class IrsService:
         states = [self.collectors.state(name) for name in self.collectors.capacitor.origins]
         for state in OriginState:
             yield Sample("edged_irs_origins", states.count(state), {"state": state.value})
-        for kind, count in self._count_pushes().items():
-            yield Sample("edged_irs_pushes_total", count, {"kind": kind})
+        pushed = sum(map(_pushes_of, self._sessions), self._pushed)
+        for kind in ("snapshot", "delta"):
+            yield Sample("edged_irs_pushes_total", pushed[kind], {"kind": kind})
         yield Sample("edged_irs_nacks_total", self.nacks)
         yield Sample("edged_irs_push_delay_seconds", self.push_delay_s)
         yield Sample("edged_irs_made_room_total", self._places.given_up)
@@ -412,9 +415,7 @@ class IrsService:
 
     def _left(self, session: _Session, reason: str) -> None:
         self._sessions.discard(session)
-        if session.link.pusher is not None:
-            self._pushed["snapshot"] += session.link.pusher.snapshots
-            self._pushed["delta"] += session.link.pusher.deltas
+        self._pushed += _pushes_of(session)
         if session.key and self._pops.get(session.key) is session:
             del self._pops[session.key]
             self.collectors.pop_left(session.key, trio.current_time())
@@ -476,14 +477,6 @@ class IrsService:
             rules=self._rules.known_by(session.rules_proto),
             kept=leases.kept if session.knows_kept else UNSET,
         )
-
-    def _count_pushes(self) -> dict[str, int]:
-        counts = dict(self._pushed)
-        for session in self._pops.values():
-            if session.link.pusher is not None:
-                counts["snapshot"] += session.link.pusher.snapshots
-                counts["delta"] += session.link.pusher.deltas
-        return counts
 
     async def _watch_origins(self) -> None:
         capacitor = self.collectors.capacitor

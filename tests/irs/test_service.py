@@ -11,7 +11,14 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock, memory_stream_pair
 
 from edged.irs.client import IrsClientConfig, OriginClient, PopClient
-from edged.irs.service import EPOCH_AHEAD_S_MAX, METRICS, IrsConfig, IrsService, find_problems
+from edged.irs.service import (
+    EPOCH_AHEAD_S_MAX,
+    METRICS,
+    IrsConfig,
+    IrsService,
+    _Session,
+    find_problems,
+)
 from edged.irs.session import connect
 from edged.media.routing import (
     IngestOffer,
@@ -291,6 +298,37 @@ async def test_a_session_resumes_with_a_delta(autojump_clock: MockClock) -> None
         assert all_acked(network, pop)
         pushed = [s for s in network.irs.read_metrics() if s.name == "edged_irs_pushes_total"]
         assert next(s.value for s in pushed if s.labels["kind"] == "snapshot") == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_pushes_are_counted_until_a_replaced_session_has_ended_and_after(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with trio.open_nursery() as nursery:
+        network = Network(nursery)
+        network.add_origin("o1")
+        network.add_pop("lhr")
+        await trio.sleep(1)
+        counts: list[float] = []
+
+        def count() -> None:
+            samples = network.irs.read_metrics()
+            counts.append(sum(s.value for s in samples if s.name == "edged_irs_pushes_total"))
+
+        left = network.irs._left
+
+        def watched(session: _Session, reason: str) -> None:
+            count()
+            left(session, reason)
+            count()
+
+        count()
+        monkeypatch.setattr(network.irs, "_left", watched)
+        network.join("lhr again", PopClient(CLIENT, PopView("lhr")).run_stream)
+        await trio.sleep(1)
+        count()
+        assert len(counts) == 4
+        assert 0 < counts[0] <= counts[1] == counts[2] < counts[3]
         nursery.cancel_scope.cancel()
 
 
