@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 import trio
@@ -32,26 +32,6 @@ _REASONS = {DRAIN: "drain", NEARER: "nearer", MAKES_ROOM: "room"}  # The rest: "
 log = structlog.get_logger("edged.irs.migrating")
 
 
-class MigratingConfig(Protocol):
-    """What it needs of `[irs]`."""
-
-    @property
-    def moves_per_s(self) -> float:
-        """Live streams that may move in a second."""
-
-    @property
-    def reserve_fraction(self) -> float:
-        """Of each origin, for partners."""
-
-    @property
-    def policy(self) -> PlanPolicy:
-        """How is planned."""
-
-    @property
-    def warmup_s(self) -> float:
-        """After a start, until the origins are there."""
-
-
 class Migrating:
     """Looks twice a second whether streams should move."""
 
@@ -59,15 +39,21 @@ class Migrating:
         self,
         collectors: Collectors,
         request: Callable[[Sequence[UnitMoves], float], object],
-        config: MigratingConfig,
         *,
+        moves_per_s: float,
+        reserve_fraction: float,
+        policy: PlanPolicy,
+        warmup_s: float,
         links: Callable[[], tuple[LinkLimit, ...]] = tuple,
     ) -> None:
-        """`request(moves, within_s)` has them made.
+        """`request(moves, within_s)` has them made; `warmup_s`: until the origins are there.
 
         Streams at origins that drain are not this one's to move: PoPs do, told that it drains.
         """
-        self.config = config
+        self.moves_per_s = moves_per_s
+        self.reserve_fraction = reserve_fraction
+        self.policy: PlanPolicy = policy
+        self.warmup_s = warmup_s
         self.planned = Counter[str]()  # Units, by reason.
         self._collectors = collectors
         self._request = request
@@ -77,10 +63,10 @@ class Migrating:
 
     async def run(self) -> None:
         """Look until cancelled, while plans are the solver's."""
-        await trio.sleep(self.config.warmup_s)  # Until the origins have been heard.
+        await trio.sleep(self.warmup_s)  # Until the origins have been heard.
         while True:
             await trio.sleep(LOOK_INTERVAL_S)
-            if self.config.policy == "leases":
+            if self.policy == "leases":
                 self.look()
 
     def look(self) -> None:
@@ -89,13 +75,13 @@ class Migrating:
         here = {pop.pop for pop in self._collectors.pops() if pop.connected}
         try:
             planner = self._load()
-            planner.moves_per_s = self.config.moves_per_s
+            planner.moves_per_s = self.moves_per_s
             plans = planner.plans
             moves = planner.plan(
                 self._collectors.supplies(now),
                 [pop for pop in self._collectors.demands(now, math.inf) if pop.pop in here],
                 now=now,
-                reserve_fraction=self.config.reserve_fraction,
+                reserve_fraction=self.reserve_fraction,
                 links=self._links(),
             )
         except (SolverError, ImportError) as error:
@@ -124,5 +110,5 @@ class Migrating:
         if self._planner is None:
             from edged.policy.move_planner import MovePlanner  # noqa: PLC0415
 
-            self._planner = MovePlanner(moves_per_s=self.config.moves_per_s, drains=False)
+            self._planner = MovePlanner(moves_per_s=self.moves_per_s, drains=False)
         return self._planner

@@ -227,7 +227,13 @@ class IrsService:
         )
         self.collectors.state_of = self.moving.state_of
         self.migrating = Migrating(
-            self.collectors, self.moving.request_moves, config, links=self.links.limits
+            self.collectors,
+            self.moving.request_moves,
+            moves_per_s=config.moves_per_s,
+            reserve_fraction=config.reserve_fraction,
+            policy=config.policy,
+            warmup_s=config.warmup_s,
+            links=self.links.limits,
         )
 
     def reconfigure(self, config: IrsConfig) -> None:
@@ -235,11 +241,11 @@ class IrsService:
         self.config, self._rules = config, PushedRules(config.rules)
         self.planner.push_interval_s = config.push_interval_s
         self.planner.lease_ttl_s = config.lease_ttl_s
-        self.planner.policy = config.policy
-        self.planner.reserve_fraction = config.reserve_fraction
-        self.migrating.config = config
+        self.planner.policy = self.migrating.policy = config.policy
+        self.planner.reserve_fraction = self.migrating.reserve_fraction = config.reserve_fraction
+        self.migrating.moves_per_s = self.moving.moves_per_s = config.moves_per_s
+        self.migrating.warmup_s = config.warmup_s
         self.links.configure(config)
-        self.moving.moves_per_s = config.moves_per_s
         self._offer_anew()
 
     async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:

@@ -10,7 +10,6 @@ from trio.testing import MockClock
 
 from edged.irs.collectors import Collectors
 from edged.irs.migrating import LOOK_INTERVAL_S, METRICS, Migrating
-from edged.irs.service import IrsConfig
 from edged.media.routing import OriginReport, PathProbe, PopTelemetry, ReportedState
 from edged.policy import linear_program
 from edged.policy.flows import LinkLimit
@@ -29,7 +28,10 @@ class Asked:
         self.migrating = Migrating(
             self.world,
             self.take,
-            IrsConfig(moves_per_s=100.0, reserve_fraction=0.0, warmup_s=0.0),
+            moves_per_s=100.0,
+            reserve_fraction=0.0,
+            policy="leases",
+            warmup_s=0.0,
             links=lambda: self.links,
         )
         for name in ("near", "far"):
@@ -104,7 +106,7 @@ async def test_nothing_moves_without_the_solver_or_before_the_origins_are_heard(
     autojump_clock: MockClock, policy: PlanPolicy, warmup_s: float
 ) -> None:
     asked = Asked()
-    asked.migrating.config = IrsConfig(policy=policy, warmup_s=warmup_s)
+    asked.migrating.policy, asked.migrating.warmup_s = policy, warmup_s
     asked.tell("ams/0", far=20)
     with trio.move_on_after(20.0):
         await asked.migrating.run()
