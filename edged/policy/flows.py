@@ -1,6 +1,6 @@
 """Who should stream where: the problem that the solver solves, its answer, and both in words.
 
-    minimise  sum rtt[p,o] x[p,o,k]  +  sum weight[k] u[p,k]  (+ cost of moves)
+    minimise  sum rtt[p,o] x[p,o,k]  +  sum weight[k] u[p,k]
     where     sum over o of x[p,o,k] + u[p,k] = demand[p,k]
               sum over p, j >= k of x[p,o,j] <= capacity[o][k]    (k and the classes below it)
               sum over a link's pairs of x <= its Mbps / Mbps per unit
@@ -74,8 +74,6 @@ class FlowProblem(Struct, frozen=True, kw_only=True):
     rtt_ms: Sequence[Sequence[float]]  # By PoP, origin; infinite: not known.
     forbidden: frozenset[tuple[str, str]] = frozenset()  # (PoP, origin)
     links: tuple[LinkLimit, ...] = ()
-    placed: Sequence[Sequence[Sequence[float]]] | None = None  # Units by PoP, origin, class, now.
-    move_cost_ms: float = 0.0  # Of each unit that is not where it was; needs `placed`.
 
 
 class FlowSolution(Struct, frozen=True, kw_only=True):

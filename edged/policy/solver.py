@@ -1,8 +1,7 @@
 """The solver: the linear program of `flows`, kept in HiGHS while PoPs, origins and links stay.
 
-Columns: x[p,o,k]; where moves cost, stay[p,o,k] <= what is placed there, at no such cost; u[p,k].
-Rows: demand by PoP and class; capacity by origin and class; links. Every u is a way out, so no
-problem is infeasible.
+Columns: x[p,o,k]; u[p,k]. Rows: demand by PoP and class; capacity by origin and class; links. Every
+u is a way out, so no problem is infeasible.
 
 Whole units in, whole units out: without links the matrix is that of a network (the capacities of an
 origin nest), whose vertices are whole.
@@ -34,7 +33,7 @@ from edged.policy.linear_program import (
 PROGRAMS_MAX = 2  # Kept, by what does not change in them: those of a plan. Each takes some MB.
 UNITS_STEP = 1e-9  # Finer differences from a whole unit are rounding.
 
-_Key = tuple[tuple[str, ...], tuple[str, ...], int, bool, tuple[object, ...]]
+_Key = tuple[tuple[str, ...], tuple[str, ...], int, tuple[object, ...]]
 
 
 class FlowSolver:
@@ -53,25 +52,23 @@ class FlowSolver:
         if not pops or not origins:
             return _nothing_to_choose(problem)
         width = len(problem.demand[0])
-        layers = 1 if problem.placed is None else 2
         links = tuple((link.name, link.pairs) for link in problem.links)
-        key = (tuple(problem.pops), tuple(problem.origins), width, layers > 1, links)
+        key = (tuple(problem.pops), tuple(problem.origins), width, links)
         numbers = _numbers(problem, width)
-        program = self._programs.pop(key, None) or _build(problem, width, layers)
+        program = self._programs.pop(key, None) or _build(problem, width)
         self._programs[key] = program
         if len(self._programs) > PROGRAMS_MAX:
             del self._programs[next(iter(self._programs))]
-        return _solution(problem, program.solve(numbers), width, layers)
+        return _solution(problem, program.solve(numbers), width)
 
 
-def _build(problem: FlowProblem, width: int, layers: int) -> LinearProgram:
+def _build(problem: FlowProblem, width: int) -> LinearProgram:
     pops, origins = len(problem.pops), len(problem.origins)
     flows = pops * origins * width
-    place = np.arange(layers * flows)
-    within = place % flows
-    pop, origin, k = within // (origins * width), within // width % origins, within % width
+    place = np.arange(flows)
+    pop, origin, k = place // (origins * width), place // width % origins, place % width
     left = np.arange(pops * width)
-    rows, columns = [pop * width + k, left], [place, layers * flows + left]
+    rows, columns = [pop * width + k, left], [place, flows + left]
     for each in range(width):  # The capacity of class `each` counts it and those below it.
         counted = k >= each
         rows.append(pops * width + origin[counted] * width + each)
@@ -86,7 +83,7 @@ def _build(problem: FlowProblem, width: int, layers: int) -> LinearProgram:
     entries = Entries(row.astype(np.int32), column.astype(np.int32), np.ones(row.size))
     return LinearProgram(
         entries,
-        columns=layers * flows + pops * width,
+        columns=flows + pops * width,
         rows=first + len(problem.links),
     )
 
@@ -97,24 +94,16 @@ def _numbers(problem: FlowProblem, width: int) -> Numbers:
     capacity = _units(problem.capacity, "capacity", (origins, width)).ravel()
     rtt = np.array(problem.rtt_ms, dtype=np.float64).reshape(pops, origins)
     rtt = np.clip(np.where(np.isfinite(rtt), rtt, RTT_UNKNOWN_MS), 0.0, RTT_MS_MAX)
-    near = np.repeat(rtt.ravel(), width)
     open_ = np.full((pops, origins, width), INFINITY)
     for row, place in find_places(problem.pops, problem.origins, [problem.forbidden])[0]:
         open_[row, place] = 0.0
-    limits = [open_.ravel()]
-    costs = [near + problem.move_cost_ms if problem.placed is not None else near]
-    if problem.placed is not None:
-        placed = _units(problem.placed, "placed units", (pops, origins, width)).ravel()
-        limits.append(np.minimum(limits[0], placed))
-        costs.append(near)
-    limits.append(np.full(pops * width, INFINITY))
-    costs.append(np.tile(UNSERVED_MS[len(UNSERVED_MS) - width :], pops))
-    upper = np.concatenate(limits)
+    unserved = np.tile(UNSERVED_MS[len(UNSERVED_MS) - width :], pops)
+    upper = np.concatenate([open_.ravel(), np.full(pops * width, INFINITY)])
     row_upper = np.concatenate([demand, capacity, [_carried(link) for link in problem.links]])
     row_lower = np.full(row_upper.size, -INFINITY)
     row_lower[: demand.size] = demand
     return Numbers(
-        cost=np.concatenate(costs),
+        cost=np.concatenate([np.repeat(rtt.ravel(), width), unserved]),
         lower=np.zeros(upper.size),
         upper=upper,
         row_lower=row_lower,
@@ -137,19 +126,16 @@ def _carried(link: LinkLimit) -> float:
     return link.units
 
 
-def _solution(problem: FlowProblem, optimum: Optimum, width: int, layers: int) -> FlowSolution:
+def _solution(problem: FlowProblem, optimum: Optimum, width: int) -> FlowSolution:
     pops, origins = len(problem.pops), len(problem.origins)
     flows = pops * origins * width
     values = np.maximum(_whole(optimum.values), 0.0)
-    units = values[:flows]
-    if layers > 1:
-        units = units + values[flows : 2 * flows]
     capacities = pops * width
     prices = np.maximum(optimum.row_prices, 0.0)
     of_links = prices[capacities + origins * width :].tolist()
     return FlowSolution(
-        units=units.reshape(pops, origins, width).tolist(),
-        unserved=values[layers * flows :].reshape(pops, width).tolist(),
+        units=values[:flows].reshape(pops, origins, width).tolist(),
+        unserved=values[flows:].reshape(pops, width).tolist(),
         origin_prices=prices[capacities : capacities + origins * width]
         .reshape(origins, width)
         .tolist(),

@@ -14,7 +14,7 @@ Split = tuple[int, ...]  # Units of one PoP's class by origin, the last: unserve
 
 
 @st.composite
-def problems(draw: st.DrawFn, *, links: bool = True, moves: bool = True) -> FlowProblem:
+def problems(draw: st.DrawFn, *, links: bool = True) -> FlowProblem:
     """Few units, so that everything can be tried: in whole units, and with whole room of links."""
     pops = [f"p{n}" for n in range(draw(st.integers(1, 2)))]
     origins = [f"o{n}" for n in range(draw(st.integers(1, 3)))]
@@ -25,9 +25,6 @@ def problems(draw: st.DrawFn, *, links: bool = True, moves: bool = True) -> Flow
     rtt = st.sampled_from([0.0, 1.0, 7.0, 40.0, 41.5, 900.0, math.inf])
     by_class = st.lists(units, min_size=width, max_size=width)
     slots = st.lists(st.integers(0, 4), min_size=width, max_size=width)
-    placed = None
-    if moves and draw(st.booleans()):
-        placed = draw(_lists(_lists(by_class, len(origins)), len(pops)))
     return FlowProblem(
         pops=pops,
         origins=origins,
@@ -45,8 +42,6 @@ def problems(draw: st.DrawFn, *, links: bool = True, moves: bool = True) -> Flow
         )
         if links and draw(st.booleans())
         else (),
-        placed=placed,
-        move_cost_ms=3.0,
     )
 
 
@@ -98,9 +93,6 @@ def _cost(
             rtt = problem.rtt_ms[row][place]
             rtt = min(rtt, RTT_MS_MAX) if math.isfinite(rtt) else RTT_UNKNOWN_MS
             cost += rtt * units
-            if problem.placed is not None:
-                moved = units - min(units, problem.placed[row][place][k])
-                cost += problem.move_cost_ms * moved
         cost += UNSERVED_MS[k - len(problem.demand[row])] * split[-1]
     return cost
 

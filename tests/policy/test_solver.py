@@ -143,28 +143,6 @@ def test_prices_say_what_one_more_unit_is_worth() -> None:
     assert solution.link_prices == {"cable": 40.0}
 
 
-def test_streams_stay_where_moving_costs_more_than_it_brings() -> None:
-    def solve(move_cost_ms: float) -> list[list[list[float]]]:
-        return (
-            FlowSolver()
-            .solve(
-                FlowProblem(
-                    pops=["p"],
-                    origins=["far", "near"],
-                    demand=[[3]],
-                    capacity=[[9], [9]],
-                    rtt_ms=[[50, 10]],
-                    placed=[[[2], [0]]],
-                    move_cost_ms=move_cost_ms,
-                )
-            )
-            .units
-        )
-
-    assert solve(39.0) == [[[0.0], [3.0]]]
-    assert solve(41.0) == [[[2.0], [1.0]]]
-
-
 @pytest.mark.parametrize(
     ("pops", "origins", "unserved"), [([], [], []), (["p"], [], [[1.0, 0.0, 2.0]]), ([], ["o"], [])]
 )
