@@ -139,10 +139,11 @@ class Moving:
 
     def _migrate(self, pop: str, picks: list[Pick], total: int, *, within_s: float) -> bool:
         session = self._sessions.get(pop)
+        picks = picks[:PICKS_MAX]  # What is beyond stays, and the next plan sees it there.
         count = sum(pick.count for pick in picks)
         message = Migrate(
             moves=(),
-            picks=tuple(picks[:PICKS_MAX]),
+            picks=tuple(picks),
             deadline=self._now_unix() + within_s,
             left_s=within_s,
             budget_per_s=max(self.moves_per_s * count / total, 1e-3),

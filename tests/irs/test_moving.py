@@ -266,6 +266,38 @@ async def test_a_plan_s_moves_go_to_their_pops_with_their_share_of_the_budget(
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("picks", [2, 3])
+async def test_no_more_is_asked_of_a_pop_than_it_takes_and_no_more_counted(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, picks: int
+) -> None:
+    monkeypatch.setattr(moving_module, "PICKS_MAX", 2)
+    async with trio.open_nursery() as nursery:
+        network = Network(nursery, IrsConfig(moves_per_s=20.0))
+        await begin(network)
+        pop = Pop(network, "lhr")
+        await pop.has(1)
+        wanted = [
+            UnitMoves(
+                pop="lhr/0",
+                from_origin="o1",
+                to_origin="o2",
+                priority=priority,
+                units=4,
+                reason=NEARER,
+            )
+            for priority in list(PriorityClass)[:picks]
+        ]
+        network.irs.moving.request_moves(wanted, 1.0)
+        await until(lambda: bool(pop.commands))
+        (command,) = pop.commands
+        assert isinstance(command, Migrate)
+        assert [pick.count for pick in command.picks] == [4, 4]
+        assert command.budget_per_s == pytest.approx(20.0 * 2 / picks)
+        samples = {sample.name: sample.value for sample in network.irs.moving.read_metrics()}
+        assert samples["edged_irs_moves_wanted_total"] == 8
+        nursery.cancel_scope.cancel()
+
+
 async def test_what_makes_no_sense_is_said(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
