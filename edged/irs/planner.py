@@ -14,12 +14,17 @@ import trio
 from edged.errors import SolverError
 from edged.irs.collectors import Collectors
 from edged.media.stream import PriorityClass
-from edged.policy.flows import FlowProblem, FlowSolution, FlowSolve, LinkLimit
+from edged.policy.flows import (
+    PLANS_PER_CHECKPOINT,
+    FlowProblem,
+    FlowSolution,
+    FlowSolve,
+    LinkLimit,
+)
 from edged.policy.planner import LeasePlan, PlanPolicy, PopLeases, plan_leases
 from edged.runtime.metrics import MetricSpec, Sample
 
 PLAN_INTERVAL_S_MIN = 0.02  # A storm of changes is planned fifty times a second at most.
-PLANS_PER_CHECKPOINT = 256  # Then the solver begins cold: a plan can be had again from there.
 
 METRICS = (
     MetricSpec(name="edged_irs_plans_total", help="Plans made"),

@@ -20,6 +20,7 @@ from edged.media.routing import CLASSES
 UNSERVED_MS = (1e7, 1e6, 1e5)  # Per unit of partner, affiliate, basic.
 RTT_MS_MAX = 1000.0  # A hundredth of the least of these: ten origins' detours do not outweigh it.
 RTT_UNKNOWN_MS = 800.0  # Not measured yet: after everything measured, as in the PoP's own price.
+PLANS_PER_CHECKPOINT = 256  # Then the solver begins cold: a plan can be had again from there.
 TIGHT = 1e-6  # Units by which a limit may be missed and still be reached.
 
 

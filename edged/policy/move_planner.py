@@ -10,7 +10,7 @@ NEARER_S. Asks and answers are the shell's.
 import math
 from collections.abc import Sequence
 
-from edged.policy.flows import LinkLimit
+from edged.policy.flows import PLANS_PER_CHECKPOINT, LinkLimit
 from edged.policy.migration import Migration
 from edged.policy.moves import GAIN_MS_MIN, UnitMoves, is_wrong, migration_problem
 from edged.policy.planner import OriginSupply, PopDemand
@@ -19,7 +19,6 @@ NEARER_S = 60.0  # Between looks for what could come nearer; that is never urgen
 WINDOW_S = 4.0  # Of moves asked for at once: long beside SETTLE_S, short beside a lease.
 SETTLE_S = 2.0  # Two telemetry intervals after the last move is due.
 LOOK_S = 1.0  # Between plans that bring no moves: PoPs tell nothing new before.
-PLANS_PER_CHECKPOINT = 256  # Then the solver begins cold: a plan can be had again from there.
 
 
 class MovePlanner:

@@ -11,9 +11,10 @@ import trio
 from trio.testing import MockClock
 
 from edged.irs.collectors import Collectors
-from edged.irs.planner import METRICS, PLAN_INTERVAL_S_MIN, PLANS_PER_CHECKPOINT, Planner, Rows
+from edged.irs.planner import METRICS, PLAN_INTERVAL_S_MIN, Planner, Rows
 from edged.media.routing import OriginReport, PathProbe, PopTelemetry, ReportedState
 from edged.policy import linear_program
+from edged.policy.flows import PLANS_PER_CHECKPOINT
 from edged.wire.table import OriginHello
 
 

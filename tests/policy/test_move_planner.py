@@ -5,11 +5,10 @@ import pytest
 from edged.errors import SolverError
 from edged.media.routing import ByClass, OriginState
 from edged.policy import linear_program
-from edged.policy.flows import LinkLimit
+from edged.policy.flows import PLANS_PER_CHECKPOINT, LinkLimit
 from edged.policy.move_planner import (
     LOOK_S,
     NEARER_S,
-    PLANS_PER_CHECKPOINT,
     SETTLE_S,
     WINDOW_S,
     MovePlanner,
