@@ -159,3 +159,28 @@ async def test_an_offer_that_leads_nowhere_is_said_and_harms_nobody() -> None:
         assert [line["event"] for line in logs] == ["origin cannot be probed"]
         paths.tick(trio.current_time())
         paths.remove("ams")
+
+
+async def test_a_tick_reads_so_many_datagrams_and_the_next_one_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(path_probes, "READS_PER_TICK_MAX", 3)
+    origin, pop, told = Origin(), Pop(), Told()
+    async with origin.serving(), pop.linked(origin) as link:
+        await until(lambda: len(pop.offers) == 1)
+        paths = PathProbes(trio.current_time, told)
+        paths.add(link)
+        paths.offered(*pop.offers[0])
+        path = paths._paths["ams"]
+        assert path.sock is not None
+        assert path.asker is not None
+        path.sock.close()
+        path.sock, flood = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        path.sock.setblocking(False)
+        with flood:
+            for come, read in ((3, 3), (4, 6), (0, 7)):
+                for _ in range(come):
+                    flood.send(b"junk")
+                paths.tick(trio.current_time())
+                assert path.asker.ignored == read
+            paths.remove("ams")
