@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from edged.policy.link_map import (
     GAPS_SHOWN_MAX,
     LINKS_MAX,
+    PATHS_MAX,
+    SITES_MAX,
     Crossing,
     LinkConfig,
     LinkMap,
@@ -209,8 +211,25 @@ def test_a_mistake_is_named(
     assert problem in find_problems(links, sites, paths)
 
 
-def test_gaps_are_counted() -> None:
-    pops = site("a", " ".join(f"p{n}" for n in range(GAPS_SHOWN_MAX + 5)))
+def test_as_many_links_sites_and_paths_as_there_may_be_are_looked_at() -> None:
+    link_, site_ = link("a", "b"), site("a")
+    path_ = PathConfig(pop="lhr1", origin="fra1", links=())
+    most = find_problems([link_] * LINKS_MAX, [site_] * SITES_MAX, [path_] * PATHS_MAX)
+    assert most
+    assert not [problem for problem in most if "exceed" in problem]
+    assert find_problems(
+        [link_] * (LINKS_MAX + 1), [site_] * (SITES_MAX + 1), [path_] * (PATHS_MAX + 1)
+    ) == [
+        f"{what}: {limit + 1} exceed {limit}"
+        for what, limit in (("links", LINKS_MAX), ("sites", SITES_MAX), ("paths", PATHS_MAX))
+    ]
+
+
+@pytest.mark.parametrize("more", [0, 1, 5])
+def test_gaps_are_counted(more: int) -> None:
+    pops = site("a", " ".join(f"p{n}" for n in range(GAPS_SHOWN_MAX + more)))
     problems = find_problems([], [pops, site("b", "", "o")], [])
-    assert len(problems) == GAPS_SHOWN_MAX + 1
-    assert problems[-1] == "links: 5 more pairs without a way"
+    assert all("no way from PoP" in problem for problem in problems[:GAPS_SHOWN_MAX])
+    assert problems[GAPS_SHOWN_MAX:] == (
+        [f"links: {more} more pairs without a way"] if more else []
+    )

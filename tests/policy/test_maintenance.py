@@ -1,8 +1,14 @@
 from datetime import UTC, datetime, timedelta, timezone
 
+import msgspec
 import pytest
 
-from edged.policy.maintenance import MaintenanceCalendar, MaintenanceWindow
+from edged.policy.maintenance import (
+    WINDOWS_MAX,
+    MaintenanceCalendar,
+    MaintenanceConfig,
+    MaintenanceWindow,
+)
 
 TWO, FOUR = datetime(2027, 1, 15, 2, tzinfo=UTC), datetime(2027, 1, 15, 4, tzinfo=UTC)
 
@@ -37,3 +43,11 @@ def test_a_window_that_contradicts_itself_is_refused() -> None:
         MaintenanceWindow(origin="a", link="b", from_=TWO, until=FOUR, reason="r")
     with pytest.raises(ValueError, match="is not after from"):
         MaintenanceWindow(origin="a", from_=FOUR, until=FOUR, reason="r")
+
+
+def test_a_calendar_has_so_many_windows_and_no_more() -> None:
+    window = {"origin": "fra1", "from": TWO, "until": FOUR, "reason": "new disks"}
+    most = msgspec.convert({"windows": [window] * WINDOWS_MAX}, MaintenanceConfig)
+    assert len(most.windows) == WINDOWS_MAX
+    with pytest.raises(msgspec.ValidationError, match=f"length <= {WINDOWS_MAX}"):
+        msgspec.convert({"windows": [window] * (WINDOWS_MAX + 1)}, MaintenanceConfig)

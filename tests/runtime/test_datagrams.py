@@ -7,6 +7,7 @@ import pytest
 from edged.errors import ConfigError
 from edged.runtime.datagrams import (
     DATAGRAM_BYTES_MAX,
+    WAITED_S_MAX,
     Datagram,
     answer,
     bind_datagrams,
@@ -81,10 +82,26 @@ def test_what_cannot_be_bound_says_why() -> None:
         bind_datagrams("192.0.2.1", 0)
 
 
-def test_a_long_one_is_cut() -> None:
+@pytest.mark.parametrize(("behind_s", "told"), [(59.0, True), (61.0, False), (-1.0, False)])
+def test_a_clock_that_was_set_meanwhile_tells_no_wait(
+    monkeypatch: pytest.MonkeyPatch, behind_s: float, told: bool
+) -> None:
+    """WAITED_S_MAX is 60: who waited longer, or less than not at all, has not waited."""
+    assert WAITED_S_MAX == 60.0
     server = bind_datagrams("127.0.0.1", 0)
     with server, connect_datagrams(server.getsockname()) as client:
-        client.send(b"x" * 5000)
+        client.send(b"x")
+        now = time.time()
+        monkeypatch.setattr("edged.runtime.datagrams.time.time", lambda: now + behind_s)
+        waited_s = received(server).waited_s
+        assert waited_s == (pytest.approx(behind_s, abs=0.1) if told else 0.0)
+
+
+@pytest.mark.parametrize("more", [0, 1, 3000])
+def test_a_long_one_is_cut(more: int) -> None:
+    server = bind_datagrams("127.0.0.1", 0)
+    with server, connect_datagrams(server.getsockname()) as client:
+        client.send(b"x" * (DATAGRAM_BYTES_MAX + more))
         assert len(received(server).data) == DATAGRAM_BYTES_MAX
 
 
