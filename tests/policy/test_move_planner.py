@@ -3,9 +3,10 @@
 import pytest
 
 from edged.errors import SolverError
-from edged.media.routing import ByClass, OriginState
+from edged.media.routing import ByClass, OriginState, PathProbe, PopTelemetry
 from edged.policy import linear_program
 from edged.policy.flows import PLANS_PER_CHECKPOINT, LinkLimit
+from edged.policy.link_map import LinkConfig, LinkMap, SiteConfig
 from edged.policy.move_planner import (
     LOOK_S,
     NEARER_S,
@@ -15,6 +16,8 @@ from edged.policy.move_planner import (
 )
 from edged.policy.moves import DRAIN, NEARER, UnitMoves
 from edged.policy.planner import OriginSupply, PopDemand
+from edged.policy.restrictions import Restriction
+from edged.policy.well import Well
 
 PER_S = 10.0
 
@@ -117,3 +120,28 @@ def test_the_solver_begins_cold_at_checkpoints(monkeypatch: pytest.MonkeyPatch) 
     for count in range(PLANS_PER_CHECKPOINT + 1):
         world.plan(count * NEARER_S)
     assert restarts == [0, PLANS_PER_CHECKPOINT]
+
+
+@pytest.mark.parametrize(("usable", "leave"), [(1.0, 0), (0.5, 0), (0.05, 3), (0.0, 10)])
+def test_of_a_link_under_maintenance_live_streams_leave_that_are_too_many(
+    usable: float, leave: int
+) -> None:
+    """Each of 6 Mbps, of 1000 across the one link to `far`; 0.9 of what may be used is theirs."""
+    world = World()
+    world.units["far"] = 10
+    world.rtt_ms = dict.fromkeys(world.units, 9.0)
+    sites = [SiteConfig(name="a", pops=("p",), origins=("near",))]
+    sites.append(SiteConfig(name="b", origins=("far",)))
+    link = LinkConfig(name="cable", ends=("a", "b"), mbps=1000.0)
+    well = Well(LinkMap([link], sites))
+    probe = PathProbe(rtt_ms=9.0, probed=True)
+    told = PopTelemetry({"far": (0, 0, 10)}, probes={"far": probe}, mbps={"far": (60.0, 0.0)})
+    well.observe("p/0", told, 0.0)
+    if usable < 1:
+        held = Restriction(kind="link", name="cable", reason="splicing", usable=usable)
+        well.restrict({"cable": held})
+    well.update(0.0, heard=["near", "far"])
+    world.links = well.limits()
+    moves = world.plan(0.0)
+    assert sum(move.units for move in moves) == leave
+    assert {(move.from_origin, move.reason) for move in moves} <= {("far", "link cable to b")}
