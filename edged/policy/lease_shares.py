@@ -225,11 +225,14 @@ def _share_within(
         turn = sum(row < first % len(weights) for row in rows)
         parts = share_out(units, [weights[row] for row in rows], first=turn)
         given = dict(zip(rows, parts, strict=True))
-        for order, free in enumerate(room):
-            crossing = [row for row in rows if order in crossed[row]]
-            wanted = [given[row] for row in crossing]
-            if sum(wanted) > free:
-                given.update(zip(crossing, share_out(free, wanted), strict=True))
+        crossing: dict[int, list[int]] = {}
+        for row in rows:
+            for order in crossed[row]:
+                crossing.setdefault(order, []).append(row)
+        for order, over in sorted(crossing.items()):
+            wanted = [given[row] for row in over]
+            if sum(wanted) > room[order]:
+                given.update(zip(over, share_out(room[order], wanted), strict=True))
         for row, part in given.items():
             shares[row] += part
             units -= part
