@@ -11,7 +11,7 @@ from edged.media.routing import OriginReport
 from edged.policy.capacitor import StateChanged
 from edged.tools.simulate.board import TICK_S
 from edged.tools.simulate.bound import solve
-from edged.tools.simulate.policy import NOWHERE, Plain, Surroundings
+from edged.tools.simulate.policy import NOWHERE, Policy, Surroundings
 from edged.tools.simulate.streams import Stream
 
 CHECKS_FAIL_S = 4.5  # HAProxy with default checks, as measured; a freeze it never notices.
@@ -21,7 +21,7 @@ LP_HOURLY_S = 3600.0
 LP_GREEDY_S = 300.0
 
 
-class Static(Plain):
+class Static(Policy):
     """Each PoP has one origin, the nearest; the next only while checks say that it is down.
 
     Of several at the same distance PoPs have different ones, by their sizes.
@@ -57,7 +57,7 @@ class Static(Plain):
             self._down_from.setdefault(origin, now + CHECKS_FAIL_S)
 
 
-class _Weighted(Plain):
+class _Weighted(Policy):
     """Draws origins at random by weights."""
 
     def __init__(self, around: Surroundings) -> None:

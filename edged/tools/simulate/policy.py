@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable, Iterable
-from typing import Protocol
 
 from msgspec import Struct
 
@@ -42,17 +41,27 @@ class Surroundings(Struct, kw_only=True):
     move: Callable[[Stream, int], None]
 
 
-class Policy(Protocol):
-    """Decides for all PoPs. Times are seconds from the start of the run."""
+class Policy:
+    """Decides for all PoPs. Times are seconds from the start of the run.
 
-    retries: bool  # After a refusal it chooses again.
-    hears_freezes: bool  # It takes streams from an origin that makes no progress.
+    What it does not override it does not react to.
+    """
 
-    def begin(self, now: float) -> None:
-        """The network is there; no stream is yet."""
+    retries = False  # After a refusal it chooses again.
+    hears_freezes = True  # It takes streams from an origin that makes no progress.
+
+    def __init__(self, around: Surroundings) -> None:
+        self.around = around
+        self.pops = [pop.name for pop in around.world.pops]
+        self.origins = [origin.name for origin in around.world.origins]
 
     def choose(self, stream: Stream, now: float) -> int:
         """The origin that is to be offered the stream, or NOWHERE."""
+        del stream, now
+        return NOWHERE
+
+    def begin(self, now: float) -> None:
+        """The network is there; no stream is yet."""
 
     def offered(self, stream: Stream) -> None:
         """The stream is on its way to `stream.origin`, and counted there."""
@@ -92,57 +101,3 @@ class Policy(Protocol):
 
     def telemetry_aged(self, age_s: float) -> None:
         """What IRS hears is so old from now on."""
-
-
-class Plain:
-    """A policy that reacts to none of it; others are made from it."""
-
-    retries = False
-    hears_freezes = True
-
-    def __init__(self, around: Surroundings) -> None:
-        self.around = around
-        self.pops = [pop.name for pop in around.world.pops]
-        self.origins = [origin.name for origin in around.world.origins]
-
-    def begin(self, now: float) -> None:
-        """Nothing to prepare."""
-
-    def offered(self, stream: Stream) -> None:
-        """Count nothing."""
-
-    def released(self, stream: Stream) -> None:
-        """Count nothing."""
-
-    def accepted(self, stream: Stream) -> None:
-        """Learn nothing."""
-
-    def refused(self, stream: Stream, now: float, *, drains: bool) -> None:
-        """Learn nothing."""
-
-    def unanswered(self, stream: Stream, now: float) -> None:
-        """Learn nothing."""
-
-    def move_begun(self, stream: Stream, to: int) -> None:
-        """It moves nothing."""
-
-    def move_ended(self, stream: Stream, to: int, now: float, *, taken: bool) -> None:
-        """It moves nothing."""
-
-    def link_changed(self, pop: int, origin: int, now: float, *, up: bool) -> None:
-        """Learn nothing."""
-
-    def rtt_measured(self, pop: int, origin: int, rtt_ms: float) -> None:
-        """Learn nothing."""
-
-    def tick(self, now: float, heard: list[OriginReport], changes: list[StateChanged]) -> None:
-        """Learn nothing."""
-
-    def about_to_change(self, now: float) -> None:
-        """Nothing to bring up to date."""
-
-    def irs_changed(self, now: float, *, up: bool) -> None:
-        """There is no IRS."""
-
-    def telemetry_aged(self, age_s: float) -> None:
-        """There is no IRS."""

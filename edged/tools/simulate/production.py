@@ -16,13 +16,13 @@ from edged.policy.planner import PopLeases
 from edged.policy.pop_view import PopView
 from edged.policy.routing_table import choose_origin
 from edged.tools.simulate.irs import IrsModel, Known
-from edged.tools.simulate.policy import NOWHERE, Plain, Surroundings
+from edged.tools.simulate.policy import NOWHERE, Policy, Surroundings
 from edged.tools.simulate.streams import Stream
 
 REQUESTS = [RouteRequest(channel="simulated", priority=priority) for priority in PriorityClass]
 
 
-class Price(Plain):
+class Price(Policy):
     """By price alone."""
 
     retries = True

@@ -1,13 +1,13 @@
-"""A plain policy reacts to nothing, and so may be simulated by what it chooses alone."""
+"""A policy reacts to nothing of itself, and so may be simulated by what it chooses alone."""
 
-from edged.tools.simulate.policy import NOWHERE, Plain, Policy, Surroundings
+from edged.tools.simulate.policy import NOWHERE, Policy, Surroundings
 from edged.tools.simulate.runner import MAKERS, run
 from edged.tools.simulate.scenario import OriginDead, StaleTelemetry
 from edged.tools.simulate.streams import Stream
 from tests.tools.simulate.worlds import brief
 
 
-class First(Plain):
+class First(Policy):
     """Everything goes to one origin."""
 
     def choose(self, stream: Stream, now: float) -> int:
