@@ -3,16 +3,19 @@
 A scenario names its world, a file beside it, so that several share one.
 """
 
+import tomllib
+import typing
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
 from edged.errors import ConfigError
 from edged.media.routing import ORIGINS_MAX, Name
+from edged.runtime.structs import Problem, convert_all
 
 POPS_MAX = 1000  # Ten times the network that edged is modelled on.
 LINKS_MAX = 5000
@@ -40,8 +43,6 @@ Hours = Annotated[float, Meta(ge=0, le=HOURS_MAX)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Weight = Annotated[float, Meta(gt=0, le=1e6)]
 Text = Annotated[str, Meta(max_length=200)]
-
-Wanted = TypeVar("Wanted")
 
 
 class Pop(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -198,6 +199,9 @@ Event = (
     | FlashCrowd
     | Upgrade
 )
+KINDS: dict[str, type[Event]] = {
+    str(kind.__struct_config__.tag): kind for kind in typing.get_args(Event)
+}
 
 
 class Scenario(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -228,13 +232,23 @@ class Loaded(Struct, frozen=True):
 
 def load_scenario(path: Path) -> Loaded:
     """Read a scenario and its world; raises ConfigError that names every problem found."""
-    scenario = _read(path, Scenario)
+    raw = _read(path)
+    problems: list[Problem] = []
+    events = _convert_events(raw.pop("events", []), problems)
+    scenario = convert_all(raw, Scenario, "", problems)
+    if scenario is not None and "\0" in scenario.world:
+        problems.append(Problem("world", f"{scenario.world!r} cannot be the name of a file"))
+    if scenario is None or problems:
+        raise _refused(path, problems)
+    scenario = msgspec.structs.replace(scenario, events=events)
     world_path = path.parent / scenario.world
-    world = _read(world_path, WorldFile)
-    problems = [f"{world_path}: {problem}" for problem in find_world_problems(world)]
-    problems += [f"{path}: {problem}" for problem in find_problems(scenario, world)]
-    if problems:
-        raise ConfigError("\n".join(problems))
+    world = convert_all(_read(world_path), WorldFile, "", problems)
+    if world is None:
+        raise _refused(world_path, problems)
+    told = [f"{world_path}: {problem}" for problem in find_world_problems(world)]
+    told += [f"{path}: {problem}" for problem in find_problems(scenario, world)]
+    if told:
+        raise ConfigError("\n".join(told))
     return Loaded(scenario, world)
 
 
@@ -297,6 +311,10 @@ def find_problems(scenario: Scenario, world: WorldFile) -> list[str]:
     return problems
 
 
+def _refused(path: Path, problems: Sequence[Problem]) -> ConfigError:
+    return ConfigError("\n".join(f"{path}: {problem}" for problem in problems))
+
+
 def _named(event: Event) -> list[tuple[str, str]]:
     """What an event speaks of: kind of thing and name."""
     match event:
@@ -317,7 +335,8 @@ def _repeated(where: str, names: Sequence[str]) -> list[str]:
     return [f"{where}: {name} is there {n} times" for name, n in counts.items() if n > 1]
 
 
-def _read(path: Path, wanted: type[Wanted]) -> Wanted:
+def _read(path: Path) -> dict[str, object]:
+    """A decoded file; raises ConfigError."""
     try:
         with path.open("rb") as file:
             data = file.read(FILE_BYTES_MAX + 1)
@@ -326,6 +345,27 @@ def _read(path: Path, wanted: type[Wanted]) -> Wanted:
     if len(data) > FILE_BYTES_MAX:
         raise ConfigError(f"{path}: more than {FILE_BYTES_MAX} bytes")
     try:
-        return msgspec.toml.decode(data, type=wanted)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+        return tomllib.loads(data.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not TOML: {error}") from error
+    except RecursionError:
+        raise ConfigError(f"{path}: is not TOML that can be read: nested too deeply") from None
+
+
+def _convert_events(raw: object, problems: list[Problem]) -> tuple[Event, ...]:
+    if not isinstance(raw, list) or len(raw) > EVENTS_MAX:
+        problems.append(Problem("events", f"must be tables [[events]], {EVENTS_MAX} at most"))
+        return ()
+    events = []
+    for index, table in enumerate(raw):
+        key = f"events[{index}]"
+        kind = table.get("kind") if isinstance(table, dict) else None
+        if (wanted := KINDS.get(str(kind))) is None:
+            what = "is missing" if kind is None else f"{kind!r} is not allowed"
+            problems.append(Problem(f"{key}.kind", f"{what}; one of {', '.join(KINDS)}"))
+            continue
+        rest = {name: value for name, value in table.items() if name != "kind"}
+        event: Event | None = convert_all(rest, wanted, key, problems)
+        if event is not None:
+            events.append(event)
+    return tuple(events)

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from edged.errors import ConfigError
 from edged.tools.simulate.scenario import (
+    EVENTS_MAX,
     DemandConfig,
     Event,
     FlashCrowd,
@@ -77,19 +78,25 @@ def write(folder: Path, text: str, world: str = "") -> Path:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("hour = 1", "unknown field `hour`"),
+        ("hour = 1", "hour: unknown key; did you mean 'hours'?"),
         ("hours = 0.0", "> 0.0"),
         ("hours = 169.0", "<= 168.0"),
         ("[demand]\nload = 11.0", "<= 10.0"),
         ("[demand]\npartner = 0.8\naffiliate = 0.3", "partner 0.8 + affiliate 0.3"),
         ("[demand]\nslots = 1000000\nduration_mean_s = 10.0", "may exceed 50000000"),
         ("[irs]\nlease_ttl_s = 5.0", "at least twice push_interval_s 5"),
-        ('policies = ["best"]', "Invalid enum value 'best'"),
+        (
+            'policies = ["best"]',
+            "policies[0]: 'best' is not allowed (Invalid enum value 'best'); one of 'greedy', ",
+        ),
         ('policies = ["price", "price"]', "policies: price is there 2 times"),
         ("seeds = []", "length >= 1"),
         ("seeds = [3, 3]", "seeds: 3 is there 2 times"),
         ("sample_s = 1.0\nhours = 168.0", "604800 samples exceed 100000"),
-        ('[[events]]\nkind = "fire"\nat_h = 1.0', "Invalid value 'fire'"),
+        (
+            '[[events]]\nkind = "fire"\nat_h = 1.0',
+            "events[0].kind: 'fire' is not allowed; one of origin-dead, ",
+        ),
         ('[[events]]\nkind = "irs-dead"\nat_h = 24.0', "at_h: 24 is not before the end, 24"),
         (
             '[[events]]\nkind = "origin-dead"\nat_h = 1.0\norigin = "o"',
@@ -101,7 +108,15 @@ def write(folder: Path, text: str, world: str = "") -> Path:
             "pops",
         ),
         ('[[events]]\nkind = "flash-crowd"\nat_h = 1.0\ntimes = 2.0', "say when it is over"),
-        ("x = ", "Invalid value"),
+        ("events = 3", "events: must be tables [[events]], 1000 at most"),
+        ("[[events]]\nat_h = 1.0", "events[0].kind: is missing; one of origin-dead, "),
+        ('[[events]]\nkind = "irs-dead"\nat_h = -1.0', "events[0].at_h: -1.0 is not allowed"),
+        (
+            '[[events]]\nkind = "irs-dead"\nat_h = 1.0\norigin = "o"',
+            "events[0].origin: unknown key",
+        ),
+        ("x = ", "is not TOML: Invalid value"),
+        ("x = " + 2000 * "[", "nested too deeply"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, told: str) -> None:
@@ -120,6 +135,33 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
         caught.value
     )
     assert "seeds: 1 is there 2 times" in str(caught.value)
+
+
+def test_so_are_those_of_types(tmp_path: Path) -> None:
+    path = write(tmp_path, 'hours = "two"\nstart_hour = 24.0\n[demand]\nload = 0.0')
+    with pytest.raises(ConfigError) as caught:
+        load_scenario(path)
+    keys = [line.split(": ")[1] for line in str(caught.value).splitlines()]
+    assert keys == ["start_hour", "hours", "demand.load"]
+
+
+@pytest.mark.parametrize(("count", "fits"), [(EVENTS_MAX, True), (EVENTS_MAX + 1, False)])
+def test_events_are_limited(tmp_path: Path, count: int, *, fits: bool) -> None:
+    path = write(tmp_path, count * '[[events]]\nkind = "irs-dead"\nat_h = 1.0\n')
+    if fits:
+        assert len(load_scenario(path).scenario.events) == count
+        return
+    with pytest.raises(ConfigError, match="1000 at most"):
+        load_scenario(path)
+
+
+def test_a_world_that_no_file_can_be_called_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "scenario.toml"
+    path.write_text('name = "x"\nworld = "a\\u0000b"\n')
+    with pytest.raises(
+        ConfigError, match=r"scenario\.toml: world: .a.x00b. cannot be the name of a file"
+    ):
+        load_scenario(path)
 
 
 def test_a_file_that_is_not_there_or_too_long_is_named(tmp_path: Path) -> None:
