@@ -5,6 +5,7 @@
 
 IRS looks with each push of leases, and each LOOK_S from a plan that moves something until QUIET_S
 after the last. Which streams of a PoP and class go is the PoP's choice: the oldest at that origin.
+Streams at an origin that drains are not its to move, as in production: the origin lets go of them.
 """
 
 import math
@@ -20,7 +21,7 @@ from edged.tools.simulate.policy import Surroundings
 from edged.tools.simulate.production import REQUESTS, Leases
 from edged.tools.simulate.streams import Stage, Stream
 
-MOVES_PER_S = 1000  # Of the whole network.
+MOVES_PER_S = 1000  # Of the whole network: the most that IRS can be set to; its default is 100.
 QUIET_S = 10.0
 
 Places = dict[tuple[str, str, PriorityClass], list[Stream]]  # By PoP, origin, class.
@@ -32,7 +33,7 @@ class Rehoming(Leases):
     def __init__(self, around: Surroundings) -> None:
         super().__init__(around)
         self.moves_refused = 0
-        self._planner = MovePlanner(moves_per_s=MOVES_PER_S)
+        self._planner = MovePlanner(moves_per_s=MOVES_PER_S, drains=False)
         self._moved_at = -math.inf
         self._looks_again = False
 

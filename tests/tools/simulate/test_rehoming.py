@@ -5,8 +5,8 @@ import pytest
 
 from edged.media.stream import PriorityClass
 from edged.tools.simulate.rehoming import Rehoming
-from edged.tools.simulate.scenario import Loaded, OriginDead, PolicyName
-from edged.tools.simulate.streams import Stage
+from edged.tools.simulate.scenario import Loaded, OriginDead, PolicyName, Upgrade
+from edged.tools.simulate.streams import Stage, Stream
 from tests.tools.simulate.test_baselines import Bench, stream
 from tests.tools.simulate.test_engine import Checked
 from tests.tools.simulate.worlds import brief
@@ -76,3 +76,20 @@ def test_who_has_ended_meanwhile_was_not_refused() -> None:
     policy.move_ended(one, 0, 1.0, taken=False)
     assert policy.views[0].by_name["nyc1"].used == 0
     assert policy.moves_refused == 0
+
+
+def test_streams_at_an_origin_that_drains_are_not_the_planners_to_move() -> None:
+    """As in production: the origin lets go of them, and PoPs take them elsewhere."""
+    asked: list[bool] = []
+
+    class Watched(Checked):
+        def move(self, stream: Stream, to: int) -> None:
+            asked.append(self.sites[stream.origin].drains)
+            super().move(stream, to)
+
+    drained = Upgrade(at_h=0.02, origins=("lhr1",), drain_s=60.0)
+    network = Watched(brief(drained, load=0.4, hours=0.08, duration_s=4000.0), "rehoming")
+    network.run()
+    assert network.recorder.moved > 10, "let go of"
+    assert asked, "they come back when it does"
+    assert not any(asked)
