@@ -172,7 +172,7 @@ def _draw_costs(axes: Sequence[Axes], played: Played, start_hour: float) -> None
             hours = _hours(groups, start_hour)
             values = [value(group) for group in groups]
             axis.plot(hours, values, color=POLICY_COLOURS[name], linewidth=1.5, alpha=0.9)
-            _set_hours(axis, hours)
+            _set_hours(axis, [start_hour, *hours])
         axis.set_title(title)
         axis.set_ylabel(label)
         axis.set_ylim(bottom=0 if title != "First try" else None)

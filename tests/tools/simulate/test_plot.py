@@ -67,6 +67,7 @@ def test_axes_have_units_and_legends_stand_outside(played: Played) -> None:
     labels = [axis.get_ylabel() for axis in axes]
     assert all("%" in label or "ms" in label for label in labels if label)
     assert all(figure.legends for figure in canvas.subfigs)
+    assert {axis.get_xlim()[0] for axis in axes} == {3.0}, "all begin with the run"
 
 
 def test_no_line_has_more_points_than_can_be_seen(played: Played) -> None:
