@@ -24,11 +24,21 @@ def print_json(value: object) -> None:
     sys.stdout.flush()
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
-    """A table; its columns wrap rather than cut. Strings are shown as they are, without markup."""
+def print_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str | Text]],
+    *,
+    is_first_whole: bool = False,
+) -> None:
+    """A table; its columns wrap rather than cut, but for the first if that is to stay whole.
+
+    Strings are shown as they are, without markup.
+    """
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold", header_style="dim")
+    for index, column in enumerate(columns):
+        whole = is_first_whole and index == 0
+        table.add_column(column, overflow="fold", header_style="dim", no_wrap=whole)
     for row in rows:
         table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
     console.print(table)

@@ -9,7 +9,6 @@ from rich.text import Text
 from edged.cli.asking import JsonOption
 from edged.cli.output import console, errors, print_json, print_table
 from edged.errors import ConfigError
-from edged.tools.simulate.figures import Figures
 from edged.tools.simulate.runner import Report, choose, play
 from edged.tools.simulate.scenario import POLICIES, SEEDS_MAX, PolicyName, load_scenario
 
@@ -17,22 +16,22 @@ irs_app = typer.Typer(
     help="What can be done with IRS's policies beside a network.", no_args_is_help=True
 )
 
-COLUMNS = (
-    "policy",
-    "served",
-    "of bound",
-    "rejected",
-    "partner",
-    "affiliate",
-    "basic",
-    "first try",
-    "tries",
-    "RTT",
-    "RTT p99",
-    "link max",
-    "moved",
-    "rehomed",
-    "cut",
+# What is shown of each policy: under which name, how, and which of its Figures.
+ROWS = (
+    ("served, %", "%", "served"),
+    ("of the bound, %", "%", "of_bound"),
+    ("rejected, %", "%", "rejected"),
+    ("  partners", "%", "rejected_partner"),
+    ("  affiliates", "%", "rejected_affiliate"),
+    ("  basic", "%", "rejected_basic"),
+    ("first try, %", "%", "first_try"),
+    ("tries", ".3f", "offers"),
+    ("RTT, ms", ".1f", "rtt_ms"),
+    ("RTT p99, ms", ".0f", "rtt_p99_ms"),
+    ("fullest link, %", "%", "link_load_max"),
+    ("moved", ".0f", "moved"),
+    ("rehomed", ".0f", "rehomed"),
+    ("cut", ".0f", "cut"),
 )
 
 
@@ -60,8 +59,16 @@ def simulate(
 ) -> None:
     """Play a scenario with each policy and seed, and compare what came of it.
 
-    The policies price, leases and rehoming are those that PoPs and IRS run by; the others are for
-    comparison.
+    price, leases and rehoming are the code that PoPs and IRS run by.
+    The others are for comparison.
+
+    served: stream time that was live, of what was wanted.
+    of the bound: live streams, of those that the best plan would have.
+    first try: streams that the first origin took that was asked.
+    tries: origins asked per stream.
+    RTT: from PoP to origin, of live streams.
+    moved, cut: streams that lost their origin and found another, or none.
+    rehomed: moves of live streams.
     """
     loaded = choose(load_scenario(scenario), policies=_policies(policy or []), seeds=seeds)
     if plot is not None:
@@ -73,14 +80,14 @@ def simulate(
             loaded, told=lambda name, seed: status.update(f"simulating {name}, seed {seed}")
         )
     report = played.report
-    rows = [_row(each.policy, each.mean, each.worst, len(report.seeds)) for each in report.policies]
+    table = _table(report)
     if as_json:
         print_json(report)
     else:
-        _print(report, rows)
+        _print(report, table)
     if plot is not None:
         start_hour = loaded.scenario.start_hour
-        plots.save(played, plot, start_hour=start_hour, table=[COLUMNS, *rows])
+        plots.save(played, plot, start_hour=start_hour, table=table)
 
 
 def _policies(given: list[str]) -> list[PolicyName]:
@@ -90,40 +97,30 @@ def _policies(given: list[str]) -> list[PolicyName]:
     return [known[name] for name in dict.fromkeys(given)]
 
 
-def _print(report: Report, rows: list[list[str]]) -> None:
+def _print(report: Report, table: list[list[str]]) -> None:
     seeds = f"seeds {', '.join(map(str, report.seeds))}: mean (worst)"
     one = f"seed {report.seeds[0]}"
     title = (
         f"{report.scenario}: {report.hours:g} h, {report.pops} PoPs, {len(report.origins)} origins,"
         f" {report.slots} slots; {seeds if len(report.seeds) > 1 else one}"
     )
-    print_table(title, COLUMNS, [[Text(row[0], "bold"), *row[1:]] for row in rows])
-    console.print(f"the clairvoyant bound serves {_percent(report.bound_served)}", style="dim")
+    heading, *rows = table
+    shown: list[list[str | Text]] = [[Text(name, "bold"), *cells] for name, *cells in rows]
+    console.print(Text(title, "bold"))  # Above a narrow table it would be as narrow.
+    print_table("", heading, shown, is_first_whole=True)
+    console.print(f"the clairvoyant bound serves {_percent(report.bound_served)} %", style="dim")
 
 
-def _row(name: str, mean: Figures, worst: Figures, seeds: int) -> list[str]:
-    def told(show: str, field: str) -> str:
-        values = [getattr(each, field) for each in (mean, worst)]
-        texts = [_show(show, value) for value in values]
-        return texts[0] if seeds == 1 or texts[0] == "" else f"{texts[0]} ({texts[1]})"
-
-    return [
-        name,
-        told("%", "served"),
-        told("%", "of_bound"),
-        told("%", "rejected"),
-        told("%", "rejected_partner"),
-        told("%", "rejected_affiliate"),
-        told("%", "rejected_basic"),
-        told("%", "first_try"),
-        told(".3f", "offers"),
-        told(".1f", "rtt_ms"),
-        told(".0f", "rtt_p99_ms"),
-        told("%", "link_load_max"),
-        told(".0f", "moved"),
-        told(".0f", "rehomed"),
-        told(".0f", "cut"),
-    ]
+def _table(report: Report) -> list[list[str]]:
+    """A column for each policy, as a terminal has more lines than room for fourteen columns."""
+    rows = [["", *(str(each.policy) for each in report.policies)]]
+    for name, how, field in ROWS:
+        cells = []
+        for each in report.policies:
+            mean, worst = (_show(how, getattr(of, field)) for of in (each.mean, each.worst))
+            cells.append(f"{mean} ({worst})" if mean and len(report.seeds) > 1 else mean)
+        rows.append([name, *cells])
+    return rows
 
 
 def _show(how: str, value: float | None) -> str:
@@ -136,7 +133,7 @@ def _percent(share: float) -> str:
     """Two digits, and never rounded to a whole that it is not."""
     shown = f"{100 * share:.2f}"
     if shown == "100.00" and share < 1:
-        shown = "99.99"
-    elif shown == "0.00" and share > 0:
-        shown = "0.01"
-    return f"{shown} %"
+        return "99.99"
+    if shown == "0.00" and share > 0:
+        return "0.01"
+    return shown

@@ -32,6 +32,17 @@ def test_tables_are_not_cut_when_piped(capsys: pytest.CaptureFixture[str]) -> No
     assert out[3].split() == ["bob", "y" * 90]
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_first_column_stays_whole_if_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, whole: bool
+) -> None:
+    monkeypatch.setattr(console, "width", 20)
+    print_table("", ("", "a"), [("what it is, %", 30 * "x")], is_first_whole=whole)
+    out = capsys.readouterr().out
+    assert ("what it is, %" in out) is whole
+    assert out.count("x") == 30
+
+
 @pytest.mark.parametrize("code", [EXIT_FAILED, EXIT_CONFIG])
 def test_failures_are_whole_lines_on_standard_error(
     code: int, capsys: pytest.CaptureFixture[str]

@@ -1,6 +1,7 @@
 """`edged irs simulate`: tables, JSON and plots of a scenario; and what is wrong with one."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import msgspec
 import pytest
 
 import edged.tools.simulate
-from edged.cli.simulate import _percent
+from edged.cli import output
+from edged.cli.simulate import ROWS, _percent
 from edged.errors import ConfigError, ToolMissingError
 from edged.tools.simulate.runner import Report
+from edged.tools.simulate.scenario import POLICIES
 from tests.cli.invoke import Answer
 from tests.tools.simulate.worlds import SCENARIOS
 
@@ -33,9 +36,11 @@ def test_a_table_compares_policies_with_mean_and_worst(quick: Path) -> None:
     answer = Answer("irs", "simulate", str(quick), "--policy", "static", "--policy", "price")
     assert answer.code == 0
     assert "12 PoPs, 4 origins, 1000 slots; seeds 1, 2: mean (worst)" in answer.out
-    lines = [line for line in answer.out.splitlines() if line.startswith(("static", "price"))]
-    assert len(lines) == 2
-    assert all("%" in line and "(" in line for line in lines)
+    lines = answer.out.splitlines()
+    assert lines[1].split() == ["static", "price"]
+    shown = {line[:17].strip(): line[17:].split() for line in lines[2:-1]}
+    assert list(shown) == [name.strip() for name, _, _ in ROWS]
+    assert all(len(cells) == 4 and "(" in cells[1] and "(" in cells[3] for cells in shown.values())
     assert "leases" not in answer.out
     assert "the clairvoyant bound serves" in answer.out
 
@@ -57,7 +62,7 @@ def test_a_plot_is_drawn(quick: Path, tmp_path: Path) -> None:
         *("irs", "simulate", str(quick), "--policy", "leases", "--seeds", "1", "--plot", str(path))
     )
     assert answer.code == 0
-    assert "<td>leases</td>" in path.read_text()
+    assert "<th>leases</th>" in path.read_text()
 
 
 @pytest.mark.parametrize(
@@ -97,9 +102,23 @@ def test_without_matplotlib_the_extra_is_named(
 
 def test_a_share_is_never_rounded_to_a_whole_that_it_is_not() -> None:
     assert [_percent(each) for each in (1.0, 0.999999, 0.5, 0.000001, 0.0)] == [
-        "100.00 %",
-        "99.99 %",
-        "50.00 %",
-        "0.01 %",
-        "0.00 %",
+        "100.00",
+        "99.99",
+        "50.00",
+        "0.01",
+        "0.00",
     ]
+
+
+def test_a_table_fits_a_terminal_of_80_columns(
+    quick: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all policies with mean and worst; the worst then stands below the mean."""
+    monkeypatch.setattr(output.console, "width", 80)
+    answer = Answer("irs", "simulate", str(quick))
+    lines = answer.out.splitlines()
+    served = next(index for index, line in enumerate(lines) if line.startswith("served, %"))
+    assert len(lines[served].split()) == 2 + len(POLICIES)
+    assert re.fullmatch(r"(\s*\([\d.]+\)){7}\s*", lines[served + 1])
+    assert {name for name, _, _ in ROWS} <= {line[:15].rstrip() for line in lines}
+    assert max(map(len, lines)) <= 80
