@@ -14,6 +14,7 @@ SOLVE_MS_GOAL = 5.0  # p99
 EVENT_MS_GOAL = 50.0  # p99; the machine's own pauses show in the most.
 CORES_GOAL = 0.10
 RSS_MB_GOAL = 100.0
+PUSHED_SHARE_GOAL = 0.9  # Of the pushes, that a PoP takes: one that pushes nothing costs nothing.
 
 
 def report(solver: Times, served: Served, pushes_per_s: float) -> str:
@@ -22,8 +23,10 @@ def report(solver: Times, served: Served, pushes_per_s: float) -> str:
         f"linear program re-solved: p50 {solver.p50:.2f} ms, p99 {solver.p99:.2f} ms, most"
         f" {solver.most:.2f} ms; goal p99 <= {SOLVE_MS_GOAL:g} ms:"
         f" {verdict(reached=solver.p99 <= SOLVE_MS_GOAL)}",
-        f"IRS, {pushes_per_s:g} pushes a second ({served.tables:.1f} taken by each PoP):"
-        f" {100 * served.cores:.1f} % of a core; goal < {100 * CORES_GOAL:g} %:"
+        f"IRS, {pushes_per_s:g} pushes a second: {served.tables:.1f} taken by each PoP; goal >="
+        f" {PUSHED_SHARE_GOAL * pushes_per_s:g}:"
+        f" {verdict(reached=served.tables >= PUSHED_SHARE_GOAL * pushes_per_s)}",
+        f"IRS, so pushing: {100 * served.cores:.1f} % of a core; goal < {100 * CORES_GOAL:g} %:"
         f" {verdict(reached=served.cores < CORES_GOAL)}",
         f"IRS, memory: {served.rss_mb:.0f} MB; goal < {RSS_MB_GOAL:g} MB:"
         f" {verdict(reached=served.rss_mb < RSS_MB_GOAL)}",

@@ -318,7 +318,5 @@ def _all_have_tables(network: _Network, origins: int) -> bool:
 
 
 def _rss_bytes(pid: int) -> int:
-    with contextlib.suppress(FileNotFoundError):
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
-    return 0
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -28,7 +28,9 @@ async def test_the_service_is_measured_with_its_peers() -> None:
 def test_a_goal_that_is_missed_is_a_failure() -> None:
     good = Served(cores=0.05, rss_mb=70, events=Times(p50=9, p99=20, most=30), tables=5)
     bad = Served(cores=0.11, rss_mb=70, events=Times(p50=9, p99=20, most=30), tables=5)
+    idle = Served(cores=0.01, rss_mb=70, events=Times(p50=9, p99=20, most=30), tables=4.4)
     quick = Times(p50=1, p99=2, most=9)
     assert exit_status(report(quick, good, 5)) == 0
     assert exit_status(report(quick, bad, 5)) == 1
+    assert exit_status(report(quick, idle, 5)) == 1
     assert exit_status(report(Times(p50=1, p99=6, most=9), good, 5)) == 1
