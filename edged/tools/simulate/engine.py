@@ -15,7 +15,7 @@ import math
 import random
 from collections.abc import Callable
 
-from edged.policy.departures import STALLED_S_MAX
+from edged.policy.departures import LOST_S_MAX, STALLED_S_MAX
 from edged.tools.simulate.board import TICK_S, Board
 from edged.tools.simulate.bound import Moment
 from edged.tools.simulate.demand import STEP_S, Demand
@@ -28,7 +28,6 @@ from edged.tools.simulate.streams import Site, Stage, Stream
 TICKS_PER_STEP = round(STEP_S / TICK_S)
 SETTLE_TICKS = 20  # Before the first stream: heartbeats are heard.
 WAIT_S = 0.25  # Until a stream that has lost its origin and found none looks again.
-LOST_S_MAX = 10.0  # Then it is cut off, as `edged.policy.departures` has it.
 
 Action = Callable[[Stream, int], None]
 

@@ -4,7 +4,8 @@
 
 The bookkeeping around the plan follows `edged.irs.collectors` and `edged.irs.planner`: arrivals are
 smoothed, refusals are votes against an origin, a change of an origin's state is planned for at
-once. Links are known as the Well tells them: each that was ever fuller than LINK_TOLD.
+once. Links are known as they are, where `edged.policy.well` has to estimate: each that was ever
+fuller than LINK_TOLD limits plans. Prices of links are not played.
 Two things are done less often, with the same result: telemetry is collected when there is a
 refusal in it or a plan to be made, not each second; and heartbeats are heard ten times a second
 only while something happens, else once.
@@ -14,21 +15,19 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
+from edged.irs.collectors import ARRIVALS_SMOOTHING
 from edged.media.routing import CLASSES, ByClass, OriginReport, OriginState, PopTelemetry
 from edged.policy.capacitor import Capacitor, StateChanged
-from edged.policy.flows import LinkLimit
+from edged.policy.flows import PLANS_PER_CHECKPOINT, LinkLimit
 from edged.policy.planner import OriginSupply, PopDemand, PopLeases, plan_leases
 from edged.policy.pop_view import PopView
 from edged.policy.solver import FlowSolver
 from edged.tools.simulate.board import BUSY_S, TICK_S
 from edged.tools.simulate.policy import Surroundings
 
-ARRIVALS_SMOOTHING = 0.1  # As `edged.irs.collectors` has it, per second.
 TELEMETRY_S = 1.0
 WARM_UP_S = 5.0  # After a start, before tables are replaced.
 PUSH_S = 0.05  # From a plan to the PoPs; measured between real processes it takes less.
-
-PLANS_PER_CHECKPOINT = 256  # As `edged.irs.planner` has it; then the solver begins cold.
 LINK_TOLD = 0.6  # Of its bandwidth: below it a link limits nothing.
 
 Leases = dict[str, PopLeases]  # By PoP.

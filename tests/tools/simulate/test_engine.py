@@ -6,7 +6,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from edged.tools.simulate.engine import LOST_S_MAX, Network
+from edged.policy.departures import LOST_S_MAX
+from edged.tools.simulate.engine import Network
 from edged.tools.simulate.incidents import schedule
 from edged.tools.simulate.production import Price
 from edged.tools.simulate.recorder import Recorder
