@@ -46,8 +46,8 @@ class Best(Struct, frozen=True):
         return self.rtt_sum_ms / self.served if self.served else 0.0
 
 
-def solve(moment: Moment, *, theta: float = 1.0) -> Best:
-    """Solve; `theta`: the part of slots and bandwidth that may be used."""
+def solve(moment: Moment) -> Best:
+    """What could be had."""
     pairs = [
         (pop, origin)
         for pop, wanted in enumerate(moment.demand)
@@ -57,7 +57,7 @@ def solve(moment: Moment, *, theta: float = 1.0) -> Best:
     placed = [[0.0] * len(moment.slots) for _ in moment.demand]
     if not pairs:
         return Best(0.0, 0.0, placed)
-    values = _run(_model(moment, pairs, theta))
+    values = _run(_model(moment, pairs))
     served = cost = 0.0
     for (pop, origin), value in zip(pairs, values, strict=False):
         placed[pop][origin] = value
@@ -66,7 +66,7 @@ def solve(moment: Moment, *, theta: float = 1.0) -> Best:
     return Best(served, cost, placed)
 
 
-def _model(moment: Moment, pairs: Sequence[tuple[int, int]], theta: float) -> highspy.HighsLp:
+def _model(moment: Moment, pairs: Sequence[tuple[int, int]]) -> highspy.HighsLp:
     pops, origins = len(moment.demand), len(moment.slots)
     arcs = sorted({arc for pop, origin in pairs for arc in moment.routes[pop][origin]})
     rows = {arc: pops + origins + place for place, arc in enumerate(arcs)}
@@ -84,8 +84,8 @@ def _model(moment: Moment, pairs: Sequence[tuple[int, int]], theta: float) -> hi
         coefficients.append(1.0)
         starts.append(len(indices))
     wanted = [float(count) for count in moment.demand]
-    upper = [theta * total for total in moment.slots]
-    upper += [theta * 1000 * moment.gbps[link] for link, _ in arcs]
+    upper = [float(total) for total in moment.slots]
+    upper += [1000 * moment.gbps[link] for link, _ in arcs]
     lp = highspy.HighsLp()
     lp.num_col_, lp.num_row_ = len(pairs) + pops, pops + len(upper)
     costs = [moment.rtt_ms[pop][origin] for pop, origin in pairs] + [UNSERVED_MS] * pops

@@ -65,7 +65,6 @@ class Recorder:
         self.moved_first_tries = 0
         self.delays_s: list[float] = []
         self.rtt_histogram: dict[int, int] = {}  # Whole ms, rounded up -> stream samples.
-        self.arc_load_max: dict[Arc, float] = {}
         self.samples: list[Sample] = []
         self.kept: list[Kept] = []
         self._before = (0, 0, 0)  # Of the last sample: came, first tries, rejected.
@@ -216,9 +215,10 @@ class Recorder:
         return self._by_arc
 
     def _measure_links(self, geography: Geography) -> float:
-        fullest = 0.0
-        for arc, mbps in self.arc_loads(geography).items():
-            load = mbps / (1000 * geography.gbps[arc[0]])
-            self.arc_load_max[arc] = max(load, self.arc_load_max.get(arc, 0.0))
-            fullest = max(fullest, load)
-        return fullest
+        return max(
+            (
+                mbps / (1000 * geography.gbps[link])
+                for (link, _), mbps in self.arc_loads(geography).items()
+            ),
+            default=0.0,
+        )

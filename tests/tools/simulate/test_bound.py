@@ -60,10 +60,6 @@ def test_nothing_wanted_or_nowhere_to_go() -> None:
     assert solve(moment([3], [0], [[1.0]])).rtt_ms == 0
 
 
-def test_theta_leaves_some_of_everything() -> None:
-    assert solve(moment([100], [100], [[1.0]]), theta=0.9).served == pytest.approx(90)
-
-
 @hypothesis.given(
     st.lists(st.integers(0, 200), min_size=1, max_size=6),
     st.lists(st.integers(0, 300), min_size=1, max_size=4),
