@@ -3,6 +3,7 @@
 import pytest
 
 from edged.media.stream import PriorityClass
+from edged.tools.simulate import recorder as recording
 from edged.tools.simulate.demand import Arrival
 from edged.tools.simulate.geography import Geography
 from edged.tools.simulate.recorder import Recorder
@@ -77,6 +78,15 @@ def test_moves_are_timed_and_the_cut_off_counted() -> None:
     made.left(stream)
     made.gave_up(stream, was_live=True)
     assert made.cut_by_class == [0, 0, 1]
+
+
+def test_no_more_delays_are_kept_than_a_percentile_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "DELAYS_MAX", 2)
+    made = recorder()
+    for number in range(3):
+        live(made, came(made), 0, moved=True)
+        assert len(made.delays_s) == min(2, number + 1)
+    assert made.moved == 3
 
 
 def test_who_ends_before_an_answer_was_neither_taken_nor_rejected() -> None:
