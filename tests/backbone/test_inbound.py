@@ -420,18 +420,20 @@ async def test_another_pop_goes_on_with_a_run_and_all_who_read_it_stay() -> None
         server.packaged(newer, 2**32 + 4, [RenditionAck("v0", 0, 0, 0, 0, "")], b"as of then")
         await until(lambda: after.splice)
         assert after.packaged_seq == 2**32 + 4
-        record = await listed(reader, newer)
+        record = await listed(reader, newer, packaged=True)
         assert (record.entry.pop, record.entry.renditions) == ("east", 1)
         assert record.entry.formats == formats_of([make_track()])
         assert copy.ring.next_seq == 2**32 + 10
 
 
-async def listed(pop: Pop, run: StreamId) -> DirectoryRecord:
-    """Wait until a PoP's directory has a run."""
+async def listed(pop: Pop, run: StreamId, *, packaged: bool = False) -> DirectoryRecord:
+    """Wait until a PoP's directory has a run; `packaged`: and what is packaged of it."""
 
     def seen() -> DirectoryRecord | None:
         record = pop.known.lookup(run.channel)
-        return record if record is not None and record.entry.stream_id == run else None
+        if record is None or record.entry.stream_id != run:
+            return None
+        return record if record.entry.renditions or not packaged else None
 
     await until(seen)
     record = seen()

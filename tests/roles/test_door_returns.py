@@ -609,7 +609,7 @@ async def test_a_run_that_was_given_up_is_not_joined() -> None:
 async def test_our_own_pause_begins_no_run_anew_that_is_being_joined() -> None:
     async with two_pops() as (origin, here, there):
         await here.publish()
-        await until(lambda: origin.hub.get("alice") is not None)
+        await until(lambda: origin.units("alice"))
         await package(origin, here, there)
         before = here.run
         await there.publish()
