@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from edged.errors import RemoteProtocolError
 from edged.media.routing import ORIGINS_MAX, OriginReport, OriginState, ReportedState
 from edged.media.stream import PriorityClass
-from edged.policy.capacitor import DOUBT_AFTER_S, PROBATION_S, VOTE_HOLD_S, Capacitor, StateChanged
+from edged.policy.capacitor import (
+    DOUBT_AFTER_S,
+    FULL_PART,
+    PROBATION_S,
+    VOTE_HOLD_S,
+    Capacitor,
+    StateChanged,
+)
 
 BASIC, PARTNER = PriorityClass.BASIC, PriorityClass.PARTNER
 UP, SUSPECT, DOWN = OriginState.UP, OriginState.SUSPECT, OriginState.DOWN
@@ -229,6 +236,16 @@ def test_a_full_origin_may_refuse() -> None:
     core.heartbeat(beat(free=0), 0.0)
     assert core.vote_against("o1", "lhr", voters=1, now=0.0, refused=True) == []
     assert core.vote_against("o1", "lhr", voters=1, now=0.0, refused=False) != []
+
+
+@pytest.mark.parametrize(
+    ("free", "is_full"), [(100 * FULL_PART, True), (100 * FULL_PART + 1, False)]
+)
+def test_an_origin_is_full_at_a_part_of_its_slots(free: float, is_full: bool) -> None:
+    core = Capacitor()
+    core.heartbeat(OriginReport("o1", 1, ReportedState.UP, 100, (50, 50, int(free))), 0.0)
+    changes = core.vote_against("o1", "lhr", voters=1, now=0.0, refused=True)
+    assert (changes == []) is is_full
 
 
 def test_one_origin_too_many_takes_the_place_of_a_dead_one_or_is_refused() -> None:

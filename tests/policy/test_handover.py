@@ -4,11 +4,17 @@ import math
 from itertools import pairwise
 
 import hypothesis
+import pytest
 from hypothesis import strategies as st
 
 from edged.media.parts import PackagedEvent, Part, SegmentEnded, SegmentsListed, StreamEnded
-from edged.policy import handover as handover_module
-from edged.policy.handover import HANDOVER_S_MAX, SILENT_S_MAX, Handover
+from edged.policy.handover import (
+    EVENTS_MAX,
+    HANDOVER_S_MAX,
+    RECENT_MAX,
+    SILENT_S_MAX,
+    Handover,
+)
 from tests.policy.window_events import PARTS, ended, init, part, rendition, whole
 
 NAMES = ("v0", "v720p")
@@ -166,12 +172,32 @@ def test_what_is_listed_comes_with_its_rendition_and_rungs_of_the_new_home_alone
 
 def test_it_keeps_no_more_than_its_limit() -> None:
     handover = moving()
-    events: list[PackagedEvent] = [
-        part(9, index % 400) for index in range(handover_module.EVENTS_MAX)
-    ]
-    assert handover.take_new(events, 10.0) == []
-    assert handover.take_new([part(9, 400)], 10.0)[-1] == part(9, 400)
+    shown = handover.take_new([rendition("v0"), init("v0"), part(5, 0)], 10.0)
+    assert shown == [rendition("v0"), init("v0")], "which is kept no more"
+    kept: list[PackagedEvent] = [part(9, index, "v720p") for index in range(EVENTS_MAX)]
+    assert handover.take_new(kept, 10.0) == []
+    assert not handover.is_over
+    more = part(9, EVENTS_MAX, "v720p")
+    assert handover.take_new([more], 10.0) == [*kept, more]
     assert handover.is_over
+
+
+@pytest.mark.parametrize(("behind", "is_known"), [(RECENT_MAX - 1, True), (RECENT_MAX, False)])
+def test_a_new_home_that_is_some_behind_is_compared_with_what_was_shown(
+    behind: int, is_known: bool
+) -> None:
+    handover = Handover([("v0", part(5, 0))], 10.0)
+    handover.take_old([part(5, index) for index in range(1, behind + 1)], 10.0)
+    following = part(5, behind + 1)
+    shown = handover.take_new([part(5, 0), following], 10.1)
+    assert shown == ([following] if is_known else [])
+
+
+def test_a_part_that_is_known_by_name_alone_says_nothing_of_who_made_it() -> None:
+    handover = Handover([("v0", part(5, 0, payload=b""))], 10.0)
+    assert handover.take_new([part(5, 0), part(5, 1)], 10.0) == []
+    assert handover.take_old([part(5, 1)], 10.1) == [part(5, 1)]
+    assert handover.take_new([part(5, 2)], 10.1) == [part(5, 2)], "they are alike"
 
 
 @hypothesis.given(

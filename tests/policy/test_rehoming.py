@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from edged.media.stream import PriorityClass
 from edged.policy import rehoming
 from edged.policy.rehoming import (
+    BUDGET_PER_S_MAX,
     DRAINS_MAX,
     IN_FLIGHT_MAX,
     JOBS_MAX,
@@ -134,6 +135,17 @@ def test_at_the_limits_it_says_so() -> None:
     assert not core.drain("one-more", until=9, budget_per_s=1, streams=1, now=0.0)
     assert core.drain("o1", until=19, budget_per_s=1, streams=1, now=0.0)
     assert core.drained["o1"] == 19
+
+
+@pytest.mark.parametrize("budget_per_s", [BUDGET_PER_S_MAX, 10 * BUDGET_PER_S_MAX])
+def test_no_budget_is_above_what_one_pop_may(budget_per_s: float) -> None:
+    core = started(*(Wish(name, "a", "b") for name in "xy"), budget_per_s=budget_per_s)
+    assert core.take_due(lives("x", "y"), 0.0)
+    assert core.next_timeout() == 1 / BUDGET_PER_S_MAX
+    core = Rehoming()
+    core.drain("a", until=0.0, budget_per_s=budget_per_s, streams=2, now=0.0)
+    assert core.take_due(lives("x", "y"), 0.0)
+    assert core.next_timeout() == 1 / BUDGET_PER_S_MAX
 
 
 def test_no_more_are_under_way_than_may_be() -> None:
