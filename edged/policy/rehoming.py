@@ -29,6 +29,7 @@ RETRY_S_MIN, RETRY_S_MAX = 1.0, 15.0  # A hold after a refusal lasts 0.5 to 8 s.
 SETTLED_S = 30.0  # What was moved is not picked again so soon: plans must not play with it.
 
 TOO_MANY = f"{JOBS_MAX} migrations are under way already"
+SAME_NUMBER = "another migration of that number is under way"  # Of an IRS before this one.
 NONE_LEFT = "no stream of that class is there"
 NOT_THERE = "it is not there"
 TOO_LATE = "the deadline has come"
@@ -159,7 +160,9 @@ class Rehoming:
             wishes=list(wishes),
             picks=[_Pick(pick, pick.count) for pick in picks],
         )
-        if len(self._jobs) >= JOBS_MAX or number in self._jobs:
+        if number in self._jobs:
+            return _refusals(job, SAME_NUMBER)
+        if len(self._jobs) >= JOBS_MAX:
             return _refusals(job, TOO_MANY)
         self._jobs[number] = job
         return self.expire(now)

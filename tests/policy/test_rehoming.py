@@ -17,6 +17,7 @@ from edged.policy.rehoming import (
     NONE_LEFT,
     NOT_THERE,
     RETRY_S_MAX,
+    SAME_NUMBER,
     SETTLED_S,
     TOO_LATE,
     TOO_MANY,
@@ -130,6 +131,8 @@ def test_at_the_limits_it_says_so() -> None:
         assert not core.migrate(number, wish, (), deadline=9.0, budget_per_s=1, now=0.0)
     (told,) = core.migrate(99, wish, (), deadline=9.0, budget_per_s=1, now=0.0)
     assert told.reason == TOO_MANY
+    (told,) = core.migrate(1, wish, (), deadline=9.0, budget_per_s=1, now=0.0)
+    assert told.reason == SAME_NUMBER
     for number in range(DRAINS_MAX):
         assert core.drain(f"o{number}", until=9, budget_per_s=1, streams=1, now=0.0)
     assert not core.drain("one-more", until=9, budget_per_s=1, streams=1, now=0.0)
@@ -196,6 +199,32 @@ def test_a_drain_tries_again_ever_more_seldom_and_tells_once() -> None:
     assert core.undo_drain("a")
     assert not core.undo_drain("a")
     assert core.take_due(lives("x"), 200.0) == []
+
+
+def test_a_drain_that_is_told_again_keeps_its_pace() -> None:
+    core = Rehoming()
+    for _ in range(2):
+        core.drain("a", until=10.0, budget_per_s=2.0, streams=2, now=0.0)
+        due = core.take_due(lives("x", "y"), 0.0)
+    assert due == []
+    assert len(core.take_due(lives("x", "y"), 0.5)) == 1
+
+
+@pytest.mark.parametrize("how", ["is gone", "has moved"])
+def test_who_comes_back_to_a_drained_origin_is_told_of_anew(how: str) -> None:
+    core = Rehoming()
+    core.drain("a", until=1.0, budget_per_s=100, streams=1, now=0.0)
+    refused = [Refusal(0, "x", "a", "", "full")]
+    core.take_due(lives("x"), 0.0)
+    assert core.settled("x", "full", 0.0) == refused
+    if how == "is gone":
+        core.take_due([], 2.0)
+    else:
+        assert core.take_due(lives("x"), 2.0)
+        assert core.settled("x", "", 2.0) == []
+        core.take_due(lives("x", origin="b"), 3.0)
+    assert core.take_due(lives("x"), 9.0)
+    assert core.settled("x", "full", 9.0) == refused
 
 
 def test_a_drain_that_is_undone_forgets_what_is_in_flight_when_that_is_settled() -> None:

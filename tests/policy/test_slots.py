@@ -112,6 +112,29 @@ def test_who_waits_without_a_slot_leaves_the_reserve_to_partners() -> None:
     assert slots.promote() == []
 
 
+def test_who_waits_without_a_slot_may_use_the_reserve_if_its_rule_says_so() -> None:
+    slots = Slots(total=1, reserve=1, source_only=1)
+    slots.take(StreamId("a", 1), PARTNER)
+    slots.take(StreamId("b", 1), BASIC, Terms("source-only", reserve=True))
+    slots.give_back(StreamId("a", 1))
+    assert slots.promote() == [StreamId("b", 1)]
+
+
+def test_resized_who_is_beyond_the_slots_stays() -> None:
+    slots = Slots(total=0, reserve=0, source_only=2)
+    for channel in "ab":
+        slots.take(StreamId(channel, 1), BASIC, SOURCE_ONLY)
+    slots.resize(0, 0, 1)
+    assert (slots.used_beyond, slots.source_only_free) == (2, 0)
+
+
+def test_a_newer_run_is_no_newer_in_its_turn() -> None:
+    slots = Slots(total=2, reserve=0)
+    for stream_id in (StreamId("a", 1), StreamId("b", 1), StreamId("a", 2)):
+        slots.take(stream_id, BASIC)
+    assert slots.take(StreamId("p", 1), PARTNER, PREEMPT) == StreamId("b", 1)
+
+
 def test_the_newest_of_the_lowest_class_gives_way() -> None:
     slots = Slots(total=4, reserve=0)
     for channel, priority in (("a", AFFILIATE), ("b", BASIC), ("c", BASIC), ("d", PARTNER)):
