@@ -203,6 +203,15 @@ def test_kept_units_are_for_partners_and_for_rules_that_say_so() -> None:
     assert quotas == {"o1": 4, "o2": 1}
 
 
+def test_of_what_is_kept_at_several_the_nearest_is_taken() -> None:
+    view = make_view({"o1": 0, "o2": 0})
+    table = view.table
+    assert table is not None
+    view.accept_table(msgspec.structs.replace(table, kept={"o1": 1, "o2": 1}), 0.0)
+    decision = choose_origin(want(priority=PARTNER), view, 0.0)
+    assert (decision.origin, decision.alternatives) == ("o1", {"o2": LEASE_USED_UP})
+
+
 def test_pin_is_that_origin_or_refusal() -> None:
     rule = Rule(name="pin-it", match=Match(channel="alice"), pin="o2")
     view = make_view({"o1": 5, "o2": 1}, rule)
@@ -536,13 +545,14 @@ def test_a_move_asks_nobody_to_give_way_and_keeps_the_terms_of_its_rule() -> Non
 
 def test_the_last_units_go_by_lease_alone_while_there_are_leases() -> None:
     """Of an origin of 5,000: for its last 5 many knock before they hear of each other."""
-    view = make_view({"o1": 0, "o2": 0}, lease_ttl_s=10.0)
+    view = make_view({"o1": 0, "o2": 0}, lease_ttl_s=0.1)
     beat(view, "o1", 5, total=5000)
     beat(view, "o2", 6, total=5000)
     assert choose_origin(want(), view, 0.0).origin == "o2"
     beat(view, "o2", 5, total=5000)
     assert set(refusal(want(), view).values()) == {LAST_ARE_LEASED}
     assert choose_origin(want(priority=PARTNER), view, 0.0).origin == "o1"
-    assert choose_origin(want(), view, 10.0).origin == "o1", "without leases somebody has them"
-    beat(view, "o2", 50, total=5000, now=10.0)
-    assert choose_origin(want(), view, 10.0).origin == "o2", "but where there is more, first"
+    assert choose_origin(want(), view, 0.1).origin == "o1", "without leases somebody has them"
+    beat(view, "o2", 6, total=5000, now=0.1)
+    view.by_name["o2"].rtt_ms = 2 * PRICE_FULL_MS
+    assert choose_origin(want(), view, 0.2).origin == "o2", "but where there is more, first"
