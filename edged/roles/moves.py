@@ -134,7 +134,7 @@ class Moves:
             return "it is being moved already"
         if placement.stream.ended is not None:
             return "it has ended"
-        if not placement.accepted or placement.joins or placement.held_at is not None:
+        if not placement.accepted or placement.held_at is not None:
             return "its origin has not accepted it"
         if not before.splice:
             return "nothing of it is packaged yet"

@@ -113,16 +113,38 @@ async def test_nothing_moves_without_the_solver_or_before_the_origins_are_heard(
     assert asked.calls == []
 
 
-async def test_a_solver_that_fails_is_said_once(
+async def test_a_solver_that_fails_is_said_once_until_it_works_again(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = Asked()
-    asked.tell("ams/0", far=20)
+
+    async def look_for_s(seconds: float) -> list[str]:
+        asked.tell("ams/0", far=20)
+        with capture_logs() as logged, trio.move_on_after(seconds):
+            await asked.migrating.run()
+        return [str(line["event"]) for line in logged]
+
     monkeypatch.setattr(linear_program, "COLUMNS_MAX", 0)
-    with capture_logs() as logged, trio.move_on_after(200.0):
-        await asked.migrating.run()
-    assert [line["event"] for line in logged] == ["no moves planned"]
+    assert await look_for_s(200.0) == ["no moves planned"]
     assert asked.calls == []
+    monkeypatch.undo()
+    assert "no moves planned" not in await look_for_s(100.0)
+    assert asked.calls
+    monkeypatch.setattr(linear_program, "COLUMNS_MAX", 0)
+    asked.migrating._planner = None  # The solver keeps what it has made of a network.
+    assert await look_for_s(200.0) == ["no moves planned"]
+
+
+async def test_moves_are_planned_by_what_is_configured_now(autojump_clock: MockClock) -> None:
+    asked = Asked()
+    asked.migrating.look()
+    await trio.sleep(100.0)
+    asked.migrating.moves_per_s, asked.migrating.reserve_fraction = 10.0, 0.5
+    asked.world.heartbeat(OriginReport("near", 1, ReportedState.UP, 1000, (510, 510, 510)), 0.0)
+    asked.tell("ams/0", far=20)
+    asked.migrating.look()
+    ((_, (move,), within_s),) = asked.calls
+    assert (move.units, within_s) == (10, 1.0), "half of all slots are kept"
 
 
 async def test_without_the_library_nothing_moves(

@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from edged.backbone import sender as sender_module
 from edged.backbone.receiver import BackboneServer
 from edged.errors import PublishRefusedError, RouteUnavailableError
 from edged.media.events import StreamEvent, StreamRehomed
 from edged.media.routing import OriginState, Rule
-from edged.media.stream import StreamId
+from edged.media.stream import Description, StreamId
 from edged.policy.departures import ANSWER_S_MAX
 from edged.policy.handover import HANDOVER_S_MAX
 from edged.policy.routing_table import NO_ROOM
 from edged.roles import moves as moves_module
-from edged.roles.moves import LINGER_S, NOWHERE, MoveDone, _why_nowhere
+from edged.roles.moves import LINGER_S, NOWHERE, RING_TOO_SHORT, MoveDone, _why_nowhere
 from edged.roles.placement import Placement
 from edged.runtime.hub import LiveStream
 from edged.wire.backbone.messages import StreamOpened
@@ -130,16 +131,17 @@ async def test_while_it_moves_the_ring_keeps_what_the_new_home_needs(
         await until(lambda: trimmed == [9])
 
 
-async def test_from_a_full_origin_s_refusal_nothing_changes() -> None:
+@pytest.mark.parametrize("code", ["full", "drain"])
+async def test_from_a_full_origin_s_refusal_nothing_changes(code: str) -> None:
     one, two = Origin("one"), Origin("two")
-    two.refusal = FULL
+    two.refusal = PublishRefusedError(code, "no slot is free")
     async with one.serving() as server, two.serving(), running_pop(one, two) as pop:
         placement = await at_one(pop, one, server)
         before = placement.forwarding
         mover = Mover(pop)
         assert mover.begin() == ""
         done = await mover.finished()
-        assert (done.refused, done.to_origin) == ("full: no slot is free", "two")
+        assert (done.refused, done.to_origin) == (f"{code}: no slot is free", "two")
         assert done.stream_id == placement.stream.stream_id == StreamId("alice", 1, 1)
         assert placement.forwarding is before
         assert before.trims
@@ -167,6 +169,7 @@ async def test_who_does_not_answer_gets_nothing(monkeypatch: pytest.MonkeyPatch)
         assert mover.done == []
         moves.tick(pop.pump.now() + ANSWER_S_MAX + 1.0)
         assert mover.done[0].refused == "no answer within 3 s"
+        assert pop.view.by_name["two"].held[0] > pop.pump.now()
         assert placement.decision.origin == "one"
         assert forwardings(pop) == {"one": 1, "two": 0}
         await until(lambda: two.closed or not two.opened)  # What it took it is told to let go of.
@@ -317,6 +320,63 @@ async def test_what_the_ring_has_let_go_of_meanwhile_leaves_no_hole(
         assert pop.given_up == []
 
 
+@pytest.mark.parametrize("missing", [0, 1])
+async def test_a_ring_that_reaches_back_just_so_is_enough(
+    monkeypatch: pytest.MonkeyPatch, missing: int
+) -> None:
+    one, two = Origin("one"), Origin("two")
+    async with one.serving() as server, two.serving(), running_pop(one, two) as pop:
+        placement = await at_one(pop, one, server)
+        mover, moves = Mover(pop), pop.uplinks.placing.moves
+        accepted: list[Forwarding] = []
+        real = moves.accepted
+        monkeypatch.setattr(moves, "accepted", accepted.append)
+        assert mover.begin() == ""
+        await until(lambda: accepted)
+        append(placement.stream, 30, size=10**6)
+        accepted[0].packaged_seq = placement.stream.ring.first_seq - 1 - missing
+        real(accepted[0])
+        assert mover.done[0].refused == (RING_TOO_SHORT if missing else "")
+
+
+@pytest.mark.pure
+async def test_what_cannot_be_offered_stays_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = Origin("one"), Origin("two")
+    async with one.serving() as server, two.serving(), running_pop(one, two) as pop:
+        placement = await at_one(pop, one, server)
+        monkeypatch.setattr(sender_module, "FORWARDINGS_MAX", 0)
+        mover = Mover(pop)
+        assert mover.begin() == "0 streams go to two already"
+        assert placement.forwarding.trims
+        assert used(pop) == (1, 0)
+
+
+async def test_a_new_home_hears_how_the_stream_was_described_meanwhile() -> None:
+    one, two = Origin("one"), Origin("two")
+    async with one.serving() as server, two.serving(), running_pop(one, two) as pop:
+        placement = await at_one(pop, one, server)
+        mover, stream = Mover(pop), placement.stream
+        assert mover.begin() == ""
+        stream.grant = stream.grant.described(Description(title="meanwhile"))
+        await mover.finished()
+        await until(lambda: (at := two.hub.get("alice")) and at.grant.title == "meanwhile")
+
+
+async def test_of_a_stream_that_ends_the_home_that_it_left_is_gone_as_well() -> None:
+    one, two = Origin("one"), Origin("two")
+    async with one.serving() as server, two.serving(), running_pop(one, two) as pop:
+        placement = await at_one(pop, one, server)
+        mover, placing = Mover(pop), pop.uplinks.placing
+        mover.begin()
+        await mover.finished()
+        pop.hub.close(placement.stream, "publisher left")
+        placing.end(placement.stream)
+        await until(lambda: len(one.closed) == len(two.closed) == 1)
+        placing.moves.tick(pop.pump.now())
+        assert placing.moves.lingering == 0
+        assert used(pop) == (0, 0)
+
+
 async def rule_forbids(pop: Pop, one: Origin, two: Origin) -> None:
     pop.push_table(one, two, rules=(Rule(name="here", pin="one"),))
 
@@ -367,6 +427,9 @@ async def test_a_stream_of_which_nothing_is_packaged_waits() -> None:
         assert mover.begin() == "its origin has not accepted it"
         await until(lambda: placement.accepted)
         assert mover.begin() == "nothing of it is packaged yet"
+        placement.held_at = 1.0
+        assert mover.begin() == "its origin has not accepted it"
+        placement.held_at = None
         placement.forwarding.splice, placement.forwarding.packaged_seq = b"x", -5
         assert "the ring does not reach back" in mover.begin()
         stream.end("over")

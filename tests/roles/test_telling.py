@@ -9,7 +9,7 @@ from edged.media.events import StreamTakenOver
 from edged.media.stream import Description, Grant, PriorityClass, StreamId
 from edged.roles.telling import Telling
 from edged.runtime.hub import LiveStream
-from edged.wire.table import Moved
+from edged.wire.table import REASON_CHARS_MAX, Moved
 
 if TYPE_CHECKING:
     from edged.media.events import StreamEvent
@@ -57,6 +57,18 @@ def test_each_has_what_it_is_about() -> None:
     assert [fields[6]["by_publication"], fields[7]["by_publication"]] == ["2f", ""]
     assert [fields[6]["by_pop"], fields[7]["by_pop"]] == ["ams1", ""]
     assert (fields[8]["reason"], fields[8]["duration_s"]) == ("goodbye", 2.5)
+
+
+@pytest.mark.parametrize("chars", [REASON_CHARS_MAX, REASON_CHARS_MAX + 1])
+def test_what_irs_hears_of_a_move_fits_its_message(chars: int) -> None:
+    told: list[Moved] = []
+    telling = Telling()
+    telling.on_rehomed = told.append
+    grant = Grant(channel="alice")
+    stream = LiveStream(StreamId("alice", 31, 2), grant, started_at=0.0, came_from="test")
+    telling.rehomed(stream, "fra1", "fra2", "x" * chars, unit_seq=-1, number=7)
+    (moved,) = told
+    assert (moved.unit_seq, moved.why, moved.number) == (0, "x" * REASON_CHARS_MAX, 7)
 
 
 @pytest.mark.parametrize(

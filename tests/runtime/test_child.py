@@ -103,6 +103,23 @@ bytearray(2**29)
     assert b"MemoryError" in said
 
 
+async def test_it_leaves_no_core_and_no_signal_but_the_parent_ends_it() -> None:
+    """Signals to the whole group are the parent's, which drains first."""
+    script = (
+        SETTLED
+        + """
+import resource, signal
+for number in (signal.SIGINT, signal.SIGTERM):
+    os.kill(os.getpid(), number)
+connection.sendall(str(resource.getrlimit(resource.RLIMIT_CORE)).encode())
+"""
+    )
+    with trio.fail_after(DEADLINE_S):
+        async with open_child(["-c", script]) as child:
+            assert await child.stream.receive_some(100) == b"(0, 0)"
+            assert await child.wait() == 0
+
+
 async def test_too_much_memory_is_refused() -> None:
     script = SETTLED + "bytearray(2 * 2**30)"
     with trio.fail_after(DEADLINE_S):
