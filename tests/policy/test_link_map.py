@@ -1,13 +1,19 @@
 import itertools
+from collections.abc import Callable
 
 import hypothesis
+import msgspec
 import pytest
 from hypothesis import strategies as st
 
+from edged.media.routing import ORIGINS_MAX
 from edged.policy.link_map import (
     GAPS_SHOWN_MAX,
     LINKS_MAX,
+    LINKS_PER_PATH_MAX,
+    METRIC_MAX,
     PATHS_MAX,
+    POPS_PER_SITE_MAX,
     SITES_MAX,
     Crossing,
     LinkConfig,
@@ -233,3 +239,21 @@ def test_gaps_are_counted(more: int) -> None:
     assert problems[GAPS_SHOWN_MAX:] == (
         [f"links: {more} more pairs without a way"] if more else []
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "key", "make", "limit"),
+    [
+        (SiteConfig, {"name": "a"}, "pops", lambda n: ["p"] * n, POPS_PER_SITE_MAX),
+        (SiteConfig, {"name": "a"}, "origins", lambda n: ["o"] * n, ORIGINS_MAX),
+        (PathConfig, {"pop": "p", "origin": "o"}, "links", lambda n: ["l"] * n, LINKS_PER_PATH_MAX),
+        (LinkConfig, {"name": "l", "ends": ["a", "b"], "mbps": 1}, "metric", int, METRIC_MAX),
+        (LinkConfig, {"name": "l", "ends": ["a", "b"]}, "mbps", float, 10**9),
+    ],
+)
+def test_what_is_configured_has_limits(
+    kind: type, fields: dict[str, object], key: str, make: Callable[[int], object], limit: int
+) -> None:
+    msgspec.convert({**fields, key: make(limit)}, kind)
+    with pytest.raises(msgspec.ValidationError, match=str(limit)):
+        msgspec.convert({**fields, key: make(limit + 1)}, kind)

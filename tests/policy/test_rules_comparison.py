@@ -1,7 +1,16 @@
 """A change of rules in figures: per rule, per origin, who moves and who would be refused."""
 
+import pytest
+
 from edged.media.routing import Match, Rule
-from edged.policy.rules_comparison import Moved, OriginLoad, RuleEffect, Totals, compare
+from edged.policy.rules_comparison import (
+    AGE_S_MAX,
+    Moved,
+    OriginLoad,
+    RuleEffect,
+    Totals,
+    compare,
+)
 from edged.policy.rules_snapshot import RulesSnapshot
 from tests.policy.pops_taken import PARTNER, stream, take
 
@@ -87,6 +96,12 @@ def test_what_limits_the_comparison_is_noted() -> None:
         "PoP ams1: 61 s older than the newest",
         "PoP ams1: its lease had expired, so price decides",
     ]
+
+
+@pytest.mark.parametrize(("age_s", "is_noted"), [(AGE_S_MAX, False), (AGE_S_MAX + 1, True)])
+def test_pops_that_were_asked_at_one_time_show_one_network(age_s: float, is_noted: bool) -> None:
+    pops = (take([], NEAR, pop="ams1", at=1000.0 - age_s), take([], NEAR, pop="lhr1", at=1000.0))
+    assert bool(compare(RulesSnapshot(pops=pops), ()).notes) is is_noted
 
 
 def test_an_empty_network_is_no_problem() -> None:
