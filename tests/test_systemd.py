@@ -34,10 +34,22 @@ def test_the_service_is_hardened() -> None:
 
 
 @pytest.mark.parametrize("name", ["setpriority", "prlimit64", "pidfd_open", "chroot"])
-def test_the_filter_is_in_force(name: str) -> None:
+def test_the_filter_allows_what_children_need(name: str) -> None:
     """What children need is allowed; what nobody needs is not."""
     require("systemd-analyze")
     assert (name in allowed_calls(UNIT.read_text())) == (name != "chroot")
+
+
+def test_what_the_filter_takes_is_refused() -> None:
+    """Else the test below would say nothing: this anybody may, but for the filter."""
+    require("systemd-analyze")
+    command = ["-c", "import os; os.sched_setaffinity(0, os.sched_getaffinity(0))"]
+    for before, code in ((["-m", "tests.under_unit", sys.executable], 1), ([], 0)):
+        done = subprocess.run(  # noqa: S603 - our own arguments
+            [sys.executable, *before, *command], cwd=ROOT,
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert (done.returncode, "PermissionError" in done.stderr) == (code, bool(code))
 
 
 @pytest.mark.parametrize(

@@ -39,10 +39,11 @@ def allowed_calls(unit: str) -> set[str]:
     return allowed
 
 
-def confine(allowed: set[str]) -> None:
-    """Refuse this process and its children all other calls, as the unit's error number says."""
-    rules = pyseccomp.SyscallFilter(pyseccomp.ERRNO(errno.EPERM))
-    for name in sorted(allowed):
+def confine(unit: str) -> None:
+    """Refuse this process and its children all other calls, with the unit's error number."""
+    (name_of_error,) = re.findall(r"^SystemCallErrorNumber=(\w+)$", unit, re.MULTILINE)
+    rules = pyseccomp.SyscallFilter(pyseccomp.ERRNO(getattr(errno, name_of_error)))
+    for name in sorted(allowed_calls(unit)):
         try:
             rules.add_rule(pyseccomp.ALLOW, name)
         except (OSError, RuntimeError, ValueError):
@@ -51,5 +52,5 @@ def confine(allowed: set[str]) -> None:
 
 
 if __name__ == "__main__":
-    confine(allowed_calls(UNIT.read_text()) | {"execve"})
+    confine(UNIT.read_text())
     os.execvp(sys.argv[1], sys.argv[1:])  # noqa: S606 - the command is the caller's
