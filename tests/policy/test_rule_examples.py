@@ -4,6 +4,7 @@ import tomllib
 from pathlib import Path
 
 import hypothesis
+import msgspec
 import pytest
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from edged.media.routing import Match, Rule
 from edged.policy.rule_examples import (
     EXAMPLES_MAX,
     EXAMPLES_PER_RULE_MAX,
+    ORIGINS_PER_EXAMPLE_MAX,
     PushedRules,
     RuleEntry,
     RuleExample,
@@ -145,6 +147,26 @@ def test_the_limit_of_examples_and_one_past_it() -> None:
     assert len(checked) == EXAMPLES_MAX
     found = find_problems([*rules, entry(*good.examples, *good.examples[:1], name="last")])
     assert found[0] == f"rules: {EXAMPLES_MAX + 1} examples in all exceed {EXAMPLES_MAX}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "value", "limit"),
+    [
+        (RuleEntry, "examples", {"channel": "x"}, EXAMPLES_PER_RULE_MAX),
+        (RuleExample, "origins", "", ORIGINS_PER_EXAMPLE_MAX),
+    ],
+)
+def test_the_limits_of_one_rule_and_one_example(
+    kind: type, key: str, value: object, limit: int
+) -> None:
+    def read(count: int) -> object:
+        values = [value or f"o{n}" for n in range(count)]
+        fields = {"channel": "x"} if kind is RuleExample else {}
+        return msgspec.convert({**fields, key: values}, kind)
+
+    assert len(getattr(read(limit), key)) == limit
+    with pytest.raises(msgspec.ValidationError, match=f"length <= {limit}"):
+        read(limit + 1)
 
 
 def test_examples_stay_out_of_what_is_pushed() -> None:
