@@ -127,6 +127,17 @@ async def told(setting: Setting) -> None:
     await until(lambda: setting.pop.view.capacitor.report("one") == report)
 
 
+async def have_bob_give_way(setting: Setting) -> None:
+    """Of one slot bob has, for alice: he waits for another place."""
+    pop = setting.pop
+    offer(pop, "bob", PriorityClass.BASIC)
+    await until(lambda: setting.role.hub.get("bob"))
+    await told(setting)
+    pop.push_table(setting.place, rules=PREEMPT)
+    offer(pop, "alice", PriorityClass.PARTNER)
+    await until(lambda: pop.uplinks.placements["bob"].held_at is not None)
+
+
 async def test_a_partner_takes_the_place_of_the_newest_basic_stream_if_its_rule_asks_so() -> None:
     other = Origin("two")
     async with other.serving(), opened(slots=2) as setting:
@@ -195,12 +206,7 @@ async def test_who_gives_way_goes_on_elsewhere_exactly_where_it_stopped() -> Non
 async def test_who_gave_way_and_finds_no_place_is_told_why() -> None:
     async with opened(slots=1) as setting:
         pop = setting.pop
-        offer(pop, "bob", PriorityClass.BASIC)
-        await until(lambda: setting.role.hub.get("bob"))
-        await told(setting)
-        pop.push_table(setting.place, rules=PREEMPT)
-        offer(pop, "alice", PriorityClass.PARTNER)
-        await until(lambda: pop.uplinks.placements["bob"].held_at is not None)
+        await have_bob_give_way(setting)
         pop.uplinks.placing.tick(pop.pump.now() + LOST_S_MAX + 1.0)
         (error,) = pop.given_up
         assert (error.code, error.reason) == ("preempted", NO_PLACE)
@@ -239,12 +245,7 @@ async def test_a_pop_of_before_is_told_of_it_as_of_a_drain(
     monkeypatch.setattr(local_end_module, "FEATURES", (FEATURE_DESCRIPTIONS,))
     async with opened(slots=1) as setting:
         pop = setting.pop
-        offer(pop, "bob", PriorityClass.BASIC)
-        await until(lambda: setting.role.hub.get("bob"))
-        await told(setting)
-        pop.push_table(setting.place, rules=PREEMPT)
-        offer(pop, "alice", PriorityClass.PARTNER)
-        await until(lambda: pop.uplinks.placements["bob"].held_at is not None)
+        await have_bob_give_way(setting)
         assert pop.uplinks.placements["bob"].held_code == "drain"
 
 
