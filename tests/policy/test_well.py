@@ -12,6 +12,7 @@ from edged.policy.link_map import LinkConfig, LinkMap
 from edged.policy.restrictions import Restriction
 from edged.policy.well import (
     CLEAR_AT,
+    LOSS_MAX,
     MBPS_PER_UNIT,
     OUTSIDE_S,
     PRICE_FULL_MS,
@@ -105,6 +106,16 @@ def test_links_have_the_round_trip_and_loss_that_add_up_to_the_paths() -> None:
     assert found["fra-iad"].loss == pytest.approx(0.0, abs=1e-9)
     assert {each.state for each in found.values()} == {"up"}
     assert {each.told_as for each in found.values()} == {(name,) for name in found}
+
+
+@pytest.mark.parametrize("loss", [LOSS_MAX, 1.0])
+def test_a_path_that_loses_all_has_links_that_lose_nearly_all(loss: float) -> None:
+    well = make()
+    all_told(well)
+    well.observe("cdg1/0", telemetry({"fra1": probe(9.0, loss), "iad1": probe(89.0, loss)}), 0.0)
+    well.update(0.0, heard=HEARD)
+    (link,) = [each for each in well.links() if each.link == "cdg-fra"]
+    assert link.loss == pytest.approx(LOSS_MAX, abs=1e-6)
 
 
 def test_what_cannot_be_told_is_not() -> None:

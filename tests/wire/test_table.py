@@ -33,6 +33,8 @@ from edged.media.routing import (
 from edged.wire.table import (
     FRAME_BYTES_MAX,
     HELLO_BYTES_MAX,
+    MOVES_MAX,
+    PICKS_MAX,
     Ack,
     Alive,
     Delta,
@@ -162,6 +164,25 @@ def test_every_message_travels() -> None:
     assert {type(message) for message in EVERY_MESSAGE} == set(get_args(Message))
     wire = b"".join(encode_frame(message) for message in EVERY_MESSAGE)
     assert FrameReader().receive_data(wire) == EVERY_MESSAGE
+
+
+@pytest.mark.parametrize(
+    ("key", "one", "limit"),
+    [
+        ("moves", Move("alice", "ams1", "fra1"), MOVES_MAX),
+        ("picks", Pick("ams1", "fra1", "basic", 12), PICKS_MAX),
+    ],
+)
+def test_a_migration_has_limits(key: str, one: object, limit: int) -> None:
+    migrate = next(each for each in EVERY_MESSAGE if isinstance(each, Migrate))
+
+    def wire(count: int) -> bytes:
+        return encode_frame(msgspec.structs.replace(migrate, **{key: (one,) * count}))
+
+    (read,) = FrameReader().receive_data(wire(limit))
+    assert len(getattr(read, key)) == limit
+    with pytest.raises(RemoteProtocolError, match=f"length <= {limit}"):
+        FrameReader().receive_data(wire(limit + 1))
 
 
 class TelemetryBefore(Struct, frozen=True, array_like=True):
