@@ -16,7 +16,14 @@ from edged.policy.departures import ANSWER_S_MAX
 from edged.policy.handover import HANDOVER_S_MAX
 from edged.policy.routing_table import NO_ROOM
 from edged.roles import moves as moves_module
-from edged.roles.moves import LINGER_S, NOWHERE, RING_TOO_SHORT, MoveDone, _why_nowhere
+from edged.roles.moves import (
+    LINGER_S,
+    NOWHERE,
+    REASONS_SHOWN,
+    RING_TOO_SHORT,
+    MoveDone,
+    _why_nowhere,
+)
 from edged.roles.placement import Placement
 from edged.runtime.hub import LiveStream
 from edged.wire.backbone.messages import StreamOpened
@@ -490,3 +497,11 @@ def test_why_it_goes_nowhere_is_said_in_words_that_can_be_counted() -> None:
     told = _why_nowhere(alice, "o1")
     assert told == f"{NOWHERE}: held after a refusal; {NO_ROOM}" == _why_nowhere(bob, "o1")
     assert _why_nowhere(RouteUnavailableError("alice", 7, {"o1": "it is there"}), "o1") == NOWHERE
+
+
+@pytest.mark.parametrize("count", [REASONS_SHOWN, REASONS_SHOWN + 1])
+def test_of_many_reasons_the_first_are_said(count: int) -> None:
+    reasons = [f"reason {number}" for number in range(count)]
+    rejected = {f"o{number}": reason for number, reason in enumerate(reasons)}
+    told = _why_nowhere(RouteUnavailableError("alice", 7, rejected), "elsewhere")
+    assert told == f"{NOWHERE}: {'; '.join(reasons[:3])}"
