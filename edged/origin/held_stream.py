@@ -24,6 +24,12 @@ class HeldStream:
         self._cache = cache
         self._reading: dict[tuple[str, int], list[Given]] = {}
 
+    def has(self, rendition: str, msn: int) -> bool:
+        """Whether a whole segment is held, in memory or on disk."""
+        window = self.window
+        in_memory = window.segment(rendition, msn) is not None
+        return in_memory or window.stored_bytes_of(rendition, msn) is not None
+
     def give(self, rendition: str, msn: int, given: Given) -> None:
         """Call `given` with a whole segment, once, now or when it has been read from disk."""
         body = self.window.segment(rendition, msn)

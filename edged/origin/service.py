@@ -279,7 +279,12 @@ class OriginService:
         channel, publication = stream_id.channel, stream_id.publication
         entry = self._streams.get(channel)
         held = self._ended.get((channel, publication))
-        if entry is not None and entry.stream.stream_id.publication == publication:
+        # A run that comes back, or goes on under another epoch, begins behind what it left here.
+        if (
+            entry is not None
+            and entry.stream.stream_id.publication == publication
+            and (held is None or entry.held.has(rendition, msn))
+        ):
             held = entry.held
         if held is None:
             given(GONE)

@@ -448,6 +448,31 @@ def test_what_has_ended_is_given_for_a_while() -> None:
     assert setting.service.statistics().window_bytes == 0
 
 
+def test_a_run_that_comes_back_is_given_with_what_it_left_here() -> None:
+    setting = Setting()
+    stream = setting.open()
+    feed(stream, seconds=10.0)
+    progress = setting.acked[len(setting.acked) // 2][1]
+    setting.close(stream, "goes on elsewhere")
+    grant = setting.admit()
+    again = setting.hub.open(StreamId("alice", 1, 2), grant, started_at=0.0, came_from="test")
+    for track in stream.tracks.values():
+        again.set_track(track)
+    units = stream.ring.reader(start="oldest").read(9999, 2**30).units
+    again.append(units[: progress.packaged_seq + 1])
+    setting.service.open(again, progress.splice)
+    again.append(units[progress.packaged_seq + 1 :])
+    held = setting.service._streams["alice"].window.renditions["v0"].segments
+    oldest, newest = next(iter(held)), max(msn for msn, one in held.items() if one.entry.complete)
+    assert oldest > 0
+    given: list[object] = []
+    for msn in (0, newest, newest + 9):
+        setting.service.give_segment(again.stream_id, "v0", msn, given.append)
+    assert isinstance(given[0], list), "of before"
+    assert isinstance(given[1], list), "of now"
+    assert given[2] == GONE
+
+
 def test_what_is_kept_is_bounded() -> None:
     """All streams together; what has ended goes first."""
     setting = Setting(payload_bytes_max=2**20)
