@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import structlog
 import trio
+from msgspec import structs
 
 from edged.backbone.directory import Directory, DirectoryRecord
-from edged.backbone.segment_fetches import Done, SegmentKey
+from edged.backbone.segment_fetches import GONE, Done, SegmentKey
 from edged.backbone.sender import OriginLink
 from edged.errors import EdgedError
-from edged.media.parts import PackagedEvent, StreamEnded
+from edged.media.parts import PackagedEvent, SegmentsListed, StreamEnded
 from edged.media.stream import PriorityClass, StreamId
 from edged.policy.handover import Handover
+from edged.policy.run_homes import Home, RunHomes
 from edged.policy.segment_ends import SegmentEnds
 from edged.runtime.pump import Pump
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from edged.backbone.feeds import FeedSubscription
 
 RUNS_MAX = 20_000  # Known by where they came from: twice the channels of one origin.
+NO_ROOM = "full"  # As many as may be are waited for; it can be asked for again.
 LOST = "no_route: the network has lost the way to this channel"  # Viewers may read it.
 
 logger = structlog.get_logger("edged.pop")
@@ -76,8 +79,8 @@ class PartsIn:
         self._wanted: dict[str, None] = {}  # Channels subscribed to by playback.
         self._gathered: dict[StreamId, list[PackagedEvent]] = {}
         self._heard: set[str] = set()  # Channels of which something has come since.
-        # Runs, by channel and publication: their origin and class, the last to come last.
-        self._came_from: dict[tuple[str, int], tuple[str, PriorityClass]] = {}
+        # By channel and publication; those whose home changed last are at the end.
+        self._homes: dict[tuple[str, int], RunHomes] = {}
         self._runs: dict[str, _Run] = {}  # By channel;
         self._due: dict[str, float] = {}  # when to show what is held of some.
         self._sooner: trio.Event | None = None  # Set when something is due before `run` looks.
@@ -126,12 +129,25 @@ class PartsIn:
     def fetch(self, stream_id: StreamId, rendition: str, msn: int, done: Done) -> bool:
         """Fetch a segment that was listed, by name, from where its run comes from, or last came.
 
-        As `SegmentFetches.fetch`; False as well while there is no way there.
+        What is gone there, one of its homes before may have. As `SegmentFetches.fetch`; False as
+        well while there is no way to the newest.
         """
-        came_from = self._came_from.get((stream_id.channel, stream_id.publication))
-        if came_from is None or (link := self._link(came_from[0])) is None:
+        homes = self._homes.get((stream_id.channel, stream_id.publication))
+        if homes is None:
             return False
-        return link.fetch_segment(came_from[1], SegmentKey(stream_id, rendition, msn), done)
+        home, *before = homes.newest_first()
+        return self._fetch_from(home, before, SegmentKey(stream_id, rendition, msn), done)
+
+    def _fetch_from(self, home: Home, before: list[Home], key: SegmentKey, done: Done) -> bool:
+        def take(result: bytes | str) -> None:
+            up = [other for other in before if self._is_up(other)] if result == GONE else []
+            if not up:
+                done(result)
+            elif not self._fetch_from(up[0], up[1:], key, done):
+                done(NO_ROOM)
+
+        link = self._link(home.origin)
+        return link is not None and link.fetch_segment(home.priority, key, take)
 
     def listed(self, channel: str, record: DirectoryRecord | None) -> None:
         """The directory has something new of a channel: go where it is."""
@@ -300,11 +316,11 @@ class PartsIn:
             leaving, run = self._leaving.get(stream_id.channel), self._runs.get(stream_id.channel)
             if leaving and run and stream_id.publication == leaving.next_id.publication:
                 if stream_id >= leaving.next_id:
-                    self._note(stream_id)
+                    events = self._note(stream_id, events)  # noqa: PLW2901 - refined
                 events = self._pass_on(leaving, stream_id, events)  # noqa: PLW2901 - refined
                 stream_id = max(stream_id, run.stream_id)  # noqa: PLW2901 - one run to playback
             else:
-                self._note(stream_id)
+                events = self._note(stream_id, events)  # noqa: PLW2901 - refined
                 if run and self._has_stayed(stream_id, run):
                     stream_id = run.stream_id  # noqa: PLW2901 - one run to playback
             if events and isinstance(events[-1], StreamEnded):
@@ -317,17 +333,34 @@ class PartsIn:
         is_older = stream_id.publication == known.publication and stream_id < known
         return is_older and feed is not None and feed.subscription.hands_over
 
-    def _note(self, stream_id: StreamId) -> None:
-        """Something of a run has come."""
+    def _note(self, stream_id: StreamId, events: list[PackagedEvent]) -> list[PackagedEvent]:
+        """Something of a run has come; returns it with how far back all its homes go."""
         channel = stream_id.channel
         feed, run = self._feeds.get(channel), (channel, stream_id.publication)
         self._heard.add(channel)
-        if feed is None or self._came_from.get(run) == (feed.origin, feed.priority):
-            return
-        self._came_from.pop(run, None)
-        self._came_from[run] = feed.origin, feed.priority
-        if len(self._came_from) > RUNS_MAX:
-            del self._came_from[next(iter(self._came_from))]
+        if feed is None:
+            return events
+        homes = self._homes.get(run) or RunHomes()
+        if homes.came(feed.origin, feed.priority, stream_id.home_epoch):
+            self._homes.pop(run, None)
+            self._homes[run] = homes
+            if len(self._homes) > RUNS_MAX:
+                del self._homes[next(iter(self._homes))]
+        if not any(isinstance(event, SegmentsListed) for event in events):
+            return events
+        return [
+            structs.replace(
+                event,
+                oldest_msn=homes.oldest_msn(event.rendition, event.oldest_msn, self._is_up),
+            )
+            if isinstance(event, SegmentsListed)
+            else event
+            for event in events
+        ]
+
+    def _is_up(self, home: Home) -> bool:
+        link = self._link(home.origin)
+        return link is not None and link.is_up(home.priority)
 
     def _timely(self, stream_id: StreamId, events: list[PackagedEvent]) -> list[PackagedEvent]:
         """What of these is to go to playback now, behind what was held before."""

@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator
 import pytest
 from structlog.testing import capture_logs
 
-from edged.media.parts import PackagedEvent, Part, StreamEnded
-from edged.media.stream import StreamId
+from edged.backbone.segment_fetches import GONE, Done, SegmentKey
+from edged.media.parts import ListedSegment, PackagedEvent, Part, SegmentsListed, StreamEnded
+from edged.media.stream import PriorityClass, StreamId
 from edged.policy import handover as handover_module
-from edged.roles.parts_in import LOST
+from edged.policy.window import StreamWindow
+from edged.roles.parts_in import LOST, NO_ROOM
 from tests.backbone.network import Origin, until
-from tests.policy.window_events import ended, init, part, rendition
+from tests.policy.window_events import DIGEST, ended, init, part, rendition, whole
 from tests.roles.setting import Pop, package, packaged, running_pop
 
 BEGIN: list[PackagedEvent] = [rendition(), init(), part(0, 0)]
@@ -178,3 +180,73 @@ async def test_the_end_of_the_run_and_of_interest_end_it() -> None:
         watched.pop.uplinks.parts.unsubscribe("alice")
         await until(lambda: watched.subscriptions == {"one": 0, "two": 0})
         assert watched.pop.uplinks.parts._leaving == {}
+
+
+def listed(*msns: int, oldest_msn: int) -> SegmentsListed:
+    segments = [ListedSegment(msn, 2000, part(msn, 0).wallclock_us, 500) for msn in msns]
+    return SegmentsListed(
+        rendition="v0", oldest_msn=oldest_msn, init_digest=DIGEST, segments=tuple(segments)
+    )
+
+
+async def test_viewers_can_still_go_back_to_before_a_move() -> None:
+    """The new home holds nothing of before it began, and says so; the old one does."""
+    one, two = Origin("one"), Origin("two")
+    one.segments |= {("v0", msn): [b"%d" % msn] for msn in range(3)}
+    two.segments["v0", 3] = [b"3"]
+    async with one.serving() as server, two.serving(), running_pop(one, two) as pop:
+        await packaged(pop, one, server)
+        await until(lambda: all(map(pop.view.capacitor.report, ("one", "two"))))
+        watched, parts = Watched(pop, one, two), pop.uplinks.parts
+        old: list[PackagedEvent] = [rendition(), init(), listed(0, 1, 2, oldest_msn=0)]
+        watched.push(one, *old, part(3, 0))
+        parts.subscribe("alice")
+        await until(lambda: watched.shown == [(3, 0)])
+        assert pop.uplinks.placing.moves.begin("alice", "two", "migrate", lambda _: None) == ""
+        await until(lambda: watched.subscriptions == {"one": 1, "two": 1})
+        watched.push(two, rendition(), init(), *whole(3), listed(oldest_msn=3), part(4, 0))
+        await until(lambda: (4, 0) in watched.shown)
+        await until(lambda: watched.subscriptions == {"one": 0, "two": 1})
+        window = StreamWindow(AT_ONE)
+        for _, events in pop.playback.batches:
+            for event in events:
+                window.add(event)
+        assert [entry.msn for entry in window.renditions["v0"].entries] == [0, 1, 2, 3, 4]
+        results = list[bytes | str]()
+        for msn in (1, 3, 7):
+            assert parts.fetch(AT_TWO, "v0", msn, results.append)
+        await until(lambda: len(results) == 3)
+        assert set(results) == {b"1", b"3", GONE}
+        assert {msn for _, _, msn in one.asked} == {1, 7}, "what the new home has it gives"
+
+        watched.push(two, listed(oldest_msn=4))  # It has no room: there would be a hole.
+        await until(lambda: pop.playback.batches[-1][1] == [listed(oldest_msn=4)])
+
+
+class Full:
+    """A link over which as many segments are waited for as may be."""
+
+    def is_up(self, priority: PriorityClass) -> bool:
+        return True
+
+    def fetch_segment(self, priority: PriorityClass, key: SegmentKey, done: Done) -> bool:
+        return False
+
+
+async def test_what_an_old_home_had_is_gone_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nobody waits for one that may come back: it would have nothing of it."""
+    async with handing_over() as watched:
+        watched.one.segments["v0", 0] = [b"0"]
+        watched.push(watched.two, *BEGIN, part(0, 1))
+        await until(lambda: len(watched.shown) == 2)
+        parts, results = watched.pop.uplinks.parts, list[bytes | str]()
+        assert parts.fetch(AT_TWO, "v0", 0, results.append)
+        await until(lambda: results == [b"0"])
+        real = parts._link
+        with monkeypatch.context() as patched:
+            patched.setattr(parts, "_link", lambda name: Full() if name == "one" else real(name))
+            assert parts.fetch(AT_TWO, "v0", 0, results.append)
+            await until(lambda: results[1:] == [NO_ROOM])
+        monkeypatch.setattr(parts, "_link", lambda name: None if name == "one" else real(name))
+        assert parts.fetch(AT_TWO, "v0", 0, results.append)
+        await until(lambda: results[2:] == [GONE])
