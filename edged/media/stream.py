@@ -80,3 +80,8 @@ class StreamId(Struct, frozen=True, order=True):
     channel: str
     publication: int  # 64 bit, later publications are greater; made by the publisher's PoP.
     home_epoch: int = 1  # Raised by each takeover or re-homing.
+
+    @property
+    def at_next_home(self) -> "StreamId":
+        """The same run under the epoch above."""
+        return StreamId(self.channel, self.publication, self.home_epoch + 1)

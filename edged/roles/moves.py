@@ -116,11 +116,10 @@ class Moves:
         link = self._placing.link(decision.origin)
         if link is None or not link.is_up(stream.grant.priority):
             raise EdgedError("link down")
-        known = stream.stream_id
-        stream_id = StreamId(known.channel, known.publication, known.home_epoch + 1)
+        newer = stream.stream_id.at_next_home
         before.trims = False
         try:
-            forwarding = link.forward(stream, stream_id, after=before, terms=decision.terms)
+            forwarding = link.forward(stream, newer, after=before, terms=decision.terms)
             if forwarding.refusal is not None:
                 raise forwarding.refusal
         except EdgedError:
@@ -150,6 +149,11 @@ class Moves:
         move = self._moves.get(stream_id.channel)
         ours = move is not None and move.forwarding.stream_id == stream_id
         return placement.stream.stream_id < stream_id and not ours
+
+    def newest_offered(self, stream_id: StreamId) -> StreamId:
+        """A run under the newest epoch by which any origin may list it."""
+        move = self._moves.get(stream_id.channel)
+        return stream_id if move is None else move.forwarding.stream_id
 
     def accepted(self, forwarding: Forwarding) -> None:
         """The new home takes a stream, if it is one that moves: it is the run's from now on."""
@@ -273,10 +277,9 @@ class Moves:
         Then it lists the run under its next epoch, and PoPs have left the old home for it: the run
         goes on there under one above.
         """
-        placement, offered = move.placement, move.forwarding.stream_id
+        placement, newer = move.placement, move.forwarding.stream_id.at_next_home
         self._abandon(move, why)
         if placement.stream.ended is None:
-            newer = StreamId(offered.channel, offered.publication, offered.home_epoch + 1)
             self._placing.renew(placement, newer, "stays where it is, under a newer epoch")
 
     def _abandon(self, move: _Move, why: str) -> None:

@@ -367,10 +367,10 @@ class Placing:
             return True
         if not placement.can_go_on or not self._is_routable_without(placement):
             return False
+        newer = self.moves.newest_offered(stream.stream_id).at_next_home
         self._release(placement)
         self.stop_forwarding(before, "goes on elsewhere")
-        known = stream.stream_id
-        stream.stream_id = StreamId(known.channel, known.publication, known.home_epoch + 1)
+        stream.stream_id = newer
         self.runs.begun(stream.stream_id)
         logger.warning(
             "stream goes on elsewhere",

@@ -6,6 +6,7 @@ from edged.media.stream import Grant, PriorityClass, StreamId
 def test_the_newest_run_is_the_greatest() -> None:
     first = StreamId(channel="gabe", publication=7)
     rehomed = StreamId(channel="gabe", publication=7, home_epoch=2)
+    assert first.at_next_home == rehomed
     taken_over = StreamId(channel="gabe", publication=8)
     assert sorted([taken_over, rehomed, first]) == [first, rehomed, taken_over]
     assert hash(first) == hash(StreamId(channel="gabe", publication=7, home_epoch=1))

@@ -260,6 +260,24 @@ async def test_an_old_home_that_is_lost_meanwhile_is_succeeded_by_the_new_one(ho
         assert pop.given_up == []
 
 
+async def test_an_epoch_that_was_offered_is_nobody_else_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who was offered the run may list it under that, though it could not go on with it."""
+    one, two = Origin("one"), Origin("two")
+    async with one.serving() as server, two.serving(), running_pop(one, two) as pop:
+        placement = await at_one(pop, one, server)
+        mover, placing = Mover(pop), pop.uplinks.placing
+        monkeypatch.setattr(placing.moves, "accepted", lambda _: None)  # Its word is on the way.
+        assert mover.begin() == ""
+        await until(lambda: two.opened)
+        placing.stop_forwarding(placing.moves._moves["alice"].forwarding, "no room to send it")
+        placing.refused(placement.forwarding, "drain", "the origin is stopping")
+        await until(lambda: len(two.opened) == 2)
+        assert [opened.stream_id.home_epoch for opened in two.opened] == [2, 3]
+        assert mover.done[0].refused == "it is over, or goes elsewhere"
+        assert used(pop) == (0, 1)
+        assert pop.given_up == []
+
+
 @pytest.mark.parametrize("how", ["ends", "is taken over here", "is another publisher's"])
 async def test_a_stream_that_ends_or_changes_while_it_moves_leaves_nothing(how: str) -> None:
     one, two = Origin("one"), Origin("two")
