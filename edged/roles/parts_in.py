@@ -100,7 +100,10 @@ class PartsIn:
                 now = self._pump.now()
                 for channel, leaving in list(self._leaving.items()):
                     if leaving.handover.due_at <= now:
-                        self._go_on(channel, leaving, now)
+                        try:
+                            self._go_on(channel, leaving, now)
+                        except Exception:
+                            self._hear_anew(channel)
                 for channel in [channel for channel, at in self._due.items() if at <= now]:
                     self._due.pop(channel, None)
                     if (run := self._runs.get(channel)) is not None:
@@ -287,6 +290,18 @@ class PartsIn:
         if events and (run := self._runs.get(channel)):
             self._update(run.stream_id, self._timely(leaving.next_id, events))
 
+    def _hear_anew(self, channel: str) -> None:
+        """A handover has failed, which costs its channel nothing: the next home's replay has all.
+
+        Call it where that is caught.
+        """
+        logger.exception("handover failed", channel=channel)
+        leaving = self._leaving.pop(channel, None)
+        if leaving is not None and (link := self._link(leaving.feed.origin)) is not None:
+            link.unsubscribe(leaving.feed.subscription)
+        self.handovers_forced += leaving is not None
+        self.subscribe(channel)
+
     def _cancel(self, channel: str) -> None:
         self._leave(channel)
         known = self._feeds.pop(channel, None)
@@ -317,7 +332,11 @@ class PartsIn:
             if leaving and run and stream_id.publication == leaving.next_id.publication:
                 if stream_id >= leaving.next_id:
                     events = self._note(stream_id, events)  # noqa: PLW2901 - refined
-                events = self._pass_on(leaving, stream_id, events)  # noqa: PLW2901 - refined
+                try:
+                    events = self._pass_on(leaving, stream_id, events)  # noqa: PLW2901 - refined
+                except Exception:
+                    self._hear_anew(stream_id.channel)
+                    continue
                 stream_id = max(stream_id, run.stream_id)  # noqa: PLW2901 - one run to playback
             else:
                 events = self._note(stream_id, events)  # noqa: PLW2901 - refined

@@ -10,6 +10,7 @@ from edged.backbone.segment_fetches import GONE, Done, SegmentKey
 from edged.media.parts import ListedSegment, PackagedEvent, Part, SegmentsListed, StreamEnded
 from edged.media.stream import PriorityClass, StreamId
 from edged.policy import handover as handover_module
+from edged.policy.handover import Handover
 from edged.policy.window import StreamWindow
 from edged.roles.parts_in import LOST, NO_ROOM
 from tests.backbone.network import Origin, until
@@ -169,6 +170,36 @@ async def test_what_comes_of_one_looks_at_no_other(monkeypatch: pytest.MonkeyPat
             watched.push(watched.one, part(0, index))
             await until(lambda index=index: watched.shown[-1] == (0, index))  # type: ignore[misc]
         assert looks < 5  # `run` may, when its time has come.
+
+
+@pytest.mark.parametrize("where", ["take_old", "take_new", "handle_timeout"])
+async def test_a_bug_in_a_handover_costs_nothing(
+    monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Others' parts of that turn come, and the channel goes on with what the next home has."""
+
+    def broken(handover: Handover, *_: object) -> None:
+        raise KeyError("bug")
+
+    monkeypatch.setattr(handover_module, "SILENT_S_MAX", 0.05)
+    async with handing_over() as watched:
+        parts = watched.pop.uplinks.parts
+        with capture_logs() as logs:
+            monkeypatch.setattr(Handover, where, broken)
+            other: list[PackagedEvent] = [*BEGIN[:2], part(0, 0, payload=b"x"), part(0, 1)]
+            watched.push(watched.one if where == "take_old" else watched.two, *other)
+            parts.receive(StreamId("bob", 1), part(5, 0))
+            await until(lambda: watched.subscriptions == {"one": 0, "two": 1})
+            await until(lambda: (5, 0) in watched.shown)
+            if where == "take_old":
+                watched.push(watched.two, *other)
+            await until(lambda: (0, 1) in watched.shown)
+        assert watched.shown[:2] == [(0, 0), (5, 0)]
+        assert watched.pop.playback.unavailable == []
+        assert [line["event"] for line in logs if line["log_level"] == "error"] == [
+            "handover failed"
+        ]
+        assert parts.handovers_forced == 1
 
 
 async def test_the_end_of_the_run_and_of_interest_end_it() -> None:
