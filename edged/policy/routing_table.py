@@ -116,22 +116,12 @@ def _nearest_with_lease(
     request: RouteRequest, own: PopView, now: float, passed: dict[str, str]
 ) -> Candidate | None:
     """The first by RTT; partners leave what is kept for them while anything else has room."""
-    cost, priority = request.cost, request.priority
-    kept: Candidate | None = None
-    for candidate in own.ranked:
-        if candidate.blocked:
-            passed[candidate.origin] = candidate.blocked
-        elif candidate.held[priority] > now:
-            passed[candidate.origin] = HELD
-        elif candidate.used + cost > candidate.quotas[-1]:
-            passed[candidate.origin] = LEASE_USED_UP
-            if kept is None and candidate.used + cost <= candidate.quotas[priority]:
-                kept = candidate
-        else:
-            return candidate
-    if kept is not None:
-        passed.pop(kept.origin, None)
-    return kept
+    for quota_of in dict.fromkeys((PriorityClass.BASIC, request.priority)):
+        found = _first_with_lease(own.ranked, request, now, passed, quota_of=quota_of)
+        if found is not None:
+            passed.pop(found.origin, None)
+            return found
+    return None
 
 
 def choose_incumbent(request: RouteRequest, own: PopView, incumbent: str) -> Decision | None:
@@ -282,7 +272,8 @@ def _choose_by_rule(request: RouteRequest, rule: Rule, own: PopView, now: float)
     for mechanism, tier in tiers:
         found = None
         if now < own.lease_until:
-            found = _first_with_lease(tier, request, now, passed, reserve=rule.reserve)
+            quota_of = _effective_class(request, reserve=rule.reserve)
+            found = _first_with_lease(tier, request, now, passed, quota_of=quota_of)
         if found is None:
             found = _least_price(tier, request, own, now, passed, reserve=rule.reserve)
             mechanism = "price" if mechanism == "nearest" else mechanism  # noqa: PLW2901 - refined
@@ -416,15 +407,14 @@ def _first_with_lease(
     now: float,
     passed: dict[str, str],
     *,
-    reserve: bool,
+    quota_of: PriorityClass,
 ) -> Candidate | None:
-    priority = _effective_class(request, reserve=reserve)
     for candidate in tier:
         if candidate.blocked:
             passed[candidate.origin] = candidate.blocked
         elif candidate.held[request.priority] > now:
             passed[candidate.origin] = HELD
-        elif candidate.used + request.cost > candidate.quotas[priority]:
+        elif candidate.used + request.cost > candidate.quotas[quota_of]:
             passed[candidate.origin] = LEASE_USED_UP
         else:
             return candidate
