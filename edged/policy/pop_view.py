@@ -6,7 +6,8 @@ lease still allows (`quotas` - `used`). `routing_table.choose_origin` decides ov
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 
 from msgspec import UNSET
@@ -260,6 +261,16 @@ class PopView:
                 homes.pop(origin, None)
             if not homes:
                 del self._tags[tag]
+
+    @contextmanager
+    def without_tags(self, origin: str, tags: Sequence[str]) -> Iterator[None]:
+        """As if one stream with these tags were not at an origin."""
+        counted = [tag for tag in tags if self.homes(tag).get(origin)]
+        self.learn_tags(origin, counted, -1)
+        try:
+            yield
+        finally:
+            self.learn_tags(origin, counted)
 
     def homes(self, tag: str) -> dict[str, int]:
         """How many streams with this tag each origin has, as far as is known here."""

@@ -152,7 +152,8 @@ def choose_target(request: RouteRequest, own: PopView, now: float, *, at: str, t
     for it, so no lease of ours is asked; rules are, and whether there is room by its heartbeats.
     """
     if not to:
-        decision = choose_origin(request, own, now)
+        with own.without_tags(at, request.tags):  # It is not another of its group.
+            decision = choose_origin(request, own, now)
         if decision.origin == at:
             raise RouteUnavailableError(request.channel, own.version, {at: "it is there"})
         if decision.terms.on_full != "reject":  # None has to give way for what is served already.

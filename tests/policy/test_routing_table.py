@@ -368,6 +368,23 @@ def test_rules_forbid_a_move() -> None:
     assert choose_target(feed, view, 0.0, at="o2", to="o1").origin == "o1"
 
 
+def test_a_stream_that_moves_is_not_another_of_its_group() -> None:
+    rule, domains = Rule(anti_affinity="feed:"), {"o0": "east", "o1": "west", "o2": "east"}
+    view = make_view({"o0": 5, "o1": 5, "o2": 5}, rule, domains=domains)
+    feed = want(tags=("feed:1", "other"))
+    view.placed("o0", feed)
+    view.placed("o1", feed)
+    view.set_drained(("o0",), 0.0)
+    assert choose_target(feed, view, 0.0, at="o0", to="").origin == "o2", "the other is at o1"
+    assert view.homes("feed:1") == {"o0": 1, "o1": 1}, "as before"
+    view.placed("o0", feed)
+    assert choose_target(feed, view, 0.0, at="o0", to="").origin == "o1", "one in each anyhow"
+    view.set_drained(("o0", "o1", "o2"), 0.0)
+    with pytest.raises(RouteUnavailableError):
+        choose_target(feed, view, 0.0, at="o0", to="")
+    assert view.homes("feed:1") == {"o0": 2, "o1": 1}, "after a refusal, too"
+
+
 def test_from_an_origin_that_is_to_be_empty_a_stream_goes_where_a_new_one_would() -> None:
     view = make_view({"o0": 5, "o1": 5})
     assert why_not(want(), view, "") == "it is there"
