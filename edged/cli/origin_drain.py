@@ -33,7 +33,7 @@ def drain_origin(
     elif not watches:
         text = "\n".join(map(describe, drains)) or "no origin is drained"
         console.print(text, soft_wrap=True)
-    if watches and any(seen.left for seen in drains):
+    if watches and not all(seen.is_empty for seen in drains):
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -51,7 +51,7 @@ async def _ask(
         if text != said and not quiet:
             console.print(text, soft_wrap=True)
         said = text
-        if not any(seen.left and seen.seconds_left for seen in drains):
+        if all(seen.is_empty or not seen.seconds_left for seen in drains):
             return drains
         await trio.sleep(POLL_S)
         command, arguments = "drain-origin-status", {"origin": arguments["origin"]}
@@ -60,8 +60,12 @@ async def _ask(
 def describe(seen: DrainSeen) -> str:
     """One drain in a line, and what keeps streams there."""
     name = _name(seen.origin)
+    if seen.is_empty:
+        unheard = ", but no heartbeat of its own says so" if seen.held is None else ""
+        return f"{name}: [green]empty[/]{unheard}, {seen.moved} moved"
     if not seen.left:
-        return f"{name}: [green]empty[/], {seen.moved} moved"
+        held = f"{seen.held} slots are taken there by its own heartbeat"
+        return f"{name}: no PoP has a stream there, {held}, {seen.moved} moved"
     pops = ", ".join(f"{pop} {left}" for pop, left in sorted(seen.left_by_pop.items()))
     text = f"{name}: {seen.left} left ({escape(pops)}), {seen.moved} moved"
     text += f", {seen.seconds_left:.0f} s"

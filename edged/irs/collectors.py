@@ -18,6 +18,7 @@ from edged.media.routing import (
     PopRow,
     PopTelemetry,
 )
+from edged.media.stream import PriorityClass
 from edged.policy.capacitor import Capacitor, StateChanged
 from edged.policy.planner import OriginSupply, PopDemand
 from edged.policy.restrictions import Restriction, restrict_room
@@ -170,6 +171,13 @@ class Collectors:
             for key, pop in self._pops.items()
             if pop.left_at is None
         }
+
+    def slots_used(self, origin: str) -> int | None:
+        """How many slots an origin's own heartbeat says it has taken; None while none comes."""
+        report, state = self.capacitor.report(origin), self.capacitor.state(origin)
+        if report is None or state is OriginState.DOWN:
+            return None
+        return report.slots_total - report.slots_free[PriorityClass.PARTNER]
 
     def demands(self, now: float, lease_ttl_s: float) -> list[PopDemand]:
         """Every PoP that is here, or whose leases may still be in force."""

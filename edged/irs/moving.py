@@ -56,6 +56,12 @@ class DrainSeen(Struct, frozen=True, kw_only=True):
     moved: int = 0
     refused: dict[str, int] = {}  # Reason -> how often, the most frequent first.
     not_told: list[str] = []  # PoPs with streams there that are too old to move them.
+    held: int | None = None  # Slots by the origin's own heartbeat; None: it is not heard.
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether neither PoPs nor the origin itself know of a stream there."""
+        return not self.left and not self.held
 
 
 class _Drain(Struct):
@@ -83,6 +89,7 @@ class Moving:
         self,
         sessions: Mapping[str, Session],
         units: Callable[[], Units],
+        slots_used: Callable[[str], int | None],
         *,
         now: Callable[[], float],
         now_unix: Callable[[], float],
@@ -90,11 +97,12 @@ class Moving:
         moves_per_s: float,
     ) -> None:
         """`sessions`: by PoP shard; `units`: of each PoP, how many it has where, told last.
+        `slots_used`: how many an origin says that it has, None while it says nothing.
 
         `changed`: tables are to be made anew. `moves_per_s`: of all PoPs together.
         """
         self.moves_per_s = moves_per_s
-        self._sessions, self._units = sessions, units
+        self._sessions, self._units, self._slots_used = sessions, units, slots_used
         self._now, self._now_unix, self._changed = now, now_unix, changed
         self._drains: dict[str, _Drain] = {}
         self._number = 0
@@ -211,6 +219,7 @@ class Moving:
             moved=drain.moved,
             refused=dict(drain.refused.most_common()),
             not_told=sorted(pop for pop in left if pop in self._sessions and not self._obeys(pop)),
+            held=self._slots_used(origin),
         )
 
     # What PoPs tell.

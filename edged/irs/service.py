@@ -220,6 +220,7 @@ class IrsService:
         self.moving = Moving(
             self._pops,
             self.collectors.units,
+            self.collectors.slots_used,
             now=trio.current_time,
             now_unix=now_unix,
             changed=self.planner.hurry,

@@ -134,7 +134,7 @@ def test_drain_takes_an_origin_or_nothing(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(origin_drain, "POLL_S", 0.01)
-    seen = DrainSeen(origin="fra1", left=0, left_by_pop={}, seconds_left=60.0, moved=7)
+    seen = DrainSeen(origin="fra1", left=0, left_by_pop={}, seconds_left=60.0, moved=7, held=0)
     running.answers["drain-origin"] = [[seen]]
     answer = running.run("drain", "origin", "fra1", "--deadline", "1m")
     assert (answer.code, answer.out) == (0, "origin fra1: empty, 7 moved\n")

@@ -21,8 +21,10 @@ SEEN = DrainSeen(
     seconds_left=60.0,
     refused={"[no] room": 2, "rule pins the stream to fra1": 1},
     not_told=["ams/0"],
+    held=3,
 )
-EMPTY = msgspec.structs.replace(SEEN, left=0, left_by_pop={}, moved=3, refused={}, not_told=[])
+LEFT = msgspec.structs.replace(SEEN, left=0, left_by_pop={}, moved=3, refused={}, not_told=[])
+EMPTY = msgspec.structs.replace(LEFT, held=0)
 
 
 class Door:
@@ -80,6 +82,24 @@ def test_it_shows_how_many_are_left_until_none_is(door: Door) -> None:
         ("drain-origin", {"origin": "fra1"}),
         *[("drain-origin-status", {"origin": "fra1"})] * 3,
     ]
+
+
+def test_it_is_not_empty_before_the_origin_itself_says_so(door: Door) -> None:
+    late = msgspec.structs.replace(LEFT, held=1, seconds_left=0.0)
+    door.answers = [[LEFT], [EMPTY]]
+    answer = door.run("fra1")
+    assert answer.code == 0
+    assert answer.out.splitlines() == [
+        "origin fra1: no PoP has a stream there, 3 slots are taken there by its own heartbeat, "
+        "3 moved",
+        "origin fra1: empty, 3 moved",
+    ]
+    door.answers = [[late]]
+    assert door.run("fra1").code == 1
+    door.answers = [[msgspec.structs.replace(LEFT, held=None)]]
+    answer = door.run("fra1")
+    assert answer.code == 0, "a dead one says nothing ever"
+    assert answer.out == "origin fra1: empty, but no heartbeat of its own says so, 3 moved\n"
 
 
 def test_its_code_says_that_some_are_left(door: Door) -> None:

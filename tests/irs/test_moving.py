@@ -316,6 +316,22 @@ async def test_what_makes_no_sense_is_said(
         nursery.cancel_scope.cancel()
 
 
+async def test_a_drained_origin_s_own_heartbeat_is_told_too(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        network = Network(nursery)
+        origin, cut = network.add_origin("o1", free=98)
+        await until(lambda: network.irs.collectors.slots_used("o1") == 2)
+        drain(network)
+        seen = network.irs.moving.drain_seen("o1")
+        assert (seen.left, seen.held, seen.is_empty) == (0, 2, False)
+        origin.free = 100
+        await until(lambda: network.irs.moving.drain_seen("o1").is_empty)
+        cut.cancel()
+        await until(lambda: network.irs.moving.drain_seen("o1").held is None)
+        assert network.irs.moving.drain_seen("o1").is_empty, "nobody knows of any"
+        nursery.cancel_scope.cancel()
+
+
 async def test_an_origin_that_is_drained_and_dead_is_dead(autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery:
         network = Network(nursery)
