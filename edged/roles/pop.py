@@ -27,7 +27,7 @@ from edged.playback.web.pages import make_pages, mount_pages, read_hls
 from edged.policy.pop_view import PopView
 from edged.policy.routing_table import Decision, Explanation, explain_origin
 from edged.policy.stream_keys import StreamKeys
-from edged.roles import fitness
+from edged.roles import fitness, pop_metrics
 from edged.roles.api import PopSide, make_api
 from edged.roles.common import (
     Commit,
@@ -52,7 +52,7 @@ from edged.roles.uplinks import Uplinks
 from edged.runtime.event_stream import EventStream
 from edged.runtime.hub import Hub, LiveStream
 from edged.runtime.listeners import has_inherited
-from edged.runtime.metrics import Metrics, MetricSpec, Sample
+from edged.runtime.metrics import Metrics
 from edged.runtime.pump import Pump
 from edged.runtime.supervision import Supervisor
 from edged.runtime.tls import MutualTls, PublicTls, keep_certificates
@@ -167,7 +167,7 @@ class PopRole:
     def _register_metrics(self, metrics: Metrics) -> None:
         RoleMetrics(self.name, self.pump, self.hub).register(metrics)
         self.supervisor.register(metrics)
-        metrics.register(SPECS, self._samples)
+        metrics.register(pop_metrics.SPECS, partial(pop_metrics.read, self))
         metrics.register(fitness.SPECS, partial(fitness.read_pop_metrics, self))
         if self._key_callback is not None:
             self._key_callback.register(metrics, role=self.name)
@@ -419,22 +419,6 @@ class PopRole:
             for record in self.uplinks.listing
         ]
 
-    def _samples(self) -> Iterable[Sample]:
-        labels = {"role": self.name}
-        yield Sample("edged_ingest_accepted_total", self.door.accepted_total, labels)
-        yield Sample("edged_ingest_refused_total", self.door.refused_total, labels)
-        yield Sample("edged_ingest_waiting", self.door.waiting, labels)
-        yield Sample("edged_ingest_returned_total", self.door.returned_total, labels)
-        for link in self.uplinks.statistics():
-            path = {**labels, "origin": link.origin}
-            yield Sample("edged_backbone_sessions", len(link.up), path)
-            yield Sample("edged_backbone_forwardings", link.forwardings, path)
-            yield Sample("edged_backbone_subscriptions", link.subscriptions, path)
-            yield Sample("edged_backbone_reconnects_total", link.reconnects, path)
-            yield Sample("edged_backbone_units_skipped_total", link.units_skipped, path)
-            if link.control is not None and link.control.rtt_s is not None:
-                yield Sample("edged_backbone_rtt_seconds", link.control.rtt_s, path)
-
 
 @contextlib.asynccontextmanager
 async def _outliving(run: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
@@ -452,49 +436,3 @@ async def _outliving(run: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
             yield
         finally:
             scope.cancel()
-
-
-SPECS = (
-    MetricSpec(name="edged_ingest_accepted_total", help="Publications accepted.", labels=("role",)),
-    MetricSpec(name="edged_ingest_refused_total", help="Publishers refused.", labels=("role",)),
-    MetricSpec(
-        name="edged_ingest_waiting",
-        help="Streams that wait for a publisher that has lost its connection.",
-        labels=("role",),
-    ),
-    MetricSpec(
-        name="edged_ingest_returned_total",
-        help="Publishers that came back in time, to the same stream.",
-        labels=("role",),
-    ),
-    MetricSpec(
-        name="edged_backbone_sessions",
-        help="Sessions that are up, of four: control and three classes.",
-        labels=("role", "origin"),
-    ),
-    MetricSpec(
-        name="edged_backbone_forwardings",
-        help="Streams that go to this origin.",
-        labels=("role", "origin"),
-    ),
-    MetricSpec(
-        name="edged_backbone_subscriptions",
-        help="Channels whose parts come from this origin.",
-        labels=("role", "origin"),
-    ),
-    MetricSpec(
-        name="edged_backbone_reconnects_total",
-        help="Sessions that were lost and made anew.",
-        labels=("role", "origin"),
-    ),
-    MetricSpec(
-        name="edged_backbone_units_skipped_total",
-        help="Units that a stream without credit left behind in its ring.",
-        labels=("role", "origin"),
-    ),
-    MetricSpec(
-        name="edged_backbone_rtt_seconds",
-        help="Smoothed round trip to this origin, through both ends' queues.",
-        labels=("role", "origin"),
-    ),
-)

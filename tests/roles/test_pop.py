@@ -11,10 +11,11 @@ from structlog.testing import capture_logs
 from edged.config import Config
 from edged.errors import ConfigError
 from edged.media.routing import OriginRow, OriginState, RouteRequest, RoutingTable
+from edged.roles import pop_metrics
 from edged.roles.irs import IrsRole
 from edged.roles.origin import OriginRole
 from edged.roles.placement import NO_ROUTE
-from edged.roles.pop import SPECS, STOP_S_MAX, PopRole
+from edged.roles.pop import STOP_S_MAX, PopRole
 from edged.runtime.listeners import open_listener, parse_address, peer_name
 from edged.runtime.metrics import Metrics
 from edged.wire.table import encode_file
@@ -85,7 +86,7 @@ def is_packaged(pop: PopRole) -> bool:
 
 
 def read_metrics(pop: PopRole) -> dict[str, float]:
-    return {sample.name: sample.value for sample in pop._samples()}
+    return {sample.name: sample.value for sample in pop_metrics.read(pop)}
 
 
 async def test_what_it_decided_and_would_decide(tmp_path: Path) -> None:
@@ -102,22 +103,6 @@ async def test_what_it_decided_and_would_decide(tmp_path: Path) -> None:
         assert (other.live, other.placed) == (False, None)
         assert other.now.channel == "bob"
         assert msgspec.json.decode(msgspec.json.encode(other), type=type(other)) == other
-
-
-async def test_its_numbers(tmp_path: Path) -> None:
-    configs = [configure(raw) for raw in raw_network(tmp_path)]
-    async with running(*configs) as network:
-        async with encoder(network.rtmp(), "wrong-key") as peer:
-            await peer.refused()
-        async with encoder(network.rtmp(), KEY) as peer:
-            await peer.accepted()
-            text = network.process.metrics.render().decode()
-    assert 'edged_ingest_refused_total{role="pop west"} 1.0' in text
-    assert 'edged_ingest_accepted_total{role="pop west"} 1.0' in text
-    assert 'edged_backbone_sessions{origin="fra1",role="pop west"} 4.0' in text
-    assert 'edged_backbone_forwardings{origin="fra1",role="pop west"} 1.0' in text
-    told = {spec.name for spec in SPECS if spec.name in text}
-    assert {spec.name for spec in SPECS} - told <= {"edged_backbone_rtt_seconds"}
 
 
 async def test_without_irs_publishers_are_refused_with_the_reason(
