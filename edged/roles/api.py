@@ -125,7 +125,7 @@ class PopSide:
         request = RouteRequest(
             channel=grant.channel, priority=grant.priority, tags=grant.tags, protocol=protocol
         )
-        return offer_of(self._offers.row(), takes_it=self._uplinks.placing.has_route(request))
+        return offer_of(self._offers.row(), takes_it=self._uplinks.placing.routes.exists(request))
 
     def others(self) -> Iterable[PopRow]:
         """The other PoPs, as IRS tells."""

@@ -99,7 +99,7 @@ class PopDoor(Runs):
                 tags=grant.tags,
                 protocol=request.protocol,
             )
-            await self._placing.wait_route(route)
+            await self._placing.routes.wait_route(route)
             publication = self._let_in(request, grant, route, control)
         except PublishRefusedError:
             self.refused_total += 1
@@ -205,7 +205,7 @@ class PopDoor(Runs):
                 self._replace(run, TAKEN_OVER)
                 self._forget(run, TAKEN_OVER)
             return self._join_there(record, request, grant, route, control, takes_over=takes_over)
-        self._placing.check_route(route)  # Else a newcomer without a place would end the incumbent.
+        self._placing.routes.check(route)  # A newcomer without a place ends no incumbent.
         return self._begin(request, grant, route, control, takes_over=takes_over)
 
     def _can_join_here(self, run: Run, grant: Grant) -> bool:
@@ -220,7 +220,7 @@ class PopDoor(Runs):
         known = bool(entry.formats) and takeovers(entry.stream_id) < TAKEOVERS_MAX
         theirs, ours = (entry.priority, entry.tags), (grant.priority, grant.tags)
         same = theirs == ours and entry.latency == grant.latency
-        return known and same and self._placing.can_join(route, record.origin)
+        return known and same and self._placing.routes.can_join(route, record.origin)
 
     def _join_here(
         self, run: Run, request: PublishRequest, grant: Grant, control: PublisherControl

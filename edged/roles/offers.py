@@ -94,7 +94,7 @@ class IngestOffers:
             state = PopState.DRAIN
         elif load >= 1.0:
             state = PopState.FULL
-        elif not self._plugins or not self._uplinks.placing.has_route(ANY_STREAM):
+        elif not self._plugins or not self._uplinks.placing.routes.exists(ANY_STREAM):
             state = PopState.NO_ROUTE
         return IngestOffer(self._urls, state, round(round(load / LOAD_STEP) * LOAD_STEP, 2))
 

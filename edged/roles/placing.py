@@ -1,26 +1,23 @@
 """Streams to origins: placed by policy, and placed anew, or given up, by what origins say.
 
-All of it is synchronous, in the pump's turn, but for the wait for a first route.
+All of it is synchronous, in the pump's turn.
 """
 
-import contextlib
 import math
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import structlog
-import trio
 
 from edged.backbone.directory import Directory, DirectoryRecord
 from edged.backbone.forwarding import Forwarding
 from edged.backbone.sender import OriginLink
-from edged.errors import EdgedError, PublishRefusedError, RouteUnavailableError
+from edged.errors import EdgedError, PublishRefusedError
 from edged.media.routing import RULES_MAX, OriginState, RouteRequest
 from edged.media.stream import PriorityClass, StreamId
 from edged.policy.departures import ANSWER_S_MAX, LOST_S_MAX, STALLED_S_MAX
 from edged.policy.pop_view import PopView
-from edged.policy.routing_table import Decision, choose_incumbent, choose_origin
 from edged.policy.takeover import (
     EPOCH_CHANCE_BITS,
     LISTED_S_MAX,
@@ -33,13 +30,13 @@ from edged.policy.takeover import (
 from edged.roles.group_tags import GroupTags
 from edged.roles.moves import Moves
 from edged.roles.placement import BROKE_OFF, CUT_OFF, NO_ROUTE, GiveUp, Placement
+from edged.roles.route_finding import RouteFinding
 from edged.roles.telling import Telling
 from edged.runtime.faults import contained
 from edged.runtime.hub import LiveStream
 from edged.runtime.pump import Pump
 
 RULES_COUNTED_MAX = 4 * RULES_MAX  # Of all tables since the start; then the counts begin anew.
-ROUTE_WAIT_S_MAX = 3.0  # A publisher that is there before the first origin; encoders wait longer.
 
 logger = structlog.get_logger("edged.pop")
 
@@ -63,38 +60,10 @@ class Placing:
         self.placed_by: Counter[str] = Counter()  # Rule that matched, "" for none -> streams.
         self.telling = Telling()  # The events of streams that move.
         self.now, self.view, self._listing, self.link = pump.now, view, listing, link
+        self.routes = RouteFinding(view, self.placements, pump.now)
         self.moves = Moves(self)
-        self._changed = trio.Event()
         self._judges_from = -math.inf  # We were late before: what comes of it is to be heard first.
         self.tags = GroupTags(view)
-
-    async def wait_route(self, request: RouteRequest) -> None:
-        """Give a PoP that has just started the time to reach its origins.
-
-        Returns as soon as there is a route, or an origin is reached that does not take the stream,
-        or the time is over; `place` then says why not.
-        """
-        with trio.move_on_after(ROUTE_WAIT_S_MAX):
-            while not self.view.reached and self._find(request) is None:
-                await self._changed.wait()
-
-    def routes_changed(self) -> None:
-        """Have those who wait for a route look again."""
-        self._changed.set()
-        self._changed = trio.Event()
-
-    def check_route(self, request: RouteRequest) -> None:
-        """Raise `PublishRefusedError` if no origin would take the stream now, before it is made.
-
-        The channel's older run here, if any, gives its place back to the newcomer.
-        """
-        with self._without_older(request):
-            self._choose(request)
-
-    def has_route(self, request: RouteRequest) -> bool:
-        """The same as a question: nothing is counted."""
-        with self._without_older(request):
-            return self._find(request) is not None
 
     def place(
         self,
@@ -114,7 +83,8 @@ class Placing:
         older = self.placements.get(stream.channel)
         if older is not None:  # Taken over here: the older run's ring has ended, its place is free.
             self._release(older)
-        decision = self._choose_incumbent(request, joins) if joins else self._choose(request)
+        routes = self.routes
+        decision = routes.choose_incumbent(request, joins) if joins else routes.choose(request)
         link = self.link(decision.origin)
         assert link is not None, "what has no link is blocked"
         try:
@@ -153,10 +123,6 @@ class Placing:
             home_epoch=stream.stream_id.home_epoch or None,
         )
         return placement
-
-    def can_join(self, request: RouteRequest, origin: str) -> bool:
-        """Whether a run that an origin has may go on there from here."""
-        return choose_incumbent(request, self.view, origin) is not None
 
     def take_over(self, stream: LiveStream) -> None:
         """A run has another publisher: raise its epoch, so that everyone hears of it."""
@@ -281,20 +247,6 @@ class Placing:
             who = f"origin {forwarding.origin}"
             self._give_up(placement, PublishRefusedError(code, reason, who))
 
-    def _choose(self, request: RouteRequest) -> Decision:
-        try:
-            return choose_origin(request, self.view, self.now())
-        except RouteUnavailableError as error:
-            self.view.note_request(request, placed=False)
-            raise PublishRefusedError("no_route", NO_ROUTE, str(error)) from error
-
-    def _choose_incumbent(self, request: RouteRequest, origin: str) -> Decision:
-        decision = choose_incumbent(request, self.view, origin)
-        if decision is None:
-            detail = f"origin {origin} has the run, and nothing may go there now"
-            raise PublishRefusedError("no_route", NO_ROUTE, detail)
-        return decision
-
     def _tell_waiting(self, stream: LiveStream, record: DirectoryRecord | None) -> None:
         """Tell a stream's origin whether it waits, if that does not say so and knows the word."""
         placement = self.placements.get(stream.channel)
@@ -303,23 +255,6 @@ class Placing:
             return
         if entry.formats and entry.waiting is not (stream.waiting_since is not None):
             placement.forwarding.tell_waiting()
-
-    def _find(self, request: RouteRequest) -> Decision | None:
-        with contextlib.suppress(RouteUnavailableError):
-            return choose_origin(request, self.view, self.now())
-        return None
-
-    @contextlib.contextmanager
-    def _without_older(self, request: RouteRequest) -> Iterator[None]:
-        """As if the channel's older run here, if any, had given its place back."""
-        older = self.placements.get(request.channel)
-        if older is not None:
-            self.view.released(older.decision.origin, older.request)
-        try:
-            yield
-        finally:
-            if older is not None:
-                self.view.placed(older.decision.origin, older.request)
 
     def _of(self, forwarding: Forwarding) -> Placement | None:
         """The placement that a forwarding serves, if it still does."""
@@ -415,7 +350,9 @@ class Placing:
             placement.held_at = None
         elif self._go_on_elsewhere(placement, "another origin takes it"):
             pass
-        elif (found := self._find(placement.request)) and (link := self.link(origin)) is not None:
+        elif (found := self.routes.find(placement.request)) and (
+            link := self.link(origin)
+        ) is not None:
             placement.held_at, forwarding.terms = None, found.terms
             link.offer_held(forwarding)
         elif now - held_at >= LOST_S_MAX or not placement.can_go_on:
@@ -423,7 +360,7 @@ class Placing:
 
     def _is_routable_without(self, placement: Placement) -> bool:
         """Whether another origin would take the stream now."""
-        found = self._find(placement.request)
+        found = self.routes.find(placement.request)
         return found is not None and found.origin != placement.decision.origin
 
     def _is_convicted(self, placement: Placement, now: float) -> bool:
@@ -496,5 +433,8 @@ class Placing:
         )
         self.view.timed_out(origin, now)
         placement.offered_at = now  # It may vote again.
-        if placement.forwarding.packaged_seq < 0 and self._find(placement.request) is not None:
+        if (
+            placement.forwarding.packaged_seq < 0
+            and self.routes.find(placement.request) is not None
+        ):
             self._place_again(placement)

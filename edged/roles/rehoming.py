@@ -191,7 +191,7 @@ class Rehomer:
     def _avoid(self, now: float) -> None:
         """New streams go where none is drained."""
         self._uplinks.view.set_drained(self._core.drained, now)
-        self._uplinks.placing.routes_changed()
+        self._uplinks.placing.routes.changed()
 
     def _streams(self) -> list[Live]:
         return [

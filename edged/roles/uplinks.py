@@ -173,7 +173,7 @@ class Uplinks:
             del self._unusable[name]
         for name, row in rows.items():
             self._connect(name, row.address)
-        self.placing.routes_changed()
+        self.placing.routes.changed()
 
     def _connect(self, name: str, address: str) -> None:
         """Have a link to where an origin is; what is wrong with the address is said once."""
@@ -288,7 +288,7 @@ class Uplinks:
         """A session stands; the link is up when all do."""
         del priority
         self._set_link(origin, "")
-        self.placing.routes_changed()
+        self.placing.routes.changed()
 
     def link_lost(self, origin: str, priority: PriorityClass | None, reason: str) -> None:
         """A session is lost, and being reconnected."""
@@ -323,7 +323,7 @@ class Uplinks:
         for change in changes:
             logger.info("origin state", origin=change.origin, state=change.after, why=change.reason)
         if changes:
-            self.placing.routes_changed()
+            self.placing.routes.changed()
 
     def _directory_changed(self, channel: str) -> None:
         record = self.listing.lookup(channel)

@@ -17,7 +17,7 @@ from edged.policy import attempts, takeover
 from edged.policy.key_callback import KeyQuestion
 from edged.policy.stream_keys import StaticKey, StreamKeys
 from edged.policy.takeover import OUTNUMBERED, PUBLICATION_CHANCE_BITS, TAKEN_OVER
-from edged.roles import placing, uplinks
+from edged.roles import placing, route_finding, uplinks
 from edged.roles.door import ENCODER_CHARS_MAX, PopDoor
 from edged.roles.placement import NO_ROUTE
 from edged.wire.backbone.messages import DirectoryDelta, DirectoryEntry
@@ -118,7 +118,7 @@ async def test_refusals_say_why_and_leave_nothing_behind(asked: PublishRequest, 
 
 
 async def test_without_a_route_nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placing, "ROUTE_WAIT_S_MAX", 0.02)
+    monkeypatch.setattr(route_finding, "ROUTE_WAIT_S_MAX", 0.02)
     async with opened() as setting:
         setting.pop.push_table()
         with pytest.raises(PublishRefusedError, match=r"no_route: .*no origins"):
@@ -130,7 +130,7 @@ async def test_without_a_route_nothing_is_left_behind(monkeypatch: pytest.Monkey
 async def test_a_newcomer_without_a_route_does_not_end_the_incumbent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(placing, "ROUTE_WAIT_S_MAX", 0.02)
+    monkeypatch.setattr(route_finding, "ROUTE_WAIT_S_MAX", 0.02)
     async with opened() as setting:
         incumbent = await setting.door.publish(request(), Control())
         setting.pop.push_table()
@@ -366,7 +366,7 @@ async def test_what_begins_and_ends_is_told() -> None:
 
 
 async def test_without_a_place_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placing, "ROUTE_WAIT_S_MAX", 0.02)
+    monkeypatch.setattr(route_finding, "ROUTE_WAIT_S_MAX", 0.02)
     async with running_pop() as pop:
         events: list[StreamEvent] = []
         door = PopDoor(pop.pump, pop.hub, KEYS, pop.uplinks, emit=events.append)
@@ -585,7 +585,7 @@ async def test_who_waits_for_a_route_meanwhile_is_not_let_in(what: str) -> None:
         else:
             setting.door.kick("alice", "no", block_s=60.0)
         setting.pop.push_table(setting.origin)
-        setting.pop.uplinks.placing.routes_changed()
+        setting.pop.uplinks.placing.routes.changed()
         with trio.fail_after(5):
             while not refusals:  # noqa: ASYNC110 - as it takes the wait for a route
                 await trio.sleep(0.01)

@@ -435,80 +435,6 @@ async def test_a_link_that_takes_no_more_is_a_refusal(monkeypatch: pytest.Monkey
         assert pop.view.by_name["one"].used == 0
 
 
-async def test_a_publisher_may_wait_for_the_first_origin() -> None:
-    one = Origin("one")
-    async with running_pop() as pop, trio.open_nursery() as nursery:
-        routed = trio.Event()
-
-        async def wait() -> None:
-            await pop.uplinks.placing.wait_route(REQUEST)
-            routed.set()
-
-        nursery.start_soon(wait)
-        await trio.sleep(0.01)
-        assert not routed.is_set()
-        async with one.serving():
-            pop.push_table(one)
-            with trio.fail_after(5):
-                await routed.wait()
-            assert pop.place(pop.open()).decision.origin == "one"
-
-
-async def test_it_waits_no_longer_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placing_module, "ROUTE_WAIT_S_MAX", 0.02)
-    async with running_pop() as pop:
-        with trio.fail_after(2):
-            await pop.uplinks.placing.wait_route(REQUEST)
-        with pytest.raises(PublishRefusedError, match=r"no_route: .*no origins"):
-            pop.place(pop.open())
-
-
-async def test_once_origins_were_there_nobody_waits_for_a_full_one() -> None:
-    one = Origin("one")
-    async with one.serving(), running_pop(one, quota=0) as pop:
-        with trio.fail_after(1):
-            await pop.uplinks.placing.wait_route(RouteRequest(channel="alice", cost=100))
-
-
-async def test_a_publisher_waits_for_the_first_heartbeat_too(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """With IRS dead there are no leases: a link alone makes no route."""
-    one = Origin("one")
-    async with one.serving() as server, running_pop() as pop, trio.open_nursery() as nursery:
-        monkeypatch.setattr(server, "tick", lambda _: None)  # It beats when we say so.
-        pop.push_table(one)
-        pop.view.lease_until = 0.0
-        routed = trio.Event()
-
-        async def wait() -> None:
-            await pop.uplinks.placing.wait_route(REQUEST)
-            routed.set()
-
-        nursery.start_soon(wait)
-        await pop.connected(one)
-        await trio.sleep(0.02)
-        assert not routed.is_set()
-        pop.uplinks.heartbeat(one.report())
-        with trio.fail_after(1):
-            await routed.wait()
-        assert pop.place(pop.open()).decision.rule == "price"
-
-
-async def test_it_waits_for_a_route_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not for one that another stream could take: it would be refused at its end."""
-    one = Origin("one")
-    async with one.serving() as server, running_pop() as pop:
-        monkeypatch.setattr(server, "tick", lambda _: None)
-        pop.push_table(one, rules=(Rule(match=Match(channel="bob"), avoid=("one",)),))
-        await pop.connected(one)
-        with trio.fail_after(1):
-            await pop.uplinks.placing.wait_route(REQUEST)
-        with trio.move_on_after(0.02) as waited:
-            await pop.uplinks.placing.wait_route(RouteRequest(channel="bob"))
-        assert waited.cancelled_caught
-
-
 async def test_fenced_off_before_the_directory_lists_the_newer_run_it_takes_nothing_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -639,13 +565,13 @@ async def test_whether_there_is_a_route_can_be_asked_and_counts_nothing() -> Non
     one = Origin("one")
     async with one.serving(), running_pop(one, quota=1) as pop:
         placing = pop.uplinks.placing
-        assert placing.has_route(RouteRequest(channel="bob"))
+        assert placing.routes.exists(RouteRequest(channel="bob"))
         pop.place(pop.open())
-        assert placing.has_route(REQUEST)  # Its own place would be free for it.
+        assert placing.routes.exists(REQUEST)  # Its own place would be free for it.
         assert pop.view.by_name["one"].used == 1
         pop.push_table()
-        assert not placing.has_route(RouteRequest(channel="bob"))
-        assert not placing.has_route(REQUEST)
+        assert not placing.routes.exists(RouteRequest(channel="bob"))
+        assert not placing.routes.exists(REQUEST)
         told = pop.view.take_telemetry()
         assert (told.arrivals, told.unplaced) == (1, 0)
 
@@ -719,8 +645,8 @@ async def test_a_run_is_not_joined_at_an_origin_to_which_there_is_no_way() -> No
     one = Origin("one")
     async with one.serving(), running_pop(one) as pop:
         placing = pop.uplinks.placing
-        assert placing.can_join(REQUEST, "one")
-        assert not placing.can_join(REQUEST, "gone")
+        assert placing.routes.can_join(REQUEST, "one")
+        assert not placing.routes.can_join(REQUEST, "gone")
         with pytest.raises(PublishRefusedError, match="origin gone has the run, and nothing may"):
             placing.place(pop.open(), REQUEST, pop.given_up.append, joins="gone")
 

@@ -108,7 +108,7 @@ async def test_what_it_decided_and_would_decide(tmp_path: Path) -> None:
 async def test_without_irs_publishers_are_refused_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edged.roles.placing.ROUTE_WAIT_S_MAX", 0.02)
+    monkeypatch.setattr("edged.roles.route_finding.ROUTE_WAIT_S_MAX", 0.02)
     _, _, pop = raw_network(tmp_path)
     async with running(configure(pop)) as network:
         with capture_logs() as logs:
