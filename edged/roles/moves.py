@@ -23,6 +23,7 @@ from edged.media.stream import StreamId
 from edged.policy.departures import ANSWER_S_MAX
 from edged.policy.handover import HANDOVER_S_MAX
 from edged.policy.routing_table import Decision, choose_target
+from edged.runtime.faults import contained
 
 if TYPE_CHECKING:
     from edged.media.routing import RouteRequest
@@ -216,19 +217,24 @@ class Moves:
     def tick(self, now: float) -> None:
         """Wait no longer for who does not answer, and let go of who has been left."""
         for move in list(self._moves.values()):
-            forwarding = move.forwarding
-            if forwarding.finished:
-                self._give_up(move, forwarding.closed_reason)
-            elif forwarding.state == "waiting":
-                self._give_up(move, "link down")
-            elif now - move.offered_at >= ANSWER_S_MAX:
-                self._placing.view.timed_out(forwarding.origin, now)
-                self._give_up(move, f"no answer within {ANSWER_S_MAX:g} s")
-        while self._lingering and (now >= self._lingering[0].until or self._is_over(0)):
-            self._let_go(self._lingering.pop(0))
+            with contained(logger, "move not judged", channel=move.placement.stream.channel):
+                self._judge(move, now)
+        while self._lingering and (
+            now >= self._lingering[0].until or self._lingering[0].forwarding.finished
+        ):
+            lingering = self._lingering.pop(0)
+            with contained(logger, "old home not left", origin=lingering.forwarding.origin):
+                self._let_go(lingering)
 
-    def _is_over(self, index: int) -> bool:
-        return self._lingering[index].forwarding.finished
+    def _judge(self, move: _Move, now: float) -> None:
+        forwarding = move.forwarding
+        if forwarding.finished:
+            self._give_up(move, forwarding.closed_reason)
+        elif forwarding.state == "waiting":
+            self._give_up(move, "link down")
+        elif now - move.offered_at >= ANSWER_S_MAX:
+            self._placing.view.timed_out(forwarding.origin, now)
+            self._give_up(move, f"no answer within {ANSWER_S_MAX:g} s")
 
     def _of(self, forwarding: Forwarding) -> _Move | None:
         move = self._moves.get(forwarding.stream.channel)

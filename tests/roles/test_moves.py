@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from edged.backbone import sender as sender_module
 from edged.backbone.receiver import BackboneServer
@@ -33,6 +34,7 @@ from tests.roles.setting import Pop, package, packaged, running_pop
 
 if TYPE_CHECKING:
     from edged.backbone.forwarding import Forwarding
+    from edged.roles.moves import _Move
 
 FULL = PublishRefusedError("full", "no slot is free")
 
@@ -475,6 +477,31 @@ async def test_of_those_that_linger_the_oldest_are_let_go_of_at_the_limit(
             await until(lambda count=count: len(mover.done) == count)  # type: ignore[misc]
         assert pop.uplinks.placing.moves.lingering == 1
         await until(lambda: [stream.channel for stream, _ in one.closed] == ["alice"])
+
+
+async def test_a_bug_in_one_move_keeps_no_other_from_being_judged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one, two = Origin("one"), Origin("two")
+    async with one.serving() as server, two.serving(), running_pop(one, two) as pop:
+        await at_one(pop, one, server)
+        await packaged(pop, one, server, "bob")
+        mover, placing = Mover(pop), pop.uplinks.placing
+        monkeypatch.setattr(placing.moves, "accepted", lambda _: None)
+        assert mover.begin() == mover.begin(channel="bob") == ""
+        give_up = placing.moves._give_up
+
+        def broken(move: "_Move", why: str) -> None:
+            if move.placement.stream.channel == "alice":
+                raise KeyError("bug")
+            give_up(move, why)
+
+        monkeypatch.setattr(placing.moves, "_give_up", broken)
+        with capture_logs() as logs:
+            placing.moves.tick(pop.pump.now() + ANSWER_S_MAX)
+        assert [done.stream_id.channel for done in mover.done] == ["bob"]
+        (line,) = [line for line in logs if line["log_level"] == "error"]
+        assert (line["event"], line["channel"]) == ("move not judged", "alice")
 
 
 async def test_a_home_that_lingers_and_refuses_is_gone() -> None:
