@@ -183,6 +183,9 @@ def _find_notes(snapshot: RulesSnapshot, rules: Sequence[Rule]) -> list[str]:
             notes.append(f"PoP {pop.key}: {newest - pop.at:.0f} s older than the newest")
         if pop.streams_total > len(pop.streams):
             notes.append(f"PoP {pop.key}: {len(pop.streams)} of its {pop.streams_total} streams")
+        if pop.elsewhere_total > len(pop.elsewhere):
+            kept = f"{len(pop.elsewhere)} of {pop.elsewhere_total}"
+            notes.append(f"PoP {pop.key}: {kept} streams of other PoPs, which count by their tags")
         if pop.lease_left_s <= 0:
             notes.append(f"PoP {pop.key}: its lease had expired, so price decides")
         notes += [

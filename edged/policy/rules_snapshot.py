@@ -78,6 +78,7 @@ class PopTaken(Struct, frozen=True, kw_only=True):
     streams: Annotated[tuple[StreamTaken, ...], Meta(max_length=STREAMS_MAX)]
     streams_total: Count
     elsewhere: Annotated[tuple[StreamElsewhere, ...], Meta(max_length=STREAMS_MAX)] = ()
+    elsewhere_total: Count = 0
 
     @property
     def key(self) -> str:
@@ -121,6 +122,7 @@ def take_pop(
             StreamElsewhere(channel=channel, origin=origin, tags=tags)
             for channel, (origin, tags) in sorted(elsewhere.items())[:STREAMS_MAX]
         ),
+        elsewhere_total=len(elsewhere),
     )
 
 

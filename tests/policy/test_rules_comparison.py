@@ -1,6 +1,7 @@
 """A change of rules in figures: per rule, per origin, who moves and who would be refused."""
 
 import pytest
+from msgspec import structs
 
 from edged.media.routing import Match, Rule
 from edged.policy.rules_comparison import (
@@ -81,6 +82,17 @@ def test_who_would_be_served_where_it_was_refused_is_no_problem() -> None:
     assert found.before.rtt_ms is None
     assert {each.before for each in found.moved} == {""}
     assert not found.is_worse
+
+
+def test_what_was_beyond_the_snapshots_limit_is_noted() -> None:
+    whole = take(STREAMS, NEAR, elsewhere={"zoe": ("o1", ("e:1",))})
+    assert compare(RulesSnapshot(pops=(whole,)), []).notes == []
+    count = len(STREAMS)
+    part = structs.replace(whole, streams_total=count + 1, elsewhere_total=2)
+    assert compare(RulesSnapshot(pops=(part,)), []).notes == [
+        f"PoP ams1: {count} of its {count + 1} streams",
+        "PoP ams1: 1 of 2 streams of other PoPs, which count by their tags",
+    ]
 
 
 def test_what_limits_the_comparison_is_noted() -> None:

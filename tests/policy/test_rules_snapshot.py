@@ -58,6 +58,16 @@ def test_streams_beyond_the_limit_are_counted(monkeypatch: pytest.MonkeyPatch) -
     assert pop.streams_total == 3
 
 
+def test_streams_elsewhere_beyond_the_limit_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot_module, "STREAMS_MAX", 2)
+    there = dict.fromkeys("cab", ("o1", ("e:1",)))
+    pop = take([], {"o1": 1.0}, elsewhere=dict(list(there.items())[:2]))
+    assert (len(pop.elsewhere), pop.elsewhere_total) == (2, 2)
+    pop = take([], {"o1": 1.0}, elsewhere=there)
+    assert [known.channel for known in pop.elsewhere] == ["a", "b"]
+    assert pop.elsewhere_total == 3
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
