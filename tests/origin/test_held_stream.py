@@ -50,6 +50,16 @@ def test_a_segment_is_given_from_memory_at_once() -> None:
     assert b"".join(body) == bytes_of(39)
 
 
+def test_whole_segments_are_had_wherever_they_are() -> None:
+    stream, _ = hold(FakeStore(at_once=False))
+    assert stream.window.stored_bytes_of("v0", 2) is not None
+    assert stream.has("v0", 2), "on disk"
+    assert stream.has("v0", 39), "in memory"
+    assert not stream.has("v0", 40), "it grows"
+    assert not stream.has("v0", 41)
+    assert not stream.has("v9", 2)
+
+
 def test_it_is_read_from_disk_once_for_all_who_ask() -> None:
     disk = FakeStore(at_once=False)
     stream, cache = hold(disk)

@@ -218,6 +218,18 @@ def test_tags_say_where_a_group_is() -> None:
     assert view.homes("e:1") == {}
 
 
+def test_a_stream_can_be_left_out_of_what_is_known_of_tags() -> None:
+    view = make_view(row("o1"))
+    view.learn_tags("o1", ("e:1",))
+    view.learn_tags("o2", ("e:2",))
+    with view.without_tags("o1", ("e:1", "e:2", "e:3")):
+        assert (view.homes("e:1"), view.homes("e:2")) == ({}, {"o2": 1})
+    with pytest.raises(KeyError), view.without_tags("o2", ("e:2",)):
+        raise KeyError("bug")
+    homes = [view.homes(tag) for tag in ("e:1", "e:2", "e:3")]
+    assert homes == [{"o1": 1}, {"o2": 1}, {}], "as before"
+
+
 def test_tags_are_bounded() -> None:
     view = PopView("lhr")
     for n in range(TAGS_MAX + 1):
