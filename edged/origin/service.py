@@ -161,7 +161,7 @@ class OriginService:
             store=self.disk,
             became_full=_became_full,
         )
-        self._ended: dict[tuple[str, int], HeldStream] = {}  # By channel and publication.
+        self._ended: dict[StreamId, HeldStream] = {}
         self._left: dict[str, tuple[StreamId, float]] = {}  # Runs that are to go on elsewhere.
         self._evicted_early = 0  # Of streams that are gone.
         self._publish, self._packaged, self._failed = publish, packaged, failed
@@ -276,16 +276,14 @@ class OriginService:
 
     def give_segment(self, stream_id: StreamId, rendition: str, msn: int, given: Given) -> None:
         """Have `given` called with a whole segment, or with the code of why there is none."""
-        channel, publication = stream_id.channel, stream_id.publication
-        entry = self._streams.get(channel)
-        held = self._ended.get((channel, publication))
-        # A run that comes back, or goes on under another epoch, begins behind what it left here.
-        if (
-            entry is not None
-            and entry.stream.stream_id.publication == publication
-            and (held is None or entry.held.has(rendition, msn))
-        ):
+        entry, which = self._streams.get(stream_id.channel), _run_of(stream_id)
+        held = None
+        if entry is not None and _run_of(entry.stream.stream_id) == which:
             held = entry.held
+        if held is None or not held.has(rendition, msn):
+            # A run that comes back, or goes on under another epoch, begins behind what it left.
+            left = [one for known, one in self._ended.items() if _run_of(known) == which]
+            held = next((one for one in reversed(left) if one.has(rendition, msn)), held)
         if held is None:
             given(GONE)
         else:
@@ -382,12 +380,13 @@ class OriginService:
             self._let_go(held)
             return
         held.ended_at = self._now()
-        older = self._ended.pop((stream_id.channel, stream_id.publication), None)
-        self._ended[stream_id.channel, stream_id.publication] = held
+        older = self._ended.pop(stream_id, None)
+        self._ended[stream_id] = held
         if older is not None:
             self._let_go(older)
-        for key in [key for key in self._ended if key[0] == stream_id.channel][:-ENDED_RUNS_MAX]:
-            self._let_go(self._ended.pop(key))
+        known = [known for known in self._ended if known.channel == stream_id.channel]
+        for oldest in known[:-ENDED_RUNS_MAX]:
+            self._let_go(self._ended.pop(oldest))
         self.sweep()
 
     def _let_go(self, held: HeldStream) -> None:
@@ -472,3 +471,8 @@ def _became_full(memory_bytes: int, memory_bytes_max: int) -> None:
         memory_bytes=memory_bytes,
         memory_bytes_max=memory_bytes_max,
     )
+
+
+def _run_of(stream_id: StreamId) -> tuple[str, int]:
+    """What is the same under all its epochs."""
+    return stream_id.channel, stream_id.publication

@@ -449,28 +449,37 @@ def test_what_has_ended_is_given_for_a_while() -> None:
 
 
 def test_a_run_that_comes_back_is_given_with_what_it_left_here() -> None:
+    """Of as many stays as are kept of a channel."""
     setting = Setting()
     stream = setting.open()
-    feed(stream, seconds=10.0)
-    progress = setting.acked[len(setting.acked) // 2][1]
-    setting.close(stream, "goes on elsewhere")
-    grant = setting.admit()
-    again = setting.hub.open(StreamId("alice", 1, 2), grant, started_at=0.0, came_from="test")
-    for track in stream.tracks.values():
-        again.set_track(track)
+    feed(stream, seconds=19.0)  # As much as the ring has.
     units = stream.ring.reader(start="oldest").read(9999, 2**30).units
-    again.append(units[: progress.packaged_seq + 1])
-    setting.service.open(again, progress.splice)
-    again.append(units[progress.packaged_seq + 1 :])
-    held = setting.service._streams["alice"].window.renditions["v0"].segments
-    oldest, newest = next(iter(held)), max(msn for msn, one in held.items() if one.entry.complete)
-    assert oldest > 0
+    splices = [setting.acked[len(setting.acked) * part // 4][1] for part in (1, 2, 3)]
+    for epoch, progress in enumerate(splices, 2):
+        setting.close(stream, "goes on elsewhere")
+        tracks, grant = stream.tracks, setting.admit()
+        stream_id = StreamId("alice", 1, epoch)
+        stream = setting.hub.open(stream_id, grant, started_at=0.0, came_from="test")
+        for track in tracks.values():
+            stream.set_track(track)
+        stream.append(units[: progress.packaged_seq + 1])
+        setting.service.open(stream, progress.splice)
+        until = splices[epoch - 1].packaged_seq + 1 if epoch < 4 else len(units)
+        for start in range(progress.packaged_seq + 1, until, 10):
+            stream.append(units[start : min(start + 10, until)])
+    assert setting.service.statistics().ended == ENDED_RUNS_MAX
+    stays = [
+        [msn for msn, one in held.window.renditions["v0"].segments.items() if one.entry.complete]
+        for held, _ in setting.service._held()
+    ]
+    now, *before = stays
+    assert min(min(msns) for msns in before) < min(now)
     given: list[object] = []
-    for msn in (0, newest, newest + 9):
-        setting.service.give_segment(again.stream_id, "v0", msn, given.append)
-    assert isinstance(given[0], list), "of before"
-    assert isinstance(given[1], list), "of now"
-    assert given[2] == GONE
+    wanted = sorted({msn for msns in stays for msn in msns})
+    for msn in (*wanted, wanted[-1] + 9, 0):
+        setting.service.give_segment(stream.stream_id, "v0", msn, given.append)
+    assert all(isinstance(body, list) for body in given[: len(wanted)])
+    assert given[len(wanted) :] == [GONE, GONE], "never made; and of the first stay"
 
 
 def test_what_is_kept_is_bounded() -> None:
