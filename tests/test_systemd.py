@@ -59,11 +59,12 @@ def test_what_the_filter_takes_is_refused() -> None:
         ["tests/origin/test_speed.py"],
         ["tests/origin/test_transcoder.py", "-k", "published"],
         ["tests/origin/test_encoder_probe.py"],
+        ["tests/roles/test_all_in_one.py", "-k", "one_pop_to_the_other or admin_door"],
     ],
     ids=lambda tests: Path(tests[0]).stem,
 )
-def test_children_work_under_the_service_s_own_filter(tests: list[str]) -> None:
-    """Ladders, the measurement of the machine, the search for hardware encoders."""
+def test_it_works_under_the_service_s_own_filter(tests: list[str]) -> None:
+    """Ladders, the measurement of the machine, the search for hardware encoders; and all roles."""
     require("systemd-analyze")
     command = [sys.executable, "-m", "tests.under_unit", sys.executable, "-m", "pytest"]
     done = subprocess.run(  # noqa: S603 - our own arguments

@@ -25,7 +25,7 @@ def seeing(monkeypatch: pytest.MonkeyPatch, seen: Observation) -> None:
 def test_a_table_and_its_end(monkeypatch: pytest.MonkeyPatch, good: Observation) -> None:
     seeing(monkeypatch, good)
     answer = Answer("conform", "http://x/master.m3u8")
-    assert answer.code == 0
+    assert answer.code == 0, answer.out
     lines = answer.out.splitlines()
     assert [line.split()[0] for line in lines[1:37]] == [str(n) for n in range(1, 37)]
     assert "✕ fail" not in answer.out
@@ -41,7 +41,7 @@ def test_what_fails_ends_with_1(monkeypatch: pytest.MonkeyPatch, ours: Observati
     assert answer.code == 1
     assert "31  profile" in answer.out
     assert "not answered: never answered: [x]" in answer.out
-    assert "1 fail" in answer.out.splitlines()[-1]
+    assert "1 fail" in answer.out.splitlines()[-1], answer.out
     answer = Answer("conform", "http://x/master.m3u8", "--json")
     assert answer.code == 1
     report = json.loads(answer.out)

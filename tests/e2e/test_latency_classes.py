@@ -18,7 +18,7 @@ from tests.e2e.network import Network, open_network, run_edged
 from tests.e2e.test_watch_page import require_player
 from tests.e2e.viewer import fetch
 
-pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.e2e, pytest.mark.light, pytest.mark.timeout(150)]
 
 CLIP_S = 50
 BEGUN_S = 14.0  # 12 s is where delta updates of a target duration of 2 s may leave out some.

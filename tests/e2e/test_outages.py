@@ -14,6 +14,7 @@ import trio
 from tests.conftest import require
 from tests.e2e.browser import Page, open_browser, player_state
 from tests.e2e.clip import RATE, check_same, make_clip, publish_ffmpeg, read_packets
+from tests.e2e.machine import watch_machine
 from tests.e2e.network import wait_until
 from tests.e2e.pair import Pair, open_pair
 from tests.e2e.publisher import publish_clip
@@ -27,8 +28,8 @@ CHANNELS = tuple(f"c{number:02}" for number in range(20))
 POPS = ("ams1", "lon1")  # Encoders come to the first; viewers to both.
 CLIP_S = 20
 HARM_AFTER_S = 9.0
-STALL_S_MAX = 5.0  # Of what a viewer gets, with everything on one shared machine.
-LOST_S_MAX = 4.0  # The goal is one segment of 2 s; CI's machine is shared.
+STALL_S_MAX = 3.0  # Of what a viewer gets, with everything on one shared machine.
+LOST_S_MAX = 2.0  # One segment; and what the machine itself stood still.
 PAUSE_S = 0.35
 DECISION_S_MAX = 2.0  # The goal is 1 s from the process's start; CI's machine is shared.
 
@@ -58,13 +59,13 @@ async def frames_shown(page: Page) -> int:
     return shown
 
 
-def check_all(viewers: dict[str, Viewer], clip: Path) -> None:
+def check_all(viewers: dict[str, Viewer], clip: Path, stall_s_max: float = STALL_S_MAX) -> None:
     """Each viewer got every unit, once, without a discontinuity."""
     published = read_packets(clip)
     for channel, viewer in viewers.items():
         try:
             for track in viewer.tracks.values():
-                track.check_flow(stall_s_max=STALL_S_MAX)
+                track.check_flow(stall_s_max=stall_s_max)
             check_same(published, viewer.packets())
         except AssertionError as error:
             raise AssertionError(f"channel {channel}: {error}") from error
@@ -106,20 +107,23 @@ async def test_one_of_two_origins_fails_under_twenty_encoders(
                 await page.navigate(f"{pair.playback(POPS[1])}/watch/{CHANNELS[0]}")
                 await page.wait_for(f"{STATE} === 'live'", 15)
                 await trio.sleep(HARM_AFTER_S / 2)
-                frames, since = await frames_shown(page), trio.current_time()
                 harmed = homes[CHANNELS[0]]
                 process = pair.origins[harmed].process
-                process.send_signal(harm)
-                if back_after_s:
-                    await trio.sleep(back_after_s)
-                    process.send_signal(signal.SIGCONT)
-                await trio.sleep(6 - back_after_s)
-                lost = (trio.current_time() - since) * RATE - (await frames_shown(page) - frames)
+                async with watch_machine() as stillness:
+                    frames, since = await frames_shown(page), trio.current_time()
+                    process.send_signal(harm)
+                    if back_after_s:
+                        await trio.sleep(back_after_s)
+                        process.send_signal(signal.SIGCONT)
+                    await trio.sleep(6 - back_after_s)
+                    due = (trio.current_time() - since) * RATE
+                    lost_s = (due - (await frames_shown(page) - frames)) / RATE
                 await page.wait_for(f"{STATE} === 'live'", 10)
-                print(f"{lost / RATE:.2f} s of pictures were not shown in time")
+                told = f"{lost_s:.2f} s of pictures were not shown in time"
+                print(f"{told}; the machine stood still for {stillness.late_s_max:.2f} s")
                 state = await page.evaluate(player_state("window.edged.player.hls"))
-                assert lost <= LOST_S_MAX * RATE, f"{lost / RATE:.2f} s are missing: {state}"
-            check_all(viewers, clip)
+                assert lost_s <= LOST_S_MAX + stillness.late_s_max, f"{told}: {state}"
+            check_all(viewers, clip, STALL_S_MAX + stillness.late_s_max)
             check_publishers(pair)
             moved = {str(line["channel"]) for line in pair.pop.log("stream goes on elsewhere")}
             assert moved == {channel for channel, home in homes.items() if home == harmed}
@@ -173,9 +177,10 @@ async def test_a_short_pause_of_any_process_moves_none_of_twenty() -> None:
                     await trio.sleep(PAUSE_S)
                     host.process.send_signal(signal.SIGCONT)
                     await trio.sleep(1.0)
-                lost = (trio.current_time() - since) * RATE - (await frames_shown(page) - frames)
-                print(f"{lost / RATE:.2f} s of pictures were not shown in time")
-                assert lost <= LOST_S_MAX * RATE
+                due = (trio.current_time() - since) * RATE
+                lost_s = (due - (await frames_shown(page) - frames)) / RATE
+                print(f"{lost_s:.2f} s of pictures were not shown in time")
+                assert lost_s <= LOST_S_MAX
             check_all(viewers, clip)
             check_publishers(pair)
             assert pair.pop.log("stream goes on elsewhere") == []

@@ -277,7 +277,7 @@ async def plays(page: Page) -> None:
     await page.wait_for(f"{FRAMES} > {before[0]} + 20 && {SOUND_BYTES} > {before[1]} + 2000", 5)
 
 
-@pytest.mark.alone
+@pytest.mark.light
 async def test_a_stock_player_goes_on_without_loading_the_page_again() -> None:
     """Through a return and a takeover; each publisher's pictures and sound are of another sort."""
     require("chromium", "ffmpeg")

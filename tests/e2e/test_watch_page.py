@@ -111,7 +111,7 @@ async def test_stream_comes_is_measured_ends_and_comes_back() -> None:
             nursery.cancel_scope.cancel()
 
 
-@pytest.mark.alone
+@pytest.mark.light
 async def test_a_freeze_is_shown_and_overcome() -> None:
     require_player()
     with trio.fail_after(90):

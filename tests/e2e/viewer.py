@@ -130,8 +130,8 @@ class Viewer:
         """Wait for the channel and read its multivariant playlist."""
         with trio.fail_after(within_s):
             async with HttpClient(self.base) as client:
-                while (answer := await client.get(self.master_url)).status != 200:
-                    assert answer.status in (404, 503), answer
+                while (answer := await self._ask(client)) is None or answer.status != 200:
+                    assert answer is None or answer.status in (404, 503), answer
                     await trio.sleep(0.1)
         self.urls.add(self.master_url)
         self.master = answer.body
@@ -141,6 +141,14 @@ class Viewer:
             if uri and not uri.startswith("#"):
                 name = uri.rpartition("/")[2].removesuffix(".m3u8")
                 self.tracks[name] = Track(urljoin(self.master_url, uri))
+
+    async def _ask(self, client: HttpClient) -> Answer | None:
+        """None where it was turned away: the loop that should have let it in lags."""
+        try:
+            return await client.get(self.master_url)
+        except ServerClosedError:
+            await client.forget()
+            return None
 
     async def watch(self, *, seconds: float = float("inf"), join: bool = True) -> "Viewer":
         """Watch until the run ends, or so long."""

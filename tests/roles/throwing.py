@@ -1,7 +1,7 @@
 """Exceptions thrown into a whole network in this process, with a stream that must not notice."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, MutableMapping
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -188,6 +188,17 @@ async def go_on(peer: Encoder) -> None:
             await peer.flush()
 
 
+@contextlib.contextmanager
+def logged() -> Iterator[list[LogLine]]:
+    """What is logged in the block, printed if it fails."""
+    with capture_logs() as logs:
+        try:
+            yield logs
+        except BaseException:
+            print(*logs, sep="\n")
+            raise
+
+
 @contextlib.asynccontextmanager
 async def healthy_network(
     folder: Path,
@@ -209,7 +220,7 @@ async def healthy_network(
         assert isinstance(client, dict)
         client["telemetry_interval_s"] = 0.1
     prepare([irs, origin, pop])
-    with capture_logs() as logs:
+    with logged() as logs:
         async with (
             running(*map(configure, (irs, origin, pop))) as network,
             admitted(network.rtmp(), KEY) as healthy,

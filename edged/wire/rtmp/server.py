@@ -142,7 +142,7 @@ class RtmpServerSession:
             case Phase.HANDSHAKE:
                 reason = f"no handshake within {limits.handshake_timeout_s:g} s"
             case Phase.PUBLISHING:
-                reason = f"no audio or video for {limits.media_silence_s_max:g} s"
+                reason = f"{self._media.describe_silence()} for {limits.media_silence_s_max:g} s"
             case _:
                 reason = f"no publish within {limits.publish_timeout_s:g} s"
         if self._phase is not Phase.HANDSHAKE:

@@ -122,6 +122,14 @@ class TrackAssembler:
                 state.track = named
                 events.append(TrackAnnounced(named))
 
+    def describe_silence(self) -> str:
+        """What did not come, where nothing came of use."""
+        count = self.state.units_unusable
+        if not count or self.state.units:
+            return "no audio or video"
+        units = "access unit" if count == 1 else "access units"
+        return f"no sequence header, and so nothing of {count} {units} that can be decoded,"
+
     def set_frame_rate(self, frames_per_s: float) -> None:
         """What onMetaData says of all video; out of bounds it is passed over."""
         rate = _frame_rate(frames_per_s)

@@ -54,7 +54,7 @@ table_file = "{directory}/table"
 listen = "127.0.0.1:{rtmp_port}"
 
 [ingest.rtmp.tls]
-listen = "127.0.0.1:0"
+listen = "127.0.0.1:{rtmps_port}"
 certificate = "{public.certificate}"
 key = "{public.key}"
 
@@ -74,7 +74,7 @@ listen = "127.0.0.1:{metrics_port}"
 
 [admin]
 socket = "{directory}/admin.sock"
-listen = "127.0.0.1:0"
+listen = "127.0.0.1:{status_port}"
 token_sha256 = "{token}"
 
 [log]
@@ -206,8 +206,7 @@ def edged(
         ports = {
             "irs_port": told.port,
             "hooks_port": told.hooks,
-            "rtmp_port": free_port(),
-            "metrics_port": free_port(),
+            **{f"{name}_port": free_port() for name in ("rtmp", "rtmps", "metrics", "status")},
         }
         files = tls_files(directory, f"pop-{POP}") if tls else None
         text, keys = make_pop_config(streams, directory, ports, files, playback)

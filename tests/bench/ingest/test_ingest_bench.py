@@ -185,7 +185,8 @@ def test_a_row_without_a_sound_run_says_so() -> None:
 def test_the_pops_configuration_is_a_valid_one(tmp_path: Path, tls: bool) -> None:
     edged_server.write_sink_files(tmp_path, tls=tls)
     files = edged_server.tls_files(tmp_path, "pop-bench") if tls else None
-    ports = {"irs_port": 1, "rtmp_port": 2, "metrics_port": 3, "hooks_port": 4}
+    names = ("irs", "rtmp", "rtmps", "metrics", "status", "hooks")
+    ports = {f"{name}_port": number for number, name in enumerate(names, 1)}
     text, keys = edged_server.make_pop_config(3, tmp_path, ports, files)
     config, problems = parse_config(tomllib.loads(text))
     assert problems == []

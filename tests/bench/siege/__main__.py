@@ -1,8 +1,8 @@
 """`python -m tests.bench.siege`: what publishers notice while a crowd of viewers joins over TLS.
 
 50 streams go through a PoP on one core; then again while 500 slow connections are held on each of
-its ports and 2,000 viewers join its LL-HLS at once. The delay of their units, PoP in to origin,
-quiet beside siege.
+its ports (RTMP, HTTP, metrics and status page, with TLS and without) and 2,000 viewers join its
+LL-HLS at once. The delay of their units, PoP in to origin, quiet beside siege.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+import tomllib
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from edged.errors import EdgedError
+from edged.runtime.listeners import parse_address
 from edged.runtime.tls import Identity
 from edged.tools.cert import make_authority, make_host_certificate
 from tests.bench.goals import exit_status, verdict
@@ -63,11 +65,12 @@ class Outcome(Struct, frozen=True):
 @contextlib.contextmanager
 def besieged(bench: Bench, streams: int) -> Iterator[tuple[Server, Process, dict[str, int]]]:
     """The PoP, its sink, and its ports."""
-    directory, port, plain = bench.directory, free_port(), free_port()
+    directory = bench.directory
     make_authority(directory, "bench", now=time.time())
     files = make_host_certificate(directory, Identity("pop", "viewers"), now=time.time())
     playback = (
-        f'listen = "127.0.0.1:{plain}"\n[playback.tls]\nlisten = "127.0.0.1:{port}"\n'
+        f'listen = "127.0.0.1:{free_port()}"\n'
+        f'[playback.tls]\nlisten = "127.0.0.1:{free_port()}"\n'
         f'certificate = "{files.certificate}"\nkey = "{files.key}"'
     )
     edged_server.write_sink_files(directory, tls=False)
@@ -80,11 +83,17 @@ def besieged(bench: Bench, streams: int) -> Iterator[tuple[Server, Process, dict
         ) as server,
     ):  # fmt: skip
         media.write_files(directory, server.url, server.keys)
-        text = (directory / "pop.toml").read_text()
-        metrics = int(text.split("[metrics]")[1].split('"')[1].rpartition(":")[2])
-        yield server, sink, {
-            "rtmp": server.port, "http": plain, "https": port, "metrics": metrics,
+        raw = tomllib.loads((directory / "pop.toml").read_text())
+        tables = {
+            "rtmp": raw["ingest"]["rtmp"], "rtmps": raw["ingest"]["rtmp"]["tls"],
+            "http": raw["playback"], "https": raw["playback"]["tls"],
+            "metrics": raw["metrics"], "status": raw["admin"],
         }  # fmt: skip
+        yield (
+            server,
+            sink,
+            {name: parse_address(table["listen"])[1] for name, table in tables.items()},
+        )
 
 
 class LagWatch(threading.Thread):

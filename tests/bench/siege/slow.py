@@ -1,9 +1,9 @@
 """Connections whose requests never end: `python -m tests.bench.siege.slow COUNT NAME=PORT ...`.
 
 COUNT of them on each port: a byte each STEP_S, and another in the place of each that is ended. The
-head of a request on http ports, a ClientHello on https, the handshake's first packet on rtmp. On a
-line on standard input it begins to count, on another it prints how many there were on each port, on
-average ({"rtmp": 500, ...}), and ends.
+head of a request on http ports, a ClientHello on those with TLS, the handshake's first packet on
+rtmp. On a line on standard input it begins to count, on another it prints how many there were on
+each port, on average ({"rtmp": 500, ...}), and ends.
 """
 
 import contextlib
@@ -17,11 +17,13 @@ import msgspec
 LOOK_S = 0.1
 PER_ADDRESS = 50  # Of one address RTMP takes 64 that have not published yet.
 STEP_S = 2.0  # Below every time-out for a peer that says nothing.
+CLIENT_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"  # A record of 512 bytes, cut short.
 BEGINNINGS = {
     "rtmp": b"\x03",  # C0 of version 3; C1 is 1536 bytes.
-    "https": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # A record of 512 bytes, cut short.
+    **dict.fromkeys(("rtmps", "https"), CLIENT_HELLO),
     "http": b"GET /live/show/master.m3u8 HTTP/1.1\r\nHost: bench\r\nX-Slow: ",
     "metrics": b"GET /metrics HTTP/1.1\r\nHost: bench\r\nX-Slow: ",
+    "status": b"GET / HTTP/1.1\r\nHost: bench\r\nX-Slow: ",
 }
 
 

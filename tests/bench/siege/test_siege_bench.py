@@ -4,10 +4,11 @@ import pytest
 
 from tests.bench.goals import exit_status
 from tests.bench.ingest.measure import Arrived, Percentiles, Run, Sent
-from tests.bench.siege.__main__ import Besieged, Outcome, Siege, as_table
+from tests.bench.siege.__main__ import Besieged, Outcome, Siege, as_table, run_round
 from tests.bench.siege.viewers import Joined
+from tests.conftest import require
 
-PORTS = ("rtmp", "http", "https", "metrics")
+PORTS = ("rtmp", "rtmps", "http", "https", "metrics", "status")
 SIEGE = Siege(viewers=2000, at_once=2000, slow=500)
 
 
@@ -39,3 +40,19 @@ def test_it_is_a_siege_that_is_withstood(
     table = as_table([Outcome(run_of(7.6), besieged)], SIEGE)
     assert exit_status(table) == missed, table
     assert "slow connections rtmp" in table
+
+
+@pytest.mark.e2e
+def test_a_small_one_from_its_quiet_to_its_end() -> None:
+    require("gcc")
+    siege = Siege(viewers=20, at_once=20, slow=10)
+    outcome = run_round(5, 3.0, siege)
+    besieged = outcome.siege
+    assert besieged.slow.keys() == set(PORTS)
+    assert all(9 <= count <= 10 for count in besieged.slow.values()), besieged.slow
+    assert besieged.joined.joined == 20
+    for run in (outcome.quiet, besieged.run):
+        assert (run.streams, run.missing) == (5, 0)
+        assert run.arrived.delay_us.count > 500
+    assert besieged.lag_s_max > 0
+    assert "20 viewers join over TLS" in as_table([outcome], siege)

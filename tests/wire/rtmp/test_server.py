@@ -264,6 +264,24 @@ def test_units_without_configuration_are_counted_and_no_sign_of_life() -> None:
     assert raw.server.deadline == RtmpLimits().media_silence_s_max
 
 
+@pytest.mark.parametrize(("count", "units"), [(1, "1 access unit"), (3, "3 access units")])
+def test_who_never_sends_a_configuration_hears_of_it(count: int, units: str) -> None:
+    raw = Raw(RtmpLimits(media_silence_s_max=8)).publish()
+    for ms in range(count):
+        raw.send(m.VIDEO, b"\x17\x01\0\0\0\0\0\0\x01\x65", timestamp=ms)
+    reason = f"no sequence header, and so nothing of {units} that can be decoded, for 8 s"
+    assert raw.server.handle_timeout(8.0) == [PeerTimedOut(reason)]
+    assert raw.commands()[-1].members(1)["description"] == f"timeout: {reason}"
+
+
+def test_who_falls_silent_is_not_told_of_what_came_too_early() -> None:
+    raw = Raw(RtmpLimits(media_silence_s_max=8)).publish()
+    raw.send(m.VIDEO, b"\x17\x01\0\0\0\0\0\0\x01\x65")
+    raw.send(m.VIDEO, flv.make_config(Codec.H264, H264.config.record))
+    raw.send(m.VIDEO, b"\x17\x01\0\0\0\0\0\0\x01\x65", timestamp=40)
+    assert raw.server.handle_timeout(8.0) == [PeerTimedOut("no audio or video for 8 s")]
+
+
 def test_names_that_change_all_the_time_are_bounded_like_configurations() -> None:
     raw = Raw().publish()
     raw.send(m.VIDEO, flv.make_config(Codec.H264, H264.config.record))
