@@ -43,6 +43,11 @@ class Health(Struct, frozen=True, kw_only=True):
 
 ORIGIN_SPECS = (
     MetricSpec(
+        name="edged_origin_subscriptions",
+        help="What PoPs take from here: channels' parts, or their units",
+        labels=("role", "kind"),
+    ),
+    MetricSpec(
         name="edged_origin_source_only_streams",
         help="Streams that were taken beyond the slots, without a ladder, as a rule asked for it.",
         labels=("role",),
@@ -191,8 +196,13 @@ def read_origin_metrics(origin: "OriginRole") -> Iterable[Sample]:
     yield Sample("edged_ladder_streams", packaged.ladders, labels)
     yield Sample("edged_ladder_restarts_total", packaged.ladder_restarts_total, labels)
     yield Sample("edged_ladder_shed_rungs", packaged.rungs_shed, labels)
-    segments = origin.server.statistics().segments
-    yield from read_window_metrics(origin.name, packaged, segments)
+    served = origin.server.statistics()
+    for kind, count in (
+        ("parts", served.subscriptions.parts),
+        ("units", served.subscriptions.units),
+    ):
+        yield Sample("edged_origin_subscriptions", count, {**labels, "kind": kind})
+    yield from read_window_metrics(origin.name, packaged, served.segments)
     slots = packaged.ladder_slots
     if slots is not None:
         yield Sample("edged_ladder_waiting_streams", slots.waiting, labels)

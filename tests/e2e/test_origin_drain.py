@@ -1,8 +1,10 @@
 """`edged drain origin` under live ffmpeg publishers: viewers at another PoP get every packet."""
 
+import msgspec
 import pytest
 import trio
 
+from edged.roles.status import RoutesSeen
 from tests.conftest import require
 from tests.e2e.clip import check_same, make_clip, publish_ffmpeg, read_packets
 from tests.e2e.network import run_edged, wait_until
@@ -35,12 +37,26 @@ async def drain(pair: Pair, *arguments: str, code: int = 0) -> str:
     return out + errors
 
 
+async def until_planned(pair: Pair) -> None:
+    """Until the PoP has leases for all origins: before, nothing is kept for partners."""
+    path = str(pair.folder / "ams1.toml")
+    with trio.fail_after(10):
+        while True:
+            out, _ = await run_edged(pair.folder, "routes", "-c", path, "--json")
+            (seen,) = msgspec.json.decode(out, type=list[RoutesSeen])
+            quotas = [origin.quota for origin in seen.origins]
+            if seen.lease_left_s > 0 and len(quotas) == len(pair.origins) and all(quotas):
+                return
+            await trio.sleep(0.1)
+
+
 async def test_nobody_notices_and_a_full_origin_gets_nothing() -> None:
     require("ffmpeg")
     clip = make_clip(seconds=13)
     with trio.fail_after(90):
         async with open_pair(pops=("ams1", "lon1"), channels=CHANNELS, origin_keys=ORIGIN) as pair:
             viewers = {name: Viewer(pair.playback("lon1"), name) for name in CHANNELS}
+            await until_planned(pair)
             async with trio.open_nursery() as nursery:
                 for channel in CHANNELS:
                     nursery.start_soon(publish_ffmpeg, clip, pair.publish_url(channel))

@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from edged.config import Config
-from edged.roles.fitness import SPECS, Fault, Health
+from edged.roles.fitness import SPECS, Fault, Health, read_origin_metrics
 from edged.roles.irs import IrsRole
 from edged.roles.origin import OriginRole
 from edged.roles.pop import PopRole
@@ -14,6 +14,7 @@ from edged.runtime.keeping import Part
 from edged.runtime.metrics import Metrics
 from tests.backbone.network import until
 from tests.roles.network import configure, raw_network, running
+from tests.roles.throwing import healthy_network
 
 
 def whats(faults: list[Fault], *, grave: bool | None = None) -> list[str]:
@@ -116,3 +117,13 @@ async def test_a_loop_that_lags_turns_viewers_away(tmp_path: Path) -> None:
         "no routing table: IRS has not been reached, and none is on disk",
         "the loop was 0.7 s late; above 0.5 s new viewers are turned away",
     ]
+
+
+async def test_an_origin_tells_what_is_taken_from_it(tmp_path: Path) -> None:
+    async with healthy_network(tmp_path) as setting:
+        taken = {
+            sample.labels["kind"]: sample.value
+            for sample in read_origin_metrics(setting.origin)
+            if sample.name == "edged_origin_subscriptions"
+        }
+        assert taken == {"parts": 1, "units": 0}

@@ -54,14 +54,14 @@ class Sample(Struct):
     left: dict[str, float]  # What must be gone at the end.
 
 
-LEFT_OF_ALL = ("edged_hub_streams", "edged_hub_ring_bytes", "edged_backbone_subscriptions")
+LEFT_OF_ALL = ("edged_hub_streams", "edged_hub_ring_bytes")
 LEFT = {
     "ams1": (
-        *LEFT_OF_ALL,
+        *(*LEFT_OF_ALL, "edged_backbone_subscriptions"),
         *("edged_backbone_forwardings", "edged_playback_connections", "edged_playback_streams"),
         *("edged_playback_blocked_requests", "edged_ingest_waiting"),
     ),
-    "fra1": LEFT_OF_ALL,
+    "fra1": (*LEFT_OF_ALL, "edged_origin_subscriptions"),
 }
 
 

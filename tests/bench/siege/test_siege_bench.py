@@ -42,6 +42,14 @@ def test_it_is_a_siege_that_is_withstood(
     assert "slow connections rtmp" in table
 
 
+@pytest.mark.parametrize(("slow", "missed"), [(231, 0), (230, 1)])
+def test_at_a_port_with_fewer_places_all_are_taken(slow: int, missed: int) -> None:
+    held = {**dict.fromkeys(PORTS, 500), "status": slow}
+    besieged = Besieged(run_of(9.0), 0.06, Joined(2000, 3, 9, 2600.0, 2700.0), held)
+    table = as_table([Outcome(run_of(7.6), besieged)], SIEGE)
+    assert exit_status(table) == missed, table
+
+
 @pytest.mark.e2e
 def test_a_small_one_from_its_quiet_to_its_end() -> None:
     require("gcc")
