@@ -45,7 +45,7 @@ COMMANDS = (
     Command("key", "edged.cli.keys", "key_app", is_group=True),
     Command("sign", "edged.cli.sign", "sign"),
     Command("cert", "edged.cli.certs", "cert_app", is_group=True),
-    Command("irs", "edged.cli.simulate", "irs_app", is_group=True),
+    Command("irs", "edged.cli.irs", "irs_app", is_group=True),
     Command("conform", "edged.cli.conform", "conform"),
 )
 

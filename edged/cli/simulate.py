@@ -12,10 +12,6 @@ from edged.errors import ConfigError
 from edged.tools.simulate.runner import Report, choose, play
 from edged.tools.simulate.scenario import POLICIES, SEEDS_MAX, PolicyName, load_scenario
 
-irs_app = typer.Typer(
-    help="What can be done with IRS's policies beside a network.", no_args_is_help=True
-)
-
 # What is shown of each policy: under which name, how, and which of its Figures.
 ROWS = (
     ("served, %", "%", "served"),
@@ -35,12 +31,6 @@ ROWS = (
 )
 
 
-@irs_app.callback()
-def _group() -> None:
-    """What can be done with IRS's policies beside a network."""
-
-
-@irs_app.command("simulate")
 def simulate(
     scenario: Annotated[Path, typer.Argument(help="A scenario, as in config/scenarios.")],
     *,

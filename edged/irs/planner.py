@@ -21,6 +21,7 @@ from edged.policy.flows import (
     FlowSolve,
     LinkLimit,
 )
+from edged.policy.plan_journal import PlanInputs
 from edged.policy.planner import LeasePlan, PlanPolicy, PopLeases, plan_leases
 from edged.runtime.metrics import MetricSpec, Sample
 
@@ -39,6 +40,7 @@ METRICS = (
 )
 
 Rows = dict[str, PopLeases]  # By PoP shard.
+Keep = Callable[[int, bool, PlanInputs, LeasePlan], None]  # The plan's number, and if it was cold.
 
 log = structlog.get_logger("edged.irs.planner")
 
@@ -72,6 +74,7 @@ class Planner:
         if policy == "leases":
             self._solver.prepare()
         self._urgent = trio.Event()
+        self.keep: Keep | None = None  # Called with each plan, once it is published.
         self.last: LeasePlan | None = None
         self.plans = self.fallbacks = 0
         self.plan_s = 0.0  # The last one took so long.
@@ -98,21 +101,32 @@ class Planner:
     def plan_now(self, *, renew: bool) -> None:
         """Plan once."""
         now, started = trio.current_time(), time.perf_counter()
-        if self.plans % PLANS_PER_CHECKPOINT == 0:
+        number, cold = self.plans, self.plans % PLANS_PER_CHECKPOINT == 0
+        if cold:
             self._solver.restart()
         self._solver.seconds = 0.0
-        plan = plan_leases(
-            self._collectors.supplies(now),
-            self._collectors.demands(now, self.lease_ttl_s),
-            reserve_fraction=self.reserve_fraction,
-            solve=self._solver.solve if self.policy == "leases" else None,
-            horizon_s=self.lease_ttl_s,
+        inputs = PlanInputs(
+            origins=self._collectors.supplies(now),
+            pops=self._collectors.demands(now, self.lease_ttl_s),
             links=self._links(),
+            policy=self.policy,
+            reserve_fraction=self.reserve_fraction,
+            horizon_s=self.lease_ttl_s,
+        )
+        plan = plan_leases(
+            inputs.origins,
+            inputs.pops,
+            reserve_fraction=inputs.reserve_fraction,
+            solve=self._solver.solve if inputs.policy == "leases" else None,
+            horizon_s=inputs.horizon_s,
+            links=inputs.links,
         )
         self.plans += 1
         self.plan_s = time.perf_counter() - started
         self._note(plan)
         self._publish(plan.leases, renew)
+        if self.keep is not None:
+            self.keep(number, cold, inputs, plan)
 
     def read_metrics(self) -> Iterable[Sample]:
         """Values of METRICS."""

@@ -15,6 +15,7 @@ from msgspec import UNSET, Meta
 from edged.errors import EdgedError, RemoteProtocolError
 from edged.irs.client import IrsClientConfig
 from edged.irs.collectors import Collectors, IrsStatus, OriginStatus, check_reachable
+from edged.irs.journal import JournalConfig
 from edged.irs.links import BackboneConfig, BackboneLinks
 from edged.irs.migrating import Migrating
 from edged.irs.moving import Moving
@@ -56,6 +57,7 @@ class IrsConfig(BackboneConfig, frozen=True, kw_only=True, forbid_unknown_fields
     # Live streams that go to another origin, of all PoPs together: a second's worth of budget.
     moves_per_s: Annotated[float, Meta(gt=0, le=1000)] = 100.0
     rules: Annotated[tuple[RuleEntry, ...], Meta(max_length=RULES_MAX)] = ()
+    journal: JournalConfig | None = None
     tls: TlsFiles | None = None  # This IRS's identity; needed unless all peers are on loopback.
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 import trio
 
 from edged.config import Config, make_sources
-from edged.irs import links, migrating, moving, planner, sources
+from edged.irs import journal, links, migrating, moving, planner, sources
 from edged.irs.service import METRICS, IrsService
 from edged.roles.common import Commit, StreamLine, prepare_mutual
 from edged.roles.draining import Drainer
@@ -46,6 +46,7 @@ class IrsRole:
         metrics.register(links.METRICS, self.service.links.read_metrics)
         metrics.register(sources.METRICS, self.service.sources.read_metrics)
         self.service.sources.use(make_sources(config.irs.sources))
+        self.journal = self._keep_journal(config.irs.journal, metrics)
         self.supervisor.register(metrics)
 
     async def run(
@@ -57,6 +58,8 @@ class IrsRole:
             if self._tls is not None:
                 certificates = partial(keep_certificates, self._tls)
                 self.supervisor.start_soon(nursery, "certificates", certificates)
+            if self.journal is not None:
+                self.supervisor.start_soon(nursery, "irs journal", self.journal.run)
             task_status.started({"irs": address})
 
     def prepare_reload(self, new: Config) -> Commit:
@@ -76,6 +79,19 @@ class IrsRole:
             return []
 
         return commit
+
+    def _keep_journal(
+        self, config: journal.JournalConfig | None, metrics: Metrics
+    ) -> journal.Journal | None:
+        if config is None:
+            return None
+        service = self.service
+        kept = journal.Journal(
+            config, stamp=lambda: (service.epoch, service.version), now_unix=time.time
+        )
+        service.planner.keep = kept.keep
+        metrics.register(journal.METRICS, kept.read_metrics)
+        return kept
 
     def streams(self) -> list[StreamLine]:
         """IRS carries no streams."""

@@ -6,6 +6,7 @@ What is thrown ends one service, which is begun anew; the publisher and the view
 import ast
 import contextlib
 import hashlib
+import itertools
 import re
 import ssl
 import time
@@ -21,9 +22,13 @@ import edged
 import edged.origin.service
 import edged.runtime.tls
 from edged.api.admin import ask
+from edged.irs.journal import journal_files
 from edged.media.stream import PriorityClass
 from edged.playback.router import Handler
+from edged.policy.plan_journal import read_journal
+from edged.policy.plan_replay import replay
 from edged.policy.restrictions import Restriction
+from edged.policy.solver import FlowSolver
 from edged.roles.pop import PopRole
 from edged.runtime.listeners import parse_address
 from edged.runtime.supervision import Supervisor
@@ -393,6 +398,33 @@ async def test_failure_sources_fail(tmp_path: Path, faults: Faults) -> None:
         await until(lambda: setting.irs.supervisor.restarts["irs source"] > 0)
         await until(lambda: setting.failed("failure source failed"))
         sources.use({})
+
+
+async def test_the_journal_of_plans_fails(tmp_path: Path, faults: Faults) -> None:
+    folder = tmp_path / "plans"
+
+    def with_journal(raws: list[dict[str, Any]]) -> None:
+        raws[0]["irs"]["journal"] = {"directory": str(folder)}
+
+    async with healthy_network(tmp_path, with_journal) as setting:
+        journal = setting.irs.journal
+        assert journal is not None
+        await until(lambda: journal.kept)
+        faults.throw(journal, "_write", times=1)
+        await setting.begun_anew("irs", "irs journal")
+        kept = journal.kept
+        await until(lambda: journal.kept > kept)
+    records = [
+        record
+        for path in journal_files(folder)
+        for record in read_journal(path.read_bytes(), path.name)[1]
+    ]
+    replayed = list(replay(records, FlowSolver()))
+    verdicts = [each.verdict for each in replayed]
+    missed = [a.number for a, b in itertools.pairwise(records) if b.number != a.number + 1]
+    assert len(missed) == 1, "what it had in hand as it failed"
+    assert {each.verdict for each in replayed if each.record.number <= missed[0]} == {"same"}
+    assert "different" not in verdicts
 
 
 def supervised_names() -> set[str]:

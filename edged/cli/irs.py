@@ -1,0 +1,12 @@
+"""`edged irs`: what can be done with IRS's policies beside a network."""
+
+import typer
+
+from edged.cli.irs_replay import replay
+from edged.cli.simulate import simulate
+
+irs_app = typer.Typer(
+    help="What can be done with IRS's policies beside a network.", no_args_is_help=True
+)
+irs_app.command("simulate")(simulate)
+irs_app.command("replay")(replay)

@@ -1,0 +1,376 @@
+"""`edged irs replay`: IRS's plans made again from its journal, and any of them explained."""
+
+import itertools
+import statistics
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from msgspec import Struct
+from rich.markup import escape
+from rich.text import Text
+
+from edged.cli.asking import JsonOption
+from edged.cli.output import console, errors, print_json, print_table
+from edged.errors import ConfigError, SolverError, ToolMissingError
+from edged.irs.journal import journal_files, solver_version
+from edged.media.routing import NO_UNITS
+from edged.media.stream import PriorityClass
+from edged.policy.flows import RTT_MS_MAX, Binding, FlowExplanation, explain_flows
+from edged.policy.plan_journal import PlanRecord, read_journal
+from edged.policy.plan_replay import Replayed, Solver, Verdict
+from edged.policy.plan_replay import replay as replay_plans
+from edged.policy.planner import LeasePlan
+
+FILE_BYTES_MAX = 2**30
+SHOWN_MAX = 20  # Plans that differ, and limits that bind.
+
+
+class Differing(Struct, frozen=True, kw_only=True):
+    """A plan that did not come out as it was."""
+
+    epoch: int
+    version: int
+    unix: float
+    failure: str  # Why the solver made none then.
+    failure_now: str
+
+
+class Played(Struct, frozen=True, kw_only=True):
+    """What a replay came to."""
+
+    files: int
+    solvers: list[str]  # By which the plans were made.
+    solver: str  # By which they were made again.
+    plans: int
+    same: int
+    skipped: int
+    different: list[Differing]
+    first_unix: float
+    last_unix: float
+    plan_ms_p50: float  # What a plan takes here.
+    plan_ms_p99: float
+
+
+class OriginPlanned(Struct, frozen=True, kw_only=True):
+    """An origin in one plan."""
+
+    origin: str
+    state: str
+    slots_total: int
+    room: int  # Units that are free.
+    used: int  # Units that PoPs have there.
+    leased: int  # Units that PoPs may add.
+    kept: int  # Of them for partners alone.
+
+
+class Explained(Struct, frozen=True, kw_only=True):
+    """One plan, for people."""
+
+    epoch: int
+    version: int
+    unix: float
+    policy: str
+    failure: str
+    verdict: Verdict
+    origins: list[OriginPlanned]
+    pops: int
+    arrivals_per_s: float
+    flows: FlowExplanation | None  # None: the solver made none.
+
+
+def replay(
+    path: Annotated[Path, typer.Argument(help="The journal's folder, or one of its files.")],
+    *,
+    table: Annotated[
+        int | None,
+        typer.Option(help="Explain the plan of the table of this version; 0: the newest."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make IRS's plans again from its journal, and see whether they are the same.
+
+    Ends with 1 if any is not. With --table one plan is explained: which limits bind, what one more
+    unit of each would save, and who finds no place and why.
+    """
+    found = journal_files(path)
+    if not found:
+        raise ConfigError(f"{path} has no journal of plans; IRS keeps one by `[irs.journal]`")
+    journal = _Journal(found)
+    replayed = replay_plans(journal.records(), _solver())
+    if table is not None:
+        _explain(replayed, table, path, as_json=as_json)
+        return
+    played = _play(replayed, journal)
+    if as_json:
+        print_json(played)
+    else:
+        _print(played)
+    if played.different:
+        raise typer.Exit(1)
+
+
+class _Journal:
+    """Files of one journal, read one after the other."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.paths = paths
+        self.solvers: dict[str, None] = {}
+
+    def records(self) -> Iterator[PlanRecord]:
+        """Of all files."""
+        for path in self.paths:
+            header, records = read_journal(_read(path), str(path))
+            self.solvers[header.solver] = None
+            yield from records
+
+
+def _read(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > FILE_BYTES_MAX:
+            raise ConfigError(f"{path} has {size} bytes; {FILE_BYTES_MAX} are the most")
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from error
+
+
+def _solver() -> Solver:
+    try:
+        from edged.policy.solver import FlowSolver  # noqa: PLC0415 - numpy and HiGHS
+    except ImportError as error:
+        raise ToolMissingError(f"the solver cannot be loaded: {error}") from error
+    return FlowSolver()
+
+
+def _play(replayed: Iterator[Replayed], journal: _Journal) -> Played:
+    counts = Counter[Verdict]()
+    different: list[Differing] = []
+    took_ms: list[float] = []
+    first_unix = last_unix = 0.0
+    with errors.status("") as status:
+        for count in itertools.count(1):
+            began_at = time.perf_counter()
+            each = next(replayed, None)
+            if each is None:
+                break
+            record = each.record
+            counts[each.verdict] += 1
+            first_unix, last_unix = first_unix or record.unix, record.unix
+            if each.plan is not None:
+                took_ms.append(1000 * (time.perf_counter() - began_at))
+                if each.verdict == "different":
+                    different.append(_differing(record, each.plan))
+            if count % 100 == 0:
+                status.update(f"{count} plans, at {_at(record.unix)}")
+    return Played(
+        files=len(journal.paths),
+        solvers=list(journal.solvers),
+        solver=solver_version(),
+        plans=counts.total(),
+        same=counts["same"],
+        skipped=counts["skipped"],
+        different=different,
+        first_unix=first_unix,
+        last_unix=last_unix,
+        plan_ms_p50=statistics.median(took_ms) if took_ms else 0.0,
+        plan_ms_p99=sorted(took_ms)[len(took_ms) * 99 // 100] if took_ms else 0.0,
+    )
+
+
+def _differing(record: PlanRecord, plan: LeasePlan) -> Differing:
+    return Differing(
+        epoch=record.epoch,
+        version=record.version,
+        unix=record.unix,
+        failure=record.failure,
+        failure_now=plan.failure,
+    )
+
+
+def _print(played: Played) -> None:
+    if not played.plans:
+        console.print("the journal has no plans yet")
+        return
+    files = "1 file" if played.files == 1 else f"{played.files} files"
+    made_by = escape(" and ".join(name or "no solver" for name in played.solvers))
+    console.print(
+        f"[bold]{played.plans:,}[/] plans in {files}, by {made_by}: {_at(played.first_unix)} to"
+        f" {_at(played.last_unix)} UTC",
+        soft_wrap=True,
+    )
+    again = played.same + len(played.different)
+    if again and not played.different:
+        console.print(
+            f"[green]✓[/] {again:,} made again, all the same, byte for byte;"
+            f" {played.plan_ms_p50:.1f} ms each, p99 {played.plan_ms_p99:.1f} ms",
+            soft_wrap=True,
+        )
+    if played.skipped:
+        console.print(
+            f"· {played.skipped:,} skipped: the solver had not begun cold before them",
+            soft_wrap=True,
+        )
+    if not played.different:
+        return
+    console.print(
+        f"[bold red]✕[/] {len(played.different):,} of {again:,} came out otherwise", soft_wrap=True
+    )
+    rows = [
+        (f"{each.epoch} v{each.version}", _at(each.unix), _describe_failures(each))
+        for each in played.different[:SHOWN_MAX]
+    ]
+    print_table("", ("table", "made at", "solver"), rows)
+    if len(played.different) > SHOWN_MAX:
+        console.print(f"and {len(played.different) - SHOWN_MAX:,} more")
+    if played.solvers != [played.solver]:
+        console.print(
+            f"this is {escape(played.solver)}: another solver may choose another of equal plans",
+            soft_wrap=True,
+        )
+
+
+def _describe_failures(each: Differing) -> str:
+    if each.failure == each.failure_now:
+        return each.failure or "solved, then and now"
+    return f"then: {each.failure or 'solved'}; now: {each.failure_now or 'solved'}"
+
+
+def _explain(replayed: Iterable[Replayed], version: int, path: Path, *, as_json: bool) -> None:
+    wanted: Replayed | None = None
+    for each in replayed:
+        if version in (0, each.record.version):
+            wanted = each
+    if wanted is None:
+        raise ConfigError(f"{path} has no plan of a table of version {version}")
+    plan = wanted.plan
+    if plan is None:
+        record = wanted.record
+        raise SolverError(
+            f"the plan of table {record.epoch} v{record.version} cannot be made again: what the"
+            " solver held then is not in the journal"
+        )
+    explained = _explained(wanted, plan)
+    if as_json:
+        print_json(explained)
+    else:
+        _print_explained(explained)
+
+
+def _explained(replayed: Replayed, plan: LeasePlan) -> Explained:
+    record, inputs = replayed.record, replayed.record.inputs
+    origins = []
+    for supply in sorted(inputs.origins, key=lambda each: each.origin):
+        used = sum(sum(pop.units.get(supply.origin, NO_UNITS)) for pop in inputs.pops)
+        quota = sum(
+            row.quota
+            for leases in plan.leases.values()
+            for row in leases.rows
+            if row.origin == supply.origin
+        )
+        kept = sum(leases.kept.get(supply.origin, 0) for leases in plan.leases.values())
+        origins.append(
+            OriginPlanned(
+                origin=supply.origin,
+                state=supply.state.value,
+                slots_total=supply.slots_total,
+                room=supply.room[PriorityClass.PARTNER],
+                used=used,
+                leased=max(0, quota - used) + kept,
+                kept=kept,
+            )
+        )
+    flows = None
+    if plan.problem is not None and plan.solution is not None:
+        flows = explain_flows(plan.problem, plan.solution)
+    return Explained(
+        epoch=record.epoch,
+        version=record.version,
+        unix=record.unix,
+        policy=plan.policy,
+        failure=plan.failure,
+        verdict=replayed.verdict,
+        origins=origins,
+        pops=len(inputs.pops),
+        arrivals_per_s=sum(pop.arrivals_per_s for pop in inputs.pops),
+        flows=flows,
+    )
+
+
+def _print_explained(told: Explained) -> None:
+    same = "as it was then" if told.verdict == "same" else "[bold red]not as it was then[/]"
+    console.print(
+        f"plan of table epoch {told.epoch} v{told.version}, {_at(told.unix)} UTC, {same}: by"
+        f" {told.policy}; {told.pops} PoP shards, {told.arrivals_per_s:.1f} publishers a second",
+        soft_wrap=True,
+    )
+    if told.failure:
+        console.print(f"[yellow]without the solver[/]: {escape(told.failure)}", soft_wrap=True)
+    print_table(
+        "",
+        ("origin", "state", "slots", "free", "used", "leased", "for partners"),
+        [
+            (
+                Text(each.origin, "bold"),
+                each.state,
+                *map(str, (each.slots_total, each.room, each.used, each.leased, each.kept)),
+            )
+            for each in told.origins
+        ],
+    )
+    if told.flows is None:
+        return
+    if not told.flows.binding:
+        console.print("no limit binds: every stream is, or will be, where it is nearest")
+    else:
+        print_table(
+            "limits that bind",
+            ("", "for", "units", "one more"),
+            [
+                (
+                    Text(each.name, "bold"),
+                    _describe_limited(each),
+                    f"{each.limit:,.0f}",
+                    _describe_price(each.price_ms),
+                )
+                for each in told.flows.binding[:SHOWN_MAX]
+            ],
+        )
+    if told.flows.unserved:
+        print_table(
+            "no place",
+            ("PoP", "class", "units", "why"),
+            [
+                (
+                    Text(each.pop, "bold"),
+                    each.class_label,
+                    f"{each.units:,.0f}",
+                    "; ".join(f"{origin}: {why}" for origin, why in each.why.items()),
+                )
+                for each in told.flows.unserved[:SHOWN_MAX]
+            ],
+        )
+
+
+def _describe_limited(binding: Binding) -> str:
+    if binding.kind == "link":
+        return "all across the link"
+    if binding.class_label == PriorityClass.PARTNER.label:
+        return "all"
+    below = "" if binding.class_label == PriorityClass.BASIC.label else " and below"
+    return f"{binding.class_label}{below}"
+
+
+def _describe_price(price_ms: float) -> str:
+    """In the solver's terms a stream without a place costs far more than any round trip."""
+    if price_ms > RTT_MS_MAX:
+        return "serves a stream that has no place"
+    return f"saves {price_ms:,.1f} ms of round trip"
+
+
+def _at(unix: float) -> str:
+    return datetime.fromtimestamp(unix, UTC).strftime("%Y-%m-%d %H:%M:%S")

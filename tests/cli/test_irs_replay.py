@@ -1,0 +1,169 @@
+"""`edged irs replay`: a journal made again, one plan explained, and what is wrong with one."""
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edged.cli import irs_replay
+from edged.cli.irs_replay import Explained, Played, _describe_limited, _describe_price
+from edged.errors import ConfigError, RemoteProtocolError, SolverError, ToolMissingError
+from edged.irs.journal import solver_version
+from edged.policy.flows import Binding
+from edged.policy.plan_journal import MAGIC, JournalHeader, PlanRecord, encode, frame
+from tests.cli.invoke import Answer
+from tests.policy.journal_worlds import make_records
+
+SEED, SCARCE = 0, 3  # At a table of this version some find no place.
+
+
+def write(path: Path, records: list[PlanRecord], solver: str = "") -> None:
+    header = JournalHeader(edged="1", solver=solver or solver_version())
+    whole: list[JournalHeader | PlanRecord] = [header, *records]
+    path.write_bytes(MAGIC + b"".join(frame(encode(each)) for each in whole))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Nineteen plans in two files."""
+    records = list(make_records(19))
+    write(tmp_path / "1.plans", records[:12])
+    write(tmp_path / "2.plans", records[12:])
+    return tmp_path
+
+
+def test_all_is_the_same(folder: Path) -> None:
+    answer = Answer("irs", "replay", folder)
+    assert answer.code == 0
+    first, second = answer.out.splitlines()
+    assert first == (
+        f"19 plans in 2 files, by {solver_version()}: 2026-09-21 14:13:20 to 2026-09-21 14:13:38"
+        " UTC"
+    )
+    assert second.startswith("✓ 19 made again, all the same, byte for byte; ")
+    played = msgspec.json.decode(Answer("irs", "replay", folder, "--json").out, type=Played)
+    assert (played.plans, played.same, played.skipped, played.different) == (19, 19, 0, [])
+    assert played.plan_ms_p99 >= played.plan_ms_p50 > 0
+
+
+def test_of_the_second_file_alone_nothing_can_be_made(folder: Path) -> None:
+    answer = Answer("irs", "replay", folder / "2.plans")
+    assert answer.code == 0
+    assert answer.out.splitlines()[1:] == [
+        "✓ 1 made again, all the same, byte for byte; " + answer.out.splitlines()[1].split("; ")[1],
+        "· 6 skipped: the solver had not begun cold before them",
+    ]
+
+
+def test_what_is_another_is_listed_and_ends_with_1(folder: Path) -> None:
+    records = list(make_records(19))
+    spoilt = [msgspec.structs.replace(each, digest=bytes(16)) for each in records[12:]]
+    write(folder / "2.plans", spoilt, "HiGHS 0.9")
+    answer = Answer("irs", "replay", folder)
+    assert answer.code == 1
+    lines = answer.out.splitlines()
+    assert "✕ 7 of 19 came out otherwise" in lines
+    assert sum(line.startswith("7 v") for line in lines) == 7
+    assert any(line.split()[:1] == ["7"] and "solved, then and now" in line for line in lines)
+    assert (
+        lines[-1] == f"this is {solver_version()}: another solver may choose another of equal plans"
+    )
+
+
+@pytest.mark.parametrize("version", [3, 0])
+def test_one_plan_is_explained(folder: Path, version: int) -> None:
+    answer = Answer("irs", "replay", folder, "--table", str(version))
+    assert answer.code == 0
+    lines = answer.out.splitlines()
+    number = version or 19
+    assert lines[0].startswith(f"plan of table epoch 7 v{number}, 2026-09-21 14:13:")
+    assert "as it was then: by leases; 5 PoP shards" in lines[0]
+    assert [line.split()[0] for line in lines[2:5]] == ["ams", "fra", "nyc"]
+    told = msgspec.json.decode(
+        Answer("irs", "replay", folder, "--table", str(version), "--json").out, type=Explained
+    )
+    assert (told.version, told.verdict, told.pops) == (number, "same", 5)
+    assert told.flows is not None
+    for each in told.flows.binding:
+        assert each.price_ms > 0
+    for origin in told.origins:
+        assert 0 <= origin.kept <= origin.leased <= origin.room
+
+
+def limit(kind: str, name: str, class_label: str, price_ms: float) -> Binding:
+    return Binding(kind=kind, name=name, class_label=class_label, limit=9, price_ms=price_ms)
+
+
+@pytest.mark.parametrize(
+    ("binding", "limited", "price"),
+    [
+        (limit("origin", "fra", "partner", 12.34), "all", "saves 12.3 ms of round trip"),
+        (
+            limit("origin", "fra", "affiliate", 1000),
+            "affiliate and below",
+            "saves 1,000.0 ms of round trip",
+        ),
+        (limit("origin", "fra", "basic", 1001), "basic", "serves a stream that has no place"),
+        (limit("link", "x", "", 1.0), "all across the link", "saves 1.0 ms of round trip"),
+    ],
+)
+def test_a_limit_in_words(binding: Binding, limited: str, price: str) -> None:
+    assert _describe_limited(binding) == limited
+    assert _describe_price(binding.price_ms).startswith(price)
+
+
+def test_scarce_room_is_told_with_its_price(tmp_path: Path) -> None:
+    for version, nearer, served in ((1, True, False), (SCARCE, False, True)):
+        write(tmp_path / "1.plans", list(make_records(version, seed=SEED)))
+        text = Answer("irs", "replay", tmp_path, "--table", str(version)).out
+        assert "limits that bind" in text
+        assert bool(re.search(r"saves [\d.]+ ms of round trip", text)) == nearer
+        assert ("serves a stream that has no place" in text) == served
+        assert ("\nno place" in text) == served
+    told = Answer("irs", "replay", tmp_path, "--table", str(SCARCE), "--json").out
+    flows = msgspec.json.decode(told, type=Explained).flows
+    assert flows is not None
+    prices = [each.price_ms for each in flows.binding]
+    assert prices == sorted(prices, reverse=True)
+    assert all(
+        each.units > 0 and each.why.keys() == {"ams", "fra", "nyc"} for each in flows.unserved
+    )
+
+
+def test_without_the_solver_then(folder: Path) -> None:
+    (_, *records) = make_records(7)
+    write(folder / "1.plans", records)
+    (folder / "2.plans").unlink()
+    text = Answer("irs", "replay", folder, "--table", "6").out
+    assert "by proportional" in text
+    assert "limits" not in text
+    answer = Answer("irs", "replay", folder, "--table", "7")
+    assert isinstance(answer.error, ExceptionGroup | SolverError)
+    assert "what the solver held then is not in the journal" in str(answer.error)
+
+
+def test_what_is_wrong_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(*arguments: str | Path) -> BaseException:
+        error = Answer("irs", "replay", *arguments).error
+        assert error is not None
+        return error
+
+    assert "has no journal of plans; IRS keeps one by" in str(told(tmp_path))
+    assert isinstance(told(tmp_path / "gone.plans"), ConfigError)
+    (tmp_path / "1.plans").write_bytes(b"no journal")
+    assert isinstance(told(tmp_path), RemoteProtocolError)
+    write(tmp_path / "1.plans", list(make_records(2)))
+    assert "no plan of a table of version 9" in str(told(tmp_path, "--table", "9"))
+    size = (tmp_path / "1.plans").stat().st_size
+    monkeypatch.setattr(irs_replay, "FILE_BYTES_MAX", size)
+    assert Answer("irs", "replay", tmp_path).code == 0
+    monkeypatch.setattr(irs_replay, "FILE_BYTES_MAX", size - 1)
+    assert f"has {size} bytes; {size - 1} are the most" in str(told(tmp_path))
+    monkeypatch.setitem(__import__("sys").modules, "edged.policy.solver", None)
+    assert isinstance(told(tmp_path), ToolMissingError)
+
+
+def test_an_empty_journal_says_so(tmp_path: Path) -> None:
+    write(tmp_path / "1.plans", [])
+    assert Answer("irs", "replay", tmp_path).out == "the journal has no plans yet\n"

@@ -1,0 +1,153 @@
+"""The journal on disk: files that follow each other, bounded; a disk that fails costs it alone."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+
+from edged.irs import journal as module
+from edged.irs.collectors import Collectors
+from edged.irs.journal import FILES, Journal, JournalConfig, journal_files
+from edged.irs.planner import Planner
+from edged.media.routing import OriginReport, PopTelemetry, ReportedState
+from edged.policy.plan_journal import PlanRecord, read_journal
+from edged.policy.plan_replay import replay
+from edged.policy.solver import FlowSolver
+from edged.wire.table import OriginHello
+from tests.backbone.network import until
+
+BYTES_MAX = 2**18  # A quarter of the least that a file of configuration may say.
+
+
+def read_all(folder: Path) -> list[PlanRecord]:
+    return [
+        record
+        for path in journal_files(folder)
+        for record in read_journal(path.read_bytes(), path.name)[1]
+    ]
+
+
+class Network:
+    """Collectors that hear of a little more each time, and their planner."""
+
+    def __init__(self, folder: Path) -> None:
+        self.collectors = Collectors()
+        self.unix = 1_790_000_000.0
+        self.version = 0
+        self.planner = Planner(
+            self.collectors, self._published, push_interval_s=1.0, lease_ttl_s=10.0,
+            reserve_fraction=0.01,
+        )  # fmt: skip
+        config = JournalConfig(directory=folder, bytes_max=BYTES_MAX)
+        self.journal = Journal(config, stamp=lambda: (7, self.version), now_unix=self._now_unix)
+        self.planner.keep = self.journal.keep
+        for name in ("fra1", "ams1"):
+            self.collectors.origin_joined(OriginHello(origin=name, incarnation=1, address="h:1"))
+        for number in range(20):
+            self.collectors.pop_joined(f"pop{number}/0")
+
+    def plan(self, count: int) -> None:
+        for _ in range(count):
+            at = trio.current_time()
+            free = 900 - self.version % 400
+            for name in ("fra1", "ams1"):
+                report = OriginReport(name, 1, ReportedState.UP, 1000, (free, free, free))
+                self.collectors.heartbeat(report, at)
+            for number in range(20):
+                told = PopTelemetry({"fra1": (0, 1, (self.version * number) % 50)}, arrivals=number)
+                self.collectors.telemetry(f"pop{number}/0", told, at + self.version)
+            self.planner.plan_now(renew=True)
+
+    def _published(self, *_: object) -> None:
+        self.version += 1
+
+    def _now_unix(self) -> float:
+        self.unix += 0.01
+        return self.unix
+
+
+async def test_what_irs_planned_is_made_again(tmp_path: Path) -> None:
+    network = Network(tmp_path / "made" / "plans")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(network.journal.run)
+        network.plan(300)
+        await until(lambda: network.journal.kept == 300)
+        nursery.cancel_scope.cancel()
+    assert network.journal.lost == 0
+    records = read_all(tmp_path / "made" / "plans")
+    assert [record.version for record in records] == list(range(1, 301))
+    assert [record.number for record in records if record.cold] == [0, 256]
+    assert {each.verdict for each in replay(records, FlowSolver())} == {"same"}
+    assert (tmp_path / "made" / "plans").stat().st_mode & 0o777 == 0o700
+
+
+async def test_the_oldest_goes_and_the_rest_stays_within_its_bound(tmp_path: Path) -> None:
+    network = Network(tmp_path)
+    (tmp_path / "notes.txt").write_bytes(b"x" * BYTES_MAX)  # Nobody else's file counts, or goes.
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(network.journal.run)
+        for turn in range(1, 9):
+            network.plan(75)
+            await until(lambda turn=turn: network.journal.kept == 75 * turn)  # type: ignore[misc]
+            files = journal_files(tmp_path)
+            assert sum(path.stat().st_size for path in files) <= BYTES_MAX
+        nursery.cancel_scope.cancel()
+    assert FILES - 1 <= len(files) <= FILES
+    records = read_all(tmp_path)
+    assert records[0].number > 0, "the oldest are gone"
+    assert [each.number for each in records] == list(range(records[0].number, 600))
+    assert {each.verdict for each in replay(records, FlowSolver())} == {"skipped", "same"}
+    assert (tmp_path / "notes.txt").exists()
+
+
+async def test_a_disk_that_fails_costs_plans_of_the_journal_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RETRY_S", 0.01)
+    folder = tmp_path / "plans"
+    folder.write_text("a file where the folder should be")
+    network = Network(folder)
+    journal = network.journal
+    with capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(journal.run)
+            for lost in (2, 4, 6):
+                network.plan(2)
+                await until(lambda lost=lost: journal.lost == lost)  # type: ignore[misc]
+            folder.unlink()
+            network.plan(2)
+            await until(lambda: journal.kept == 2 and len(logs) > 1)
+            nursery.cancel_scope.cancel()
+    assert (journal.kept, journal.lost) == (2, 6)
+    told = [(line["event"], line.get("reason")) for line in logs]
+    assert told == [("plans are not kept", "File exists"), ("plans are kept again", None)]
+    assert [record.number for record in read_all(folder)] == [6, 7]
+
+
+async def test_a_folder_that_goes_is_made_again(tmp_path: Path) -> None:
+    network = Network(tmp_path / "plans")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(network.journal.run)
+        network.plan(1)
+        await until(lambda: network.journal.kept == 1)
+        shutil.rmtree(tmp_path / "plans")
+        network.journal._close()  # As when the file is full.
+        network.plan(1)
+        await until(lambda: network.journal.kept == 2)
+        nursery.cancel_scope.cancel()
+    assert [record.number for record in read_all(tmp_path / "plans")] == [1]
+
+
+async def test_beyond_its_queue_plans_are_counted_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = Network(tmp_path)
+    network.plan(1)
+    size = network.journal._queued_bytes
+    monkeypatch.setattr(module, "QUEUE_BYTES_MAX", size)
+    network.plan(1)
+    assert (len(network.journal._queue), network.journal.lost) == (1, 1)
+    samples = {sample.name: sample.value for sample in network.journal.read_metrics()}
+    assert samples == {"edged_irs_journal_plans_total": 0, "edged_irs_journal_lost_total": 1}
