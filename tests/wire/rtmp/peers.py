@@ -1,5 +1,6 @@
 """Two cores joined, and media to send between them, for the tests of this folder."""
 
+import functools
 import itertools
 from collections.abc import Iterable, Sequence
 
@@ -42,6 +43,7 @@ OPUS = Track(track_id=2, codec=Codec.OPUS, timescale=48_000, config=OPUS_CONFIG)
 OPUS_20_MS = b"\xfc"  # TOC byte: CELT, 20 ms, stereo, one frame.
 
 
+@functools.cache
 def entropy(size: int) -> bytes:
     """Bytes that are the same in every run."""
     return bytes(index * 7 % 251 for index in range(size))
