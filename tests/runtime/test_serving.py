@@ -9,7 +9,9 @@ import time
 from collections import deque
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from edged.errors import EdgedError
 from edged.runtime import serving
@@ -218,6 +220,53 @@ def test_all_else_is_the_handlers(place: Place, data: bytes) -> None:
     place.serve()
     assert handler_of(connection).heard == [data]
     assert (connection.received_bytes, connection.sent_bytes, connection.stood) == (len(data), 0, 0)
+
+
+TOKENS = [
+    *(b"GET ", b"GET", b"HEAD ", b" HTTP/1.1", b" HTTP/1.0", b"/part", b"/else", b"/", HEAD),
+    *(b"\r\n", b"\r", b"\n", b" ", b"?", b"?n=1", b"\x7f", b"\xff", b"\0", b"a" * 4100),
+]
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> bytes:
+    """What stands for something, spoilt or not; or its pieces in any order."""
+    if draw(st.booleans()):
+        return b"".join(draw(st.lists(st.sampled_from(TOKENS), min_size=1, max_size=8)))
+    query = draw(st.sampled_from([b"", b"?", b"?n=1", b"?n=\x21\x7e", b"?\x20", b"?n=\x7f", b"??"]))
+    data = bytearray(draw(st.sampled_from([ASK, OTHER])).replace(b" HTTP", query + b" HTTP"))
+    for _ in range(draw(st.integers(0, 2))):
+        at = draw(st.integers(0, len(data)))
+        data[at : at + draw(st.integers(0, 3))] = draw(st.sampled_from([b"", *TOKENS[:-1]]))
+    return bytes(data) or b"G"
+
+
+@hypothesis.settings(max_examples=500)
+@hypothesis.given(st.lists(requests(), min_size=1, max_size=6), st.sampled_from(["small", "held"]))
+def test_both_do_the_same_with_whatever_comes(said: list[bytes], kind: str) -> None:
+    """One after the other, as the compiled one remembers what it found last."""
+    require_found("a compiled runtime", found=serving.serve_batch is not serve_in_python)
+    seen = []
+    for serve in (serve_in_python, serving.serve_batch):
+        place = Place(serve)
+        try:
+            stand(place, kind)
+            pairs = [place.connect() for _ in said]
+            for (_, peer), data in zip(pairs, said, strict=True):
+                peer.send(data)
+            place.serve()
+            seen.append(
+                [
+                    (handler_of(connection).heard, take(peer), connection.stood, connection.lost)
+                    for connection, peer in pairs
+                ]
+            )
+        finally:
+            place.close()
+    assert seen[0] == seen[1]
+    for data, (heard, got, stood, _) in zip(said, seen[0], strict=True):
+        assert (heard == [data]) != bool(stood), "either stands, or is the handler's, as it came"
+        assert bool(got) == bool(stood)
 
 
 @pytest.mark.parametrize("query", [b"?", b"?n=1", b"?a?b=%20&c"])
