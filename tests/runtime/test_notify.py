@@ -88,6 +88,21 @@ async def test_signs_of_life_are_given_in_time(
     assert heard.heard() == ["WATCHDOG=1"] * SIGNS_PER_INTERVAL
 
 
+async def test_a_loop_that_stands_gives_no_sign_of_life(manager: tuple[Manager, str]) -> None:
+    heard, address = manager
+    signs = 30e-3 / SIGNS_PER_INTERVAL
+    environ = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "30000"}
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ServiceManager(environ).run_watchdog)
+        await trio.sleep(3 * signs)
+        assert heard.heard()
+        time.sleep(10 * signs)  # noqa: ASYNC251 - it is what a loop must not do
+        assert heard.heard() == []
+        await trio.sleep(3 * signs)
+        assert heard.heard()
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize(
     "environ",
     [
