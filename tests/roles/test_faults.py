@@ -386,7 +386,10 @@ async def test_the_directory(tmp_path: Path, faults: Faults) -> None:
             await until(lambda: setting.pop.uplinks.lookup("bob") is not None)
 
 
-async def test_a_scrape_has_the_metrics_of_all_but_the_one_that_fails(tmp_path: Path) -> None:
+async def test_a_scrape_has_the_metrics_of_all_but_the_one_that_fails(
+    tmp_path: Path, faults: Faults
+) -> None:
+    """And where all of it fails, the next scrape is answered again."""
     async with healthy_network(tmp_path) as setting:
         spec = MetricSpec(name="edged_test_value", help="Fails.")
         setting.network.process.metrics.register([spec], fail)
@@ -396,6 +399,10 @@ async def test_a_scrape_has_the_metrics_of_all_but_the_one_that_fails(tmp_path: 
         assert b'edged_hub_streams{role="pop west"} 1.0' in body
         assert b"edged_metrics_failures_total 1.0" in body
         assert setting.failed("metrics of a service failed")
+        faults.throw(setting.network.process.metrics, "render")
+        assert await get(address, "/metrics") == (500, b"internal error\n")
+        assert setting.failed("page failed")
+        assert (await get(address, "/metrics"))[0] == 200
 
 
 async def test_an_admin_handler(tmp_path: Path, faults: Faults) -> None:

@@ -20,16 +20,21 @@ import trio
 
 import edged
 import edged.origin.service
+import edged.roles.admin_http
 import edged.runtime.tls
 from edged.api.admin import ask
+from edged.api.admin_access import AdminAccess
+from edged.api.admin_url import COMMAND_PATH
 from edged.irs.journal import journal_files
 from edged.media.stream import PriorityClass
-from edged.playback.router import Handler
+from edged.playback.rights import RightsGate
+from edged.playback.router import Handler, Router
 from edged.policy.plan_journal import read_journal
 from edged.policy.plan_replay import replay
 from edged.policy.restrictions import Restriction
 from edged.policy.solver import FlowSolver
 from edged.roles.pop import PopRole
+from edged.roles.snapshot import Snapshots
 from edged.runtime.listeners import parse_address
 from edged.runtime.supervision import Supervisor
 from edged.runtime.tls import Identity
@@ -245,17 +250,46 @@ def speak_tls(folder: Path) -> Callable[[list[dict[str, Any]]], None]:
     return prepare
 
 
-async def test_the_status_pages_answer_fails(tmp_path: Path, faults: Faults) -> None:
+# The status page's, each with what its handler calls.
+ADMIN_PAGES: dict[str, tuple[object, str]] = {
+    "/status.json": (Snapshots, "make"),  # The first: what it made once is kept for a while.
+    "/": (edged.roles.admin_http, "_file"),
+    "/web/": (edged.roles.admin_http, "_asset"),
+    "/login": (AdminAccess, "login"),
+    "/logout": (AdminAccess, "logout"),
+}
+
+
+async def test_each_page_of_the_status_page_fails(
+    tmp_path: Path, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    routers: list[Router] = []
+
+    def make_router() -> Router:
+        routers.append(Router())
+        return routers[-1]
+
+    monkeypatch.setattr(edged.roles.admin_http, "Router", make_router)
     async with healthy_network(tmp_path, listen_everywhere(tmp_path)) as setting:
         address = setting.network.addresses["admin"]["http"]
-        assert setting.network.process.snapshots is not None
-        faults.throw(setting.network.process.snapshots, "make", times=1)
         head = f"Authorization: Bearer {TOKEN}\r\n"
-        assert (await ask_page(address, "/status.json", head))[0] == 500
-        assert setting.failed("page failed")
-        status, body = await ask_page(address, "/status.json", head)
-        assert status == 200
-        assert msgspec.json.decode(body)
+        named = re.search(rb'"(/web/[^"]+\.js)"', (await ask_page(address, "/", ""))[1])
+        assert named is not None
+        asked = {path: named[1].decode() if path == "/web/" else path for path in ADMIN_PAGES}
+        (router,) = routers
+        assert router._exact.keys() == ADMIN_PAGES.keys(), "no page is left out"
+        for count, (path, (owner, name)) in enumerate(ADMIN_PAGES.items(), 1):
+            faults.throw(owner, name)
+            assert await ask_page(address, asked[path], head) == (500, b"internal error\n")
+            assert len(setting.failed("page failed")) == count
+            assert [(await ask_page(address, each, head))[0] for each in asked.values()] == (
+                [200] * len(ADMIN_PAGES)
+            )
+        faults.throw(edged.roles.admin_http.AdminPages, "answer_command")
+        with pytest.raises(IndexError):  # It is closed on: there is no status line.
+            await ask_page(address, COMMAND_PATH, head)
+        assert setting.failed("session failed")
+        assert (await ask_page(address, COMMAND_PATH, head))[0] == 405, "it takes commands again"
 
 
 async def ask_page(address: str, path: str, fields: str) -> tuple[int, bytes]:
@@ -296,6 +330,20 @@ async def test_a_page_fails(path: str, tmp_path: Path, monkeypatch: pytest.Monke
         assert setting.failed("page failed")
         others = [asked for name, asked in pages.items() if name != path]
         assert [(await get(http, each))[0] for each in others] == [200] * len(others)
+
+
+async def test_no_page_is_left_out(tmp_path: Path, faults: Faults) -> None:
+    """Nor what answers beside them: "/live/" fails in `test_faults`, "/api/" below."""
+    async with healthy_network(tmp_path) as setting:
+        assert setting.pop.http.router._exact.keys() == PAGES.keys()
+        services = [prefix for prefix, _ in setting.pop.http._services]
+        assert services == ["/live/", "/t/", "/api/"]
+        faults.throw(RightsGate, "respond")
+        http, path = setting.pop_address("http"), "/t/x/live/alice/master.m3u8"
+        with pytest.raises(IndexError):  # It is closed on: there is no status line.
+            await get(http, path)
+        assert setting.failed("session failed")
+        assert (await get(http, path))[0] == 200
 
 
 @pytest.mark.parametrize("path", ["/api/v1/", "/api/v1/openapi.json"])
