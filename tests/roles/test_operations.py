@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+import socket
 import ssl
 import time
 import tomllib
@@ -18,7 +19,7 @@ from structlog.testing import capture_logs
 
 from edged.api.admin import ask
 from edged.config import Config, load_config, parse_config
-from edged.errors import ConfigError, EdgedError
+from edged.errors import ConfigError, EdgedError, PeerLostError
 from edged.media.latency import LATENCY_LABELS, Latency
 from edged.media.routing import RouteRequest
 from edged.media.stream import Grant, StreamId
@@ -38,7 +39,7 @@ from edged.runtime.tls import Identity
 from edged.tools.cert import make_authority, make_host_certificate
 from edged.wire.rtmp import Closed, PublishRefused, ReconnectRequested
 from tests.backbone.network import free_address, until
-from tests.ingest.rtmp_peer import Encoder, encoder
+from tests.ingest.rtmp_peer import Encoder, admitted, encoder
 from tests.roles.network import KEY, broadcast
 from tests.runtime.test_tls import handshake
 from tests.wire.rtmp.peers import H264, h264_unit
@@ -323,9 +324,15 @@ async def is_open_again(host: Host) -> None:
 
 
 async def clients_are_told(host: Host) -> None:
-    for client in (host.pop.irs, host.origin.irs):
-        assert client is not None
-        assert (client.config.connect_timeout_s, client.config.reconnect_s_max) == (2.0, 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:  # It lets in, and says nothing.
+        address = f"127.0.0.1:{deaf.getsockname()[1]}"
+        for client in (host.pop.irs, host.origin.irs):
+            assert client is not None
+            assert client.config.reconnect_s_max == 0.5
+            began_at = trio.current_time()
+            with trio.fail_after(2), pytest.raises(PeerLostError, match=r"no answer in 0\.2 s"):
+                await client._run_session(address)
+            assert trio.current_time() - began_at >= 0.2
     assert host.pop.irs is not None
     config = host.pop.irs.config
     assert (config.telemetry_interval_s, config.persist_interval_s) == (0.5, 1.0)
@@ -407,9 +414,18 @@ async def levels_are_told(host: Host) -> None:
 
 
 async def drains_so(host: Host) -> None:
-    config = host.process.operations.config.drain
-    assert (config.deadline_s, config.on_stop_s) == (20.0, 1.0)
-    assert config.redirect == "rtmp://other.example.net/live"
+    """A drain that is told neither how long nor where to, and what a stop would take."""
+    assert host.process.operations.config.drain.on_stop_s == 1.0  # Stops have tests of their own.
+    await until(lambda: host.process.explain(RouteRequest(channel="bob"))[0].now.decision)
+    async with encoder(host.rtmp(), OTHER_KEY) as peer:
+        await peer.accepted()
+        line = lines_of(await host.ask("drain"))["pop a"]
+        assert (line.state, line.left) == ("draining", 2)
+        assert 19 < line.seconds_left <= 20
+        await until(lambda: len(peer.events) > 1)
+        asked = ReconnectRequested("rtmp://other.example.net/live", "this PoP is draining")
+        assert peer.events[1] == asked
+        assert lines_of(await host.ask("drain-undo"))["pop a"].state == "serving"
 
 
 def renew(role: str) -> Callable[[Host], dict[str, object]]:
@@ -573,7 +589,7 @@ STEPS: list[tuple[Callable[[Host], dict[str, object]], Check]] = [
         values(
             irs_client__telemetry_interval_s=0.5,
             irs_client__persist_interval_s=1.0,
-            irs_client__connect_timeout_s=2.0,
+            irs_client__connect_timeout_s=0.2,
             irs_client__reconnect_s_max=0.5,
         ),
         clients_are_told,
@@ -595,6 +611,7 @@ STEPS: list[tuple[Callable[[Host], dict[str, object]], Check]] = [
             drain__deadline_s=20.0,
             drain__on_stop_s=1.0,
             drain__redirect="rtmp://other.example.net/live",
+            ingest__rtmp__publishers_max=2,  # Bob gets in again.
         ),
         drains_so,
     ),
@@ -617,8 +634,7 @@ STEPS: list[tuple[Callable[[Host], dict[str, object]], Check]] = [
 async def test_each_live_key_takes_effect_and_disconnects_nobody(tmp_path: Path) -> None:
     """All at one process, with a publisher and a viewer at it that stay connected throughout."""
     done: set[str] = set()
-    async with hosting(tmp_path) as host, encoder(host.rtmp(), KEY) as peer:
-        await peer.accepted()
+    async with hosting(tmp_path) as host, admitted(host.rtmp(), KEY) as peer:
         await broadcast(peer)
         viewer = await trio.open_tcp_stream(*parse_address(host.rtmp("http")))
         async with viewer:
