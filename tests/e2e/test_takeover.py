@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import os
 import re
 import signal
 import subprocess
@@ -13,22 +14,24 @@ import pytest
 import trio
 
 from edged.errors import PeerLostError
-from edged.wire.rtmp import Closed
+from edged.wire.rtmp import FFMPEG_LIKE, Closed
 from tests.bench.latency.viewer import open_stock_server, page_url
 from tests.conftest import require
 from tests.e2e.browser import BrowserError, Page, open_browser, player_state
-from tests.e2e.clip import make_clip
+from tests.e2e.clip import make_clip, read_units
 from tests.e2e.network import Edged, open_demo, open_network, run_edged, wait_until
 from tests.e2e.pair import open_pair
-from tests.e2e.publisher import Publisher, publish_clip
+from tests.e2e.publisher import Publisher, publish_clip, publish_units
 from tests.e2e.viewer import Viewer
 
 pytestmark = pytest.mark.e2e
 
 TAKEN_OVER = Closed("NetStream.Publish.Rejected", "taken over by a newer publisher")
+DRAINED = Closed("NetStream.Publish.Rejected", "drain: this PoP is draining; connect again")
 LOST = "publisher lost, the stream waits for it"
 GRACE_S = 10.0  # The default.
-READMITTED_S_MAX = 4.0  # From the close to the next let in, ffmpeg's start with it (0.5-1 s).
+# From the close to the next let in.
+READMITTED_S_MAX = 2.0 if os.environ.get("CI") else 1.0  # Its machine is shared.
 RESUMED_S_MAX = 5.0  # From the newcomer's start to its media at a viewer; the machine is shared.
 
 
@@ -222,27 +225,28 @@ async def test_it_comes_back_at_another_pop() -> None:
 
 async def test_a_drained_encoder_goes_on_at_another_pop() -> None:
     """One that can't be asked to reconnect: closed, let in elsewhere at once, viewers stay."""
-    require("ffmpeg")
-    clip = make_clip(seconds=40)
+    tracks, units = read_units(make_clip(seconds=40))
+    run = partial(publish_units, tracks, units, options=FFMPEG_LIKE, leave=False)
     with trio.fail_after(100):
         async with (
             open_pair(("fra1",), pops=("ams1", "lon1"), channels=("one",)) as pair,
             trio.open_nursery() as nursery,
         ):
             viewers = [Viewer(pair.playback(pop), "one") for pop in pair.pops]
-            async with ffmpeg(clip, pair.publish_url()) as encoder:
-                await watching(*viewers, nursery=nursery)
-                config = str(pair.folder / "ams1.toml")
-                await run_edged(pair.folder, "drain", "-c", config, "--no-wait")
-                with trio.fail_after(5):
-                    await encoder.wait()
+            encoder: Publisher = await nursery.start(partial(run, url=pair.publish_url()))
+            await watching(*viewers, nursery=nursery)
+            config = str(pair.folder / "ams1.toml")
+            await run_edged(pair.folder, "drain", "-c", config, "--no-wait")
+            with trio.fail_after(5):
+                assert await encoder.wait_for(Closed) == DRAINED
             closed_at = trio.current_time()
-            async with ffmpeg(clip, pair.publish_url("one", "lon1")):
-                await pair.pops["lon1"].wait_log("publisher returned")
-                assert trio.current_time() - closed_at < READMITTED_S_MAX
-                for viewer in viewers:  # Also at the PoP that drains: it serves who is there.
-                    await resumed(viewer)
-                    check_one_run(viewer)
+            await nursery.start(partial(run, url=pair.publish_url("one", "lon1")))
+            readmitted_s = trio.current_time() - closed_at
+            assert readmitted_s < READMITTED_S_MAX
+            await pair.pops["lon1"].wait_log("publisher returned")
+            for viewer in viewers:  # Also at the PoP that drains: it serves who is there.
+                await resumed(viewer)
+                check_one_run(viewer)
             nursery.cancel_scope.cancel()
 
 
