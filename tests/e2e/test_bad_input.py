@@ -216,9 +216,9 @@ async def no_sequence_header(network: Network) -> None:
 
 
 async def codec_changes(network: Network) -> None:
-    """From H.264 to HEVC in the middle of a run: it goes on behind a discontinuity."""
-    tracks, units = read_units(make_clip(seconds=4))
-    later_tracks, later = read_units(make_clip("hevc", seconds=4))
+    """From H.264 to HEVC in the middle of a run: it goes on behind a discontinuity, as a whole."""
+    clips = make_clip(seconds=4), make_clip("hevc", seconds=4)
+    (tracks, units), (later_tracks, later) = map(read_units, clips)
     shift = {track.track_id: 4 * track.timescale for track in later_tracks}
     later = [
         u.replaced(dts=u.dts + shift[u.track_id], pts=u.pts + shift[u.track_id]) for u in later
@@ -237,7 +237,15 @@ async def codec_changes(network: Network) -> None:
         line = await logged(network.hosts["a"].edged, CODEC_CHANGES, "changes")
         assert (str(line["before"])[:4], str(line["after"])[:4]) == ("avc1", "hvc1")
         assert not [e for e in publisher.events if isinstance(e, Closed)]
-        nursery.cancel_scope.cancel()
+        publisher.session.close()
+        await publisher.flush()
+        await wait_until(lambda: all(t.ended for t in viewer.tracks.values()), within_s=TOLD_S_MAX)
+    assert video.discontinuities == 1
+    for clip, pictures in zip(clips, viewer.packets_by_init("v0"), strict=True):
+        check_same({"video": read_packets(clip)["video"]}, {"video": pictures})
+    sound = [packet.digest for stretch in viewer.packets_by_init("a0") for packet in stretch]
+    wanted = [packet.digest for packet in read_packets(clips[1])["audio"]]
+    assert sound[-len(wanted) :] == wanted
 
 
 async def timestamps_jump(network: Network) -> None:

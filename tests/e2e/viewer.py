@@ -8,7 +8,7 @@ from urllib.parse import urljoin, urlsplit
 import trio
 from msgspec import Struct, field
 
-from tests.e2e.clip import Packets, read_packets
+from tests.e2e.clip import Packet, Packets, read_packets
 from tests.wire.hls_reader import ReadPlaylist, ReadSegment, attributes_of, read_media_playlist
 
 ANSWER_S_MAX = 15.0  # Blocking requests wait for media; ours take no longer.
@@ -100,8 +100,9 @@ class Track(Struct):
 
     url: str
     inits: list[str] = field(default_factory=list)
-    init: bytes = b""
+    init: bytes = b""  # The first.
     arrivals: list[Arrival] = field(default_factory=list)
+    stretches: list[tuple[bytes, int]] = field(default_factory=list)  # Each init, and what came.
     discontinuities: int = 0
     gaps: int = 0
     ended: bool = False
@@ -167,6 +168,15 @@ class Viewer:
             found |= read_packets(track.init + b"".join(piece.body for piece in track.arrivals))
         return found
 
+    def packets_by_init(self, name: str) -> list[list[Packet]]:
+        """The same of one rendition, apart for each init that its playlist named in turn."""
+        track, found = self.tracks[name], list[list[Packet]]()
+        ends = [begin for _, begin in track.stretches[1:]] + [len(track.arrivals)]
+        for (init, begin), end in zip(track.stretches, ends, strict=True):
+            read = read_packets(init + b"".join(p.body for p in track.arrivals[begin:end]))
+            found += read.values()
+        return found
+
     async def _follow(self, track: Track) -> None:
         done: set[str] = set()
         query = ""
@@ -186,7 +196,9 @@ class Viewer:
             return
         if segment.map_uri is not None and segment.map_uri not in track.inits:
             track.inits.append(segment.map_uri)
-            track.init = track.init or await self._get(client, urljoin(track.url, segment.map_uri))
+            init = await self._get(client, urljoin(track.url, segment.map_uri))
+            track.init = track.init or init
+            track.stretches.append((init, len(track.arrivals)))
         if segment.discontinuity and key + "d" not in done:
             done.add(key + "d")
             track.discontinuities += 1
