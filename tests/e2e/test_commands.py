@@ -2,10 +2,14 @@
 
 import contextlib
 import json
+import os
+import pty
 import re
+import signal
 import socket
 import ssl
 import tempfile
+import termios
 from functools import partial
 from pathlib import Path
 
@@ -13,9 +17,12 @@ import pytest
 import trio
 
 from tests.e2e.network import (
+    EDGED,
     END_S_MAX,
     PORTS,
+    Demo,
     Edged,
+    environment,
     open_demo,
     open_edged,
     open_network,
@@ -27,6 +34,11 @@ from tests.e2e.network import (
 from tests.e2e.viewer import Viewer, fetch
 
 pytestmark = pytest.mark.e2e
+
+TOP_S_MAX = 15.0  # Its start and two looks: it takes some 2 s.
+# As terminals take them (ECMA-48; the other screen is xterm's).
+CURSOR_HOME, SCREEN_BEGINS, SCREEN_ENDS = b"\x1b[H", b"\x1b[?1049h", b"\x1b[?1049l"
+ESCAPE = re.compile(rb"\x1b\[[0-?]*[@-~]")
 
 
 async def test_demo_shows_its_picture_answers_and_ends_at_once(
@@ -61,6 +73,7 @@ async def test_demo_shows_its_picture_answers_and_ends_at_once(
             assert routes["east"]["now"]["decision"]["origin"] == "origin"
             text, _ = await run_edged(demo.folder, "route", "explain", "demo")
             assert re.search(r"is published here and goes to origin", text)
+            await see_top_live(demo)
 
             seconds = await demo.interrupt()
             assert seconds < END_S_MAX
@@ -68,6 +81,42 @@ async def test_demo_shows_its_picture_answers_and_ends_at_once(
             assert (demo.folder / "demo.out").read_bytes().startswith(b"{")
         _, errors = await run_edged(tmp_path_factory.mktemp("none"), "streams", code=1)
         assert "no edged runs here" in errors
+
+
+async def see_top_live(demo: Demo) -> None:
+    """`edged top` in a terminal: looks again and again, and on Ctrl-C leaves all as it was."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (40, 140))
+    process = await trio.lowlevel.open_process(
+        [EDGED, "top", "--interval", "0.3"],
+        stdin=theirs, stdout=theirs, stderr=theirs,
+        env={**environment(demo.folder), "TERM": "xterm-256color"},
+    )  # fmt: skip
+    os.close(theirs)
+    shown, looks, has_ended = b"", set[bytes](), False
+    try:
+        async with trio.lowlevel.FdStream(ours) as screen:
+            with trio.fail_after(TOP_S_MAX), contextlib.suppress(trio.BrokenResourceError):
+                while True:  # Until nobody has the other end open.
+                    shown += await screen.receive_some(65536)
+                    whole = shown.split(CURSOR_HOME)[1:-1]
+                    looks = {each for each in whole if b" demo " in ESCAPE.sub(b"", each)}
+                    if len(looks) > 1 and not has_ended:
+                        has_ended = True
+                        process.send_signal(signal.SIGINT)
+        with trio.fail_after(END_S_MAX):
+            assert await process.wait() == 0, shown
+    finally:
+        if process.poll() is None:
+            process.kill()
+            with trio.CancelScope(shield=True):  # Nothing survives a kill.
+                await process.wait()
+    assert len(looks) > 1, "it shows the channel, and not for ever the same"
+    before, _, inside = shown.partition(SCREEN_BEGINS)
+    inside, _, after = inside.partition(SCREEN_ENDS)
+    assert b"up " in inside
+    assert (ESCAPE.sub(b"", before), ESCAPE.sub(b"", after).strip()) == (b"", b"")
+    assert shown.rfind(b"\x1b[?25h") > shown.rfind(b"\x1b[?25l"), "the cursor is shown again"
 
 
 async def test_publish_for_three_seconds() -> None:
