@@ -132,6 +132,7 @@ async def see_the_stream(setting: Setting, page: Page) -> str:
     assert await text_of(page, "[data-channel=one] .route") == f"ams1 → {home}"
     assert "The one" in await text_of(page, "[data-channel=one] .who")
     await page.evaluate(f"{ROW}.querySelector('.row').click()")
+    await page.wait_for(drawn("[data-state=ok][data-active]", home, "up"), SHOWN_S_MAX)
     why = await text_of(page, "[data-channel=one] .why")
     assert f"{home} is the nearest origin whose lease has room" in why
     return home
@@ -162,6 +163,15 @@ async def see_what_is_sent(page: Page) -> None:
     assert await page.evaluate(f"{ROW}.querySelector('.gop').dataset.state") == "warn"
 
 
+def drawn(kind: str, origin: str, word: str) -> str:
+    """Whether one line of that kind is drawn, the one from the PoP to that origin."""
+    return (
+        f"[...document.querySelectorAll('.link{kind}')].map((link) => [link.querySelector('title')"
+        ".textContent.split(',')[0], link.querySelector('.wire').getTotalLength() > 50])"
+        f".join() === 'ams1 to {origin}: {word},true'"
+    )
+
+
 async def see_the_origin_die(setting: Setting, page: Page, home: str) -> None:
     """The page and the commands say which it was, and where its stream is now."""
     (other,) = set(ORIGINS) - {home}
@@ -175,6 +185,8 @@ async def see_the_origin_die(setting: Setting, page: Page, home: str) -> None:
     )
     route = f"{ROW}.querySelector('.route').textContent === 'ams1 → {other}'"
     await page.wait_for(route, SHOWN_S_MAX)
+    await page.wait_for(drawn("[data-state=bad]:not([data-active])", home, "down"), SHOWN_S_MAX)
+    await page.wait_for(drawn("[data-state=ok][data-active]", other, "up"), SHOWN_S_MAX)
     socket = ("--socket", str(setting.folder / "pop.sock"))
     out, _ = await run_edged(setting.folder, "top", "--once", *socket)
     assert re.search(rf"✕ +ams1 → {home} +down", out)
