@@ -34,6 +34,7 @@ from tests.e2e.network import take_ports
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "Dockerfile").read_text()
 FILE = "/etc/edged/edged.toml"  # Where the configuration is mounted.
+SIZE_TOLERANCE = 0.1  # Other releases of what edged needs are larger or smaller.
 
 
 class Stage(Struct):
@@ -185,6 +186,7 @@ async def test_its_steps_make_an_edged_that_runs(tmp_path: Path) -> None:
             await shell(here, places["src"])
     edged = places["opt/edged"] / "bin" / "edged"
     assert not (edged.parent / "pip").exists()
+    check_size(places["opt/edged"])
     ports = take_ports(["irs", "metrics"])
     private = tmp_path / f"edged-{os.getuid()}"  # Where a command that is told nothing looks too.
     private.mkdir(0o700)
@@ -214,6 +216,15 @@ async def test_its_steps_make_an_edged_that_runs(tmp_path: Path) -> None:
         if running.poll() is None:
             running.kill()
             await running.wait()
+
+
+def check_size(folder: Path) -> None:
+    """What the final stage copies is as small as the Dockerfile says, links not counted."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    size_mb = sum(path.stat().st_size for path in files) / 1e6
+    said = re.search(r"^# It adds some (\d+) MB to Python's image", TEXT, re.MULTILINE)
+    assert said is not None
+    assert size_mb == pytest.approx(int(said[1]), rel=SIZE_TOLERANCE)
 
 
 async def shell(command: str, folder: Path) -> None:
