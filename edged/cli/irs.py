@@ -2,6 +2,7 @@
 
 import typer
 
+from edged.cli.irs_forecast import forecast_command
 from edged.cli.irs_replay import replay
 from edged.cli.simulate import simulate
 
@@ -10,3 +11,4 @@ irs_app = typer.Typer(
 )
 irs_app.command("simulate")(simulate)
 irs_app.command("replay")(replay)
+irs_app.command("forecast")(forecast_command)

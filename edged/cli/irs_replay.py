@@ -101,7 +101,7 @@ def replay(
     if not found:
         raise ConfigError(f"{path} has no journal of plans; IRS keeps one by `[irs.journal]`")
     journal = _Journal(found)
-    replayed = replay_plans(journal.records(), _solver())
+    replayed = replay_plans(journal.records(), load_solver())
     if table is not None:
         _explain(replayed, table, path, as_json=as_json)
         return
@@ -139,7 +139,8 @@ def _read(path: Path) -> bytes:
         raise ConfigError(f"{path}: {error.strerror or error}") from error
 
 
-def _solver() -> Solver:
+def load_solver() -> Solver:
+    """A solver; raises ToolMissingError where there is none."""
     try:
         from edged.policy.solver import FlowSolver  # noqa: PLC0415 - numpy and HiGHS
     except ImportError as error:

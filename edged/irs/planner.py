@@ -74,7 +74,7 @@ class Planner:
         if policy == "leases":
             self._solver.prepare()
         self._urgent = trio.Event()
-        self.keep: Keep | None = None  # Called with each plan, once it is published.
+        self.keepers: list[Keep] = []  # Called with each plan, once it is published.
         self.last: LeasePlan | None = None
         self.plans = self.fallbacks = 0
         self.plan_s = 0.0  # The last one took so long.
@@ -125,8 +125,8 @@ class Planner:
         self.plan_s = time.perf_counter() - started
         self._note(plan)
         self._publish(plan.leases, renew)
-        if self.keep is not None:
-            self.keep(number, cold, inputs, plan)
+        for keep in self.keepers:
+            keep(number, cold, inputs, plan)
 
     def read_metrics(self) -> Iterable[Sample]:
         """Values of METRICS."""

@@ -15,8 +15,8 @@ from msgspec import UNSET, Meta
 from edged.errors import EdgedError, RemoteProtocolError
 from edged.irs.client import IrsClientConfig
 from edged.irs.collectors import Collectors, IrsStatus, OriginStatus, check_reachable
-from edged.irs.journal import JournalConfig
-from edged.irs.links import BackboneConfig, BackboneLinks
+from edged.irs.keeping import KeepingConfig
+from edged.irs.links import BackboneLinks
 from edged.irs.migrating import Migrating
 from edged.irs.moving import Moving
 from edged.irs.places import Places
@@ -43,7 +43,7 @@ EPOCH_AHEAD_S_MAX = 10 * 365 * 86_400  # Epochs begin as Unix seconds; beyond, o
 log = structlog.get_logger("edged.irs")
 
 
-class IrsConfig(BackboneConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class IrsConfig(KeepingConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[irs]`: the routing service."""
 
     listen: str = "127.0.0.1:1940"
@@ -57,7 +57,6 @@ class IrsConfig(BackboneConfig, frozen=True, kw_only=True, forbid_unknown_fields
     # Live streams that go to another origin, of all PoPs together: a second's worth of budget.
     moves_per_s: Annotated[float, Meta(gt=0, le=1000)] = 100.0
     rules: Annotated[tuple[RuleEntry, ...], Meta(max_length=RULES_MAX)] = ()
-    journal: JournalConfig | None = None
     tls: TlsFiles | None = None  # This IRS's identity; needed unless all peers are on loopback.
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 import trio
 
 from edged.config import Config, make_sources
-from edged.irs import journal, links, migrating, moving, planner, sources
+from edged.irs import history, journal, links, migrating, moving, planner, sources
 from edged.irs.service import METRICS, IrsService
 from edged.roles.common import Commit, StreamLine, prepare_mutual
 from edged.roles.draining import Drainer
@@ -47,6 +47,7 @@ class IrsRole:
         metrics.register(sources.METRICS, self.service.sources.read_metrics)
         self.service.sources.use(make_sources(config.irs.sources))
         self.journal = self._keep_journal(config.irs.journal, metrics)
+        self.history = self._keep_history(config.irs.history, metrics)
         self.supervisor.register(metrics)
 
     async def run(
@@ -60,6 +61,8 @@ class IrsRole:
                 self.supervisor.start_soon(nursery, "certificates", certificates)
             if self.journal is not None:
                 self.supervisor.start_soon(nursery, "irs journal", self.journal.run)
+            if self.history is not None:
+                self.supervisor.start_soon(nursery, "irs history", self.history.run)
             task_status.started({"irs": address})
 
     def prepare_reload(self, new: Config) -> Commit:
@@ -89,8 +92,19 @@ class IrsRole:
         kept = journal.Journal(
             config, stamp=lambda: (service.epoch, service.version), now_unix=time.time
         )
-        service.planner.keep = kept.keep
+        service.planner.keepers.append(kept.keep)
         metrics.register(journal.METRICS, kept.read_metrics)
+        return kept
+
+    def _keep_history(
+        self, config: history.HistoryConfig | None, metrics: Metrics
+    ) -> history.History | None:
+        if config is None:
+            return None
+        kept = history.History(config, time.time)
+        self.service.planner.keepers.append(kept.keep)
+        self.service.collectors.on_told = kept.told
+        metrics.register(history.METRICS, kept.read_metrics)
         return kept
 
     def streams(self) -> list[StreamLine]:

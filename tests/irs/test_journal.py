@@ -42,7 +42,7 @@ class Network:
         )  # fmt: skip
         config = JournalConfig(directory=folder, bytes_max=BYTES_MAX)
         self.journal = Journal(config, stamp=lambda: (7, self.version), now_unix=self._now_unix)
-        self.planner.keep = self.journal.keep
+        self.planner.keepers.append(self.journal.keep)
         for name in ("fra1", "ams1"):
             self.collectors.origin_joined(OriginHello(origin=name, incarnation=1, address="h:1"))
         for number in range(20):
