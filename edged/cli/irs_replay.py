@@ -4,7 +4,7 @@ import itertools
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -16,18 +16,18 @@ from rich.text import Text
 
 from edged.cli.asking import JsonOption
 from edged.cli.output import console, errors, print_json, print_table
-from edged.errors import ConfigError, SolverError, ToolMissingError
+from edged.errors import ConfigError, RemoteProtocolError, SolverError, ToolMissingError
 from edged.irs.journal import journal_files, solver_version
 from edged.media.routing import NO_UNITS
 from edged.media.stream import PriorityClass
+from edged.policy import plan_journal
 from edged.policy.flows import RTT_MS_MAX, Binding, FlowExplanation, explain_flows
 from edged.policy.plan_journal import PlanRecord, read_journal
 from edged.policy.plan_replay import Replayed, Solver, Verdict
 from edged.policy.plan_replay import replay as replay_plans
 from edged.policy.planner import LeasePlan
 
-FILE_BYTES_MAX = 2**30
-SHOWN_MAX = 20  # Plans that differ, and limits that bind.
+SHOWN_MAX = 20  # Plans that differ, limits that bind, PoPs without a place.
 
 
 class Differing(Struct, frozen=True, kw_only=True):
@@ -44,6 +44,7 @@ class Played(Struct, frozen=True, kw_only=True):
     """What a replay came to."""
 
     files: int
+    problems: list[str]  # Files that cannot be read to their end.
     solvers: list[str]  # By which the plans were made.
     solver: str  # By which they were made again.
     plans: int
@@ -87,8 +88,10 @@ def replay(
     path: Annotated[Path, typer.Argument(help="The journal's folder, or one of its files.")],
     *,
     table: Annotated[
-        int | None,
-        typer.Option(help="Explain the plan of the table of this version; 0: the newest."),
+        str | None,
+        typer.Option(
+            help="Explain the plan of this table, VERSION or EPOCH:VERSION; 0: the newest."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -101,11 +104,12 @@ def replay(
     if not found:
         raise ConfigError(f"{path} has no journal of plans; IRS keeps one by `[irs.journal]`")
     journal = _Journal(found)
-    replayed = replay_plans(journal.records(), load_solver())
     if table is not None:
-        _explain(replayed, table, path, as_json=as_json)
+        plans = _leading_to(journal, _Wanted(table, path))
+        *_, replayed = replay_plans(plans, load_solver())
+        _explain(replayed, as_json=as_json)
         return
-    played = _play(replayed, journal)
+    played = _play(replay_plans(journal.records(), load_solver()), journal)
     if as_json:
         print_json(played)
     else:
@@ -120,20 +124,64 @@ class _Journal:
     def __init__(self, paths: list[Path]) -> None:
         self.paths = paths
         self.solvers: dict[str, None] = {}
+        self.problems: list[str] = []
 
     def records(self) -> Iterator[PlanRecord]:
-        """Of all files."""
+        """Of all files; what a file lacks is a gap, unless it is the only one."""
         for path in self.paths:
-            header, records = read_journal(_read(path), str(path))
-            self.solvers[header.solver] = None
-            yield from records
+            try:
+                header, records = read_journal(_read(path), str(path))
+                self.solvers[header.solver] = None
+                yield from records
+            except RemoteProtocolError as error:
+                if len(self.paths) == 1:
+                    raise
+                self.problems.append(str(error))
+
+
+class _Wanted:
+    """Which table `--table` names; raises ConfigError."""
+
+    def __init__(self, text: str, path: Path) -> None:
+        epoch, colon, version = text.rpartition(":")
+        if not version.isdecimal() or (colon and not epoch.isdecimal()):
+            raise ConfigError(f"--table {text!r} is neither VERSION nor EPOCH:VERSION")
+        self.text, self.path = text, path
+        self.epoch, self.version = int(epoch) if colon else None, int(version)
+
+    def fits(self, record: PlanRecord) -> bool:
+        """Whether it is that one."""
+        if not self.version:
+            return self.epoch in (None, record.epoch)
+        return self.version == record.version and self.epoch in (None, record.epoch)
+
+
+def _leading_to(journal: _Journal, wanted: _Wanted) -> list[PlanRecord]:
+    """The plans from the one with which the solver began cold to the one that is wanted."""
+    since_cold: list[PlanRecord] = []
+    found: list[PlanRecord] = []
+    epochs: dict[int, None] = {}
+    with errors.status("looking for the plan"):
+        for record in journal.records():
+            since_cold = [] if record.cold else since_cold
+            since_cold.append(record)
+            if wanted.fits(record):
+                epochs[record.epoch] = None
+                found = list(since_cold) if wanted.version else since_cold
+    if not found:
+        raise ConfigError(f"{wanted.path} has no plan of table {wanted.text}")
+    if wanted.version and len(epochs) > 1:
+        known = ", ".join(f"{epoch}:{wanted.version}" for epoch in epochs)
+        raise ConfigError(f"--table {wanted.text} is of several epochs: {known}")
+    return found
 
 
 def _read(path: Path) -> bytes:
     try:
         size = path.stat().st_size
-        if size > FILE_BYTES_MAX:
-            raise ConfigError(f"{path} has {size} bytes; {FILE_BYTES_MAX} are the most")
+        most = plan_journal.FILE_BYTES_MAX
+        if size > most:
+            raise ConfigError(f"{path} has {size} bytes; {most} are the most")
         return path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from error
@@ -170,6 +218,7 @@ def _play(replayed: Iterator[Replayed], journal: _Journal) -> Played:
                 status.update(f"{count} plans, at {_at(record.unix)}")
     return Played(
         files=len(journal.paths),
+        problems=journal.problems,
         solvers=list(journal.solvers),
         solver=solver_version(),
         plans=counts.total(),
@@ -194,6 +243,8 @@ def _differing(record: PlanRecord, plan: LeasePlan) -> Differing:
 
 
 def _print(played: Played) -> None:
+    for problem in played.problems:
+        console.print(f"[yellow]a gap:[/] {escape(problem)}", soft_wrap=True)
     if not played.plans:
         console.print("the journal has no plans yet")
         return
@@ -226,8 +277,7 @@ def _print(played: Played) -> None:
         for each in played.different[:SHOWN_MAX]
     ]
     print_table("", ("table", "made at", "solver"), rows)
-    if len(played.different) > SHOWN_MAX:
-        console.print(f"and {len(played.different) - SHOWN_MAX:,} more")
+    _print_rest(played.different)
     if played.solvers != [played.solver]:
         console.print(
             f"this is {escape(played.solver)}: another solver may choose another of equal plans",
@@ -241,21 +291,14 @@ def _describe_failures(each: Differing) -> str:
     return f"then: {each.failure or 'solved'}; now: {each.failure_now or 'solved'}"
 
 
-def _explain(replayed: Iterable[Replayed], version: int, path: Path, *, as_json: bool) -> None:
-    wanted: Replayed | None = None
-    for each in replayed:
-        if version in (0, each.record.version):
-            wanted = each
-    if wanted is None:
-        raise ConfigError(f"{path} has no plan of a table of version {version}")
-    plan = wanted.plan
-    if plan is None:
-        record = wanted.record
+def _explain(replayed: Replayed, *, as_json: bool) -> None:
+    if replayed.plan is None:
+        record = replayed.record
         raise SolverError(
             f"the plan of table {record.epoch} v{record.version} cannot be made again: what the"
             " solver held then is not in the journal"
         )
-    explained = _explained(wanted, plan)
+    explained = _explained(replayed, replayed.plan)
     if as_json:
         print_json(explained)
     else:
@@ -325,7 +368,9 @@ def _print_explained(told: Explained) -> None:
     )
     if told.flows is None:
         return
-    if not told.flows.binding:
+    if not told.origins:
+        console.print("[yellow]there was no origin yet[/]")
+    elif not told.flows.binding:
         console.print("no limit binds: every stream is, or will be, where it is nearest")
     else:
         print_table(
@@ -341,6 +386,7 @@ def _print_explained(told: Explained) -> None:
                 for each in told.flows.binding[:SHOWN_MAX]
             ],
         )
+        _print_rest(told.flows.binding)
     if told.flows.unserved:
         print_table(
             "no place",
@@ -355,6 +401,12 @@ def _print_explained(told: Explained) -> None:
                 for each in told.flows.unserved[:SHOWN_MAX]
             ],
         )
+        _print_rest(told.flows.unserved)
+
+
+def _print_rest(shown: Sequence[object]) -> None:
+    if len(shown) > SHOWN_MAX:
+        console.print(f"and {len(shown) - SHOWN_MAX:,} more; `--json` has them all")
 
 
 def _describe_limited(binding: Binding) -> str:

@@ -25,6 +25,7 @@ from edged.runtime.metrics import MetricSpec, Sample
 APPLICATION_ID = 0x45444448  # "EDDH"
 QUEUE_MAX = 100_000  # Rows: three days of a hundred PoPs.
 RETRY_S = 60.0
+END_S_MAX = 2.0  # For the last slot, as the process ends.
 LOCKED_S_MAX = 5.0
 
 METRICS = (
@@ -149,7 +150,9 @@ class History:
         self._rows: list[DemandRow] = []
         self._inputs: PlanInputs | None = None
         self._wanted = trio.Event()
+        self._thread = trio.CapacityLimiter(1)  # Our own: no other thread is waited for.
         self._file: HistoryFile | None = None
+        self._writing = False
         self._problem = ""
 
     def told(self, shard: str, told: PopTelemetry) -> None:
@@ -175,7 +178,7 @@ class History:
                 rows, self._rows = self._rows, []
                 topology = None if self._inputs is None else topology_of(self._inputs)
                 try:
-                    await trio.to_thread.run_sync(self._write, rows, topology)
+                    await self._write_apart(rows, topology)
                 except HistoryError as error:
                     self._note(str(error))
                     self._rows = rows + self._rows
@@ -185,19 +188,34 @@ class History:
                     self.kept += len(rows)
                     self._note("")
         finally:
-            with trio.CancelScope(shield=True):
+            with trio.move_on_after(END_S_MAX) as scope:
+                scope.shield = True
                 await self._finish()
+            if not self._writing:
+                self._close()
 
     async def _finish(self) -> None:
         """Keep what there is of this slot."""
-        rows = [*self._rows, *self._meter.flush()]
+        rows, self._rows = [*self._rows, *self._meter.flush()], []
+        if self._writing or not rows:
+            return
         try:
-            if rows:
-                await trio.to_thread.run_sync(self._write, rows, None)
+            await self._write_apart(rows, None)
         except HistoryError as error:
             self._note(str(error))
-        self._rows = []
-        self._close()
+
+    async def _write_apart(self, rows: Sequence[DemandRow], topology: Topology | None) -> None:
+        """In a thread that nobody waits for once we are cancelled: a disk may hang."""
+        await trio.lowlevel.checkpoint_if_cancelled()  # From here on the thread does begin.
+        self._writing = True
+
+        def write() -> None:
+            try:
+                self._write(rows, topology)
+            finally:
+                self._writing = False
+
+        await trio.to_thread.run_sync(write, abandon_on_cancel=True, limiter=self._thread)
 
     def read_metrics(self) -> Iterable[Sample]:
         """Values of METRICS."""

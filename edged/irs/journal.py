@@ -4,10 +4,14 @@ Planning never waits for a disk: plans queue up to QUEUE_BYTES_MAX, beyond it th
 a replay goes on behind the gap. A disk that fails costs the journal alone.
 """
 
+import contextlib
+import errno
 import importlib.metadata
+import os
 from collections.abc import Callable, Iterable, Sequence
+from io import FileIO
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 import structlog
 import trio
@@ -23,6 +27,7 @@ QUEUE_BYTES_MAX = 16 * 2**20  # Plans of ten minutes, for 100 PoPs.
 FILES = 8  # So many hold `bytes_max`: the oldest goes as a whole.
 SUFFIX = ".plans"
 RETRY_S = 10.0  # After a failure of the disk.
+END_S_MAX = 2.0  # For what is queued as the process ends.
 
 METRICS = (
     MetricSpec(name="edged_irs_journal_plans_total", help="Plans kept in the journal"),
@@ -36,7 +41,7 @@ class JournalConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """`[irs.journal]`: what each plan was made of is kept on disk, for `edged irs replay`."""
 
     directory: Path
-    bytes_max: Annotated[int, Meta(ge=2**20)] = 256 * 2**20
+    bytes_max: Annotated[int, Meta(ge=2**20, le=FILES * 2**30)] = 256 * 2**20
 
 
 def solver_version() -> str:
@@ -69,8 +74,10 @@ class Journal:
         self._queue: list[bytes] = []
         self._queued_bytes = 0
         self._wanted = trio.Event()
-        self._file: BinaryIO | None = None
-        self._failed = False
+        self._thread = trio.CapacityLimiter(1)  # Our own: no other thread is waited for.
+        self._file: FileIO | None = None
+        self._header_bytes = 0
+        self._failed = self._writing = False
 
     def keep(self, number: int, cold: bool, inputs: PlanInputs, plan: LeasePlan) -> None:
         """Note a plan, as `irs.planner.Keep`."""
@@ -95,57 +102,85 @@ class Journal:
         self._wanted.set()
 
     async def run(self) -> None:
-        """Write until cancelled."""
+        """Write until cancelled; what is queued then is written, if the disk is quick."""
         try:
             while True:
                 await self._wanted.wait()
                 self._wanted = trio.Event()
-                bodies, self._queue, self._queued_bytes = self._queue, [], 0
-                await trio.to_thread.run_sync(self._write, bodies)
+                await self._write_queued()
                 if self._failed:
                     await trio.sleep(RETRY_S)
         finally:
-            self._close()
+            with trio.move_on_after(END_S_MAX) as scope:
+                scope.shield = True
+                await self._write_queued()
+            if not self._writing:
+                self._close()
+
+    async def _write_queued(self) -> None:
+        """In a thread that nobody waits for once we are cancelled: a disk may hang."""
+        if self._writing or not self._queue:
+            return
+        await trio.lowlevel.checkpoint_if_cancelled()  # From here on the thread does begin.
+        bodies, self._queue, self._queued_bytes = self._queue, [], 0
+        self._writing = True
+        await trio.to_thread.run_sync(
+            self._write_apart, bodies, abandon_on_cancel=True, limiter=self._thread
+        )
 
     def read_metrics(self) -> Iterable[Sample]:
         """Values of METRICS."""
         yield Sample("edged_irs_journal_plans_total", self.kept)
         yield Sample("edged_irs_journal_lost_total", self.lost)
 
+    def _write_apart(self, bodies: Sequence[bytes]) -> None:
+        try:
+            self._write(bodies)
+        finally:
+            self._writing = False
+
     def _write(self, bodies: Sequence[bytes]) -> None:
+        left = len(bodies)
         try:
             for body in bodies:
-                record = plan_journal.frame(body)
-                self._open(len(record)).write(record)
+                self._add(plan_journal.frame(body))
+                left -= 1
                 self.kept += 1
-            if self._file is not None:
-                self._file.flush()
         except OSError as error:
-            self.lost += len(bodies)
             self._close()
             if not self._failed:
                 directory, why = str(self.config.directory), error.strerror or str(error)
                 log.warning("plans are not kept", directory=directory, reason=why)
             self._failed = True
-            return
-        if self._failed:
-            log.info("plans are kept again", directory=str(self.config.directory))
-        self._failed = False
+        else:
+            if self._failed:
+                log.info("plans are kept again", directory=str(self.config.directory))
+            self._failed = False
+        finally:
+            self.lost += left
 
-    def _open(self, room: int) -> BinaryIO:
-        """The file to add to: a new one where there is none, or the last has no such room."""
+    def _add(self, record: bytes) -> None:
+        """Add a record to the newest file, whole or not at all."""
         size = self.config.bytes_max // FILES
-        if self._file is not None and self._file.tell() + room <= size:
-            return self._file
-        self._close()
+        if self._file is None or self._file.tell() + len(record) > size:
+            self._close()
+            self._begin(max(size, len(record)))
+        assert self._file is not None, "it has begun"
+        _put(self._file, record)
+
+    def _begin(self, room: int) -> None:
+        """A new file, behind all that are there: names are times, and a clock may go back."""
         directory = self.config.directory
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._drop_oldest(max(size, room))
-        file = (directory / f"{int(1000 * self._now_unix()):014}{SUFFIX}").open("xb")
-        self._file = file
+        self._drop_oldest(room)
+        names = [path.stem for path in journal_files(directory)]
+        last = max((int(name) for name in names if name.isdecimal()), default=-1)
+        number = max(int(1000 * self._now_unix()), last + 1)
+        file = FileIO(directory / f"{number:014}{SUFFIX}", "xb")
+        self._file, self._header_bytes = file, 0
         header = JournalHeader(edged=__version__, solver=solver_version())
-        file.write(plan_journal.MAGIC + plan_journal.frame(plan_journal.encode(header)))
-        return file
+        _put(file, plan_journal.MAGIC + plan_journal.frame(plan_journal.encode(header)))
+        self._header_bytes = file.tell()
 
     def _drop_oldest(self, room: int) -> None:
         """Make room for one more file."""
@@ -159,9 +194,26 @@ class Journal:
             total -= size
 
     def _close(self) -> None:
-        if self._file is not None:
-            try:
-                self._file.close()
-            except OSError as error:
-                log.debug("journal's file did not close", reason=str(error))
-            self._file = None
+        """Let go of the file; one without a plan is not left behind."""
+        file, self._file = self._file, None
+        if file is None:
+            return
+        with contextlib.suppress(OSError):
+            is_empty = file.tell() <= self._header_bytes
+            file.close()
+            if is_empty:
+                Path(str(file.name)).unlink()
+
+
+def _put(file: FileIO, data: bytes) -> None:
+    """Write all, or leave the file as it was; raises OSError."""
+    before, written = file.tell(), 0
+    try:
+        written = file.write(data)
+    finally:
+        if written != len(data):
+            with contextlib.suppress(OSError):
+                file.seek(before)
+                file.truncate()
+    if written != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -1,8 +1,8 @@
 """A journal of IRS's plans: what each was made of, so that it can be made again, byte for byte.
 
 A file is MAGIC and records. A record is a head, `_HEAD`: the length of what follows and its CRC-32;
-then MessagePack, deflated: first a `JournalHeader`, then `PlanRecord`s. What a crash has left
-unfinished at a file's end is not read.
+then MessagePack, deflated: first a `JournalHeader`, then `PlanRecord`s. A record that was cut, as
+IRS was killed, is not read; what else is wrong is an error, and what comes before it was read.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ from edged.policy.planner import LeasePlan, OriginSupply, PlanPolicy, PopDemand
 
 MAGIC: Final = b"edged plans 1\n"
 RECORD_BYTES_MAX: Final = 16 * 2**20  # Deflated; 100 PoPs and 10 origins are some 16 KB.
+FILE_BYTES_MAX: Final = 2**30  # What is read at once.
 INFLATED_BYTES_MAX: Final = 64 * 2**20
 DEFLATE_LEVEL: Final = 1  # Twice as small as none costs; the next level saves 5 % more.
 _HEAD: Final = struct.Struct("!II")

@@ -44,7 +44,7 @@ class Health(Struct, frozen=True, kw_only=True):
 ORIGIN_SPECS = (
     MetricSpec(
         name="edged_origin_subscriptions",
-        help="What PoPs take from here: channels' parts, or their units",
+        help="What PoPs take from here: channels' parts, or their units.",
         labels=("role", "kind"),
     ),
     MetricSpec(

@@ -10,6 +10,7 @@ from edged.cli import irs_replay
 from edged.cli.irs_replay import Explained, Played, _describe_limited, _describe_price
 from edged.errors import ConfigError, RemoteProtocolError, SolverError, ToolMissingError
 from edged.irs.journal import solver_version
+from edged.policy import plan_journal
 from edged.policy.flows import Binding
 from edged.policy.plan_journal import MAGIC, JournalHeader, PlanRecord, encode, frame
 from tests.cli.invoke import Answer
@@ -154,14 +155,64 @@ def test_what_is_wrong_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "1.plans").write_bytes(b"no journal")
     assert isinstance(told(tmp_path), RemoteProtocolError)
     write(tmp_path / "1.plans", list(make_records(2)))
-    assert "no plan of a table of version 9" in str(told(tmp_path, "--table", "9"))
+    assert "no plan of table 9" in str(told(tmp_path, "--table", "9"))
+    for text in ("x", "7:", ":3", "7:x", "-1"):
+        assert "is neither VERSION nor EPOCH:VERSION" in str(told(tmp_path, "--table", text))
     size = (tmp_path / "1.plans").stat().st_size
-    monkeypatch.setattr(irs_replay, "FILE_BYTES_MAX", size)
+    monkeypatch.setattr(plan_journal, "FILE_BYTES_MAX", size)
     assert Answer("irs", "replay", tmp_path).code == 0
-    monkeypatch.setattr(irs_replay, "FILE_BYTES_MAX", size - 1)
+    monkeypatch.setattr(plan_journal, "FILE_BYTES_MAX", size - 1)
     assert f"has {size} bytes; {size - 1} are the most" in str(told(tmp_path))
     monkeypatch.setitem(__import__("sys").modules, "edged.policy.solver", None)
     assert isinstance(told(tmp_path), ToolMissingError)
+
+
+def test_a_file_that_was_spoilt_is_a_gap(folder: Path) -> None:
+    first = (folder / "1.plans").read_bytes()
+    for spoilt, left in ((first[:-3] + b"xxx", 11), (first + b"\0" * 40, 12), (b"", 0)):
+        (folder / "1.plans").write_bytes(spoilt)
+        answer = Answer("irs", "replay", folder)
+        assert answer.code == 0, "what is there is the same"
+        lines = answer.out.splitlines()
+        assert lines[0].startswith(f"a gap: {folder / '1.plans'}")
+        assert lines[1].startswith(f"{7 + left} plans in 2 files")
+        assert isinstance(Answer("irs", "replay", folder / "1.plans").error, RemoteProtocolError)
+    (folder / "1.plans").write_bytes(first)
+    (folder / "3.plans").write_bytes(b"")
+    assert Answer("irs", "replay", folder, "--table", "3").code == 0
+
+
+def test_a_version_of_two_epochs_is_named_with_its_epoch(folder: Path) -> None:
+    later = [msgspec.structs.replace(each, epoch=8) for each in make_records(3, seed=9)]
+    write(folder / "3.plans", later)
+    error = Answer("irs", "replay", folder, "--table", "3").error
+    assert "is of several epochs: 7:3, 8:3" in str(error)
+    for epoch in (7, 8):
+        out = Answer("irs", "replay", folder, "--table", f"{epoch}:3").out
+        assert out.startswith(f"plan of table epoch {epoch} v3, ")
+        assert "as it was then" in out
+    assert Answer("irs", "replay", folder, "--table", "0").out.startswith(
+        "plan of table epoch 8 v3"
+    )
+    assert Answer("irs", "replay", folder, "--table", "7:0").out.startswith(
+        "plan of table epoch 7 v19"
+    )
+
+
+def test_without_an_origin_it_says_so(tmp_path: Path) -> None:
+    (record,) = make_records(1)
+    inputs = msgspec.structs.replace(record.inputs, origins=[])
+    write(tmp_path / "1.plans", [msgspec.structs.replace(record, inputs=inputs)])
+    out = Answer("irs", "replay", tmp_path, "--table", "0").out
+    assert "there was no origin yet" in out
+    assert "no limit binds" not in out
+
+
+def test_what_is_not_shown_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(irs_replay, "SHOWN_MAX", 2)
+    write(tmp_path / "1.plans", list(make_records(SCARCE, seed=SEED)))
+    out = Answer("irs", "replay", tmp_path, "--table", str(SCARCE)).out
+    assert out.count("more; `--json` has them all") == 2
 
 
 def test_an_empty_journal_says_so(tmp_path: Path) -> None:

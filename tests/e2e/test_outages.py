@@ -29,7 +29,8 @@ POPS = ("ams1", "lon1")  # Encoders come to the first; viewers to both.
 CLIP_S = 20
 HARM_AFTER_S = 9.0
 STALL_S_MAX = 3.0  # Of what a viewer gets, with everything on one shared machine.
-LOST_S_MAX = 2.0  # One segment; and what the machine itself stood still.
+LOST_S_MAX = 2.0  # One segment; and what the machine itself stood still, as far as that is little.
+STOOD_S_MAX = 0.5
 PAUSE_S = 0.35
 DECISION_S_MAX = 2.0  # The goal is 1 s from the process's start; CI's machine is shared.
 
@@ -122,8 +123,9 @@ async def test_one_of_two_origins_fails_under_twenty_encoders(
                 told = f"{lost_s:.2f} s of pictures were not shown in time"
                 print(f"{told}; the machine stood still for {stillness.late_s_max:.2f} s")
                 state = await page.evaluate(player_state("window.edged.player.hls"))
-                assert lost_s <= LOST_S_MAX + stillness.late_s_max, f"{told}: {state}"
-            check_all(viewers, clip, STALL_S_MAX + stillness.late_s_max)
+                stood_s = min(stillness.late_s_max, STOOD_S_MAX)
+                assert lost_s <= LOST_S_MAX + stood_s, f"{told}: {state}"
+            check_all(viewers, clip, STALL_S_MAX + stood_s)
             check_publishers(pair)
             moved = {str(line["channel"]) for line in pair.pop.log("stream goes on elsewhere")}
             assert moved == {channel for channel, home in homes.items() if home == harmed}

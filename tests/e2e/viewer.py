@@ -48,6 +48,11 @@ class HttpClient:
             await self._stream.send_all(request.encode())
             return await self._receive(self._stream)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a part of an answer has come."""
+        return bool(self._inbox)
+
     async def __aenter__(self) -> "HttpClient":
         return self
 
@@ -144,10 +149,12 @@ class Viewer:
                 self.tracks[name] = Track(urljoin(self.master_url, uri))
 
     async def _ask(self, client: HttpClient) -> Answer | None:
-        """None where it was turned away: the loop that should have let it in lags."""
+        """None where it was turned away unheard: the loop that should have let it in lags."""
         try:
             return await client.get(self.master_url)
         except ServerClosedError:
+            if client.has_begun:
+                raise
             await client.forget()
             return None
 

@@ -2,6 +2,7 @@
 
 import math
 import sqlite3
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -199,6 +200,26 @@ async def test_beyond_its_queue_the_oldest_are_lost(
     assert [row.units[2] for row in kept._rows] == [1, 2]
     assert kept.lost == 1
     await kept._finish()
+    kept._close()
     file = HistoryFile(tmp_path / "demand.db", read_only=True)
     assert [row.units[2] for row in file.rows()] == [1, 2, 3]
     file.close()
+
+
+async def test_a_disk_that_hangs_holds_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "END_S_MAX", 0.1)
+    clock, going_on = Clock(), threading.Event()
+    kept = History(HistoryConfig(file=tmp_path / "demand.db"), clock)
+    monkeypatch.setattr(kept, "_write", lambda *_: going_on.wait(10))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(kept.run)
+        kept.told("lhr/0", told(1))
+        clock.unix += SLOT_S
+        kept.told("lhr/0", told(1))
+        await until(lambda: kept._writing)
+        nursery.cancel_scope.cancel()
+    assert kept._writing, "its thread is left to itself"
+    going_on.set()
+    await until(lambda: not kept._writing)

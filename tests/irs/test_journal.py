@@ -1,6 +1,9 @@
 """The journal on disk: files that follow each other, bounded; a disk that fails costs it alone."""
 
 import shutil
+import threading
+from collections.abc import Awaitable, Callable
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,16 @@ from edged.wire.table import OriginHello
 from tests.backbone.network import until
 
 BYTES_MAX = 2**18  # A quarter of the least that a file of configuration may say.
+
+
+def started(run: Callable[[], Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """A task that has begun to run when it is said to be there."""
+
+    async def main(*, task_status: trio.TaskStatus[None]) -> None:
+        task_status.started()
+        await run()
+
+    return main
 
 
 def read_all(folder: Path) -> list[PlanRecord]:
@@ -151,3 +164,78 @@ async def test_beyond_its_queue_plans_are_counted_not_kept(
     assert (len(network.journal._queue), network.journal.lost) == (1, 1)
     samples = {sample.name: sample.value for sample in network.journal.read_metrics()}
     assert samples == {"edged_irs_journal_plans_total": 0, "edged_irs_journal_lost_total": 1}
+
+
+async def test_on_a_full_disk_nothing_half_done_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The header that has no room, and the record that has but a part."""
+    monkeypatch.setattr(module, "RETRY_S", 0.01)
+    network = Network(tmp_path)
+    journal, room = network.journal, [100]
+
+    class Full(FileIO):
+        def write(self, data: bytes) -> int:  # type: ignore[override]
+            taken = min(len(data), room[0])
+            room[0] -= taken
+            return super().write(data[:taken])
+
+    monkeypatch.setattr(module, "FileIO", Full)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(journal.run)
+        for lost in (1, 2, 3):
+            network.plan(1)
+            await until(lambda lost=lost: journal.lost == lost)  # type: ignore[misc]
+            room[0] = 10
+        assert journal_files(tmp_path) == []
+        room[0] = 10**6
+        network.plan(2)
+        await until(lambda: journal.kept == 2)
+        room[0] = 10
+        network.plan(2)
+        await until(lambda: journal.lost == 5)
+        room[0] = 10**6
+        network.plan(1)
+        await until(lambda: journal.kept == 3)
+        nursery.cancel_scope.cancel()
+    assert len(journal_files(tmp_path)) == 2
+    assert [record.number for record in read_all(tmp_path)] == [3, 4, 7]
+
+
+async def test_what_is_queued_is_written_at_the_end(tmp_path: Path) -> None:
+    network = Network(tmp_path)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(started(network.journal.run))
+        network.plan(3)
+        nursery.cancel_scope.cancel()
+    assert [record.number for record in read_all(tmp_path)] == [0, 1, 2]
+
+
+async def test_a_disk_that_hangs_holds_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "END_S_MAX", 0.1)
+    network, going_on = Network(tmp_path), threading.Event()
+    monkeypatch.setattr(network.journal, "_add", lambda _: going_on.wait(10))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(network.journal.run)
+        network.plan(1)
+        await until(lambda: network.journal._writing)
+        network.plan(1)
+        nursery.cancel_scope.cancel()
+    assert network.journal._writing, "its thread is left to itself"
+    going_on.set()
+    await until(lambda: not network.journal._writing)
+
+
+async def test_a_clock_that_goes_back_does_not_disorder_files(tmp_path: Path) -> None:
+    for _ in range(3):
+        network = Network(tmp_path)
+        network.unix -= 3600 * len(journal_files(tmp_path))
+        network.plan(2)
+        await network.journal._write_queued()
+        network.journal._close()
+    records = read_all(tmp_path)
+    assert [record.number for record in records] == [0, 1] * 3
+    hours = [round((records[0].unix - record.unix) / 3600) for record in records]
+    assert hours == [0, 0, 1, 1, 2, 2], "in the order in which they were made"

@@ -125,7 +125,7 @@ class TrackAssembler:
     def describe_silence(self) -> str:
         """What did not come, where nothing came of use."""
         count = self.state.units_unusable
-        if not count or self.state.units:
+        if not count or self.state.tracks:
             return "no audio or video"
         units = "access unit" if count == 1 else "access units"
         return f"no sequence header, and so nothing of {count} {units} that can be decoded,"

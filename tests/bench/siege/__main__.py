@@ -36,7 +36,7 @@ GOAL_MS = 10.0  # By so much the p99 of the units' delay may be above the quiet 
 PROGRAM = ("-m", "tests.bench.siege.server")
 LAG_POLL_S = 0.25
 SLOW_S = 6.0  # Before the viewers: that all slow connections are there.
-PLACES = {"status": CONNECTIONS_MAX}  # Where there are fewer: they are all taken.
+PLACES = {"status": CONNECTIONS_MAX}  # Where there are fewer: who has none comes again at once.
 SLOW_SHARE_MIN = 0.9  # Of the slow connections: those that the server ends are made anew.
 
 

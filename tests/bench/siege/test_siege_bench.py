@@ -51,10 +51,11 @@ def test_at_a_port_with_fewer_places_all_are_taken(slow: int, missed: int) -> No
 
 
 @pytest.mark.e2e
+@pytest.mark.light
 def test_a_small_one_from_its_quiet_to_its_end() -> None:
     require("gcc")
     siege = Siege(viewers=20, at_once=20, slow=10)
-    outcome = run_round(5, 3.0, siege)
+    outcome = run_round(5, 5.0, siege)
     besieged = outcome.siege
     assert besieged.slow.keys() == set(PORTS)
     assert all(9 <= count <= 10 for count in besieged.slow.values()), besieged.slow

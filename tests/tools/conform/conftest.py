@@ -29,7 +29,7 @@ def _seen_once() -> Observation:
     for _ in range(RUNS_MAX):
         with tempfile.TemporaryDirectory() as name:
             seen = trio.run(watch_ours, Path(name))
-        if not in_time(seen):  # Late is the machine, with all that runs beside these tests.
+        if not in_time(seen):  # Else of the machine: whether edged is in time asks `tests/e2e`.
             break
     return seen
 

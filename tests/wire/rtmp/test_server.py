@@ -274,11 +274,20 @@ def test_who_never_sends_a_configuration_hears_of_it(count: int, units: str) -> 
     assert raw.commands()[-1].members(1)["description"] == f"timeout: {reason}"
 
 
-def test_who_falls_silent_is_not_told_of_what_came_too_early() -> None:
+@pytest.mark.parametrize("begun", [True, False])
+def test_who_falls_silent_is_not_told_of_what_came_too_early(begun: bool) -> None:
     raw = Raw(RtmpLimits(media_silence_s_max=8)).publish()
     raw.send(m.VIDEO, b"\x17\x01\0\0\0\0\0\0\x01\x65")
     raw.send(m.VIDEO, flv.make_config(Codec.H264, H264.config.record))
-    raw.send(m.VIDEO, b"\x17\x01\0\0\0\0\0\0\x01\x65", timestamp=40)
+    if begun:
+        raw.send(m.VIDEO, b"\x17\x01\0\0\0\0\0\0\x01\x65", timestamp=40)
+    assert raw.server.handle_timeout(8.0) == [PeerTimedOut("no audio or video for 8 s")]
+
+
+def test_nor_of_one_track_while_another_has_its_own() -> None:
+    raw = Raw(RtmpLimits(media_silence_s_max=8)).publish()
+    raw.send(m.VIDEO, flv.make_config(Codec.H264, H264.config.record))
+    raw.send(m.AUDIO, b"\xaf\x01frame")
     assert raw.server.handle_timeout(8.0) == [PeerTimedOut("no audio or video for 8 s")]
 
 
