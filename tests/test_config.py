@@ -96,7 +96,7 @@ def test_eleven_mistakes_give_eleven_messages(tmp_path: Path) -> None:
         " addresses, connect_timeout_s, persist_interval_s, reconnect_s_max, table_file,"
         " telemetry_interval_s",
         "irs_client.addresses: a list is not allowed (Expected `array` of length >= 1);"
-        " a list, each a string, one only: two IRSs would outbid each other's tables for ever",
+        " a list, each a string",
         "playback.hls: retention_s 20 is less than playlist_s + 10, which is 40",
         "stream_keys.static[0].channel: is missing; a string matching ^[a-z0-9][a-z0-9_-]{0,62}\\Z",
         "stream_keys.static[0].key: the value (not shown) is not allowed"
@@ -180,11 +180,17 @@ def test_what_a_broken_pop_would_listen_on_is_checked_too(tmp_path: Path) -> Non
     ]
 
 
-def test_there_is_one_irs() -> None:
-    two = POP.replace('["127.0.0.1:1940"]', '["127.0.0.1:1940", "127.0.0.1:1941"]')
-    assert problems_of(two) == [
-        "irs_client.addresses: a list is not allowed (Expected `array` of length <= 1);"
-        " a list, each a string, one only: two IRSs would outbid each other's tables for ever"
+def test_there_are_three_irss_at_most_and_each_is_named_once() -> None:
+    addresses = '["127.0.0.1:1940"]'
+    assert problems_of(POP.replace(addresses, '["127.0.0.1:1940", "127.0.0.1:1941"]')) == []
+    four = str([f"127.0.0.1:{port}" for port in range(1940, 1944)]).replace("'", '"')
+    assert problems_of(POP.replace(addresses, four)) == [
+        "irs_client.addresses: a list is not allowed (Expected `array` of length <= 3);"
+        " a list, each a string"
+    ]
+    twice = '["127.0.0.1:1940", "127.0.0.1:1940"]'
+    assert problems_of(POP.replace(addresses, twice)) == [
+        "irs_client: addresses: 127.0.0.1:1940 is there more than once"
     ]
 
 

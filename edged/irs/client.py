@@ -1,8 +1,9 @@
 """The sides of a PoP and of an origin towards IRS.
 
 A PoP keeps one session to each configured IRS: tables come in, telemetry goes out, and the newest
-table in force is kept on disk, so that the PoP can start with IRS dead. An origin beats ten times a
-second. Both reconnect for ever, with backoff and jitter, and do their work meanwhile.
+table in force is kept on disk, so that the PoP can start with IRS dead. Where there are several,
+it grants one of them an epoch and does what that one says; all hear what it tells. An origin beats
+ten times a second. Both reconnect for ever, with backoff and jitter, and do their work meanwhile.
 """
 
 import os
@@ -20,12 +21,14 @@ from msgspec import Meta, Struct
 
 from edged.errors import RemoteProtocolError
 from edged.irs.session import JITTER_MAX, Driver, connect, drain_readable, keep_session
+from edged.media.epochs import EpochAnswer, EpochAsk, IrsMemo
 from edged.media.routing import IngestOffer, OriginReport, PopTelemetry, RoutingTable
 from edged.policy.capacitor import HEARTBEAT_INTERVAL_S, StateChanged
+from edged.policy.epoch_grants import EpochGrants
 from edged.policy.pop_view import PopView
 from edged.runtime.listeners import parse_address
 from edged.runtime.tls import check_plain
-from edged.wire.irs_link import PeerLink, PushRefused, TableArrived
+from edged.wire.irs_link import CommandRefused, GrantBegan, PeerLink, PushRefused, TableArrived
 from edged.wire.table import (
     FILE_BYTES_MAX,
     Drain,
@@ -42,26 +45,27 @@ from edged.wire.table import (
 )
 from edged.wire.table_push import TableHolder
 
+ADDRESSES_MAX = 3  # Each hears all that PoPs and origins tell.
+
 log = structlog.get_logger("edged.irs.client")
 
 
 class IrsClientConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[irs_client]`: where IRS is, for PoPs and origins."""
 
-    # HOST:PORT of each.
-    addresses: Annotated[
-        tuple[str, ...],
-        Meta(
-            min_length=1,
-            max_length=1,
-            description="one only: two IRSs would outbid each other's tables for ever",
-        ),
-    ]
+    # HOST:PORT of each: one of them is active, the others stand by.
+    addresses: Annotated[tuple[str, ...], Meta(min_length=1, max_length=ADDRESSES_MAX)]
     table_file: str = ""  # Where a PoP keeps its last good table; "" = nowhere.
     telemetry_interval_s: Annotated[float, Meta(ge=0.1, le=2.0)] = 1.0  # IRS misses it after 3 s.
     persist_interval_s: Annotated[float, Meta(ge=0.1, le=600)] = 5.0  # Between writes of the file.
     connect_timeout_s: Annotated[float, Meta(gt=0, le=30)] = 3.0
     reconnect_s_max: Annotated[float, Meta(ge=0.05, le=60)] = 1.0  # A blind PoP is worth a packet.
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for an address that is there twice: one IRS is one voice."""
+        twice = sorted({each for each in self.addresses if self.addresses.count(each) > 1})
+        if twice:
+            raise ValueError(f"addresses: {', '.join(twice)} is there more than once")
 
     @property
     def back_s_max(self) -> float:
@@ -86,18 +90,21 @@ class PopClient:
         on_command: Callable[[Migrate | Drain], None] = lambda _: None,
         on_pops: Callable[[Pops], None] = lambda _: None,
         on_joined: Callable[[], None] = lambda: None,
+        on_taken_over: Callable[[], None] = lambda: None,
         offer: Callable[[], IngestOffer | None] = lambda: None,
     ) -> None:
         """`on_states`: what silence made of origins; `on_command`: what IRS wants moved.
 
         `on_pops`: what IRS tells of other PoPs; `offer`: what it is to tell them of this one.
-        `on_joined`: a session begins, before anything comes of it.
+        `on_joined`: a session begins, or its grant where there are several IRSs, before anything
+        comes of it. `on_taken_over`: it is another IRS's than before.
         """
         self.config = config
         self.view = view
         self.shard = shard
         self.holder = TableHolder()
         self.sessions: dict[str, tuple[PeerLink, Driver]] = {}  # Now up, by address.
+        self.grants = EpochGrants() if len(config.addresses) > 1 else None
         self.tables_received = self.pushes_refused = 0
         self.changed_at: float | None = None  # When a session last came or went; None: never.
         self._tls, self._marks = tls, marks
@@ -106,7 +113,8 @@ class PopClient:
         self._on_states = on_states
         self._on_command = on_command
         self._on_pops = on_pops
-        self._on_joined = on_joined
+        self._on_joined, self._on_taken_over = on_joined, on_taken_over
+        self._granted_to = ""  # Whose run of an IRS it was last.
         self._offer = offer
         self._unsaved = trio.Event()
 
@@ -155,30 +163,48 @@ class PopClient:
     async def run_stream(self, stream: trio.abc.Stream, address: str) -> str:
         """Run one session on a stream that is connected; returns why it ended."""
         hello = self.holder.hello(self.view.pop, self.shard)
-        link = PeerLink(hello, self.holder, trio.current_time())
-        driver = Driver(stream, link, self._handle)
+        gate = None
+        if self.grants is not None:
+            hello = msgspec.structs.replace(hello, grants_epochs=True)
+            self.grants.saw(hello.epoch)
+            gate = _Gate(self.grants, address)
+        link = PeerLink(hello, self.holder, trio.current_time(), gate)
+        driver = Driver(stream, link, partial(self._handle, address=address))
         log.info("irs session begins", irs=address, epoch=hello.epoch, version=hello.version)
-        link.send(Telemetry(self._take_telemetry()), trio.current_time())  # It plans with it.
         session = self.sessions[address] = (link, driver)
+        self._tell_all()  # It plans with it; the counts in it are for the others as well.
         self.changed_at = trio.current_time()
-        self._on_joined()
+        if self.grants is None:
+            self._on_joined()
         try:
             return await driver.run()
         finally:
             if self.sessions.get(address) is session:
                 del self.sessions[address]
                 self.changed_at = trio.current_time()
+                if self.grants is not None:
+                    self.grants.session_ended(address)
 
-    def _handle(self, event: object) -> None:
+    def _handle(self, event: object, address: str = "") -> None:
         match event:
             case TableArrived(table):
                 self.tables_received += 1
+                if self.grants is not None:
+                    self.grants.saw(table.epoch)
                 self.view.accept_table(table, trio.current_time())
                 self._unsaved.set()
                 self._on_table(table)
             case PushRefused(reason):
                 self.pushes_refused += 1
-                log.warning("pushed table refused", reason=reason)
+                log.warning("pushed table refused", irs=address, reason=reason)
+            case GrantBegan(irs, epoch):
+                log.info("epoch granted", irs=address, epoch=epoch)
+                if self._granted_to not in ("", irs):
+                    self._on_taken_over()
+                self._granted_to = irs
+                self._on_joined()
+            case CommandRefused(message, reason):
+                log.warning("irs not obeyed", irs=address, command=message, reason=reason)
             case Migrate() | Drain():
                 log.info("irs wants streams moved", command=type(event).__name__)
                 self._on_command(event)
@@ -194,12 +220,14 @@ class PopClient:
     async def _tell(self) -> None:
         while True:
             await trio.sleep(self.config.telemetry_interval_s)
-            if not self.sessions:
-                continue  # The counts go on.
-            told = self._take_telemetry()
-            for link, driver in self.sessions.values():
-                link.send(Telemetry(told), trio.current_time())
-                driver.wake()
+            if self.sessions:  # Else the counts go on.
+                self._tell_all()
+
+    def _tell_all(self) -> None:
+        told = self._take_telemetry()
+        for link, driver in self.sessions.values():
+            link.send(Telemetry(told), trio.current_time())
+            driver.wake()
 
     async def _watch_origins(self) -> None:
         while True:
@@ -263,6 +291,25 @@ class PopClient:
             await trio.to_thread.run_sync(_write_file, path, encode_file(table))
         except OSError as error:
             log.warning("routing table not saved", file=str(path), reason=_reason_of(error))
+
+
+class _Gate:
+    """One session's side of what a PoP has granted."""
+
+    def __init__(self, grants: EpochGrants, session: str) -> None:
+        self._grants, self._session = grants, session
+
+    def answer(self, ask: EpochAsk, now: float) -> EpochAnswer:
+        """As `Gate` of `wire.irs_link`."""
+        return self._grants.answer(ask, self._session, now)
+
+    def why_not(self, now: float, epoch: int | None = None) -> str:
+        """As `Gate`."""
+        return self._grants.why_not(self._session, now, epoch)
+
+    def keep(self, memo: IrsMemo, now: float) -> None:
+        """As `Gate`."""
+        self._grants.keep(memo, now)
 
 
 class OriginClient:

@@ -45,8 +45,11 @@ class Migrating:
         policy: PlanPolicy,
         warmup_s: float,
         links: Callable[[], tuple[LinkLimit, ...]] = tuple,
+        may: Callable[[], bool] = lambda: True,
     ) -> None:
         """`request(moves, within_s)` has them made; `warmup_s`: until the origins are there.
+
+        `may`: whether this IRS is the one to ask for moves now.
 
         Streams at origins that drain are not this one's to move: PoPs do, told that it drains.
         """
@@ -57,7 +60,7 @@ class Migrating:
         self.planned = Counter[str]()  # Units, by reason.
         self._collectors = collectors
         self._request = request
-        self._links = links
+        self._links, self._may = links, may
         self._planner: MovePlanner | None = None
         self._failure = ""
 
@@ -66,7 +69,7 @@ class Migrating:
         await trio.sleep(self.warmup_s)  # Until the origins have been heard.
         while True:
             await trio.sleep(LOOK_INTERVAL_S)
-            if self.policy == "leases":
+            if self.policy == "leases" and self._may():
                 self.look()
 
     def look(self) -> None:

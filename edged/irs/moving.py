@@ -7,7 +7,8 @@
 A PoP picks its streams because it knows what no list here could keep up with: which are there now,
 which rule forbids, which is moving already. IRS needs no list of who is live where.
 
-All of it is soft state: with a restart of IRS drains are over, and PoPs are told so.
+Drains outlive a restart of IRS by its state file, and its end by what PoPs keep of them for other
+IRSs (`standing.py`); all else is soft state.
 """
 
 from collections import Counter
@@ -18,13 +19,13 @@ import structlog
 from msgspec import Struct, field
 
 from edged.errors import EdgedError
+from edged.media.epochs import DRAINS_MAX, DrainNote
 from edged.media.routing import ClassLabel, OriginState
 from edged.policy.moves import UnitMoves
 from edged.runtime.metrics import MetricSpec, Sample
 from edged.wire.irs_link import IrsLink
 from edged.wire.table import PICKS_MAX, Drain, Migrate, Moved, MoveRefused, Pick
 
-DRAINS_MAX = 64  # As many as a PoP takes.
 MIGRATE_S_MAX = 60.0  # A plan is old by then.
 BUDGET_PER_S_MIN = 1.0  # Of a drain at a PoP, which may have streams there by now.
 REASONS_MAX = 32  # Counted apart; the rest are "others".
@@ -44,6 +45,10 @@ METRICS = (
 )
 
 log = structlog.get_logger("edged.irs.moving")
+
+
+def _ignore(what: str, origin: str, by: str) -> None:
+    del what, origin, by
 
 
 class DrainSeen(Struct, frozen=True, kw_only=True):
@@ -69,6 +74,7 @@ class _Drain(Struct):
     ends_at: float
     budget_per_s: float
     by: str
+    since_unix: float
     moved: int = 0
     refused: Counter[str] = field(default_factory=Counter)
 
@@ -99,11 +105,13 @@ class Moving:
         """`sessions`: by PoP shard; `units`: of each PoP, how many it has where, told last.
         `slots_used`: how many an origin says that it has, None while it says nothing.
 
-        `changed`: tables are to be made anew. `moves_per_s`: of all PoPs together.
+        `changed`: tables are to be made anew. `moves_per_s`: of all PoPs together. `on_asked` hears
+        what operators ask: "drain" or "undo drain", of which origin, and by whom.
         """
         self.moves_per_s = moves_per_s
         self._sessions, self._units, self._slots_used = sessions, units, slots_used
         self._now, self._now_unix, self._changed = now, now_unix, changed
+        self.on_asked: Callable[[str, str, str], None] = _ignore
         self._drains: dict[str, _Drain] = {}
         self._number = 0
         self._wanted = 0
@@ -178,13 +186,15 @@ class Moving:
             raise EdgedError(f"{DRAINS_MAX} origins are drained already")
         now = self._now()
         before = self._drains.get(origin)
+        unix = self._now_unix()
         self._drains[origin] = drain = _Drain(
-            self._now_unix() + deadline_s, now + deadline_s, self.moves_per_s, by
+            unix + deadline_s, now + deadline_s, self.moves_per_s, by, unix
         )
         if before is not None:
             drain.moved, drain.refused = before.moved, before.refused
         self._tell(origin, drain)
         self._changed()
+        self.on_asked("drain", origin, by)
         seen = self.drain_seen(origin)
         log.warning(
             "origin is drained", origin=origin, by=by, streams=seen.left, deadline_s=deadline_s
@@ -200,8 +210,42 @@ class Moving:
         del self._drains[origin]
         self._tell(origin, None)
         self._changed()
+        self.on_asked("undo drain", origin, by)
         log.warning("drain of origin undone", origin=origin, by=by, streams=seen.left)
         return seen
+
+    def notes(self) -> tuple[DrainNote, ...]:
+        """Every drain, for who is to know of it when this IRS is gone."""
+        now = self._now()
+        return tuple(
+            DrainNote(
+                origin=origin,
+                since=drain.since_unix,
+                until=drain.until_unix,
+                left_s=max(0.0, drain.ends_at - now),
+                by=drain.by,
+            )
+            for origin, drain in sorted(self._drains.items())
+        )
+
+    def adopt(self, notes: Iterable[DrainNote]) -> None:
+        """Drain what is drained by these, and nothing else: another IRS, or one before us, knew."""
+        before, now = self._drains, self._now()
+        self._drains = {}
+        for note in notes:
+            ends_at = now + note.left_s
+            drain = _Drain(note.until, ends_at, self.moves_per_s, note.by, note.since)
+            known = before.get(note.origin)
+            if known is not None:
+                drain.moved, drain.refused = known.moved, known.refused
+            self._drains[note.origin] = drain
+            if known is None or known.until_unix != note.until:
+                log.info("drain of origin known", origin=note.origin, by=note.by)
+                self._tell(note.origin, drain)
+        for origin in before.keys() - self._drains.keys():
+            log.info("drain of origin is over", origin=origin)
+            self._tell(origin, None)
+        self._changed()
 
     def drains_seen(self) -> list[DrainSeen]:
         """How far each drain is."""

@@ -19,10 +19,12 @@ from edged.irs.keeping import KeepingConfig
 from edged.irs.links import BackboneLinks
 from edged.irs.migrating import Migrating
 from edged.irs.moving import Moving
+from edged.irs.peer import MADE_ROOM, Peer
 from edged.irs.places import Places
 from edged.irs.planner import Planner, Rows
 from edged.irs.pops import PopsTeller
-from edged.irs.session import HANDSHAKE_S_MAX, JITTER_MAX, Driver, drain_readable, shake_hands
+from edged.irs.seat import Seat
+from edged.irs.session import HANDSHAKE_S_MAX, JITTER_MAX, drain_readable, shake_hands
 from edged.irs.sources import FailureSources
 from edged.media.routing import ORIGINS_MAX, RULES_MAX, RULES_PROTO, OriginState, RoutingTable
 from edged.policy.capacitor import HEARTBEAT_INTERVAL_S, StateChanged
@@ -33,12 +35,9 @@ from edged.runtime.listeners import open_listener, parse_address, peer_name
 from edged.runtime.metrics import MetricSpec, Sample
 from edged.runtime.supervision import Supervisor
 from edged.runtime.tls import Identity, TlsFiles, check_plain
-from edged.wire.irs_link import IrsLink, TableAcked, TableRefused
-from edged.wire.table import Heartbeat, Moved, MoveRefused, OriginHello, PopHello, Telemetry
+from edged.wire.table import OriginHello, PopHello
 
-MADE_ROOM = "it had not said who it is, and others wait"
 SESSIONS_MAX = 1024  # PoP shards, origins and as many that are just being replaced.
-EPOCH_AHEAD_S_MAX = 10 * 365 * 86_400  # Epochs begin as Unix seconds; beyond, one is a fault.
 
 log = structlog.get_logger("edged.irs")
 
@@ -57,6 +56,8 @@ class IrsConfig(KeepingConfig, frozen=True, kw_only=True, forbid_unknown_fields=
     # Live streams that go to another origin, of all PoPs together: a second's worth of budget.
     moves_per_s: Annotated[float, Meta(gt=0, le=1000)] = 100.0
     rules: Annotated[tuple[RuleEntry, ...], Meta(max_length=RULES_MAX)] = ()
+    # Where drains, the last epoch and what operators did are kept; "" = nowhere.
+    state_file: str = ""
     tls: TlsFiles | None = None  # This IRS's identity; needed unless all peers are on loopback.
 
     def __post_init__(self) -> None:
@@ -94,84 +95,6 @@ METRICS = (
 )
 
 
-class _Session:
-    """One peer of IRS, after its hello."""
-
-    def __init__(
-        self,
-        service: "IrsService",
-        stream: trio.abc.Stream,
-        peer: str,
-        known: Callable[[], bool],
-    ) -> None:
-        """`known` is called when the peer has said who it is; False: it is too late for that."""
-        self.service = service
-        self._known = known
-        self.peer = peer
-        self.identity: Identity | None = None
-        self.key = ""  # Of the PoP shard.
-        self.origin = ""
-        self.offered: PopLeases | None = None
-        self.has_table = False  # It came with one.
-        self.knows_kept = False  # It can be told of units that are kept for partners.
-        self.rules_proto = RULES_PROTO
-        self.teller: PopsTeller | None = None  # Of a PoP that wants to hear of the others.
-        now = trio.current_time()
-        self.opened_at = now
-        self.link = IrsLink(now=now, epoch=lambda: service.epoch, entropy=service.entropy)
-        self.driver = Driver(stream, self.link, self.handle, goodbye=self.link.refuse)
-
-    def handle(self, event: object) -> None:
-        """Take an event of the core; raises EdgedError to end the session."""
-        now = trio.current_time()
-        service = self.service
-        match event:
-            case PopHello():
-                self._welcome("pop", event.pop)
-                service.pop_joined(self, event)
-            case OriginHello():
-                self._welcome("origin", event.origin)
-                service.origin_joined(self, event)
-            case Heartbeat(report):
-                if report.origin != self.origin:
-                    raise RemoteProtocolError(
-                        f"heartbeat of {report.origin!r} from {self.origin!r}"
-                    )
-                service.note(service.collectors.heartbeat(report, now))
-            case Telemetry(told):
-                service.note(service.collectors.telemetry(self.key, told, now))
-            case TableAcked(table, delay_s):
-                service.tables[self.key] = table
-                service.push_delay_s = delay_s
-            case TableRefused(epoch, version, reason):
-                service.nacks += 1
-                log.warning("table refused", pop=self.key, reason=reason)
-                service.outbid(epoch, version)
-            case Moved():
-                service.moving.moved(self.key, event)
-            case MoveRefused():
-                service.moving.refused(self.key, event)
-
-    def wake(self) -> None:
-        """Something is to be sent."""
-        self.driver.wake()
-
-    def _welcome(self, role: str, name: str) -> None:
-        if self.identity is not None and self.identity != Identity(role, name):
-            raise RemoteProtocolError(
-                f"certificate of {self.identity} may not speak for {role}/{name}"
-            )
-        if not self._known():
-            raise RemoteProtocolError(MADE_ROOM)
-
-
-def _pushes_of(session: _Session) -> Counter[str]:
-    pusher = session.link.pusher
-    if pusher is None:
-        return Counter()
-    return Counter(snapshot=pusher.snapshots, delta=pusher.deltas)
-
-
 class IrsService:
     """The routing service; `run` listens, `handle` serves one stream (tests use memory streams)."""
 
@@ -191,7 +114,6 @@ class IrsService:
         self.config, self._rules = config, PushedRules(config.rules)
         self.entropy = entropy
         self.now_unix = now_unix
-        self.epoch = max(1, int(now_unix()))
         self.version = 0
         self.collectors = Collectors()
         self.tables: dict[str, RoutingTable] = {}  # Last acked, by PoP shard.
@@ -213,9 +135,9 @@ class IrsService:
         self.sources = FailureSources(self._supervisor, now_unix, self.links.restrict)
         self._places = Places(sessions_max)
         self._origins_max = origins_max
-        self._sessions: set[_Session] = set()
-        self._pops: dict[str, _Session] = {}
-        self._origins: dict[str, _Session] = {}
+        self._sessions: set[Peer] = set()
+        self._pops: dict[str, Peer] = {}
+        self._origins: dict[str, Peer] = {}
         self._pushed = Counter[str]()  # By sessions that have ended.
         self._warm_at = 0.0
         self.moving = Moving(
@@ -236,7 +158,22 @@ class IrsService:
             policy=config.policy,
             warmup_s=config.warmup_s,
             links=self.links.limits,
+            may=lambda: self.seat.moves,
         )
+        self.seat = Seat(
+            self._pops,
+            self.moving,
+            config.state_file,
+            entropy=entropy,
+            now_unix=now_unix,
+            granted=self._granted,
+            changed=self.planner.hurry,
+        )
+
+    @property
+    def epoch(self) -> int:
+        """Of the tables that are pushed."""
+        return self.seat.epoch
 
     def reconfigure(self, config: IrsConfig) -> None:
         """Plan by other rules and times from now on: every PoP gets a new table at once."""
@@ -255,6 +192,7 @@ class IrsService:
         host, _ = parse_address(self.config.listen)
         if self._tls is None:
             check_plain(host, "irs listener")
+        self.seat.start()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.run_planning)
             bound: str = await self._supervisor.start(nursery, "irs listener", self._listen)
@@ -263,6 +201,7 @@ class IrsService:
 
     async def run_planning(self) -> None:
         """Plan, and watch for silent origins, until cancelled. Part of `run`."""
+        self.seat.start()
         self._warm_at = trio.current_time() + self.config.warmup_s
         async with trio.open_nursery() as nursery:
             self._supervisor.start_soon(nursery, "irs planner", self.planner.run)
@@ -270,6 +209,8 @@ class IrsService:
             self._supervisor.start_soon(nursery, "irs links", self.links.run)
             self._supervisor.start_soon(nursery, "irs migrating", self.migrating.run)
             self._supervisor.start_soon(nursery, "irs sources", self.sources.run)
+            self._supervisor.start_soon(nursery, "irs seat", self.seat.run)
+            self._supervisor.start_soon(nursery, "irs state", self.seat.keeper.run)
 
     async def _listen(self, *, task_status: trio.TaskStatus[str]) -> None:
         sock = open_listener(self.config.listen)
@@ -298,7 +239,7 @@ class IrsService:
         peer: str,
         identity: Identity | None,
     ) -> str:
-        session = _Session(self, stream, peer, lambda: self._places.know(place))
+        session = Peer(self, stream, peer, lambda: self._places.know(place))
         session.identity = identity
         self._sessions.add(session)
         reason = "cancelled"
@@ -308,11 +249,10 @@ class IrsService:
             self._left(session, MADE_ROOM if place.cancel_called else reason)
         return reason
 
-    def pop_joined(self, session: _Session, hello: PopHello) -> None:
+    def pop_joined(self, session: Peer, hello: PopHello) -> None:
         """Let a PoP shard in; a newer session of the same shard replaces the older."""
         key = hello.key
-        if not self._is_plausible(hello.epoch):
-            raise RemoteProtocolError(f"epoch {hello.epoch} of {key} lies years ahead")
+        self.check_plausible(hello.epoch, key)
         self.collectors.pop_joined(key)
         session.key = key
         session.has_table, session.rules_proto = hello.epoch > 0, hello.rules_proto
@@ -324,12 +264,13 @@ class IrsService:
         log.info("pop joined", pop=key, peer=session.peer, epoch=hello.epoch, version=hello.version)
         if self._rules.known_by(hello.rules_proto) != self._rules.known_by(RULES_PROTO):
             log.warning("pop is too old for some keys of rules, and does without", pop=key)
-        self.moving.joined(key)
         session.link.start_pushing(self.tables.get(key))
-        self.outbid(hello.epoch, hello.version)
+        self.seat.joined(key, session.link)
+        if not hello.grants_epochs:  # Else it says which epoch it wants.
+            self.outbid(hello.epoch, hello.version)
         self.planner.hurry()
 
-    def origin_joined(self, session: _Session, hello: OriginHello) -> None:
+    def origin_joined(self, session: Peer, hello: OriginHello) -> None:
         """Let an origin in; a newer session of the same origin replaces the older."""
         name = hello.origin
         check_reachable(hello)
@@ -356,10 +297,21 @@ class IrsService:
 
     def outbid(self, epoch: int, version: int) -> None:
         """Raise our epoch when a PoP has a newer table than ours: newest wins, and we are it."""
-        if (epoch, version) > (self.epoch, self.version) and self._is_plausible(epoch):
+        if (epoch, version) > (self.epoch, self.version) and self.seat.is_plausible(epoch):
             log.warning("epoch raised", before=self.epoch, after=epoch + 1)
-            self.epoch = epoch + 1
+            self.seat.raise_epoch(epoch + 1)
             self._offer_anew()
+
+    def check_plausible(self, epoch: int, pop: str) -> None:
+        """Raise RemoteProtocolError for an epoch that is a fault."""
+        if not self.seat.is_plausible(epoch):
+            raise RemoteProtocolError(f"epoch {epoch} of {pop} lies years ahead")
+
+    def _granted(self, pop: str) -> None:
+        """A PoP listens to us from now on: it hears of drains before its first table."""
+        self.moving.joined(pop)
+        self._pops[pop].begin_epoch()
+        self.planner.hurry()
 
     def status(self) -> IrsStatus:
         """What IRS sees now."""
@@ -392,7 +344,7 @@ class IrsService:
         states = [self.collectors.state(name) for name in self.collectors.capacitor.origins]
         for state in OriginState:
             yield Sample("edged_irs_origins", states.count(state), {"state": state.value})
-        pushed = sum(map(_pushes_of, self._sessions), self._pushed)
+        pushed = sum((each.pushes() for each in self._sessions), self._pushed)
         for kind in ("snapshot", "delta"):
             yield Sample("edged_irs_pushes_total", pushed[kind], {"kind": kind})
         yield Sample("edged_irs_nacks_total", self.nacks)
@@ -421,12 +373,13 @@ class IrsService:
     def _full(self) -> str:
         return f"one more than {self._places.most} sessions"
 
-    def _left(self, session: _Session, reason: str) -> None:
+    def _left(self, session: Peer, reason: str) -> None:
         self._sessions.discard(session)
-        self._pushed += _pushes_of(session)
+        self._pushed += session.pushes()
         if session.key and self._pops.get(session.key) is session:
             del self._pops[session.key]
             self.collectors.pop_left(session.key, trio.current_time())
+            self.seat.left(session.key)
             self._forget_tables()
         if session.origin and self._origins.get(session.origin) is session:
             del self._origins[session.origin]
@@ -443,9 +396,6 @@ class IrsService:
             session.offered = None
         self.planner.hurry()
 
-    def _is_plausible(self, epoch: int) -> bool:
-        return epoch <= self.now_unix() + EPOCH_AHEAD_S_MAX
-
     def _forget_tables(self) -> None:
         """Keep the tables of PoPs that are planned for; the others begin with a snapshot."""
         known = {pop.pop for pop in self.collectors.pops()}
@@ -459,6 +409,8 @@ class IrsService:
             planned = rows.get(key)
             if planned is None or (not renew and planned == session.offered):
                 continue
+            if not self.seat.may_push(key, session.link):
+                continue
             if session.has_table and (now < self._warm_at or not planned.rows):
                 continue  # It routes by what it has until we have heard the origins.
             session.offered = planned
@@ -469,12 +421,12 @@ class IrsService:
 
     def _tell_pops(self, now: float) -> None:
         offers = self.collectors.offers()
-        for session in self._pops.values():
-            if session.teller is not None:
+        for key, session in self._pops.items():
+            if session.teller is not None and self.seat.may_push(key, session.link):
                 session.link.tell_pops(session.teller.tell(offers), now)
                 session.driver.wake()
 
-    def _make_table(self, leases: PopLeases, session: _Session) -> RoutingTable:
+    def _make_table(self, leases: PopLeases, session: Peer) -> RoutingTable:
         return RoutingTable(
             epoch=self.epoch,
             version=self.version,

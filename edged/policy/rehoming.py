@@ -167,6 +167,18 @@ class Rehoming:
         self._jobs[number] = job
         return self.expire(now)
 
+    def forget_migrations(self) -> int:
+        """Begin no more moves of what was asked so far; returns how many were left.
+
+        Of an IRS that is gone: its successor plans from what is. What is under way goes on.
+        """
+        left = sum(job.left for job in self._jobs.values())
+        for number, job in list(self._jobs.items()):
+            job.wishes, job.picks = [], []
+            if not job.in_flight:
+                del self._jobs[number]
+        return left
+
     def drain(
         self,
         origin: str,

@@ -161,13 +161,22 @@ def find_origin_faults(origin: "OriginRole") -> list[Fault]:
 
 def find_irs_faults(irs: "IrsRole") -> list[Fault]:
     """The same of IRS."""
+    seen, faults = irs.service.seat.status(), []
+    if seen.state_problem:
+        what = f"drains are not kept for the next start: {seen.state_problem}"
+        faults.append(Fault(role=irs.name, what=what, grave=False))
+    if not seen.leads and not seen.active_at:
+        what = (
+            f"{seen.grants} of {seen.pops_known} pops grant this irs an epoch, {seen.majority} must"
+        )
+        faults.append(Fault(role=irs.name, what=what, grave=False))
     capacitor = irs.service.collectors.capacitor
     states = {name: capacitor.state(name) for name in capacitor.origins}
     if any(state is not None and state.takes_streams for state in states.values()):
-        return []
+        return faults
     found = ", ".join(f"{name}: {state}" for name, state in sorted(states.items()))
     what = f"no origin takes streams: {found or 'none has been heard'}"
-    return [Fault(role=irs.name, what=what, grave=False)]
+    return [*faults, Fault(role=irs.name, what=what, grave=False)]
 
 
 def read_pop_metrics(pop: "PopRole") -> Iterable[Sample]:

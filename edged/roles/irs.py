@@ -7,7 +7,17 @@ from functools import partial
 import trio
 
 from edged.config import Config, make_sources
-from edged.irs import history, journal, links, migrating, moving, planner, sources
+from edged.irs import (
+    history,
+    journal,
+    links,
+    migrating,
+    moving,
+    planner,
+    seat,
+    sources,
+    state,
+)
 from edged.irs.service import METRICS, IrsService
 from edged.roles.common import Commit, StreamLine, prepare_mutual
 from edged.roles.draining import Drainer
@@ -44,6 +54,8 @@ class IrsRole:
         metrics.register(moving.METRICS, self.service.moving.read_metrics)
         metrics.register(migrating.METRICS, self.service.migrating.read_metrics)
         metrics.register(links.METRICS, self.service.links.read_metrics)
+        metrics.register(seat.METRICS, self.service.seat.read_metrics)
+        metrics.register(state.METRICS, self.service.seat.keeper.read_metrics)
         metrics.register(sources.METRICS, self.service.sources.read_metrics)
         self.service.sources.use(make_sources(config.irs.sources))
         self.journal = self._keep_journal(config.irs.journal, metrics)

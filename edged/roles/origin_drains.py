@@ -30,10 +30,12 @@ def make_handlers(
         deadline_s = read_seconds(
             arguments, "deadline_s", default_deadline_s(), most=DEADLINE_S_MAX
         )
+        service.seat.check_leads()
         known = service.collectors.capacitor.origins
         return [service.moving.drain(_origin(arguments), deadline_s=deadline_s, known=known)]
 
     def undo(service: IrsService, arguments: Arguments) -> list[DrainSeen]:
+        service.seat.check_leads()
         return [service.moving.undo_drain(_origin(arguments))]
 
     def status(service: IrsService, arguments: Arguments) -> list[DrainSeen]:

@@ -224,6 +224,7 @@ class PopRole:
             on_states=self.uplinks.states_changed,
             on_command=self.rehomer.command,
             on_joined=self.rehomer.joined,
+            on_taken_over=self.rehomer.taken_over,
             on_pops=self.offers.told,
             offer=self.offers.own,
             tls=None if self._tls is None else self._tls.client,

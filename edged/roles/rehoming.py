@@ -122,8 +122,14 @@ class Rehomer:
         self._woken.set()
 
     def joined(self) -> None:
-        """A session to IRS begins: it tells all drains before its first table."""
+        """A session to IRS begins, or its grant: it tells all drains before its first table."""
         self._unconfirmed = set(self._core.drained)
+
+    def taken_over(self) -> None:
+        """Another IRS has our grant: it plans anew what the last one wanted and has not begun."""
+        if dropped := self._core.forget_migrations():
+            logger.info("migrations of the last irs dropped", streams=dropped)
+        self._woken.set()
 
     def table_changed(self, table: RoutingTable) -> None:
         """A table is in force; a drain that IRS knows no more is undone."""

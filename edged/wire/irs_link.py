@@ -1,9 +1,10 @@
 """Sessions between IRS and its peers, sans-IO: who may say what when, keepalive, silence.
 
     IrsLink (at IRS)      HELLO ── pop-hello ──▶ POP      ack, nack, telemetry, moved, move-refused
+                                                          epoch-answer
                           HELLO ── origin-hello ─▶ ORIGIN  heartbeat
-    PeerLink (at a PoP or origin) says hello at once; then snapshot, delta, migrate, drain, pops
-    (PoPs only), alive and goodbye come in.
+    PeerLink (at a PoP or origin) says hello at once; then snapshot, delta, migrate, drain, pops,
+    epoch-ask, memo (PoPs only), alive and goodbye come in.
 
 A peer speaks at least once a second (telemetry, heartbeats, alive). After SILENCE_S_MAX it is lost;
 but when our own timer fired late, the silence may be ours, and its count begins anew.
@@ -11,10 +12,12 @@ but when our own timer fired late, the silence may be ours, and its count begins
 
 import enum
 from collections.abc import Callable
+from typing import Protocol
 
 from msgspec import Struct
 
 from edged.errors import RemoteProtocolError
+from edged.media.epochs import EpochAnswer, EpochAsk, IrsMemo
 from edged.media.routing import RoutingTable
 from edged.wire.table import (
     FRAME_BYTES_MAX,
@@ -81,6 +84,33 @@ class PushRefused(Struct, frozen=True):
     reason: str
 
 
+class CommandRefused(Struct, frozen=True):
+    """A message of an IRS that has no grant here; it is ignored."""
+
+    message: str
+    reason: str
+
+
+class GrantBegan(Struct, frozen=True):
+    """This session has the grant from now on, as it had not before; `irs` is whose run it is."""
+
+    irs: str
+    epoch: int
+
+
+class Gate(Protocol):
+    """Whether an IRS is believed, at a PoP that has several."""
+
+    def answer(self, ask: EpochAsk, now: float) -> EpochAnswer:
+        """Grant what is asked, or not."""
+
+    def why_not(self, now: float, epoch: int | None = None) -> str:
+        """Why nothing is taken from it, or no table of this epoch; "" if it is."""
+
+    def keep(self, memo: IrsMemo, now: float) -> None:
+        """Keep this for other IRSs."""
+
+
 class State(enum.Enum):
     """Of a session at IRS."""
 
@@ -97,6 +127,7 @@ _IRS_TRANSITIONS: dict[tuple[State, type[Message]], State] = {
     (State.POP, Telemetry): State.POP,
     (State.POP, Moved): State.POP,
     (State.POP, MoveRefused): State.POP,
+    (State.POP, EpochAnswer): State.POP,
     (State.ORIGIN, Heartbeat): State.ORIGIN,
 }
 
@@ -107,11 +138,22 @@ IrsEvent = (
     | Telemetry
     | Moved
     | MoveRefused
+    | EpochAnswer
     | TableAcked
     | TableRefused
     | PeerLost
 )
-PeerEvent = TableArrived | PushRefused | Migrate | Drain | Pops | Goodbye | PeerLost
+PeerEvent = (
+    TableArrived
+    | PushRefused
+    | Migrate
+    | Drain
+    | Pops
+    | GrantBegan
+    | CommandRefused
+    | Goodbye
+    | PeerLost
+)
 
 
 class _Timed:
@@ -161,6 +203,7 @@ class IrsLink(_Timed):
         super().__init__(now, first_bytes_max=HELLO_BYTES_MAX)
         self.state = State.HELLO
         self.pusher: TablePusher | None = None
+        self.paused = False  # The PoP has not granted us an epoch: it would take nothing.
         self._epoch = epoch
         self._entropy = entropy
         self._opened_at = now
@@ -180,7 +223,7 @@ class IrsLink(_Timed):
                     _check_proto(message.proto)
                     self._hello = message if isinstance(message, PopHello) else None
                     events.append(message)
-                case Heartbeat() | Telemetry() | Moved() | MoveRefused():
+                case Heartbeat() | Telemetry() | Moved() | MoveRefused() | EpochAnswer():
                     events.append(message)
                 case Ack():
                     events += self._receive_ack(message, now)
@@ -196,6 +239,7 @@ class IrsLink(_Timed):
     def offer(self, table: RoutingTable, now: float) -> None:
         """Push this table as soon as the one under way has been answered."""
         assert self.pusher is not None, "start_pushing comes first"
+        assert not self.paused, "who offers has been granted an epoch"
         self.pusher.offer(table)
         self._push(now)
 
@@ -206,16 +250,36 @@ class IrsLink(_Timed):
         self._send(pops, now)
 
     @property
+    def grants_epochs(self) -> bool:
+        """Whether the PoP is to be asked before it is pushed to."""
+        return self._hello is not None and self._hello.grants_epochs
+
+    def ask(self, ask: EpochAsk | IrsMemo, now: float) -> None:
+        """Ask a PoP that grants epochs for one, or leave a memo with it."""
+        assert self.grants_epochs, "an older PoP would close on it"
+        self._send(ask, now)
+
+    def pause(self) -> None:
+        """Push nothing until `resume`: what was offered and not pushed is forgotten."""
+        self.paused = True
+        if self.pusher is not None:
+            self.pusher.withdraw()
+
+    def resume(self) -> None:
+        """Push again what will be offered."""
+        self.paused = False
+
+    @property
     def moves_streams(self) -> bool:
         """Whether the PoP does what a `command` says."""
         return self._hello is not None and self._hello.moves_streams
 
     def command(self, command: Migrate | Drain, now: float) -> bool:
-        """Have the PoP move streams; False: it is too old to do that."""
+        """Have the PoP move streams; False: it is too old, or would not listen to us."""
         assert self._hello is not None, "only PoPs have streams to move"
-        if self.moves_streams:
+        if listens := self.moves_streams and not self.paused:
             self._send(command, now)
-        return self.moves_streams
+        return listens
 
     def refuse(self, reason: str, now: float) -> None:
         """End the session with a reason; the shell flushes, then closes."""
@@ -260,7 +324,7 @@ class IrsLink(_Timed):
 
     def _push(self, now: float) -> None:
         assert self.pusher is not None
-        push = self.pusher.next_push(now)
+        push = None if self.paused else self.pusher.next_push(now)
         if push is not None:
             self._send(push, now)
 
@@ -269,11 +333,16 @@ class PeerLink(_Timed):
     """A session as a PoP (with a `holder`) or an origin sees it. Says hello at once."""
 
     def __init__(
-        self, hello: PopHello | OriginHello, holder: TableHolder | None, now: float
+        self,
+        hello: PopHello | OriginHello,
+        holder: TableHolder | None,
+        now: float,
+        gate: Gate | None = None,
     ) -> None:
+        """`gate`: of a PoP that grants epochs."""
         super().__init__(now)
         assert (holder is not None) == isinstance(hello, PopHello), "PoPs alone hold tables"
-        self._holder = holder
+        self._holder, self._gate = holder, gate
         self._send(hello, now)
 
     def receive_data(self, data: bytes | bytearray, now: float) -> list[PeerEvent]:
@@ -288,7 +357,14 @@ class PeerLink(_Timed):
                 case Snapshot() | Delta() if self._holder is not None:
                     events.append(self._receive_push(message, self._holder, now))
                 case Migrate() | Drain() | Pops() if self._holder is not None:
-                    events.append(message)
+                    events.append(self._refuse(message, now) or message)
+                case EpochAsk() if self._gate is not None:
+                    events += self._grant(message, self._gate, now)
+                case IrsMemo() if self._gate is not None:
+                    if refused := self._refuse(message, now):
+                        events.append(refused)
+                    else:
+                        self._gate.keep(message, now)
                 case _:
                     raise RemoteProtocolError(f"unexpected {type(message).__name__} from irs")
         return events
@@ -308,12 +384,23 @@ class PeerLink(_Timed):
     def _receive_push(
         self, push: Snapshot | Delta, holder: TableHolder, now: float
     ) -> TableArrived | PushRefused:
-        answer = holder.receive(push)
+        epoch = push.table.epoch if isinstance(push, Snapshot) else push.epoch
+        reason = "" if self._gate is None else self._gate.why_not(now, epoch)
+        answer = holder.refuse(push, reason) if reason else holder.receive(push)
         self._send(answer, now)
         if isinstance(answer, Nack):
             return PushRefused(answer.reason)
         assert holder.table is not None
         return TableArrived(holder.table)
+
+    def _grant(self, ask: EpochAsk, gate: Gate, now: float) -> list[GrantBegan]:
+        answer = gate.answer(ask, now)
+        self._send(answer, now)
+        return [GrantBegan(ask.irs, ask.epoch)] if answer.begins else []
+
+    def _refuse(self, message: Message, now: float) -> CommandRefused | None:
+        reason = "" if self._gate is None else self._gate.why_not(now)
+        return CommandRefused(type(message).__name__, reason) if reason else None
 
 
 def _check_proto(proto: int) -> None:

@@ -5,6 +5,7 @@ On TCP: frames of u32 length (big-endian) + one msgpack map, tagged by `type`:
     PoP    -> IRS  pop-hello, ack, nack, telemetry, moved
     IRS    -> PoP  snapshot, delta, migrate, drain, pops, alive, goodbye
     PoP    -> IRS  move-refused, to one that has sent a migrate or a drain
+    IRS    -> PoP  epoch-ask, memo; PoP -> IRS  epoch-answer: if the PoP's hello says so
     origin -> IRS  origin-hello, heartbeat
     IRS    -> origin  alive, goodbye
 
@@ -22,6 +23,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from edged.errors import RemoteProtocolError
+from edged.media.epochs import EpochAnswer, EpochAsk, IrsMemo
 from edged.media.routing import (
     ORIGINS_MAX,
     RULES_MAX,
@@ -73,6 +75,7 @@ class PopHello(Struct, frozen=True, tag="pop-hello", kw_only=True):
     wants_kept: bool = False  # It knows `kept` of a table; those before it compute another CRC.
     rules_proto: Number = 1  # As RULES_PROTO of the PoP; it refuses tables with other keys.
     moves_streams: bool = False  # It does what `migrate` and `drain` say; older ones only read it.
+    grants_epochs: bool = False  # It has more IRSs than one, and takes tables of whom it granted.
 
     @property
     def key(self) -> str:
@@ -260,6 +263,9 @@ Message = (
     | Migrate
     | Drain
     | Pops
+    | EpochAsk
+    | EpochAnswer
+    | IrsMemo
     | Alive
     | Goodbye
 )

@@ -52,6 +52,10 @@ class TablePusher:
         """Make this the table that the PoP should have; an older offer not yet sent is dropped."""
         self._wanted = table
 
+    def withdraw(self) -> None:
+        """Drop what was offered and has not been pushed."""
+        self._wanted = None
+
     def next_push(self, now: float) -> Snapshot | Delta | None:
         """Return the push that is due now, if one is."""
         table = self._wanted
@@ -168,6 +172,10 @@ class TableHolder:
             return self._nack(push.nonce, f"v{table.version} of epoch {table.epoch} is not newer")
         self._accept(table, crc)
         return Ack(epoch=table.epoch, version=table.version, nonce=push.nonce, crc=crc)
+
+    def refuse(self, push: Snapshot | Delta, reason: str) -> Nack:
+        """Refuse a push, whatever is in it."""
+        return self._nack(push.nonce, reason)
 
     def _accept(self, table: RoutingTable, crc: int) -> None:
         self.table, self.crc = table, crc

@@ -371,7 +371,9 @@ async def test_plain_tcp_is_for_loopback_only() -> None:
 def test_config_is_checked() -> None:
     with pytest.raises(msgspec.ValidationError, match="length >= 1"):
         msgspec.toml.decode("addresses = []", type=IrsClientConfig)
-    with pytest.raises(msgspec.ValidationError, match="length <= 1"):
-        msgspec.toml.decode('addresses = ["h:1", "h:2"]', type=IrsClientConfig)
+    with pytest.raises(msgspec.ValidationError, match="length <= 3"):
+        msgspec.toml.decode('addresses = ["h:1", "h:2", "h:3", "h:4"]', type=IrsClientConfig)
+    with pytest.raises(msgspec.ValidationError, match="h:2 is there more than once"):
+        msgspec.toml.decode('addresses = ["h:2", "h:1", "h:2"]', type=IrsClientConfig)
     with pytest.raises(msgspec.ValidationError, match="missing required field `addresses`"):
         msgspec.toml.decode("", type=IrsClientConfig)

@@ -11,12 +11,12 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock, memory_stream_pair
 
 from edged.irs.client import IrsClientConfig, OriginClient, PopClient
+from edged.irs.peer import Peer
+from edged.irs.seat import EPOCH_AHEAD_S_MAX
 from edged.irs.service import (
-    EPOCH_AHEAD_S_MAX,
     METRICS,
     IrsConfig,
     IrsService,
-    _Session,
     find_problems,
 )
 from edged.irs.session import connect
@@ -317,7 +317,7 @@ async def test_pushes_are_counted_until_a_replaced_session_has_ended_and_after(
 
         left = network.irs._left
 
-        def watched(session: _Session, reason: str) -> None:
+        def watched(session: Peer, reason: str) -> None:
             count()
             left(session, reason)
             count()

@@ -290,3 +290,21 @@ def test_whatever_is_wanted_the_budget_holds_and_all_is_accounted_for(
     assert core.statistics().waiting == 0
     if drains and not any(answers) and budget >= 2:
         assert all(live.origin == "b" for live in here.values())
+
+
+def test_what_an_irs_wanted_is_forgotten_when_another_follows_but_not_what_is_under_way() -> None:
+    core = started(*(Wish(name, "a", "b") for name in "xyz"), budget_per_s=2.0)
+    assert (
+        core.migrate(8, [], [Picking("a", "b", BASIC, 5)], deadline=9, budget_per_s=1, now=0) == []
+    )
+    here = lives("x", "y", "z")
+    assert [due.channel for due in core.take_due(here, 0.0)] == ["x", "y"]
+    assert core.forget_migrations() == 6
+    assert core.take_due(here, 5.0) == []
+    assert core.statistics().waiting == 0
+    assert core.statistics().in_flight == 2
+    assert core.settled("x", "", 5.1) == []
+    assert core.settled("y", "full", 5.1) == [], "no other is tried in its place"
+    assert core.next_timeout() == math.inf
+    assert core.migrate(7, [Wish("z", "a", "b")], [], deadline=9, budget_per_s=1, now=6) == []
+    assert [due.channel for due in core.take_due(here, 6.0)] == ["z"], "the numbers are free again"

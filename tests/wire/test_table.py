@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET, Struct
 
 from edged.errors import RemoteProtocolError
+from edged.media.epochs import DrainNote, EpochAnswer, EpochAsk, IrsMemo
 from edged.media.routing import (
     ADDRESS_CHARS_MAX,
     ORIGINS_MAX,
@@ -155,6 +156,22 @@ EVERY_MESSAGE: list[Message] = [
     Drain(origin="ams1", until=1.7e9, undone=True, left_s=60.0, budget_per_s=2.5),
     MoveRefused(number=7, channel="alice", from_origin="ams1", to_origin="fra1", reason="full"),
     Pops(whole=True, changed=(PopRow("lhr", 2, OFFER),), removed=(PopKey("ams", 1),)),
+    EpochAsk(irs="a1b2", number=3, kind="want", epoch=6, memo=(5, 2)),
+    EpochAnswer(
+        number=3,
+        granted=True,
+        begins=True,
+        epoch=6,
+        left_s=1.5,
+        holder="irs2:1940",
+        stamp=(5, 3),
+        memo=IrsMemo(
+            epoch=5,
+            revision=3,
+            drains=(DrainNote(origin="ams1", since=1.6e9, until=1.7e9, left_s=2.0, by="me"),),
+        ),
+    ),
+    IrsMemo(epoch=6, revision=1),
     Alive(5),
     Goodbye("drain"),
 ]

@@ -1,0 +1,329 @@
+"""Whether this IRS is the active one, and what it keeps for when it is gone.
+
+When to ask whom for an epoch, `policy.epoch_claim` decides. A standby hears all that PoPs and
+origins tell and plans as the active one does; it pushes nothing. What operators asked goes two
+ways: into the state file, for this IRS's next start, and as a memo to every PoP that grants us an
+epoch, for its successor. PoPs decide who that is, so it hears the memo from the very majority that
+makes it active; IRSs need no path to each other.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+import structlog
+import trio
+from msgspec import Struct, structs
+
+from edged.errors import EdgedError
+from edged.irs.moving import Moving
+from edged.irs.session import drain_readable
+from edged.irs.state import Action, IrsState, StateKeeper
+from edged.media.epochs import EpochAnswer, IrsMemo, Stamp
+from edged.policy.epoch_claim import (
+    Activated,
+    Deactivated,
+    EpochClaim,
+    Event,
+    Granted,
+    MemoMissed,
+    MemoSeen,
+    Standing,
+)
+from edged.runtime.metrics import MetricSpec, Sample
+from edged.wire.irs_link import IrsLink
+
+SETTLE_S = 2.0  # After a take-over, before streams are moved: what is under way is told by then.
+POPS_SAVED_S = 300.0  # Which PoPs are known is written so often, at least.
+EPOCH_AHEAD_S_MAX = 10 * 365 * 86_400  # Epochs begin as Unix seconds; beyond, one is a fault.
+
+METRICS = (
+    MetricSpec(name="edged_irs_active", help="Whether this IRS pushes tables: 1, or 0"),
+    MetricSpec(name="edged_irs_epoch_grants", help="PoPs that have granted this IRS its epoch"),
+    MetricSpec(name="edged_irs_epoch_majority", help="How many must; 0 where it needs none"),
+    MetricSpec(name="edged_irs_takeovers_total", help="How often this IRS became the active one"),
+)
+
+log = structlog.get_logger("edged.irs")
+
+
+class SeatSeen(Struct, frozen=True, kw_only=True):
+    """What an IRS is among others: `edged irs status`."""
+
+    standing: str  # "alone", "active", "standby", "campaign"
+    for_s: float
+    epoch: int
+    leads: bool
+    grants: int
+    majority: int  # 0: it needs none.
+    pops_known: int  # That grant.
+    active_at: str = ""  # Where another is active, as PoPs reach it.
+    drained: list[str] = []
+    state_file: str = ""
+    state_problem: str = ""  # Why nothing is kept there.
+    actions: list[Action] = []  # What operators asked, the newest first.
+
+
+class Session(Protocol):
+    """What it needs of a PoP's session."""
+
+    link: IrsLink
+
+    def wake(self) -> None:
+        """Something is to be sent."""
+
+
+class Seat:
+    """Of one IRS. All but `run` is synchronous."""
+
+    def __init__(
+        self,
+        sessions: Mapping[str, Session],
+        moving: Moving,
+        state_file: str,
+        *,
+        entropy: Callable[[int], bytes],
+        now_unix: Callable[[], float],
+        granted: Callable[[str], None],
+        changed: Callable[[], None],
+        rng: random.Random | None = None,
+    ) -> None:
+        """`granted(pop)`: a PoP listens from now on; `changed`: tables are to be made anew."""
+        self._sessions, self._moving = sessions, moving
+        self._now_unix, self._granted, self._changed = now_unix, granted, changed
+        self.keeper = StateKeeper(state_file, self._state)
+        state = self.keeper.load()
+        epoch = max(1, int(now_unix()))
+        if self.is_plausible(state.epoch):
+            epoch = max(epoch, state.epoch + 1)
+        else:
+            log.warning("epoch of the state file lies years ahead", epoch=state.epoch)
+        self._memo = state.memo
+        self._restored: IrsState | None = state
+        rng = rng or random.Random()  # noqa: S311 - spreads waits, keeps no secret
+        self.claim = EpochClaim(entropy(8).hex(), epoch, rng.random)
+        self.claim.memo = self._stamp
+        self._begun: set[str] = set()  # PoPs that granted before we were active.
+        self._kept: tuple[int, Stamp, frozenset[str]] | None = None
+        self._woken = trio.Event()
+        moving.on_asked = self._asked
+
+    def start(self) -> None:
+        """Take up what the last run left, before the first peer is here."""
+        state, self._restored = self._restored, None
+        if state is None:
+            return
+        unix, now = self._now_unix(), trio.current_time()
+        self.claim.changed_at = now
+        self.claim.remember({pop: max(0.0, unix - at) for pop, at in state.pops.items()}, now)
+        if state.memo.drains:
+            self._moving.adopt(
+                structs.replace(note, left_s=max(0.0, note.until - unix))
+                for note in state.memo.drains
+            )
+
+    @property
+    def epoch(self) -> int:
+        """Of our tables."""
+        return self.claim.epoch
+
+    @property
+    def leads(self) -> bool:
+        """Whether this IRS decides for the network now."""
+        return self.claim.leads(trio.current_time())
+
+    @property
+    def moves(self) -> bool:
+        """Whether it may have streams moved: not at once after a take-over."""
+        now = trio.current_time()
+        alone = self.claim.standing is Standing.ALONE
+        return alone or (self.claim.leads(now) and now - self.claim.changed_at >= SETTLE_S)
+
+    def check_leads(self) -> None:
+        """Raise EdgedError where an operator's word would have no effect."""
+        if self.leads:
+            return
+        seen = self.status()
+        where = (
+            f"the active one is {seen.active_at}: ask there"
+            if seen.active_at
+            else (
+                f"{seen.grants} of {seen.pops_known} pops grant it an epoch, {seen.majority} must"
+            )
+        )
+        raise EdgedError(f"this irs stands by; {where}")
+
+    def is_plausible(self, epoch: int) -> bool:
+        """Whether an epoch can be one."""
+        return epoch <= self._now_unix() + EPOCH_AHEAD_S_MAX
+
+    def may_push(self, pop: str, link: IrsLink) -> bool:
+        """Whether a PoP takes our tables now."""
+        return not link.grants_epochs or (
+            not link.paused and self.claim.may_push(pop, trio.current_time())
+        )
+
+    async def run(self) -> None:
+        """Ask and renew until cancelled."""
+        self._follow([])
+        saved_at = trio.current_time()
+        while True:
+            with trio.move_on_at(min(self.claim.next_timeout(), saved_at + POPS_SAVED_S)):
+                await self._woken.wait()
+            self._woken = trio.Event()
+            await drain_readable()
+            now = trio.current_time()
+            if now >= self.claim.next_timeout():
+                self._follow(self.claim.handle_timeout(now))
+            if now - saved_at >= POPS_SAVED_S:
+                saved_at = now
+                self.keeper.keep()
+
+    def joined(self, pop: str, link: IrsLink) -> None:
+        """A PoP's session begins."""
+        now = trio.current_time()
+        self._begun.discard(pop)
+        if link.grants_epochs:
+            link.pause()
+            self.claim.joined(pop, now)
+        else:
+            self._follow(self.claim.left(pop, now))
+            self.claim.forget(pop)
+            self._granted(pop)
+        self._follow([])
+
+    def left(self, pop: str) -> None:
+        """It has ended."""
+        self._begun.discard(pop)
+        self._follow(self.claim.left(pop, trio.current_time()))
+
+    def answered(self, pop: str, answer: EpochAnswer) -> None:
+        """A PoP answers what it was asked."""
+        self._follow(self.claim.answered(pop, answer, trio.current_time()))
+
+    def raise_epoch(self, epoch: int) -> None:
+        """Use a higher epoch: a PoP has a table of one above ours."""
+        self.claim.raise_epoch(epoch, trio.current_time())
+        self._follow([])
+
+    def status(self) -> SeatSeen:
+        """What we are, for people."""
+        claim, now = self.claim, trio.current_time()
+        standing = claim.standing
+        alone = standing is Standing.ALONE
+        return SeatSeen(
+            standing=standing.value,
+            for_s=round(now - claim.changed_at, 1),
+            epoch=claim.epoch,
+            leads=claim.leads(now),
+            grants=claim.grants(now),
+            majority=0 if alone else claim.majority,
+            pops_known=len(claim.known),
+            active_at="" if alone or claim.leads(now) else claim.holder,
+            drained=[note.origin for note in self._moving.notes()],
+            state_file=self.keeper.path,
+            state_problem=self.keeper.problem,
+            actions=list(self.keeper.recent),
+        )
+
+    def read_metrics(self) -> Iterable[Sample]:
+        """Values of METRICS."""
+        now = trio.current_time()
+        alone = self.claim.standing is Standing.ALONE
+        yield Sample("edged_irs_active", self.claim.leads(now))
+        yield Sample("edged_irs_epoch_grants", self.claim.grants(now))
+        yield Sample("edged_irs_epoch_majority", 0 if alone else self.claim.majority)
+        yield Sample("edged_irs_takeovers_total", self.claim.activations)
+
+    def _follow(self, events: Iterable[Event]) -> None:
+        """Do what the claim says, and send what it asks."""
+        for event in events:
+            self._take(event)
+        if self._begun and self.leads:
+            self._begin()
+        self._send_asks()
+        known = (self.epoch, self._stamp, frozenset(self.claim.known))
+        if known != self._kept:
+            self._kept = known
+            self.keeper.keep()
+        self._woken.set()
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case MemoSeen(memo):
+                self._adopt(memo)
+            case Granted(pop, begins):
+                self._begun |= {pop} if begins else set()
+                self._changed()
+            case MemoMissed(pop):
+                if self.leads:
+                    self._leave_memo(pop)
+            case Activated(epoch):
+                log.info("irs is active", epoch=epoch, grants=self.status().grants)
+                self._restamp()
+            case Deactivated(reason):
+                log.warning("irs stands by", reason=reason)
+                for session in self._sessions.values():
+                    if session.link.grants_epochs:
+                        session.link.pause()
+
+    def _begin(self) -> None:
+        begun, self._begun = self._begun, set()
+        for pop in begun:
+            session = self._sessions.get(pop)
+            if session is not None:
+                session.link.resume()
+                self._granted(pop)
+        self._changed()
+
+    def _send_asks(self) -> None:
+        now = trio.current_time()
+        for pop, ask in self.claim.take_asks():
+            session = self._sessions.get(pop)
+            if session is not None and session.link.grants_epochs:
+                session.link.ask(ask, now)
+                session.wake()
+
+    # What operators asked.
+
+    @property
+    def _stamp(self) -> Stamp:
+        return (self._memo.epoch, self._memo.revision)
+
+    def _asked(self, what: str, origin: str, by: str) -> None:
+        """An operator did something: it is kept, and left with PoPs."""
+        self._restamp()
+        action = Action(at=self._now_unix(), by=by, what=what, origin=origin)
+        self.keeper.keep(action)
+
+    def _restamp(self) -> None:
+        """Make what is drained now the newest word on it."""
+        epoch = max(self.epoch, self._memo.epoch)
+        revision = self._memo.revision + 1 if epoch == self._memo.epoch else 1
+        self._memo = IrsMemo(epoch=epoch, revision=revision, drains=self._moving.notes())
+        self.claim.memo = self._stamp
+        for pop in self._sessions:
+            self._leave_memo(pop)
+
+    def _leave_memo(self, pop: str) -> None:
+        """Leave it with a PoP that has granted us its epoch, as it is by now."""
+        session, now = self._sessions.get(pop), trio.current_time()
+        if session is None or not session.link.grants_epochs or not self.claim.granted(pop, now):
+            return
+        session.link.ask(structs.replace(self._memo, drains=self._moving.notes()), now)
+        session.wake()
+
+    def _adopt(self, memo: IrsMemo) -> None:
+        """Another IRS, or one before us, knew more."""
+        log.info("drains heard of a pop", epoch=memo.epoch, drains=len(memo.drains))
+        self._memo = memo
+        self._moving.adopt(memo.drains)
+        if self.leads:
+            self._restamp()
+
+    def _state(self) -> IrsState:
+        unix = self._now_unix()
+        now = trio.current_time()
+        pops = {pop: unix - max(0.0, now - at) for pop, at in self.claim.known.items()}
+        memo = structs.replace(self._memo, drains=self._moving.notes())
+        return IrsState(epoch=self.epoch, memo=memo, pops=pops)

@@ -1,0 +1,300 @@
+"""What IRS keeps on disk: the last epoch, drains, PoPs that are known, and what operators did.
+
+One SQLite file in WAL mode, locked by the process that has it open. IRS works without it: a file
+that can't be opened, read or written is named in the log with the reason, shown by `edged health`,
+left as it is, and IRS goes on with what it hears. Routing must not wait for a disk.
+"""
+
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import msgspec
+import structlog
+import trio
+from msgspec import Struct
+
+from edged.errors import EdgedError
+from edged.media.epochs import DrainNote, Epoch, IrsMemo, Revision
+from edged.media.routing import Unix
+from edged.runtime.metrics import MetricSpec, Sample
+
+FORMAT = 1
+APPLICATION_ID = 0x45444749  # "EDGI"
+ACTIONS_MAX = 1000  # Kept of what operators did: years of drains.
+POPS_MAX = 512  # As IRS lets in.
+UNSAVED_ACTIONS_MAX = 64  # While the disk fails; the oldest are lost first.
+LOCKED_S_MAX = 1.0  # Another process has the file.
+SAVE_INTERVAL_S_MIN = 0.1
+RECENT_MAX = 20  # Of what operators did, to be shown.
+RETRY_S = 10.0  # After a failure.
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS numbers (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS drains (
+    origin TEXT PRIMARY KEY, since REAL NOT NULL, until REAL NOT NULL, by TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS pops (pop TEXT PRIMARY KEY, heard REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS actions (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, by TEXT NOT NULL, what TEXT NOT NULL,
+    origin TEXT NOT NULL);
+"""
+
+METRICS = (
+    MetricSpec(
+        name="edged_irs_state_saves_total", help="Writes of the state file", labels=("outcome",)
+    ),
+)
+
+log = structlog.get_logger("edged.irs.state")
+
+
+class StateError(EdgedError):
+    """The state file cannot be used; the message names it and says why."""
+
+
+class IrsState(Struct, frozen=True, kw_only=True):
+    """What is kept, beside the actions."""
+
+    epoch: int = 0  # The last one that was used.
+    memo: IrsMemo = IrsMemo()
+    pops: dict[str, float] = {}  # Those that grant epochs, and when each was there last (Unix).
+
+
+class Action(Struct, frozen=True, kw_only=True):
+    """What an operator did."""
+
+    at: float  # Unix seconds.
+    by: str
+    what: str  # "drain", "undo drain"
+    origin: str
+
+
+class _Numbers(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    format: int
+    epoch: Epoch = 0
+    memo_epoch: Epoch = 0
+    memo_revision: Revision = 0
+
+
+class StateFile:
+    """The file, opened; every call may wait for the disk and raises StateError."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it, or make it."""
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(
+                path, timeout=LOCKED_S_MAX, isolation_level=None, check_same_thread=False
+            )
+        except (OSError, sqlite3.Error) as error:
+            raise self._failed("opened", error) from error
+        try:
+            self._prepare()
+        except StateError:
+            self._db.close()
+            raise
+        except sqlite3.Error as error:
+            self._db.close()
+            raise self._failed("opened", error) from error
+
+    def _prepare(self) -> None:
+        db = self._db
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")  # Two IRSs would undo each other's word.
+        (application,), (tables,) = (
+            db.execute("PRAGMA application_id").fetchone(),
+            db.execute("SELECT count(*) FROM sqlite_master").fetchone(),
+        )
+        if tables and application != APPLICATION_ID:
+            raise StateError(f"irs.state_file {self.path} is a database of another program")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.executescript(SCHEMA)
+        db.execute("INSERT OR IGNORE INTO numbers VALUES ('format', ?)", (FORMAT,))
+
+    def load(self) -> IrsState:
+        """What was saved last."""
+        try:
+            numbers = dict(self._db.execute("SELECT name, value FROM numbers"))
+            drains = self._db.execute(
+                "SELECT origin, since, until, by FROM drains ORDER BY origin"
+            ).fetchall()
+            pops = dict(self._db.execute("SELECT pop, heard FROM pops"))
+        except (sqlite3.Error, UnicodeError) as error:
+            raise self._failed("read", error) from error
+        try:
+            known = msgspec.convert(numbers, _Numbers)
+            notes = [
+                dict(zip(("origin", "since", "until", "by"), row, strict=True)) for row in drains
+            ]
+            memo = msgspec.convert(
+                {
+                    "type": "memo",
+                    "epoch": known.memo_epoch,
+                    "revision": known.memo_revision,
+                    "drains": notes,
+                },
+                IrsMemo,
+            )
+            heard = msgspec.convert(pops, dict[str, Unix])
+        except msgspec.ValidationError as error:
+            raise self._failed("read", error) from error
+        if known.format != FORMAT:
+            raise StateError(
+                f"irs.state_file {self.path} has format {known.format}, known is {FORMAT}"
+            )
+        return IrsState(epoch=known.epoch, memo=memo, pops=heard)
+
+    def save(self, state: IrsState, actions: Iterable[Action] = ()) -> None:
+        """Put all of it on disk, or nothing."""
+        numbers = {
+            "epoch": state.epoch,
+            "memo_epoch": state.memo.epoch,
+            "memo_revision": state.memo.revision,
+        }
+        pops = sorted(state.pops.items(), key=lambda item: -item[1])[:POPS_MAX]
+        db = self._db
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                db.executemany("INSERT OR REPLACE INTO numbers VALUES (?, ?)", numbers.items())
+                db.execute("DELETE FROM drains")
+                db.executemany(
+                    "INSERT INTO drains VALUES (?, ?, ?, ?)",
+                    [(note.origin, note.since, note.until, note.by) for note in state.memo.drains],
+                )
+                db.execute("DELETE FROM pops")
+                db.executemany("INSERT INTO pops VALUES (?, ?)", pops)
+                db.executemany(
+                    "INSERT INTO actions (at, by, what, origin) VALUES (?, ?, ?, ?)",
+                    [(one.at, one.by, one.what, one.origin) for one in actions],
+                )
+                db.execute(
+                    "DELETE FROM actions WHERE id <= (SELECT max(id) FROM actions) - ?",
+                    (ACTIONS_MAX,),
+                )
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise self._failed("written", error) from error
+
+    def actions(self) -> list[Action]:
+        """What operators did, the newest first."""
+        try:
+            rows = self._db.execute("SELECT at, by, what, origin FROM actions ORDER BY id DESC")
+            return [Action(at=at, by=by, what=what, origin=origin) for at, by, what, origin in rows]
+        except (sqlite3.Error, UnicodeError) as error:
+            raise self._failed("read", error) from error
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._db.close()
+
+    def _failed(self, what: str, error: Exception) -> StateError:
+        return StateError(f"irs.state_file {self.path} cannot be {what}: {error}")
+
+
+class StateKeeper:
+    """Keeps what IRS says in a file, in a thread of its own; without a path, nowhere.
+
+    `problem` says why nothing is kept, "" while all is well.
+    """
+
+    def __init__(self, path: str, state: Callable[[], IrsState]) -> None:
+        """`state` says what is to be kept, when it is written."""
+        self.path = path
+        self.problem = ""
+        self._state = state
+        self._file: StateFile | None = None
+        self._actions: deque[Action] = deque(maxlen=UNSAVED_ACTIONS_MAX)  # Not on disk yet.
+        self.recent: deque[Action] = deque(maxlen=RECENT_MAX)  # The newest first.
+        self._dirty = trio.Event()
+        self.saved = self.failed = 0
+
+    def load(self) -> IrsState:
+        """What was kept; nothing when there is no file yet, or it cannot be used, which is said.
+
+        Waits for the disk, once, before anything else is done.
+        """
+        if not self.path:
+            return IrsState()
+        try:
+            file = StateFile(Path(self.path))
+        except StateError as error:
+            self._note(str(error))
+            return IrsState()
+        try:
+            state = file.load()
+            self.recent.extend(file.actions()[:RECENT_MAX])
+        except StateError as error:
+            file.close()  # It is left as it is, for who can mend it.
+            self._note(str(error))
+            return IrsState()
+        self._file = file
+        return state
+
+    def keep(self, action: Action | None = None) -> None:
+        """Have what there is now written soon, and that an operator did this."""
+        if action is not None:
+            self._actions.append(action)
+            self.recent.appendleft(action)
+        self._dirty.set()
+
+    async def run(self) -> None:
+        """Write until cancelled; what is not yet, on the way out."""
+        if self._file is None:
+            await trio.sleep_forever()
+        try:
+            while True:
+                await self._dirty.wait()
+                with trio.CancelScope(shield=True):  # Not to be left half done; it takes ms.
+                    kept = await self._save()
+                await trio.sleep(SAVE_INTERVAL_S_MIN if kept else RETRY_S)
+        finally:
+            with trio.CancelScope(shield=True):
+                if self._dirty.is_set():
+                    await self._save()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def read_metrics(self) -> Iterable[Sample]:
+        """Values of METRICS."""
+        yield Sample("edged_irs_state_saves_total", self.saved, {"outcome": "saved"})
+        yield Sample("edged_irs_state_saves_total", self.failed, {"outcome": "failed"})
+
+    async def _save(self) -> bool:
+        assert self._file is not None, "there is one as long as we run"
+        self._dirty = trio.Event()
+        actions = list(self._actions)
+        self._actions.clear()
+        try:
+            await trio.to_thread.run_sync(self._file.save, self._state(), actions)
+        except StateError as error:
+            self.failed += 1
+            self._dirty.set()
+            self._actions = deque([*actions, *self._actions], maxlen=UNSAVED_ACTIONS_MAX)
+            self._note(str(error))
+            return False
+        self.saved += 1
+        self.problem = ""
+        return True
+
+    def _note(self, problem: str) -> None:
+        if problem != self.problem:
+            log.warning("state is not kept", reason=problem)
+        self.problem = problem
+
+
+def make_note(origin: str, *, since: float, until: float, now_unix: float, by: str) -> DrainNote:
+    """A drain as it is kept."""
+    left_s = max(0.0, until - now_unix)
+    return DrainNote(origin=origin, since=since, until=until, left_s=left_s, by=by[:64])

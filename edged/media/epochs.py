@@ -1,0 +1,70 @@
+"""What several IRSs and the PoPs between them say: who may push tables, and what must not be lost.
+
+`wire.table` carries these Structs, `policy.epoch_grants` and `policy.epoch_claim` decide with them.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from edged.media.routing import Address, Name, Seconds, Unix
+
+EPOCH_LEASE_S = 3.0  # So long a PoP grants an epoch; renewed each second.
+DRAINS_MAX = 64  # As many as a PoP takes.
+EPOCH_MAX = 2**63 - 1
+
+Epoch = Annotated[int, Meta(ge=0, le=EPOCH_MAX)]
+Revision = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Stamp = tuple[Epoch, Revision]
+IrsId = Annotated[str, Meta(min_length=1, max_length=32)]  # Of one run of an IRS, by chance.
+
+
+class DrainNote(Struct, frozen=True, kw_only=True):
+    """An origin that an operator wants empty."""
+
+    origin: Name
+    since: Unix  # When it was asked for, by the clock of the IRS that was asked.
+    until: Unix
+    left_s: Seconds = 0.0  # Until then, when this was said: clocks differ.
+    by: Annotated[str, Meta(max_length=64)] = ""
+
+
+class IrsMemo(Struct, frozen=True, tag="memo", kw_only=True):
+    """What operators asked of IRS, whole: the newest (epoch, revision) holds.
+
+    The active IRS leaves it with every PoP that has granted it an epoch, and a PoP shows it to each
+    IRS that asks for one. Who gets a majority has thus heard from one PoP at least that had it.
+    """
+
+    epoch: Epoch = 0
+    revision: Revision = 0
+    drains: Annotated[tuple[DrainNote, ...], Meta(max_length=DRAINS_MAX)] = ()
+
+
+class EpochAsk(Struct, frozen=True, tag="epoch-ask", kw_only=True):
+    """IRS asks a PoP for the right to push it tables under an epoch.
+
+    "look" changes nothing, "want" is granted for EPOCH_LEASE_S unless another IRS has it, "release"
+    gives it back.
+    """
+
+    irs: IrsId
+    number: Revision  # Rises within a session; the answer names it.
+    kind: Literal["look", "want", "release"]
+    epoch: Epoch
+    memo: Stamp = (0, 0)  # What the asker has.
+
+
+class EpochAnswer(Struct, frozen=True, tag="epoch-answer", kw_only=True):
+    """What a PoP answers."""
+
+    number: Revision
+    granted: bool
+    begins: bool = (
+        False  # This session had no grant before: drains are to be told, as at its start.
+    )
+    epoch: Epoch  # The highest that was granted here, or came with a table.
+    left_s: Seconds = 0.0  # So long another IRS has it; 0: nobody else.
+    holder: Address = ""  # Where the PoP has a session with that one.
+    stamp: Stamp = (0, 0)  # Of the memo that the PoP has.
+    memo: IrsMemo | None = None  # If it is newer than the asker's.

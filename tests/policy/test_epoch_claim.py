@@ -1,0 +1,335 @@
+"""IRSs and PoPs with any delays, partitions, freezes and restarts: never two active by one PoP."""
+
+import heapq
+import itertools
+import math
+import random
+from collections.abc import Callable
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from edged.media.epochs import EPOCH_LEASE_S, DrainNote, EpochAnswer, EpochAsk, IrsMemo
+from edged.policy import epoch_claim
+from edged.policy.epoch_claim import (
+    CAMPAIGN_S,
+    KNOWN_S,
+    MARGIN_S,
+    Activated,
+    Deactivated,
+    EpochClaim,
+    Event,
+    Granted,
+    MemoMissed,
+    MemoSeen,
+    Standing,
+)
+from edged.policy.epoch_grants import EpochGrants
+
+
+class World:
+    """Claims and grants joined by links that a test cuts, delays and mends; virtual time."""
+
+    def __init__(self, irss: int, pops: int, *, seed: int = 1, delay_s: float = 0.01) -> None:
+        self.now = 0.0
+        self.rng = random.Random(seed)  # noqa: S311 - a test's luck
+        self.delay_s = delay_s
+        self.claims = {f"irs{at}": EpochClaim(f"irs{at}", 1, self.rng.random) for at in range(irss)}
+        self.grants = {f"p{at}/0": EpochGrants() for at in range(pops)}
+        self.frozen: set[str] = set()
+        self.sessions: dict[tuple[str, str], int] = {}  # Those that are up, by number.
+        self.events: list[tuple[float, str, Event]] = []
+        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._arrival: dict[tuple[str, str, str], float] = {}
+
+    def later(self, delay_s: float, act: Callable[[], None]) -> None:
+        heapq.heappush(self._queue, (self.now + delay_s, next(self._order), act))
+
+    def connect(self, irs: str, pop: str) -> None:
+        if (irs, pop) not in self.sessions:
+            self.sessions[irs, pop] = next(self._order)
+            self.claims[irs].joined(pop, self.now)
+            self.send(irs)
+
+    def cut(self, irs: str, pop: str) -> None:
+        if self.sessions.pop((irs, pop), None) is not None:
+            self.grants[pop].session_ended(irs)
+            self.took(irs, self.claims[irs].left(pop, self.now))
+
+    def connect_all(self) -> None:
+        for irs, pop in itertools.product(self.claims, self.grants):
+            self.connect(irs, pop)
+
+    def took(self, irs: str, events: list[Event]) -> None:
+        self.events += [(self.now, irs, event) for event in events]
+        self.send(irs)
+        self.check()
+
+    def send(self, irs: str) -> None:
+        for pop, ask in self.claims[irs].take_asks():
+            self.carry((irs, pop), "there", lambda pop=pop, ask=ask: self.asked(irs, pop, ask))  # type: ignore[misc]
+
+    def carry(self, path: tuple[str, str], way: str, act: Callable[[], None]) -> None:
+        """As TCP: in order, and not beyond the session's end."""
+        session = self.sessions.get(path)
+        at = max(self.now + self.delay_s * self.rng.random(), self._arrival.get((*path, way), 0.0))
+        self._arrival[*path, way] = at
+
+        def arrive() -> None:
+            if self.sessions.get(path) == session is not None:
+                act()
+
+        self.later(at - self.now, arrive)
+
+    def asked(self, irs: str, pop: str, ask: EpochAsk) -> None:
+        answer = self.grants[pop].answer(ask, irs, self.now)
+        self.carry((irs, pop), "back", lambda: self.answered(irs, pop, answer))
+
+    def answered(self, irs: str, pop: str, answer: EpochAnswer) -> None:
+        if irs in self.frozen:  # It lies unread.
+            self.later(0.05, lambda: self.answered(irs, pop, answer))
+        elif (irs, pop) in self.sessions:
+            self.took(irs, self.claims[irs].answered(pop, answer, self.now))
+
+    def run(self, seconds: float) -> None:
+        """Until then; time passes at messages and timers alone."""
+        end = self.now + seconds
+        while True:
+            due = {
+                irs: claim.next_timeout()
+                for irs, claim in self.claims.items()
+                if irs not in self.frozen
+            }
+            timer = min(due.values(), default=math.inf)
+            message = self._queue[0][0] if self._queue else math.inf
+            if min(timer, message) > end:
+                self.now = end
+                return
+            if message <= timer:
+                self.now = max(self.now, message)
+                heapq.heappop(self._queue)[2]()
+            else:
+                self.now = max(self.now, timer)
+                for irs, at in due.items():
+                    if at <= self.now:
+                        self.took(irs, self.claims[irs].handle_timeout(self.now))
+                        assert self.claims[irs].next_timeout() > self.now
+            self.check()
+
+    def active(self) -> list[str]:
+        return [
+            irs
+            for irs, claim in self.claims.items()
+            if irs not in self.frozen and claim.leads(self.now)
+        ]
+
+    def check(self) -> None:
+        """No PoP is counted, nor pushed to, by two; who may push is believed there."""
+        for pop, grants in self.grants.items():
+            counted = [irs for irs, claim in self.claims.items() if claim.granted(pop, self.now)]
+            assert len(counted) <= 1, (self.now, pop, counted)
+            for irs, claim in self.claims.items():
+                if claim.may_push(pop, self.now):
+                    assert grants.why_not(irs, self.now, claim.epoch) == ""
+
+
+def test_one_alone_asks_nobody() -> None:
+    claim = EpochClaim("a", 7, lambda: 0.5)
+    assert claim.standing is Standing.ALONE
+    assert claim.leads(0.0)
+    assert claim.take_asks() == []
+    assert claim.next_timeout() == float("inf")
+
+
+def test_one_with_pops_that_grant_is_active_after_two_round_trips() -> None:
+    world = World(1, 5, delay_s=0.01)
+    world.connect_all()
+    world.run(0.05)
+    (claim,) = world.claims.values()
+    assert claim.standing is Standing.ACTIVE
+    assert claim.grants(world.now) == 5
+    assert all(claim.may_push(pop, world.now) for pop in world.grants)
+    kinds = [type(event) for _, _, event in world.events]
+    assert kinds.count(Activated) == 1
+    assert kinds.count(Granted) == 5
+    world.run(60.0)
+    assert not any(isinstance(event, Deactivated) for _, _, event in world.events)
+
+
+def test_a_frozen_one_is_followed_within_the_lease_and_a_second_and_stands_by_when_it_is_back() -> (
+    None
+):
+    world = World(2, 5)
+    world.connect_all()
+    world.run(5.0)
+    (first,) = world.active()
+    (second,) = world.claims.keys() - {first}
+    world.frozen.add(first)
+    frozen_at = world.now
+    world.run(EPOCH_LEASE_S + 1.0)
+    assert world.active() == [second]
+    took_at = next(
+        at for at, irs, event in world.events if (irs, type(event)) == (second, Activated)
+    )
+    assert took_at - frozen_at <= EPOCH_LEASE_S + 0.1
+    assert world.claims[second].epoch > 1
+    world.frozen.clear()
+    assert world.active() == [second], "at once: its own grants are over"
+    world.run(0.1)
+    assert any(irs == first and isinstance(event, Deactivated) for _, irs, event in world.events)
+    assert world.claims[first].standing is Standing.STANDBY
+    assert world.claims[first].holder == second
+    world.run(20.0)
+    assert world.active() == [second], "it stays as it is"
+
+
+@pytest.mark.parametrize("with_first", [1, 2, 3, 4])
+def test_cut_off_from_some_the_majority_decides(with_first: int) -> None:
+    world = World(2, 5)
+    world.connect_all()
+    world.run(5.0)
+    (first,) = world.active()
+    (second,) = world.claims.keys() - {first}
+    for at, pop in enumerate(world.grants):
+        world.cut(second if at < with_first else first, pop)
+    world.run(EPOCH_LEASE_S + 1.0)
+    assert world.active() == [first if with_first >= 3 else second]
+    world.connect_all()
+    world.run(EPOCH_LEASE_S + 1.0)
+    assert len(world.active()) == 1
+    assert world.claims[world.active()[0]].grants(world.now) == 5
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("pops", [1, 2, 4])
+def test_who_begin_together_agree(pops: int, seed: int) -> None:
+    world = World(3, pops, seed=seed, delay_s=0.2)
+    world.connect_all()
+    world.run(6.0)
+    assert len(world.active()) == 1
+    assert world.claims[world.active()[0]].grants(world.now) == pops
+
+
+def test_what_operators_asked_is_heard_of_the_majority() -> None:
+    world = World(2, 3)
+    for pop in world.grants:
+        world.connect("irs0", pop)
+    world.run(1.0)
+    note = DrainNote(origin="fra1", since=0.0, until=90.0, left_s=90.0)
+    memo = IrsMemo(epoch=1, revision=1, drains=(note,))
+    for pop in ("p0/0", "p1/0"):
+        world.grants[pop].keep(memo, world.now)
+    world.claims["irs0"].memo = (1, 1)
+    world.run(1.5)
+    missed = {event.pop for _, irs, event in world.events if isinstance(event, MemoMissed)}
+    assert missed == {"p2/0"}
+    for pop in world.grants:
+        world.cut("irs0", pop)
+    for pop in ("p1/0", "p2/0"):
+        world.connect("irs1", pop)
+    world.run(EPOCH_LEASE_S + 1.0)
+    assert world.active() == ["irs1"]
+    kinds = [event for _, irs, event in world.events if irs == "irs1"]
+    seen = next(event for event in kinds if isinstance(event, MemoSeen))
+    assert [each.origin for each in seen.memo.drains] == ["fra1"]
+    assert kinds.index(seen) < [type(event) for event in kinds].index(Activated)
+
+
+def test_pops_that_are_gone_count_for_an_hour_and_those_that_do_not_grant_not_at_all() -> None:
+    world = World(1, 5)
+    world.connect_all()
+    world.run(1.0)
+    for pop in list(world.grants)[:3]:
+        world.cut("irs0", pop)
+    (claim,) = world.claims.values()
+    assert not claim.leads(world.now)
+    world.run(60.0)
+    assert (claim.majority, claim.leads(world.now)) == (3, False)
+    world.run(KNOWN_S)
+    assert (claim.majority, claim.leads(world.now)) == (2, True)
+    again = EpochClaim("b", 1, lambda: 0.5)
+    again.remember({"p0/0": 10.0, "p1/0": KNOWN_S}, 100.0)
+    assert again.known == {"p0/0": 90.0}
+    assert not again.leads(100.0)
+    again.forget("p0/0")
+    assert again.leads(100.0)
+
+
+def test_an_epoch_above_ours_is_outbid_and_pushed_under() -> None:
+    world = World(1, 3)
+    world.grants["p1/0"].saw(50)
+    world.connect_all()
+    world.run(1.0)
+    (claim,) = world.claims.values()
+    assert claim.epoch == 51
+    assert all(claim.may_push(pop, world.now) for pop in world.grants)
+    claim.raise_epoch(60, world.now)
+    assert claim.leads(world.now)
+    assert not claim.may_push("p0/0", world.now), "until it has granted that one"
+    world.send("irs0")
+    world.run(0.1)
+    assert all(claim.may_push(pop, world.now) for pop in world.grants)
+
+
+def test_known_pops_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(epoch_claim, "KNOWN_MAX", 3)
+    claim = EpochClaim("a", 1, lambda: 0.5)
+    for at in range(5):
+        pop = f"p{at}/0"
+        claim.joined(pop, float(at))
+        (_, ask), *_ = claim.take_asks()
+        claim.answered(pop, EpochAnswer(number=ask.number, granted=False, epoch=0), float(at))
+        claim.left(pop, float(at))
+    assert set(claim.known) == {"p2/0", "p3/0", "p4/0"}
+    claim.remember({"p9/0": 0.0}, 5.0)
+    assert len(claim.known) == 3
+
+
+def test_a_lease_ends_here_before_it_does_at_the_pop() -> None:
+    assert 0 < MARGIN_S < EPOCH_LEASE_S - 2 * epoch_claim.RENEW_S
+    assert CAMPAIGN_S < EPOCH_LEASE_S
+
+
+FAULTS = st.lists(
+    st.tuples(
+        st.sampled_from(("cut", "mend", "freeze", "thaw", "cut all", "slow", "wait")),
+        st.integers(0, 2),
+        st.integers(0, 4),
+        st.floats(0.0, 4.0),
+    ),
+    max_size=30,
+)
+
+
+@hypothesis.settings(deadline=None)
+@hypothesis.given(FAULTS, st.integers(0, 2**16), st.integers(2, 3), st.integers(1, 5))
+def test_any_faults_never_make_two_of_one_pop_and_end_with_one_active(
+    faults: list[tuple[str, int, int, float]], seed: int, irss: int, pops: int
+) -> None:
+    world = World(irss, pops, seed=seed)
+    world.connect_all()
+    for what, irs_at, pop_at, wait_s in faults:
+        irs, pop = f"irs{irs_at % irss}", f"p{pop_at % pops}/0"
+        match what:
+            case "cut":
+                world.cut(irs, pop)
+            case "mend":
+                world.connect(irs, pop)
+            case "freeze":
+                world.frozen.add(irs)
+            case "thaw":
+                world.frozen.discard(irs)
+            case "cut all":
+                for each in world.grants:
+                    world.cut(irs, each)
+            case "slow":
+                world.delay_s = wait_s / 4
+        world.run(wait_s)
+    world.frozen.clear()
+    world.delay_s = 0.01
+    world.connect_all()
+    world.run(2 * EPOCH_LEASE_S + 6.0)
+    assert len(world.active()) == 1
+    assert world.claims[world.active()[0]].grants(world.now) == pops
