@@ -387,6 +387,14 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
             f"edged_routing_irs_sessions{{{POP}}}": "0x30",
         },
     ),
+    "EdgedNoIrsActive": (
+        {f"edged_irs_active{{{HOST}}}": "0x30"},
+        {f"edged_irs_active{{{HOST}}}": "0x15 1x15"},
+    ),
+    "EdgedIrsStateNotKept": (
+        {f'edged_irs_state_saves_total{{outcome="failed",{HOST}}}': "0x20 1+1x10"},
+        {f'edged_irs_state_saves_total{{outcome="failed",{HOST}}}': "3x30"},
+    ),
     "EdgedTablesRefused": (
         {f"edged_irs_nacks_total{{{HOST}}}": "0+1x30"},
         {f"edged_irs_nacks_total{{{HOST}}}": "0x28 1x2"},

@@ -16,6 +16,7 @@ import trio
 from edged.api.admin import Arguments, Handler, answer, serve_admin
 from edged.config import Config
 from edged.errors import EdgedError
+from edged.irs.seat import SeatSeen
 from edged.media.routing import RouteRequest
 from edged.playback.http import HttpServer, Response, Router
 from edged.policy.rules_snapshot import RulesSnapshot
@@ -131,6 +132,13 @@ class Process:
             raise EdgedError("this edged is no IRS: ask the one that has [[irs.links]]")
         return [link for service in services for link in service.links.status()]
 
+    def irs_status(self) -> list[SeatSeen]:
+        """What the IRS of this process is among others."""
+        services = [role.service for role in self.roles if isinstance(role, IrsRole)]
+        if not services:
+            raise EdgedError("this edged is no IRS: ask the one that has [irs]")
+        return [service.seat.status() for service in services]
+
     def health(self) -> Health:
         """Whether its roles can do their work."""
         faults = [fault for role in self.roles for fault in role.faults()]
@@ -187,12 +195,17 @@ class Process:
             del arguments
             return self.links()
 
+        def irs_status(arguments: Arguments) -> object:
+            del arguments
+            return self.irs_status()
+
         known: dict[str, Handler] = {
             "streams": streams,
             "route-explain": route_explain,
             "routes": routes,
             "rules-snapshot": rules_snapshot,
             "links": links,
+            "irs-status": irs_status,
             "status": status,
             "health": health,
         }
