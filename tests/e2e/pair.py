@@ -19,13 +19,18 @@ def key_of(channel: str) -> str:
 
 
 class Pair(Struct, kw_only=True):
-    """A PoP and its origins, two unless said otherwise; perhaps more PoPs."""
+    """A PoP and its origins, two unless said otherwise; perhaps more PoPs and IRSs."""
 
     folder: Path
-    irs: Edged
+    irss: dict[str, Edged]
     origins: dict[str, Edged]
     pops: dict[str, Edged]
     ports: dict[str, int]
+
+    @property
+    def irs(self) -> Edged:
+        """The first IRS."""
+        return next(iter(self.irss.values()))
 
     @property
     def pop(self) -> Edged:
@@ -58,11 +63,13 @@ class Pair(Struct, kw_only=True):
 
 
 @contextlib.asynccontextmanager
-async def open_pair(
+async def open_pair(  # noqa: PLR0913 -- each has a default and is named by the caller
     origins: Sequence[str] = ORIGINS,
     pops: Sequence[str] = ("ams1",),
     channels: Sequence[str] = ("one",),
     *,
+    irss: Sequence[str] = ("irs",),
+    irs_keys: str = "",
     doomed: Sequence[str] = ORIGINS,
     pop_tables: str = "",
     origin_tables: str = "",
@@ -70,7 +77,7 @@ async def open_pair(
     latency: str = "default",
     secure: bool = False,
 ) -> AsyncIterator[Pair]:
-    """Run it until the block ends; `doomed`: what the test may kill.
+    """Run it until the block ends; `doomed`: what the test may kill; `irs_keys`: more of `[irs]`.
 
     `secure`: IRS and backbone are under TLS, each host with its certificate.
     Each host's metrics are at `ports["NAME.metrics"]`. `pop_tables`, `origin_tables`: TOML for all
@@ -78,22 +85,29 @@ async def open_pair(
     """
     with tempfile.TemporaryDirectory(prefix="edged-e2e-") as name:
         folder = Path(name)
-        hosts_all = ("irs", *origins, *pops)
+        hosts_all = (*irss, *origins, *pops)
         ports = take_ports(
             [
-                *("irs", *origins),
+                *(*irss, *origins),
                 *(f"{pop}.{what}" for pop in pops for what in ("rtmp", "http")),
                 *(f"{host}.metrics" for host in hosts_all),  # Port 0 may be given another's.
             ]
         )
         at = {what: f"127.0.0.1:{port}" for what, port in ports.items()}
-        client = f'[irs_client]\naddresses = ["{at["irs"]}"]\n'
-        roles = {"irs": "irs", **dict.fromkeys(origins, "origin"), **dict.fromkeys(pops, "pop")}
+        client = f"[irs_client]\naddresses = {[at[irs] for irs in irss]}\n"
+        roles = {
+            **dict.fromkeys(irss, "irs"),
+            **dict.fromkeys(origins, "origin"),
+            **dict.fromkeys(pops, "pop"),
+        }
         own = dict.fromkeys(roles, "")
         if secure:
             await make_certificates(folder, roles)
             own = {host: tls(role, host) for host, role in roles.items()}
-        texts = {"irs": f'[irs]\nlisten = "{at["irs"]}"\nwarmup_s = 0.0\n{own["irs"]}'}
+        texts = {
+            irs: f'[irs]\nlisten = "{at[irs]}"\nwarmup_s = 0.0\n{irs_keys}{own[irs]}'
+            for irs in irss
+        }
         for origin in origins:
             texts[origin] = (
                 f'[origin]\nname = "{origin}"\nlisten = "{at[origin]}"\n{origin_keys}'
@@ -127,7 +141,7 @@ async def open_pair(
                 await hosts[pop].wait_log("backbone session started", count=count)
             yield Pair(
                 folder=folder,
-                irs=hosts["irs"],
+                irss={irs: hosts[irs] for irs in irss},
                 origins={origin: hosts[origin] for origin in origins},
                 pops={pop: hosts[pop] for pop in pops},
                 ports=ports,
