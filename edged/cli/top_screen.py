@@ -91,6 +91,7 @@ def _role_rows(status: Status) -> list[Row]:
         connected = sum(pop.connected for pop in irs.pops)
         up = sum(origin.state in ("up", "probation") for origin in irs.origins)
         told = f"table v{irs.version}, {_pops(connected)}, {up} of {len(irs.origins)} origins up"
+        told = told if irs.standing == "alone" else f"{irs.standing}, {told}"
         said[irs.role] = ("ok" if up == len(irs.origins) else "warn", told)
     return [_role_row(role, *said.get(role.role, ("ok", ""))) for role in status.roles]
 

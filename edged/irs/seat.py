@@ -104,7 +104,7 @@ class Seat:
         self.claim = EpochClaim(entropy(8).hex(), epoch, rng.random)
         self.claim.memo = self._stamp
         self._begun: set[str] = set()  # PoPs that granted before we were active.
-        self._kept: tuple[int, Stamp, frozenset[str]] | None = None
+        self._kept: tuple[int, Stamp, int] | None = None
         self._woken = trio.Event()
         moving.on_asked = self._asked
 
@@ -242,7 +242,7 @@ class Seat:
         if self._begun and self.leads:
             self._begin()
         self._send_asks()
-        known = (self.epoch, self._stamp, frozenset(self.claim.known))
+        known = (self.epoch, self._stamp, self.claim.changes)
         if known != self._kept:
             self._kept = known
             self.keeper.keep()

@@ -117,6 +117,7 @@ class EpochClaim:
         self.activations = 0
         self._chance = chance
         self._pops: dict[str, _Pop] = {}
+        self.changes = 0  # Of which PoPs are known.
         self._known: dict[str, float] = {}  # PoPs that grant, by when each was heard last.
         self._asks: list[tuple[str, EpochAsk]] = []
         self._next_at = math.inf  # Of looks and renewals.
@@ -193,7 +194,7 @@ class EpochClaim:
 
     def forget(self, pop: str) -> None:
         """A PoP is here that does not grant: it has no IRS but this one."""
-        self._known.pop(pop, None)
+        self.changes += self._known.pop(pop, None) is not None
 
     def raise_epoch(self, epoch: int, now: float) -> None:
         """Use at least this epoch from now on."""
@@ -250,6 +251,7 @@ class EpochClaim:
         """Look, renew, begin or give up, as it is time for."""
         for pop in [pop for pop, at in self.known.items() if now - at >= KNOWN_S]:
             del self._known[pop]
+            self.changes += 1
         if now >= self._next_at:
             kind: Kind = "look" if self.state is Standing.STANDBY else "want"
             for pop in self._pops:
@@ -294,6 +296,7 @@ class EpochClaim:
             if len(self._known) >= KNOWN_MAX:
                 gone = min(self._known.keys() - self._pops.keys(), key=self._known.__getitem__)
                 del self._known[gone]
+            self.changes += 1
         self._known[name] = now
 
     def _stand_back(self, now: float) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+import trio
 from msgspec import Struct
 
 from edged.roles import path_metrics
@@ -143,6 +144,10 @@ def find_pop_faults(pop: "PopRole") -> list[Fault]:
     if table is not None and not _irs_sessions(pop):
         age_s = max(0.0, time.time() - table.issued)
         what = f"no session to IRS; routing goes on by a table of {age_s:.0f} s ago"
+        faults.append(Fault(role=pop.name, what=what, grave=False))
+    grants = None if pop.irs is None else pop.irs.grants
+    if grants is not None and _irs_sessions(pop) and not grants.active(trio.current_time()):
+        what = "no IRS is active: none that is reached has a majority of PoPs, or asks for it"
         faults.append(Fault(role=pop.name, what=what, grave=False))
     return faults + _lag_faults(pop)
 

@@ -225,4 +225,5 @@ def describe_irs(role: IrsRole) -> IrsSeen:
             for seen in service.moving.drains_seen()
         ],
         links=service.links.status(),
+        standing=service.seat.claim.standing.value,
     )

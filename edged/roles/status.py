@@ -191,6 +191,7 @@ class IrsSeen(Struct, frozen=True, kw_only=True):
     origins: list[IrsOriginSeen]
     drained: list[DrainedSeen] = []
     links: list[LinkStatus] = []  # Of the backbone, those that are configured.
+    standing: str = "alone"  # Among other IRSs: "active", "standby", "campaign".
 
 
 class WarningSeen(Struct, frozen=True, kw_only=True):

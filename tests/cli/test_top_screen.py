@@ -193,3 +193,10 @@ def test_sparks() -> None:
     assert spark([0.0, 0.0], floor=1.0) == "▁▁"
     assert spark([0.0, 4.0, 8.0], floor=1.0) == "▁▅█"
     assert spark([1.0] * 50, floor=100.0) == "▁" * 12
+
+
+def test_an_irs_that_stands_by_says_so() -> None:
+    network = status()
+    (irs,) = network.irs
+    network = structs.replace(network, irs=[structs.replace(irs, standing="standby")])
+    assert "standby, table v42, 1 PoP" in "\n".join(shown(Screen(network, 10), 100))

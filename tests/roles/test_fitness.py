@@ -6,13 +6,14 @@ import pytest
 import trio
 
 from edged.config import Config
+from edged.policy.epoch_grants import EpochGrants
 from edged.roles.fitness import SPECS, Fault, Health, read_origin_metrics
 from edged.roles.irs import IrsRole
 from edged.roles.origin import OriginRole
 from edged.roles.pop import PopRole
 from edged.runtime.keeping import Part
 from edged.runtime.metrics import Metrics
-from tests.backbone.network import until
+from tests.backbone.network import free_address, until
 from tests.roles.network import configure, raw_network, running
 from tests.roles.throwing import healthy_network
 
@@ -127,3 +128,30 @@ async def test_an_origin_tells_what_is_taken_from_it(tmp_path: Path) -> None:
             if sample.name == "edged_origin_subscriptions"
         }
         assert taken == {"parts": 1, "units": 0}
+
+
+async def test_with_several_irss_it_is_said_when_none_is_active(tmp_path: Path) -> None:
+    raws = raw_network(tmp_path)
+    for raw in raws[1:]:
+        client = raw["irs_client"]
+        assert isinstance(client, dict)
+        raw["irs_client"] = {"addresses": [*client["addresses"], free_address()]}
+    async with running(*map(configure, raws)) as network:
+        process = network.process
+        await until(lambda: not process.health().faults)
+        (irs,) = [role for role in process.roles if isinstance(role, IrsRole)]
+        (pop,) = [role for role in process.roles if isinstance(role, PopRole)]
+        (seen,) = process.irs_status()
+        assert (seen.standing, seen.grants, seen.majority) == ("active", 1, 1)
+        assert pop.irs is not None
+        pop.irs.grants = EpochGrants()
+        assert whats(process.health().faults) == [
+            "no IRS is active: none that is reached has a majority of PoPs, or asks for it"
+        ]
+        irs.service.seat.claim.remember({"east/0": 0.0, "north/0": 0.0}, trio.current_time())
+        irs.service.seat.keeper.problem = "irs.state_file x cannot be written: no space"
+        assert whats(irs.faults()) == [
+            "drains are not kept for the next start: irs.state_file x cannot be written: no space",
+            "1 of 3 pops grant this irs an epoch, 2 must",
+        ]
+        assert process.health().fit
