@@ -19,7 +19,7 @@ import structlog
 from msgspec import Struct, field
 
 from edged.errors import EdgedError
-from edged.media.epochs import DRAINS_MAX, DrainNote
+from edged.media.epochs import BY_CHARS_MAX, DRAINS_MAX, DrainNote
 from edged.media.routing import ClassLabel, OriginState
 from edged.policy.moves import UnitMoves
 from edged.runtime.metrics import MetricSpec, Sample
@@ -223,7 +223,7 @@ class Moving:
                 since=drain.since_unix,
                 until=drain.until_unix,
                 left_s=max(0.0, drain.ends_at - now),
-                by=drain.by,
+                by=drain.by[:BY_CHARS_MAX],
             )
             for origin, drain in sorted(self._drains.items())
         )

@@ -16,7 +16,7 @@ import trio
 from msgspec import Struct
 
 from edged.errors import EdgedError
-from edged.media.epochs import DrainNote, Epoch, IrsMemo, Revision
+from edged.media.epochs import Epoch, IrsMemo, Revision
 from edged.media.routing import Unix
 from edged.runtime.metrics import MetricSpec, Sample
 
@@ -292,9 +292,3 @@ class StateKeeper:
         if problem != self.problem:
             log.warning("state is not kept", reason=problem)
         self.problem = problem
-
-
-def make_note(origin: str, *, since: float, until: float, now_unix: float, by: str) -> DrainNote:
-    """A drain as it is kept."""
-    left_s = max(0.0, until - now_unix)
-    return DrainNote(origin=origin, since=since, until=until, left_s=left_s, by=by[:64])

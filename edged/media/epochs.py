@@ -12,6 +12,7 @@ from edged.media.routing import Address, Name, Seconds, Unix
 EPOCH_LEASE_S = 3.0  # So long a PoP grants an epoch; renewed each second.
 DRAINS_MAX = 64  # As many as a PoP takes.
 EPOCH_MAX = 2**63 - 1
+BY_CHARS_MAX = 64
 
 Epoch = Annotated[int, Meta(ge=0, le=EPOCH_MAX)]
 Revision = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -26,7 +27,7 @@ class DrainNote(Struct, frozen=True, kw_only=True):
     since: Unix  # When it was asked for, by the clock of the IRS that was asked.
     until: Unix
     left_s: Seconds = 0.0  # Until then, when this was said: clocks differ.
-    by: Annotated[str, Meta(max_length=64)] = ""
+    by: Annotated[str, Meta(max_length=BY_CHARS_MAX)] = ""
 
 
 class IrsMemo(Struct, frozen=True, tag="memo", kw_only=True):

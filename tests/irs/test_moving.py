@@ -13,6 +13,7 @@ from edged.irs import moving as moving_module
 from edged.irs.client import PopClient
 from edged.irs.moving import METRICS
 from edged.irs.service import IrsConfig
+from edged.media.epochs import BY_CHARS_MAX, DrainNote
 from edged.media.routing import OriginState, ReportedState, RouteRequest
 from edged.media.stream import PriorityClass
 from edged.policy.moves import NEARER, UnitMoves
@@ -366,4 +367,29 @@ async def test_what_a_plan_moves_pops_are_asked_for(autojump_clock: MockClock) -
         assert isinstance(asked, Migrate)
         assert asked.picks == (Pick("o1", "o2", "affiliate", 3),)
         assert asked.left_s == 5.0
+        nursery.cancel_scope.cancel()
+
+
+async def test_drains_are_noted_and_taken_over(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        network = Network(nursery, IrsConfig(warmup_s=0.0))
+        await begin(network)
+        pop = Pop(network, "ams")
+        await until(lambda: "ams/0" in network.irs._pops)
+        moving, asked = network.irs.moving, list[tuple[str, str, str]]()
+        moving.on_asked = lambda *words: asked.append(words)
+        moving.drain("o1", deadline_s=60.0, known=["o1", "o2"], by="x" * 100)
+        assert [action[:2] for action in asked] == [("drain", "o1")]
+        (note,) = moving.notes()
+        assert (note.origin, note.left_s, note.by) == ("o1", 60.0, "x" * BY_CHARS_MAX)
+        await until(lambda: len(pop.commands) == 1)
+        other = DrainNote(origin="o2", since=1.0, until=9.0, left_s=8.0, by="me")
+        moving.adopt([note, other])
+        await until(lambda: len(pop.commands) == 2)
+        assert [seen.origin for seen in moving.drains_seen()] == ["o1", "o2"]
+        moving.adopt([other])
+        await until(lambda: len(pop.commands) == 3)
+        told = [(each.origin, each.undone) for each in pop.commands if isinstance(each, Drain)]
+        assert told == [("o1", False), ("o2", False), ("o1", True)]
+        assert len(asked) == 1, "nobody asked here"
         nursery.cancel_scope.cancel()

@@ -4,15 +4,19 @@ import contextlib
 from collections.abc import Sequence
 
 import hypothesis
+import msgspec
 import pytest
 from hypothesis import strategies as st
 
 from edged.errors import RemoteProtocolError
+from edged.media.epochs import EpochAnswer, EpochAsk, IrsMemo
 from edged.media.routing import OriginReport, PopTelemetry, ReportedState, RoutingTable
 from edged.wire.irs_link import (
     ALIVE_INTERVAL_S,
     HELLO_S_MAX,
     SILENCE_S_MAX,
+    CommandRefused,
+    GrantBegan,
     IrsLink,
     PeerLink,
     PeerLost,
@@ -290,3 +294,101 @@ def test_an_origin_is_not_told_of_pops() -> None:
     origin = PeerLink(ORIGIN_HELLO, None, 0.0)
     with pytest.raises(RemoteProtocolError, match="unexpected Pops"):
         origin.receive_data(encode_frame(Pops(whole=True)), 0.0)
+
+
+class OneGate:
+    """Grants what is asked, and believes `epoch` alone."""
+
+    def __init__(self, epoch: int = 0) -> None:
+        self.epoch = epoch
+        self.memos: list[IrsMemo] = []
+
+    def answer(self, ask: EpochAsk, now: float) -> EpochAnswer:
+        begins, self.epoch = self.epoch != ask.epoch, ask.epoch
+        return EpochAnswer(number=ask.number, granted=True, begins=begins, epoch=ask.epoch)
+
+    def why_not(self, now: float, epoch: int | None = None) -> str:
+        if not self.epoch:
+            return "no epoch is granted"
+        return "" if epoch in (None, self.epoch) else f"epoch {epoch} is not granted"
+
+    def keep(self, memo: IrsMemo, now: float) -> None:
+        self.memos.append(memo)
+
+
+def joined_by(gate: OneGate) -> tuple[IrsLink, PeerLink, TableHolder]:
+    irs, holder = make_irs(), TableHolder()
+    hello = msgspec.structs.replace(holder.hello("lhr", 0), grants_epochs=True)
+    pop = PeerLink(hello, holder, 0.0, gate)
+    assert irs.receive_data(pop.data_to_send(), 0.0) == [hello]
+    assert irs.grants_epochs
+    irs.start_pushing(None)
+    return irs, pop, holder
+
+
+ASK = EpochAsk(irs="a1", number=1, kind="want", epoch=EPOCH)
+
+
+def test_what_an_irs_without_a_grant_says_is_refused_and_ignored() -> None:
+    gate = OneGate()
+    irs, pop, holder = joined_by(gate)
+    drain = Drain(origin="o1", until=9.0)
+    assert irs.command(drain, 0.0)
+    irs.ask(IrsMemo(epoch=1), 0.0)
+    irs.offer(table(1), 0.0)
+    reason = "no epoch is granted"
+    assert pop.receive_data(irs.data_to_send(), 0.0) == [
+        CommandRefused("Drain", reason),
+        CommandRefused("IrsMemo", reason),
+        PushRefused(reason),
+    ]
+    assert (holder.table, gate.memos) == (None, [])
+    irs.pause()
+    assert irs.receive_data(pop.data_to_send(), 0.0) == [TableRefused(0, 0, reason)]
+    assert irs.data_to_send() == b"", "while it is paused nothing is pushed again"
+    assert not irs.command(drain, 0.0)
+    irs.ask(ASK, 0.0)
+    assert pop.receive_data(irs.data_to_send(), 0.0) == [GrantBegan("a1", EPOCH)]
+    (answer,) = irs.receive_data(pop.data_to_send(), 0.0)
+    assert isinstance(answer, EpochAnswer)
+    irs.resume()
+    irs.ask(IrsMemo(epoch=2), 0.0)
+    assert irs.command(drain, 0.0)
+    irs.offer(table(2), 0.0)
+    assert pop.receive_data(irs.data_to_send(), 0.0) == [drain, TableArrived(table(2))]
+    assert gate.memos == [IrsMemo(epoch=2)]
+    irs.ask(ASK, 0.0)
+    assert pop.receive_data(irs.data_to_send(), 0.0) == [], "it went on"
+
+
+def test_a_table_of_another_epoch_than_granted_is_refused() -> None:
+    irs, pop, holder = joined_by(OneGate(EPOCH))
+    irs.offer(table(1, epoch=EPOCH + 1), 0.0)
+    assert pop.receive_data(irs.data_to_send(), 0.0) == [
+        PushRefused(f"epoch {EPOCH + 1} is not granted")
+    ]
+    assert holder.table is None
+
+
+def test_what_was_offered_before_a_pause_is_not_pushed_after_it() -> None:
+    irs, pop, _ = joined_by(OneGate(EPOCH))
+    irs.offer(table(1), 0.0)
+    irs.offer(table(2), 0.0)  # Waits for the ack of the first.
+    assert pop.receive_data(irs.data_to_send(), 0.0) == [TableArrived(table(1))]
+    irs.pause()
+    irs.resume()
+    irs.receive_data(pop.data_to_send(), 0.0)
+    assert irs.data_to_send() == b""
+
+
+def test_a_pop_with_one_irs_is_not_asked_for_epochs() -> None:
+    irs, pop = joined()
+    assert not irs.grants_epochs
+    with pytest.raises(RemoteProtocolError, match="unexpected EpochAsk from irs"):
+        feed_peer(pop, ASK)
+    with pytest.raises(RemoteProtocolError, match="unexpected IrsMemo from irs"):
+        feed_peer(pop, IrsMemo())
+
+
+def feed_peer(link: PeerLink, message: Message) -> None:
+    link.receive_data(encode_frame(message), 0.0)
