@@ -153,6 +153,8 @@ async def test_the_standby_takes_over_within_a_lease_and_a_second(
             first.kill()
             took_s = await until(lambda: second.is_active)
             assert took_s <= TAKEN_OVER_S
+            now = trio.current_time()
+            assert all(pop.client.view.lease_until > now for pop in world.pops), "they go on by it"
             epoch = second.service.epoch
             pushed_s = await until(lambda: all(pop.epoch == epoch for pop in world.pops))
         assert pushed_s < 1.0
