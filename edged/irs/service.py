@@ -117,8 +117,7 @@ class IrsService:
         self.version = 0
         self.collectors = Collectors()
         self.tables: dict[str, RoutingTable] = {}  # Last acked, by PoP shard.
-        self.nacks = 0
-        self.push_delay_s = 0.0
+        self.nacks, self.push_delay_s = 0, 0.0
         self.links = BackboneLinks(self.collectors, config)
         self.planner = Planner(
             self.collectors,

@@ -503,6 +503,29 @@ async def test_the_history_of_demand_fails(
     opened.close()
 
 
+async def test_the_asking_for_epochs_fails(tmp_path: Path, faults: Faults) -> None:
+    async with healthy_network(tmp_path) as setting:
+        seat = setting.irs.service.seat
+        faults.throw(seat.claim, "next_timeout", times=1)
+        seat._woken.set()
+        await setting.begun_anew("irs", "irs seat")
+
+
+async def test_the_keeping_of_state_fails(tmp_path: Path, faults: Faults) -> None:
+    def prepare(raws: list[dict[str, Any]]) -> None:
+        raws[0]["irs"]["state_file"] = str(tmp_path / "irs.sqlite")
+
+    async with healthy_network(tmp_path, prepare) as setting:
+        keeper = setting.irs.service.seat.keeper
+        await until(lambda: keeper.saved > 0)
+        faults.throw(keeper, "_save", times=1)
+        keeper.keep()
+        await setting.begun_anew("irs", "irs state")
+        saved = keeper.saved
+        keeper.keep()
+        await until(lambda: keeper.saved > saved)
+
+
 def supervised_names() -> set[str]:
     """Of every service that the code has a supervisor run."""
     names: set[str] = set()
