@@ -268,8 +268,11 @@ class Seat:
                         session.link.pause()
 
     def _begin(self) -> None:
+        now = trio.current_time()
         begun, self._begun = self._begun, set()
         for pop in begun:
+            if not self.claim.granted(pop, now):
+                continue  # It was given back since; when it grants again it says so.
             session = self._sessions.get(pop)
             if session is not None:
                 session.link.resume()

@@ -182,6 +182,7 @@ async def test_drains_hold_after_a_take_over_and_a_standby_takes_none(
         assert [len(pop.commands) for pop in world.pops] == [1, 1, 1], "of the active one"
         for pop in world.pops:
             pop.joined = 0
+            second.service.seat._begun.add(f"{pop.client.view.pop}/0")  # Of a campaign long lost.
         first.kill()
         await until(lambda: second.is_active)
         await until(lambda: all(len(pop.commands) == 2 for pop in world.pops))
