@@ -2,7 +2,6 @@
 
 import typer
 
-from edged.cli.irs_forecast import forecast_command
 from edged.cli.irs_replay import replay
 from edged.cli.irs_status import irs_status
 from edged.cli.simulate import simulate
@@ -14,4 +13,3 @@ irs_app = typer.Typer(
 irs_app.command("status")(irs_status)
 irs_app.command("simulate")(simulate)
 irs_app.command("replay")(replay)
-irs_app.command("forecast")(forecast_command)

@@ -15,8 +15,8 @@ from msgspec import UNSET, Meta
 from edged.errors import EdgedError, RemoteProtocolError
 from edged.irs.client import IrsClientConfig
 from edged.irs.collectors import Collectors, IrsStatus, OriginStatus, check_reachable
-from edged.irs.keeping import KeepingConfig
-from edged.irs.links import BackboneLinks
+from edged.irs.journal import JournalConfig
+from edged.irs.links import BackboneConfig, BackboneLinks
 from edged.irs.migrating import Migrating
 from edged.irs.moving import Moving
 from edged.irs.peer import MADE_ROOM, Peer
@@ -42,7 +42,7 @@ SESSIONS_MAX = 1024  # PoP shards, origins and as many that are just being repla
 log = structlog.get_logger("edged.irs")
 
 
-class IrsConfig(KeepingConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class IrsConfig(BackboneConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[irs]`: the routing service."""
 
     listen: str = "127.0.0.1:1940"
@@ -56,6 +56,7 @@ class IrsConfig(KeepingConfig, frozen=True, kw_only=True, forbid_unknown_fields=
     # Live streams that go to another origin, of all PoPs together: a second's worth of budget.
     moves_per_s: Annotated[float, Meta(gt=0, le=1000)] = 100.0
     rules: Annotated[tuple[RuleEntry, ...], Meta(max_length=RULES_MAX)] = ()
+    journal: JournalConfig | None = None
     # Where drains, the last epoch and what operators did are kept; "" = nowhere.
     state_file: str = ""
     tls: TlsFiles | None = None  # This IRS's identity; needed unless all peers are on loopback.

@@ -20,13 +20,11 @@ import trio
 
 import edged
 import edged.origin.service
-import edged.policy.demand
 import edged.roles.admin_http
 import edged.runtime.tls
 from edged.api.admin import ask
 from edged.api.admin_access import AdminAccess
 from edged.api.admin_url import COMMAND_PATH
-from edged.irs.history import HistoryFile
 from edged.irs.journal import journal_files
 from edged.media.stream import PriorityClass
 from edged.playback.rights import RightsGate
@@ -475,32 +473,6 @@ async def test_the_journal_of_plans_fails(tmp_path: Path, faults: Faults) -> Non
     assert len(missed) == 1, "what it had in hand as it failed"
     assert {each.verdict for each in replayed if each.record.number <= missed[0]} == {"same"}
     assert "different" not in verdicts
-
-
-async def test_the_history_of_demand_fails(
-    tmp_path: Path, faults: Faults, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(edged.policy.demand, "SLOT_S", 0.5)
-    file = tmp_path / "demand.db"
-
-    def with_history(raws: list[dict[str, Any]]) -> None:
-        raws[0]["irs"]["history"] = {"file": str(file)}
-
-    async with healthy_network(tmp_path, with_history) as setting:
-        history = setting.irs.history
-        assert history is not None
-        await until(lambda: history.kept)
-        faults.throw(history, "_write", times=1)
-        await setting.begun_anew("irs", "irs history")
-        kept = history.kept
-        await until(lambda: history.kept > kept)
-    opened = HistoryFile(file, read_only=True)
-    assert {row.pop for row in opened.rows()} == {"west"}
-    assert max(row.units[PriorityClass.BASIC] for row in opened.rows()) == 1
-    topology = opened.topology()
-    assert topology is not None
-    assert [site.origin for site in topology.origins] == ["fra1"]
-    opened.close()
 
 
 async def test_the_asking_for_epochs_fails(tmp_path: Path, faults: Faults) -> None:
