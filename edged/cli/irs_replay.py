@@ -97,8 +97,8 @@ def replay(
 ) -> None:
     """Make IRS's plans again from its journal, and see whether they are the same.
 
-    Ends with 1 if any is not. With --table one plan is explained: which limits bind, what one more
-    unit of each would save, and who finds no place and why.
+    Ends with 1 if any is not, or none could be read. With --table one plan is explained: which
+    limits bind, what one more unit of each would save, and who finds no place and why.
     """
     found = journal_files(path)
     if not found:
@@ -114,7 +114,7 @@ def replay(
         print_json(played)
     else:
         _print(played)
-    if played.different:
+    if played.different or (played.problems and not played.plans):
         raise typer.Exit(1)
 
 
@@ -167,7 +167,8 @@ def _leading_to(journal: _Journal, wanted: _Wanted) -> list[PlanRecord]:
             since_cold.append(record)
             if wanted.fits(record):
                 epochs[record.epoch] = None
-                found = list(since_cold) if wanted.version else since_cold
+                found = list(since_cold)
+    _print_gaps(journal.problems)
     if not found:
         raise ConfigError(f"{wanted.path} has no plan of table {wanted.text}")
     if wanted.version and len(epochs) > 1:
@@ -243,8 +244,7 @@ def _differing(record: PlanRecord, plan: LeasePlan) -> Differing:
 
 
 def _print(played: Played) -> None:
-    for problem in played.problems:
-        console.print(f"[yellow]a gap:[/] {escape(problem)}", soft_wrap=True)
+    _print_gaps(played.problems)
     if not played.plans:
         console.print("the journal has no plans yet")
         return
@@ -402,6 +402,11 @@ def _print_explained(told: Explained) -> None:
             ],
         )
         _print_rest(told.flows.unserved)
+
+
+def _print_gaps(problems: Sequence[str]) -> None:
+    for problem in problems:
+        errors.print(f"[yellow]a gap:[/] {escape(problem)}", soft_wrap=True)
 
 
 def _print_rest(shown: Sequence[object]) -> None:

@@ -9,6 +9,7 @@ import errno
 import importlib.metadata
 import os
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from io import FileIO
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +19,7 @@ import trio
 from msgspec import Meta, Struct
 
 from edged import __version__
+from edged.irs.disk_thread import DiskThread
 from edged.policy import plan_journal
 from edged.policy.plan_journal import JournalHeader, PlanInputs, PlanRecord, digest_of
 from edged.policy.planner import LeasePlan
@@ -74,10 +76,10 @@ class Journal:
         self._queue: list[bytes] = []
         self._queued_bytes = 0
         self._wanted = trio.Event()
-        self._thread = trio.CapacityLimiter(1)  # Our own: no other thread is waited for.
+        self._thread = DiskThread()
         self._file: FileIO | None = None
         self._header_bytes = 0
-        self._failed = self._writing = False
+        self._failed = False
 
     def keep(self, number: int, cold: bool, inputs: PlanInputs, plan: LeasePlan) -> None:
         """Note a plan, as `irs.planner.Keep`."""
@@ -113,31 +115,21 @@ class Journal:
         finally:
             with trio.move_on_after(END_S_MAX) as scope:
                 scope.shield = True
+                await self._thread.idle()
                 await self._write_queued()
-            if not self._writing:
-                self._close()
+            self._thread.close(self._close)
 
     async def _write_queued(self) -> None:
-        """In a thread that nobody waits for once we are cancelled: a disk may hang."""
-        if self._writing or not self._queue:
+        if not self._queue:
             return
-        await trio.lowlevel.checkpoint_if_cancelled()  # From here on the thread does begin.
+        await trio.lowlevel.checkpoint_if_cancelled()  # What is taken now is written.
         bodies, self._queue, self._queued_bytes = self._queue, [], 0
-        self._writing = True
-        await trio.to_thread.run_sync(
-            self._write_apart, bodies, abandon_on_cancel=True, limiter=self._thread
-        )
+        await self._thread.run(partial(self._write, bodies))
 
     def read_metrics(self) -> Iterable[Sample]:
         """Values of METRICS."""
         yield Sample("edged_irs_journal_plans_total", self.kept)
         yield Sample("edged_irs_journal_lost_total", self.lost)
-
-    def _write_apart(self, bodies: Sequence[bytes]) -> None:
-        try:
-            self._write(bodies)
-        finally:
-            self._writing = False
 
     def _write(self, bodies: Sequence[bytes]) -> None:
         left = len(bodies)

@@ -8,7 +8,7 @@ A PoP picks its streams because it knows what no list here could keep up with: w
 which rule forbids, which is moving already. IRS needs no list of who is live where.
 
 Drains outlive a restart of IRS by its state file, and its end by what PoPs keep of them for other
-IRSs (`standing.py`); all else is soft state.
+IRSs (`seat.py`); all else is soft state.
 """
 
 from collections import Counter

@@ -91,7 +91,9 @@ class Peer:
                 if not self.link.grants_epochs:  # Else it says which epoch it wants.
                     service.outbid(epoch, version)
             case EpochAnswer():
-                service.check_plausible(answer.epoch, self.key)
+                memo = (answer.stamp[0], 0 if answer.memo is None else answer.memo.epoch)
+                for epoch in (answer.epoch, *memo):
+                    service.check_plausible(epoch, self.key)
                 service.seat.answered(self.key, answer)
 
     def begin_epoch(self) -> None:

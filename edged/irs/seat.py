@@ -19,7 +19,7 @@ from edged.errors import EdgedError
 from edged.irs.moving import Moving
 from edged.irs.session import drain_readable
 from edged.irs.state import Action, IrsState, StateKeeper
-from edged.media.epochs import EpochAnswer, IrsMemo, Stamp
+from edged.media.epochs import REVISION_MAX, EpochAnswer, IrsMemo, Stamp
 from edged.policy.epoch_claim import (
     Activated,
     Deactivated,
@@ -86,12 +86,18 @@ class Seat:
         now_unix: Callable[[], float],
         granted: Callable[[str], None],
         changed: Callable[[], None],
+        warmup_s: float = 0.0,
         rng: random.Random | None = None,
     ) -> None:
-        """`granted(pop)`: a PoP listens from now on; `changed`: tables are to be made anew."""
-        self._sessions, self._moving = sessions, moving
+        """`granted(pop)`: a PoP listens from now on; `changed`: tables are to be made anew.
+
+        `warmup_s`: for so long it asks no PoP for an epoch. A majority of the first to come back
+        would be none of all, and what it knows of drains may be old.
+        """
+        self._sessions, self._moving, self._warmup_s = sessions, moving, warmup_s
         self._now_unix, self._granted, self._changed = now_unix, granted, changed
         self.keeper = StateKeeper(state_file, self._state)
+        self.keeper.on_loaded = self._loaded
         state = self.keeper.load()
         epoch = max(1, int(now_unix()))
         if self.is_plausible(state.epoch):
@@ -99,11 +105,13 @@ class Seat:
         else:
             log.warning("epoch of the state file lies years ahead", epoch=state.epoch)
         self._memo = state.memo
+        if not self.is_plausible(state.memo.epoch):
+            self._memo = structs.replace(state.memo, epoch=0, revision=1)
         self._restored: IrsState | None = state
         rng = rng or random.Random()  # noqa: S311 - spreads waits, keeps no secret
         self.claim = EpochClaim(entropy(8).hex(), epoch, rng.random)
         self.claim.memo = self._stamp
-        self._begun: set[str] = set()  # PoPs that granted before we were active.
+        self._begun: set[str] = set()  # PoPs that are to be told of drains, and resumed, first.
         self._kept: tuple[int, Stamp, int] | None = None
         self._woken = trio.Event()
         moving.on_asked = self._asked
@@ -115,6 +123,7 @@ class Seat:
             return
         unix, now = self._now_unix(), trio.current_time()
         self.claim.changed_at = now
+        self.claim.wait_until(now + self._warmup_s)
         self.claim.remember({pop: max(0.0, unix - at) for pop, at in state.pops.items()}, now)
         if state.memo.drains:
             self._moving.adopt(
@@ -219,7 +228,7 @@ class Seat:
             grants=claim.grants(now),
             majority=0 if alone else claim.majority,
             pops_known=len(claim.known),
-            active_at="" if alone or claim.leads(now) else claim.holder,
+            active_at="" if alone or claim.leads(now) else claim.holder(now),
             drained=[note.origin for note in self._moving.notes()],
             state_file=self.keeper.path,
             state_problem=self.keeper.problem,
@@ -253,26 +262,34 @@ class Seat:
             case MemoSeen(memo):
                 self._adopt(memo)
             case Granted(pop, begins):
-                self._begun |= {pop} if begins else set()
-                self._changed()
+                self._note_grant(pop, begins=begins)
             case MemoMissed(pop):
                 if self.leads:
                     self._leave_memo(pop)
             case Activated(epoch):
                 log.info("irs is active", epoch=epoch, grants=self.status().grants)
-                self._restamp()
+                if self._stamp > (0, 0):  # Who knows nothing of drains has no newer word on them.
+                    self._restamp()
             case Deactivated(reason):
                 log.warning("irs stands by", reason=reason)
                 for session in self._sessions.values():
                     if session.link.grants_epochs:
                         session.link.pause()
 
+    def _note_grant(self, pop: str, *, begins: bool) -> None:
+        """Have a PoP resumed that listens from now on, or did already while its answer was lost."""
+        session = self._sessions.get(pop)
+        if begins or (session is not None and session.link.paused):
+            self._begun.add(pop)
+        self._changed()
+
     def _begin(self) -> None:
         now = trio.current_time()
         begun, self._begun = self._begun, set()
         for pop in begun:
             if not self.claim.granted(pop, now):
-                continue  # It was given back since; when it grants again it says so.
+                self._begun.add(pop)  # Until it grants again.
+                continue
             session = self._sessions.get(pop)
             if session is not None:
                 session.link.resume()
@@ -301,8 +318,9 @@ class Seat:
 
     def _restamp(self) -> None:
         """Make what is drained now the newest word on it."""
-        epoch = max(self.epoch, self._memo.epoch)
-        revision = self._memo.revision + 1 if epoch == self._memo.epoch else 1
+        epoch, revision = self._memo.epoch, self._memo.revision + 1
+        if self.epoch > epoch or revision > REVISION_MAX:
+            epoch, revision = max(self.epoch, epoch + 1), 1
         self._memo = IrsMemo(epoch=epoch, revision=revision, drains=self._moving.notes())
         self.claim.memo = self._stamp
         for pop in self._sessions:
@@ -323,6 +341,18 @@ class Seat:
         self._moving.adopt(memo.drains)
         if self.leads:
             self._restamp()
+
+    def _loaded(self, state: IrsState) -> None:
+        """The state file could be read after all: what it has counts if nobody knew better."""
+        if self.is_plausible(state.epoch):
+            self.raise_epoch(state.epoch + 1)
+        stamp, unix = (state.memo.epoch, state.memo.revision), self._now_unix()
+        if stamp > self._stamp and self.is_plausible(state.memo.epoch):
+            drains = tuple(
+                structs.replace(note, left_s=max(0.0, note.until - unix))
+                for note in state.memo.drains
+            )
+            self._adopt(structs.replace(state.memo, drains=drains))
 
     def _state(self) -> IrsState:
         unix = self._now_unix()

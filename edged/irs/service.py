@@ -133,8 +133,7 @@ class IrsService:
         self._tls, self._marks = tls, marks
         self._supervisor = supervisor or Supervisor("irs")
         self.sources = FailureSources(self._supervisor, now_unix, self.links.restrict)
-        self._places = Places(sessions_max)
-        self._origins_max = origins_max
+        self._places, self._origins_max = Places(sessions_max), origins_max
         self._sessions: set[Peer] = set()
         self._pops: dict[str, Peer] = {}
         self._origins: dict[str, Peer] = {}
@@ -168,6 +167,7 @@ class IrsService:
             now_unix=now_unix,
             granted=self._granted,
             changed=self.planner.hurry,
+            warmup_s=config.warmup_s,
         )
 
     @property

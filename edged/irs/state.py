@@ -8,6 +8,7 @@ left as it is, and IRS goes on with what it hears. Routing must not wait for a d
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,7 @@ import trio
 from msgspec import Struct
 
 from edged.errors import EdgedError
+from edged.irs.disk_thread import DiskThread
 from edged.media.epochs import Epoch, IrsMemo, Revision
 from edged.media.routing import Unix
 from edged.runtime.metrics import MetricSpec, Sample
@@ -29,6 +31,8 @@ LOCKED_S_MAX = 1.0  # Another process has the file.
 SAVE_INTERVAL_S_MIN = 0.1
 RECENT_MAX = 20  # Of what operators did, to be shown.
 RETRY_S = 10.0  # After a failure.
+END_S_MAX = 2.0  # For what is not written yet, as the process ends.
+SYNCHRONOUS = "FULL"  # What an operator was told is done is on disk.
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS numbers (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
@@ -64,7 +68,7 @@ class IrsState(Struct, frozen=True, kw_only=True):
 class Action(Struct, frozen=True, kw_only=True):
     """What an operator did."""
 
-    at: float  # Unix seconds.
+    at: Unix
     by: str
     what: str  # "drain", "undo drain"
     origin: str
@@ -109,7 +113,7 @@ class StateFile:
         if tables and application != APPLICATION_ID:
             raise StateError(f"irs.state_file {self.path} is a database of another program")
         db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
+        db.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         db.executescript(SCHEMA)
         db.execute("INSERT OR IGNORE INTO numbers VALUES ('format', ?)", (FORMAT,))
@@ -180,15 +184,16 @@ class StateFile:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
                 raise
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OverflowError) as error:
             raise self._failed("written", error) from error
 
     def actions(self) -> list[Action]:
         """What operators did, the newest first."""
         try:
             rows = self._db.execute("SELECT at, by, what, origin FROM actions ORDER BY id DESC")
-            return [Action(at=at, by=by, what=what, origin=origin) for at, by, what, origin in rows]
-        except (sqlite3.Error, UnicodeError) as error:
+            names = ("at", "by", "what", "origin")
+            return [msgspec.convert(dict(zip(names, row, strict=True)), Action) for row in rows]
+        except (sqlite3.Error, UnicodeError, msgspec.ValidationError) as error:
             raise self._failed("read", error) from error
 
     def close(self) -> None:
@@ -214,6 +219,8 @@ class StateKeeper:
         self._actions: deque[Action] = deque(maxlen=UNSAVED_ACTIONS_MAX)  # Not on disk yet.
         self.recent: deque[Action] = deque(maxlen=RECENT_MAX)  # The newest first.
         self._dirty = trio.Event()
+        self.on_loaded: Callable[[IrsState], None] = lambda _: None  # Later than at the start.
+        self._thread = DiskThread()
         self.saved = self.failed = 0
 
     def load(self) -> IrsState:
@@ -224,17 +231,20 @@ class StateKeeper:
         if not self.path:
             return IrsState()
         try:
-            file = StateFile(Path(self.path))
+            return self._open()
         except StateError as error:
             self._note(str(error))
             return IrsState()
+
+    def _open(self) -> IrsState:
+        """Open the file and read it; raises StateError, and it is left as it is."""
+        file = StateFile(Path(self.path))
         try:
-            state = file.load()
-            self.recent.extend(file.actions()[:RECENT_MAX])
-        except StateError as error:
-            file.close()  # It is left as it is, for who can mend it.
-            self._note(str(error))
-            return IrsState()
+            state, actions = file.load(), file.actions()
+        except StateError:
+            file.close()
+            raise
+        self.recent.extend(actions[: RECENT_MAX - len(self.recent)])
         self._file = file
         return state
 
@@ -246,25 +256,41 @@ class StateKeeper:
         self._dirty.set()
 
     async def run(self) -> None:
-        """Write until cancelled; what is not yet, on the way out."""
-        if self._file is None:
+        """Write until cancelled; what is not yet, on the way out, if the disk is quick."""
+        if not self.path:
             await trio.sleep_forever()
+        while self._file is None:
+            await trio.sleep(RETRY_S)
+            await self._open_later()
         try:
             while True:
                 await self._dirty.wait()
-                with trio.CancelScope(shield=True):  # Not to be left half done; it takes ms.
-                    kept = await self._save()
+                kept = await self._save()
                 await trio.sleep(SAVE_INTERVAL_S_MIN if kept else RETRY_S)
         finally:
-            with trio.CancelScope(shield=True):
+            with trio.move_on_after(END_S_MAX) as scope:
+                scope.shield = True
+                await self._thread.idle()
                 if self._dirty.is_set():
                     await self._save()
 
+    async def _open_later(self) -> None:
+        """Try again to open it; what it has is told to `on_loaded`."""
+        try:
+            state = await self._thread.run(self._open)
+        except StateError as error:
+            self._note(str(error))
+            return
+        log.info("state is kept again", file=self.path)
+        self.problem = ""
+        self.on_loaded(state)
+        self.keep()
+
     def close(self) -> None:
         """Let go of the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            self._thread.close(file.close)
 
     def read_metrics(self) -> Iterable[Sample]:
         """Values of METRICS."""
@@ -273,13 +299,14 @@ class StateKeeper:
 
     async def _save(self) -> bool:
         assert self._file is not None, "there is one as long as we run"
+        await trio.lowlevel.checkpoint_if_cancelled()  # What is taken now is written.
         self._dirty = trio.Event()
         actions = list(self._actions)
         self._actions.clear()
+        save = partial(self._file.save, self._state(), actions)
         try:
-            await trio.to_thread.run_sync(self._file.save, self._state(), actions)
+            await self._thread.run(save)
         except StateError as error:
-            self.failed += 1
             self._dirty.set()
             self._actions = deque([*actions, *self._actions], maxlen=UNSAVED_ACTIONS_MAX)
             self._note(str(error))
@@ -289,6 +316,7 @@ class StateKeeper:
         return True
 
     def _note(self, problem: str) -> None:
+        self.failed += 1
         if problem != self.problem:
             log.warning("state is not kept", reason=problem)
         self.problem = problem

@@ -15,7 +15,8 @@ EPOCH_MAX = 2**63 - 1
 BY_CHARS_MAX = 64
 
 Epoch = Annotated[int, Meta(ge=0, le=EPOCH_MAX)]
-Revision = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+REVISION_MAX = 2**31 - 1  # Of memos under one epoch, and of asks in one session: decades.
+Revision = Annotated[int, Meta(ge=0, le=REVISION_MAX)]
 Stamp = tuple[Epoch, Revision]
 IrsId = Annotated[str, Meta(min_length=1, max_length=32)]  # Of one run of an IRS, by chance.
 

@@ -96,6 +96,8 @@ class _Pop(Struct):
     granted_epoch: int = 0
     answered: bool = False
     busy_until: float = math.inf  # Another has it; unknown before the first answer.
+    holder: str = ""  # Where that one is, as this PoP reaches it.
+    raised_at: float = -math.inf  # When it last had us use a higher epoch.
 
 
 class EpochClaim:
@@ -113,7 +115,6 @@ class EpochClaim:
         self.state = Standing.STANDBY
         self.memo: Stamp = (0, 0)  # Of what we have.
         self.changed_at = -math.inf  # When the state was last another.
-        self.holder = ""  # Where another IRS is active, as PoPs reach it.
         self.activations = 0
         self._chance = chance
         self._pops: dict[str, _Pop] = {}
@@ -139,6 +140,14 @@ class EpochClaim:
     def known(self) -> dict[str, float]:
         """PoPs that grant, by when each was here last; inf: it is."""
         return {pop: math.inf if pop in self._pops else at for pop, at in self._known.items()}
+
+    def holder(self, now: float) -> str:
+        """Where another IRS is active, as PoPs reach it; "" where none is known."""
+        return next((p.holder for p in self._pops.values() if p.holder and now < p.busy_until), "")
+
+    def wait_until(self, at: float) -> None:
+        """Begin no campaign before."""
+        self._wait_until = max(self._wait_until, at)
 
     def grants(self, now: float) -> int:
         """How many have granted, by our clock."""
@@ -229,16 +238,19 @@ class EpochClaim:
                 events.append(MemoMissed(name))
         else:
             pop.busy_until = now + answer.left_s if answer.left_s else -math.inf
-            self.holder = answer.holder or self.holder
+            pop.holder = answer.holder
             if asked.kind == "want":
                 pop.granted_until = -math.inf
-                if not answer.left_s and answer.epoch >= self.epoch and asked.epoch <= answer.epoch:
+                higher = answer.epoch >= self.epoch and asked.epoch <= answer.epoch
+                if not answer.left_s and higher and now - pop.raised_at >= RENEW_S:
+                    pop.raised_at = now  # A faulty PoP must not have us do so all the time.
                     self.raise_epoch(answer.epoch + 1, now)
         return events + self._judge(now)
 
     def next_timeout(self) -> float:
         """When `handle_timeout` has something to do."""
         times = [self._next_at]
+        times += [at + KNOWN_S for pop, at in self._known.items() if pop not in self._pops]
         if self.state is Standing.CAMPAIGN:
             times.append(self._campaign_until)
         elif self.state is Standing.ACTIVE:
@@ -249,7 +261,7 @@ class EpochClaim:
 
     def handle_timeout(self, now: float) -> list[Event]:
         """Look, renew, begin or give up, as it is time for."""
-        for pop in [pop for pop, at in self.known.items() if now - at >= KNOWN_S]:
+        for pop in [pop for pop, at in self.known.items() if now >= at + KNOWN_S]:
             del self._known[pop]
             self.changes += 1
         if now >= self._next_at:
@@ -271,7 +283,6 @@ class EpochClaim:
                 return [Deactivated(reason)]
             case Standing.CAMPAIGN if self._known and grants >= self.majority:
                 self._become(Standing.ACTIVE, now)
-                self.holder = ""
                 self.activations += 1
                 self._next_at = min(self._next_at, now + RENEW_S)
                 return [Activated(self.epoch)]

@@ -173,13 +173,17 @@ def test_a_file_that_was_spoilt_is_a_gap(folder: Path) -> None:
         (folder / "1.plans").write_bytes(spoilt)
         answer = Answer("irs", "replay", folder)
         assert answer.code == 0, "what is there is the same"
-        lines = answer.out.splitlines()
-        assert lines[0].startswith(f"a gap: {folder / '1.plans'}")
-        assert lines[1].startswith(f"{7 + left} plans in 2 files")
+        assert answer.err.startswith(f"a gap: {folder / '1.plans'}")
+        assert answer.out.startswith(f"{7 + left} plans in 2 files")
         assert isinstance(Answer("irs", "replay", folder / "1.plans").error, RemoteProtocolError)
     (folder / "1.plans").write_bytes(first)
     (folder / "3.plans").write_bytes(b"")
-    assert Answer("irs", "replay", folder, "--table", "3").code == 0
+    answer = Answer("irs", "replay", folder, "--table", "3")
+    assert answer.code == 0
+    assert answer.err.startswith(f"a gap: {folder / '3.plans'}"), "the newest is not the newest"
+    for name in ("1.plans", "2.plans"):
+        (folder / name).write_bytes(b"")
+    assert Answer("irs", "replay", folder).code == 1
 
 
 def test_a_version_of_two_epochs_is_named_with_its_epoch(folder: Path) -> None:

@@ -220,12 +220,12 @@ async def test_a_disk_that_hangs_holds_nobody(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(network.journal.run)
         network.plan(1)
-        await until(lambda: network.journal._writing)
+        await until(lambda: network.journal._thread.busy)
         network.plan(1)
         nursery.cancel_scope.cancel()
-    assert network.journal._writing, "its thread is left to itself"
+    assert network.journal._thread.busy, "its thread is left to itself"
     going_on.set()
-    await until(lambda: not network.journal._writing)
+    await until(lambda: not network.journal._thread.busy)
 
 
 async def test_a_clock_that_goes_back_does_not_disorder_files(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Two IRSs in one process: who is active, what its successor knows, and what a restart keeps."""
 
 import contextlib
+import math
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,15 +10,17 @@ import trio
 from structlog.testing import capture_logs
 from trio.testing import MockClock, memory_stream_pair
 
-from edged.errors import EdgedError
+from edged.errors import EdgedError, RemoteProtocolError
+from edged.irs import state as state_module
 from edged.irs.client import IrsClientConfig, OriginClient, PopClient
+from edged.irs.peer import Peer
 from edged.irs.seat import EPOCH_AHEAD_S_MAX, METRICS, SETTLE_S
 from edged.irs.service import IrsConfig, IrsService
 from edged.irs.state import IrsState, StateFile
-from edged.media.epochs import EPOCH_LEASE_S
+from edged.media.epochs import EPOCH_LEASE_S, REVISION_MAX, EpochAnswer, EpochAsk, IrsMemo
 from edged.media.routing import OriginState
 from edged.policy.pop_view import PopView
-from edged.wire.table import Drain, Migrate, OriginHello
+from edged.wire.table import Drain, Migrate, OriginHello, PopHello, encode_frame
 from tests.irs.network import NOW_UNIX, Network, Origin, entropy_from, until
 
 BOTH = ("irs-a:1940", "irs-b:1940")
@@ -230,8 +233,9 @@ async def test_one_that_is_cut_off_from_the_majority_stops_and_the_others_go_on(
 
 
 async def test_a_restart_keeps_drains_and_never_goes_back(
-    tmp_path: Path, autojump_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(state_module, "END_S_MAX", math.inf)  # Threads take no time here.
     config = IrsConfig(warmup_s=0.0, state_file=str(tmp_path / "irs.sqlite"))
     async with trio.open_nursery() as nursery:
         network = Network(nursery, config)
@@ -306,3 +310,123 @@ async def test_pops_known_of_an_earlier_run_count(
         assert await until(lambda: irs.service.seat.leads) < 2.0
         nursery.cancel_scope.cancel()
     irs.service.seat.keeper.close()
+
+
+async def test_an_irs_that_has_just_begun_undoes_no_drain(autojump_clock: MockClock) -> None:
+    """It and a PoP of its site may meet before they meet the rest: a majority of one."""
+    async with trio.open_nursery() as nursery:
+        world = World(nursery, pops=0, config=IrsConfig(warmup_s=0.0))
+        first, _ = world.irss
+        world.pops = [Pop(f"p{at}") for at in range(3)]
+        for pop in world.pops:
+            nursery.start_soon(pop.client.run_duties)
+            world.join(first, pop.client)
+        await until(lambda: first.is_active)
+        await trio.sleep(5)
+        first.service.moving.drain("o1", deadline_s=600.0, known=["o1", "o2"])
+        await trio.sleep(2)
+        other = Irs(BOTH[1], IrsConfig(warmup_s=5.0), seed=9)
+        nursery.start_soon(other.run)
+        near = Pop("p3")
+        nursery.start_soon(near.client.run_duties)
+        world.join(other, near.client)
+        await trio.sleep(0.2)
+        assert not other.service.seat.leads
+        for pop in world.pops:
+            world.join(other, pop.client)
+        world.join(first, near.client)
+        await trio.sleep(10)
+        assert first.service.seat.leads
+        assert first.service.seat.status().drained == ["o1"]
+        assert other.service.seat.status().drained == ["o1"]
+        undone = [each for pop in world.pops for each in pop.commands if getattr(each, "undone", 0)]
+        assert undone == []
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_pop_whose_first_answer_was_late_is_pushed_to(autojump_clock: MockClock) -> None:
+    """What it granted then is over when the answer comes; it goes on granting without a break."""
+    service = IrsService(
+        IrsConfig(warmup_s=0.0), entropy=entropy_from(1),
+        now_unix=lambda: NOW_UNIX + trio.current_time(),
+    )  # fmt: skip
+    peers: dict[str, Peer] = {}
+    granted: set[str] = set()
+    waiting: list[tuple[str, EpochAsk]] = []
+    take = service.seat.claim.take_asks
+    stalled_until = 0.0
+
+    def asks() -> list[tuple[str, EpochAsk]]:
+        taken = take()
+        waiting.extend(taken)
+        return taken
+
+    service.seat.claim.take_asks = asks  # type: ignore[method-assign]
+
+    def join(pop: str) -> None:
+        peer = Peer(service, memory_stream_pair()[0], pop, lambda: True)
+        hello = encode_frame(PopHello(pop=pop, grants_epochs=True))
+        for event in peer.link.receive_data(hello, trio.current_time()):
+            peer.handle(event)
+        peers[f"{pop}/0"] = peer
+
+    async def answer() -> None:
+        while True:
+            await trio.sleep(0.005)
+            for pop, ask in list(waiting):
+                if pop == "late/0" and trio.current_time() < stalled_until:
+                    continue
+                waiting.remove((pop, ask))
+                grants = ask.kind == "want"
+                begins = grants and pop not in granted
+                granted.update({pop} if grants else ())
+                peers[pop].handle(
+                    EpochAnswer(
+                        number=ask.number, granted=grants, begins=begins, epoch=ask.epoch * grants
+                    )
+                )
+
+    service.seat.start()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(service.seat.run)
+        nursery.start_soon(answer)
+        for pop in ("a", "b", "c"):
+            join(pop)
+        await trio.sleep(2)
+        assert service.seat.leads
+        stalled_until = trio.current_time() + 2.9
+        join("late")
+        await trio.sleep(6)
+        late = peers["late/0"].link
+        assert not late.paused
+        assert service.seat.may_push("late/0", late)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_memo_of_years_ahead_ends_that_session(autojump_clock: MockClock) -> None:
+    service = IrsService(
+        IrsConfig(warmup_s=0.0), entropy=entropy_from(1), now_unix=lambda: NOW_UNIX
+    )
+    peer = Peer(service, memory_stream_pair()[0], "p", lambda: True)
+    hello = encode_frame(PopHello(pop="p", grants_epochs=True))
+    for event in peer.link.receive_data(hello, trio.current_time()):
+        peer.handle(event)
+    memo = IrsMemo(epoch=2**62, revision=1)
+    for answer in (
+        EpochAnswer(number=1, granted=True, epoch=1, stamp=(2**62, 1)),
+        EpochAnswer(number=1, granted=True, epoch=1, memo=memo),
+    ):
+        with pytest.raises(RemoteProtocolError, match="lies years ahead"):
+            peer.handle(answer)
+
+
+async def test_beyond_its_revisions_a_memo_has_another_epoch(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        network = Network(nursery, IrsConfig(warmup_s=0.0))
+        seat = network.irs.seat
+        seat._memo = IrsMemo(epoch=seat.epoch, revision=REVISION_MAX - 1)
+        seat._restamp()
+        assert seat._stamp == (seat.epoch, REVISION_MAX)
+        seat._restamp()
+        assert seat._stamp == (seat.epoch + 1, 1)
+        nursery.cancel_scope.cancel()

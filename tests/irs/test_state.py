@@ -3,6 +3,7 @@
 import contextlib
 import sqlite3
 import tempfile
+import threading
 from pathlib import Path
 
 import hypothesis
@@ -24,7 +25,7 @@ from edged.irs.state import (
     StateFile,
     StateKeeper,
 )
-from edged.media.epochs import DrainNote, IrsMemo
+from edged.media.epochs import REVISION_MAX, DrainNote, IrsMemo
 
 NOTE = DrainNote(origin="fra1", since=1.0, until=60.0, by="an operator")
 STATE = IrsState(
@@ -49,7 +50,7 @@ states = st.builds(
     memo=st.builds(
         IrsMemo,
         epoch=st.integers(0, 2**63 - 1),
-        revision=st.integers(0, 2**63 - 1),
+        revision=st.integers(0, REVISION_MAX),
         drains=st.lists(
             st.builds(DrainNote, origin=names, since=unix, until=unix, by=st.text("é\n'\"x")),
             max_size=4,
@@ -60,7 +61,14 @@ states = st.builds(
 )
 
 
-@hypothesis.settings(deadline=None)
+@pytest.fixture
+def _no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tried a hundred times needs not be on disk each time."""
+    monkeypatch.setattr(state_module, "SYNCHRONOUS", "OFF")
+
+
+@pytest.mark.usefixtures("_no_disk")
+@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 @hypothesis.given(st.lists(st.tuples(states, st.booleans()), min_size=1, max_size=6))
 def test_what_was_saved_last_is_there_again(saves: list[tuple[IrsState, bool]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -77,7 +85,8 @@ def test_what_was_saved_last_is_there_again(saves: list[tuple[IrsState, bool]]) 
         file.close()
 
 
-@hypothesis.settings(deadline=None)
+@pytest.mark.usefixtures("_no_disk")
+@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 @hypothesis.given(st.data())
 def test_any_damage_is_said_or_does_no_harm(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -230,3 +239,81 @@ async def test_without_a_file_or_with_a_bad_one_nothing_is_kept_and_nothing_fail
             keeper.keep(DRAINED)
             await keeper.run()
     assert bad.read_bytes() == b"no database" * 100, "it may be mended"
+
+
+async def test_one_that_was_locked_is_opened_later_and_what_it_has_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_module, "LOCKED_S_MAX", 0.01)
+    monkeypatch.setattr(state_module, "RETRY_S", 0.01)
+    other = StateFile(tmp_path / "s")
+    other.save(STATE, [DRAINED])
+    keeper = StateKeeper(str(tmp_path / "s"), lambda: IrsState(epoch=9))
+    assert keeper.load() == IrsState()
+    loaded: list[IrsState] = []
+    keeper.on_loaded = loaded.append
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keeper.run)
+        with trio.fail_after(5):
+            while keeper.failed < 3:  # noqa: ASYNC110 - a thread tries
+                await trio.sleep(0.005)
+            other.close()
+            while not keeper.saved:  # noqa: ASYNC110 - a thread writes
+                await trio.sleep(0.005)
+        nursery.cancel_scope.cancel()
+    assert (loaded, keeper.problem) == ([STATE], "")
+    assert list(keeper.recent) == [DRAINED]
+    keeper.close()
+    again = StateFile(tmp_path / "s")
+    assert again.load() == IrsState(epoch=9)
+    again.close()
+
+
+async def test_a_disk_that_hangs_holds_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_module, "END_S_MAX", 0.1)
+    keeper, going_on = StateKeeper(str(tmp_path / "s"), lambda: STATE), threading.Event()
+    keeper.load()
+    assert keeper._file is not None
+    real = keeper._file.save
+
+    def save(state: IrsState, actions: list[Action]) -> None:
+        going_on.wait(10)
+        real(state, actions)
+
+    monkeypatch.setattr(keeper._file, "save", save)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keeper.run)
+        keeper.keep()
+        with trio.fail_after(5):
+            while not keeper._thread.busy:  # noqa: ASYNC110 - a thread begins
+                await trio.sleep(0.005)
+        nursery.cancel_scope.cancel()
+    keeper.close()
+    going_on.set()
+    await keeper._thread.idle()
+    again = StateFile(tmp_path / "s")
+    assert again.load() == STATE, "it was written all the same, and then let go of"
+    again.close()
+
+
+def test_a_number_that_sqlite_cannot_hold_is_an_error_of_the_file(tmp_path: Path) -> None:
+    file = StateFile(tmp_path / "s")
+    with pytest.raises(StateError, match="cannot be written"):
+        file.save(IrsState(epoch=2**63))
+    file.save(STATE)
+    assert file.load() == STATE
+    file.close()
+
+
+def test_an_action_that_cannot_be_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    StateFile(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute("INSERT INTO actions (at, by, what, origin) VALUES (1e300, 'x', 'drain', 'o')")
+    db.close()
+    file = StateFile(path)
+    with pytest.raises(StateError, match="cannot be read"):
+        file.actions()
+    file.close()

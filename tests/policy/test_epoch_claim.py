@@ -180,7 +180,7 @@ def test_a_frozen_one_is_followed_within_the_lease_and_a_second_and_stands_by_wh
     world.run(0.1)
     assert any(irs == first and isinstance(event, Deactivated) for _, irs, event in world.events)
     assert world.claims[first].standing is Standing.STANDBY
-    assert world.claims[first].holder == second
+    assert world.claims[first].holder(world.now) == second
     world.run(20.0)
     assert world.active() == [second], "it stays as it is"
 
@@ -333,3 +333,63 @@ def test_any_faults_never_make_two_of_one_pop_and_end_with_one_active(
     world.run(2 * EPOCH_LEASE_S + 6.0)
     assert len(world.active()) == 1
     assert world.claims[world.active()[0]].grants(world.now) == pops
+
+
+def test_known_pops_are_forgotten_though_nobody_is_here() -> None:
+    claim = EpochClaim("a", 1, lambda: 0.5)
+    claim.remember({"gone/0": 10.0}, 100.0)
+    assert not claim.leads(100.0)
+    assert claim.next_timeout() == 90.0 + KNOWN_S
+    claim.handle_timeout(90.0 + KNOWN_S)
+    assert claim.standing is Standing.ALONE
+    assert claim.leads(90.0 + KNOWN_S)
+    assert claim.next_timeout() == math.inf
+
+
+def test_no_campaign_begins_before_its_time() -> None:
+    world = World(1, 1)
+    world.claims["irs0"].wait_until(5.0)
+    world.connect_all()
+    world.run(4.9)
+    assert world.active() == []
+    world.run(1.0)
+    assert world.active() == ["irs0"]
+
+
+def test_who_was_active_is_not_told_of_once_its_grants_are_over() -> None:
+    world = World(2, 3)
+    world.connect_all()
+    world.run(5.0)
+    (first,) = world.active()
+    (second,) = world.claims.keys() - {first}
+    for pop in world.grants:
+        world.cut(first, pop)
+    for pop in ("p1/0", "p2/0"):
+        world.cut(second, pop)
+    world.run(0.5)
+    assert world.claims[second].holder(world.now) in (first, "")
+    world.run(EPOCH_LEASE_S)
+    assert not world.active()
+    assert world.claims[second].holder(world.now) == ""
+
+
+def test_a_faulty_pop_does_not_drive_the_epoch() -> None:
+    claim = EpochClaim("b", 100, lambda: 0.5)
+    for pop in "pqr":
+        claim.joined(pop, 0.0)
+    now, asked = 0.0, 0
+    for _ in range(4000):
+        now += 0.0005
+        if now >= claim.next_timeout():
+            claim.handle_timeout(now)
+        for pop, ask in claim.take_asks():
+            asked += 1
+            bad = pop == "r"
+            answer = EpochAnswer(
+                number=ask.number, granted=ask.kind == "want" and not bad,
+                epoch=max(ask.epoch, claim.epoch) if bad else ask.epoch,
+            )  # fmt: skip
+            claim.answered(pop, answer, now)
+    assert claim.epoch <= 104, "once a second"
+    assert asked < 40
+    assert claim.leads(now)

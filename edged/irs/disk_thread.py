@@ -1,0 +1,56 @@
+"""A thread for calls to a disk that may hang: who is cancelled does not wait for it.
+
+One call at a time. What the calls use is let go of behind the last of them, whenever that is.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+import trio
+
+T = TypeVar("T")
+
+
+class DiskThread:
+    """Of one file."""
+
+    def __init__(self) -> None:
+        self._limiter = trio.CapacityLimiter(1)  # Our own: no other thread is waited for.
+        self._lock = threading.Lock()
+        self._close: Callable[[], None] | None = None
+        self.busy = False
+
+    async def run(self, call: Callable[[], T]) -> T:
+        """Call it in the thread. If this is cancelled meanwhile, the call goes on by itself.
+
+        Cancelled before, it does not begin, and nothing is lost of what the call would take.
+        """
+        assert not self.busy, "one call at a time: `idle` waits for the one before"
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self.busy = True
+        return await trio.to_thread.run_sync(
+            lambda: self._call(call), abandon_on_cancel=True, limiter=self._limiter
+        )
+
+    async def idle(self) -> None:
+        """Wait until no call is under way."""
+        async with self._limiter:
+            pass
+
+    def close(self, close: Callable[[], None]) -> None:
+        """Call that now, or behind the call that is under way."""
+        with self._lock:
+            if self.busy:
+                self._close = close
+                return
+        close()
+
+    def _call(self, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        finally:
+            with self._lock:
+                self.busy, close, self._close = False, self._close, None
+            if close is not None:
+                close()
