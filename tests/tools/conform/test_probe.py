@@ -202,6 +202,7 @@ async def test_parts_that_are_byte_ranges(lengths: bool) -> None:
 async def test_ranges_that_drip_are_found() -> None:
     async with serving(RangedStream(lengths=True, drips=True).serve) as (base, _):
         seen = await observe(f"{base}/live.m3u8", 1.0)
+    seen.stall_s = 0.0  # What this machine let us wait for would excuse it.
     found = {verdict.number: verdict for verdict in judge(seen).verdicts}
     assert found[23].status == "fail"
     assert " began 0." in found[23].details[0]
