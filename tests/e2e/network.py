@@ -272,12 +272,27 @@ async def open_network(
             yield network
 
 
+_certificates: dict[tuple[tuple[str, str], ...], dict[str, bytes]] = {}
+
+
 async def make_certificates(folder: Path, roles: Mapping[str, str]) -> None:
-    """A CA's, and those of hosts with these roles, as `edged cert` makes them."""
-    await run_edged(folder, "cert", "ca", "test")
-    async with trio.open_nursery() as nursery:
-        for host, role in roles.items():
-            nursery.start_soon(run_edged, folder, "cert", "host", role, host)
+    """A CA's, and those of hosts with these roles, as `edged cert` makes them.
+
+    Networks of one test process with the same hosts have the same: each would take seconds.
+    """
+    hosts = tuple(sorted(roles.items()))
+    if hosts not in _certificates:
+        await run_edged(folder, "cert", "ca", "test")
+        async with trio.open_nursery() as nursery:
+            for host, role in hosts:
+                nursery.start_soon(run_edged, folder, "cert", "host", role, host)
+        made = sorted((folder / "certs").iterdir())
+        _certificates[hosts] = {path.name: path.read_bytes() for path in made}
+        return
+    (folder / "certs").mkdir()
+    for name, content in _certificates[hosts].items():
+        (folder / "certs" / name).write_bytes(content)
+        (folder / "certs" / name).chmod(0o600)
 
 
 def write_configs(

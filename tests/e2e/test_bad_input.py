@@ -601,8 +601,14 @@ BAD: tuple[Callable[[Network], Awaitable[None]], ...] = (
 )
 
 
+# What these send.
+CLIPS = (("h264", 2), ("h264", 4), ("h264", 6), ("h264", 10), ("hevc", 4))
+
+
 async def test_each_is_told_and_nobody_else_is_harmed() -> None:
     clip = make_clip(seconds=HEALTHY_S)
+    for codec, seconds in CLIPS:  # Made in between it would keep this publisher silent for seconds.
+        make_clip(codec, seconds=seconds)
     with trio.fail_after(90):
         async with open_network(channels=CHANNELS) as network, trio.open_nursery() as nursery:
             viewer = Viewer(network.playback("b"), "one")

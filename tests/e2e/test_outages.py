@@ -22,7 +22,7 @@ from tests.e2e.restart import restart_without_irs
 from tests.e2e.test_watch_page import STATE, require_player
 from tests.e2e.viewer import Viewer
 
-pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
 
 CHANNELS = tuple(f"c{number:02}" for number in range(20))
 POPS = ("ams1", "lon1")  # Encoders come to the first; viewers to both.
@@ -88,6 +88,7 @@ def check_fenced(pair: Pair, returned: str, moved: set[str]) -> None:
         assert all("elsewhere" in str(line["reason"]) for line in ended), ended
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("harm", "back_after_s"),
     [(signal.SIGKILL, 0.0), (signal.SIGSTOP, 2.0)],
@@ -134,6 +135,7 @@ async def test_one_of_two_origins_fails_under_twenty_encoders(
                 check_fenced(pair, harmed, moved)
 
 
+@pytest.mark.light
 async def test_a_short_pause_of_any_process_moves_nothing() -> None:
     """350 ms each, one after the other: as a garbage collection, a page fault, a busy host."""
     clip = make_clip(seconds=14)
@@ -161,6 +163,7 @@ async def test_a_short_pause_of_any_process_moves_nothing() -> None:
             assert len(pair.pop.log("irs session begins")) == 1
 
 
+@pytest.mark.alone
 @pytest.mark.slow  # 30 s: as above, beside twenty encoders and a browser.
 async def test_a_short_pause_of_any_process_moves_none_of_twenty() -> None:
     require("ffmpeg")
@@ -190,6 +193,7 @@ async def test_a_short_pause_of_any_process_moves_none_of_twenty() -> None:
             assert pair.pop.log("origin is lost") == []
 
 
+@pytest.mark.light
 async def test_a_pop_restarts_while_irs_is_dead() -> None:
     """It routes by the table that it kept, and joins what others publish by the directory."""
     clip = make_clip(seconds=14)

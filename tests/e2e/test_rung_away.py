@@ -20,7 +20,7 @@ from tests.e2e.network import open_edged
 from tests.e2e.test_ladder_slots import until_ladder, until_made, write_config
 from tests.e2e.test_watch_page import require_player
 
-pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.light, pytest.mark.timeout(180)]
 
 MISSING = "window.edged.player.hls.levels.filter((l) => l.loadError).map((l) => l.height)"
 VIDEO = "document.querySelector('video')"
