@@ -88,7 +88,7 @@ async def see_top_live(demo: Demo) -> None:
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (40, 140))
     process = await trio.lowlevel.open_process(
-        [EDGED, "top", "--interval", "0.3"],
+        ["env", "--default-signal=INT", EDGED, "top", "--interval", "0.3"],  # Else as our own is.
         stdin=theirs, stdout=theirs, stderr=theirs,
         env={**environment(demo.folder), "TERM": "xterm-256color"},
     )  # fmt: skip

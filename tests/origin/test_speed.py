@@ -24,14 +24,16 @@ async def test_this_machine_is_measured_and_the_loop_does_not_wait() -> None:
     with capture_logs() as logs, trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch)
+            began_at = trio.current_time()
             capacity = await measure_capacity()
+            took_s = trio.current_time() - began_at
             nursery.cancel_scope.cancel()
     assert capacity.source == "measured", capacity.text
     (line,) = logs
     assert line["event"] == "ladder slots"
     assert line["slots"] == capacity.slots
     assert line["pictures"] >= 5
-    assert lag_s < 0.5
+    assert lag_s < max(0.5, took_s / 2), "a loop that waits is late by all of it"
 
 
 @pytest.mark.parametrize(

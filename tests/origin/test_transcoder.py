@@ -245,7 +245,7 @@ async def test_too_slow_it_sheds_the_costliest_rung_and_gives_it_back_when_there
     monkeypatch.setattr(ladder_load, "RETURN_S_MIN", 1.0)  # Ten times as long for viewers.
     command = faulty(
         "busy = engine._video is not None and len(engine._video._makers) == 3\n"
-        "    time.sleep(0.06 if unit.track_id == 1 and busy and unit.seq < 600 else 0)"
+        "    time.sleep(0.075 if unit.track_id == 1 and busy and unit.seq < 600 else 0)"
     )
     live = Live(clip(), command=command)
     with capture_logs() as logs:
