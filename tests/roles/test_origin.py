@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 import trio
 
@@ -338,8 +339,11 @@ async def test_slots_of_ladders_are_in_its_heartbeat_its_status_and_its_metrics(
         await until(lambda: setting.pop.view.capacitor.report("one") == report)
         sampler = Sampler([], [role])
         here = describe_origin(role, sampler.of(role), trio.current_time())
-        assert here.ladders == LadderSlotsSeen(
-            total=50, used=0, made=0, waiting=0, preempted=0, text="50 slots, as configured"
+        assert here.ladders is not None
+        text, configured = here.ladders.text, "50 slots, as configured"
+        assert text.partition("; encoder")[0] == configured, "perhaps with what was found by now"
+        assert msgspec.structs.replace(here.ladders, text=configured) == LadderSlotsSeen(
+            total=50, used=0, made=0, waiting=0, preempted=0, text=configured
         )
         samples = {
             (sample.name, sample.labels.get("which", "")): sample.value
