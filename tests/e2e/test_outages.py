@@ -193,7 +193,7 @@ async def test_a_short_pause_of_any_process_moves_none_of_twenty() -> None:
             assert pair.pop.log("origin is lost") == []
 
 
-@pytest.mark.light
+@pytest.mark.alone
 async def test_a_pop_restarts_while_irs_is_dead() -> None:
     """It routes by the table that it kept, and joins what others publish by the directory."""
     clip = make_clip(seconds=14)
