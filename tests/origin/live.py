@@ -95,6 +95,7 @@ class Live:
         )
         self.transcoder.on_wanted = self._note_wanted
         self.seq = 0
+        self.late_s = 0.0  # The most that it was fed late, where it has a pace.
 
     def _take(self, units: list[AccessUnit]) -> None:
         for unit in units:
@@ -145,7 +146,9 @@ class Live:
                 shift = turn * length_s
                 at = each.dts / scale - first.dts / scales[first.track_id] + shift
                 if math.isfinite(speed):
-                    await trio.sleep_until(began + at / speed)
+                    due_at = began + at / speed
+                    await trio.sleep_until(due_at)
+                    self.late_s = max(self.late_s, trio.current_time() - due_at)
                 unit = each.replaced(
                     seq=self.seq,
                     pts=each.pts + shift * scale,

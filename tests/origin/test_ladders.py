@@ -92,7 +92,7 @@ class Setting:
 
     async def until_parts(self, channel: str, name: str, count: int = 6) -> None:
         since = len(self.events[channel])
-        with trio.fail_after(40):
+        with trio.fail_after(15):
             while len(self.parts(channel, name, since)) < count:  # noqa: ASYNC110 - a process's
                 await trio.sleep(0.02)
 

@@ -245,17 +245,17 @@ async def test_too_slow_it_sheds_the_costliest_rung_and_gives_it_back_when_there
     monkeypatch.setattr(ladder_load, "RETURN_S_MIN", 1.0)  # Ten times as long for viewers.
     command = faulty(
         "busy = engine._video is not None and len(engine._video._makers) == 3\n"
-        "    time.sleep(0.075 if unit.track_id == 1 and busy and unit.seq < 600 else 0)"
+        "    time.sleep(0.06 if unit.track_id == 1 and busy and unit.seq < 600 else 0)"
     )
-    for _ in range(3):  # A source that this machine holds up is no faster than such a child.
+    for _ in range(3):
         live = Live(clip(), command=command)
         with capture_logs() as logs:
             async with running(live):
                 await live.feed(turns=6)
                 statistics = live.transcoder.statistics()
         told = [(line["event"], line["rung"]) for line in logs if "rung" in line]
-        if told:
-            break
+        if live.late_s < 0.5:
+            break  # Else this machine has held up the source, which was no faster than the child.
     assert told == [("rung shed", "120p"), ("rung given back", "120p")]
     assert live.wanted == [("120p", "96p", "64p"), ("96p", "64p"), ("120p", "96p", "64p")]
     assert statistics.queue_s < 1.5, "it has caught up"
