@@ -9,6 +9,7 @@ ten times a second. Both reconnect for ever, with backoff and jitter, and do the
 import os
 import random
 import ssl
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from msgspec import Meta, Struct
 
 from edged.errors import RemoteProtocolError
 from edged.irs.session import JITTER_MAX, Driver, connect, drain_readable, keep_session
-from edged.media.epochs import EpochAnswer, EpochAsk, IrsMemo
+from edged.media.epochs import EpochAnswer, EpochAsk, IrsMemo, check_plausible
 from edged.media.routing import IngestOffer, OriginReport, PopTelemetry, RoutingTable
 from edged.policy.capacitor import HEARTBEAT_INTERVAL_S, StateChanged
 from edged.policy.epoch_grants import EpochGrants
@@ -84,6 +85,7 @@ class PopClient:
         shard: int = 0,
         tls: ssl.SSLContext | None = None,
         rng: random.Random | None = None,
+        now_unix: Callable[[], float] = time.time,
         marks: bool = True,
         on_table: Callable[[RoutingTable], None] = lambda _: None,
         on_states: Callable[[list[StateChanged]], None] = lambda _: None,
@@ -115,6 +117,7 @@ class PopClient:
         self._on_pops = on_pops
         self._on_joined, self._on_taken_over = on_joined, on_taken_over
         self._granted_to = ""  # Whose run of an IRS it was last.
+        self._now_unix = now_unix
         self._offer = offer
         self._unsaved = trio.Event()
 
@@ -167,7 +170,7 @@ class PopClient:
         if self.grants is not None:
             hello = msgspec.structs.replace(hello, grants_epochs=True)
             self.grants.saw(hello.epoch)
-            gate = _Gate(self.grants, address)
+            gate = _Gate(self.grants, address, self._now_unix)
         link = PeerLink(hello, self.holder, trio.current_time(), gate)
         driver = Driver(stream, link, partial(self._handle, address=address))
         log.info("irs session begins", irs=address, epoch=hello.epoch, version=hello.version)
@@ -251,6 +254,7 @@ class PopClient:
                 log.info("no routing table on disk yet", file=path)
                 return
             table = decode_file(data)
+            check_plausible(table.epoch, self._now_unix(), "the table")
         except (OSError, RemoteProtocolError) as error:
             log.warning(
                 "routing table on disk refused, starting without one",
@@ -294,22 +298,29 @@ class PopClient:
 
 
 class _Gate:
-    """One session's side of what a PoP has granted."""
+    """One session's side of what a PoP has granted; an epoch that is a fault ends the session."""
 
-    def __init__(self, grants: EpochGrants, session: str) -> None:
-        self._grants, self._session = grants, session
+    def __init__(self, grants: EpochGrants, session: str, now_unix: Callable[[], float]) -> None:
+        self._grants, self._session, self._now_unix = grants, session, now_unix
 
     def answer(self, ask: EpochAsk, now: float) -> EpochAnswer:
         """As `Gate` of `wire.irs_link`."""
+        self._check(ask.epoch)
         return self._grants.answer(ask, self._session, now)
 
     def why_not(self, now: float, epoch: int | None = None) -> str:
         """As `Gate`."""
+        if epoch is not None:
+            self._check(epoch)
         return self._grants.why_not(self._session, now, epoch)
 
     def keep(self, memo: IrsMemo, now: float) -> None:
         """As `Gate`."""
+        self._check(memo.epoch)
         self._grants.keep(memo, now)
+
+    def _check(self, epoch: int) -> None:
+        check_plausible(epoch, self._now_unix(), self._session)
 
 
 class OriginClient:

@@ -10,7 +10,7 @@ import trio
 from edged.errors import RemoteProtocolError
 from edged.irs.pops import PopsTeller
 from edged.irs.session import Driver
-from edged.media.epochs import EpochAnswer
+from edged.media.epochs import EpochAnswer, check_plausible
 from edged.media.routing import RULES_PROTO
 from edged.runtime.tls import Identity
 from edged.wire.irs_link import IrsLink, TableAcked, TableRefused
@@ -93,7 +93,7 @@ class Peer:
             case EpochAnswer():
                 memo = (answer.stamp[0], 0 if answer.memo is None else answer.memo.epoch)
                 for epoch in (answer.epoch, *memo):
-                    service.check_plausible(epoch, self.key)
+                    check_plausible(epoch, service.now_unix(), self.key)
                 service.seat.answered(self.key, answer)
 
     def begin_epoch(self) -> None:

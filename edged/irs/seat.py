@@ -19,7 +19,7 @@ from edged.errors import EdgedError
 from edged.irs.moving import Moving
 from edged.irs.session import drain_readable
 from edged.irs.state import Action, IrsState, StateKeeper
-from edged.media.epochs import REVISION_MAX, EpochAnswer, IrsMemo, Stamp
+from edged.media.epochs import REVISION_MAX, EpochAnswer, IrsMemo, Stamp, is_plausible
 from edged.policy.epoch_claim import (
     Activated,
     Deactivated,
@@ -35,7 +35,6 @@ from edged.wire.irs_link import IrsLink
 
 SETTLE_S = 2.0  # After a take-over, before streams are moved: what is under way is told by then.
 POPS_SAVED_S = 300.0  # Which PoPs are known is written so often, at least.
-EPOCH_AHEAD_S_MAX = 10 * 365 * 86_400  # Epochs begin as Unix seconds; beyond, one is a fault.
 
 METRICS = (
     MetricSpec(name="edged_irs_active", help="Whether this IRS pushes tables: 1, or 0"),
@@ -100,12 +99,12 @@ class Seat:
         self.keeper.on_loaded = self._loaded
         state = self.keeper.load()
         epoch = max(1, int(now_unix()))
-        if self.is_plausible(state.epoch):
+        if is_plausible(state.epoch, now_unix()):
             epoch = max(epoch, state.epoch + 1)
         else:
             log.warning("epoch of the state file lies years ahead", epoch=state.epoch)
         self._memo = state.memo
-        if not self.is_plausible(state.memo.epoch):
+        if not is_plausible(state.memo.epoch, now_unix()):
             self._memo = structs.replace(state.memo, epoch=0, revision=1)
         self._restored: IrsState | None = state
         rng = rng or random.Random()  # noqa: S311 - spreads waits, keeps no secret
@@ -161,10 +160,6 @@ class Seat:
             )
         )
         raise EdgedError(f"this irs stands by; {where}")
-
-    def is_plausible(self, epoch: int) -> bool:
-        """Whether an epoch can be one."""
-        return epoch <= self._now_unix() + EPOCH_AHEAD_S_MAX
 
     def may_push(self, pop: str, link: IrsLink) -> bool:
         """Whether a PoP takes our tables now."""
@@ -344,10 +339,11 @@ class Seat:
 
     def _loaded(self, state: IrsState) -> None:
         """The state file could be read after all: what it has counts if nobody knew better."""
-        if self.is_plausible(state.epoch):
+        unix = self._now_unix()
+        if is_plausible(state.epoch, unix):
             self.raise_epoch(state.epoch + 1)
-        stamp, unix = (state.memo.epoch, state.memo.revision), self._now_unix()
-        if stamp > self._stamp and self.is_plausible(state.memo.epoch):
+        stamp = (state.memo.epoch, state.memo.revision)
+        if stamp > self._stamp and is_plausible(state.memo.epoch, unix):
             drains = tuple(
                 structs.replace(note, left_s=max(0.0, note.until - unix))
                 for note in state.memo.drains

@@ -26,6 +26,7 @@ from edged.irs.pops import PopsTeller
 from edged.irs.seat import Seat
 from edged.irs.session import HANDSHAKE_S_MAX, JITTER_MAX, drain_readable, shake_hands
 from edged.irs.sources import FailureSources
+from edged.media.epochs import check_plausible, is_plausible
 from edged.media.routing import ORIGINS_MAX, RULES_MAX, RULES_PROTO, OriginState, RoutingTable
 from edged.policy.capacitor import HEARTBEAT_INTERVAL_S, StateChanged
 from edged.policy.planner import PlanPolicy, PopLeases
@@ -252,7 +253,7 @@ class IrsService:
     def pop_joined(self, session: Peer, hello: PopHello) -> None:
         """Let a PoP shard in; a newer session of the same shard replaces the older."""
         key = hello.key
-        self.check_plausible(hello.epoch, key)
+        check_plausible(hello.epoch, self.now_unix(), key)
         self.collectors.pop_joined(key)
         session.key = key
         session.has_table, session.rules_proto = hello.epoch > 0, hello.rules_proto
@@ -297,15 +298,10 @@ class IrsService:
 
     def outbid(self, epoch: int, version: int) -> None:
         """Raise our epoch when a PoP has a newer table than ours: newest wins, and we are it."""
-        if (epoch, version) > (self.epoch, self.version) and self.seat.is_plausible(epoch):
+        if (epoch, version) > (self.epoch, self.version) and is_plausible(epoch, self.now_unix()):
             log.warning("epoch raised", before=self.epoch, after=epoch + 1)
             self.seat.raise_epoch(epoch + 1)
             self._offer_anew()
-
-    def check_plausible(self, epoch: int, pop: str) -> None:
-        """Raise RemoteProtocolError for an epoch that is a fault."""
-        if not self.seat.is_plausible(epoch):
-            raise RemoteProtocolError(f"epoch {epoch} of {pop} lies years ahead")
 
     def _granted(self, pop: str) -> None:
         """A PoP listens to us from now on: it hears of drains before its first table."""

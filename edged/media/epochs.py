@@ -7,11 +7,13 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from edged.errors import RemoteProtocolError
 from edged.media.routing import Address, Name, Seconds, Unix
 
 EPOCH_LEASE_S = 3.0  # So long a PoP grants an epoch; renewed each second.
 DRAINS_MAX = 64  # As many as a PoP takes.
 EPOCH_MAX = 2**63 - 1
+EPOCH_AHEAD_S_MAX = 10 * 365 * 86_400  # Epochs begin as Unix seconds; beyond, one is a fault.
 BY_CHARS_MAX = 64
 
 Epoch = Annotated[int, Meta(ge=0, le=EPOCH_MAX)]
@@ -19,6 +21,19 @@ REVISION_MAX = 2**31 - 1  # Of memos under one epoch, and of asks in one session
 Revision = Annotated[int, Meta(ge=0, le=REVISION_MAX)]
 Stamp = tuple[Epoch, Revision]
 IrsId = Annotated[str, Meta(min_length=1, max_length=32)]  # Of one run of an IRS, by chance.
+
+
+def is_plausible(epoch: int, unix: float) -> bool:
+    """Whether an epoch can have been come by, at this time: each begins as Unix seconds."""
+    return epoch <= unix + EPOCH_AHEAD_S_MAX
+
+
+def check_plausible(epoch: int, unix: float, whose: str) -> None:
+    """Raise RemoteProtocolError for an epoch that is a fault: nobody could ever go above it."""
+    if not is_plausible(epoch, unix):
+        raise RemoteProtocolError(
+            f"epoch {epoch} of {whose} lies years ahead, {unix + EPOCH_AHEAD_S_MAX:.0f} is the most"
+        )
 
 
 class DrainNote(Struct, frozen=True, kw_only=True):

@@ -99,7 +99,7 @@ class GrantBegan(Struct, frozen=True):
 
 
 class Gate(Protocol):
-    """Whether an IRS is believed, at a PoP that has several."""
+    """Whether an IRS is believed, at a PoP that has several; each may raise RemoteProtocolError."""
 
     def answer(self, ask: EpochAsk, now: float) -> EpochAnswer:
         """Grant what is asked, or not."""

@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from edged.errors import ConfigError
 from edged.irs import client as client_module
 from edged.irs.client import IrsClientConfig, OriginClient, PopClient
 from edged.irs.service import IrsConfig, IrsService
+from edged.media.epochs import EPOCH_AHEAD_S_MAX, EpochAsk, IrsMemo
 from edged.media.routing import (
     OriginReport,
     OriginRow,
@@ -32,12 +34,15 @@ from edged.wire.irs_link import TableArrived
 from edged.wire.table import (
     Drain,
     Goodbye,
+    Message,
     Migrate,
     Move,
     OriginHello,
+    Snapshot,
     decode_file,
     encode_file,
     encode_frame,
+    table_crc,
 )
 from edged.wire.table_push import TableHolder
 from tests.irs.network import CLIENT, NOW_UNIX, Network, Origin, entropy_from, until
@@ -89,6 +94,10 @@ async def test_a_pop_boots_from_its_last_good_table_with_irs_dead(tmp_path: Path
         (encode_file(TABLE)[:-1] + b"!", "table file is corrupt: crc "),
         (encode_file(TABLE)[:-9], "table file holds "),
         (b"", "table file of 0 bytes is cut short"),
+        (
+            encode_file(msgspec.structs.replace(TABLE, epoch=2**63 - 1)),
+            "epoch 9223372036854775807 of the table lies years ahead",
+        ),
         (b"<html>not found</html>", "no table file: it begins with b'<htm'"),
         (None, "Is a directory"),
     ],
@@ -331,6 +340,41 @@ async def test_what_irs_commands_is_handed_on_and_a_goodbye_ends_the_session(
         nursery.cancel_scope.cancel()
     assert commands == sent
     assert reason == "irs ended the session: maintenance"
+
+
+def ask_for(epoch: int) -> EpochAsk:
+    return EpochAsk(irs="a", number=1, kind="want", epoch=epoch)
+
+
+def push_under(epoch: int) -> Snapshot:
+    table = msgspec.structs.replace(TABLE, epoch=epoch)
+    return Snapshot(nonce=1, crc=table_crc(table), table=table)
+
+
+def leave_memo_of(epoch: int) -> IrsMemo:
+    return IrsMemo(epoch=epoch)
+
+
+@pytest.mark.parametrize("make", [ask_for, push_under, leave_memo_of])
+async def test_an_epoch_of_years_ahead_ends_the_session(
+    make: Callable[[int], Message], autojump_clock: MockClock
+) -> None:
+    """Nobody could go above it: neither another IRS, nor this one when it is mended."""
+    most = int(NOW_UNIX) + EPOCH_AHEAD_S_MAX
+    for epoch, reason in (
+        (most, "irs ended the session: done"),
+        (most + 1, f"epoch {most + 1} of irs lies years ahead, {most} is the most"),
+    ):
+        config = IrsClientConfig(addresses=("irs:1940", "other:1940"))
+        pop = PopClient(config, PopView("lhr"), now_unix=lambda: NOW_UNIX)
+        ours, theirs = memory_stream_pair()
+        for message in (make(epoch), Goodbye("done")):
+            await theirs.send_all(encode_frame(message))
+        with trio.fail_after(1):
+            assert await pop.run_stream(ours, "irs") == reason
+        assert pop.grants is not None
+        answer = pop.grants.answer(EpochAsk(irs="b", number=1, kind="look", epoch=1), "b", 9.0)
+        assert max(answer.epoch, *answer.stamp) == (most if epoch == most else 0)
 
 
 async def test_an_origin_beats_ten_times_a_second(autojump_clock: MockClock) -> None:

@@ -14,10 +14,17 @@ from edged.errors import EdgedError, RemoteProtocolError
 from edged.irs import state as state_module
 from edged.irs.client import IrsClientConfig, OriginClient, PopClient
 from edged.irs.peer import Peer
-from edged.irs.seat import EPOCH_AHEAD_S_MAX, METRICS, SETTLE_S
+from edged.irs.seat import METRICS, SETTLE_S
 from edged.irs.service import IrsConfig, IrsService
 from edged.irs.state import IrsState, StateFile
-from edged.media.epochs import EPOCH_LEASE_S, REVISION_MAX, EpochAnswer, EpochAsk, IrsMemo
+from edged.media.epochs import (
+    EPOCH_AHEAD_S_MAX,
+    EPOCH_LEASE_S,
+    REVISION_MAX,
+    EpochAnswer,
+    EpochAsk,
+    IrsMemo,
+)
 from edged.media.routing import OriginState
 from edged.policy.pop_view import PopView
 from edged.wire.table import Drain, Migrate, OriginHello, PopHello, encode_frame

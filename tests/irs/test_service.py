@@ -12,7 +12,6 @@ from trio.testing import MockClock, memory_stream_pair
 
 from edged.irs.client import IrsClientConfig, OriginClient, PopClient
 from edged.irs.peer import Peer
-from edged.irs.seat import EPOCH_AHEAD_S_MAX
 from edged.irs.service import (
     METRICS,
     IrsConfig,
@@ -20,6 +19,7 @@ from edged.irs.service import (
     find_problems,
 )
 from edged.irs.session import connect
+from edged.media.epochs import EPOCH_AHEAD_S_MAX
 from edged.media.routing import (
     IngestOffer,
     OriginState,
@@ -398,7 +398,7 @@ HELLO = OriginHello(origin="o1", incarnation=1, address="h:1")
         (
             (PopHello(pop="lhr", epoch=int(NOW_UNIX) + EPOCH_AHEAD_S_MAX + 1),),
             None,
-            "epoch 2015360001 of lhr/0 lies years ahead",
+            "epoch 2015360001 of lhr/0 lies years ahead, 2015360000 is the most",
         ),
         (
             (PopHello(pop="lhr"),),
