@@ -103,13 +103,11 @@ class Seat:
             epoch = max(epoch, state.epoch + 1)
         else:
             log.warning("epoch of the state file lies years ahead", epoch=state.epoch)
-        self._memo = state.memo
-        if not is_plausible(state.memo.epoch, now_unix()):
-            self._memo = structs.replace(state.memo, epoch=0, revision=1)
         self._restored: IrsState | None = state
         rng = rng or random.Random()  # noqa: S311 - spreads waits, keeps no secret
         self.claim = EpochClaim(entropy(8).hex(), epoch, rng.random)
-        self.claim.memo = self._stamp
+        known = is_plausible(state.memo.epoch, now_unix())
+        self.claim.memo = state.memo.stamp if known else (0, 1)
         self._begun: set[str] = set()  # PoPs that are to be told of drains, and resumed, first.
         self._kept: tuple[int, Stamp, int] | None = None
         self._woken = trio.Event()
@@ -246,7 +244,7 @@ class Seat:
         if self._begun and self.leads:
             self._begin()
         self._send_asks()
-        known = (self.epoch, self._stamp, self.claim.changes)
+        known = (self.epoch, self.claim.memo, self.claim.changes)
         if known != self._kept:
             self._kept = known
             self.keeper.keep()
@@ -263,7 +261,10 @@ class Seat:
                     self._leave_memo(pop)
             case Activated(epoch):
                 log.info("irs is active", epoch=epoch, grants=self.status().grants)
-                if self._stamp > (0, 0):  # Who knows nothing of drains has no newer word on them.
+                if self.claim.memo > (
+                    0,
+                    0,
+                ):  # Who knows nothing of drains has no newer word on them.
                     self._restamp()
             case Deactivated(reason):
                 log.warning("irs stands by", reason=reason)
@@ -301,9 +302,9 @@ class Seat:
 
     # What operators asked.
 
-    @property
-    def _stamp(self) -> Stamp:
-        return (self._memo.epoch, self._memo.revision)
+    def _memo(self) -> IrsMemo:
+        epoch, revision = self.claim.memo
+        return IrsMemo(epoch=epoch, revision=revision, drains=self._moving.notes())
 
     def _asked(self, what: str, origin: str, by: str) -> None:
         """An operator did something: it is kept, and left with PoPs."""
@@ -313,11 +314,10 @@ class Seat:
 
     def _restamp(self) -> None:
         """Make what is drained now the newest word on it."""
-        epoch, revision = self._memo.epoch, self._memo.revision + 1
+        epoch, revision = self.claim.memo[0], self.claim.memo[1] + 1
         if self.epoch > epoch or revision > REVISION_MAX:
             epoch, revision = max(self.epoch, epoch + 1), 1
-        self._memo = IrsMemo(epoch=epoch, revision=revision, drains=self._moving.notes())
-        self.claim.memo = self._stamp
+        self.claim.memo = (epoch, revision)
         for pop in self._sessions:
             self._leave_memo(pop)
 
@@ -326,13 +326,13 @@ class Seat:
         session, now = self._sessions.get(pop), trio.current_time()
         if session is None or not session.link.grants_epochs or not self.claim.granted(pop, now):
             return
-        session.link.ask(structs.replace(self._memo, drains=self._moving.notes()), now)
+        session.link.ask(self._memo(), now)
         session.wake()
 
     def _adopt(self, memo: IrsMemo) -> None:
         """Another IRS, or one before us, knew more."""
         log.info("drains heard of a pop", epoch=memo.epoch, drains=len(memo.drains))
-        self._memo = memo
+        self.claim.memo = memo.stamp
         self._moving.adopt(memo.drains)
         if self.leads:
             self._restamp()
@@ -342,8 +342,7 @@ class Seat:
         unix = self._now_unix()
         if is_plausible(state.epoch, unix):
             self.raise_epoch(state.epoch + 1)
-        stamp = (state.memo.epoch, state.memo.revision)
-        if stamp > self._stamp and is_plausible(state.memo.epoch, unix):
+        if state.memo.stamp > self.claim.memo and is_plausible(state.memo.epoch, unix):
             drains = tuple(
                 structs.replace(note, left_s=max(0.0, note.until - unix))
                 for note in state.memo.drains
@@ -354,5 +353,4 @@ class Seat:
         unix = self._now_unix()
         now = trio.current_time()
         pops = {pop: unix - max(0.0, now - at) for pop, at in self.claim.known.items()}
-        memo = structs.replace(self._memo, drains=self._moving.notes())
-        return IrsState(epoch=self.epoch, memo=memo, pops=pops)
+        return IrsState(epoch=self.epoch, memo=self._memo(), pops=pops)

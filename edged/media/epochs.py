@@ -57,6 +57,11 @@ class IrsMemo(Struct, frozen=True, tag="memo", kw_only=True):
     revision: Revision = 0
     drains: Annotated[tuple[DrainNote, ...], Meta(max_length=DRAINS_MAX)] = ()
 
+    @property
+    def stamp(self) -> Stamp:
+        """The newest holds."""
+        return self.epoch, self.revision
+
 
 class EpochAsk(Struct, frozen=True, tag="epoch-ask", kw_only=True):
     """IRS asks a PoP for the right to push it tables under an epoch.

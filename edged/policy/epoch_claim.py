@@ -225,8 +225,8 @@ class EpochClaim:
         events: list[Event] = []
         pop.answered = True
         self._know(name, pop, now)
-        if answer.memo is not None and (answer.memo.epoch, answer.memo.revision) > self.memo:
-            self.memo = (answer.memo.epoch, answer.memo.revision)
+        if answer.memo is not None and answer.memo.stamp > self.memo:
+            self.memo = answer.memo.stamp
             events.append(MemoSeen(answer.memo))
         if answer.granted:
             if answer.begins or pop.granted_epoch != asked.epoch:

@@ -23,7 +23,6 @@ class EpochGrants:
     def __init__(self) -> None:
         self.epoch = 0  # The highest that was granted, or came with a table.
         self.holder = ""  # The session by which it was granted; "" when that has ended.
-        self.grants = self.refusals = 0  # Granted to another than before; wants not granted.
         self._owner = ""  # The IRS that has, or had, this epoch; "" when that is not known.
         self._irs = ""  # The IRS that has the lease.
         self._until = -math.inf
@@ -42,15 +41,12 @@ class EpochGrants:
             granted = not others and (mine or ask.epoch > self.epoch)
             begins = granted and not (held and self.holder == session)
             if granted:
-                self.grants += begins
                 self.epoch, self._owner = ask.epoch, ask.irs
                 self._irs, self.holder = ask.irs, session
                 self._until = now + EPOCH_LEASE_S
-            else:
-                self.refusals += 1
         elif ask.kind == "release" and held and not others:
             self._until = -math.inf
-        stamp = (self._memo.epoch, self._memo.revision)
+        stamp = self._memo.stamp
         return EpochAnswer(
             number=ask.number,
             granted=granted,
@@ -85,7 +81,7 @@ class EpochGrants:
 
     def keep(self, memo: IrsMemo, now: float) -> None:
         """Keep what the active IRS leaves for the others, if it is newer."""
-        if (memo.epoch, memo.revision) > (self._memo.epoch, self._memo.revision):
+        if memo.stamp > self._memo.stamp:
             self._memo, self._memo_at = memo, now
 
     def session_ended(self, session: str) -> None:

@@ -21,6 +21,7 @@ from edged.media.epochs import (
     EPOCH_AHEAD_S_MAX,
     EPOCH_LEASE_S,
     REVISION_MAX,
+    DrainNote,
     EpochAnswer,
     EpochAsk,
     IrsMemo,
@@ -410,7 +411,8 @@ async def test_a_pop_whose_first_answer_was_late_is_pushed_to(autojump_clock: Mo
         nursery.cancel_scope.cancel()
 
 
-async def test_a_memo_of_years_ahead_ends_that_session(autojump_clock: MockClock) -> None:
+def open_peer() -> tuple[IrsService, Peer]:
+    """An IRS and its session of a PoP that grants epochs, which has been asked once."""
     service = IrsService(
         IrsConfig(warmup_s=0.0), entropy=entropy_from(1), now_unix=lambda: NOW_UNIX
     )
@@ -418,6 +420,11 @@ async def test_a_memo_of_years_ahead_ends_that_session(autojump_clock: MockClock
     hello = encode_frame(PopHello(pop="p", grants_epochs=True))
     for event in peer.link.receive_data(hello, trio.current_time()):
         peer.handle(event)
+    return service, peer
+
+
+async def test_a_memo_of_years_ahead_ends_that_session(autojump_clock: MockClock) -> None:
+    _, peer = open_peer()
     memo = IrsMemo(epoch=2**62, revision=1)
     for answer in (
         EpochAnswer(number=1, granted=True, epoch=1, stamp=(2**62, 1)),
@@ -431,9 +438,23 @@ async def test_beyond_its_revisions_a_memo_has_another_epoch(autojump_clock: Moc
     async with trio.open_nursery() as nursery:
         network = Network(nursery, IrsConfig(warmup_s=0.0))
         seat = network.irs.seat
-        seat._memo = IrsMemo(epoch=seat.epoch, revision=REVISION_MAX - 1)
+        seat.claim.memo = (seat.epoch, REVISION_MAX - 1)
         seat._restamp()
-        assert seat._stamp == (seat.epoch, REVISION_MAX)
+        assert seat.claim.memo == (seat.epoch, REVISION_MAX)
         seat._restamp()
-        assert seat._stamp == (seat.epoch + 1, 1)
+        assert seat.claim.memo == (seat.epoch + 1, 1)
         nursery.cancel_scope.cancel()
+
+
+async def test_what_a_file_says_late_is_not_undone_by_an_older_word_of_a_pop(
+    autojump_clock: MockClock,
+) -> None:
+    service, peer = open_peer()
+    seat = service.seat
+    note = DrainNote(origin="o1", since=NOW_UNIX, until=NOW_UNIX + 60)
+    seat._loaded(IrsState(memo=IrsMemo(epoch=5, revision=3, drains=(note,))))
+    assert seat.status().drained == ["o1"]
+    peer.handle(EpochAnswer(number=1, granted=False, epoch=0, memo=IrsMemo(epoch=5, revision=2)))
+    assert seat.status().drained == ["o1"]
+    peer.handle(EpochAnswer(number=2, granted=False, epoch=0, memo=IrsMemo(epoch=5, revision=4)))
+    assert seat.status().drained == [], "of a newer one it is"
