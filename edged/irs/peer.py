@@ -42,7 +42,7 @@ class Peer:
         self.identity: Identity | None = None
         self.key = ""  # Of the PoP shard.
         self.origin = ""
-        self.offered: PopLeases | None = None
+        self.offered: tuple[int, PopLeases] | None = None  # Under which epoch, last.
         self.has_table = False  # It came with one.
         self.knows_kept = False  # It can be told of units that are kept for partners.
         self.rules_proto = RULES_PROTO

@@ -24,6 +24,7 @@ from edged.policy.epoch_claim import (
     Activated,
     Deactivated,
     EpochClaim,
+    EpochRaised,
     Event,
     Granted,
     MemoMissed,
@@ -205,8 +206,7 @@ class Seat:
 
     def raise_epoch(self, epoch: int) -> None:
         """Use a higher epoch: a PoP has a table of one above ours."""
-        self.claim.raise_epoch(epoch, trio.current_time())
-        self._follow([])
+        self._follow(self.claim.raise_epoch(epoch, trio.current_time()))
 
     def status(self) -> SeatSeen:
         """What we are, for people."""
@@ -257,20 +257,18 @@ class Seat:
             case Granted(pop, begins):
                 self._note_grant(pop, begins=begins)
             case MemoMissed(pop):
-                if self.leads:
-                    self._leave_memo(pop)
+                self._leave_memo(pop)
             case Activated(epoch):
                 log.info("irs is active", epoch=epoch, grants=self.status().grants)
-                if self.claim.memo > (
-                    0,
-                    0,
-                ):  # Who knows nothing of drains has no newer word on them.
+                if self.claim.memo > (0, 0):  # Else it has no newer word on drains.
                     self._restamp()
+            case EpochRaised():
+                for link in self._asked_links():
+                    link.withdraw()
             case Deactivated(reason):
                 log.warning("irs stands by", reason=reason)
-                for session in self._sessions.values():
-                    if session.link.grants_epochs:
-                        session.link.pause()
+                for link in self._asked_links():
+                    link.pause()
 
     def _note_grant(self, pop: str, *, begins: bool) -> None:
         """Have a PoP resumed that listens from now on, or did already while its answer was lost."""
@@ -291,6 +289,11 @@ class Seat:
                 session.link.resume()
                 self._granted(pop)
         self._changed()
+
+    def _asked_links(self) -> list[IrsLink]:
+        """Of PoPs that are asked for epochs."""
+        links = [session.link for session in self._sessions.values()]
+        return [link for link in links if link.grants_epochs]
 
     def _send_asks(self) -> None:
         now = trio.current_time()
@@ -322,9 +325,9 @@ class Seat:
             self._leave_memo(pop)
 
     def _leave_memo(self, pop: str) -> None:
-        """Leave it with a PoP that has granted us its epoch, as it is by now."""
+        """Leave it, as it is by now, with a PoP that has granted us its epoch, if we lead."""
         session, now = self._sessions.get(pop), trio.current_time()
-        if session is None or not session.link.grants_epochs or not self.claim.granted(pop, now):
+        if session is None or not self.leads or not self.claim.granted(pop, now):
             return
         session.link.ask(self._memo(), now)
         session.wake()

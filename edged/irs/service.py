@@ -301,7 +301,7 @@ class IrsService:
         if (epoch, version) > (self.epoch, self.version) and is_plausible(epoch, self.now_unix()):
             log.warning("epoch raised", before=self.epoch, after=epoch + 1)
             self.seat.raise_epoch(epoch + 1)
-            self._offer_anew()
+            self.planner.hurry()
 
     def _granted(self, pop: str) -> None:
         """A PoP listens to us from now on: it hears of drains before its first table."""
@@ -403,13 +403,14 @@ class IrsService:
         self.version += 1
         for key, session in self._pops.items():
             planned = rows.get(key)
-            if planned is None or (not renew and planned == session.offered):
+            offered = (self.epoch, planned)
+            if planned is None or (not renew and offered == session.offered):
                 continue
             if not self.seat.may_push(key, session.link):
                 continue
             if session.has_table and (now < self._warm_at or not planned.rows):
                 continue  # It routes by what it has until we have heard the origins.
-            session.offered = planned
+            session.offered = offered
             session.link.offer(self._make_table(planned, session), now)
             session.driver.wake()
         if renew:

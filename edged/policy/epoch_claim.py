@@ -65,6 +65,12 @@ class Deactivated(Struct, frozen=True):
     reason: str
 
 
+class EpochRaised(Struct, frozen=True):
+    """We use a higher epoch: what was made under the one before is not to be pushed any more."""
+
+    epoch: int
+
+
 class MemoSeen(Struct, frozen=True):
     """A PoP shows what another IRS, or an earlier run of ours, has left there."""
 
@@ -77,7 +83,7 @@ class MemoMissed(Struct, frozen=True):
     pop: str
 
 
-Event = Granted | Activated | Deactivated | MemoSeen | MemoMissed
+Event = Granted | Activated | Deactivated | EpochRaised | MemoSeen | MemoMissed
 Kind = Literal["look", "want", "release"]
 
 
@@ -205,14 +211,15 @@ class EpochClaim:
         """A PoP is here that does not grant: it has no IRS but this one."""
         self.changes += self._known.pop(pop, None) is not None
 
-    def raise_epoch(self, epoch: int, now: float) -> None:
+    def raise_epoch(self, epoch: int, now: float) -> list[Event]:
         """Use at least this epoch from now on."""
         if epoch <= self.epoch:
-            return
+            return []
         self.epoch = min(epoch, EPOCH_MAX)
         if self.state is not Standing.STANDBY:
             for pop in self._pops:
                 self._ask(pop, "want", now)
+        return [EpochRaised(self.epoch)]
 
     def answered(self, name: str, answer: EpochAnswer, now: float) -> list[Event]:
         """A PoP answers."""
@@ -244,7 +251,7 @@ class EpochClaim:
                 higher = answer.epoch >= self.epoch and asked.epoch <= answer.epoch
                 if not answer.left_s and higher and now - pop.raised_at >= RENEW_S:
                     pop.raised_at = now  # A faulty PoP must not have us do so all the time.
-                    self.raise_epoch(answer.epoch + 1, now)
+                    events += self.raise_epoch(answer.epoch + 1, now)
         return events + self._judge(now)
 
     def next_timeout(self) -> float:

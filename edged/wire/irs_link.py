@@ -259,11 +259,15 @@ class IrsLink(_Timed):
         assert self.grants_epochs, "an older PoP would close on it"
         self._send(ask, now)
 
+    def withdraw(self) -> None:
+        """Forget what was offered and has not been pushed."""
+        if self.pusher is not None:
+            self.pusher.withdraw()
+
     def pause(self) -> None:
         """Push nothing until `resume`: what was offered and not pushed is forgotten."""
         self.paused = True
-        if self.pusher is not None:
-            self.pusher.withdraw()
+        self.withdraw()
 
     def resume(self) -> None:
         """Push again what will be offered."""

@@ -22,7 +22,7 @@ async def test_what_a_pop_was_told_counts_no_more_when_an_epoch_begins() -> None
     peer.begin_epoch()
     assert peer.teller is None, "it does not want to hear of others"
     told = peer.teller = PopsTeller()
-    peer.offered = PopLeases(rows=(), kept={})
+    peer.offered = (3, PopLeases(rows=(), kept={}))
     peer.begin_epoch()
     assert peer.offered is None
     assert peer.teller is not told

@@ -26,9 +26,18 @@ from edged.media.epochs import (
     EpochAsk,
     IrsMemo,
 )
-from edged.media.routing import OriginState
+from edged.media.routing import OriginState, RoutingTable
 from edged.policy.pop_view import PopView
-from edged.wire.table import Drain, Migrate, OriginHello, PopHello, encode_frame
+from edged.wire.table import (
+    Ack,
+    Drain,
+    FrameReader,
+    Migrate,
+    OriginHello,
+    PopHello,
+    Snapshot,
+    encode_frame,
+)
 from tests.irs.network import NOW_UNIX, Network, Origin, entropy_from, until
 
 BOTH = ("irs-a:1940", "irs-b:1940")
@@ -432,6 +441,43 @@ async def test_a_memo_of_years_ahead_ends_that_session(autojump_clock: MockClock
     ):
         with pytest.raises(RemoteProtocolError, match="lies years ahead"):
             peer.handle(answer)
+
+
+async def test_what_waits_under_a_lower_epoch_is_not_pushed(autojump_clock: MockClock) -> None:
+    """The PoP would refuse it, and again, until the session ends."""
+    service, peer = open_peer()
+    epoch = service.epoch
+    peer.handle(EpochAnswer(number=1, granted=False, epoch=0))
+    peer.handle(EpochAnswer(number=2, granted=True, begins=True, epoch=epoch))
+    assert service.seat.may_push("p/0", peer.link)
+    tables = [
+        RoutingTable(epoch=epoch, version=version, issued=0.0, ttl_s=30.0, lease_ttl_s=10.0)
+        for version in (1, 2)
+    ]
+    reader = FrameReader()
+    for table in tables:
+        peer.link.offer(table, trio.current_time())
+    *_, pushed = reader.receive_data(peer.link.data_to_send())
+    assert isinstance(pushed, Snapshot)
+    service.seat.raise_epoch(epoch + 1)
+    ack = Ack(epoch=epoch, version=1, nonce=pushed.nonce, crc=pushed.crc)
+    peer.link.receive_data(encode_frame(ack), trio.current_time())
+    assert peer.link.pusher is not None
+    assert peer.link.pusher.acked == tables[0]
+    (asked,) = reader.receive_data(peer.link.data_to_send())
+    assert isinstance(asked, EpochAsk)
+    assert asked.epoch == epoch + 1
+
+
+async def test_under_a_raised_epoch_pops_have_a_table_at_once(autojump_clock: MockClock) -> None:
+    """Not only with the next renewal, though nothing in it is different."""
+    config = IrsConfig(warmup_s=0.0, push_interval_s=10.0, lease_ttl_s=60.0)
+    async with open_world(config=config) as world:
+        first, _ = await world.active()
+        epoch = first.service.epoch + 1
+        first.service.seat.raise_epoch(epoch)
+        assert await until(lambda: all(pop.epoch == epoch for pop in world.pops)) < 1.0
+        assert [pop.client.pushes_refused for pop in world.pops] == [0] * 3
 
 
 async def test_beyond_its_revisions_a_memo_has_another_epoch(autojump_clock: MockClock) -> None:

@@ -19,6 +19,7 @@ from edged.policy.epoch_claim import (
     Activated,
     Deactivated,
     EpochClaim,
+    EpochRaised,
     Event,
     Granted,
     MemoMissed,
@@ -264,8 +265,10 @@ def test_an_epoch_above_ours_is_outbid_and_pushed_under() -> None:
     world.run(1.0)
     (claim,) = world.claims.values()
     assert claim.epoch == 51
+    assert EpochRaised(51) in [event for _, _, event in world.events]
     assert all(claim.may_push(pop, world.now) for pop in world.grants)
-    claim.raise_epoch(60, world.now)
+    assert claim.raise_epoch(60, world.now) == [EpochRaised(60)]
+    assert claim.raise_epoch(60, world.now) == []
     assert claim.leads(world.now)
     assert not claim.may_push("p0/0", world.now), "until it has granted that one"
     world.send("irs0")
