@@ -128,8 +128,6 @@ class EpochClaim:
         self._known: dict[str, float] = {}  # PoPs that grant, by when each was heard last.
         self._asks: list[tuple[str, EpochAsk]] = []
         self._next_at = math.inf  # Of looks and renewals.
-        self._looked_at = -math.inf
-        self._campaign_until = math.inf
         self._wait_until = -math.inf
 
     @property
@@ -259,11 +257,11 @@ class EpochClaim:
         times = [self._next_at]
         times += [at + KNOWN_S for pop, at in self._known.items() if pop not in self._pops]
         if self.state is Standing.CAMPAIGN:
-            times.append(self._campaign_until)
+            times.append(self.changed_at + CAMPAIGN_S)
         elif self.state is Standing.ACTIVE:
             times.append(self._majority_ends_at())
         elif (free_at := self._majority_free_at()) < math.inf:
-            times.append(max(free_at, self._wait_until, self._looked_at + LOOK_S_MIN))
+            times.append(max(free_at, self._wait_until))
         return min(times)
 
     def handle_timeout(self, now: float) -> list[Event]:
@@ -296,11 +294,10 @@ class EpochClaim:
             case Standing.CAMPAIGN:
                 lost = sum(now < pop.busy_until for pop in self._pops.values() if pop.answered)
                 hopeless = len(self._pops) - lost < self.majority
-                if hopeless or now >= self._campaign_until:
+                if hopeless or now >= self.changed_at + CAMPAIGN_S:
                     self._stand_back(now)
             case Standing.STANDBY if self._majority_free_at() <= now and now >= self._wait_until:
                 self._become(Standing.CAMPAIGN, now)
-                self._campaign_until = now + CAMPAIGN_S
                 for pop in self._pops:
                     self._ask(pop, "want", now)
                 self._next_at = now + RENEW_S
@@ -336,8 +333,6 @@ class EpochClaim:
     def _ask(self, name: str, kind: Kind, now: float) -> None:
         pop = self._pops[name]
         pop.number += 1
-        if kind == "look":
-            self._looked_at = now
         pop.asked[pop.number] = _Asked(kind, self.epoch, now)
         while len(pop.asked) > ASKS_MAX:
             del pop.asked[next(iter(pop.asked))]
