@@ -231,19 +231,21 @@ class StateKeeper:
         if not self.path:
             return IrsState()
         try:
-            return self._open()
+            return self._take(*self._open())
         except StateError as error:
             self._note(str(error))
             return IrsState()
 
-    def _open(self) -> IrsState:
+    def _open(self) -> tuple[StateFile, IrsState, list[Action]]:
         """Open the file and read it; raises StateError, and it is left as it is."""
         file = StateFile(Path(self.path))
         try:
-            state, actions = file.load(), file.actions()
+            return file, file.load(), file.actions()
         except StateError:
             file.close()
             raise
+
+    def _take(self, file: StateFile, state: IrsState, actions: list[Action]) -> IrsState:
         self.recent.extend(actions[: RECENT_MAX - len(self.recent)])
         self._file = file
         return state
@@ -277,7 +279,7 @@ class StateKeeper:
     async def _open_later(self) -> None:
         """Try again to open it; what it has is told to `on_loaded`."""
         try:
-            state = await self._thread.run(self._open)
+            state = self._take(*await self._thread.run(self._open))
         except StateError as error:
             self._note(str(error))
             return
