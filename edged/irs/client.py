@@ -6,6 +6,7 @@ it grants one of them an epoch and does what that one says; all hear what it tel
 ten times a second. Both reconnect for ever, with backoff and jitter, and do their work meanwhile.
 """
 
+import errno
 import os
 import random
 import ssl
@@ -21,6 +22,7 @@ import trio
 from msgspec import Meta, Struct
 
 from edged.errors import RemoteProtocolError
+from edged.irs.disk_thread import DiskThread
 from edged.irs.session import JITTER_MAX, Driver, connect, drain_readable, keep_session
 from edged.media.epochs import EpochAnswer, EpochAsk, IrsMemo, check_plausible
 from edged.media.routing import IngestOffer, OriginReport, PopTelemetry, RoutingTable
@@ -47,6 +49,8 @@ from edged.wire.table import (
 from edged.wire.table_push import TableHolder
 
 ADDRESSES_MAX = 3  # Each hears all that PoPs and origins tell.
+READ_S_MAX = 5.0  # Of the table on disk, at the start: a disk that hangs does not hold us longer.
+END_S_MAX = 2.0  # For a table that is not saved yet, as the process ends.
 
 log = structlog.get_logger("edged.irs.client")
 
@@ -120,6 +124,7 @@ class PopClient:
         self._now_unix = now_unix
         self._offer = offer
         self._unsaved = trio.Event()
+        self._disk = DiskThread()  # Two writers would spoil each other's file.
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until cancelled; starts when the table on disk, if any, is in force."""
@@ -249,7 +254,7 @@ class PopClient:
         if not path or self.holder.table is not None:
             return  # Begun anew with a table in force: the one on disk may be older.
         try:
-            data = await trio.to_thread.run_sync(_read_file, Path(path))
+            data = await self._read(Path(path))
             if data is None:
                 log.info("no routing table on disk yet", file=path)
                 return
@@ -273,26 +278,35 @@ class PopClient:
         )
         self._on_table(table)
 
+    async def _read(self, path: Path) -> bytes | None:
+        with trio.move_on_after(READ_S_MAX):
+            await self._disk.idle()  # A run before this one may have left it at work.
+            return await self._disk.run(partial(_read_file, path))
+        raise OSError(errno.ETIMEDOUT, f"the disk has not answered in {READ_S_MAX:g} s")
+
     async def _persist(self) -> None:
-        """Save each table, at most one in an interval; the last one also on the way out."""
+        """Save each table, at most one in an interval; the last on the way out, if it is quick."""
         try:
             while True:
                 await self._unsaved.wait()
-                with trio.CancelScope(shield=True):  # Not to be left half done; it takes ms.
-                    await self._save()
+                await self._save()
                 await trio.sleep(self.config.persist_interval_s)
         finally:
-            if self._unsaved.is_set():
-                with trio.CancelScope(shield=True):
+            with trio.move_on_after(END_S_MAX) as scope:
+                scope.shield = True
+                await self._disk.idle()
+                if self._unsaved.is_set():
                     await self._save()
 
     async def _save(self) -> None:
+        await self._disk.idle()
+        await trio.lowlevel.checkpoint_if_cancelled()  # What is taken now is written.
         self._unsaved = trio.Event()
         table = self.holder.table
         assert table is not None, "a table has arrived"
         path = Path(self.config.table_file)
-        try:  # Never abandoned: two writers would spoil each other's file.
-            await trio.to_thread.run_sync(_write_file, path, encode_file(table))
+        try:
+            await self._disk.run(partial(_write_file, path, encode_file(table)))
         except OSError as error:
             log.warning("routing table not saved", file=str(path), reason=_reason_of(error))
 

@@ -1,6 +1,7 @@
 """The PoP's and the origin's side: booting from disk, reconnecting, and TLS identities."""
 
 import random
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -192,6 +193,45 @@ async def test_a_table_that_comes_as_a_pop_ends_is_kept(tmp_path: Path) -> None:
         pop._handle(TableArrived(TABLE))
         nursery.cancel_scope.cancel()
     assert decode_file((tmp_path / "table").read_bytes()) == TABLE
+
+
+async def test_a_disk_that_hangs_holds_no_pop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    going_on, hung = threading.Event(), list[str]()
+
+    def hang(what: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object) -> object:
+            hung.append(what.__name__)
+            going_on.wait(10)
+            return what(*arguments)
+
+        return call
+
+    for name in ("_read_file", "_write_file"):
+        monkeypatch.setattr(client_module, name, hang(getattr(client_module, name)))
+    for name in ("READ_S_MAX", "END_S_MAX"):
+        monkeypatch.setattr(client_module, name, 0.1)
+    file = tmp_path / "table"
+    pop = make_pop(file)
+    with capture_logs() as logs, trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(pop.run)
+            pop.holder = TableHolder(TABLE)
+            pop._handle(TableArrived(TABLE))
+            going_on.set()  # What was read too late is of no use; then the table is saved,
+            await until(lambda: hung == ["_read_file", "_write_file"])
+            await until(file.exists)
+            going_on.clear()
+            table = msgspec.structs.replace(TABLE, version=10)
+            pop.holder = TableHolder(table)
+            pop._handle(TableArrived(table))
+            await until(lambda: len(hung) == 3)  # and the next one is held up as the PoP ends.
+            nursery.cancel_scope.cancel()
+    assert "the disk has not answered in 0.1 s" in reasons_in(logs)
+    assert decode_file(file.read_bytes()) == TABLE
+    going_on.set()
+    await until(lambda: decode_file(file.read_bytes()) == table)
 
 
 @pytest.mark.e2e
