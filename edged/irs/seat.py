@@ -160,11 +160,14 @@ class Seat:
         )
         raise EdgedError(f"this irs stands by; {where}")
 
-    def may_push(self, pop: str, link: IrsLink) -> bool:
-        """Whether a PoP takes our tables now."""
-        return not link.grants_epochs or (
-            not link.paused and self.claim.may_push(pop, trio.current_time())
-        )
+    def listeners(self) -> set[str]:
+        """PoPs that take our tables now."""
+        granted = self.claim.listeners(trio.current_time())
+        return {
+            pop
+            for pop, session in self._sessions.items()
+            if not session.link.grants_epochs or (pop in granted and not session.link.paused)
+        }
 
     async def run(self) -> None:
         """Ask and renew until cancelled."""

@@ -5,7 +5,7 @@ One process; everything but the configuration is soft state. PoPs go on without 
 
 import ssl
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from typing import Annotated
 
 import structlog
@@ -401,12 +401,13 @@ class IrsService:
     def _publish(self, rows: Rows, renew: bool) -> None:
         now = trio.current_time()
         self.version += 1
+        listeners = self.seat.listeners()
         for key, session in self._pops.items():
             planned = rows.get(key)
-            offered = (self.epoch, planned)
-            if planned is None or (not renew and offered == session.offered):
+            if planned is None or key not in listeners:
                 continue
-            if not self.seat.may_push(key, session.link):
+            offered = (self.epoch, planned)
+            if not renew and offered == session.offered:
                 continue
             if session.has_table and (now < self._warm_at or not planned.rows):
                 continue  # It routes by what it has until we have heard the origins.
@@ -414,12 +415,12 @@ class IrsService:
             session.link.offer(self._make_table(planned, session), now)
             session.driver.wake()
         if renew:
-            self._tell_pops(now)
+            self._tell_pops(listeners, now)
 
-    def _tell_pops(self, now: float) -> None:
+    def _tell_pops(self, listeners: Set[str], now: float) -> None:
         offers = self.collectors.offers()
         for key, session in self._pops.items():
-            if session.teller is not None and self.seat.may_push(key, session.link):
+            if session.teller is not None and key in listeners:
                 session.link.tell_pops(session.teller.tell(offers), now)
                 session.driver.wake()
 

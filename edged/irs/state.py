@@ -32,7 +32,7 @@ SAVE_INTERVAL_S_MIN = 0.1
 RECENT_MAX = 20  # Of what operators did, to be shown.
 RETRY_S = 10.0  # After a failure.
 END_S_MAX = 2.0  # For what is not written yet, as the process ends.
-SYNCHRONOUS = "FULL"  # What an operator was told is done is on disk.
+SYNCHRONOUS = "FULL"  # What was written is there when the power is back.
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS numbers (name TEXT PRIMARY KEY, value INTEGER NOT NULL);

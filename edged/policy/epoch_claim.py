@@ -163,15 +163,15 @@ class EpochClaim:
             return True
         return self.state is Standing.ACTIVE and self.grants(now) >= self.majority
 
-    def may_push(self, pop: str, now: float) -> bool:
-        """Whether a PoP that grants takes our tables."""
-        known = self._pops.get(pop)
-        return (
-            known is not None
-            and self.leads(now)
-            and now < known.granted_until
-            and known.granted_epoch == self.epoch
-        )
+    def listeners(self, now: float) -> set[str]:
+        """PoPs that grant and take our tables."""
+        if not self.leads(now):
+            return set()
+        return {
+            name
+            for name, pop in self._pops.items()
+            if now < pop.granted_until and pop.granted_epoch == self.epoch
+        }
 
     def take_asks(self) -> list[tuple[str, EpochAsk]]:
         """What is to be sent, to whom."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from edged.media.epochs import EPOCH_LEASE_S, DrainNote, EpochAnswer, EpochAsk, IrsMemo
 from edged.policy import epoch_claim
 from edged.policy.epoch_claim import (
+    ASKS_MAX,
     CAMPAIGN_S,
     KNOWN_S,
     MARGIN_S,
@@ -132,7 +133,7 @@ class World:
             counted = [irs for irs, claim in self.claims.items() if claim.granted(pop, self.now)]
             assert len(counted) <= 1, (self.now, pop, counted)
             for irs, claim in self.claims.items():
-                if claim.may_push(pop, self.now):
+                if pop in claim.listeners(self.now):
                     assert grants.why_not(irs, self.now, claim.epoch) == ""
 
 
@@ -151,7 +152,7 @@ def test_one_with_pops_that_grant_is_active_after_two_round_trips() -> None:
     (claim,) = world.claims.values()
     assert claim.standing is Standing.ACTIVE
     assert claim.grants(world.now) == 5
-    assert all(claim.may_push(pop, world.now) for pop in world.grants)
+    assert claim.listeners(world.now) == set(world.grants)
     kinds = [type(event) for _, _, event in world.events]
     assert kinds.count(Activated) == 1
     assert kinds.count(Granted) == 5
@@ -266,14 +267,14 @@ def test_an_epoch_above_ours_is_outbid_and_pushed_under() -> None:
     (claim,) = world.claims.values()
     assert claim.epoch == 51
     assert EpochRaised(51) in [event for _, _, event in world.events]
-    assert all(claim.may_push(pop, world.now) for pop in world.grants)
+    assert claim.listeners(world.now) == set(world.grants)
     assert claim.raise_epoch(60, world.now) == [EpochRaised(60)]
     assert claim.raise_epoch(60, world.now) == []
     assert claim.leads(world.now)
-    assert not claim.may_push("p0/0", world.now), "until it has granted that one"
+    assert claim.listeners(world.now) == set(), "until they have granted that one"
     world.send("irs0")
     world.run(0.1)
-    assert all(claim.may_push(pop, world.now) for pop in world.grants)
+    assert claim.listeners(world.now) == set(world.grants)
 
 
 def test_known_pops_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,6 +337,20 @@ def test_any_faults_never_make_two_of_one_pop_and_end_with_one_active(
     world.run(2 * EPOCH_LEASE_S + 6.0)
     assert len(world.active()) == 1
     assert world.claims[world.active()[0]].grants(world.now) == pops
+
+
+def test_of_asks_without_an_answer_the_newest_count() -> None:
+    claim = EpochClaim("a", 1, lambda: 0.5)
+    claim.joined("p/0", 0.0)
+    asks = claim.take_asks()
+    while len(asks) <= ASKS_MAX:
+        claim.handle_timeout(claim.next_timeout())
+        asks += claim.take_asks()
+    (_, dropped), (_, kept), *_ = asks
+    for ask, known in ((dropped, set[str]()), (kept, {"p/0"})):
+        answer = EpochAnswer(number=ask.number, granted=False, epoch=0)
+        claim.answered("p/0", answer, ASKS_MAX + 1.0)
+        assert claim.known.keys() == known
 
 
 def test_known_pops_are_forgotten_though_nobody_is_here() -> None:
