@@ -12,6 +12,30 @@ import trio
 T = TypeVar("T")
 
 
+def call_within(call: Callable[[], T], within_s: float) -> T:
+    """Call it in a thread, before there is a loop to wait in; raises what it raises.
+
+    TimeoutError if it takes longer: the call goes on by itself, and what it gives is dropped.
+    """
+    results: list[T] = []
+    errors: list[Exception] = []
+
+    def run() -> None:
+        try:
+            results.append(call())
+        except Exception as error:  # Of whoever waits.
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)  # The process ends without it.
+    thread.start()
+    thread.join(within_s)
+    if errors:
+        raise errors[0]
+    if not results:
+        raise TimeoutError
+    return results[0]
+
+
 class DiskThread:
     """Of one file."""
 

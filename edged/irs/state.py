@@ -17,7 +17,7 @@ import trio
 from msgspec import Struct
 
 from edged.errors import EdgedError
-from edged.irs.disk_thread import DiskThread
+from edged.irs.disk_thread import DiskThread, call_within
 from edged.media.epochs import Epoch, IrsMemo, Revision
 from edged.media.routing import Unix
 from edged.runtime.metrics import MetricSpec, Sample
@@ -28,6 +28,7 @@ ACTIONS_MAX = 1000  # Kept of what operators did: years of drains.
 POPS_MAX = 512  # As IRS lets in.
 UNSAVED_ACTIONS_MAX = 64  # While the disk fails; the oldest are lost first.
 LOCKED_S_MAX = 1.0  # Another process has the file.
+LOAD_S_MAX = 5.0  # At the start, when nothing else is done; a disk that hangs is tried again later.
 SAVE_INTERVAL_S_MIN = 0.1
 RECENT_MAX = 20  # Of what operators did, to be shown.
 RETRY_S = 10.0  # After a failure.
@@ -226,15 +227,17 @@ class StateKeeper:
     def load(self) -> IrsState:
         """What was kept; nothing when there is no file yet, or it cannot be used, which is said.
 
-        Waits for the disk, once, before anything else is done.
+        Waits for the disk, once and for LOAD_S_MAX, before anything else is done.
         """
         if not self.path:
             return IrsState()
         try:
-            return self._take(*self._open())
+            return self._take(*call_within(self._open, LOAD_S_MAX))
+        except TimeoutError:
+            self._note(f"irs.state_file {self.path} has not been read in {LOAD_S_MAX:g} s")
         except StateError as error:
             self._note(str(error))
-            return IrsState()
+        return IrsState()
 
     def _open(self) -> tuple[StateFile, IrsState, list[Action]]:
         """Open the file and read it; raises StateError, and it is left as it is."""

@@ -5,8 +5,25 @@ import threading
 import pytest
 import trio
 
-from edged.irs.disk_thread import DiskThread
+from edged.irs.disk_thread import DiskThread, call_within
 from tests.backbone.network import until
+
+
+def test_before_there_is_a_loop_a_call_is_waited_for_so_long() -> None:
+    assert call_within(lambda: threading.current_thread() is threading.main_thread(), 5) is False
+    with pytest.raises(ZeroDivisionError):
+        call_within(lambda: 1 // 0, 5)
+    going_on, done = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        going_on.wait(10)
+        done.set()
+
+    with pytest.raises(TimeoutError):
+        call_within(slow, 0.05)
+    assert not done.is_set()
+    going_on.set()
+    assert done.wait(5), "it goes on by itself"
 
 
 async def test_a_call_gives_its_result_or_raises() -> None:

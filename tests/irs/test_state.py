@@ -298,6 +298,40 @@ async def test_a_disk_that_hangs_holds_nobody(
     again.close()
 
 
+async def test_a_disk_that_hangs_at_the_start_is_said_and_read_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s"
+    file = StateFile(path)
+    file.save(STATE, [DRAINED])
+    file.close()
+    going_on = threading.Event()
+
+    class Hanging(StateFile):
+        def load(self) -> IrsState:
+            going_on.wait(10)
+            return super().load()
+
+    monkeypatch.setattr(state_module, "StateFile", Hanging)
+    monkeypatch.setattr(state_module, "LOAD_S_MAX", 0.05)
+    monkeypatch.setattr(state_module, "RETRY_S", 0.01)
+    keeper = StateKeeper(str(path), lambda: STATE)
+    loaded: list[IrsState] = []
+    keeper.on_loaded = loaded.append
+    assert keeper.load() == IrsState()
+    assert keeper.problem == f"irs.state_file {path} has not been read in 0.05 s"
+    assert list(keeper.recent) == []
+    going_on.set()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keeper.run)
+        with trio.fail_after(5):
+            while not keeper.saved:  # noqa: ASYNC110 - a thread writes
+                await trio.sleep(0.005)
+        nursery.cancel_scope.cancel()
+    assert (loaded, keeper.problem, list(keeper.recent)) == ([STATE], "", [DRAINED])
+    keeper.close()
+
+
 def test_a_number_that_sqlite_cannot_hold_is_an_error_of_the_file(tmp_path: Path) -> None:
     file = StateFile(tmp_path / "s")
     with pytest.raises(StateError, match="cannot be written"):
