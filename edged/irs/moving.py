@@ -183,7 +183,7 @@ class Moving:
                 f"origin {origin[:63]!r} is unknown here; known: {', '.join(names) or 'none'}"
             )
         if origin not in self._drains and len(self._drains) >= DRAINS_MAX:
-            raise EdgedError(f"{DRAINS_MAX} origins are drained already")
+            raise EdgedError(f"{DRAINS_MAX} origins are drained already: undo one of them first")
         now = self._now()
         before = self._drains.get(origin)
         unix = self._now_unix()

@@ -17,12 +17,12 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
+from edged.media.epochs import DRAINS_MAX
 from edged.media.stream import PriorityClass
 
 BUDGET_PER_S_MAX = 100.0  # Of one PoP: each move sends seconds of its stream again.
 IN_FLIGHT_MAX = 32  # Offered and not answered; the next wait.
 JOBS_MAX = 16  # Migrations at a time: a plan a second with deadlines of several.
-DRAINS_MAX = 64
 SPREAD_FRACTION = 0.5  # Of the time that a drain has; the second half is for those refused.
 STEP_S_MAX = 0.5  # Few streams are gone soon.
 RETRY_S_MIN, RETRY_S_MAX = 1.0, 15.0  # A hold after a refusal lasts 0.5 to 8 s.

@@ -10,8 +10,9 @@ from functools import partial
 import structlog
 import trio
 
+from edged.media.epochs import DRAINS_MAX
 from edged.media.routing import CLASSES, RoutingTable
-from edged.policy.rehoming import DRAINS_MAX, Due, Live, Picking, Refusal, Rehoming, Wish
+from edged.policy.rehoming import Due, Live, Picking, Refusal, Rehoming, Wish
 from edged.roles.moves import LINGER_S, MoveDone
 from edged.roles.status import DrainedSeen
 from edged.roles.uplinks import Uplinks

@@ -7,11 +7,11 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
+from edged.media.epochs import DRAINS_MAX
 from edged.media.stream import PriorityClass
 from edged.policy import rehoming
 from edged.policy.rehoming import (
     BUDGET_PER_S_MAX,
-    DRAINS_MAX,
     IN_FLIGHT_MAX,
     JOBS_MAX,
     NONE_LEFT,
