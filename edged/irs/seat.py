@@ -227,7 +227,7 @@ class Seat:
             active_at="" if alone or claim.leads(now) else claim.holder(now),
             drained=[note.origin for note in self._moving.notes()],
             state_file=self.keeper.path,
-            state_problem=self.keeper.problem,
+            state_problem=self.keeper.why_not_kept(now),
             actions=list(self.keeper.recent),
         )
 

@@ -5,6 +5,7 @@ that can't be opened, read or written is named in the log with the reason, shown
 left as it is, and IRS goes on with what it hears. Routing must not wait for a disk.
 """
 
+import math
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -32,6 +33,7 @@ LOAD_S_MAX = 5.0  # At the start, when nothing else is done; a disk that hangs i
 SAVE_INTERVAL_S_MIN = 0.1
 RECENT_MAX = 20  # Of what operators did, to be shown.
 RETRY_S = 10.0  # After a failure.
+ANSWER_S_MAX = 10.0  # Of a write; beyond, it is said that the disk hangs, and waited on.
 END_S_MAX = 2.0  # For what is not written yet, as the process ends.
 SYNCHRONOUS = "FULL"  # What was written is there when the power is back.
 
@@ -208,7 +210,7 @@ class StateFile:
 class StateKeeper:
     """Keeps what IRS says in a file, in a thread of its own; without a path, nowhere.
 
-    `problem` says why nothing is kept, "" while all is well.
+    `problem` says why the last attempt failed, "" if it did not.
     """
 
     def __init__(self, path: str, state: Callable[[], IrsState]) -> None:
@@ -222,6 +224,7 @@ class StateKeeper:
         self._dirty = trio.Event()
         self.on_loaded: Callable[[IrsState], None] = lambda _: None  # Later than at the start.
         self._thread = DiskThread()
+        self._asked_at = math.inf  # When the write that is under way began.
         self.saved = self.failed = 0
 
     def load(self) -> IrsState:
@@ -252,6 +255,13 @@ class StateKeeper:
         self.recent.extend(actions[: RECENT_MAX - len(self.recent)])
         self._file = file
         return state
+
+    def why_not_kept(self, now: float) -> str:
+        """Why nothing is kept; "" while all is well."""
+        waited_s = now - self._asked_at
+        if waited_s > ANSWER_S_MAX:
+            return f"irs.state_file {self.path}: the disk has not answered for {waited_s:.0f} s"
+        return self.problem
 
     def keep(self, action: Action | None = None) -> None:
         """Have what there is now written soon, and that an operator did this."""
@@ -309,6 +319,7 @@ class StateKeeper:
         actions = list(self._actions)
         self._actions.clear()
         save = partial(self._file.save, self._state(), actions)
+        self._asked_at = trio.current_time()
         try:
             await self._thread.run(save)
         except StateError as error:
@@ -316,6 +327,8 @@ class StateKeeper:
             self._actions = deque([*actions, *self._actions], maxlen=UNSAVED_ACTIONS_MAX)
             self._note(str(error))
             return False
+        finally:
+            self._asked_at = math.inf
         self.saved += 1
         self.problem = ""
         return True

@@ -16,6 +16,7 @@ from trio.testing import MockClock
 from edged.irs import state as state_module
 from edged.irs.state import (
     ACTIONS_MAX,
+    ANSWER_S_MAX,
     POPS_MAX,
     RECENT_MAX,
     UNSAVED_ACTIONS_MAX,
@@ -289,6 +290,11 @@ async def test_a_disk_that_hangs_holds_nobody(
         with trio.fail_after(5):
             while not keeper._thread.busy:  # noqa: ASYNC110 - a thread begins
                 await trio.sleep(0.005)
+        keeper._asked_at = 100.0
+        assert keeper.why_not_kept(100.0 + ANSWER_S_MAX) == ""
+        assert keeper.why_not_kept(101.0 + ANSWER_S_MAX) == (
+            f"irs.state_file {tmp_path / 's'}: the disk has not answered for 11 s"
+        )
         nursery.cancel_scope.cancel()
     keeper.close()
     going_on.set()
@@ -328,7 +334,8 @@ async def test_a_disk_that_hangs_at_the_start_is_said_and_read_later(
             while not keeper.saved:  # noqa: ASYNC110 - a thread writes
                 await trio.sleep(0.005)
         nursery.cancel_scope.cancel()
-    assert (loaded, keeper.problem, list(keeper.recent)) == ([STATE], "", [DRAINED])
+    assert (loaded, list(keeper.recent)) == ([STATE], [DRAINED])
+    assert keeper.why_not_kept(trio.current_time()) == ""
     keeper.close()
 
 
