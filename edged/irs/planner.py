@@ -22,7 +22,7 @@ from edged.policy.flows import (
     LinkLimit,
 )
 from edged.policy.plan_journal import PlanInputs
-from edged.policy.planner import LeasePlan, PlanPolicy, PopLeases, plan_leases
+from edged.policy.planner import LeasePlan, PlanPolicy, PopLeases
 from edged.runtime.metrics import MetricSpec, Sample
 
 PLAN_INTERVAL_S_MIN = 0.02  # A storm of changes is planned fifty times a second at most.
@@ -113,14 +113,7 @@ class Planner:
             reserve_fraction=self.reserve_fraction,
             horizon_s=self.lease_ttl_s,
         )
-        plan = plan_leases(
-            inputs.origins,
-            inputs.pops,
-            reserve_fraction=inputs.reserve_fraction,
-            solve=self._solver.solve if inputs.policy == "leases" else None,
-            horizon_s=inputs.horizon_s,
-            links=inputs.links,
-        )
+        plan = inputs.make_plan(self._solver.solve)
         self.plans += 1
         self.plan_s = time.perf_counter() - started
         self._note(plan)

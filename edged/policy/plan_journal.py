@@ -15,8 +15,8 @@ import msgspec
 from msgspec import Struct
 
 from edged.errors import RemoteProtocolError
-from edged.policy.flows import LinkLimit
-from edged.policy.planner import LeasePlan, OriginSupply, PlanPolicy, PopDemand
+from edged.policy.flows import FlowSolve, LinkLimit
+from edged.policy.planner import LeasePlan, OriginSupply, PlanPolicy, PopDemand, plan_leases
 
 MAGIC: Final = b"edged plans 1\n"
 RECORD_BYTES_MAX: Final = 16 * 2**20  # Deflated; 100 PoPs and 10 origins are some 16 KB.
@@ -42,6 +42,17 @@ class PlanInputs(Struct, frozen=True, kw_only=True):
     policy: PlanPolicy
     reserve_fraction: float
     horizon_s: float
+
+    def make_plan(self, solve: FlowSolve) -> LeasePlan:
+        """Plan by them, as IRS did and as a replay does; `solve`: of a `FlowSolver`."""
+        return plan_leases(
+            self.origins,
+            self.pops,
+            reserve_fraction=self.reserve_fraction,
+            solve=solve if self.policy == "leases" else None,
+            horizon_s=self.horizon_s,
+            links=self.links,
+        )
 
 
 class PlanRecord(Struct, frozen=True, kw_only=True):

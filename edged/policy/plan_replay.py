@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from edged.policy.flows import FlowProblem, FlowSolution
 from edged.policy.plan_journal import PlanRecord, digest_of
-from edged.policy.planner import LeasePlan, plan_leases
+from edged.policy.planner import LeasePlan
 
 Verdict = Literal["same", "different", "skipped"]
 
@@ -46,18 +46,6 @@ def replay(records: Iterable[PlanRecord], solver: Solver) -> Iterator[Replayed]:
         if by_solver and not follows:
             yield Replayed(record, "skipped", None)
             continue
-        plan = _plan_again(record, solver)
+        plan = record.inputs.make_plan(solver.solve)
         same = digest_of(plan) == record.digest and plan.failure == record.failure
         yield Replayed(record, "same" if same else "different", plan)
-
-
-def _plan_again(record: PlanRecord, solver: Solver) -> LeasePlan:
-    inputs = record.inputs
-    return plan_leases(
-        inputs.origins,
-        inputs.pops,
-        reserve_fraction=inputs.reserve_fraction,
-        solve=solver.solve if inputs.policy == "leases" else None,
-        horizon_s=inputs.horizon_s,
-        links=inputs.links,
-    )

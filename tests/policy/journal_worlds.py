@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from edged.media.routing import OriginState
 from edged.policy.flows import PLANS_PER_CHECKPOINT, LinkLimit
 from edged.policy.plan_journal import PlanInputs, PlanRecord, digest_of
-from edged.policy.planner import OriginSupply, PlanPolicy, PopDemand, plan_leases
+from edged.policy.planner import OriginSupply, PlanPolicy, PopDemand
 from edged.policy.solver import FlowSolver
 
 BEGAN_UNIX = 1_790_000_000.0
@@ -53,11 +53,7 @@ def make_records(
         cold = number % per_checkpoint == 0
         if cold:
             solver.restart()
-        plan = plan_leases(
-            inputs.origins, inputs.pops, reserve_fraction=inputs.reserve_fraction,
-            solve=solver.solve if policy == "leases" else None, horizon_s=inputs.horizon_s,
-            links=inputs.links,
-        )  # fmt: skip
+        plan = inputs.make_plan(solver.solve)
         yield PlanRecord(
             number=number, unix=BEGAN_UNIX + number, epoch=EPOCH, version=number + 1, cold=cold,
             inputs=inputs, failure=plan.failure, digest=digest_of(plan),
