@@ -16,14 +16,13 @@ from rich.text import Text
 
 from edged.cli.asking import JsonOption
 from edged.cli.output import console, errors, print_json, print_table
-from edged.errors import ConfigError, RemoteProtocolError, SolverError, ToolMissingError
+from edged.errors import ConfigError, RemoteProtocolError, ToolMissingError
 from edged.irs.journal import journal_files, solver_version
-from edged.media.routing import NO_UNITS
 from edged.media.stream import PriorityClass
 from edged.policy import plan_journal
-from edged.policy.flows import RTT_MS_MAX, Binding, FlowExplanation, explain_flows
+from edged.policy.flows import RTT_MS_MAX, Binding
 from edged.policy.plan_journal import PlanRecord, read_journal
-from edged.policy.plan_replay import Replayed, Solver, Verdict
+from edged.policy.plan_replay import PlanExplanation, Replayed, Solver, Verdict, explain_plan
 from edged.policy.plan_replay import replay as replay_plans
 from edged.policy.planner import LeasePlan
 
@@ -57,33 +56,6 @@ class Played(Struct, frozen=True, kw_only=True):
     plan_ms_p99: float
 
 
-class OriginPlanned(Struct, frozen=True, kw_only=True):
-    """An origin in one plan."""
-
-    origin: str
-    state: str
-    slots_total: int
-    room: int  # Units that are free.
-    used: int  # Units that PoPs have there.
-    leased: int  # Units that PoPs may add.
-    kept: int  # Of them for partners alone.
-
-
-class Explained(Struct, frozen=True, kw_only=True):
-    """One plan, for people."""
-
-    epoch: int
-    version: int
-    unix: float
-    policy: str
-    failure: str
-    verdict: Verdict
-    origins: list[OriginPlanned]
-    pops: int
-    arrivals_per_s: float
-    flows: FlowExplanation | None  # None: the solver made none.
-
-
 def replay(
     path: Annotated[Path, typer.Argument(help="The journal's folder, or one of its files.")],
     *,
@@ -107,7 +79,11 @@ def replay(
     if table is not None:
         plans = _leading_to(journal, _Wanted(table, path))
         *_, replayed = replay_plans(plans, load_solver())
-        _explain(replayed, as_json=as_json)
+        explained = explain_plan(replayed)
+        if as_json:
+            print_json(explained)
+        else:
+            _print_explained(explained)
         return
     played = _play(replay_plans(journal.records(), load_solver()), journal)
     if as_json:
@@ -291,61 +267,7 @@ def _describe_failures(each: Differing) -> str:
     return f"then: {each.failure or 'solved'}; now: {each.failure_now or 'solved'}"
 
 
-def _explain(replayed: Replayed, *, as_json: bool) -> None:
-    if replayed.plan is None:
-        record = replayed.record
-        raise SolverError(
-            f"the plan of table {record.epoch} v{record.version} cannot be made again: what the"
-            " solver held then is not in the journal"
-        )
-    explained = _explained(replayed, replayed.plan)
-    if as_json:
-        print_json(explained)
-    else:
-        _print_explained(explained)
-
-
-def _explained(replayed: Replayed, plan: LeasePlan) -> Explained:
-    record, inputs = replayed.record, replayed.record.inputs
-    origins = []
-    for supply in sorted(inputs.origins, key=lambda each: each.origin):
-        used = sum(sum(pop.units.get(supply.origin, NO_UNITS)) for pop in inputs.pops)
-        quota = sum(
-            row.quota
-            for leases in plan.leases.values()
-            for row in leases.rows
-            if row.origin == supply.origin
-        )
-        kept = sum(leases.kept.get(supply.origin, 0) for leases in plan.leases.values())
-        origins.append(
-            OriginPlanned(
-                origin=supply.origin,
-                state=supply.state.value,
-                slots_total=supply.slots_total,
-                room=supply.room[PriorityClass.PARTNER],
-                used=used,
-                leased=max(0, quota - used) + kept,
-                kept=kept,
-            )
-        )
-    flows = None
-    if plan.problem is not None and plan.solution is not None:
-        flows = explain_flows(plan.problem, plan.solution)
-    return Explained(
-        epoch=record.epoch,
-        version=record.version,
-        unix=record.unix,
-        policy=plan.policy,
-        failure=plan.failure,
-        verdict=replayed.verdict,
-        origins=origins,
-        pops=len(inputs.pops),
-        arrivals_per_s=sum(pop.arrivals_per_s for pop in inputs.pops),
-        flows=flows,
-    )
-
-
-def _print_explained(told: Explained) -> None:
+def _print_explained(told: PlanExplanation) -> None:
     same = "as it was then" if told.verdict == "same" else "[bold red]not as it was then[/]"
     console.print(
         f"plan of table epoch {told.epoch} v{told.version}, {_at(told.unix)} UTC, {same}: by"

@@ -7,12 +7,13 @@ import msgspec
 import pytest
 
 from edged.cli import irs_replay
-from edged.cli.irs_replay import Explained, Played, _describe_limited, _describe_price
+from edged.cli.irs_replay import Played, _describe_limited, _describe_price
 from edged.errors import ConfigError, RemoteProtocolError, SolverError, ToolMissingError
 from edged.irs.journal import solver_version
 from edged.policy import plan_journal
 from edged.policy.flows import Binding
 from edged.policy.plan_journal import MAGIC, JournalHeader, PlanRecord, encode, frame
+from edged.policy.plan_replay import PlanExplanation
 from tests.cli.invoke import Answer
 from tests.policy.journal_worlds import make_records
 
@@ -82,7 +83,7 @@ def test_one_plan_is_explained(folder: Path, version: int) -> None:
     assert "as it was then: by leases; 5 PoP shards" in lines[0]
     assert [line.split()[0] for line in lines[2:5]] == ["ams", "fra", "nyc"]
     told = msgspec.json.decode(
-        Answer("irs", "replay", folder, "--table", str(version), "--json").out, type=Explained
+        Answer("irs", "replay", folder, "--table", str(version), "--json").out, type=PlanExplanation
     )
     assert (told.version, told.verdict, told.pops) == (number, "same", 5)
     assert told.flows is not None
@@ -123,7 +124,7 @@ def test_scarce_room_is_told_with_its_price(tmp_path: Path) -> None:
         assert ("serves a stream that has no place" in text) == served
         assert ("\nno place" in text) == served
     told = Answer("irs", "replay", tmp_path, "--table", str(SCARCE), "--json").out
-    flows = msgspec.json.decode(told, type=Explained).flows
+    flows = msgspec.json.decode(told, type=PlanExplanation).flows
     assert flows is not None
     prices = [each.price_ms for each in flows.binding]
     assert prices == sorted(prices, reverse=True)

@@ -1,15 +1,24 @@
-"""Plans that are made again come out the same, from where the solver began cold."""
+"""Plans that are made again come out the same, from where the solver began cold, and why so."""
 
 from collections import Counter
 
 import hypothesis
 import msgspec
+import pytest
 from hypothesis import strategies as st
 
 from edged.errors import SolverError
+from edged.media.routing import OriginRow, OriginState
 from edged.policy.flows import FlowProblem, FlowSolution
 from edged.policy.plan_journal import digest_of
-from edged.policy.plan_replay import replay
+from edged.policy.plan_replay import (
+    OriginPlanned,
+    PlanExplanation,
+    Replayed,
+    explain_plan,
+    replay,
+)
+from edged.policy.planner import LeasePlan, OriginSupply, PopDemand, PopLeases
 from edged.policy.solver import FlowSolver
 from tests.policy.journal_worlds import make_records
 
@@ -75,3 +84,41 @@ def test_one_that_failed_then_and_fails_now_is_the_same() -> None:
         records.append(msgspec.structs.replace(each.record, failure="nothing works", digest=digest))
     assert [each.verdict for each in replay(records, Failing())] == ["same"] * 2
     assert [each.verdict for each in replay(records, FlowSolver())] == ["different"] * 2
+
+
+def test_what_an_origin_leases_is_what_each_pop_may_add_there() -> None:
+    """One that has more than its quota, as that was cut, takes nothing from another's."""
+    fra = OriginRow(origin="fra", address="h:1", state=OriginState.UP, quota=9)
+    leases = {
+        "a/0": PopLeases((fra,), kept={"fra": 2}),
+        "b/0": PopLeases((msgspec.structs.replace(fra, quota=3),)),
+        "c/0": PopLeases(()),
+    }
+    supply = OriginSupply(
+        origin="fra", address="h:1", state=OriginState.UP, slots_total=30, room=(12, 11, 10)
+    )
+    pops = [
+        PopDemand(pop="a/0", units={"fra": (1, 0, 4)}, arrivals_per_s=0.5),
+        PopDemand(pop="b/0", units={"fra": (0, 0, 8)}, arrivals_per_s=1.0),
+        PopDemand(pop="c/0", units={"gone": (0, 0, 7)}),
+    ]
+    (record,) = make_records(1)
+    inputs = msgspec.structs.replace(record.inputs, origins=[supply], pops=pops)
+    record = msgspec.structs.replace(record, inputs=inputs)
+    plan = LeasePlan(leases=leases, policy="proportional", failure="nothing works")
+    assert explain_plan(Replayed(record, "same", plan)) == PlanExplanation(
+        epoch=7, version=1, unix=record.unix, policy="proportional", failure="nothing works",
+        verdict="same", pops=3, arrivals_per_s=1.5, flows=None,
+        origins=[
+            OriginPlanned(
+                origin="fra", state="up", slots_total=30, room=12, used=13, leased=6, kept=2
+            )
+        ],
+    )  # fmt: skip
+
+
+def test_what_was_skipped_cannot_be_explained() -> None:
+    _, *records = make_records(3)
+    (first, *_) = replay(records, FlowSolver())
+    with pytest.raises(SolverError, match="what the solver held then is not in the journal"):
+        explain_plan(first)
