@@ -60,6 +60,17 @@ def find_places(
     ]
 
 
+def find_crossed(
+    pops: Sequence[str], origins: Sequence[str], links: Sequence[LinkLimit]
+) -> dict[tuple[int, int], list[int]]:
+    """The places of the links that each (PoP, origin) crosses; without those that cross none."""
+    crossed: dict[tuple[int, int], list[int]] = {}
+    for order, crossing in enumerate(find_places(pops, origins, [link.pairs for link in links])):
+        for at in crossing:
+            crossed.setdefault(at, []).append(order)
+    return crossed
+
+
 class FlowProblem(Struct, frozen=True, kw_only=True):
     """What is wanted and what there is; lists are in the order of `pops` and `origins`.
 

@@ -21,6 +21,7 @@ from edged.policy.flows import (
     FlowSolution,
     FlowSolve,
     LinkLimit,
+    find_crossed,
     find_places,
 )
 
@@ -190,10 +191,7 @@ def _share_rest(
 ) -> None:
     """Add to `granted` what is still free."""
     names = [pop.name for pop in pops], [origin.name for origin in origins]
-    crossed: dict[tuple[int, int], list[int]] = {}
-    for order, crossing in enumerate(find_places(*names, [link.pairs for link in links])):
-        for at in crossing:
-            crossed.setdefault(at, []).append(order)
+    crossed = find_crossed(*names, links)
     room = [math.floor(link.units + TIGHT) for link in links]
     demand = [ARRIVALS_FLOOR + max(0.0, pop.arrivals_per_s) for pop in pops]
     for place, origin in enumerate(origins):

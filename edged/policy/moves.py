@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from edged.media.routing import NO_UNITS, OriginState
 from edged.media.stream import PriorityClass
-from edged.policy.flows import RTT_MS_MAX, RTT_UNKNOWN_MS, TIGHT, LinkLimit, find_places
+from edged.policy.flows import RTT_MS_MAX, RTT_UNKNOWN_MS, TIGHT, LinkLimit, find_crossed
 from edged.policy.planner import OriginSupply, PopDemand, rooms_of
 
 GAIN_MS_MIN = 5.0  # Of round trip, for which a stream is moved when nothing else is wrong.
@@ -108,7 +108,8 @@ def _measured(pop: PopDemand, names: Sequence[str], nearest: dict[str, float]) -
 
 def is_wrong(problem: MigrationProblem) -> bool:
     """Whether a link is over its limit, or something is where it should not stay."""
-    return bool(_overloaded(problem, _crossed(problem))) or any(
+    crossed = find_crossed(problem.pops, problem.origins, problem.links)
+    return bool(_overloaded(problem, crossed)) or any(
         any(classes)
         for row in problem.placed
         for name, classes in zip(problem.origins, row, strict=True)
@@ -147,7 +148,7 @@ def make_moves(problem: MigrationProblem, arriving: Changes, leaving: Changes) -
     more arrive than there is room, no link comes to be over its limit or farther over it, and the
     placement is not worse than before.
     """
-    crossed = _crossed(problem)
+    crossed = find_crossed(problem.pops, problem.origins, problem.links)
     before = _overloaded(problem, crossed)
     moves: list[_Move] = []
     for row in range(len(problem.pops)):
@@ -162,16 +163,6 @@ def make_moves(problem: MigrationProblem, arriving: Changes, leaving: Changes) -
         if _score(problem, moves, crossed) > _score(problem, (), crossed):
             return []
     return _named(problem, [move for move in moves if move.units], crossed)
-
-
-def _crossed(problem: MigrationProblem) -> dict[tuple[int, int], list[int]]:
-    """The links, by number, of each (PoP, origin) by their places."""
-    crossed: dict[tuple[int, int], list[int]] = {}
-    pairs = [link.pairs for link in problem.links]
-    for order, crossing in enumerate(find_places(problem.pops, problem.origins, pairs)):
-        for at in crossing:
-            crossed.setdefault(at, []).append(order)
-    return crossed
 
 
 def _pair(

@@ -9,6 +9,7 @@ from edged.policy.flows import (
     FlowProblem,
     LinkLimit,
     explain_flows,
+    find_crossed,
     find_places,
 )
 from edged.policy.solver import FlowSolver
@@ -92,3 +93,16 @@ def test_pairs_are_found_by_their_places_once_and_the_others_left_out() -> None:
         [(1, 1)],
     ]
     assert find_places([], [], [pairs]) == [[]]
+
+
+def test_links_that_a_pair_crosses_are_each_there_once() -> None:
+    def link(name: str, *pairs: tuple[str, str]) -> LinkLimit:
+        return LinkLimit(name=name, mbps=1, mbps_per_unit=1, pairs=pairs)
+
+    links = (
+        link("x", ("b", "o1"), ("a", "o2"), ("b", "o1")),
+        link("nobody's"),
+        link("y", ("gone", "o1"), ("b", "o1")),
+    )
+    assert find_crossed(["a", "b"], ["o1", "o2"], links) == {(1, 0): [0, 2], (0, 1): [0]}
+    assert find_crossed(["a"], ["o1"], ()) == {}
