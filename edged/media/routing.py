@@ -22,6 +22,7 @@ TEXT_CHARS_MAX = 256
 TAGS_PER_RULE_MAX = 64
 INGEST_URLS_MAX = 4  # One per protocol.
 LOAD_STEP = 0.05  # Finer changes would be told to every PoP each second, and decide nothing.
+UNIX_MAX = 253_402_300_799.0  # The last second of 9999: beyond it `datetime` has no dates.
 
 Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
 Address = Annotated[str, Meta(max_length=ADDRESS_CHARS_MAX)]
@@ -31,7 +32,7 @@ Units = Annotated[int, Meta(ge=-UNITS_MAX, le=UNITS_MAX)]
 Milliseconds = Annotated[float, Meta(ge=0, le=1e9)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Mbps = Annotated[float, Meta(ge=0, le=1e9)]
-Unix = Annotated[float, Meta(ge=0, le=1e12)]
+Unix = Annotated[float, Meta(ge=0, le=UNIX_MAX)]
 ByClass = tuple[Count, Count, Count]  # Partner, affiliate, basic.
 ClassLabel = Literal["partner", "affiliate", "basic"]
 OnFull = Literal["reject", "source-only", "preempt"]

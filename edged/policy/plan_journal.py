@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from edged.errors import RemoteProtocolError
+from edged.media.routing import Unix
 from edged.policy.flows import FlowSolve, LinkLimit
 from edged.policy.planner import LeasePlan, OriginSupply, PlanPolicy, PopDemand, plan_leases
 
@@ -59,7 +60,7 @@ class PlanRecord(Struct, frozen=True, kw_only=True):
     """A plan that was made."""
 
     number: int  # Since IRS's start, from 0 on.
-    unix: float  # When.
+    unix: Unix  # When.
     epoch: int  # Of the tables that came of it.
     version: int
     cold: bool  # The solver began cold with it.
@@ -82,6 +83,7 @@ def encode(what: JournalHeader | PlanRecord) -> bytes:
 def frame(body: bytes) -> bytes:
     """A whole record of what `encode` gave; slow, and lets other threads run."""
     deflated = zlib.compress(body, DEFLATE_LEVEL)
+    assert len(deflated) <= RECORD_BYTES_MAX, "who keeps it must have bounded the body"
     return _HEAD.pack(len(deflated), zlib.crc32(deflated)) + deflated
 
 

@@ -1,8 +1,10 @@
 """The journal of plans: what is written is read, and nothing else is."""
 
+import math
 import random
 import struct
 import zlib
+from datetime import UTC, datetime
 
 import hypothesis
 import msgspec
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import strategies as st
 
 from edged.errors import RemoteProtocolError
+from edged.media.routing import UNIX_MAX
 from edged.policy import plan_journal
 from edged.policy.plan_journal import (
     MAGIC,
@@ -30,6 +33,11 @@ HEADER = JournalHeader(edged="1", solver="HiGHS 1")
 def journal(records: list[PlanRecord], header: JournalHeader = HEADER) -> bytes:
     whole: list[JournalHeader | PlanRecord] = [header, *records]
     return MAGIC + b"".join(frame(encode(each)) for each in whole)
+
+
+def written_at(unix: float) -> bytes:
+    (record,) = make_records(1)
+    return journal([msgspec.structs.replace(record, unix=unix)])
 
 
 def test_what_is_written_is_read() -> None:
@@ -54,6 +62,8 @@ def test_what_a_crash_has_cut_is_left_out() -> None:
         (MAGIC, "a.plans: its header cannot be read"),
         (MAGIC + frame(b"\xc0"), "a.plans: its header cannot be read"),
         (journal([]) + frame(b"\xc0"), "a.plans, byte "),
+        (written_at(UNIX_MAX + 1), r"a\.plans, byte \d+: no plan: .* - at `\$\.unix`"),
+        (written_at(math.nan), r"a\.plans, byte \d+: no plan: .* - at `\$\.unix`"),
         (journal([])[:-1] + b"\0", "a.plans, byte 14: the checksum is wrong"),
         (
             MAGIC + struct.pack("!II", RECORD_BYTES_MAX + 1, 0),
@@ -64,6 +74,11 @@ def test_what_a_crash_has_cut_is_left_out() -> None:
 def test_what_is_none_is_named(data: bytes, told: str) -> None:
     with pytest.raises(RemoteProtocolError, match=told):
         list(read_journal(data, "a.plans")[1])
+
+
+def test_the_last_time_that_is_a_date_is_one() -> None:
+    (record,) = read_journal(written_at(UNIX_MAX), "a.plans")[1]
+    assert datetime.fromtimestamp(record.unix, UTC).year == 9999
 
 
 def test_a_record_at_the_limit_is_waited_for() -> None:
