@@ -27,6 +27,7 @@ from edged.runtime.metrics import MetricSpec, Sample
 
 QUEUE_BYTES_MAX = 16 * 2**20  # Plans of ten minutes, for 100 PoPs.
 FILES = 8  # So many hold `bytes_max`: the oldest goes as a whole.
+FILES_MAX = 1000  # With small ones, of an IRS that starts again and again.
 SUFFIX = ".plans"
 RETRY_S = 10.0  # After a failure of the disk.
 END_S_MAX = 2.0  # For what is queued as the process ends.
@@ -152,35 +153,41 @@ class Journal:
             self.lost += left
 
     def _add(self, record: bytes) -> None:
-        """Add a record to the newest file, whole or not at all."""
+        """Add a record to the newest file, whole or not at all; raises OSError."""
         size = self.config.bytes_max // FILES
         if self._file is None or self._file.tell() + len(record) > size:
             self._close()
-            self._begin(max(size, len(record)))
+            self._begin(size, len(record))
         assert self._file is not None, "it has begun"
         _put(self._file, record)
 
-    def _begin(self, room: int) -> None:
-        """A new file, behind all that are there: names are times, and a clock may go back."""
-        directory = self.config.directory
+    def _begin(self, size: int, first: int) -> None:
+        """A new file, behind all that are there: names are times, and a clock may go back.
+
+        `size`: what it may have, but for the `first` record, which may need more.
+        """
+        header = JournalHeader(edged=__version__, solver=solver_version())
+        head = plan_journal.MAGIC + plan_journal.frame(plan_journal.encode(header))
+        directory, most = self.config.directory, self.config.bytes_max
+        if len(head) + first > most:
+            raise OSError(errno.EFBIG, f"a plan of {first} bytes has no room in bytes_max, {most}")
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._drop_oldest(room)
+        self._drop_oldest(max(size, len(head) + first))
         names = [path.stem for path in journal_files(directory)]
         last = max((int(name) for name in names if name.isdecimal()), default=-1)
         number = max(int(1000 * self._now_unix()), last + 1)
         file = FileIO(directory / f"{number:014}{SUFFIX}", "xb")
-        self._file, self._header_bytes = file, 0
-        header = JournalHeader(edged=__version__, solver=solver_version())
-        _put(file, plan_journal.MAGIC + plan_journal.frame(plan_journal.encode(header)))
-        self._header_bytes = file.tell()
+        self._file, self._header_bytes = file, len(head)
+        _put(file, head)
 
     def _drop_oldest(self, room: int) -> None:
         """Make room for one more file."""
         found = journal_files(self.config.directory)
         sizes = [path.stat().st_size for path in found]
         total = sum(sizes) + room
-        for path, size in zip(found, sizes, strict=True):
-            if total <= self.config.bytes_max:
+        left = range(len(found), 0, -1)
+        for count, path, size in zip(left, found, sizes, strict=True):
+            if total <= self.config.bytes_max and count < FILES_MAX:
                 break
             path.unlink()
             total -= size

@@ -45,7 +45,7 @@ def read_all(folder: Path) -> list[PlanRecord]:
 class Network:
     """Collectors that hear of a little more each time, and their planner."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, bytes_max: int = BYTES_MAX) -> None:
         self.collectors = Collectors()
         self.unix = 1_790_000_000.0
         self.version = 0
@@ -53,7 +53,7 @@ class Network:
             self.collectors, self._published, push_interval_s=1.0, lease_ttl_s=10.0,
             reserve_fraction=0.01,
         )  # fmt: skip
-        config = JournalConfig(directory=folder, bytes_max=BYTES_MAX)
+        config = JournalConfig(directory=folder, bytes_max=bytes_max)
         self.journal = Journal(config, stamp=lambda: (7, self.version), now_unix=self._now_unix)
         self.planner.keepers.append(self.journal.keep)
         for name in ("fra1", "ams1"):
@@ -239,3 +239,57 @@ async def test_a_clock_that_goes_back_does_not_disorder_files(tmp_path: Path) ->
     assert [record.number for record in records] == [0, 1] * 3
     hours = [round((records[0].unix - record.unix) / 3600) for record in records]
     assert hours == [0, 0, 1, 1, 2, 2], "in the order in which they were made"
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+async def test_a_plan_as_large_as_the_whole_journal_is_kept_and_no_larger_one(
+    tmp_path: Path, missing: int
+) -> None:
+    sizes = Network(tmp_path / "sizes")
+    sizes.plan(1)
+    bodies = list(sizes.journal._queue)
+    await sizes.journal._write_queued()
+    (file,) = journal_files(tmp_path / "sizes")
+    whole = file.stat().st_size
+    journal = Network(tmp_path / "plans", whole - missing).journal
+    with capture_logs() as logs:
+        journal._queue += bodies
+        await journal._write_queued()
+    if not missing:
+        assert (journal.kept, journal.lost, logs) == (1, 0, [])
+        assert [path.stat().st_size for path in journal_files(tmp_path / "plans")] == [whole]
+        return
+    assert (journal.kept, journal.lost) == (0, 1)
+    assert journal_files(tmp_path / "plans") == []
+    assert str(logs[0]["reason"]).endswith(f" bytes has no room in bytes_max, {whole - 1}")
+
+
+async def test_a_plan_larger_than_a_file_takes_no_more_than_the_bound(tmp_path: Path) -> None:
+    sizes = Network(tmp_path / "sizes")
+    sizes.plan(1)
+    await sizes.journal._write_queued()
+    (file,) = journal_files(tmp_path / "sizes")
+    bound = 3 * file.stat().st_size
+    network = Network(tmp_path / "plans", bound)
+    for _ in range(8):
+        network.plan(1)
+        await network.journal._write_queued()
+        found = journal_files(tmp_path / "plans")
+        assert sum(path.stat().st_size for path in found) <= bound
+    assert len(found) >= 2
+    assert (network.journal.kept, network.journal.lost) == (8, 0)
+
+
+async def test_small_files_are_limited_by_their_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FILES_MAX", 3)
+    for start in range(1, 6):
+        network = Network(tmp_path)
+        network.unix += start
+        network.plan(1)
+        await network.journal._write_queued()
+        network.journal._close()
+        assert len(journal_files(tmp_path)) == min(start, 3)
+    ages = [round(network.unix - record.unix) for record in read_all(tmp_path)]
+    assert ages == [2, 1, 0], "the oldest go"
