@@ -277,7 +277,7 @@ class OriginService:
     def give_segment(self, stream_id: StreamId, rendition: str, msn: int, given: Given) -> None:
         """Have `given` called with a whole segment, or with the code of why there is none."""
         entry, which = self._streams.get(stream_id.channel), _run_of(stream_id)
-        held = None
+        held = self._ended.get(stream_id)
         if entry is not None and _run_of(entry.stream.stream_id) == which:
             held = entry.held
         if held is None or not held.has(rendition, msn):
