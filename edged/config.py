@@ -9,7 +9,6 @@ names files.
 """
 
 import ipaddress
-import tomllib
 from collections.abc import Iterator, Mapping, Set
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -39,7 +38,7 @@ from edged.policy.webhooks import WebhookConfig
 from edged.runtime.listeners import parse_address
 from edged.runtime.log import LogConfig
 from edged.runtime.shards import SHARDS_MAX, for_shard
-from edged.runtime.structs import Problem, convert_all
+from edged.runtime.structs import Problem, convert_all, read_toml
 from edged.runtime.tls import TlsFiles, is_loopback
 
 FILE_BYTES_MAX = 4 * 2**20  # Thousands of static stream keys, with room.
@@ -114,17 +113,10 @@ def load_config(path: Path, shard: int | None = None) -> Config:
 
 def read_config(path: Path, shard: int | None = None) -> tuple[Config | None, list[Problem]]:
     """Read a file, for one shard if given, and find every problem in it."""
-    try:
-        size = path.stat().st_size
-        if size > FILE_BYTES_MAX:
-            return None, [Problem("", f"{size} bytes exceed {FILE_BYTES_MAX}")]
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        return None, [Problem("", f"cannot be read: {error.strerror or error}")]
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        return None, [Problem("", f"is not TOML: {error}")]
-    except RecursionError:
-        return None, [Problem("", "is not TOML that can be read: nested too deeply")]
+    problems: list[Problem] = []
+    raw = read_toml(path, FILE_BYTES_MAX, problems)
+    if raw is None:
+        return None, problems
     if shard is None:
         return parse_config(raw)
     config, problems = parse_config(

@@ -1,10 +1,11 @@
-"""Turning decoded TOML into Structs with every problem found at once, each with its place.
+"""Turning TOML into Structs with every problem found at once, each with its place.
 
 `msgspec.convert` stops at the first mistake; an engineer with a file of ten wants all ten.
 """
 
 import difflib
 import re
+import tomllib
 import types
 import typing
 from pathlib import Path
@@ -38,6 +39,24 @@ def decode_hook(wanted: type, value: object) -> object:
     if wanted is Path and isinstance(value, str):
         return Path(value)
     raise ValueError(f"expected a {wanted.__name__} as a string")
+
+
+def read_toml(path: Path, bytes_max: int, problems: list[Problem]) -> dict[str, object] | None:
+    """Read and decode a file; adds to `problems` why that cannot be, and returns None then."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(bytes_max + 1)
+        if len(data) <= bytes_max:
+            return tomllib.loads(data.decode())
+        why = f"{max(path.stat().st_size, len(data))} bytes exceed {bytes_max}"
+    except OSError as error:
+        why = f"cannot be read: {error.strerror or error}"
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        why = f"is not TOML: {error}"
+    except RecursionError:
+        why = "is not TOML that can be read: nested too deeply"
+    problems.append(Problem("", why))
+    return None
 
 
 def convert_all(raw: object, wanted: type[S], key: str, problems: list[Problem]) -> S | None:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from edged.runtime.structs import Problem, convert_all, describe
+from edged.runtime.structs import Problem, convert_all, describe, read_toml
 
 
 class Inner(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -134,3 +134,29 @@ def test_describe() -> None:
     assert describe(Annotated[list[str], meta]) == "a list, each a string, one only: so it is"
     assert describe(Annotated[int, Meta(title="number")]) == "an integer"
     assert describe(bytes) == "a value of another type"
+
+
+def test_a_file_is_read_up_to_its_limit_or_says_why_not(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+
+    def read(data: bytes, bytes_max: int = 20) -> tuple[dict[str, object] | None, list[str]]:
+        problems: list[Problem] = []
+        path.write_bytes(data)
+        raw = read_toml(path, bytes_max, problems)
+        return raw, [str(problem) for problem in problems]
+
+    assert read(b"a = 1\r\nb = 'x'") == ({"a": 1, "b": "x"}, [])
+    assert read(b"a = 1".ljust(20)) == ({"a": 1}, [])
+    assert read(b"a = 1".ljust(21)) == (None, ["21 bytes exceed 20"])
+    assert read(b"a = 1".ljust(99)) == (None, ["99 bytes exceed 20"])
+    assert read(b"a = '\xff'")[1][0].startswith("is not TOML: 'utf-8' codec can't decode")
+    assert read(b"a = ")[1][0].startswith("is not TOML: Invalid value")
+    deep = read(b"a = " + 9000 * b"[", 9999)
+    assert deep == (None, ["is not TOML that can be read: nested too deeply"])
+    problems: list[Problem] = []
+    assert read_toml(tmp_path, 20, problems) is None
+    assert read_toml(tmp_path / "none", 20, problems) is None
+    assert [str(problem) for problem in problems] == [
+        "cannot be read: Is a directory",
+        "cannot be read: No such file or directory",
+    ]

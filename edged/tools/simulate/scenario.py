@@ -3,7 +3,6 @@
 A scenario names its world, a file beside it, so that several share one.
 """
 
-import tomllib
 import typing
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from msgspec import Meta, Struct
 
 from edged.errors import ConfigError
 from edged.media.routing import ORIGINS_MAX, Name
-from edged.runtime.structs import Problem, convert_all
+from edged.runtime.structs import Problem, convert_all, read_toml
 
 POPS_MAX = 1000  # Ten times the network that edged is modelled on.
 LINKS_MAX = 5000
@@ -232,8 +231,10 @@ class Loaded(Struct, frozen=True):
 
 def load_scenario(path: Path) -> Loaded:
     """Read a scenario and its world; raises ConfigError that names every problem found."""
-    raw = _read(path)
     problems: list[Problem] = []
+    raw = read_toml(path, FILE_BYTES_MAX, problems)
+    if raw is None:
+        raise _refused(path, problems)
     events = _convert_events(raw.pop("events", []), problems)
     scenario = convert_all(raw, Scenario, "", problems)
     if scenario is not None and "\0" in scenario.world:
@@ -242,7 +243,8 @@ def load_scenario(path: Path) -> Loaded:
         raise _refused(path, problems)
     scenario = msgspec.structs.replace(scenario, events=events)
     world_path = path.parent / scenario.world
-    world = convert_all(_read(world_path), WorldFile, "", problems)
+    raw = read_toml(world_path, FILE_BYTES_MAX, problems)
+    world = None if raw is None else convert_all(raw, WorldFile, "", problems)
     if world is None:
         raise _refused(world_path, problems)
     told = [f"{world_path}: {problem}" for problem in find_world_problems(world)]
@@ -333,23 +335,6 @@ def _named(event: Event) -> list[tuple[str, str]]:
 def _repeated(where: str, names: Sequence[str]) -> list[str]:
     counts = Counter(names)
     return [f"{where}: {name} is there {n} times" for name, n in counts.items() if n > 1]
-
-
-def _read(path: Path) -> dict[str, object]:
-    """A decoded file; raises ConfigError."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(FILE_BYTES_MAX + 1)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}") from error
-    if len(data) > FILE_BYTES_MAX:
-        raise ConfigError(f"{path}: more than {FILE_BYTES_MAX} bytes")
-    try:
-        return tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is not TOML: {error}") from error
-    except RecursionError:
-        raise ConfigError(f"{path}: is not TOML that can be read: nested too deeply") from None
 
 
 def _convert_events(raw: object, problems: list[Problem]) -> tuple[Event, ...]:

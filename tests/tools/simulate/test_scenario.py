@@ -11,6 +11,7 @@ from msgspec import Struct
 from edged.errors import ConfigError
 from edged.tools.simulate.scenario import (
     EVENTS_MAX,
+    FILE_BYTES_MAX,
     DemandConfig,
     Event,
     FlashCrowd,
@@ -165,13 +166,16 @@ def test_a_world_that_no_file_can_be_called_is_named(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_or_too_long_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"none\.toml: No such file"):
+    with pytest.raises(ConfigError, match=r"none\.toml: cannot be read: No such file"):
         load_scenario(tmp_path / "none.toml")
-    path = write(tmp_path, "#" * 2**20)
-    with pytest.raises(ConfigError, match="more than 1048576 bytes"):
+    path = write(tmp_path, "#")
+    path.write_bytes(path.read_bytes().ljust(FILE_BYTES_MAX, b"#"))
+    assert load_scenario(path).scenario.name == "x"
+    path.write_bytes(path.read_bytes() + b"#")
+    with pytest.raises(ConfigError, match="1048577 bytes exceed 1048576"):
         load_scenario(path)
     path.write_text('name = "x"\nworld = "elsewhere.toml"\n')
-    with pytest.raises(ConfigError, match=r"elsewhere\.toml: No such file"):
+    with pytest.raises(ConfigError, match=r"elsewhere\.toml: cannot be read: No such file"):
         load_scenario(path)
 
 
