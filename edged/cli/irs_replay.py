@@ -78,14 +78,14 @@ def replay(
     journal = _Journal(found)
     if table is not None:
         plans = _leading_to(journal, _Wanted(table, path))
-        *_, replayed = replay_plans(plans, load_solver())
+        *_, replayed = replay_plans(plans, _load_solver())
         explained = explain_plan(replayed)
         if as_json:
             print_json(explained)
         else:
             _print_explained(explained)
         return
-    played = _play(replay_plans(journal.records(), load_solver()), journal)
+    played = _play(replay_plans(journal.records(), _load_solver()), journal)
     if as_json:
         print_json(played)
     else:
@@ -103,13 +103,16 @@ class _Journal:
         self.problems: list[str] = []
 
     def records(self) -> Iterator[PlanRecord]:
-        """Of all files; what a file lacks is a gap, unless it is the only one."""
+        """Of all files; what a file lacks is a gap, unless it is the only one.
+
+        IRS may drop the oldest meanwhile.
+        """
         for path in self.paths:
             try:
                 header, records = read_journal(_read(path), str(path))
                 self.solvers[header.solver] = None
                 yield from records
-            except RemoteProtocolError as error:
+            except (RemoteProtocolError, ConfigError) as error:
                 if len(self.paths) == 1:
                     raise
                 self.problems.append(str(error))
@@ -127,9 +130,7 @@ class _Wanted:
 
     def fits(self, record: PlanRecord) -> bool:
         """Whether it is that one."""
-        if not self.version:
-            return self.epoch in (None, record.epoch)
-        return self.version == record.version and self.epoch in (None, record.epoch)
+        return self.version in (0, record.version) and self.epoch in (None, record.epoch)
 
 
 def _leading_to(journal: _Journal, wanted: _Wanted) -> list[PlanRecord]:
@@ -164,7 +165,7 @@ def _read(path: Path) -> bytes:
         raise ConfigError(f"{path}: {error.strerror or error}") from error
 
 
-def load_solver() -> Solver:
+def _load_solver() -> Solver:
     """A solver; raises ToolMissingError where there is none."""
     try:
         from edged.policy.solver import FlowSolver  # noqa: PLC0415 - numpy and HiGHS

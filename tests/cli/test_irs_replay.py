@@ -187,6 +187,19 @@ def test_a_file_that_was_spoilt_is_a_gap(folder: Path) -> None:
     assert Answer("irs", "replay", folder).code == 1
 
 
+def test_a_file_that_is_dropped_meanwhile_is_a_gap(folder: Path) -> None:
+    (folder / "0.plans").symlink_to(folder / "gone")
+    answer = Answer("irs", "replay", folder)
+    assert answer.code == 0
+    assert answer.err.startswith(f"a gap: {folder / '0.plans'}: No such file or directory")
+    assert answer.out.startswith("19 plans in 3 files")
+    assert isinstance(Answer("irs", "replay", folder / "0.plans").error, ConfigError)
+    for name in ("1.plans", "2.plans"):
+        (folder / name).unlink()
+        (folder / name).symlink_to(folder / "gone")
+    assert Answer("irs", "replay", folder).code == 1
+
+
 def test_a_version_of_two_epochs_is_named_with_its_epoch(folder: Path) -> None:
     later = [msgspec.structs.replace(each, epoch=8) for each in make_records(3, seed=9)]
     write(folder / "3.plans", later)
