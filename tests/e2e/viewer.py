@@ -35,6 +35,7 @@ class HttpClient:
         self._host, self._port = parts.hostname, parts.port
         self._stream: trio.SocketStream | None = None
         self._inbox = bytearray()
+        self.was_let_in = False  # Something has come on this connection.
 
     async def get(self, url: str) -> Answer:
         """Fetch a path or a URL of this server."""
@@ -44,14 +45,10 @@ class HttpClient:
             if self._stream is None:
                 self._stream = await trio.open_tcp_stream(self._host, self._port)
                 self._inbox.clear()
+                self.was_let_in = False
             request = f"GET {target} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\n\r\n"
             await self._stream.send_all(request.encode())
             return await self._receive(self._stream)
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether a part of an answer has come."""
-        return bool(self._inbox)
 
     async def __aenter__(self) -> "HttpClient":
         return self
@@ -83,6 +80,7 @@ class HttpClient:
         if not data:
             raise ServerClosedError("the server closed in the middle of an answer")
         self._inbox += data
+        self.was_let_in = True
 
     async def forget(self) -> None:
         """Begin the next request on a new connection."""
@@ -153,7 +151,7 @@ class Viewer:
         try:
             return await client.get(self.master_url)
         except ServerClosedError:
-            if client.has_begun:
+            if client.was_let_in:
                 raise
             await client.forget()
             return None
