@@ -23,6 +23,7 @@ from edged.policy.flows import (
 )
 from edged.policy.plan_journal import PlanInputs
 from edged.policy.planner import LeasePlan, PlanPolicy, PopLeases
+from edged.runtime.faults import contained
 from edged.runtime.metrics import MetricSpec, Sample
 
 PLAN_INTERVAL_S_MIN = 0.02  # A storm of changes is planned fifty times a second at most.
@@ -119,7 +120,8 @@ class Planner:
         self._note(plan)
         self._publish(plan.leases, renew)
         for keep in self.keepers:
-            keep(number, cold, inputs, plan)
+            with contained(log, "plan not kept"):
+                keep(number, cold, inputs, plan)
 
     def read_metrics(self) -> Iterable[Sample]:
         """Values of METRICS."""

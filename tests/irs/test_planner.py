@@ -203,6 +203,24 @@ async def test_the_same_told_again_gives_the_same_rows_byte_for_byte(
     assert len(set(runs[0])) > 50
 
 
+async def test_a_bug_in_who_keeps_plans_keeps_nobody_from_planning(
+    autojump_clock: MockClock,
+) -> None:
+    published, kept = Published(), list[tuple[int, bool]]()
+
+    def broken(*_: object) -> None:
+        raise KeyError("bug")
+
+    published.planner.keepers += [broken, lambda number, cold, *_: kept.append((number, cold))]
+    with structlog.testing.capture_logs() as logged, trio.move_on_after(1.5):
+        await published.planner.run()
+    assert len(published.calls) == 2
+    assert kept == [(0, True), (1, False)]
+    assert [(line["event"], line["log_level"]) for line in logged] == [
+        ("plan not kept", "error")
+    ] * 2
+
+
 async def test_without_the_solver_leases_are_proportional(autojump_clock: MockClock) -> None:
     published = Published()
     serve(published)
