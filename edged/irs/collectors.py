@@ -20,7 +20,7 @@ from edged.media.routing import (
 )
 from edged.media.stream import PriorityClass
 from edged.policy.capacitor import Capacitor, StateChanged
-from edged.policy.planner import OriginSupply, PopDemand
+from edged.policy.planner import ARRIVALS_SMOOTHING, OriginSupply, PopDemand
 from edged.policy.restrictions import Restriction, restrict_room
 from edged.runtime.listeners import parse_address
 from edged.wire.table import POPS_MAX, OriginHello
@@ -28,7 +28,6 @@ from edged.wire.table import POPS_MAX, OriginHello
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ARRIVALS_SMOOTHING = 0.1  # Weight of the newest second: follows a surge within ten.
 RATE_INTERVAL_S_MIN = 0.1  # Telemetry closer together says nothing about a rate.
 
 

@@ -34,6 +34,7 @@ from edged.policy.lease_shares import (
 from edged.policy.routing_table import price_ms
 
 MARGIN_PART = 0.002  # Of an origin: placed by the leases before while these are on their way.
+ARRIVALS_SMOOTHING = 0.1  # Of a demand's: weight of the newest second; follows a surge within ten.
 PlanPolicy = Literal["leases", "proportional"]
 
 

@@ -15,11 +15,16 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
-from edged.irs.collectors import ARRIVALS_SMOOTHING
 from edged.media.routing import CLASSES, ByClass, OriginReport, OriginState, PopTelemetry
 from edged.policy.capacitor import Capacitor, StateChanged
 from edged.policy.flows import PLANS_PER_CHECKPOINT, LinkLimit
-from edged.policy.planner import OriginSupply, PopDemand, PopLeases, plan_leases
+from edged.policy.planner import (
+    ARRIVALS_SMOOTHING,
+    OriginSupply,
+    PopDemand,
+    PopLeases,
+    plan_leases,
+)
 from edged.policy.pop_view import PopView
 from edged.policy.solver import FlowSolver
 from edged.tools.simulate.board import BUSY_S, TICK_S
