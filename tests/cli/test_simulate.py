@@ -83,7 +83,7 @@ def test_what_is_wrong_is_said_before_anything_is_run(
 def test_a_scenario_that_is_not_there_is_named(tmp_path: Path) -> None:
     answer = Answer("irs", "simulate", str(tmp_path / "none.toml"))
     assert isinstance(answer.error, ConfigError)
-    assert "none.toml: No such file" in str(answer.error)
+    assert "none.toml: cannot be read: No such file" in str(answer.error)
 
 
 def test_without_matplotlib_the_extra_is_named(
