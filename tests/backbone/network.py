@@ -2,10 +2,10 @@
 
 import contextlib
 import random
-import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -28,7 +28,11 @@ from edged.runtime.pump import Pump
 from edged.wire.backbone.events import Expected, MessageReceived, PeerClosed
 from edged.wire.backbone.link import BackboneLink, Event
 from edged.wire.backbone.messages import DirectoryDelta, Message, ProbesOffered, StreamOpened
+from tests.ports import take_port
 from tests.wire.backbone.builders import make_hello, make_track, make_unit
+
+if TYPE_CHECKING:
+    import socket
 
 WAIT_S_MAX = 5.0
 
@@ -282,8 +286,7 @@ async def raw_origin(
 
 def free_address() -> str:
     """An address that nobody listens on yet."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return f"127.0.0.1:{sock.getsockname()[1]}"
+    return f"127.0.0.1:{take_port()}"
 
 
 async def until(condition: Callable[[], object], s_max: float = WAIT_S_MAX) -> None:

@@ -6,7 +6,6 @@ Each process logs JSON lines into a file of its own, and is ended by its pid whe
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from msgspec import Struct
 
 from edged.cli.demo import DemoAddresses
 from tests.e2e.proxy import Weather, open_proxy
+from tests.ports import take_port
 
 EDGED = str(Path(sys.executable).with_name("edged"))  # Beside the Python that runs the tests.
 START_TIMEOUT_S = 30.0  # A cold start on a busy machine.
@@ -346,12 +346,5 @@ def tls(role: str, name: str) -> str:
 
 
 def take_ports(names: Sequence[str]) -> dict[str, int]:
-    """Free ports, held until all are chosen so that none is given twice."""
-    with contextlib.ExitStack() as held:
-        ports = {}
-        for name in names:
-            sock = held.enter_context(socket.socket())
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind(("127.0.0.1", 0))
-            ports[name] = int(sock.getsockname()[1])
-        return ports
+    """A port for each."""
+    return {name: take_port() for name in names}

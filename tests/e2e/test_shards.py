@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import random
-import socket
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -28,6 +26,7 @@ from tests.e2e.network import (
 )
 from tests.e2e.publisher import publish_clip
 from tests.e2e.viewer import HttpClient, ServerClosedError, Viewer, fetch
+from tests.ports import take_port
 
 pytestmark = pytest.mark.e2e
 
@@ -109,7 +108,7 @@ async def open_shards(*, shared: bool) -> AsyncIterator[Shards]:
         folder = Path(name)
         names = [f"{what}{shard}" for what in ("rtmp", "http") for shard in (1, 2)]
         ports = take_ports(["irs", "backbone", *names])
-        metrics = take_neighbours()
+        metrics = take_port(neighbours=1)
         at = {what: f"127.0.0.1:{port}" for what, port in ports.items()}
         if shared:
             at["rtmp2"], at["http2"] = at["rtmp1"], at["http1"]
@@ -152,17 +151,6 @@ async def open_shards(*, shared: bool) -> AsyncIterator[Shards]:
                     path = "pop.toml" if shared else f"pop{shard}.toml"
                     nursery.start_soon(both.start, shard, path)
             yield both
-
-
-def take_neighbours() -> int:
-    """A free port whose neighbour is free too, below those that the kernel gives to callers."""
-    for _ in range(100):
-        port = random.randrange(20_000, 32_000, 2)  # noqa: S311 - no secret
-        with socket.socket() as one, socket.socket() as other, contextlib.suppress(OSError):
-            one.bind(("127.0.0.1", port))
-            other.bind(("127.0.0.1", port + 1))
-            return port
-    raise AssertionError("no two free ports side by side")
 
 
 async def publish_at(

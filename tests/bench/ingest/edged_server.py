@@ -27,7 +27,8 @@ from edged.wire.backbone.messages import (
     make_message_frame,
 )
 from tests.bench.ingest.measure import Bench, Server
-from tests.bench.ingest.processes import START_TIMEOUT_S, BenchError, Process, free_port
+from tests.bench.ingest.processes import START_TIMEOUT_S, BenchError, Process
+from tests.ports import take_port
 
 ORIGIN: Final = "sink"
 POP: Final = "bench"
@@ -206,7 +207,7 @@ def edged(
         ports = {
             "irs_port": told.port,
             "hooks_port": told.hooks,
-            **{f"{name}_port": free_port() for name in ("rtmp", "rtmps", "metrics", "status")},
+            **{f"{name}_port": take_port() for name in ("rtmp", "rtmps", "metrics", "status")},
         }
         files = tls_files(directory, f"pop-{POP}") if tls else None
         text, keys = make_pop_config(streams, directory, ports, files, playback)

@@ -8,7 +8,8 @@ from typing import Final
 
 from edged.errors import ToolMissingError
 from tests.bench.ingest.measure import Bench, Server
-from tests.bench.ingest.processes import Process, free_port, wait_until_listening
+from tests.bench.ingest.processes import Process, wait_until_listening
+from tests.ports import take_port
 
 NGINX_RTMP_MODULE: Final = Path("/usr/lib/nginx/modules/ngx_rtmp_module.so")  # Where Debian has it.
 
@@ -49,7 +50,7 @@ def nginx(streams: int, sink_port: int, bench: Bench) -> Iterator[Server]:
     program = find_nginx()
     if program is None or not NGINX_RTMP_MODULE.exists():
         raise ToolMissingError("install nginx and libnginx-mod-rtmp")
-    directory, port = bench.directory, free_port()
+    directory, port = bench.directory, take_port()
     configuration = directory / "nginx.conf"
     configuration.write_text(
         _NGINX.format(module=NGINX_RTMP_MODULE, directory=directory, port=port, sink_port=sink_port)

@@ -134,14 +134,6 @@ class Process:
         return line
 
 
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def wait_until_listening(process: Process, port: int) -> None:
     """Raises BenchError when the server ended, or does not accept within START_TIMEOUT_S."""
     deadline = time.monotonic() + START_TIMEOUT_S

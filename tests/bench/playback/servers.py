@@ -14,8 +14,9 @@ from edged.runtime.tls import Identity
 from edged.tools.cert import make_authority, make_host_certificate
 from tests.bench.ingest.measure import Cores
 from tests.bench.ingest.nginx_server import find_nginx
-from tests.bench.ingest.processes import BenchError, Process, free_port, wait_until_listening
+from tests.bench.ingest.processes import BenchError, Process, wait_until_listening
 from tests.bench.playback.server import Place
+from tests.ports import take_port
 
 ANSWER_S_MAX: Final = 20.0
 TRIES_MAX: Final = 5
@@ -117,7 +118,7 @@ def nginx(
     (directory / "root").mkdir()
     for name, data in files.items():
         (directory / "root" / name).write_bytes(data)
-    port, tls_port, configuration = free_port(), free_port(), directory / "nginx.conf"
+    port, tls_port, configuration = take_port(), take_port(), directory / "nginx.conf"
     configuration.write_text(
         _NGINX.format(
             directory=directory,

@@ -29,8 +29,9 @@ from tests.bench.ingest import edged_server, media
 from tests.bench.ingest.bench import Port, choose_cores
 from tests.bench.ingest.measure import WARM_UP_S, Bench, Run, Server, measure
 from tests.bench.ingest.native import build
-from tests.bench.ingest.processes import BenchError, Process, free_port
+from tests.bench.ingest.processes import BenchError, Process
 from tests.bench.siege.viewers import Joined
+from tests.ports import take_port
 
 GOAL_MS = 10.0  # By so much the p99 of the units' delay may be above the quiet one.
 PROGRAM = ("-m", "tests.bench.siege.server")
@@ -71,8 +72,8 @@ def besieged(bench: Bench, streams: int) -> Iterator[tuple[Server, Process, dict
     make_authority(directory, "bench", now=time.time())
     files = make_host_certificate(directory, Identity("pop", "viewers"), now=time.time())
     playback = (
-        f'listen = "127.0.0.1:{free_port()}"\n'
-        f'[playback.tls]\nlisten = "127.0.0.1:{free_port()}"\n'
+        f'listen = "127.0.0.1:{take_port()}"\n'
+        f'[playback.tls]\nlisten = "127.0.0.1:{take_port()}"\n'
         f'certificate = "{files.certificate}"\nkey = "{files.key}"'
     )
     edged_server.write_sink_files(directory, tls=False)
