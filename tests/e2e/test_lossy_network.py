@@ -66,7 +66,7 @@ async def test_losses_are_not_seen(viewer: str, channel: str, seconds: float, sl
             return Lossy(watched, weather.losses - before)
 
         await begin(page, url)
-        lossy = await run_kept_up(pictures[channel], look)
+        lossy = await run_kept_up(pictures[channel], look, seconds)
     print(f"{viewer}: {lossy.watched.tell()}, {lossy.losses} packets lost")
     lossy.watched.check()
     assert lossy.losses > 0
