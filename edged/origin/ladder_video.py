@@ -1,7 +1,8 @@
 """The picture's ladder: decoded once, each rung scaled from the one above it, and encoded.
 
-Times pass through untouched. A rung's picture is random access where, and only where, the source's
-is. Where the source's own random access picture is lost, the next picture takes its place.
+Times pass through untouched, and no rung has more bits than the source (`rung_rates`). A rung's
+picture is random access where, and only where, the source's is. Where the source's own random
+access picture is lost, the next picture takes its place.
 """
 
 from collections import deque
@@ -18,7 +19,8 @@ from edged.media.ladder import LadderPlan, VideoRung
 from edged.media.nal import join_length_prefixed
 from edged.media.track import Codec, CodecConfig, Track
 from edged.origin import encoders
-from edged.origin.encoders import Look
+from edged.origin.encoders import X264, Look
+from edged.policy.rung_rates import RungRates, SourceRate
 
 STAMPS_MAX = 512  # Pictures on their way through decoder and encoders: 16 and a few.
 ENOMEM = 12
@@ -111,6 +113,8 @@ class VideoLadder:
         self._look: Look | None = None
         self._last_pts: int | None = None
         self._orientation = b""
+        self._source_rate = SourceRate(track.timescale)
+        self._rates = RungRates(track.codec)
 
     def set_plan(self, plan: LadderPlan) -> None:
         """Make this from the next random access on; rungs that stay the same go on."""
@@ -140,6 +144,7 @@ class VideoLadder:
         self._waits = False
         if unit.random_access:
             self._keys.append(unit.pts)
+        self._source_rate.add(unit.dts, len(unit.payload), random_access=unit.random_access)
         self._stamps[unit.pts] = _Stamp(unit.wallclock_us, unit.capture_us)
         while len(self._stamps) > STAMPS_MAX:
             del self._stamps[next(iter(self._stamps))]
@@ -216,6 +221,8 @@ class VideoLadder:
             for maker in list(self._makers):
                 self._close(maker, out)
         wanted = [rung for rung in self._plan.video if rung.name in self._wanted]
+        if self._plan.encoder == X264:  # Another's configuration may be another with each rate.
+            wanted = self._rates.limit(wanted, self._source_rate.bps, frame.width * frame.height)
         for maker in [each for each in self._makers if each.rung not in wanted]:
             self._close(maker, out)
         making = {maker.rung.track_id: maker for maker in self._makers}

@@ -55,12 +55,6 @@ AUTO_BEST = "veryfast"  # `auto` goes no slower: what more costs buys little at 
 HIGH_RATE_FPS = 31  # Above it a rung has the bit rate of a fast one.
 HIGH_RATE_NUM, HIGH_RATE_DEN = 7, 5  # x the configured one: half the pictures differ by less.
 RATE_SLACK = Fraction(21, 20)  # 59.94 and 60.1 are both 60.
-# Of a rung's bit rate to that of the one above it, at most: else it is no step for a player.
-STEP_NUM, STEP_DEN = 4, 5
-# An H.264 rung needs more bits than a source of these for the same picture.
-CODEC_GAIN = {Codec.H265: Fraction(3, 2), Codec.VP9: Fraction(3, 2), Codec.AV1: Fraction(9, 5)}
-SHARE_MIN_DEN = 3  # A rung cut to less than a third of its bit rate is one rung too many.
-BITRATE_BPS_MIN = 100_000
 BUFFER_MS = 1_000  # Of the rate control: what a player may have to fetch at once.
 PEAK_NUM, PEAK_DEN = 11, 10  # Of the bit rate: VBV's maximum. More would break BANDWIDTH's promise.
 SIDE_MIN = 32  # Pixels; encoders take no less, and nobody sees it.
@@ -74,7 +68,6 @@ FPS_UNKNOWN = Fraction(30)  # Of a source that does not say, for what it costs.
 SIMILAR_DEN = 10  # A publisher's own rung within a tenth of the size makes ours needless.
 
 AUDIO_RATES = (48_000, 44_100, 32_000, 24_000, 22_050, 16_000)  # Kept; others become the first.
-AUDIO_BPS_MAX_NUM, AUDIO_BPS_MAX_DEN = 2, 1  # x ours: above it, a source's AAC gets a rung.
 STEREO = 2
 
 
@@ -138,20 +131,12 @@ class LadderBudget(Struct, frozen=True, kw_only=True):
     missing: dict[str, str] = {}
 
 
-class Measured(Struct, frozen=True, kw_only=True):
-    """What the source turned out to be, where its configuration does not say."""
-
-    bps: dict[int, int] = {}  # By track; 0 or absent: not known.
-    frame_rate: Fraction | None = None
-
-
 class _Source(Struct, frozen=True):
     """The picture that rungs are made of."""
 
     track: Track
     side: Fraction  # The shorter one, as shown.
     fps: Fraction  # 0: not known.
-    bps: int
 
     @property
     def pixels_per_s(self) -> float:
@@ -164,12 +149,10 @@ def choose_ladder(
     config: LadderConfig,
     priority: PriorityClass,
     budget: LadderBudget,
-    measured: Measured | None = None,
 ) -> LadderPlan:
     """The ladder of a stream with these tracks; an empty plan, with the reason, if it has none."""
     if priority.label not in config.classes:
         return LadderPlan(notes=(f"class {priority.label} has no ladder",))
-    measured = measured or Measured()
     notes = [
         f"track {track.track_id}: ids from {VIDEO_TRACK_ID_MIN} on are for rungs"
         for track in tracks
@@ -177,7 +160,7 @@ def choose_ladder(
     ]
     tracks = [track for track in tracks if track.track_id < VIDEO_TRACK_ID_MIN]
     encoder = _choose_encoder(config, budget, notes)
-    source = _find_source(tracks, measured, notes)
+    source = _find_source(tracks, notes)
     rungs: list[VideoRung] = []
     decode_cost = 0.0
     if source is not None:
@@ -192,7 +175,7 @@ def choose_ladder(
             decode_cost=decode_cost,
             notes=notes,
         )
-    audio = _choose_audio(tracks, config, measured, notes)
+    audio = _choose_audio(tracks, config, notes)
     is_heavy = source is not None and source.pixels_per_s > THREADED_PIXELS_PER_S
     threads = min(budget.cores, THREADS_MAX)
     cost = decode_cost + sum(rung.cost for rung in rungs)
@@ -252,7 +235,7 @@ def _choose_encoder(config: LadderConfig, budget: LadderBudget, notes: list[str]
     return encoder
 
 
-def _find_source(tracks: Sequence[Track], measured: Measured, notes: list[str]) -> _Source | None:
+def _find_source(tracks: Sequence[Track], notes: list[str]) -> _Source | None:
     """The largest picture that can be decoded."""
     found: list[_Source] = []
     for track in tracks:
@@ -266,10 +249,8 @@ def _find_source(tracks: Sequence[Track], measured: Measured, notes: list[str]) 
                 f"track {track.track_id}: {config.width}x{config.height} is more than is decoded"
             )
         else:
-            fps = measured.frame_rate or Fraction(config.frame_rate_num, config.frame_rate_den)
-            found.append(
-                _Source(track, _shorter_side(track), fps, measured.bps.get(track.track_id, 0))
-            )
+            fps = Fraction(config.frame_rate_num, config.frame_rate_den)
+            found.append(_Source(track, _shorter_side(track), fps))
     if not found:
         notes.append("no picture to make rungs of")
         return None
@@ -299,10 +280,8 @@ def _choose_rungs(
         for track in tracks
         if track.kind is Kind.VIDEO and track.codec is Codec.H264 and track is not source.track
     ]
-    ceiling = int(source.bps * CODEC_GAIN.get(source.track.codec, 1))
     chosen: list[tuple[int, RungConfig, int]] = []
     for place, rung in enumerate(config.rungs):
-        wanted = _bitrate(rung, source)
         if priority.label not in rung.classes:
             notes.append(f"{rung.name}: not for class {priority.label}")
         elif rung.height > source.side or (plays_everywhere and rung.height == source.side):
@@ -310,24 +289,11 @@ def _choose_rungs(
         elif any(abs(side - rung.height) * SIMILAR_DEN <= rung.height for side in others):
             notes.append(f"{rung.name}: the publisher sends one")
         else:
-            same_size = rung.height == source.side
-            limit = ceiling if same_size else ceiling * STEP_NUM // STEP_DEN
-            bitrate = min(wanted, limit) if ceiling else wanted
-            if bitrate * SHARE_MIN_DEN < wanted and rung is not config.rungs[-1]:
-                notes.append(
-                    f"{rung.name}: {wanted // 1000} kbps, but the source has "
-                    f"{source.bps // 1000} only"
-                )
-                continue
-            if bitrate < wanted:
-                notes.append(f"{rung.name}: {bitrate // 1000} kbps, as the source has few")
-            ceiling = bitrate = max(bitrate, BITRATE_BPS_MIN)
-            chosen.append((place, rung, bitrate))
+            chosen.append((place, rung, _bitrate(rung, source)))
     if not chosen and not plays_everywhere and config.rungs:
         small = config.rungs[-1]
         notes.append(f"source: one rung of its size, as {source.track.codec} plays not everywhere")
-        bitrate = min(ceiling, _bitrate(small, source)) if ceiling else _bitrate(small, source)
-        chosen.append((len(config.rungs) - 1, small, max(bitrate, BITRATE_BPS_MIN)))
+        chosen.append((len(config.rungs) - 1, small, _bitrate(small, source)))
     return chosen
 
 
@@ -430,9 +396,9 @@ def _even(side: Fraction) -> int:
 
 
 def _choose_audio(
-    tracks: Sequence[Track], config: LadderConfig, measured: Measured, notes: list[str]
+    tracks: Sequence[Track], config: LadderConfig, notes: list[str]
 ) -> list[AudioRung]:
-    """An AAC rung for each track that not every player can play, or that is too much for most."""
+    """An AAC rung for each track that not every player can play."""
     rungs: list[AudioRung] = []
     for track in tracks:
         if track.kind is not Kind.AUDIO:
@@ -444,8 +410,8 @@ def _choose_audio(
             why = f"{track.codec} plays not everywhere"
         elif track.config.channels > STEREO:
             why = f"{track.config.channels} channels play not everywhere"
-        elif measured.bps.get(track.track_id, 0) * AUDIO_BPS_MAX_DEN > bitrate * AUDIO_BPS_MAX_NUM:
-            why = f"{measured.bps[track.track_id] // 1000} kbps is much for small rungs"
+        elif (rate := _output_rate(track)) not in AUDIO_RATES:
+            why = f"{rate} Hz play not everywhere"
         if not why:
             continue
         rungs.append(
@@ -463,13 +429,18 @@ def _choose_audio(
 
 
 def _sample_rate(track: Track) -> int:
-    rate = track.config.sample_rate
+    rate = _output_rate(track)
+    return rate if rate in AUDIO_RATES else AUDIO_RATES[0]
+
+
+def _output_rate(track: Track) -> int:
+    """Samples per second that come out of a decoder; those of AAC's SBR are twice its own."""
     if track.codec is Codec.AAC:
         try:
-            rate = aac.parse_audio_specific_config(track.config.record).output_sample_rate
+            return aac.parse_audio_specific_config(track.config.record).output_sample_rate
         except EdgedError:
             return AUDIO_RATES[0]
-    return rate if rate in AUDIO_RATES else AUDIO_RATES[0]
+    return track.config.sample_rate
 
 
 def _choose_audio_only(tracks: Sequence[Track], audio: list[AudioRung]) -> int | None:

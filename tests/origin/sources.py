@@ -24,7 +24,6 @@ from edged.origin.ladder_engine import EngineStatistics, LadderEngine, Output
 from edged.policy.ladder import (
     LadderBudget,
     LadderConfig,
-    Measured,
     RungConfig,
     choose_ladder,
 )
@@ -109,11 +108,10 @@ def let_go() -> None:
 def plan_for(
     source: Source | Sequence[Track],
     config: LadderConfig = SMALL,
-    measured: Measured | None = None,
 ) -> LadderPlan:
     """The ladder of a source."""
     tracks = source.tracks if isinstance(source, Source) else source
-    return choose_ladder(tracks, config, PriorityClass.BASIC, RICH, measured)
+    return choose_ladder(tracks, config, PriorityClass.BASIC, RICH)
 
 
 class Made(Struct):

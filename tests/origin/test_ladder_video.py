@@ -103,6 +103,37 @@ def test_halved_with_times_of_milliseconds_each_second_picture_stays() -> None:
     assert kept == sorted(unit.pts for unit in units)[::2]
 
 
+def test_no_rung_has_more_bits_than_a_source_that_has_few() -> None:
+    """A still screen, then a game: rungs go down with it, and up with its next key frame."""
+    config = LadderConfig(
+        rungs=(RungConfig(height=160, kbps=1000), RungConfig(height=120, kbps=600)),
+        preset="ultrafast",
+    )
+    poor = make_source(
+        *X264, "-g", "30", "-b:v", "200k", "-maxrate", "200k", "-bufsize", "100k", seconds=16
+    )
+    rich = make_source(*X264, "-g", "30", "-b:v", "3M", "-minrate", "3M", seconds=4)
+    begin = poor.units[-1].pts + 3000
+    units = poor.units + [u.replaced(pts=u.pts + begin, dts=u.dts + begin) for u in rich.units]
+    made = make_rungs(poor, plan_for(poor, config), units)
+    rate = Fraction(poor.track(Kind.VIDEO).timescale)
+    for name in ("160p", "120p"):
+        got = made.rung(name)
+        assert [unit.pts for unit in got] == shown(units)
+        assert not any(unit.discontinuity for unit in got)
+        assert len(made.tracks[got[0].track_id]) == 1, "its configuration stays"
+
+        def bps(first: float, last: float, got: list[AccessUnit] = got) -> float:
+            taken = [len(u.payload) for u in got if first <= u.pts / rate < last]
+            return 8 * sum(taken) / (last - first)
+
+        first, calm, busy = bps(0, 1), bps(4, 16), bps(17, 20)
+        assert first > 1.5 * calm, "a second of it says nothing yet"
+        assert calm < 200_000
+        assert busy > 3 * calm
+        assert len(decode_video(made.track(name), got)) == len(got)
+
+
 def test_odd_sizes_and_shapes() -> None:
     """libx264 takes no odd size in 4:2:0, VP9 does; the shape of a sample goes through."""
     source = make_source(
