@@ -49,6 +49,9 @@ def test_each_form_is_made_once_a_version() -> None:
     assert {form: playlist.render(window, form, maker) for form in FORMS} == first
     bodies = dict(maker.made)
     assert len(maker.made) == len(bodies) == len(FORMS)
+    for delta in (False, True):
+        for gz in (False, True):
+            assert bodies[Form(False, delta, gz)] is bodies[Form(True, delta, gz)], "made once"
     for blocking in (False, True):
         for delta in (False, True):
             plain = bodies[Form(blocking=blocking, delta=delta)]
