@@ -169,6 +169,19 @@ def test_query_of_a_part_is_not_carried_on(edge: Edge) -> None:
     assert edge.get(blocking).status == 200
 
 
+def test_all_tokens_share_what_is_kept(edge: Edge) -> None:
+    """A token is not part of what an answer is found by: a thousand viewers cost one of each."""
+    run = edge.service._channels["demo"].streams["1f"]
+    for number in range(20):
+        for form in FORMS:
+            for path in (PART, "/live/demo/1f/v0-1.m4s", MEDIA):
+                text = token(sub=f"{form}-{number}")
+                assert edge.get(*shown(form, text, path)).status == 200
+    assert set(run.ready) == {"v0-1.3.m4s", "v0-1.m4s"}
+    playlist = run._playlists["v0"]
+    assert len(playlist._responses) == len(playlist._bodies) == 1
+
+
 def test_a_manifest_s_urls_carry_the_token_on(edge: Edge) -> None:
     text, path = token(), "/live/demo/manifest.mpd"
     answer = edge.get(f"{path}?token={text}")
