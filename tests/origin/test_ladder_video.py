@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 
+import av
 import pytest
 from msgspec import structs
 
@@ -11,7 +12,7 @@ from edged.media.nal import split_length_prefixed
 from edged.media.picture import describe_picture
 from edged.media.track import Codec, Kind
 from edged.origin.ladder_engine import LadderEngine
-from edged.origin.ladder_video import make_orientation
+from edged.origin.ladder_video import _Maker, make_orientation
 from edged.policy.ladder import LadderConfig, RungConfig
 from tests.origin.sources import (
     SMALL,
@@ -74,6 +75,27 @@ def test_a_ladder_of_30_fps_with_b_frames_and_scene_cuts() -> None:
     assert [rung.name for rung in made.plan.video] == ["120p", "96p", "64p"]
     for name in ("120p", "96p", "64p"):
         assert measure_psnr(made, name, source) > 24.0
+
+
+def test_each_rung_is_scaled_from_the_one_above_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One decoded picture, and ever smaller steps; one in the chain that skips it is passed by."""
+    steps: list[tuple[int, int]] = []
+    scale = _Maker.scale
+
+    def note(maker: _Maker, frame: av.VideoFrame) -> av.VideoFrame:
+        scaled = scale(maker, frame)
+        steps.append((frame.height, scaled.height))
+        return scaled
+
+    monkeypatch.setattr(_Maker, "scale", note)
+    source = make_source(*X264, "-g", "60", rate="60", seconds=2)
+    make_rungs(source)
+    of_all = [(180, 120), (120, 96), (96, 64)]
+    assert steps[:3] == of_all
+    assert set(steps) == set(of_all)
+    pictures = len(source.units)
+    assert steps.count((180, 120)) == pictures
+    assert steps.count((96, 64)) == steps.count((120, 96)) == pictures // 2
 
 
 def test_quality_at_a_generous_rate_is_the_scaler_s_own() -> None:
