@@ -1,14 +1,18 @@
 """AAC rungs: units, channels, silence, gaps, and where a sound is after a long time."""
 
+import array
 import itertools
 import math
 from fractions import Fraction
+from typing import cast
 
+import av
 import pytest
 
 from edged.media.access_unit import AccessUnit
 from edged.media.ladder import AUDIO_TRACK_ID_MIN, LadderPlan
-from edged.media.track import Codec, Kind
+from edged.media.track import Codec, Kind, Track
+from edged.origin import encoders
 from tests.origin.sources import (
     X264,
     Made,
@@ -23,6 +27,8 @@ from tests.origin.sources import (
 pytestmark = pytest.mark.e2e
 BEEPS = "aevalsrc='if(lt(mod(t,1),0.1),0.5*sin(2*PI*997*t),0)':s={rate}:c={layout}"
 OFFSET_S_MAX = 0.020
+LOUDNESS_DB_OFF_MAX = 0.3
+CHANNELS = {"mono": 1, "stereo": 2, "5.1": 6}
 OPUS = ("-c:a", "libopus", "-b:a", "64k")
 AAC = ("-c:a", "aac", "-b:a", "96k")
 
@@ -90,6 +96,60 @@ def test_one_channel_stays_one_and_six_become_two(
     check_spacing(only_rung(made))
     assert made.track("aac-1").config.channels == channels
     assert max(map(abs, offsets(source, made))) < 0.004
+
+
+def tone(*sounding: int, layout: str, options: tuple[str, ...], suffix: str) -> Source:
+    """A steady tone of -15 dB in these channels, silence in the others."""
+    sound, count = "0.25*sin(2*PI*997*t)", CHANNELS[layout]
+    channels = "|".join(sound if channel in sounding else "0" for channel in range(count))
+    expression = f"aevalsrc='{channels}':s=48000:c={layout}"
+    return make_source(*options, video=None, audio=expression, seconds=2, suffix=suffix)
+
+
+def loudness(track: Track, units: list[AccessUnit]) -> list[float]:
+    """Of each channel, in dB of full scale, without what an encoder begins and ends with."""
+    decoder = encoders.open_audio_decoder(track.config)
+    planes: list[array.array[float]] = []
+    for unit in units:
+        for frame in decoder.decode(cast("av.Packet[av.AudioStream]", av.Packet(unit.payload))):
+            planes = planes or [array.array("f") for _ in frame.planes]
+            for plane, found in zip(planes, frame.planes, strict=True):
+                plane.extend(array.array("f", bytes(found))[: frame.samples])
+    steady = [plane[9_600:-9_600] for plane in planes]
+    return [
+        10 * math.log10(sum(value * value for value in plane) / len(plane) + 1e-12)
+        for plane in steady
+    ]
+
+
+@pytest.mark.parametrize(
+    ("layout", "sounding", "expected"),
+    [
+        ("mono", 0, (0,)),
+        ("stereo", 0, (0, None)),
+        ("stereo", 1, (None, 0)),
+        ("5.1", 0, (0, None)),
+        ("5.1", 1, (None, 0)),
+        ("5.1", 2, (-3, -3)),  # The centre: what is spoken.
+        ("5.1", 4, (-3, None)),
+        ("5.1", 5, (None, -3)),
+    ],
+)
+def test_each_channel_is_as_loud_as_it_was_and_where_it_was(
+    layout: str, sounding: int, expected: tuple[float | None, ...]
+) -> None:
+    """Of six channels as ITU-R BS.775 has it in two."""
+    options, suffix = (AAC, "mp4") if layout == "5.1" else (OPUS, "mkv")
+    source = tone(sounding, layout=layout, options=options, suffix=suffix)
+    before = loudness(source.track(Kind.AUDIO), source.of(Kind.AUDIO))[sounding]
+    made = make_rungs(source)
+    after = loudness(made.track("aac-1"), only_rung(made))
+    assert len(after) == len(expected)
+    for level, change in zip(after, expected, strict=True):
+        if change is None:
+            assert level < before - 40
+        else:
+            assert abs(level - before - change) < LOUDNESS_DB_OFF_MAX
 
 
 def test_aac_of_a_rate_that_plays_not_everywhere_is_made_anew() -> None:
