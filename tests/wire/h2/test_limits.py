@@ -25,6 +25,7 @@ from edged.wire.h2.head import H2Request
 from edged.wire.h2.limits import FloodGuard, H2Limits
 from tests.wire.h2.peer import GET, POST, Peer, data, encode, headers
 
+FRAMES_MAX = 2_500  # Of any kind at once, beyond which no limit may lie.
 FEW = H2Limits(
     resets_max=10,
     faults_max=10,
@@ -94,6 +95,37 @@ def test_floods(name: str) -> None:
     peer.tell(FLOODS[name](10))
     assert peer.hear()[-1].code == ErrorCode.ENHANCE_YOUR_CALM
     assert f"more than 10 {name.partition(',')[0]}" in peer.ended
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_as_shipped_no_flood_goes_on(name: str) -> None:
+    """Whatever the limits are: so many frames cost us no more than a page with many pictures."""
+    peer = Peer()
+    prepare(peer, name)
+    for at in range(FRAMES_MAX):
+        peer.tell(FLOODS[name](at % 200 if "unknown" in name else at))
+        peer.hear()
+        if peer.ended:
+            break
+    assert peer.sent[-1].code == ErrorCode.ENHANCE_YOUR_CALM
+    assert f" {name.partition(',')[0]}" in peer.ended
+
+
+def test_as_shipped_settings_and_continuations_are_bounded() -> None:
+    peer = Peer()
+    for _ in range(FRAMES_MAX):
+        peer.tell(make_settings([]))
+        peer.hear()
+        if peer.ended:
+            break
+    assert "SETTINGS frames" in peer.ended
+    peer = Peer()
+    peer.tell(make_frame(frames.HEADERS, 1, 1, encode(GET)))
+    for _ in range(100):
+        peer.tell(make_frame(CONTINUATION, 0, 1))
+        if peer.ended:
+            break
+    assert "CONTINUATION frames in a header block" in peer.ended
 
 
 @pytest.mark.parametrize("name", FLOODS)
