@@ -1193,7 +1193,7 @@ async def test_the_sweeper_runs(autojump_clock: MockClock) -> None:
 
 
 @asynccontextmanager
-async def on_loopback() -> AsyncIterator[tuple[str, HlsService]]:
+async def on_loopback(listen: str = "127.0.0.1:0") -> AsyncIterator[tuple[str, HlsService]]:
     pump = Pump()
     server = HttpServer(Router())
     service = HlsService(
@@ -1205,14 +1205,14 @@ async def on_loopback() -> AsyncIterator[tuple[str, HlsService]]:
     server.mount("/live/", service)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pump.run)
-        address: str = await nursery.start(server.serve, pump, "127.0.0.1:0")
+        address: str = await nursery.start(server.serve, pump, listen)
         yield address, service
         nursery.cancel_scope.cancel()
 
 
 async def fetch(address: str, target: str) -> bytes:
     host, _, port = address.rpartition(":")
-    stream = await trio.open_tcp_stream(host, int(port))
+    stream = await trio.open_tcp_stream(host.strip("[]"), int(port))
     async with stream:
         await stream.send_all(
             f"GET {target} HTTP/1.1\r\nHost: e\r\nConnection: close\r\n\r\n".encode()
@@ -1250,6 +1250,34 @@ async def test_real_sockets_end_to_end() -> None:
     assert b"v0-0.1.m4s" in answers[BASE + "v0.m3u8?_HLS_msn=0&_HLS_part=1"]
     assert answers[BASE + "v0-0.1.m4s"].partition(b"\r\n\r\n")[2].startswith(b"v0-0.1;.")
     assert len(answers[BASE + "v0-0.m4s"].partition(b"\r\n\r\n")[2]) == 600_000
+
+
+@pytest.mark.e2e
+async def test_viewers_by_ipv6_and_ipv4() -> None:
+    """What listens at all addresses, as it is shipped, serves both at one port."""
+    origin = Origin(part_bytes=60_000)
+    with trio.fail_after(20):
+        async with (
+            on_loopback("[::1]:0") as (six, service),
+            on_loopback("[::]:0") as (all_of, other),
+        ):
+            port = all_of.rpartition(":")[2]
+            for each in (service, other):
+                each._channel("demo", 0.0)
+                each.window_updated(RUN, origin.start())
+            for event in origin.segment():
+                service.window_updated(RUN, [event])
+                other.window_updated(RUN, [event])
+            assert six.startswith("[::1]:")
+            for address in (six, f"[::1]:{port}", f"127.0.0.1:{port}"):
+                for target, size in (
+                    (MASTER, 0),
+                    (BASE + "v0.m3u8", 0),
+                    (BASE + "v0-0.m4s", 600_000),
+                ):
+                    head, _, body = (await fetch(address, target)).partition(b"\r\n\r\n")
+                    assert head.startswith(b"HTTP/1.1 200 "), (address, target)
+                    assert len(body) == size or (not size and body.startswith(b"#EXTM3U"))
 
 
 @pytest.mark.e2e

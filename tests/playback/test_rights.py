@@ -261,6 +261,16 @@ def test_the_viewer_s_address(edge: Edge) -> None:
     assert edge.get(f"/t/{text}{PART}", peer="192.0.2.1:1").status == 403, "it must not stand"
 
 
+def test_the_viewer_s_address_of_ipv6(edge: Edge) -> None:
+    text = token(ip="2001:db8:1::/48")
+    target, _ = shown("path", text)
+    forwarded = "X-Forwarded-For: 2001:db8:1::7\r\n"
+    assert edge.get(target, peer="[2001:db8:1::9]:443").status == 200
+    assert edge.get(target, peer="[2001:db8:2::9]:443").status == 403
+    assert edge.get(target, forwarded, peer="[2001:db8:2::9]:443").status == 403
+    assert edge.get(target, forwarded, peer="10.0.0.1:1").status == 200
+
+
 def test_several_cookies(edge: Edge) -> None:
     def ask(*texts: str) -> int:
         pairs = "; ".join(f"edged_token={text}" for text in texts)
