@@ -10,6 +10,8 @@ import av
 import structlog
 
 from edged.policy.ladder import PresetName
+from tests.bench.goals import exit_status
+from tests.bench.ingest.processes import BenchError
 from tests.bench.transcode.bench import ROWS, as_line, run_once, summarize
 
 RUNS_MAX = 50
@@ -39,15 +41,21 @@ def main(arguments: list[str]) -> int:
         capture_output=True, text=True, check=True, timeout=10,
     ).stdout.splitlines()[0]  # fmt: skip
     print(f"{version.split(' Copyright')[0]}; PyAV {av.__version__}", file=sys.stderr)
+    lines = []
     for row in ROWS:
         if options.row is not None and row.name not in options.row:
             continue
         runs = []
         for number in range(1, options.runs + 1):
-            runs.append(run_once(row, options.seconds, options.preset))
+            try:
+                runs.append(run_once(row, options.seconds, options.preset))
+            except BenchError as error:
+                print(f"{row.name} {number}: {error}", file=sys.stderr)
+                return 1
             print(f"{row.name} {number}: {runs[-1].ratio:.3f} x", file=sys.stderr, flush=True)
-        print(as_line(summarize(row, options.seconds, runs)))
-    return 0
+        lines.append(as_line(summarize(row, options.seconds, runs)))
+        print(lines[-1], flush=True)
+    return exit_status("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import resource
 import statistics
 import subprocess
@@ -21,6 +22,8 @@ from edged.origin.encoders import X264_PARAMS
 from edged.origin.transcoder import Transcoder, TranscoderLimits
 from edged.policy.ladder import LadderBudget, LadderConfig, PresetName, choose_ladder
 from edged.runtime.hub import LiveStream
+from tests.bench.goals import verdict
+from tests.bench.ingest.processes import BenchError
 from tests.e2e.clip import read_units
 
 CPU_RATIO_GOAL: Final = 1.05
@@ -28,6 +31,7 @@ RUN_S_MAX = 120.0
 GOP_S = 2
 LAG_UNITS_MAX = 30
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_ENCODED = re.compile(r"Output stream #\d+:0 \(video\): (\d+) frames encoded")
 # Nothing is to be shed or skipped: it is not live here.
 PATIENT = TranscoderLimits(hang_s=RUN_S_MAX, start_s=RUN_S_MAX, skip_queue_s=1e9)
 
@@ -100,15 +104,14 @@ def run_once(row: Row, seconds: int, preset: PresetName) -> Run:
     path = make_clip(row, seconds)
     tracks, units = read_units(path)
     plan = choose(tracks, preset)
-    ffmpeg_s = _children_s(lambda: run_ffmpeg(path, plan, row))
+    theirs: list[int] = []
+    ffmpeg_s = _children_s(lambda: theirs.extend(run_ffmpeg(path, plan, row)))
     child = _Child()
     before = resource.getrusage(resource.RUSAGE_SELF)
     children_s = _children_s(lambda: trio.run(child.run, tracks, units, preset))
     after = resource.getrusage(resource.RUSAGE_SELF)
     pictures = sum(unit.track_id == plan.video_track_id for unit in units)
-    made = child.units[plan.video[0].track_id]
-    expected = pictures // 2 if plan.video[0].spacing_ticks else pictures
-    assert made >= expected - 1, f"{made} of {expected} came of the first rung"
+    check_alike(plan, pictures, [child.units.get(rung.track_id, 0) for rung in plan.video], theirs)
     return Run(
         ffmpeg_s=ffmpeg_s,
         child_s=children_s - child.start_s,
@@ -118,8 +121,22 @@ def run_once(row: Row, seconds: int, preset: PresetName) -> Run:
     )
 
 
-def run_ffmpeg(path: Path, plan: LadderPlan, row: Row) -> None:
-    """The same ladder by one command line: scaled in a chain, pictures left out, keys forced."""
+def check_alike(plan: LadderPlan, pictures: int, ours: list[int], theirs: list[int]) -> None:
+    """That both have encoded all pictures of all rungs, and no more: else nothing is compared."""
+    wanted = [pictures // 2 if rung.spacing_ticks else pictures for rung in plan.video]
+    for name, made in (("ours", ours), ("ffmpeg's", theirs)):
+        alike = len(made) == len(wanted) and all(
+            abs(count - due) <= 1 for count, due in zip(made, wanted, strict=True)
+        )
+        if not alike:
+            raise BenchError(f"{name} rungs have {made} pictures, and were to have {wanted}")
+
+
+def run_ffmpeg(path: Path, plan: LadderPlan, row: Row) -> list[int]:
+    """The same ladder by one command line: scaled in a chain, pictures left out, keys forced.
+
+    How many pictures it has encoded, by rung.
+    """
     graph: list[str] = []
     outputs: list[str] = []
     label, halved = "0:v", False
@@ -140,12 +157,13 @@ def run_ffmpeg(path: Path, plan: LadderPlan, row: Row) -> None:
             "-force_key_frames", f"expr:gte(t,n_forced*{GOP_S})",
             "-x264-params", X264_PARAMS + "1", "-r", str(rate), "-f", "null", "-",
         ]  # fmt: skip
-    subprocess.run(  # noqa: S603 - our own arguments
-        ["ffmpeg", "-v", "error", "-nostdin", "-threads", "1",  # noqa: S607
+    done = subprocess.run(  # noqa: S603 - our own arguments
+        ["ffmpeg", "-v", "verbose", "-nostdin", "-threads", "1",  # noqa: S607
          "-filter_complex_threads", "1", "-i", str(path),
          "-filter_complex", ";".join(graph), *outputs],
-        check=True, timeout=RUN_S_MAX,
+        check=True, timeout=RUN_S_MAX, capture_output=True, text=True,
     )  # fmt: skip
+    return [int(count) for count in _ENCODED.findall(done.stderr)]
 
 
 class _Child:
@@ -217,11 +235,11 @@ def summarize(row: Row, seconds: int, runs: Sequence[Run]) -> Summary:
 
 def as_line(summary: Summary) -> str:
     """For people."""
-    verdict = "met" if summary.ratio <= CPU_RATIO_GOAL else "MISSED"
+    reached = verdict(reached=summary.ratio <= CPU_RATIO_GOAL)
     return (
         f"{summary.row.name:8} ladder {summary.child_s:6.2f} s + {summary.parent_s:.2f} s feeding"
         f" (and {summary.start_s:.2f} s to start), ffmpeg {summary.ffmpeg_s:6.2f} s:"
-        f" {summary.ratio:.3f} x, goal {CPU_RATIO_GOAL:g} {verdict};"
+        f" {summary.ratio:.3f} x, goal <= {CPU_RATIO_GOAL:g}: {reached};"
         f" {summary.factor:.2f} x real time on a core ({summary.runs} runs)"
     )
 
