@@ -74,6 +74,8 @@ def as_table(rounds: Sequence[Round], waiters: int) -> str:
             f"<= {RELEASE_GOAL:g} x C: {verdict(reached=ratio <= RELEASE_GOAL)}",
         )
     )
+    over_tls = statistics.median(each.edged_tls_release_us for each in rounds) / 1000
+    lines.append(f"{f'release of {waiters} blocked over TLS, ms':57}{over_tls:10,.1f}")
     return "\n".join(lines)
 
 

@@ -16,7 +16,7 @@ from tests.bench.ingest.measure import Cores
 from tests.bench.ingest.processes import on_core
 from tests.bench.playback.idle import idle_bytes
 from tests.bench.playback.load import Load, Protocol, Url, build_asker, load_in_turns
-from tests.bench.playback.release import release_in_turns
+from tests.bench.playback.release import release_in_turns, release_over_tls
 from tests.bench.playback.servers import Ports, edge, fetch, make_certificate, nginx
 
 PART_BYTES: Final = 100_000
@@ -55,6 +55,7 @@ class Round(Struct, frozen=True):
     idle: list[Idle]
     edged_release_us: int  # Medians of this round's.
     c_release_us: int
+    edged_tls_release_us: int  # For which there is no loop in C, and no goal.
 
 
 class Pair(Struct, frozen=True):
@@ -103,7 +104,8 @@ def run_round(options: Options) -> Round:
                 ]
                 idle = pair.idle(options.idle)
             released = release_in_turns(directory, cores, (process, place), options.waiters)
-    return Round(rows, idle, *released)
+            over_tls = release_over_tls((process, place), options.waiters)
+    return Round(rows, idle, *released, over_tls)
 
 
 def run_rounds(runs: int, options: Options, tell: Callable[[str], None]) -> list[Round]:
@@ -119,6 +121,7 @@ def run_rounds(runs: int, options: Options, tell: Callable[[str], None]) -> list
         idle = " and ".join(f"{each.edged:,} B" for each in done.idle)
         tell(
             f"round {number}: {loads} per second of CPU; idle {idle}; release"
-            f" {done.edged_release_us / 1000:.1f} ms, C {done.c_release_us / 1000:.1f} ms"
+            f" {done.edged_release_us / 1000:.1f} ms, C {done.c_release_us / 1000:.1f} ms,"
+            f" over TLS {done.edged_tls_release_us / 1000:.1f} ms"
         )
     return rounds

@@ -4,6 +4,7 @@ import contextlib
 import re
 import shutil
 import socket
+import ssl
 import statistics
 import subprocess
 import time
@@ -19,7 +20,7 @@ from tests.bench.ingest.measure import Cores
 from tests.bench.ingest.native import FLAGS
 from tests.bench.ingest.processes import BenchError, Process
 from tests.bench.playback.server import Place, Released
-from tests.bench.playback.servers import ANSWER_S_MAX, fetch
+from tests.bench.playback.servers import ANSWER_S_MAX, TRIES_MAX, fetch
 
 RELEASES: Final = 5  # Of a round, beside one that warms up.
 
@@ -32,12 +33,25 @@ class _Sent(Struct, frozen=True):
 class Waiters:
     """Connections that ask for the same thing and wait for its answer."""
 
-    def __init__(self, port: int, count: int) -> None:
-        self.socks = []
-        for _ in range(count):
+    def __init__(self, port: int, count: int, *, tls: bool = False) -> None:
+        context = None
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            context.set_alpn_protocols(["http/1.1"])
+        self.socks = [self._connect(port, context) for _ in range(count)]
+
+    def _connect(self, port: int, context: ssl.SSLContext | None) -> socket.socket:
+        """Again, if the server turns callers away: so it does for a moment after a stall."""
+        for _ in range(TRIES_MAX):
             sock = socket.create_connection(("127.0.0.1", port), ANSWER_S_MAX)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.socks.append(sock)
+            try:
+                return sock if context is None else context.wrap_socket(sock)
+            except (ConnectionError, ssl.SSLEOFError):
+                sock.close()
+                time.sleep(1.0)
+        raise BenchError("the server turns callers away")
 
     def ask(self, path: str) -> None:
         """All ask."""
@@ -79,9 +93,9 @@ class Waiters:
 class EdgedRelease:
     """Viewers of the edge who wait for a part, released again and again."""
 
-    def __init__(self, process: Process, place: Place, waiters: int) -> None:
+    def __init__(self, process: Process, place: Place, waiters: int, *, tls: bool = False) -> None:
         self._process, self._place = process, place
-        self._waiting = Waiters(place.port, waiters)
+        self._waiting = Waiters(place.tls_port if tls else place.port, waiters, tls=tls)
         self._count = waiters
         process.say("push")
         self._reload = process.hear(Released).reload
@@ -156,3 +170,10 @@ def release_in_turns(
         took_us = [(ours.once()[0], floor.once()) for _ in range(RELEASES)]
     edged_us, c_us = zip(*took_us, strict=True)
     return int(statistics.median(edged_us)), int(statistics.median(c_us))
+
+
+def release_over_tls(edge: tuple[Process, Place], waiters: int) -> int:
+    """Median us in which all who waited over TLS are sent their playlist, by edged."""
+    with contextlib.closing(EdgedRelease(*edge, waiters, tls=True)) as ours:
+        ours.once()
+        return int(statistics.median(ours.once()[0] for _ in range(RELEASES)))

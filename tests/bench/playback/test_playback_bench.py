@@ -58,6 +58,7 @@ def test_a_round_beside_nginx() -> None:
             assert load.body_bytes == pytest.approx(size, rel=0.1)
     assert [each.tls for each in done.idle] == [False, True]
     assert all(each.edged > 0 for each in done.idle)
+    assert 0 < done.edged_tls_release_us < 1_000_000
 
 
 def test_what_is_no_answer_is_told(folder: Path) -> None:
@@ -81,13 +82,14 @@ def test_the_table_and_the_command_line(capsys: pytest.CaptureFixture[str]) -> N
             for (what, protocol), goal in GOALS.items()
         ]
         idles = [Idle(tls=False, edged=idle, nginx=1), Idle(tls=True, edged=5 * idle, nginx=1)]
-        return [Round(rows, idles, release_us, 200)] * 3
+        return [Round(rows, idles, release_us, 200, 7_700)] * 3
 
     table = as_table(rounds(1.01, 4096, 300), 2000)
     assert [line.split()[-8:-5] for line in table.splitlines()[1:3]] == [
         ["40.4", "100.0", "0.40"], ["101.0", "100.0", "1.01"]
     ]  # fmt: skip
     assert "0.3       0.2   1.50" in table
+    assert table.splitlines()[-1].split()[-5:] == ["blocked", "over", "TLS,", "ms", "7.7"]
     assert (table.count("reached"), exit_status(table)) == (9, 0)
     missed = as_table(rounds(0.99, 4097, 301), 2000)
     assert (missed.count("MISSED"), exit_status(missed)) == (9, 1)
