@@ -2,6 +2,7 @@
 // ends, breaks or comes back. It knows nothing of the page; it reports its state to `onchange`.
 
 import { holdBackFor, makeAbrController, RoundTrip } from "./abr.js";
+import { Calm, rateFor } from "./nearer.js";
 
 const PROBE_MS = 2_000; // While the channel is offline, ended or unreachable.
 const EMPTY_MS = 400; // While a stream that has just begun has no whole segment, which hls.js needs.
@@ -57,6 +58,7 @@ export class Player {
   #loadedAt = 0; // When media came last.
   #heldBack = false; // hls.js has been told how far.
   #roundTrip = new RoundTrip();
+  #calm = new Calm();
   #stalledAt = null;
   #missing = 0; // The timer after which rungs that are missing are looked for.
   #toEdgeBy = null; // A seek to the edge is due as soon as there is a buffer there; by then at the latest.
@@ -300,6 +302,7 @@ export class Player {
       if (began && !video.paused && now - movedAt < STALLED_SHOWN_MS) this.#set("live");
       if (began && now - movedAt >= STALLED_SHOWN_MS) this.#set("stalled");
       if (began && !this.#seekedAtStart) this.#seekAtStart(now);
+      else if (began) this.#comeNearer(now);
       if (this.#toEdgeBy !== null && (this.#isEdgeBuffered() || now > this.#toEdgeBy)) this.seekToEdge();
       const idle = now - Math.max(movedAt, this.#loadedAt);
       if (began && !video.paused && idle > IDLE_MS && this.#unloadedS > UNLOADED_S) this.#loadAnew(now);
@@ -341,13 +344,26 @@ export class Player {
     if (far) this.seekToEdge();
   }
 
+  // Back to live after a stall, unless the viewer wants to be behind.
+  #comeNearer(now) {
+    const video = this.#video;
+    if (this.#calm.forgets(now)) this.#holdBack(true); // hls.js counts stalls anew when it is told.
+    let rate = 1;
+    if (this.#latencyMode === "low" && !this.rewound && !video.paused && !video.seeking && this.state === "live") {
+      const { behindS, holdBackS, bufferS } = this;
+      if (behindS !== null && holdBackS !== null) rate = rateFor({ behindS, holdBackS, bufferS, rate: video.playbackRate });
+    }
+    if (!rate) this.seekToEdge();
+    else if (video.playbackRate !== rate) video.playbackRate = rate;
+  }
+
   // Means to be further behind than the server says where the way to it is long for such parts; and no longer, if need be.
-  #holdBack() {
+  #holdBack(anew = false) {
     const details = this.hls.latestLevelDetails;
     if (!details) return;
     const low = this.#latencyMode === "low";
     const wanted = low ? holdBackFor(details, this.#roundTrip.ms, this.hls.levels.length) : details.holdBack;
-    if (!this.#heldBack && !(low && wanted > details.partHoldBack)) return;
+    if (!anew && !this.#heldBack && !(low && wanted > details.partHoldBack)) return;
     this.#heldBack = true;
     this.hls.targetLatency = wanted;
   }
@@ -365,6 +381,7 @@ export class Player {
     const starting = this.state !== "live" && this.state !== "stalled";
     if (starting || this.#video.seeking || this.#stalledAt !== null || this.#finish === null) return;
     this.#stalledAt = performance.now();
+    this.#calm.stalled(this.#stalledAt);
     this.stalls += 1;
   }
 

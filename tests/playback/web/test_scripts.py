@@ -303,3 +303,53 @@ def test_nobody_flees_who_has_time_or_nowhere_to_go(calm: str) -> None:
         f"{calm}; await load(20, 40); await load(420, 900); console.log(JSON.stringify(given));"
     )
     assert run(ABR + script) == []
+
+
+@pytest.mark.parametrize(
+    ("behind_s", "hold_back_s", "buffer_s", "rate", "wanted"),
+    [
+        (0.6, 0.6, 0.5, 1, 1),
+        (0.99, 0.6, 0.8, 1, 1),
+        (1.01, 0.6, 0.8, 1, 1.05),
+        (0.9, 0.6, 0.8, 1, 1),
+        (0.9, 0.6, 0.8, 1.05, 1.05),  # Until it is near.
+        (0.69, 0.6, 0.5, 1.05, 1),
+        (2.59, 0.6, 2.0, 1, 1.05),
+        (2.61, 0.6, 2.0, 1, 1.1),
+        (5.0, 0.6, 0.35, 1.1, 1),  # It would run dry.
+        (5.0, 0.6, 0.36, 1, 1.1),
+        (5.0, 0.3, 0.24, 1, 1),
+        (12.59, 0.6, 9.0, 1, 1.1),
+        (12.61, 0.6, 0.0, 1, 0),  # To live at once.
+        (0.2, 0.6, 0.2, 1.05, 1),
+    ],
+)
+def test_who_is_behind_comes_nearer(
+    *, behind_s: float, hold_back_s: float, buffer_s: float, rate: float, wanted: float
+) -> None:
+    script = f"""
+    const {{ rateFor }} = await import(`${{web}}/nearer.js`);
+    const at = {{ behindS: {behind_s}, holdBackS: {hold_back_s}, bufferS: {buffer_s} }};
+    console.log(JSON.stringify(rateFor({{ ...at, rate: {rate} }})));
+    """
+    assert run(script) == wanted
+
+
+def test_stalls_are_forgotten_each_time_later() -> None:
+    script = """
+    const { Calm } = await import(`${web}/nearer.js`);
+    const calm = new Calm(), found = [];
+    let now = 1_000;
+    const forgets = () => {
+      const began = now;
+      while (!calm.forgets(now) && now - began < 900_000) now += 1_000;
+      return now - began;
+    };
+    found.push(calm.forgets(now));
+    for (let i = 0; i < 7; i++) { calm.stalled(now); found.push(forgets()); now += 1_000; }
+    calm.stalled(now); now += 599_000; calm.stalled(now); found.push(forgets());
+    now += 600_000; calm.stalled(now); found.push(forgets());
+    console.log(JSON.stringify(found));
+    """
+    seconds = [30, 60, 120, 240, 480, 600, 600, 600, 30]
+    assert run(script) == [False, *(1000 * each for each in seconds)]
