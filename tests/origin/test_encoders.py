@@ -1,5 +1,8 @@
 """How FFmpeg's encoders and decoders are opened."""
 
+import functools
+import re
+import subprocess
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -26,8 +29,11 @@ from edged.origin.encoders import (
     read_audio_config,
     read_config,
 )
+from edged.policy.ladder import ENCODERS
+from tests.conftest import require, require_found
 from tests.origin import sources
 
+OF_ALL_ENCODERS = ("maxrate", "bufsize")
 RUNG = VideoRung(
     name="96p",
     track_id=1,
@@ -71,6 +77,42 @@ def test_what_it_holds_back(threads: int, rate: int, held: int) -> None:
             nal.check_length_prefixed(canonical_payload(bytes(packet), X264))
             out.append(packet.pts or 0)
         assert len(out) == max(0, index + 1 - held)
+
+
+@functools.cache
+def known_options(encoder: str) -> dict[str, set[str]]:
+    """What FFmpeg says that an encoder takes: each option's named values; none: a number."""
+    require("ffmpeg")
+    done = subprocess.run(  # noqa: S603 - our own arguments
+        ["ffmpeg", "-hide_banner", "-h", f"encoder={encoder}"],  # noqa: S607
+        check=True, timeout=20, capture_output=True, text=True,
+    )  # fmt: skip
+    require_found(f"{encoder} in FFmpeg", found="not recognized" not in done.stdout + done.stderr)
+    found: dict[str, set[str]] = {}
+    option = ""
+    for line in done.stdout.splitlines():
+        if (named := re.match(r"  -(\S+) +<\w+>", line)) is not None:
+            option = named[1]
+            found[option] = set()
+        elif (value := re.match(r"     (\S+) ", line)) is not None and option:
+            found[option].add(value[1])
+    return found
+
+
+@pytest.mark.parametrize("encoder", list(ENCODERS.values()))
+def test_what_an_encoder_is_told_is_what_it_takes(encoder: str) -> None:
+    """FFmpeg passes over what it does not know: no machine with that hardware would say so."""
+    known = known_options(encoder)
+    for name, value in encoders._options(RUNG, encoder).items():
+        if name in OF_ALL_ENCODERS:
+            assert value.isdigit()
+            continue
+        assert name in known, f"{encoder} has no option {name}"
+        if known[name] and not value.isdigit():
+            assert value in known[name], f"{name} of {encoder} is one of {sorted(known[name])}"
+    idr = {"h264_vaapi": "", "h264_qsv": "forced_idr"}.get(encoder, "forced-idr")
+    told = encoders._options(RUNG, encoder)
+    assert [key for key in told if "idr" in key] == ([idr] if idr else [])
 
 
 def test_annex_b_of_other_encoders_becomes_canonical() -> None:
