@@ -42,7 +42,7 @@ from edged.playback.waiting import Exchange
 from edged.runtime.connection import HEAR_OUT_S, OUT_LOW_BYTES
 from edged.runtime.kernel_bytes import KERNEL_BYTES_AFTER, KERNEL_BYTES_MAX, KernelBytes
 from edged.runtime.pump import Pump, PumpClass
-from edged.runtime.tls import Identity, make_server_context
+from edged.runtime.tls import Identity, PublicTls, TlsFiles, make_server_context
 from edged.tools.cert import make_authority, make_host_certificate
 from edged.wire.h1_events import H1Limits
 from edged.wire.prepared import PreparedResponse, prepare
@@ -735,6 +735,45 @@ async def test_https_keeps_the_connection_alive(tmp_path: Path) -> None:
         assert client.received == b"", "not a byte too many"
         await client.stream.aclose()
         await edge.until_open(0)
+
+
+@pytest.mark.e2e
+async def test_a_renewed_certificate_is_shown_and_open_viewers_go_on(tmp_path: Path) -> None:
+    make_authority(tmp_path, "test", now=time.time())
+
+    def make() -> TlsFiles:
+        identity = Identity("pop", "p1")
+        return make_host_certificate(tmp_path, identity, now=time.time(), hosts=["127.0.0.1"])
+
+    files, service, pump, server = make(), Service(), Pump(), HttpServer(Router())
+    server.mount("/live/", service)
+    public = PublicTls(files.certificate, files.key)
+    trusting = ssl.create_default_context(cafile=files.ca)
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pump.run)
+            serve = partial(server.serve, pump, "127.0.0.1:0", tls=public.context)
+            address: str = await nursery.start(serve)
+            edge = TlsEdge(server, pump, int(address.rpartition(":")[2]), trusting)
+            here, waits = await edge.connect(), await edge.connect()
+            await here.ask("/live/segment")
+            assert await here.body() == SEGMENT
+            await waits.ask("/live/later")
+            await until(lambda: bool(service.group))
+            make()
+            assert public.reload_if_changed()
+            new = await edge.connect()
+            serials = [client.stream.getpeercert()["serialNumber"] for client in (here, waits, new)]
+            assert serials[0] == serials[1] != serials[2]
+            for client in (here, new):
+                await client.ask("/live/segment")
+                assert await client.body() == SEGMENT
+            service.release("late", pump.now())
+            assert await waits.body() == b"late"
+            assert server.statistics().connections_total == 3
+            for client in (here, waits, new):
+                await client.stream.aclose()
+            nursery.cancel_scope.cancel()
 
 
 @pytest.mark.e2e
