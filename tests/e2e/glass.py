@@ -2,6 +2,7 @@
 Chromium.
 """
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -30,8 +31,11 @@ class GlassReport(Struct, frozen=True, kw_only=True):
 
 
 async def start_glass(page: Page) -> None:
-    """Begin to record each frame that the page's video presents."""
-    await page.evaluate(SCRIPT.read_text())
+    """Begin to record each frame that the page's video presents, anew if it does already."""
+    if await page.evaluate("'glass' in window"):
+        await page.evaluate("window.glass.samples.length = window.glass.unread = 0")
+    else:
+        await page.evaluate(SCRIPT.read_text())
 
 
 async def read_glass(page: Page, *, started_unix_us: int, fps: Fraction) -> GlassReport:
@@ -49,10 +53,20 @@ async def read_glass(page: Page, *, started_unix_us: int, fps: Fraction) -> Glas
         GlassSample(counter, presented, presented - start_ms - float(counter * 1000 / fps))
         for counter, presented in seen["samples"]
     ]
+    return _report(samples, seen["unread"])
+
+
+def join_reports(reports: Sequence[GlassReport]) -> GlassReport:
+    """Several measurements as one."""
+    samples = [sample for report in reports for sample in report.samples]
+    return _report(samples, sum(report.unread for report in reports))
+
+
+def _report(samples: list[GlassSample], unread: int) -> GlassReport:
     latencies = sorted(sample.latency_ms for sample in samples)
     return GlassReport(
         samples=samples,
-        unread=seen["unread"],
+        unread=unread,
         p50_ms=percentile(latencies, 0.5),
         p99_ms=percentile(latencies, 0.99),
     )

@@ -4,8 +4,9 @@ The proxy (`proxy.py`) holds all of a connection up with each loss until TCP has
 again. Playlists, sound and picture share the connection, as over HTTP/2.
 """
 
+from functools import partial
+
 import pytest
-from msgspec import Struct
 
 from tests.bench.latency.viewer import open_stock_server, page_url
 from tests.e2e.browser import open_browser
@@ -13,11 +14,9 @@ from tests.e2e.proxy import Weather, open_proxy
 from tests.e2e.test_glass_to_glass import (
     LONG_S,
     SLACK,
-    Watched,
     begin,
     on_air,
-    run_kept_up,
-    watch,
+    watch_kept_up,
 )
 from tests.e2e.test_watch_page import require_player
 
@@ -28,13 +27,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.slow]
 RTT_S, LOSS = 0.05, 0.01
 P99_MS_MAX = 1_500.0
 SHORT, LONG = pytest.mark.timeout(150), pytest.mark.timeout(3 * LONG_S + 200)
-
-
-class Lossy(Struct, frozen=True):
-    """What a viewer had, and how many packets were lost meanwhile."""
-
-    watched: Watched
-    losses: int
 
 
 @pytest.mark.parametrize(
@@ -59,15 +51,10 @@ async def test_losses_are_not_seen(viewer: str, channel: str, seconds: float, sl
         edge = f"https://127.0.0.1:{proxy.port}"
         page, url = await browser.open_page(), page_url(viewer, server, edge, channel)
 
-        async def look() -> Lossy:
-            await begin(page, url)
-            before = weather.losses
-            watched = await watch(page, pictures[channel], seconds)
-            return Lossy(watched, weather.losses - before)
-
         await begin(page, url)
-        lossy = await run_kept_up(pictures[channel], look, seconds)
-    print(f"{viewer}: {lossy.watched.tell()}, {lossy.losses} packets lost")
-    lossy.watched.check()
-    assert lossy.losses > 0
-    assert lossy.watched.glass.p99_ms <= slack * P99_MS_MAX, lossy.watched.tell()
+        look_again = partial(begin, page, url)
+        watched = await watch_kept_up(page, pictures[channel], seconds, look_again)
+    print(f"{viewer}: {watched.tell()}, {weather.losses} packets lost")
+    watched.check()
+    assert weather.losses > 0
+    assert watched.glass.p99_ms <= slack * P99_MS_MAX, watched.tell()
