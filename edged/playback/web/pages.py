@@ -22,8 +22,8 @@ from edged.runtime.web_files import base_of, content_type
 from edged.wire.request import RequestReceived
 
 ASSETS = (
-    *("abr.js", "clock.js", "edged.css", "icon.svg", "index.js", "menu.js", "nearer.js", "player.js"),
-    "watch.js",
+    *("abr.js", "clock.js", "edged.css", "icon.svg", "index.js", "menu.js", "nearer.js"),
+    *("player.js", "watch.js"),
 )
 KEPT_FOR_EVER = "public, max-age=31536000, immutable"
 KEPT_SHORTLY = "no-cache"  # The pages name the digest: a release must be seen at once.
