@@ -3,6 +3,7 @@
 import typer
 
 from edged.cli.irs_replay import replay
+from edged.cli.irs_stand_by import irs_stand_by
 from edged.cli.irs_status import irs_status
 from edged.cli.simulate import simulate
 
@@ -11,5 +12,6 @@ irs_app = typer.Typer(
     no_args_is_help=True,
 )
 irs_app.command("status")(irs_status)
+irs_app.command("stand-by")(irs_stand_by)
 irs_app.command("simulate")(simulate)
 irs_app.command("replay")(replay)

@@ -68,6 +68,7 @@ def run(config: ConfigOption, *, shard: ShardOption = "") -> None:
         drain_s = process.operations.config.drain.on_stop_s
         manager.stopping(drain_s + STOP_S_MAX)
         await process.operations.drain_to_stop(manager.status)
+        await process.operations.hand_over()
 
     try:
         trio.run(until_signal, main, stop)

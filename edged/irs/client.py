@@ -31,7 +31,14 @@ from edged.policy.epoch_grants import EpochGrants
 from edged.policy.pop_view import PopView
 from edged.runtime.listeners import parse_address
 from edged.runtime.tls import check_plain
-from edged.wire.irs_link import CommandRefused, GrantBegan, PeerLink, PushRefused, TableArrived
+from edged.wire.irs_link import (
+    CommandRefused,
+    GrantBegan,
+    GrantReleased,
+    PeerLink,
+    PushRefused,
+    TableArrived,
+)
 from edged.wire.table import (
     FILE_BYTES_MAX,
     Drain,
@@ -205,12 +212,8 @@ class PopClient:
             case PushRefused(reason):
                 self.pushes_refused += 1
                 log.warning("pushed table refused", irs=address, reason=reason)
-            case GrantBegan(irs, epoch):
-                log.info("epoch granted", irs=address, epoch=epoch)
-                if self._granted_to not in ("", irs):
-                    self._on_taken_over()
-                self._granted_to = irs
-                self._on_joined()
+            case GrantBegan() | GrantReleased():
+                self._note_grant(event, address)
             case CommandRefused(message, reason):
                 log.warning("irs not obeyed", irs=address, command=message, reason=reason)
             case Migrate() | Drain():
@@ -220,6 +223,25 @@ class PopClient:
                 self._on_pops(event)
             case Goodbye(reason):
                 raise RemoteProtocolError(f"irs ended the session: {reason}")
+
+    def _note_grant(self, event: GrantBegan | GrantReleased, address: str) -> None:
+        if isinstance(event, GrantReleased):
+            self._tell_free()
+            return
+        log.info("epoch granted", irs=address, epoch=event.epoch)
+        if self._granted_to not in ("", event.irs):
+            self._on_taken_over()
+        self._granted_to = event.irs
+        self._on_joined()
+
+    def _tell_free(self) -> None:
+        assert self.grants is not None, "who grants nothing is given nothing back"
+        now = trio.current_time()
+        for address, notice in self.grants.take_notices(now):
+            if (session := self.sessions.get(address)) is not None:
+                link, driver = session
+                link.send(notice, now)
+                driver.wake()
 
     def _take_telemetry(self) -> PopTelemetry:
         told = self.view.take_telemetry()

@@ -4,9 +4,11 @@ When to ask whom for an epoch, `policy.epoch_claim` decides. A standby hears all
 origins tell and plans as the active one does; it pushes nothing. What operators asked goes two
 ways: into the state file, for this IRS's next start, and as a memo to every PoP that grants us an
 epoch, for its successor. PoPs decide who that is, so it hears the memo from the very majority that
-makes it active; IRSs need no path to each other.
+makes it active; IRSs need no path to each other. Whoever ends, or is told to stand by, gives its
+epochs back, so that its successor need not wait for the leases to end.
 """
 
+import math
 import random
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
@@ -16,7 +18,7 @@ import trio
 from msgspec import Struct, structs
 
 from edged.errors import EdgedError
-from edged.irs.moving import Moving
+from edged.irs.moving import BY_HAND, Moving
 from edged.irs.session import drain_readable
 from edged.irs.state import Action, IrsState, StateKeeper
 from edged.media.epochs import REVISION_MAX, EpochAnswer, IrsMemo, Stamp, is_plausible
@@ -35,6 +37,8 @@ from edged.runtime.metrics import MetricSpec, Sample
 from edged.wire.irs_link import IrsLink
 
 SETTLE_S = 2.0  # After a take-over, before streams are moved: what is under way is told by then.
+HAND_OVER_S_MAX = 0.5  # For PoPs to answer that they have their grants back, as the process ends.
+STAND_BY_S = 3.0  # For another to become active; nobody has by then, and this one goes on.
 POPS_SAVED_S = 300.0  # Which PoPs are known is written so often, at least.
 
 METRICS = (
@@ -112,6 +116,7 @@ class Seat:
         self._begun: set[str] = set()  # PoPs that are to be told of drains, and resumed, first.
         self._kept: tuple[int, Stamp, int] | None = None
         self._woken = trio.Event()
+        self._released = trio.Event()  # One more PoP has answered that it has its grant back.
         moving.on_asked = self._asked
 
     def start(self) -> None:
@@ -160,6 +165,38 @@ class Seat:
         )
         raise EdgedError(f"this irs stands by; {where}")
 
+    def stand_by(self, *, by: str = BY_HAND) -> None:
+        """Let another IRS be active; EdgedError where this one is not, or has no other beside it.
+
+        It asks for no epoch for STAND_BY_S, and then only while nobody else has one.
+        """
+        self.check_leads()
+        if self.claim.standing is Standing.ALONE:
+            raise EdgedError("no pop names another irs beside this one: nobody could take over")
+        self._stand_down(f"{by} wants another irs to be active", STAND_BY_S)
+        self.keeper.keep(Action(at=self._now_unix(), by=by, what="stand by", origin=""))
+
+    async def hand_over(self) -> None:
+        """Give back what PoPs have granted, before the process ends; it asks for nothing again."""
+        began_at = trio.current_time()
+        grants = self.claim.grants(began_at)
+        self._stand_down("this irs ends", math.inf)
+        with trio.move_on_after(HAND_OVER_S_MAX):
+            while self.claim.unreleased:
+                self._released = trio.Event()
+                await self._released.wait()
+        if grants:
+            log.info(
+                "epochs given back",
+                pops=grants,
+                unanswered=self.claim.unreleased or None,
+                after_s=round(trio.current_time() - began_at, 3),
+            )
+
+    def _stand_down(self, reason: str, for_s: float) -> None:
+        now = trio.current_time()
+        self._follow(self.claim.stand_down(now, until=now + for_s, reason=reason))
+
     def listeners(self) -> set[str]:
         """PoPs that take our tables now."""
         granted = self.claim.listeners(trio.current_time())
@@ -202,10 +239,12 @@ class Seat:
         """It has ended."""
         self._begun.discard(pop)
         self._follow(self.claim.left(pop, trio.current_time()))
+        self._released.set()
 
     def answered(self, pop: str, answer: EpochAnswer) -> None:
         """A PoP answers what it was asked."""
         self._follow(self.claim.answered(pop, answer, trio.current_time()))
+        self._released.set()
 
     def raise_epoch(self, epoch: int) -> None:
         """Use a higher epoch: a PoP has a table of one above ours."""

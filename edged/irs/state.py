@@ -73,8 +73,8 @@ class Action(Struct, frozen=True, kw_only=True):
 
     at: Unix
     by: str
-    what: str  # "drain", "undo drain"
-    origin: str
+    what: str  # "drain", "undo drain", "stand by"
+    origin: str  # "": of none.
 
 
 class _Numbers(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -20,6 +20,7 @@ Epoch = Annotated[int, Meta(ge=0, le=EPOCH_MAX)]
 REVISION_MAX = 2**31 - 1  # Of memos under one epoch, and of asks in one session: decades.
 Revision = Annotated[int, Meta(ge=0, le=REVISION_MAX)]
 Stamp = tuple[Epoch, Revision]
+UNASKED = 0  # Number of an answer to no ask: nobody has the lease any more. Asks begin at 1.
 IrsId = Annotated[str, Meta(min_length=1, max_length=32)]  # Of one run of an IRS, by chance.
 
 
@@ -78,7 +79,11 @@ class EpochAsk(Struct, frozen=True, tag="epoch-ask", kw_only=True):
 
 
 class EpochAnswer(Struct, frozen=True, tag="epoch-answer", kw_only=True):
-    """What a PoP answers."""
+    """What a PoP answers; UNASKED, it says to others that who had the lease has given it back.
+
+    An IRS that does not know that takes it for an answer that came too late, and hears at its next
+    look.
+    """
 
     number: Revision
     granted: bool

@@ -4,10 +4,11 @@
        ▲                                          │ refused, or CAMPAIGN_S             │
        └────────── release, wait by chance ───────┴──── the majority is no more ───────┘
 
-A standby looks once a second, and at the end of the leases that it has heard of. A grant counts
-from when it was asked for, so it ends here before it does at the PoP, and it is forgotten before it
-is given back: two IRSs never count the same PoP at a time. (A machine whose clock stood still errs
-until its next renewal; PoPs then refuse what it says.)
+A standby looks once a second, and at the end of the leases that it has heard of; where one is given
+back, PoPs say so at once. Whoever is to end gives all back (`stand_down`) and asks for none again.
+A grant counts from when it was asked for, so it ends here before it does at the PoP, and it is
+forgotten before it is given back: two IRSs never count the same PoP at a time. (A machine whose
+clock stood still errs until its next renewal; PoPs then refuse what it says.)
 
 The majority is of the PoPs that are known to grant: those that are here, and those that were within
 KNOWN_S. PoPs with one IRS alone do not grant, and are no part of this: where there are only such,
@@ -21,7 +22,15 @@ from typing import Literal
 
 from msgspec import Struct
 
-from edged.media.epochs import EPOCH_LEASE_S, EPOCH_MAX, EpochAnswer, EpochAsk, IrsMemo, Stamp
+from edged.media.epochs import (
+    EPOCH_LEASE_S,
+    EPOCH_MAX,
+    UNASKED,
+    EpochAnswer,
+    EpochAsk,
+    IrsMemo,
+    Stamp,
+)
 
 RENEW_S = 1.0  # Two renewals may be lost.
 LOOK_S = 1.0
@@ -129,6 +138,7 @@ class EpochClaim:
         self._asks: list[tuple[str, EpochAsk]] = []
         self._next_at = math.inf  # Of looks and renewals.
         self._wait_until = -math.inf
+        self._yield_until = -math.inf  # Unless another has a majority by then.
 
     @property
     def standing(self) -> Standing:
@@ -183,7 +193,28 @@ class EpochClaim:
         known = self._pops.get(pop)
         return known is not None and now < known.granted_until
 
+    @property
+    def unreleased(self) -> int:
+        """How many PoPs have yet to answer that they were given back what they granted."""
+        return sum(
+            any(asked.kind == "release" for asked in pop.asked.values())
+            for pop in self._pops.values()
+        )
+
     # Inputs.
+
+    def stand_down(self, now: float, *, until: float, reason: str) -> list[Event]:
+        """Give every grant back for another IRS to be active.
+
+        No campaign begins before `until`, or before another has been active; inf: none at all.
+        """
+        self._yield_until = max(self._yield_until, until)
+        if self.state is Standing.STANDBY:
+            return []
+        was_active = self.state is Standing.ACTIVE
+        self._stand_back(now)
+        self._next_at = now + LOOK_S_MIN  # Who has it next is of interest now.
+        return [Deactivated(reason)] if was_active else []
 
     def remember(self, known: Mapping[str, float], now: float) -> None:
         """Count PoPs of an earlier run: how many seconds ago each was here."""
@@ -224,6 +255,8 @@ class EpochClaim:
         pop = self._pops.get(name)
         if pop is None:
             return []
+        if answer.number == UNASKED:
+            return self._given_back(pop, now)
         asked = pop.asked.pop(answer.number, None)
         if asked is None:
             return []  # Released since, or too old.
@@ -242,8 +275,7 @@ class EpochClaim:
             if answer.stamp < self.memo:
                 events.append(MemoMissed(name))
         else:
-            pop.busy_until = now + answer.left_s if answer.left_s else -math.inf
-            pop.holder = answer.holder
+            self._note_holder(pop, answer, now)
             if asked.kind == "want":
                 pop.granted_until = -math.inf
                 higher = answer.epoch >= self.epoch and asked.epoch <= answer.epoch
@@ -251,6 +283,17 @@ class EpochClaim:
                     pop.raised_at = now  # A faulty PoP must not have us do so all the time.
                     events += self.raise_epoch(answer.epoch + 1, now)
         return events + self._judge(now)
+
+    def _given_back(self, pop: _Pop, now: float) -> list[Event]:
+        if pop.answered:
+            pop.busy_until = -math.inf
+        return self._judge(now)
+
+    def _note_holder(self, pop: _Pop, answer: EpochAnswer, now: float) -> None:
+        pop.busy_until = now + answer.left_s if answer.left_s else -math.inf
+        pop.holder = answer.holder
+        if self._yield_until < math.inf and self._lost(now) >= self.majority:
+            self._yield_until = -math.inf  # Another is active, as was wanted.
 
     def next_timeout(self) -> float:
         """When `handle_timeout` has something to do."""
@@ -260,8 +303,8 @@ class EpochClaim:
             times.append(self.changed_at + CAMPAIGN_S)
         elif self.state is Standing.ACTIVE:
             times.append(self._majority_ends_at())
-        elif (free_at := self._majority_free_at()) < math.inf:
-            times.append(max(free_at, self._wait_until))
+        else:
+            times.append(self._campaign_at())
         return min(times)
 
     def handle_timeout(self, now: float) -> list[Event]:
@@ -292,11 +335,10 @@ class EpochClaim:
                 self._next_at = min(self._next_at, now + RENEW_S)
                 return [Activated(self.epoch)]
             case Standing.CAMPAIGN:
-                lost = sum(now < pop.busy_until for pop in self._pops.values() if pop.answered)
-                hopeless = len(self._pops) - lost < self.majority
+                hopeless = len(self._pops) - self._lost(now) < self.majority
                 if hopeless or now >= self.changed_at + CAMPAIGN_S:
                     self._stand_back(now)
-            case Standing.STANDBY if self._majority_free_at() <= now and now >= self._wait_until:
+            case Standing.STANDBY if self._campaign_at() <= now:
                 self._become(Standing.CAMPAIGN, now)
                 for pop in self._pops:
                     self._ask(pop, "want", now)
@@ -338,6 +380,13 @@ class EpochClaim:
             del pop.asked[next(iter(pop.asked))]
         ask = EpochAsk(irs=self.irs, number=pop.number, kind=kind, epoch=self.epoch, memo=self.memo)
         self._asks.append((name, ask))
+
+    def _lost(self, now: float) -> int:
+        """How many PoPs have said that another has them."""
+        return sum(now < pop.busy_until for pop in self._pops.values() if pop.answered)
+
+    def _campaign_at(self) -> float:
+        return max(self._majority_free_at(), self._wait_until, self._yield_until)
 
     def _majority_free_at(self) -> float:
         """When, as far as was heard, a majority is free of others' grants; those new count, too."""

@@ -6,7 +6,8 @@
 
 An epoch is only ever one IRS's at a PoP: what another has had is refused. Tables and commands are
 taken from the session alone by which the epoch was granted. An IRS that never asks is one from
-before epochs were granted: it is believed while nobody else has a grant.
+before epochs were granted: it is believed while nobody else has a grant. When a lease is given back
+before its end, the others that ask are told at once.
 """
 
 import math
@@ -14,7 +15,7 @@ from collections.abc import Iterable
 
 from msgspec import structs
 
-from edged.media.epochs import EPOCH_LEASE_S, DrainNote, EpochAnswer, EpochAsk, IrsMemo
+from edged.media.epochs import EPOCH_LEASE_S, UNASKED, DrainNote, EpochAnswer, EpochAsk, IrsMemo
 
 
 class EpochGrants:
@@ -27,6 +28,7 @@ class EpochGrants:
         self._irs = ""  # The IRS that has the lease.
         self._until = -math.inf
         self._askers: set[str] = set()  # Sessions of IRSs that know that they must ask.
+        self._given_back = ""  # By which session, and nobody has been told yet.
         self._memo = IrsMemo()
         self._memo_at = -math.inf
 
@@ -46,6 +48,7 @@ class EpochGrants:
                 self._until = now + EPOCH_LEASE_S
         elif ask.kind == "release" and held and not others:
             self._until = -math.inf
+            self._given_back = session
         stamp = self._memo.stamp
         return EpochAnswer(
             number=ask.number,
@@ -57,6 +60,16 @@ class EpochGrants:
             stamp=stamp,
             memo=self._memo_now(now) if stamp > ask.memo else None,
         )
+
+    def take_notices(self, now: float) -> list[tuple[str, EpochAnswer]]:
+        """Which sessions are to be told what, when a lease was given back; each is told once."""
+        by, self._given_back = self._given_back, ""
+        if not by or now < self._until:
+            return []
+        notice = EpochAnswer(
+            number=UNASKED, granted=False, epoch=self.epoch, stamp=self._memo.stamp
+        )
+        return [(session, notice) for session in sorted(self._askers - {by})]
 
     def saw(self, epoch: int) -> None:
         """A table of this epoch is in force."""

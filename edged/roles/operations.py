@@ -1,4 +1,4 @@
-"""What an operator does to a running process: kick, drain, reload, log levels.
+"""What an operator does to a running process: kick, drain, stand by, reload, log levels.
 
 The handlers of the admin door, and the same for signals. All of it is synchronous but for the
 drains, which run in the process's nursery.
@@ -17,10 +17,12 @@ from msgspec import Struct
 from edged.api.admin import Arguments, Handler
 from edged.config import Config, find_hints, load_config
 from edged.errors import EdgedError
+from edged.irs.seat import SeatSeen
 from edged.policy.blocks import BLOCK_S_MAX
 from edged.roles.arguments import read_seconds
 from edged.roles.common import Commit, StreamLine
 from edged.roles.draining import Drainer, DrainLine
+from edged.roles.irs import IrsRole
 from edged.roles.origin_drains import make_handlers
 from edged.roles.pop import PopRole
 from edged.roles.reloading import Change, check_changes, find_changes, take_into_use
@@ -98,6 +100,7 @@ class Operations:
             "drain": partial(self._drain, nursery),
             "drain-status": lambda _: self.drain_lines(),
             "drain-undo": self._undo,
+            "irs-stand-by": self._stand_by,
             **make_handlers(self._roles, lambda: self.config.drain.deadline_s),
             "log-level": _log_level,
             "reload": lambda _: self.reload(),
@@ -184,6 +187,21 @@ class Operations:
                 while any(line.state == "draining" for line in self.drain_lines()):  # noqa: ASYNC110 - at the end, and others end it too
                     await trio.sleep(0.02)
                 telling.cancel_scope.cancel()
+
+    async def hand_over(self) -> None:
+        """Have an IRS that is the active one of several give way, before the process ends."""
+        for role in self._roles:
+            if isinstance(role, IrsRole):
+                await role.service.seat.hand_over()
+
+    def _stand_by(self, arguments: Arguments) -> list[SeatSeen]:
+        del arguments
+        seats = [role.service.seat for role in self._roles if isinstance(role, IrsRole)]
+        if not seats:
+            raise EdgedError("this edged is no IRS: ask the one that is to stand by")
+        for seat in seats:
+            seat.stand_by()
+        return [seat.status() for seat in seats]
 
     def _drain(self, nursery: trio.Nursery, arguments: Arguments) -> list[DrainLine]:
         known = self.config.drain

@@ -1,7 +1,7 @@
 """Sessions between IRS and its peers, sans-IO: who may say what when, keepalive, silence.
 
     IrsLink (at IRS)      HELLO ── pop-hello ──▶ POP      ack, nack, telemetry, moved, move-refused
-                                                          epoch-answer
+                                                          epoch-answer (also unasked)
                           HELLO ── origin-hello ─▶ ORIGIN  heartbeat
     PeerLink (at a PoP or origin) says hello at once; then snapshot, delta, migrate, drain, pops,
     epoch-ask, memo (PoPs only), alive and goodbye come in.
@@ -98,6 +98,10 @@ class GrantBegan(Struct, frozen=True):
     epoch: int
 
 
+class GrantReleased(Struct, frozen=True):
+    """An IRS has given back what was granted to it, or what it took for that."""
+
+
 class Gate(Protocol):
     """Whether an IRS is believed, at a PoP that has several; each may raise RemoteProtocolError."""
 
@@ -150,6 +154,7 @@ PeerEvent = (
     | Drain
     | Pops
     | GrantBegan
+    | GrantReleased
     | CommandRefused
     | Goodbye
     | PeerLost
@@ -373,7 +378,9 @@ class PeerLink(_Timed):
                     raise RemoteProtocolError(f"unexpected {type(message).__name__} from irs")
         return events
 
-    def send(self, message: Heartbeat | Telemetry | Moved | MoveRefused, now: float) -> None:
+    def send(
+        self, message: Heartbeat | Telemetry | Moved | MoveRefused | EpochAnswer, now: float
+    ) -> None:
         """Queue what this peer tells."""
         self._send(message, now)
 
@@ -397,9 +404,11 @@ class PeerLink(_Timed):
         assert holder.table is not None
         return TableArrived(holder.table)
 
-    def _grant(self, ask: EpochAsk, gate: Gate, now: float) -> list[GrantBegan]:
+    def _grant(self, ask: EpochAsk, gate: Gate, now: float) -> list[GrantBegan | GrantReleased]:
         answer = gate.answer(ask, now)
         self._send(answer, now)
+        if ask.kind == "release":
+            return [GrantReleased()]
         return [GrantBegan(ask.irs, ask.epoch)] if answer.begins else []
 
     def _refuse(self, message: Message, now: float) -> CommandRefused | None:

@@ -78,6 +78,37 @@ async def test_the_standby_takes_over_and_what_was_drained_stays_so() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_one_that_is_stopped_or_told_to_stand_by_is_followed_in_a_fraction_of_a_second() -> (
+    None
+):
+    async with open_pair(irss=IRSS, irs_keys="push_interval_s = 0.2\n", doomed=IRSS) as pair:
+        seen = {irs: await ask(pair, irs) for irs in IRSS}
+        (first,) = [irs for irs in IRSS if seen[irs].leads]
+        (second,) = [irs for irs in IRSS if irs != first]
+        other = pair.irss[second]
+        count = 1 + len(other.log("irs is active"))
+        path = str(pair.folder / f"{first}.toml")
+        out, _ = await run_edged(pair.folder, "irs", "stand-by", "--json", "-c", path)
+        assert msgspec.json.decode(out, type=SeatSeen).active_at.endswith(str(pair.ports[second]))
+        await wait_active(other, count=count)
+
+        count = 1 + len(pair.irss[first].log("irs is active"))
+        pushed = len(pair.pop.log("epoch granted"))
+        stopped_at = trio.current_time()
+        other.process.send_signal(signal.SIGTERM)
+        epoch = await wait_active(pair.irss[first], count=count)
+        took_s = trio.current_time() - stopped_at
+        with trio.fail_after(BUSY_S):
+            assert await other.process.wait() == 0
+        assert took_s < 1.0, "of a lease of 3 s"
+        (given,) = other.log("epochs given back")
+        assert (given["pops"], "unanswered" in given) == (1, False)
+        await pair.pop.wait_log("epoch granted", count=pushed + 1)
+        assert pair.pop.log("epoch granted")[-1]["epoch"] == epoch
+        assert pair.pop.log("pushed table refused") == []
+        print(f"SIGTERM -> the other is active: {1000 * took_s:.0f} ms")
+
+
 @pytest.mark.slow
 async def test_one_that_was_frozen_stands_by_when_it_is_back() -> None:
     async with open_pair(irss=IRSS, irs_keys="push_interval_s = 0.2\n") as pair:

@@ -14,7 +14,7 @@ from edged.errors import EdgedError, RemoteProtocolError
 from edged.irs import state as state_module
 from edged.irs.client import IrsClientConfig, OriginClient, PopClient
 from edged.irs.peer import Peer
-from edged.irs.seat import METRICS, SETTLE_S
+from edged.irs.seat import HAND_OVER_S_MAX, METRICS, SETTLE_S, STAND_BY_S
 from edged.irs.service import IrsConfig, IrsService
 from edged.irs.state import IrsState, StateFile
 from edged.media.epochs import (
@@ -185,6 +185,81 @@ async def test_the_standby_takes_over_within_a_lease_and_a_second(
         assert not second.service.seat.moves
         await trio.sleep(SETTLE_S)
         assert second.service.seat.moves
+
+
+async def test_who_ends_in_good_order_is_followed_at_once(autojump_clock: MockClock) -> None:
+    async with open_world() as world:
+        first, second = await world.active()
+        await trio.sleep(1.5)
+        first.service.moving.drain("o1", deadline_s=60.0, known=["o1", "o2"])
+        await trio.sleep(0.01)
+        version = first.service.version
+        with capture_logs() as logs:
+            await first.service.seat.hand_over()
+            took_s = await until(lambda: second.is_active)
+        assert took_s <= 0.1
+        (given,) = [line for line in logs if line["event"] == "epochs given back"]
+        assert (given["pops"], given["unanswered"]) == (3, None)
+        assert second.service.seat.status().drained == ["o1"], "though it has not looked since"
+        await until(lambda: all(pop.epoch == second.service.epoch for pop in world.pops))
+        await trio.sleep(20)
+        assert first.service.version > version, "it goes on planning"
+        assert not first.is_active
+        assert second.is_active
+        assert [pop.client.pushes_refused for pop in world.pops] == [0, 0, 0]
+        await first.service.seat.hand_over()  # It has nothing more to give.
+        first.kill()
+        await trio.sleep(5)
+        assert second.is_active
+
+
+async def test_an_end_waits_for_no_pop_for_long(autojump_clock: MockClock) -> None:
+    async with open_world() as world:
+        first, second = await world.active()
+        await trio.sleep(1.5)  # The other has looked.
+        for pop in world.pops[:1]:
+            link, _ = pop.client.sessions[first.address]
+            link.receive_data = lambda data, now: []  # type: ignore[method-assign]  # It is frozen.
+        began_at = trio.current_time()
+        with capture_logs() as logs:
+            await first.service.seat.hand_over()
+        assert trio.current_time() - began_at == pytest.approx(HAND_OVER_S_MAX)
+        (given,) = [line for line in logs if line["event"] == "epochs given back"]
+        assert given["unanswered"] == 1
+        assert await until(lambda: second.is_active) <= 0.1
+
+
+async def test_an_operator_has_another_be_active(autojump_clock: MockClock) -> None:
+    async with open_world() as world:
+        first, second = await world.active()
+        await trio.sleep(1.5)
+        with pytest.raises(EdgedError, match="stands by; the active one is irs"):
+            second.service.seat.stand_by()
+        first.service.seat.stand_by()
+        assert await until(lambda: second.is_active) <= 0.1
+        await until(lambda: first.service.seat.status().active_at == second.address)
+        await trio.sleep(10)
+        assert second.is_active, "it stays as it is"
+        assert not first.is_active
+        assert [action.what for action in first.service.seat.status().actions] == ["stand by"]
+        first.kill()
+        await trio.sleep(1)
+        second.service.seat.stand_by()
+        assert not second.is_active
+        took_s = await until(lambda: second.is_active)
+        assert took_s == pytest.approx(STAND_BY_S, abs=0.1), "nobody else has taken over"
+
+
+async def test_nobody_can_take_over_where_pops_name_one_irs(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        network = Network(nursery, IrsConfig(warmup_s=0.0))
+        pop, _ = network.add_pop("p")
+        await until(lambda: network.irs.seat.leads and bool(pop.sessions))
+        with pytest.raises(EdgedError, match="no pop names another irs beside this one"):
+            network.irs.seat.stand_by()
+        await network.irs.seat.hand_over()
+        assert network.irs.seat.leads, "it needs no grant"
+        nursery.cancel_scope.cancel()
 
 
 async def test_drains_hold_after_a_take_over_and_a_standby_takes_none(

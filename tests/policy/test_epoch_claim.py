@@ -1,4 +1,4 @@
-"""IRSs and PoPs with any delays, partitions, freezes and restarts: never two active by one PoP."""
+"""IRSs and PoPs with any delays, partitions, freezes, restarts and releases: never two active."""
 
 import heapq
 import itertools
@@ -10,7 +10,14 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from edged.media.epochs import EPOCH_LEASE_S, DrainNote, EpochAnswer, EpochAsk, IrsMemo
+from edged.media.epochs import (
+    EPOCH_LEASE_S,
+    UNASKED,
+    DrainNote,
+    EpochAnswer,
+    EpochAsk,
+    IrsMemo,
+)
 from edged.policy import epoch_claim
 from edged.policy.epoch_claim import (
     ASKS_MAX,
@@ -40,6 +47,7 @@ class World:
         self.claims = {f"irs{at}": EpochClaim(f"irs{at}", 1, self.rng.random) for at in range(irss)}
         self.grants = {f"p{at}/0": EpochGrants() for at in range(pops)}
         self.frozen: set[str] = set()
+        self.resigned: set[str] = set()  # Those that ask no more.
         self.sessions: dict[tuple[str, str], int] = {}  # Those that are up, by number.
         self.events: list[tuple[float, str, Event]] = []
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
@@ -88,6 +96,38 @@ class World:
     def asked(self, irs: str, pop: str, ask: EpochAsk) -> None:
         answer = self.grants[pop].answer(ask, irs, self.now)
         self.carry((irs, pop), "back", lambda: self.answered(irs, pop, answer))
+        for other, notice in self.grants[pop].take_notices(self.now):
+            self.carry(
+                (other, pop),
+                "back",
+                lambda to=other, said=notice: self.answered(to, pop, said),  # type: ignore[misc]
+            )
+
+    def cut_all(self, irs: str) -> None:
+        for pop in self.grants:
+            self.cut(irs, pop)
+
+    def stand_down(self, irs: str, for_s: float = math.inf) -> None:
+        if irs in self.frozen:
+            return
+        until = self.now + for_s
+        if until == math.inf:
+            self.resigned.add(irs)
+        self.took(irs, self.claims[irs].stand_down(self.now, until=until, reason="told to"))
+
+    def stop(self, irs: str) -> None:
+        """In good order; what it has said still arrives, as TCP has it."""
+        self.stand_down(irs)
+        self.run(3 * self.delay_s)
+        self.restart(irs)
+
+    def restart(self, irs: str) -> None:
+        self.cut_all(irs)
+        self.frozen.discard(irs)
+        self.resigned.discard(irs)
+        before = self.claims[irs]
+        name = f"{before.irs}'"
+        self.claims[irs] = EpochClaim(name, before.epoch + 1, self.rng.random)
 
     def answered(self, irs: str, pop: str, answer: EpochAnswer) -> None:
         if irs in self.frozen:  # It lies unread.
@@ -296,9 +336,22 @@ def test_a_lease_ends_here_before_it_does_at_the_pop() -> None:
     assert CAMPAIGN_S < EPOCH_LEASE_S
 
 
+DEEDS: dict[str, Callable[[World, str, str, float], None]] = {
+    "wait": lambda world, irs, pop, s: None,
+    "cut": lambda world, irs, pop, s: world.cut(irs, pop),
+    "mend": lambda world, irs, pop, s: world.connect(irs, pop),
+    "freeze": lambda world, irs, pop, s: world.frozen.add(irs),
+    "thaw": lambda world, irs, pop, s: world.frozen.discard(irs),
+    "cut all": lambda world, irs, pop, s: world.cut_all(irs),
+    "slow": lambda world, irs, pop, s: setattr(world, "delay_s", s / 4),
+    "stand down": lambda world, irs, pop, s: world.stand_down(irs, s),
+    "stand down for good": lambda world, irs, pop, s: world.stand_down(irs),
+    "stop": lambda world, irs, pop, s: world.stop(irs),
+    "die": lambda world, irs, pop, s: world.restart(irs),
+}
 FAULTS = st.lists(
     st.tuples(
-        st.sampled_from(("cut", "mend", "freeze", "thaw", "cut all", "slow", "wait")),
+        st.sampled_from(sorted(DEEDS)),
         st.integers(0, 2),
         st.integers(0, 4),
         st.floats(0.0, 4.0),
@@ -316,27 +369,103 @@ def test_any_faults_never_make_two_of_one_pop_and_end_with_one_active(
     world.connect_all()
     for what, irs_at, pop_at, wait_s in faults:
         irs, pop = f"irs{irs_at % irss}", f"p{pop_at % pops}/0"
-        match what:
-            case "cut":
-                world.cut(irs, pop)
-            case "mend":
-                world.connect(irs, pop)
-            case "freeze":
-                world.frozen.add(irs)
-            case "thaw":
-                world.frozen.discard(irs)
-            case "cut all":
-                for each in world.grants:
-                    world.cut(irs, each)
-            case "slow":
-                world.delay_s = wait_s / 4
+        DEEDS[what](world, irs, pop, wait_s)
         world.run(wait_s)
+        for each in world.resigned - world.frozen:
+            assert world.claims[each].state is Standing.STANDBY
     world.frozen.clear()
     world.delay_s = 0.01
+    for irs in list(world.resigned):
+        world.restart(irs)
     world.connect_all()
     world.run(2 * EPOCH_LEASE_S + 6.0)
     assert len(world.active()) == 1
     assert world.claims[world.active()[0]].grants(world.now) == pops
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("pops", "irss"), [(1, 2), (2, 2), (5, 2), (1, 3), (5, 3)])
+def test_who_stands_down_is_followed_after_some_round_trips(
+    pops: int, irss: int, seed: int
+) -> None:
+    world = World(irss, pops, seed=seed, delay_s=0.02)
+    world.connect_all()
+    world.run(10.0)
+    (first,) = world.active()
+    note = IrsMemo(epoch=9, revision=1, drains=())
+    for grants in world.grants.values():
+        grants.keep(note, world.now)
+    world.run(0.7)
+    began_at = world.now
+    world.stand_down(first)
+    assert world.active() == []
+    assert world.claims[first].unreleased == pops
+    world.run(2 * world.delay_s)
+    assert world.claims[first].unreleased == 0
+    world.run(1.0)
+    (second,) = world.active()
+    assert second != first
+    took_at = max(at for at, _, event in world.events if isinstance(event, Activated))
+    assert took_at - began_at < (0.15 if irss == 2 else 1.0)
+    assert world.claims[second].memo == (9, 1)
+    world.run(20.0)
+    assert world.active() == [second], "who has stood down asks no more"
+    world.restart(first)
+    world.connect_all()
+    world.run(20.0)
+    assert world.active() == [second], "nor does it when it is back, while another is there"
+
+
+def test_who_stands_down_for_a_while_goes_on_if_nobody_takes_over() -> None:
+    world = World(1, 3)
+    world.connect_all()
+    world.run(5.0)
+    epoch = world.claims["irs0"].epoch
+    world.stand_down("irs0", 3.0)
+    assert [type(event) for _, _, event in world.events][-1] is Deactivated
+    world.run(2.9)
+    assert world.active() == []
+    world.run(0.2)
+    assert world.active() == ["irs0"]
+    assert world.claims["irs0"].epoch == epoch, "it is still its own"
+    world.stand_down("irs0", 3.0)
+    events = len(world.events)
+    world.stand_down("irs0", 3.0)
+    assert len(world.events) == events, "it had stood down already"
+
+
+def test_who_has_stood_down_for_another_may_follow_that_one() -> None:
+    world = World(2, 3)
+    world.connect_all()
+    world.run(5.0)
+    (first,) = world.active()
+    (second,) = world.claims.keys() - {first}
+    world.stand_down(first, 1000.0)
+    world.run(1.5)
+    assert world.active() == [second]
+    world.stand_down(second)
+    world.run(0.1)
+    assert world.active() == [first], "long before the 1,000 s"
+    world.stand_down(first)
+    world.run(1000.0)
+    assert world.active() == []
+
+
+def test_a_notice_of_a_pop_that_has_not_answered_yet_means_nothing() -> None:
+    claim = EpochClaim("a", 1, lambda: 0.5)
+    notice = EpochAnswer(number=UNASKED, granted=False, epoch=0)
+    assert claim.answered("p/0", notice, 0.0) == [], "of a session that is over"
+    claim.joined("p/0", 0.0)
+    claim.take_asks()
+    assert claim.answered("p/0", notice, 0.0) == []
+    assert claim.state is Standing.STANDBY
+    assert claim.known == {}
+    busy = EpochAnswer(number=1, granted=False, epoch=0, left_s=2.0, holder="b")
+    claim.answered("p/0", busy, 0.1)
+    assert claim.holder(0.2) == "b"
+    claim.answered("p/0", notice, 0.2)
+    assert claim.holder(0.2) == ""
+    assert [ask.kind for _, ask in claim.take_asks()] == ["want"]
 
 
 def test_of_asks_without_an_answer_the_newest_count() -> None:

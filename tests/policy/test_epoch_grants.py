@@ -3,7 +3,7 @@
 import hypothesis
 from hypothesis import strategies as st
 
-from edged.media.epochs import EPOCH_LEASE_S, DrainNote, EpochAsk, IrsMemo
+from edged.media.epochs import EPOCH_LEASE_S, UNASKED, DrainNote, EpochAsk, IrsMemo
 from edged.policy.epoch_grants import EpochGrants
 
 A, B = "irs-a:1940", "irs-b:1940"
@@ -50,6 +50,29 @@ def test_looking_changes_nothing_and_a_release_lets_others_in() -> None:
     assert grants.answer(ask("b", "release", 1), B, 0.2).left_s == 0
     assert grants.active(0.2) == ""
     assert grants.answer(ask("a", epoch=2), A, 0.2).granted
+
+
+def test_of_a_release_the_others_that_ask_hear_once() -> None:
+    grants = EpochGrants()
+    grants.answer(ask("a"), A, 0.0)
+    assert grants.take_notices(0.0) == []
+    grants.answer(ask("b", "look"), B, 0.0)
+    grants.answer(ask("b", "release"), B, 0.1)
+    assert grants.take_notices(0.1) == [], "it was not b's"
+    grants.answer(ask("a", "release"), A, 0.2)
+    ((whom, notice),) = grants.take_notices(0.2)
+    assert whom == B
+    assert (notice.number, notice.granted, notice.epoch, notice.left_s) == (UNASKED, False, 1, 0.0)
+    assert grants.take_notices(0.2) == []
+    grants.answer(ask("a", "release"), A, 0.3)
+    assert grants.take_notices(0.3) == [], "nobody had it"
+    grants.answer(ask("a", epoch=2), A, 0.4)
+    grants.answer(ask("a", "release", 2), A, 0.5)
+    grants.answer(ask("b", epoch=3), B, 0.5)
+    assert grants.take_notices(0.5) == [], "it is taken again already"
+    grants.session_ended(A)
+    grants.answer(ask("b", "release", 3), B, 0.6)
+    assert grants.take_notices(0.6) == [], "nobody else asks"
 
 
 def test_only_who_has_the_grant_is_believed() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 
 from edged.errors import RemoteProtocolError
-from edged.media.epochs import EpochAnswer, EpochAsk, IrsMemo
+from edged.media.epochs import UNASKED, EpochAnswer, EpochAsk, IrsMemo
 from edged.media.routing import OriginReport, PopTelemetry, ReportedState, RoutingTable
 from edged.wire.irs_link import (
     ALIVE_INTERVAL_S,
@@ -17,6 +17,7 @@ from edged.wire.irs_link import (
     SILENCE_S_MAX,
     CommandRefused,
     GrantBegan,
+    GrantReleased,
     IrsLink,
     PeerLink,
     PeerLost,
@@ -359,6 +360,12 @@ def test_what_an_irs_without_a_grant_says_is_refused_and_ignored() -> None:
     assert gate.memos == [IrsMemo(epoch=2)]
     irs.ask(ASK, 0.0)
     assert pop.receive_data(irs.data_to_send(), 0.0) == [], "it went on"
+    irs.ask(msgspec.structs.replace(ASK, kind="release"), 0.0)
+    assert pop.receive_data(irs.data_to_send(), 0.0) == [GrantReleased()]
+    notice = EpochAnswer(number=UNASKED, granted=False, epoch=EPOCH)
+    irs.receive_data(pop.data_to_send(), 0.0)
+    pop.send(notice, 0.0)
+    assert irs.receive_data(pop.data_to_send(), 0.0) == [notice]
 
 
 def test_a_table_of_another_epoch_than_granted_is_refused() -> None:
