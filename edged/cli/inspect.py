@@ -34,7 +34,7 @@ def streams(
     if as_json:
         print_json(lines)
     elif not lines:
-        console.print("no live streams")
+        console.print("no live streams here; at IRS, `edged live` shows those of the network")
     else:
         _print_streams(lines)
     asked.finish()

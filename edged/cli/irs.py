@@ -3,7 +3,7 @@
 import typer
 
 from edged.cli.irs_replay import replay
-from edged.cli.irs_stand_by import irs_stand_by
+from edged.cli.irs_standby import irs_standby
 from edged.cli.irs_status import irs_status
 from edged.cli.simulate import simulate
 
@@ -12,6 +12,6 @@ irs_app = typer.Typer(
     no_args_is_help=True,
 )
 irs_app.command("status")(irs_status)
-irs_app.command("stand-by")(irs_stand_by)
+irs_app.command("standby")(irs_standby)
 irs_app.command("simulate")(simulate)
 irs_app.command("replay")(replay)

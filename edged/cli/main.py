@@ -33,6 +33,7 @@ COMMANDS = (
     Command("publish", "edged.cli.publish", "publish_command"),
     Command("top", "edged.cli.top", "top"),
     Command("streams", "edged.cli.inspect", "streams"),
+    Command("live", "edged.cli.live", "live"),
     Command("health", "edged.cli.health", "health"),
     Command("routes", "edged.cli.routes", "routes"),
     Command("links", "edged.cli.links", "links"),

@@ -11,7 +11,7 @@ import os
 import random
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -23,8 +23,10 @@ from msgspec import Meta, Struct
 
 from edged.errors import RemoteProtocolError
 from edged.irs.disk_thread import DiskThread
+from edged.irs.live_reports import LiveReports
 from edged.irs.session import JITTER_MAX, Driver, connect, drain_readable, keep_session
 from edged.media.epochs import EpochAnswer, EpochAsk, IrsMemo, check_plausible
+from edged.media.live import LiveAsk, LiveReport, LiveRow
 from edged.media.routing import IngestOffer, OriginReport, PopTelemetry, RoutingTable
 from edged.policy.capacitor import HEARTBEAT_INTERVAL_S, StateChanged
 from edged.policy.epoch_grants import EpochGrants
@@ -105,10 +107,12 @@ class PopClient:
         on_joined: Callable[[], None] = lambda: None,
         on_taken_over: Callable[[], None] = lambda: None,
         offer: Callable[[], IngestOffer | None] = lambda: None,
+        live: Callable[[], Mapping[str, LiveRow]] = dict,
     ) -> None:
         """`on_states`: what silence made of origins; `on_command`: what IRS wants moved.
 
-        `on_pops`: what IRS tells of other PoPs; `offer`: what it is to tell them of this one.
+        `on_pops`: what IRS tells of other PoPs; `offer`: what it is to tell them of this one;
+        `live`: what is published here, by channel.
         `on_joined`: a session begins, or its grant where there are several IRSs, before anything
         comes of it. `on_taken_over`: it is another IRS's than before.
         """
@@ -130,6 +134,7 @@ class PopClient:
         self._granted_to = ""  # Whose run of an IRS it was last.
         self._now_unix = now_unix
         self._offer = offer
+        self.live = LiveReports(live, self._send_live)
         self._unsaved = trio.Event()
         self._disk = DiskThread()  # Two writers would spoil each other's file.
 
@@ -156,6 +161,7 @@ class PopClient:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tell)
             nursery.start_soon(self._watch_origins)
+            nursery.start_soon(self.live.run)
             if self.config.table_file:
                 nursery.start_soon(self._persist)
 
@@ -163,6 +169,12 @@ class PopClient:
         """Tell IRS that a live stream has a new home, or why it has none though IRS wanted it."""
         for link, driver in self.sessions.values():
             link.send(moved, trio.current_time())
+            driver.wake()
+
+    def _send_live(self, address: str, report: LiveReport) -> None:
+        if (session := self.sessions.get(address)) is not None:
+            link, driver = session
+            link.send(report, trio.current_time())
             driver.wake()
 
     async def _run_session(self, address: str) -> str:
@@ -197,6 +209,7 @@ class PopClient:
             if self.sessions.get(address) is session:
                 del self.sessions[address]
                 self.changed_at = trio.current_time()
+                self.live.ended(address)
                 if self.grants is not None:
                     self.grants.session_ended(address)
 
@@ -212,6 +225,8 @@ class PopClient:
             case PushRefused(reason):
                 self.pushes_refused += 1
                 log.warning("pushed table refused", irs=address, reason=reason)
+            case LiveAsk():
+                self.live.asked(address, event)
             case GrantBegan() | GrantReleased():
                 self._note_grant(event, address)
             case CommandRefused(message, reason):

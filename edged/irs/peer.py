@@ -11,6 +11,7 @@ from edged.errors import RemoteProtocolError
 from edged.irs.pops import PopsTeller
 from edged.irs.session import Driver
 from edged.media.epochs import EpochAnswer, check_plausible
+from edged.media.live import LiveReport
 from edged.media.routing import RULES_PROTO
 from edged.runtime.tls import Identity
 from edged.wire.irs_link import IrsLink, TableAcked, TableRefused
@@ -73,10 +74,8 @@ class Peer:
                 service.note(service.collectors.telemetry(self.key, told, now))
             case TableAcked() | TableRefused() | EpochAnswer():
                 self._take_answer(event)
-            case Moved():
-                service.moving.moved(self.key, event)
-            case MoveRefused():
-                service.moving.refused(self.key, event)
+            case Moved() | MoveRefused() | LiveReport():
+                self._take_news(event)
 
     def _take_answer(self, answer: TableAcked | TableRefused | EpochAnswer) -> None:
         """What a PoP says to what we pushed or asked."""
@@ -95,6 +94,17 @@ class Peer:
                 for epoch in (answer.epoch, *memo):
                     check_plausible(epoch, service.now_unix(), self.key)
                 service.seat.answered(self.key, answer)
+
+    def _take_news(self, news: Moved | MoveRefused | LiveReport) -> None:
+        """What a PoP says of its streams."""
+        service = self.service
+        match news:
+            case Moved():
+                service.moving.moved(self.key, news)
+            case MoveRefused():
+                service.moving.refused(self.key, news)
+            case LiveReport():
+                service.live.reported(self.key, news)
 
     def begin_epoch(self) -> None:
         """The PoP listens to us from now on: what it was told before was told by another."""

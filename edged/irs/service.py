@@ -17,6 +17,7 @@ from edged.irs.client import IrsClientConfig
 from edged.irs.collectors import Collectors, IrsStatus, OriginStatus, check_reachable
 from edged.irs.journal import JournalConfig
 from edged.irs.links import BackboneConfig, BackboneLinks
+from edged.irs.live_board import LiveBoard
 from edged.irs.migrating import Migrating
 from edged.irs.moving import Moving
 from edged.irs.peer import MADE_ROOM, Peer
@@ -140,6 +141,7 @@ class IrsService:
         self._origins: dict[str, Peer] = {}
         self._pushed = Counter[str]()  # By sessions that have ended.
         self._warm_at = 0.0
+        self.live = LiveBoard(self._pops)
         self.moving = Moving(
             self._pops,
             self.collectors.units,
@@ -211,6 +213,7 @@ class IrsService:
             self._supervisor.start_soon(nursery, "irs migrating", self.migrating.run)
             self._supervisor.start_soon(nursery, "irs sources", self.sources.run)
             self._supervisor.start_soon(nursery, "irs seat", self.seat.run)
+            self._supervisor.start_soon(nursery, "irs live", self.live.run)
             self._supervisor.start_soon(nursery, "irs state", self.seat.keeper.run)
 
     async def _listen(self, *, task_status: trio.TaskStatus[str]) -> None:
@@ -267,6 +270,7 @@ class IrsService:
             log.warning("pop is too old for some keys of rules, and does without", pop=key)
         session.link.start_pushing(self.tables.get(key))
         self.seat.joined(key, session.link)
+        self.live.joined(key, session.link)
         if not hello.grants_epochs:  # Else it says which epoch it wants.
             self.outbid(hello.epoch, hello.version)
         self.planner.hurry()
@@ -376,6 +380,7 @@ class IrsService:
             del self._pops[session.key]
             self.collectors.pop_left(session.key, trio.current_time())
             self.seat.left(session.key)
+            self.live.left(session.key)
             self._forget_tables()
         if session.origin and self._origins.get(session.origin) is session:
             del self._origins[session.origin]

@@ -21,6 +21,7 @@ from edged.media.routing import RouteRequest
 from edged.playback.http import HttpServer, Response, Router
 from edged.policy.rules_snapshot import RulesSnapshot
 from edged.policy.well import LinkStatus
+from edged.roles import live
 from edged.roles.admin_http import serve_admin_http
 from edged.roles.common import StreamLine
 from edged.roles.fitness import Health
@@ -209,7 +210,7 @@ class Process:
             "status": status,
             "health": health,
         }
-        return known | self.operations.handlers(nursery)
+        return known | live.make_handlers(self.roles) | self.operations.handlers(nursery)
 
     async def _serve_metrics(self, *, task_status: trio.TaskStatus[str]) -> None:
         def metrics(request: RequestReceived) -> Response:

@@ -10,6 +10,7 @@ from edged.config import Config, make_sources
 from edged.irs import (
     journal,
     links,
+    live_board,
     migrating,
     moving,
     planner,
@@ -55,6 +56,7 @@ class IrsRole:
         metrics.register(links.METRICS, self.service.links.read_metrics)
         metrics.register(seat.METRICS, self.service.seat.read_metrics)
         metrics.register(state.METRICS, self.service.seat.keeper.read_metrics)
+        metrics.register(live_board.METRICS, self.service.live.read_metrics)
         metrics.register(sources.METRICS, self.service.sources.read_metrics)
         self.service.sources.use(make_sources(config.irs.sources))
         self.journal = self._keep_journal(config.irs.journal, metrics)

@@ -100,7 +100,7 @@ class Operations:
             "drain": partial(self._drain, nursery),
             "drain-status": lambda _: self.drain_lines(),
             "drain-undo": self._undo,
-            "irs-stand-by": self._stand_by,
+            "irs-standby": self._stand_by,
             **make_handlers(self._roles, lambda: self.config.drain.deadline_s),
             "log-level": _log_level,
             "reload": lambda _: self.reload(),

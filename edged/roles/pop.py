@@ -42,6 +42,7 @@ from edged.roles.door import PopDoor
 from edged.roles.draining import Drainer
 from edged.roles.fitness import Fault
 from edged.roles.ingest_health import IngestHealth
+from edged.roles.live_rows import LiveRows
 from edged.roles.offers import IngestOffers
 from edged.roles.plugins import Plugins
 from edged.roles.rehoming import Rehomer
@@ -227,6 +228,7 @@ class PopRole:
             on_taken_over=self.rehomer.taken_over,
             on_pops=self.offers.told,
             offer=self.offers.own,
+            live=LiveRows(self.hub, self.uplinks.placements, self.pump.now, time.time),
             tls=None if self._tls is None else self._tls.client,
             marks=self._config.backbone.dscp,
         )

@@ -1,10 +1,10 @@
 """Sessions between IRS and its peers, sans-IO: who may say what when, keepalive, silence.
 
     IrsLink (at IRS)      HELLO ── pop-hello ──▶ POP      ack, nack, telemetry, moved, move-refused
-                                                          epoch-answer (also unasked)
+                                                          epoch-answer (also unasked), live
                           HELLO ── origin-hello ─▶ ORIGIN  heartbeat
     PeerLink (at a PoP or origin) says hello at once; then snapshot, delta, migrate, drain, pops,
-    epoch-ask, memo (PoPs only), alive and goodbye come in.
+    epoch-ask, memo, live-ask (PoPs only), alive and goodbye come in.
 
 A peer speaks at least once a second (telemetry, heartbeats, alive). After SILENCE_S_MAX it is lost;
 but when our own timer fired late, the silence may be ours, and its count begins anew.
@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from edged.errors import RemoteProtocolError
 from edged.media.epochs import EpochAnswer, EpochAsk, IrsMemo
+from edged.media.live import LiveAsk, LiveReport
 from edged.media.routing import RoutingTable
 from edged.wire.table import (
     FRAME_BYTES_MAX,
@@ -132,6 +133,7 @@ _IRS_TRANSITIONS: dict[tuple[State, type[Message]], State] = {
     (State.POP, Moved): State.POP,
     (State.POP, MoveRefused): State.POP,
     (State.POP, EpochAnswer): State.POP,
+    (State.POP, LiveReport): State.POP,
     (State.ORIGIN, Heartbeat): State.ORIGIN,
 }
 
@@ -143,6 +145,7 @@ IrsEvent = (
     | Moved
     | MoveRefused
     | EpochAnswer
+    | LiveReport
     | TableAcked
     | TableRefused
     | PeerLost
@@ -155,6 +158,7 @@ PeerEvent = (
     | Pops
     | GrantBegan
     | GrantReleased
+    | LiveAsk
     | CommandRefused
     | Goodbye
     | PeerLost
@@ -228,7 +232,9 @@ class IrsLink(_Timed):
                     _check_proto(message.proto)
                     self._hello = message if isinstance(message, PopHello) else None
                     events.append(message)
-                case Heartbeat() | Telemetry() | Moved() | MoveRefused() | EpochAnswer():
+                case Heartbeat() | Telemetry() | Moved() | MoveRefused():
+                    events.append(message)
+                case EpochAnswer() | LiveReport():
                     events.append(message)
                 case Ack():
                     events += self._receive_ack(message, now)
@@ -262,6 +268,16 @@ class IrsLink(_Timed):
     def ask(self, ask: EpochAsk | IrsMemo, now: float) -> None:
         """Ask a PoP that grants epochs for one, or leave a memo with it."""
         assert self.grants_epochs, "an older PoP would close on it"
+        self._send(ask, now)
+
+    @property
+    def tells_live(self) -> bool:
+        """Whether the PoP can be asked what is live there."""
+        return self._hello is not None and self._hello.tells_live
+
+    def ask_live(self, ask: LiveAsk, now: float) -> None:
+        """Ask a PoP what is live there."""
+        assert self.tells_live, "an older PoP would close on it"
         self._send(ask, now)
 
     def withdraw(self) -> None:
@@ -352,6 +368,7 @@ class PeerLink(_Timed):
         super().__init__(now)
         assert (holder is not None) == isinstance(hello, PopHello), "PoPs alone hold tables"
         self._holder, self._gate = holder, gate
+        self._tells_live = isinstance(hello, PopHello) and hello.tells_live
         self._send(hello, now)
 
     def receive_data(self, data: bytes | bytearray, now: float) -> list[PeerEvent]:
@@ -367,6 +384,8 @@ class PeerLink(_Timed):
                     events.append(self._receive_push(message, self._holder, now))
                 case Migrate() | Drain() | Pops() if self._holder is not None:
                     events.append(self._refuse(message, now) or message)
+                case LiveAsk() if self._tells_live:
+                    events.append(message)
                 case EpochAsk() if self._gate is not None:
                     events += self._grant(message, self._gate, now)
                 case IrsMemo() if self._gate is not None:
@@ -379,7 +398,9 @@ class PeerLink(_Timed):
         return events
 
     def send(
-        self, message: Heartbeat | Telemetry | Moved | MoveRefused | EpochAnswer, now: float
+        self,
+        message: Heartbeat | Telemetry | Moved | MoveRefused | EpochAnswer | LiveReport,
+        now: float,
     ) -> None:
         """Queue what this peer tells."""
         self._send(message, now)

@@ -6,6 +6,7 @@ On TCP: frames of u32 length (big-endian) + one msgpack map, tagged by `type`:
     IRS    -> PoP  snapshot, delta, migrate, drain, pops, alive, goodbye
     PoP    -> IRS  move-refused, to one that has sent a migrate or a drain
     IRS    -> PoP  epoch-ask, memo; PoP -> IRS  epoch-answer: if the PoP's hello says so
+    IRS    -> PoP  live-ask; PoP -> IRS  live: if the PoP's hello says so
     origin -> IRS  origin-hello, heartbeat
     IRS    -> origin  alive, goodbye
 
@@ -24,6 +25,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from edged.errors import RemoteProtocolError
 from edged.media.epochs import EpochAnswer, EpochAsk, IrsMemo
+from edged.media.live import LiveAsk, LiveReport
 from edged.media.routing import (
     ORIGINS_MAX,
     RULES_MAX,
@@ -75,6 +77,7 @@ class PopHello(Struct, frozen=True, tag="pop-hello", kw_only=True):
     wants_kept: bool = False  # It knows `kept` of a table; those before it compute another CRC.
     rules_proto: Number = 1  # As RULES_PROTO of the PoP; it refuses tables with other keys.
     moves_streams: bool = False  # It does what `migrate` and `drain` say; older ones only read it.
+    tells_live: bool = False  # It answers a `live-ask`; those before it would close on one.
     grants_epochs: bool = False  # It has more IRSs than one, and takes tables of whom it granted.
 
     @property
@@ -266,6 +269,8 @@ Message = (
     | EpochAsk
     | EpochAnswer
     | IrsMemo
+    | LiveAsk
+    | LiveReport
     | Alive
     | Goodbye
 )

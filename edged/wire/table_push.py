@@ -150,6 +150,7 @@ class TableHolder:
             wants_kept=True,
             rules_proto=RULES_PROTO,
             moves_streams=True,
+            tells_live=True,
         )
 
     def receive(self, push: Snapshot | Delta) -> Ack | Nack:

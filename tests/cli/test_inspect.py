@@ -20,6 +20,7 @@ from edged.roles.common import StreamLine
 from edged.roles.pop import RouteAnswer
 from tests.cli.invoke import Answer, in_a_thread
 
+NO_STREAMS = "no live streams here; at IRS, `edged live` shows those of the network\n"
 LINE = StreamLine(
     role="pop ams1",
     channel="alice",
@@ -181,13 +182,17 @@ def test_a_demos_place_that_others_may_own_is_not_asked(
         assert isinstance(error, ConfigError)
         assert str(error) == f"folder '{folder}' is open to others, mode 755: chmod 700 it"
         with edged_at(usual, [], []):
-            assert Answer("streams").out == "no live streams\n"
+            assert Answer("streams").out.startswith(
+                "no live streams here; at IRS, `edged live` shows"
+            )
 
 
 def test_no_streams(tmp_path: Path) -> None:
     socket = tmp_path / "admin.sock"
     with edged_at(socket, [], []):
-        assert Answer("streams", "--socket", socket).out == "no live streams\n"
+        assert Answer("streams", "--socket", socket).out.startswith(
+            "no live streams here; at IRS, `edged live` shows"
+        )
         assert json.loads(Answer("streams", "--socket", socket, "--json").out) == []
 
 

@@ -88,7 +88,7 @@ async def test_one_that_is_stopped_or_told_to_stand_by_is_followed_in_a_fraction
         other = pair.irss[second]
         count = 1 + len(other.log("irs is active"))
         path = str(pair.folder / f"{first}.toml")
-        out, _ = await run_edged(pair.folder, "irs", "stand-by", "--json", "-c", path)
+        out, _ = await run_edged(pair.folder, "irs", "standby", "--json", "-c", path)
         assert msgspec.json.decode(out, type=SeatSeen).active_at.endswith(str(pair.ports[second]))
         await wait_active(other, count=count)
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from edged.errors import RemoteProtocolError
 from edged.media.epochs import UNASKED, EpochAnswer, EpochAsk, IrsMemo
+from edged.media.live import LiveAsk, LiveReport
 from edged.media.routing import OriginReport, PopTelemetry, ReportedState, RoutingTable
 from edged.wire.irs_link import (
     ALIVE_INTERVAL_S,
@@ -366,6 +367,34 @@ def test_what_an_irs_without_a_grant_says_is_refused_and_ignored() -> None:
     irs.receive_data(pop.data_to_send(), 0.0)
     pop.send(notice, 0.0)
     assert irs.receive_data(pop.data_to_send(), 0.0) == [notice]
+
+
+def test_a_pop_is_asked_what_is_live_if_it_can_tell() -> None:
+    irs, pop = joined()
+    assert irs.tells_live
+    ask = LiveAsk(number=1)
+    irs.ask_live(ask, 0.0)
+    assert pop.receive_data(irs.data_to_send(), 0.0) == [ask]
+    report = LiveReport(ask=1, number=1, removed=("x",), count=0)
+    pop.send(report, 0.0)
+    assert irs.receive_data(pop.data_to_send(), 0.0) == [report]
+    older = make_irs()
+    assert not older.tells_live
+    feed(older, PopHello(pop="lhr"))
+    assert not older.tells_live
+    with pytest.raises(AssertionError, match="an older PoP would close on it"):
+        older.ask_live(ask, 0.0)
+    for origin_or_older in (ORIGIN_HELLO, PopHello(pop="lhr")):
+        holder = TableHolder() if isinstance(origin_or_older, PopHello) else None
+        peer = PeerLink(origin_or_older, holder, 0.0)
+        with pytest.raises(RemoteProtocolError, match="unexpected LiveAsk"):
+            peer.receive_data(encode_frame(ask), 0.0)
+
+
+def test_an_origin_tells_nothing_of_what_is_live() -> None:
+    irs = make_irs()
+    with pytest.raises(RemoteProtocolError, match="unexpected LiveReport in state origin"):
+        feed(irs, ORIGIN_HELLO, LiveReport(ask=1, number=1, count=0))
 
 
 def test_a_table_of_another_epoch_than_granted_is_refused() -> None:

@@ -14,6 +14,7 @@ from msgspec import UNSET, Struct
 
 from edged.errors import RemoteProtocolError
 from edged.media.epochs import DrainNote, EpochAnswer, EpochAsk, IrsMemo
+from edged.media.live import LiveAsk, LiveReport, LiveRow
 from edged.media.routing import (
     ADDRESS_CHARS_MAX,
     ORIGINS_MAX,
@@ -172,6 +173,16 @@ EVERY_MESSAGE: list[Message] = [
         ),
     ),
     IrsMemo(epoch=6, revision=1),
+    LiveAsk(number=2),
+    LiveReport(
+        ask=2,
+        number=1,
+        changed=(LiveRow("alice", 3, 2, "ams1", "basic", "rtmps", 1.7e9, waits=True),),
+        removed=("bob",),
+        more=True,
+        count=1,
+        omitted=4,
+    ),
     Alive(5),
     Goodbye("drain"),
 ]
@@ -250,9 +261,10 @@ def test_older_peers_take_what_newer_ones_say_and_the_other_way_round() -> None:
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(newer), type=TelemetryBefore) == older
     told = msgspec.msgpack.decode(msgspec.msgpack.encode(older), type=PopTelemetry)
     assert told == PopTelemetry({"ams1": (1, 2, 3)}, 4)
-    hello = msgspec.to_builtins(PopHello(pop="lhr", wants_pops=True))
-    del hello["wants_pops"]
-    assert not msgspec.convert(hello, PopHello).wants_pops
+    hello = msgspec.to_builtins(PopHello(pop="lhr", wants_pops=True, tells_live=True))
+    del hello["wants_pops"], hello["tells_live"]
+    before = msgspec.convert(hello, PopHello)
+    assert (before.wants_pops, before.tells_live) == (False, False)
     hello = msgspec.to_builtins(PopHello(pop="lhr", wants_kept=True))
     del hello["wants_kept"]
     assert not msgspec.convert(hello, PopHello).wants_kept

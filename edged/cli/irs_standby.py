@@ -1,4 +1,4 @@
-"""`edged irs stand-by`: another IRS is to be the active one, before work on this host."""
+"""`edged irs standby`: another IRS is to be the active one, before work on this host."""
 
 import msgspec
 import trio
@@ -25,7 +25,7 @@ POLL_S = 0.1
 WAIT_S_MAX = STAND_BY_S + 2.0  # Then this one is active again, or its PoPs do not answer it.
 
 
-def irs_stand_by(
+def irs_standby(
     *,
     config: ConfigOption = None,
     socket: SocketOption = None,
@@ -56,7 +56,7 @@ def irs_stand_by(
 async def _ask(place: Place) -> tuple[SeatSeen, float]:
     """What it is once another is active, or it is again, and after how long."""
     began_at = trio.current_time()
-    command = "irs-stand-by"
+    command = "irs-standby"
     while True:
         answer = await ask_place(place, command, {})
         (seen,) = msgspec.json.decode(answer, type=list[SeatSeen])

@@ -1,4 +1,4 @@
-"""`edged irs stand-by` against an admin door in another thread."""
+"""`edged irs standby` against an admin door in another thread."""
 
 import contextlib
 import json
@@ -10,7 +10,7 @@ import trio
 from msgspec import structs
 
 from edged.api.admin import AdminConfig, Arguments, serve_admin
-from edged.cli import EXIT_FAILED, irs_stand_by
+from edged.cli import EXIT_FAILED, irs_standby
 from edged.errors import EdgedError
 from edged.irs.seat import SeatSeen
 from tests.cli.invoke import Answer, in_a_thread
@@ -26,7 +26,7 @@ def edged_at(socket: Path, then: list[SeatSeen]) -> Iterator[list[str]]:
     asked: list[str] = []
 
     def stand_by(arguments: Arguments) -> object:
-        asked.append("irs-stand-by")
+        asked.append("irs-standby")
         if len(asked) > 1:
             raise EdgedError("this irs stands by; the active one is irs1:1940: ask there")
         return [RELEASED]
@@ -37,7 +37,7 @@ def edged_at(socket: Path, then: list[SeatSeen]) -> Iterator[list[str]]:
 
     async def main(*, task_status: trio.TaskStatus[str]) -> None:
         async with trio.open_nursery() as nursery:
-            handlers = {"irs-stand-by": stand_by, "irs-status": status}
+            handlers = {"irs-standby": stand_by, "irs-status": status}
             await nursery.start(serve_admin, AdminConfig(socket=socket), handlers)
             task_status.started("")
 
@@ -48,28 +48,28 @@ def edged_at(socket: Path, then: list[SeatSeen]) -> Iterator[list[str]]:
 def test_it_shows_who_took_over(tmp_path: Path) -> None:
     socket = tmp_path / "admin.sock"
     with edged_at(socket, [RELEASED, STANDBY]) as asked:
-        out = " ".join(Answer("irs", "stand-by", "--socket", socket).out.split())
+        out = " ".join(Answer("irs", "standby", "--socket", socket).out.split())
         assert out.startswith("irs1:1940 is active, as PoPs reach it, after 0.")
-        assert asked == ["irs-stand-by", "irs-status", "irs-status"]
-        refused = Answer("irs", "stand-by", "--socket", socket)
+        assert asked == ["irs-standby", "irs-status", "irs-status"]
+        refused = Answer("irs", "standby", "--socket", socket)
         assert "the active one is irs1:1940" in str(refused.error)
     with edged_at(socket, [STANDBY]):
-        seen = json.loads(Answer("irs", "stand-by", "--json", "--socket", socket).out)
+        seen = json.loads(Answer("irs", "standby", "--json", "--socket", socket).out)
         assert seen["active_at"] == "irs1:1940"
 
 
 def test_it_fails_where_nobody_does(tmp_path: Path) -> None:
     socket = tmp_path / "admin.sock"
     with edged_at(socket, [RELEASED, AGAIN]):
-        answer = Answer("irs", "stand-by", "--socket", socket)
+        answer = Answer("irs", "standby", "--socket", socket)
         assert answer.code == EXIT_FAILED
         assert "no other IRS took over" in answer.err
         assert answer.out.startswith("active for 0")
 
 
 def test_it_asks_for_some_seconds_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(irs_stand_by, "WAIT_S_MAX", 0.15)
+    monkeypatch.setattr(irs_standby, "WAIT_S_MAX", 0.15)
     socket = tmp_path / "admin.sock"
     with edged_at(socket, [RELEASED]) as asked:
-        assert Answer("irs", "stand-by", "--socket", socket).code == EXIT_FAILED
+        assert Answer("irs", "standby", "--socket", socket).code == EXIT_FAILED
     assert 2 <= len(asked) <= 4
