@@ -60,6 +60,7 @@ from edged.wire.backbone import frames as f
 from edged.wire.backbone import messages as b
 from edged.wire.irs_link import IrsLink, PeerLink, TableAcked
 from edged.wire.table_push import TableHolder
+from tests.fuzz import epochs
 from tests.fuzz.fakes import NoNursery, StillConnection, StillPump
 from tests.fuzz.script import Script, Target, block, in_pieces
 from tests.policy.synthetic import (
@@ -550,18 +551,21 @@ def irs_messages() -> list[t.Message]:
         t.Alive(1),
         t.Goodbye("bye"),
         t.Drain(origin="ams", until=1e9),
+        *epochs.MESSAGES,
     ]
 
 
 def run_irs(data: bytes) -> int:
     """One session at either end, with what stands behind it: the plan, or the view."""
     script = Script(data)
-    at_irs = bool(script.number() & 1)
+    form = script.number()
+    at_irs, grants = bool(form & 1), bool(form & 2)
     collectors, pop = Collectors(), _AtPop()
+    behind = epochs.Behind()
     now, out = 10.0, 0
     irs = IrsLink(now=now, epoch=lambda: 1, entropy=lambda count: b"\7" * count)
     holder = TableHolder()
-    peer = PeerLink(holder.hello("fra1", 0), holder, now)
+    peer = PeerLink(holder.hello("fra1", 0), holder, now, behind.pop.gate if grants else None)
     link: IrsLink | PeerLink = irs if at_irs else peer
     try:
         while not script.done:
@@ -572,6 +576,7 @@ def run_irs(data: bytes) -> int:
             if kind == 0:
                 now += script.number() / 64
                 link.handle_timeout(now)
+                behind.handle_timeout(link, now)
             elif kind == 1:
                 body = bytearray(script.block())
             elif kind == 2:
@@ -580,12 +585,14 @@ def run_irs(data: bytes) -> int:
                     body[at : at + script.below(3)] = script.take(script.below(6))
                 body = _with_crc(body)
             events = link.receive_data(len(body).to_bytes(t.HEADER_BYTES, "big") + body, now)
+            behind.take(link, events, now)
             _act(link, events, collectors, pop, now)
             out += len(link.data_to_send())
     except EdgedError as error:
         if isinstance(link, IrsLink):
             link.refuse(str(error), now)
         out += len(link.data_to_send())
+    behind.check(now)
     if holder.table is not None:
         assert t.decode_file(t.encode_file(holder.table)) == holder.table
     plan_leases(collectors.supplies(now), collectors.demands(now, 10.0), reserve_fraction=0.002)
@@ -676,6 +683,7 @@ def irs_seeds() -> Sequence[bytes]:
         b"\0" + spoilt,
         b"\1" + spoilt,
         b"\0" + bytes([1]) + block(msgspec.msgpack.encode(irs_messages()[4])),
+        *epochs.seeds(len(irs_messages()) - len(epochs.MESSAGES)),
     ]
 
 

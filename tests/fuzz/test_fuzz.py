@@ -105,6 +105,27 @@ def test_a_fault_in_the_depths_is_found(name: str) -> None:
         run_seeded(TARGETS[name], 300, seed=1)
 
 
+@pytest.mark.parametrize(
+    "depth",
+    [
+        "epoch_claim.EpochClaim._note_holder",
+        "epoch_claim.EpochClaim._given_back",
+        "epoch_grants.EpochGrants.take_notices",
+        "epoch_grants.EpochGrants._memo_now",
+        "live_registry.LiveRegistry._put_in_force",
+        "live_registry.LiveRegistry._ask_again",
+        "live_teller.LiveTeller._take_changed",
+    ],
+)
+def test_what_several_irss_and_pops_say_of_streams_is_fuzzed(depth: str) -> None:
+    with (
+        mock.patch(f"edged.policy.{depth}", side_effect=RuntimeError("planted")),
+        mock.patch("tests.fuzz.runner.MINIMISE_TRIES_MAX", 0),
+        pytest.raises(EscapedError, match="planted"),
+    ):
+        run_seeded(TARGETS["irs"], 300, seed=1)
+
+
 @pytest.mark.parametrize("name", CHOSEN)
 def test_seeds_harm_nobody(name: str) -> None:
     """They are what right peers say, and what has harmed before."""
