@@ -23,9 +23,11 @@ from msgspec import Meta, Struct
 
 from edged.errors import RemoteProtocolError
 from edged.irs.disk_thread import DiskThread
+from edged.irs.gate import Gate
 from edged.irs.live_reports import LiveReports
 from edged.irs.session import JITTER_MAX, Driver, connect, drain_readable, keep_session
-from edged.media.epochs import EpochAnswer, EpochAsk, IrsMemo, check_plausible
+from edged.irs.twins import Twins
+from edged.media.epochs import check_plausible
 from edged.media.live import LiveAsk, LiveReport, LiveRow
 from edged.media.routing import IngestOffer, OriginReport, PopTelemetry, RoutingTable
 from edged.policy.capacitor import HEARTBEAT_INTERVAL_S, StateChanged
@@ -134,7 +136,7 @@ class PopClient:
         self._granted_to = ""  # Whose run of an IRS it was last.
         self._now_unix = now_unix
         self._offer = offer
-        self.live = LiveReports(live, self._send_live)
+        self.live, self.twins = LiveReports(live, self._send_live), Twins()
         self._unsaved = trio.Event()
         self._disk = DiskThread()  # Two writers would spoil each other's file.
 
@@ -178,6 +180,7 @@ class PopClient:
             driver.wake()
 
     async def _run_session(self, address: str) -> str:
+        await self.twins.wait(address, self.sessions)
         stream = await connect(
             address,
             self._tls,
@@ -185,6 +188,7 @@ class PopClient:
             timeout_s=self.config.connect_timeout_s,
             marks=self._marks,
         )
+        self.twins.connected(address)
         return await self.run_stream(stream, address)
 
     async def run_stream(self, stream: trio.abc.Stream, address: str) -> str:
@@ -192,9 +196,9 @@ class PopClient:
         hello = self.holder.hello(self.view.pop, self.shard)
         gate = None
         if self.grants is not None:
-            hello = msgspec.structs.replace(hello, grants_epochs=True)
+            hello = msgspec.structs.replace(hello, grants_epochs=True, by=address)
             self.grants.saw(hello.epoch)
-            gate = _Gate(self.grants, address, self._now_unix)
+            gate = Gate(self.grants, address, self._now_unix)
         link = PeerLink(hello, self.holder, trio.current_time(), gate)
         driver = Driver(stream, link, partial(self._handle, address=address))
         log.info("irs session begins", irs=address, epoch=hello.epoch, version=hello.version)
@@ -236,8 +240,8 @@ class PopClient:
                 self._on_command(event)
             case Pops():
                 self._on_pops(event)
-            case Goodbye(reason):
-                raise RemoteProtocolError(f"irs ended the session: {reason}")
+            case Goodbye():
+                self.twins.take_goodbye(address, event)
 
     def _note_grant(self, event: GrantBegan | GrantReleased, address: str) -> None:
         if isinstance(event, GrantReleased):
@@ -348,32 +352,6 @@ class PopClient:
             log.warning("routing table not saved", file=str(path), reason=_reason_of(error))
 
 
-class _Gate:
-    """One session's side of what a PoP has granted; an epoch that is a fault ends the session."""
-
-    def __init__(self, grants: EpochGrants, session: str, now_unix: Callable[[], float]) -> None:
-        self._grants, self._session, self._now_unix = grants, session, now_unix
-
-    def answer(self, ask: EpochAsk, now: float) -> EpochAnswer:
-        """As `Gate` of `wire.irs_link`."""
-        self._check(ask.epoch)
-        return self._grants.answer(ask, self._session, now)
-
-    def why_not(self, now: float, epoch: int | None = None) -> str:
-        """As `Gate`."""
-        if epoch is not None:
-            self._check(epoch)
-        return self._grants.why_not(self._session, now, epoch)
-
-    def keep(self, memo: IrsMemo, now: float) -> None:
-        """As `Gate`."""
-        self._check(memo.epoch)
-        self._grants.keep(memo, now)
-
-    def _check(self, epoch: int) -> None:
-        check_plausible(epoch, self._now_unix(), self._session)
-
-
 class OriginClient:
     """An origin's side: says where it is, then beats; `report` makes each heartbeat."""
 
@@ -390,6 +368,7 @@ class OriginClient:
         self.config = config
         self.sessions: set[str] = set()  # Addresses of the IRSs now connected.
         self.changed_at: float | None = None  # When a session last came or went; None: never.
+        self.twins = Twins()
         self._hello = hello
         self._report = report
         self._tls, self._marks = tls, marks
@@ -412,6 +391,7 @@ class OriginClient:
                 )
 
     async def _run_session(self, address: str) -> str:
+        await self.twins.wait(address, self.sessions)
         stream = await connect(
             address,
             self._tls,
@@ -419,12 +399,15 @@ class OriginClient:
             timeout_s=self.config.connect_timeout_s,
             marks=self._marks,
         )
+        self.twins.connected(address)
         return await self.run_stream(stream, address)
 
     async def run_stream(self, stream: trio.abc.Stream, address: str) -> str:
         """Run one session on a stream that is connected; returns why it ended."""
-        link = PeerLink(self._hello, None, trio.current_time())
-        driver = Driver(stream, link, _take_goodbye)
+        by = address if len(self.config.addresses) > 1 else ""
+        hello = msgspec.structs.replace(self._hello, by=by)
+        link = PeerLink(hello, None, trio.current_time())
+        driver = Driver(stream, link, partial(self._handle, address))
         log.info("irs session begins", irs=address, origin=self._hello.origin)
         self.sessions.add(address)
         self.changed_at = trio.current_time()
@@ -438,6 +421,10 @@ class OriginClient:
             self.changed_at = trio.current_time()
         return reason
 
+    def _handle(self, address: str, event: object) -> None:
+        if isinstance(event, Goodbye):
+            self.twins.take_goodbye(address, event)
+
     async def _beat(self, link: PeerLink, driver: Driver) -> None:
         beat_at = trio.current_time()
         while True:
@@ -446,11 +433,6 @@ class OriginClient:
             # After a pause of ours one beat is enough: they tell the present, not the past.
             beat_at = max(beat_at + HEARTBEAT_INTERVAL_S, trio.current_time())
             await trio.sleep_until(beat_at)
-
-
-def _take_goodbye(event: object) -> None:
-    if isinstance(event, Goodbye):
-        raise RemoteProtocolError(f"irs ended the session: {event.reason}")
 
 
 def _check_addresses(addresses: tuple[str, ...], tls: ssl.SSLContext | None) -> None:

@@ -43,6 +43,7 @@ class Peer:
         self.identity: Identity | None = None
         self.key = ""  # Of the PoP shard.
         self.origin = ""
+        self.by = ""  # As which of several addresses it reaches us.
         self.offered: tuple[int, PopLeases] | None = None  # Under which epoch, last.
         self.has_table = False  # It came with one.
         self.knows_kept = False  # It can be told of units that are kept for partners.
@@ -105,6 +106,13 @@ class Peer:
                 service.moving.refused(self.key, news)
             case LiveReport():
                 service.live.reported(self.key, news)
+
+    def check_alone(self, older: "Peer | None", who: str, by: str) -> None:
+        """Raise RemoteProtocolError if the peer is here already, by another address of ours."""
+        self.by = by
+        if older is not None and by and older.by not in ("", by):
+            self.link.twin = older.by
+            raise RemoteProtocolError(f"{who} is here by {older.by}: {by} is the same irs")
 
     def begin_epoch(self) -> None:
         """The PoP listens to us from now on: what it was told before was told by another."""

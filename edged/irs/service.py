@@ -257,6 +257,7 @@ class IrsService:
         """Let a PoP shard in; a newer session of the same shard replaces the older."""
         key = hello.key
         check_plausible(hello.epoch, self.now_unix(), key)
+        session.check_alone(self._pops.get(key), key, hello.by)
         self.collectors.pop_joined(key)
         session.key = key
         session.has_table, session.rules_proto = hello.epoch > 0, hello.rules_proto
@@ -279,6 +280,7 @@ class IrsService:
         """Let an origin in; a newer session of the same origin replaces the older."""
         name = hello.origin
         check_reachable(hello)
+        session.check_alone(self._origins.get(name), name, hello.by)
         if name not in self._origins and len(self._origins) >= self._origins_max:
             raise RemoteProtocolError(f"origin {name!r} is one more than {self._origins_max}")
         session.origin = name

@@ -149,6 +149,7 @@ def find_pop_faults(pop: "PopRole") -> list[Fault]:
     if grants is not None and _irs_sessions(pop) and not grants.active(trio.current_time()):
         what = "no IRS is active: none that is reached has a majority of PoPs, or asks for it"
         faults.append(Fault(role=pop.name, what=what, grave=False))
+    faults += _twin_faults(pop)
     return faults + _lag_faults(pop)
 
 
@@ -161,6 +162,7 @@ def find_origin_faults(origin: "OriginRole") -> list[Fault]:
     if not any(origin.service.free()):
         what = f"all {origin.service.slots.total} slots are taken"
         faults.append(Fault(role=origin.name, what=what, grave=False))
+    faults += _twin_faults(origin)
     return faults + _lag_faults(origin)
 
 
@@ -174,6 +176,11 @@ def find_irs_faults(irs: "IrsRole") -> list[Fault]:
         what = (
             f"{seen.grants} of {seen.pops_known} pops grant this irs an epoch, {seen.majority} must"
         )
+        faults.append(Fault(role=irs.name, what=what, grave=False))
+    if conflicts := irs.service.live.conflicts():
+        first = conflicts[0]
+        more = f", and {len(conflicts) - 1} more" if len(conflicts) > 1 else ""
+        what = f"{first.channel!r} is published at {' and '.join(first.pops)}{more}: edged live"
         faults.append(Fault(role=irs.name, what=what, grave=False))
     capacitor = irs.service.collectors.capacitor
     states = {name: capacitor.state(name) for name in capacitor.origins}
@@ -228,6 +235,11 @@ def read_origin_metrics(origin: "OriginRole") -> Iterable[Sample]:
 
 def _irs_sessions(role: "PopRole | OriginRole") -> int:
     return 0 if role.irs is None else len(role.irs.sessions)
+
+
+def _twin_faults(role: "PopRole | OriginRole") -> list[Fault]:
+    told = [] if role.irs is None else role.irs.twins.faults()
+    return [Fault(role=role.name, what=what, grave=False) for what in told]
 
 
 def _usable(pop: "PopRole") -> int:

@@ -212,6 +212,7 @@ class IrsLink(_Timed):
         super().__init__(now, first_bytes_max=HELLO_BYTES_MAX)
         self.state = State.HELLO
         self.pusher: TablePusher | None = None
+        self.twin = ""  # The address of ours by which the peer has a session already.
         self.paused = False  # The PoP has not granted us an epoch: it would take nothing.
         self._epoch = epoch
         self._entropy = entropy
@@ -308,7 +309,7 @@ class IrsLink(_Timed):
 
     def refuse(self, reason: str, now: float) -> None:
         """End the session with a reason; the shell flushes, then closes."""
-        self._send(Goodbye(reason[:REASON_CHARS_MAX]), now)
+        self._send(Goodbye(reason[:REASON_CHARS_MAX], self.twin), now)
 
     def next_timeout(self) -> float:
         """When `handle_timeout` has something to do."""

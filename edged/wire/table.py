@@ -79,6 +79,7 @@ class PopHello(Struct, frozen=True, tag="pop-hello", kw_only=True):
     moves_streams: bool = False  # It does what `migrate` and `drain` say; older ones only read it.
     tells_live: bool = False  # It answers a `live-ask`; those before it would close on one.
     grants_epochs: bool = False  # It has more IRSs than one, and takes tables of whom it granted.
+    by: Address = ""  # As which of them it reaches us; "": it names one, or is too old to say.
 
     @property
     def key(self) -> str:
@@ -94,6 +95,7 @@ class OriginHello(Struct, frozen=True, tag="origin-hello", kw_only=True):
     incarnation: Number
     address: Address
     domain: Annotated[str, Meta(max_length=64)] = ""
+    by: Address = ""  # As of PopHello.
 
 
 class Heartbeat(Struct, frozen=True, tag="heartbeat"):
@@ -250,6 +252,7 @@ class Goodbye(Struct, frozen=True, tag="goodbye"):
     """The last message of a session that IRS ends, and why."""
 
     reason: Reason
+    twin: Address = ""  # The peer has a session by this address of ours already.
 
 
 Message = (

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from edged.irs.client import _Gate
+from edged.irs.gate import Gate
 from edged.media.epochs import (
     UNASKED,
     DrainNote,
@@ -99,7 +99,7 @@ class AtPop:
 
     def __init__(self) -> None:
         self.grants = EpochGrants()
-        self.gate = _Gate(self.grants, "irs1:1940", lambda: NOW_UNIX)
+        self.gate = Gate(self.grants, "irs1:1940", lambda: NOW_UNIX)
         self.teller = LiveTeller()
         self.grants.answer(EpochAsk(irs="b", number=1, kind="look", epoch=0), "irs2:1940", 0.0)
 

@@ -29,8 +29,10 @@ def whole(ask: LiveAsk, live: dict[str, LiveRow]) -> LiveReport:
     return LiveReport(ask=ask.number, number=1, changed=tuple(live.values()), count=len(live))
 
 
-def told(*pops: tuple[str, dict[str, LiveRow]], now: float = 0.0) -> LiveRegistry:
-    registry = LiveRegistry()
+def told(
+    *pops: tuple[str, dict[str, LiveRow]], now: float = 0.0, into: LiveRegistry | None = None
+) -> LiveRegistry:
+    registry = LiveRegistry() if into is None else into
     for key, live in pops:
         assert registry.reported(key, whole(registry.joined(key, now), live), now) is None
     return registry

@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from edged.config import Config
+from edged.irs import live_board
 from edged.policy.epoch_grants import EpochGrants
 from edged.roles.fitness import SPECS, Fault, Health, read_origin_metrics
 from edged.roles.irs import IrsRole
@@ -14,6 +15,8 @@ from edged.roles.pop import PopRole
 from edged.runtime.keeping import Part
 from edged.runtime.metrics import Metrics
 from tests.backbone.network import free_address, until
+from tests.policy.test_live_registry import P, Q, told
+from tests.policy.test_live_teller import rows
 from tests.roles.network import configure, raw_network, running
 from tests.roles.throwing import healthy_network
 
@@ -154,4 +157,29 @@ async def test_with_several_irss_it_is_said_when_none_is_active(tmp_path: Path) 
             "drains are not kept for the next start: irs.state_file x cannot be written: no space",
             "1 of 3 pops grant this irs an epoch, 2 must",
         ]
+        assert process.health().fit
+
+
+async def test_what_is_published_twice_and_an_irs_with_two_names_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_board, "SETTLED_S", 0.0)
+    async with running(*map(configure, raw_network(tmp_path))) as network:
+        process = network.process
+        await until(lambda: not process.health().faults)
+        for role in process.roles:
+            if isinstance(role, IrsRole):
+                now = trio.current_time()
+                told((P, rows(2)), (Q, rows(2)), now=now, into=role.service.live.registry)
+                assert whats(role.faults()) == [
+                    "'c0' is published at p/0 and q/0, and 1 more: edged live"
+                ]
+            else:
+                assert isinstance(role, PopRole | OriginRole)
+                assert role.irs is not None
+                role.irs.twins.known["irs2:1"] = "irs1:1"
+                assert whats(role.faults()) == [
+                    "irs_client.addresses: irs2:1 and irs1:1 are one irs,"
+                    " so no other stands by there"
+                ]
         assert process.health().fit
