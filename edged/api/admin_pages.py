@@ -14,6 +14,7 @@ ASSETS = (
     "charts.js",
     "dom.js",
     "icon.svg",
+    "irs.js",
     "map.js",
     "network.js",
     "status.css",

@@ -250,6 +250,13 @@ class Seat:
         """Use a higher epoch: a PoP has a table of one above ours."""
         self._follow(self.claim.raise_epoch(epoch, trio.current_time()))
 
+    def grants_us(self, pop: str) -> bool | None:
+        """Whether a PoP grants us an epoch now; None: it is here, and grants nobody one."""
+        session = self._sessions.get(pop)
+        if session is not None and not session.link.grants_epochs:
+            return None
+        return self.claim.granted(pop, trio.current_time())
+
     def status(self) -> SeatSeen:
         """What we are, for people."""
         claim, now = self.claim, trio.current_time()

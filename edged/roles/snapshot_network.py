@@ -13,6 +13,12 @@ from edged.roles.origin import OriginRole
 from edged.roles.placement import Placement
 from edged.roles.pop import PopRole
 from edged.roles.sampler import RoleSamples, peer_key
+from edged.roles.snapshot_irs import (
+    describe_live,
+    describe_seat,
+    describe_sessions,
+    granted_epoch,
+)
 from edged.roles.status import (
     DrainedSeen,
     IrsLinkSeen,
@@ -62,7 +68,12 @@ def describe_irs_link(
     changed_at = None if client is None else client.changed_at
     since = samples.started_at if changed_at is None else changed_at
     connected = client is not None and bool(client.sessions)
-    return IrsLinkSeen(connected=connected, for_s=round(max(0.0, now - since), 1))
+    return IrsLinkSeen(
+        connected=connected,
+        for_s=round(max(0.0, now - since), 1),
+        sessions=describe_sessions(client, now),
+        epoch=granted_epoch(client, now),
+    )
 
 
 def describe_links(pop: PopRole, samples: RoleSamples) -> list[LinkSeen]:
@@ -188,7 +199,7 @@ def _describe_ladders(role: OriginRole) -> LadderSlotsSeen | None:
 def describe_irs(role: IrsRole) -> IrsSeen:
     """An IRS, and what it sees of PoPs and origins."""
     service = role.service
-    status = service.status()
+    status, live = service.status(), service.live.registry.counts()
     return IrsSeen(
         role=role.name,
         epoch=status.epoch,
@@ -206,6 +217,8 @@ def describe_irs(role: IrsRole) -> IrsSeen:
                     origin: round(probe.rtt_ms, 2) for origin, probe in pop.told.probes.items()
                 },
                 acked=status.acked.get(pop.pop),
+                grants=service.seat.grants_us(pop.pop),
+                live=live.get(pop.pop),
             )
             for pop in status.pops
         ],
@@ -226,4 +239,6 @@ def describe_irs(role: IrsRole) -> IrsSeen:
         ],
         links=service.links.status(),
         standing=service.seat.claim.standing.value,
+        seat=describe_seat(service),
+        live=describe_live(service),
     )

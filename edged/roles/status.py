@@ -10,6 +10,7 @@ from typing import Literal
 from msgspec import Struct
 
 from edged.policy.ladder_words import LadderSeen
+from edged.policy.live_registry import LiveConflict
 from edged.policy.well import LinkStatus
 
 Sort = Literal["attention", "viewers", "bitrate", "newest", "channel"]
@@ -47,11 +48,22 @@ class RoleSeen(Struct, frozen=True, kw_only=True):
     units_per_s: float = 0.0
 
 
-class IrsLinkSeen(Struct, frozen=True, kw_only=True):
-    """A PoP's or an origin's session to IRS."""
+class IrsSessionSeen(Struct, frozen=True, kw_only=True):
+    """A PoP's or an origin's session to one of its IRSs."""
 
+    address: str
     connected: bool
+    active: bool | None  # It has the PoP's grant; None: there is one IRS alone, or it is an origin.
+    twin: str = ""  # Another address of the same IRS, which is used instead.
+
+
+class IrsLinkSeen(Struct, frozen=True, kw_only=True):
+    """A PoP's or an origin's sessions to IRS."""
+
+    connected: bool  # Any of them.
     for_s: float  # So long; since the start when it never was otherwise.
+    sessions: list[IrsSessionSeen] = []
+    epoch: int | None = None  # That a PoP has granted; 0: none now; None: it needs to grant none.
 
 
 class LinkSeen(Struct, frozen=True, kw_only=True):
@@ -157,6 +169,8 @@ class IrsPopSeen(Struct, frozen=True, kw_only=True):
     streams: dict[str, int]  # Units at each origin.
     rtt_ms: dict[str, float]  # To each origin.
     acked: tuple[int, int] | None  # (epoch, version) in force there.
+    grants: bool | None = None  # Us our epoch, now; None: it has no other IRS.
+    live: int | None = None  # Channels; None: it is too old to tell.
 
 
 class IrsOriginSeen(Struct, frozen=True, kw_only=True):
@@ -178,6 +192,28 @@ class DrainedSeen(Struct, frozen=True, kw_only=True):
     seconds_left: float
 
 
+class IrsSeatSeen(Struct, frozen=True, kw_only=True):
+    """What an IRS is among others."""
+
+    for_s: float  # So long it has been what it is.
+    leads: bool  # It pushes tables.
+    grants: int  # PoPs that grant it an epoch.
+    majority: int  # So many must; 0: it needs none.
+    pops_known: int  # That grant.
+    active_at: str  # Where another is active, as PoPs reach it.
+    taken_over: int  # How often it became the active one.
+    state_problem: str  # Why drains are not kept for its next start; "": they are.
+
+
+class LiveCounts(Struct, frozen=True, kw_only=True):
+    """What an IRS knows of who is live where."""
+
+    channels: int
+    conflicts: int  # Channels that several PoPs publish for some time now.
+    conflicts_first: list[LiveConflict]
+    partial: dict[str, str]  # PoPs of which not all is known, and why.
+
+
 class IrsSeen(Struct, frozen=True, kw_only=True):
     """An IRS of this process."""
 
@@ -192,6 +228,8 @@ class IrsSeen(Struct, frozen=True, kw_only=True):
     drained: list[DrainedSeen] = []
     links: list[LinkStatus] = []  # Of the backbone, those that are configured.
     standing: str = "alone"  # Among other IRSs: "active", "standby", "campaign".
+    seat: IrsSeatSeen | None = None
+    live: LiveCounts | None = None
 
 
 class WarningSeen(Struct, frozen=True, kw_only=True):

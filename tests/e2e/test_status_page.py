@@ -131,6 +131,7 @@ async def see_the_stream(setting: Setting, page: Page) -> str:
     home = str((await setting.pop.wait_log("stream placed"))["origin"])
     assert await text_of(page, "[data-channel=one] .route") == f"ams1 → {home}"
     assert "The one" in await text_of(page, "[data-channel=one] .who")
+    assert "connected" in await text_of(page, "#irs-sessions tbody tr")
     await page.evaluate(f"{ROW}.querySelector('.row').click()")
     await page.wait_for(drawn("[data-state=ok][data-active]", home, "up"), SHOWN_S_MAX)
     why = await text_of(page, "[data-channel=one] .why")
@@ -219,6 +220,8 @@ async def test_the_token_is_asked_for_and_nothing_is_wider_than_a_phone() -> Non
             await page.wait_for("!document.getElementById('status').hidden", SHOWN_S_MAX)
             assert await page.evaluate("document.cookie") == "", "scripts cannot read it"
             await page.wait_for("document.querySelectorAll('.node').length >= 4", SHOWN_S_MAX)
+            assert "the only one" in await text_of(page, "#irs-facts")
+            assert "obeys the only IRS" in await text_of(page, "#irs-pops tbody tr")
             await check_widths(page)
             await page.evaluate("document.getElementById('logout').click()")
             await page.wait_for("!document.getElementById('login').hidden", SHOWN_S_MAX)

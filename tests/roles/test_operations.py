@@ -20,6 +20,8 @@ from structlog.testing import capture_logs
 from edged.api.admin import ask
 from edged.config import Config, load_config, parse_config
 from edged.errors import ConfigError, EdgedError, PeerLostError
+from edged.irs import seat as seat_module
+from edged.irs.seat import HAND_OVER_S_MAX, SeatSeen
 from edged.media.latency import LATENCY_LABELS, Latency
 from edged.media.routing import RouteRequest
 from edged.media.stream import Grant, StreamId
@@ -40,7 +42,7 @@ from edged.tools.cert import make_authority, make_host_certificate
 from edged.wire.rtmp import Closed, PublishRefused, ReconnectRequested
 from tests.backbone.network import free_address, until
 from tests.ingest.rtmp_peer import Encoder, admitted, encoder
-from tests.roles.network import KEY, broadcast
+from tests.roles.network import KEY, broadcast, configure, raw_network, running
 from tests.runtime.test_tls import handshake
 from tests.wire.rtmp.peers import H264, h264_unit
 
@@ -1015,3 +1017,44 @@ async def test_levels_by_the_door(tmp_path: Path) -> None:
             assert msgspec.json.decode(answer, type=LevelStatus).set == []
         finally:
             set_level(None, "edged.pop")
+
+
+async def test_an_irs_gives_its_epochs_back_when_told_to_and_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seat_module, "STAND_BY_S", 0.2)
+    raws = raw_network(tmp_path)
+    for raw in raws[1:]:
+        client = raw["irs_client"]
+        assert isinstance(client, dict)
+        raw["irs_client"] = {"addresses": [*client["addresses"], free_address()]}
+    async with running(*map(configure, raws)) as network:
+        process = network.process
+        (irs,) = [role for role in process.roles if isinstance(role, IrsRole)]
+        (pop,) = [role for role in process.roles if isinstance(role, PopRole)]
+        seat = irs.service.seat
+        await until(lambda: seat.status().standing == "active")
+        admin = tmp_path / "admin.sock"
+        (seen,) = msgspec.json.decode(await ask(admin, "irs-standby", {}), type=list[SeatSeen])
+        assert (seen.standing, seen.leads) == ("standby", False)
+        with pytest.raises(EdgedError, match="this irs stands by"):
+            await ask(admin, "irs-standby", {})
+        assert pop.irs is not None
+        assert pop.irs.grants is not None
+        grants = pop.irs.grants
+        await until(lambda: not grants.active(trio.current_time()))
+        await until(lambda: seat.status().standing == "active")  # Nobody else has taken over.
+        with trio.fail_after(HAND_OVER_S_MAX):
+            await process.operations.hand_over()
+        assert not grants.active(trio.current_time())
+        await trio.sleep(0.4)
+        assert seat.status().standing == "standby"
+
+
+async def test_one_that_is_no_irs_stands_by_for_nobody(tmp_path: Path) -> None:
+    async with hosting(tmp_path) as host:
+        operations = host.process.operations
+        operations._roles = [role for role in operations._roles if not isinstance(role, IrsRole)]
+        with pytest.raises(EdgedError, match="this edged is no IRS: ask the one that is to"):
+            await host.ask("irs-standby")
+        await operations.hand_over()

@@ -2,6 +2,7 @@
 
 import { setSpark, spark } from "./charts.js";
 import { $, attr, el, icon, keyed, setIcon, text } from "./dom.js";
+import { showIrs } from "./irs.js";
 import { NetworkMap } from "./map.js";
 import { findings, headline, line, network } from "./network.js";
 import { setFacts, showStreams } from "./streams.js";
@@ -193,6 +194,7 @@ function show() {
   showList();
   showLinks(seen);
   showProcess();
+  showIrs(status);
 }
 
 // --- Coming in and going out
