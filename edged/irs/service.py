@@ -115,8 +115,7 @@ class IrsService:
     ) -> None:
         """`supervisor` begins the listener, the planner and the watch anew, each by itself."""
         self.config, self._rules = config, PushedRules(config.rules)
-        self.entropy = entropy
-        self.now_unix = now_unix
+        self.entropy, self.now_unix = entropy, now_unix
         self.version = 0
         self.collectors = Collectors()
         self.tables: dict[str, RoutingTable] = {}  # Last acked, by PoP shard.
