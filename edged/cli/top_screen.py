@@ -92,7 +92,12 @@ def _role_rows(status: Status) -> list[Row]:
         up = sum(origin.state in ("up", "probation") for origin in irs.origins)
         told = f"table v{irs.version}, {_pops(connected)}, {up} of {len(irs.origins)} origins up"
         told = told if irs.standing == "alone" else f"{irs.standing}, {told}"
-        said[irs.role] = ("ok" if up == len(irs.origins) else "warn", told)
+        state = "ok" if up == len(irs.origins) else "warn"
+        if irs.live is not None:
+            told += f", {irs.live.channels} live in the network"
+        if irs.live is not None and irs.live.conflicts:
+            state, told = "warn", f"{told}, {irs.live.conflicts} at several PoPs"
+        said[irs.role] = (state, told)
     return [_role_row(role, *said.get(role.role, ("ok", ""))) for role in status.roles]
 
 

@@ -12,7 +12,7 @@ from edged.cli.top_screen import (
     stream_state,
 )
 from edged.policy.ladder_words import LadderSeen
-from edged.roles.status import HealthSeen, LadderSlotsSeen
+from edged.roles.status import HealthSeen, LadderSlotsSeen, LiveCounts
 from tests.cli.statuses import LINK, LONG_GOP, NO_IRS, pop, status, stream
 
 
@@ -200,3 +200,8 @@ def test_an_irs_that_stands_by_says_so() -> None:
     (irs,) = network.irs
     network = structs.replace(network, irs=[structs.replace(irs, standing="standby")])
     assert "standby, table v42, 1 PoP" in "\n".join(shown(Screen(network, 10), 100))
+    live = LiveCounts(channels=7, conflicts=0, conflicts_first=[], partial={})
+    for conflicts, said in ((0, "7 live in the network"), (2, "network, 2 at several PoPs")):
+        irs = structs.replace(irs, live=structs.replace(live, conflicts=conflicts))
+        network = structs.replace(network, irs=[irs])
+        assert said in "\n".join(shown(Screen(network, 10), 170))
