@@ -12,7 +12,7 @@ import trio
 from edged.errors import RemoteProtocolError
 from edged.wire.table import Goodbye
 
-RETRY_S = 60.0
+RETRY_S = 300.0
 POLL_S = 0.5
 
 
