@@ -258,6 +258,8 @@ class World:
         by_pop = {key: registry.rows(key) for key in self.live}
         channels = {channel for live in by_pop.values() for channel in live}
         assert len(registry) == len(channels)
+        held = sum(len(pop.rows) + len(pop.coming or ()) for pop in registry._pops.values())
+        assert registry._total == held
         for channel in channels:
             seen = registry.at(channel, self.now)
             assert {each.pop for each in seen} == {k for k in by_pop if channel in by_pop[k]}
