@@ -6,6 +6,8 @@ import msgspec
 import pytest
 import trio
 
+from edged.irs.live_board import LiveAnswer
+from edged.irs.live_reports import LOOK_S
 from edged.irs.seat import SeatSeen
 from edged.media.epochs import EPOCH_LEASE_S
 from tests.conftest import require
@@ -69,6 +71,13 @@ async def test_the_standby_takes_over_and_what_was_drained_stays_so() -> None:
         nursery.start_soon(publish_ffmpeg, clip, pair.publish_url("two"))
         await pair.pop.wait_log("stream placed", count=2)
         assert pair.homes()["two"] != home, "it is drained"
+        await trio.sleep(LOOK_S)
+        path = str(pair.folder / f"{second}.toml")
+        out, _ = await run_edged(pair.folder, "live", "--json", "-c", path)
+        (live,) = msgspec.json.decode(out, type=list[LiveAnswer])
+        assert {(seen.channel, seen.pop, seen.origin, seen.protocol) for seen in live.streams} == {
+            (channel, "ams1/0", pair.homes()["two"], "rtmp") for channel in ("one", "two")
+        }
         left, _ = await run_edged(
             pair.folder, *("drain", "origin", "-c", str(pair.folder / f"{second}.toml"))
         )
