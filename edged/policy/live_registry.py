@@ -205,7 +205,7 @@ class LiveRegistry:
     def conflicts(self, now: float) -> Iterator[LiveConflict]:
         """Channels that several PoPs publish which are here, the longest first."""
         for channel, since in list(self._several.items()):
-            pops = [key for key in self._keys(channel) if self._pops[key].here]
+            pops = sorted(key for key in self._keys(channel) if self._pops[key].here)
             if len(pops) > 1:
                 yield LiveConflict(
                     channel=channel,
@@ -324,7 +324,7 @@ class LiveRegistry:
             since=row.since,
             waits=row.waits,
             unheard_s=0.0 if left_at is None else round(max(0.0, now - left_at), 1),
-            also_at=[other for other in keys if other != key],
+            also_at=sorted(other for other in keys if other != key),
             newest=self._newest(row.channel, keys) == key,
         )
 
