@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,14 @@ from structlog.testing import capture_logs
 from edged.cli.run import reload_on_signal, shard_number, until_signal
 from edged.config import load_config
 from edged.errors import ConfigError
+from edged.irs.client import IrsClientConfig, PopClient
+from edged.irs.service import IrsConfig, IrsService
+from edged.media.epochs import EPOCH_LEASE_S
+from edged.policy.pop_view import PopView
 from edged.roles.all_in_one import Process
 from tests.backbone.network import free_address, until
-from tests.cli.invoke import Answer, interrupting
+from tests.cli.invoke import Answer, in_a_thread, interrupting
+from tests.irs.network import entropy_from
 
 MISTAKEN = """
 [origin]
@@ -26,12 +33,13 @@ listen = "nowhere"
 """
 
 
-def irs_file(folder: Path) -> Path:
+def irs_file(folder: Path, listen: str = "") -> Path:
     path = folder / "irs.toml"
     path.write_text(
         f"""
         [irs]
-        listen = "{free_address()}"
+        listen = "{listen or free_address()}"
+        warmup_s = 0
         [metrics]
         listen = "127.0.0.1:0"
         [admin]
@@ -111,6 +119,43 @@ def test_run_runs_until_it_is_told_to_stop(tmp_path: Path, number: signal.Signal
     assert answer.code == 0
     assert answer.error is None
     assert not (tmp_path / "admin.sock").exists()
+
+
+def test_an_irs_that_is_stopped_is_followed_long_before_its_lease_ends(tmp_path: Path) -> None:
+    addresses = (free_address(), free_address())
+    took, seen = list[float](), threading.Event()
+
+    async def see_it(*, task_status: trio.TaskStatus[str]) -> None:
+        config = IrsClientConfig(addresses=addresses, reconnect_s_max=0.1)
+        pops = [PopClient(config, PopView(f"p{at}")) for at in range(3)]
+        other = IrsService(
+            IrsConfig(listen=addresses[1], warmup_s=0.0),
+            entropy=entropy_from(1),
+            now_unix=time.time,
+        )
+        async with trio.open_nursery() as nursery:
+            for pop in pops:
+                nursery.start_soon(pop.run)
+            task_status.started("")
+            grants = [pop.grants for pop in pops if pop.grants is not None]
+            await until(
+                lambda: all(each.active(trio.current_time()) == addresses[0] for each in grants)
+            )
+            await nursery.start(other.run)
+            await until(lambda: other.seat.status().active_at == addresses[0])
+            await until(lambda: other.seat.status().pops_known == len(pops))
+            began_at = trio.current_time()
+            os.kill(os.getpid(), signal.SIGTERM)
+            await until(lambda: other.seat.leads)
+            took.append(trio.current_time() - began_at)
+            seen.set()
+
+    with in_a_thread(see_it):
+        answer = Answer("run", "-c", irs_file(tmp_path, addresses[0]))
+        assert seen.wait(2 * EPOCH_LEASE_S)
+    assert answer.code == 0
+    (took_s,) = took
+    assert took_s < EPOCH_LEASE_S / 3
 
 
 def test_run_refuses_a_mistaken_file(tmp_path: Path) -> None:
