@@ -8,7 +8,7 @@ from msgspec import structs
 
 from edged.media.access_unit import AccessUnit
 from edged.media.ladder import LadderPlan
-from edged.media.nal import split_length_prefixed
+from edged.media.nal import join_length_prefixed, split_length_prefixed
 from edged.media.picture import describe_picture
 from edged.media.track import Codec, Kind
 from edged.origin.ladder_engine import LadderEngine
@@ -274,6 +274,27 @@ def test_rotation_is_carried(degrees: int) -> None:
         pictures = decode_video(made.track(rung.name), made.rung(rung.name))
         assert [p.rotation for p in pictures] == [p.rotation for p in before]
         assert pictures[0].size == (rung.width, rung.height), "it is not turned here"
+
+
+def test_rotation_of_h265_is_carried() -> None:
+    """Its SEI is another (ISO/IEC 23008-2 §D.2.17); without, a phone's picture lies on its side."""
+    source = make_source(
+        *("-c:v", "libx265", "-preset", "ultrafast", "-tag:v", "hvc1", "-x265-params"),
+        "log-level=none:pools=1:keyint=10:open-gop=0",
+        seconds=1, suffix="mp4",
+    )  # fmt: skip
+    # Cancel 0, flips 0 0, 90 degrees u(16), persistence 1, the payload's own end.
+    payload = int("000" + f"{1 << 14:016b}" + "1" + "1000", 2).to_bytes(3, "big")
+    sei = join_length_prefixed([bytes([39 << 1, 1, 47, len(payload)]) + payload + b"\x80"])
+    turned = [
+        unit.replaced(payload=sei + unit.payload) if unit.random_access else unit
+        for unit in source.units
+    ]
+    assert {picture.rotation for picture in decode_video(source.tracks[0], turned)} == {90}
+    made = make_rungs(source, units=turned)
+    for rung in made.plan.video:
+        pictures = decode_video(made.track(rung.name), made.rung(rung.name))
+        assert {picture.rotation for picture in pictures if picture.is_key} == {90}
 
 
 def test_a_source_that_changes_its_size_under_way() -> None:
