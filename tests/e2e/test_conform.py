@@ -4,10 +4,15 @@ import msgspec
 import pytest
 import trio
 
+from edged.policy.latency import PackagerConfig, choose_latency
+from edged.tools.conform.probe import observe
 from edged.tools.conform.report import Report, Verdict
+from edged.tools.conform.report import judge as judge_seen
+from edged.tools.test_picture import PictureConfig
 from tests.conftest import require
 from tests.e2e.clip import make_clip, publish_ffmpeg
 from tests.e2e.network import Network, open_network, run_edged
+from tests.e2e.tiny_edge import CHANNEL, open_tiny_edge
 from tests.e2e.viewer import fetch
 from tests.origin.sources import X264, make_source
 
@@ -15,10 +20,12 @@ pytestmark = [pytest.mark.e2e, pytest.mark.light, pytest.mark.timeout(150)]
 
 CLIP_S = 28
 BEGUN_S = 17.0  # Then there is something to be left out of delta updates.
-# What such a stream gives no occasion for: the request that is blocked too long (8: nothing stands
-# still), segments that leave (20: it is young), byte ranges (25: each part is a file).
+# What such a stream gives no occasion for: the request that is blocked too long (8, see below:
+# nothing stands still), segments that leave (20: it is young; in `test_latency_classes` they do),
+# byte ranges (25: each part is a file).
 UNSEEN = {8, 20, 25}
 MASTER = "/live/one/master.m3u8"
+STILL_S = 7.5  # More than 3 x TD, of a class whose TD is 2 s.
 UNEVEN_S = 18
 # Constant at first, so that parts are of 200 ms; then pictures are up to a second apart.
 UNEVEN = "select='lt(n,60)+gt(random(1),0.75)'"
@@ -75,3 +82,28 @@ async def test_what_a_variable_frame_rate_makes_unavoidable_is_warned_of() -> No
     told = [line for number in (14, 18, 21, 23) for line in found[number].details]
     assert told, "its pictures are uneven enough"
     assert all("a variable frame rate" in line or line.startswith("and ") for line in told), told
+
+
+async def test_who_waits_for_what_does_not_come_is_told_so_in_time() -> None:
+    """The broadcaster stands still for a while: 503 after 3 x TD, and not later (item 8)."""
+    low, _ = choose_latency(PackagerConfig(), "low")
+    with trio.fail_after(45):
+        async with open_tiny_edge(segmenter=low) as edge, trio.open_nursery() as nursery:
+            nursery.start_soon(edge.broadcast, 40.0, PictureConfig(width=320, height=180))
+            await trio.sleep(4.0)
+
+            async def stand_still() -> None:
+                await trio.sleep(1.5)
+                edge.paused = True
+                await trio.sleep(STILL_S)
+                edge.paused = False
+
+            nursery.start_soon(stand_still)
+            seen = await observe(f"{edge.address}/live/{CHANNEL}/master.m3u8", STILL_S + 3)
+            nursery.cancel_scope.cancel()
+    (found,) = [verdict for verdict in judge_seen(seen).verdicts if verdict.number == 8]
+    assert found.status == "pass", found
+    for log in seen.renditions:
+        refused = [answer for _, answer in log.refused]
+        assert {answer.status for answer in refused} == {503}, log.name
+        assert all(6 <= answer.waited_s < 7 for answer in refused[:1])

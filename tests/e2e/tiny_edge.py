@@ -31,8 +31,9 @@ TITLE = "Test picture from the studio"
 class TinyEdge:
     """One edge and at most one live run of CHANNEL; made by `open_tiny_edge`."""
 
-    def __init__(self, pages: Pages) -> None:
+    def __init__(self, pages: Pages, segmenter: SegmenterConfig) -> None:
         self.address = ""
+        self.segmenter = segmenter
         self.picture: TestPicture | None = None
         self.server = HttpServer(router := Router())
         self.hls = HlsService(
@@ -61,7 +62,7 @@ class TinyEdge:
             stream_id, Grant(channel=CHANNEL), started_at=trio.current_time(), came_from="test"
         )
         self._events, self._subscribed = [], False
-        packager = Packager(stream, SegmenterConfig(), self._publish)
+        packager = Packager(stream, self.segmenter, self._publish)
         stream.watch(packager.wake)
         for track in picture.tracks:
             stream.set_track(track)
@@ -115,9 +116,11 @@ class TinyEdge:
 
 
 @contextlib.asynccontextmanager
-async def open_tiny_edge(pages: Pages | None = None) -> AsyncIterator[TinyEdge]:
+async def open_tiny_edge(
+    pages: Pages | None = None, *, segmenter: SegmenterConfig | None = None
+) -> AsyncIterator[TinyEdge]:
     """Serve on a free port of loopback until the context ends."""
-    edge = TinyEdge(pages or make_pages(read_hls()))
+    edge = TinyEdge(pages or make_pages(read_hls()), segmenter or SegmenterConfig())
     async with trio.open_nursery() as nursery:
         pump = Pump()
         nursery.start_soon(pump.run)
