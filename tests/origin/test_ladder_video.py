@@ -10,7 +10,8 @@ from edged.media.access_unit import AccessUnit
 from edged.media.ladder import LadderPlan
 from edged.media.nal import join_length_prefixed, split_length_prefixed
 from edged.media.picture import describe_picture
-from edged.media.track import Codec, Kind
+from edged.media.track import Codec, CodecConfig, Kind
+from edged.origin import encoders
 from edged.origin.ladder_engine import LadderEngine
 from edged.origin.ladder_video import _Maker, make_orientation
 from edged.policy.ladder import LadderConfig, RungConfig
@@ -78,7 +79,7 @@ def test_a_ladder_of_30_fps_with_b_frames_and_scene_cuts() -> None:
 
 
 def test_each_rung_is_scaled_from_the_one_above_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One decoded picture, and ever smaller steps; one in the chain that skips it is passed by."""
+    """One decoder, and ever smaller steps; a rung that leaves a picture out is passed by."""
     steps: list[tuple[int, int]] = []
     scale = _Maker.scale
 
@@ -87,9 +88,18 @@ def test_each_rung_is_scaled_from_the_one_above_it(monkeypatch: pytest.MonkeyPat
         steps.append((frame.height, scaled.height))
         return scaled
 
+    opened: list[Codec] = []
+    open_decoder = encoders.open_video_decoder
+
+    def open_noted(config: CodecConfig, threads: int) -> av.VideoCodecContext:
+        opened.append(config.codec)
+        return open_decoder(config, threads)
+
     monkeypatch.setattr(_Maker, "scale", note)
+    monkeypatch.setattr(encoders, "open_video_decoder", open_noted)
     source = make_source(*X264, "-g", "60", rate="60", seconds=2)
     make_rungs(source)
+    assert opened == [Codec.H264]
     of_all = [(180, 120), (120, 96), (96, 64)]
     assert steps[:3] == of_all
     assert set(steps) == set(of_all)
