@@ -81,6 +81,7 @@ class Collectors:
         self.state_of: Callable[[str, OriginState], OriginState] = lambda _, state: state
         self.tolls_ms: dict[tuple[str, str], float] = {}  # PoP, origin: as the Well prices links.
         self.restricted: dict[str, Restriction] = {}  # Origins, as failure sources say.
+        self.on_told: Callable[[str, PopTelemetry], None] = lambda _, __: None
         self._hellos: dict[str, OriginHello] = {}
         self._pops: dict[str, _Pop] = {}
 
@@ -121,6 +122,7 @@ class Collectors:
 
     def telemetry(self, key: str, told: PopTelemetry, now: float) -> list[StateChanged]:
         """Take what a PoP tells; its bad experiences are votes against an origin."""
+        self.on_told(key, told)
         pop = self._pops[key]
         if pop.told_at is not None:
             rate = told.arrivals / max(RATE_INTERVAL_S_MIN, now - pop.told_at)

@@ -15,6 +15,7 @@ from msgspec import UNSET, Meta
 from edged.errors import EdgedError, RemoteProtocolError
 from edged.irs.client import IrsClientConfig
 from edged.irs.collectors import Collectors, IrsStatus, OriginStatus, check_reachable
+from edged.irs.history import HistoryConfig
 from edged.irs.journal import JournalConfig
 from edged.irs.links import BackboneConfig, BackboneLinks
 from edged.irs.live_board import LiveBoard
@@ -59,6 +60,7 @@ class IrsConfig(BackboneConfig, frozen=True, kw_only=True, forbid_unknown_fields
     moves_per_s: Annotated[float, Meta(gt=0, le=1000)] = 100.0
     rules: Annotated[tuple[RuleEntry, ...], Meta(max_length=RULES_MAX)] = ()
     journal: JournalConfig | None = None
+    history: HistoryConfig | None = None
     # Where drains, the last epoch and what operators did are kept; "" = nowhere.
     state_file: str = ""
     tls: TlsFiles | None = None  # This IRS's identity; needed unless all peers are on loopback.

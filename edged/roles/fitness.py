@@ -172,6 +172,9 @@ def find_irs_faults(irs: "IrsRole") -> list[Fault]:
     if seen.state_problem:
         what = f"drains are not kept for the next start: {seen.state_problem}"
         faults.append(Fault(role=irs.name, what=what, grave=False))
+    if irs.history is not None and (problem := irs.history.why_not_kept(trio.current_time())):
+        what = f"demand is not kept for forecasts: {problem}"
+        faults.append(Fault(role=irs.name, what=what, grave=False))
     if not seen.leads and not seen.active_at:
         what = (
             f"{seen.grants} of {seen.pops_known} pops grant this irs an epoch, {seen.majority} must"

@@ -8,6 +8,7 @@ import trio
 
 from edged.config import Config, make_sources
 from edged.irs import (
+    history,
     journal,
     links,
     live_board,
@@ -60,6 +61,7 @@ class IrsRole:
         metrics.register(sources.METRICS, self.service.sources.read_metrics)
         self.service.sources.use(make_sources(config.irs.sources))
         self.journal = self._keep_journal(config.irs.journal, metrics)
+        self.history = self._keep_history(config.irs.history, metrics)
         self.supervisor.register(metrics)
 
     async def run(
@@ -73,6 +75,8 @@ class IrsRole:
                 self.supervisor.start_soon(nursery, "certificates", certificates)
             if self.journal is not None:
                 self.supervisor.start_soon(nursery, "irs journal", self.journal.run)
+            if self.history is not None:
+                self.supervisor.start_soon(nursery, "irs history", self.history.run)
             task_status.started({"irs": address})
 
     def prepare_reload(self, new: Config) -> Commit:
@@ -104,6 +108,24 @@ class IrsRole:
         )
         service.planner.keepers.append(kept.keep)
         metrics.register(journal.METRICS, kept.read_metrics)
+        return kept
+
+    def _keep_history(
+        self, config: history.HistoryConfig | None, metrics: Metrics
+    ) -> history.History | None:
+        if config is None:
+            return None
+        service = self.service
+        kept = history.History(
+            config,
+            lambda: history.network_of(
+                service.collectors, service.config, service.config.reserve_fraction
+            ),
+            time.time,
+            warmup_s=service.config.warmup_s,
+        )
+        service.collectors.on_told = kept.told
+        metrics.register(history.METRICS, kept.read_metrics)
         return kept
 
     def streams(self) -> list[StreamLine]:

@@ -19,12 +19,15 @@ import pytest
 import trio
 
 import edged
+import edged.irs.history
 import edged.origin.service
+import edged.policy.demand
 import edged.roles.admin_http
 import edged.runtime.tls
 from edged.api.admin import ask
 from edged.api.admin_access import AdminAccess
 from edged.api.admin_url import COMMAND_PATH
+from edged.irs.history_file import HistoryFile
 from edged.irs.journal import journal_files
 from edged.media.stream import PriorityClass
 from edged.playback.rights import RightsGate
@@ -473,6 +476,39 @@ async def test_the_journal_of_plans_fails(tmp_path: Path, faults: Faults) -> Non
     assert len(missed) == 1, "what it had in hand as it failed"
     assert {each.verdict for each in replayed if each.record.number <= missed[0]} == {"same"}
     assert "different" not in verdicts
+
+
+async def test_the_history_of_demand_fails(
+    tmp_path: Path, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edged.policy.demand, "SLOT_S", 0.5)
+    monkeypatch.setattr(edged.irs.history, "SAMPLE_S", 0.1)
+    path = tmp_path / "demand.db"
+
+    def with_history(raws: list[dict[str, Any]]) -> None:
+        raws[0]["irs"]["history"] = {"file": str(path)}
+
+    async with healthy_network(tmp_path, with_history) as setting:
+        history = setting.irs.history
+        assert history is not None
+        await until(lambda: history.kept)
+        for what in ("_write", "_queue"):
+            faults.throw(history, what, times=1)
+            await setting.begun_anew("irs", "irs history")
+            kept = history.kept
+            await until(lambda kept=kept: history.kept > kept)  # type: ignore[misc]
+        history.problem = "the disk is full"
+        assert "demand is not kept for forecasts: the disk is full" in [
+            fault.what for fault in setting.irs.faults()
+        ]
+    file = HistoryFile(path, read_only=True)
+    rows = [row for chunk in file.records(0, 2**40) for row in chunk]
+    heard = file.network(0, 2**40)
+    file.close()
+    assert {row[1] for row in rows} == {"west"}
+    assert max(row[5] / row[2] for row in rows) == 1, "the one stream"
+    assert heard is not None
+    assert list(heard.network.origins) == ["fra1"]
 
 
 async def test_the_asking_for_epochs_fails(tmp_path: Path, faults: Faults) -> None:
