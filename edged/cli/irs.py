@@ -2,6 +2,7 @@
 
 import typer
 
+from edged.cli.irs_forecast import forecast_command
 from edged.cli.irs_replay import replay
 from edged.cli.irs_standby import irs_standby
 from edged.cli.irs_status import irs_status
@@ -15,3 +16,4 @@ irs_app.command("status")(irs_status)
 irs_app.command("standby")(irs_standby)
 irs_app.command("simulate")(simulate)
 irs_app.command("replay")(replay)
+irs_app.command("forecast")(forecast_command)

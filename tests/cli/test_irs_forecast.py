@@ -1,0 +1,282 @@
+"""`edged irs forecast`: a day's demand and plan of a history, in a table and for programs."""
+
+import sqlite3
+import sys
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edged.errors import ConfigError, ToolMissingError
+from edged.irs.history_file import HistoryError, HistoryFile
+from edged.media.routing import UNITS_MAX
+from edged.policy.day_plan import DayForecast, Network
+from edged.policy.demand import SLOT_S, SLOTS_PER_DAY, DemandRow
+from edged.policy.link_map import LinkConfig, SiteConfig
+from tests.cli.invoke import Answer
+from tests.policy.demand_worlds import BEGAN, demand_rows, row_of
+
+DAYS = 22
+LAST = BEGAN + DAYS * SLOTS_PER_DAY - 1
+END = datetime.fromtimestamp((LAST + 1) * SLOT_S, UTC)
+NETWORK = Network(
+    origins={"fra1": 1500, "nyc1": 1500},
+    rtt_ms={
+        "fra": {"fra1": 5.0, "nyc1": 90.0},
+        "lon": {"fra1": 12.0, "nyc1": 75.0},
+        "nyc": {"fra1": 88.0, "nyc1": 4.0},
+    },
+    links=(LinkConfig(name="ocean", ends=("eu", "us"), mbps=1000),),
+    sites=(
+        SiteConfig(name="eu", pops=("fra", "lon"), origins=("fra1",)),
+        SiteConfig(name="us", pops=("nyc",), origins=("nyc1",)),
+    ),
+    reserve_fraction=0.002,
+)
+
+
+def keep(
+    path: Path, rows: Iterable[DemandRow], network: Network = NETWORK, heard: int = LAST
+) -> Path:
+    file = HistoryFile(path)
+    file.add(list(rows), network, heard, 1000)
+    file.close()
+    return path
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three weeks of three PoPs, with room for all."""
+    return keep(tmp_path_factory.mktemp("kept") / "demand.db", demand_rows(DAYS))
+
+
+@pytest.fixture(autouse=True)
+def _today(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten minutes before the next day."""
+    monkeypatch.setattr(time, "time", lambda: END.timestamp() - 600)
+
+
+def told(path: Path, *arguments: str) -> DayForecast:
+    answer = Answer("irs", "forecast", path, "--json", *arguments)
+    assert answer.code == 0, answer.error
+    return msgspec.json.decode(answer.out, type=DayForecast)
+
+
+def test_a_day_hour_by_hour(kept: Path) -> None:
+    answer = Answer("irs", "forecast", kept)
+    assert answer.code == 0, answer.error
+    lines = [line.rstrip() for line in answer.out.splitlines()]
+    assert lines[0].startswith("3 PoPs, 22.0 days of history, growth ")
+    assert lines[0].endswith(
+        "% a week; demand as high as a twentieth of the time, on 95 % of slots and 90 % of links"
+    )
+    assert lines[1].startswith("each of the newest 7 days as forecast by what came before it: off")
+    assert lines[2] == f"24 hours from {END:%Y-%m-%d} 00:00 UTC, of each its busiest quarter"
+    assert lines[3].split() == ["demand", "served", "RTT", "fra1", "nyc1"]
+    hours = [line.split() for line in lines[4:28]]
+    assert [hour[0][:3] for hour in hours] == [f"{hour:02}:" for hour in range(24)]
+    assert {hour[2] for hour in hours} == {"100.0"}
+    assert lines[28:] == ["✓ nothing binds: every stream can be where it is nearest"]
+    assert told(kept).doubts == []
+
+
+def test_an_hour_is_its_busiest_quarter(kept: Path) -> None:
+    quarters = told(kept).plan.quarters
+    assert [quarter.slot for quarter in quarters] == list(range(LAST + 1, LAST + 97))
+    shown = Answer("irs", "forecast", kept).out.splitlines()[4:28]
+    for hour, line in enumerate(shown):
+        most = max(quarters[4 * hour : 4 * hour + 4], key=lambda quarter: quarter.demand)
+        at = datetime.fromtimestamp(most.slot * SLOT_S, UTC)
+        assert line.split()[:2] == [f"{at:%H:%M}", f"{most.demand:,.0f}"]
+
+
+def test_expected_is_less_than_what_may_be(kept: Path) -> None:
+    high, expected = told(kept), told(kept, "--expected")
+    for one, other in zip(high.plan.quarters, expected.plan.quarters, strict=True):
+        assert one.demand > other.demand > 0
+    assert (high.high, expected.high) == (True, False)
+    assert high.check == expected.check
+    assert high.check is not None
+    assert 0 < high.check.off < 0.1
+    assert "demand as expected" in Answer("irs", "forecast", kept, "--expected").out
+
+
+def test_another_day(kept: Path) -> None:
+    assert told(kept, "--begin", f"{END:%Y-%m-%d}") == told(kept), "the next 24 hours are those"
+    later = told(kept, "--begin", "2026-10-20")
+    assert later.begin == "2026-10-20 00:00"
+    assert later.check is not None
+    for begin, why in (
+        ("2026-10-12", "the history goes to 2026-10-12 23:45 already"),
+        ("tomorrow", "is no day such as"),
+        ("2026-11-11", "2026-11-11 00:00 is 29 days after the history's end, 2026-10-12 23:45;"),
+    ):
+        error = Answer("irs", "forecast", kept, "--begin", begin).error
+        assert isinstance(error, ConfigError)
+        assert why in str(error)
+    assert told(kept, "--begin", "2026-11-09").plan.quarters
+
+
+def test_what_is_scarce_and_what_more_would_do(kept: Path, tmp_path: Path) -> None:
+    less = ("--add", "fra1=-1100", "--add", "nyc1=-1300")
+    answer = Answer("irs", "forecast", kept, *less)
+    assert answer.code == 0
+    out = answer.out
+    scarce = told(kept, *less)
+    plan = scarce.plan
+    assert plan.unserved_most > 100
+    assert f"{plan.unserved_most:,.1f} streams find no place at 2026-10-13 " in out
+    assert f"; {plan.slots_missing:,} more slots have room for them, if" in out
+    assert "serves who has no place" in out
+    assert "✓" not in out
+    assert "100.0 %" not in next(line for line in out.splitlines() if line.startswith("17:"))
+    assert {need.name for need in plan.needs if need.scarce} >= {"fra1", "nyc1"}
+    wide = msgspec.structs.replace(
+        NETWORK, links=(LinkConfig(name="ocean", ends=("eu", "us"), mbps=10**6),)
+    )
+    path = keep(tmp_path / "demand.db", demand_rows(DAYS), wide)
+    missing = told(path, *less).plan.slots_missing
+    enough = told(path, "--add", "fra1=-1100", "--add", f"nyc1={missing + 1 - 1300}").plan
+    assert enough.unserved_most == 0, "with so many more all have a place"
+    fewer = told(path, "--add", "fra1=-1100", "--add", f"nyc1={missing - 2 - 1300}").plan
+    assert 0 < fewer.unserved_most < 3, "and no more than that"
+
+
+def test_a_link_that_binds_is_named(kept: Path, tmp_path: Path) -> None:
+    narrow = msgspec.structs.replace(
+        NETWORK, links=(LinkConfig(name="ocean", ends=("eu", "us"), mbps=50),)
+    )
+    path = keep(tmp_path / "demand.db", demand_rows(DAYS), narrow)
+    answer = Answer("irs", "forecast", path, "--add", "fra1=-1100")
+    assert "ocean to us" in answer.out
+    assert "Mbps serves who has no place" in answer.out
+    assert "✓" not in answer.out
+
+
+def test_less_of_all_binds_sooner(kept: Path) -> None:
+    assert told(kept, "--slots-part", "0.3").plan.needs
+    assert not told(kept, "--slots-part", "1.0").plan.needs
+
+
+def test_what_is_not_known_takes_the_check_mark(kept: Path, tmp_path: Path) -> None:
+    rows = list(demand_rows(DAYS))
+    worlds = {
+        "unplaced": keep(tmp_path / "a.db", [*rows, row_of(LAST, "new", 0.0, unplaced=1)]),
+        "found no place meanwhile": keep(tmp_path / "b.db", [*rows[:-1], DemandRow(
+            rows[-1].slot, rows[-1].pop, 90, rows[-1].units, rows[-1].mbps, 3)]),
+        "the backbone's links are not known": keep(
+            tmp_path / "c.db", rows, msgspec.structs.replace(NETWORK, links=(), sites=())),
+        "later than now": keep(tmp_path / "d.db", [*rows, row_of(LAST + 9000, "fra", 5.0)]),
+        "as the newest day has nothing of them: gone": keep(tmp_path / "e.db", [
+            *rows, *(row_of(slot, "gone", 5.0) for slot in range(BEGAN, BEGAN + 500))]),
+        "hours of single PoPs are planned as none": keep(
+            tmp_path / "f.db", [*rows, row_of(LAST, "new", 5.0)]),
+    }  # fmt: skip
+    del worlds["unplaced"]
+    for said, path in worlds.items():
+        out = Answer("irs", "forecast", path).out
+        assert said in out
+        assert "✓" not in out
+        assert "nothing binds as far as is known" in out
+
+
+def test_an_origin_that_is_not_heard_is_left_out_and_named(tmp_path: Path) -> None:
+    path = keep(tmp_path / "demand.db", demand_rows(DAYS), heard=LAST - SLOTS_PER_DAY - 1)
+    network = msgspec.structs.replace(NETWORK, origins={"nyc1": 5000})
+    keep(path, [], network)
+    answer = Answer("irs", "forecast", path)
+    assert "left out, as not heard for a day: fra1" in answer.out
+    assert [use.origin for use in told(path).plan.quarters[0].origins] == ["nyc1"]
+
+
+def test_rows_of_a_clock_that_was_ahead_do_not_count(kept: Path, tmp_path: Path) -> None:
+    path = keep(
+        tmp_path / "demand.db",
+        [*demand_rows(DAYS), *(row_of(LAST + 35_000 + n, "fra", 9e6) for n in range(50))],
+    )
+    assert told(path).plan == told(kept).plan
+
+
+def test_a_few_days_are_planned_as_expected_and_it_is_said(tmp_path: Path) -> None:
+    path = keep(tmp_path / "demand.db", demand_rows(DAYS, begin=DAYS - 2))
+    answer = Answer("irs", "forecast", path)
+    assert "growth not known; demand as expected" in answer.out
+    assert "2.0 days of history are less than a week" in answer.out
+    assert "how far days are apart is not known" in answer.out
+    assert "✓" not in answer.out
+    assert not told(path).high
+
+
+@pytest.mark.parametrize(("hours", "fits"), [(24.0, True), (23.75, False)])
+def test_a_day_is_the_least(tmp_path: Path, hours: float, fits: bool) -> None:
+    path = keep(tmp_path / "demand.db", demand_rows(DAYS, begin=DAYS - hours / 24))
+    answer = Answer("irs", "forecast", path)
+    if fits:
+        assert answer.code == 0
+        assert "no day has been forecast and come: how far off this is nobody knows" in answer.out
+    else:
+        assert isinstance(answer.error, ConfigError)
+        assert "has 23.75 hours; a forecast is made of a day or more" in str(answer.error)
+
+
+def test_an_old_history_is_no_forecast_of_now(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: END.timestamp() + 10 * 86_400)
+    assert "the history ends 240 hours before now" in Answer("irs", "forecast", kept).out
+    monkeypatch.setattr(time, "time", lambda: END.timestamp() + 29 * 86_400)
+    assert "28 are the most" in str(Answer("irs", "forecast", kept).error)
+
+
+@pytest.mark.parametrize(
+    ("add", "why"),
+    [
+        ("lax1=5", "'lax1' is none of fra1, nyc1"),
+        ("fra1", "'' is no number of slots"),
+        ("fra1=x", "'x' is no number of slots"),
+        ("fra1=-1501", "fra1 would have -1 slots"),
+        (f"fra1={UNITS_MAX}", f"fra1 would have {UNITS_MAX + 1500} slots"),
+    ],
+)
+def test_what_is_wrong_with_more_is_named(kept: Path, add: str, why: str) -> None:
+    error = Answer("irs", "forecast", kept, "--add", add).error
+    assert isinstance(error, ConfigError)
+    assert why in str(error)
+
+
+def test_at_the_limit_of_more(kept: Path) -> None:
+    most = ("--add", f"fra1={UNITS_MAX - 1500}", "--add", "nyc1=-1500")
+    assert told(kept, *most).plan.quarters
+
+
+def test_what_is_no_history_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "demand.db"
+    error = Answer("irs", "forecast", path).error
+    assert isinstance(error, ConfigError)
+    assert "is not there; IRS keeps it by `[irs.history]`" in str(error)
+    HistoryFile(path).close()
+    assert "has nothing until now" in str(Answer("irs", "forecast", path).error)
+    keep(path, demand_rows(2, begin=1))
+    other = sqlite3.connect(path)
+    other.execute("UPDATE demand SET basic = 'many' WHERE slot % 7 = 0")
+    other.commit()
+    other.close()
+    monday = Answer("irs", "forecast", path).error
+    assert isinstance(monday, HistoryError)
+    assert f"{path} cannot be read: " in str(monday)
+    path.write_text("x" * 5000)
+    assert isinstance(Answer("irs", "forecast", path).error, HistoryError)
+
+
+@pytest.mark.parametrize(
+    ("module", "what"),
+    [("edged.policy.capacity_plan", "solver"), ("edged.policy.forecast", "numpy")],
+)
+def test_without_what_it_needs_it_says_so(
+    kept: Path, monkeypatch: pytest.MonkeyPatch, module: str, what: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    error = Answer("irs", "forecast", kept).error
+    assert isinstance(error, ToolMissingError)
+    assert f"{what} cannot be loaded" in str(error)
