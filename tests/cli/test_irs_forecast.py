@@ -37,6 +37,10 @@ NETWORK = Network(
     reserve_fraction=0.002,
 )
 
+WIDE = msgspec.structs.replace(
+    NETWORK, links=(LinkConfig(name="ocean", ends=("eu", "us"), mbps=10**6),)
+)
+
 
 def keep(
     path: Path, rows: Iterable[DemandRow], network: Network = NETWORK, heard: int = LAST
@@ -109,6 +113,7 @@ def test_another_day(kept: Path) -> None:
     later = told(kept, "--begin", "2026-10-20")
     assert later.begin == "2026-10-20 00:00"
     assert later.check is not None
+    assert later.check != told(kept).check, "as many days ahead"
     for begin, why in (
         ("2026-10-12", "the history goes to 2026-10-12 23:45 already"),
         ("tomorrow", "is no day such as"),
@@ -134,10 +139,7 @@ def test_what_is_scarce_and_what_more_would_do(kept: Path, tmp_path: Path) -> No
     assert "✓" not in out
     assert "100.0 %" not in next(line for line in out.splitlines() if line.startswith("17:"))
     assert {need.name for need in plan.needs if need.scarce} >= {"fra1", "nyc1"}
-    wide = msgspec.structs.replace(
-        NETWORK, links=(LinkConfig(name="ocean", ends=("eu", "us"), mbps=10**6),)
-    )
-    path = keep(tmp_path / "demand.db", demand_rows(DAYS), wide)
+    path = keep(tmp_path / "demand.db", demand_rows(DAYS), WIDE)
     missing = told(path, *less).plan.slots_missing
     enough = told(path, "--add", "fra1=-1100", "--add", f"nyc1={missing + 1 - 1300}").plan
     assert enough.unserved_most == 0, "with so many more all have a place"
@@ -208,6 +210,34 @@ def test_a_few_days_are_planned_as_expected_and_it_is_said(tmp_path: Path) -> No
     assert "how far days are apart is not known" in answer.out
     assert "✓" not in answer.out
     assert not told(path).high
+
+
+def test_what_is_all_but_served_is_not_all(tmp_path: Path) -> None:
+    """A tenth of a stream of 900 finds no place: that is not 100.0 %."""
+    path = keep(tmp_path / "demand.db", demand_rows(DAYS), WIDE)
+    most = max(quarter.demand for quarter in told(path).plan.quarters)
+    part = ("--slots-part", f"{(most - 0.1) / 3000:.9f}")
+    plan = told(path, *part).plan
+    assert plan.unserved_most == pytest.approx(0.1, abs=0.01)
+    out = Answer("irs", "forecast", path, *part).out
+    assert "99.9 %" in out
+    assert "✓" not in out
+
+
+def test_no_more_is_read_than_a_forecast_is_made_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = keep(tmp_path / "demand.db", [row_of(BEGAN - 9000, "old", 5.0), *demand_rows(DAYS)])
+    asked: list[tuple[int, int]] = []
+    records = HistoryFile.records
+
+    def note(file: HistoryFile, first: int, last: int) -> object:
+        asked.append((first, last))
+        return records(file, first, last)
+
+    monkeypatch.setattr(HistoryFile, "records", note)
+    assert told(path).basis.days == pytest.approx(DAYS + 9000 / 96), "from the first on"
+    assert asked == [(LAST + 1 - 35 * SLOTS_PER_DAY, LAST)]
 
 
 @pytest.mark.parametrize(("hours", "fits"), [(24.0, True), (23.75, False)])

@@ -97,6 +97,16 @@ def test_a_price_is_what_one_more_slot_saves(partners: float) -> None:
     assert (prices[0] > 0) == (partners > 20)
 
 
+def test_where_two_limits_of_an_origin_bind_a_slot_is_worth_both() -> None:
+    """Who has little of it, a partner, keeps a place that is kept from who would have more."""
+    rtt = {"lon": RTT["lon"], "bos": {"fra": 10.0, "nyc": 20.0}}
+    network = Network(origins={"fra": 95, "nyc": 95}, rtt_ms=rtt, reserve_fraction=0.1)
+    demand = {"lon": (0.0, 0.0, 100.0), "bos": (40.0, 0.0, 0.0)}
+    quarter, more = plan(demand, network), plan(demand, with_slots(network, "fra", 1))
+    assert cost(quarter) - cost(more) == pytest.approx(70.0)
+    assert at(quarter, "fra").price_ms == pytest.approx(10.0 + 60.0)
+
+
 def test_what_is_missing_is_the_lowest_class_first() -> None:
     quarter = plan({"lon": (5.0, 0.0, 120.0), "bos": (5.0, 0.0, 120.0)})
     assert quarter.unserved == [0, 0, 50]
@@ -181,17 +191,19 @@ def test_one_more_mbps_saves_what_its_price_says() -> None:
 
 
 def test_what_comes_back_is_on_the_link_before_anything_is_placed() -> None:
-    """40 Mbps come over the ocean for the viewers of bos, from fra; a stream of lon goes there."""
+    """40 Mbps come for viewers of bos, a quarter of them from nyc, which is near; the rest comes
+    over the ocean from fra, the way that a stream of lon goes.
+    """
     network = msgspec.structs.replace(
         ocean(100.0, with_slots(NO_LINKS, "fra", -100)),
-        back_mbps={"bos": {"fra": 1.0, "gone": 1.0}, "lon": {"fra": 50.0}},
+        back_mbps={"bos": {"fra": 3.0, "nyc": 1.0, "gone": 1.0}, "lon": {"fra": 50.0}},
     )
     quarter = plan({"lon": (0.0, 0.0, 80.0)}, network, back={"bos": 40.0, "lon": 30.0})
     (use,) = quarter.links
     assert use.towards == "us"
-    assert (use.back_mbps, use.mbps) == pytest.approx((40, 100))
-    assert quarter.demand - quarter.missing == pytest.approx(60 / 5)
-    full = plan({"lon": (0.0, 0.0, 80.0)}, network, back={"bos": 140.0})
+    assert (use.back_mbps, use.mbps) == pytest.approx((30, 100))
+    assert quarter.demand - quarter.missing == pytest.approx(70 / 5)
+    full = plan({"lon": (0.0, 0.0, 80.0)}, network, back={"bos": 140.0 / 0.75})
     assert full.missing == 80
     assert full.links[0].part == pytest.approx(1.4), "told as it is, though it is too much"
 
@@ -207,6 +219,10 @@ def test_ways_are_those_of_a_map_with_nothing_cut() -> None:
     network = msgspec.structs.replace(network, links=links, sites=sites)
     demand = {"lon": (0.0, 0.0, 80.0)}
     assert plan(demand, network).missing == pytest.approx(80 - 10)
+    other = (msgspec.structs.replace(links[0], mbps=1000.0),
+             msgspec.structs.replace(links[1], mbps=60.0), links[2])  # fmt: skip
+    behind = msgspec.structs.replace(network, links=other)
+    assert plan(demand, behind).missing == pytest.approx(80 - 12), "the second link on the way"
     given = msgspec.structs.replace(
         network, paths=(PathConfig(pop="lon", origin="nyc", links=("direct",)),)
     )

@@ -130,6 +130,38 @@ def test_one_in_twenty_is_above_high_however_few_days_there_are(
     assert 0.015 < above / count < 0.085
 
 
+def test_high_is_that_of_a_mean_of_a_few_days_and_of_a_day() -> None:
+    """By hand: t of the days that the weights are worth, what spreads unbiased, and two errors."""
+    levels = [90_000.0, 110_000.0, 95_000.0, 130_000.0, 100_000.0]
+    told = told_of(flat(5, dict(enumerate(levels))))
+    weights = [0.5 ** ((5 - day) / HALF_LIFE_DAYS) for day in range(5)]
+    worth = sum(weights) ** 2 / sum(weight**2 for weight in weights)
+    mean = sum(w * units for w, units in zip(weights, levels, strict=True)) / sum(weights)
+    spread = sum(w * (units - mean) ** 2 for w, units in zip(weights, levels, strict=True))
+    spread /= sum(weights) * (1 - 1 / worth)
+    between = 1 / 3 - 1 / (worth - 1)  # Of t: with 3 and 4 degrees of freedom.
+    t = 2.353 + (2.132 - 2.353) * between / (1 / 3 - 1 / 4)
+    assert 3 < worth - 1 < 4
+    assert told.high_factor is not None
+    high = mean + t * math.sqrt(spread * (1 + 1 / worth))
+    assert mean * told.high_factor == pytest.approx(high, rel=1e-3)
+
+
+def test_neighbours_tell_how_far_days_are_apart() -> None:
+    """Each of a slot's days may be alike by luck, not an hour's."""
+    rows = [
+        row_of(
+            row.slot, "fra", 10_000.0 + (3000.0 if (row.slot - BEGAN) // 96 % 7 % 2 else -3000.0)
+        )
+        if (row.slot - BEGAN) % 96 != 40
+        else row
+        for row in flat(28, 10_000.0)
+    ]
+    told = told_of(rows)
+    assert told.high_factor is not None
+    assert float(told.high_factor[40]) > 1.3
+
+
 def test_high_is_at_least_as_chance_has_it() -> None:
     """Days that were all the same by luck: 25 streams may still be 34 tomorrow."""
     told = told_of(flat(28, 25.0))
@@ -191,8 +223,8 @@ def test_a_day_alone_repeats_and_says_little() -> None:
 
 
 def test_high_is_told_from_so_many_days() -> None:
-    assert told_of(flat(HIGH_DAYS_MIN - 1)).high_factor is None
-    assert told_of(flat(HIGH_DAYS_MIN)).high_factor is not None
+    assert told_of(flat(3)).high_factor is None
+    assert told_of(flat(4)).high_factor is not None
 
 
 def test_nothing_tells_of_nothing() -> None:
@@ -203,12 +235,13 @@ def test_nothing_tells_of_nothing() -> None:
     assert history_of([]).known == 0.0
 
 
-def test_growth_is_of_pops_that_are_in_both_weeks() -> None:
+@pytest.mark.parametrize("weeks", [2, 4])
+def test_growth_is_of_pops_that_are_in_both_weeks(weeks: int) -> None:
     """A PoP that came a week ago, and is as large as all others, is no growth of these."""
-    rows = flat(28) + flat(28, 100.0, "lon")
-    came = [
-        row_of(row.slot, "new", 200.0) for row in flat(28) if row.slot >= rows[0].slot + 21 * 96
-    ]
+    days = 7 * weeks
+    rows = flat(days) + flat(days, 100.0, "lon")
+    newest = BEGAN + (days - 7) * SLOTS_PER_DAY
+    came = [row_of(row.slot, "new", 200.0) for row in flat(days) if row.slot >= newest]
     for more in ([], came):
         told = told_of(sorted(rows + more, key=lambda row: row.slot))
         assert told.growth == pytest.approx(1.0)
@@ -257,7 +290,7 @@ def test_a_gap_is_that_of_its_neighbours(missing: int, there: bool) -> None:
     assert (told.untold == {}) == there
 
 
-@pytest.mark.parametrize(("samples", "known"), [(SAMPLES_MIN, True), (SAMPLES_MIN - 1, False)])
+@pytest.mark.parametrize(("samples", "known"), [(30, True), (29, False)])
 def test_a_slot_of_a_few_samples_is_not_known(samples: int, known: bool) -> None:
     """As a clock that was wrong for some minutes leaves them."""
     row = DemandRow(BEGAN + 5, "fra", samples, (0, 0, 7 * samples))
