@@ -46,8 +46,7 @@ class _Read(Struct, frozen=True, kw_only=True):
     """What the file has."""
 
     history: "History"
-    first: int  # Slots.
-    last: int
+    first: int  # Slot.
     later_rows: int
     network: Network
     origins_gone: list[str]
@@ -83,7 +82,7 @@ def forecast_command(
     now = time.time()
     read = _read(file, slot_of(now))
     network = _with_more(read.network, add or [])
-    first = _first_slot(begin, slot_of(now), read.last)
+    first = _first_slot(begin, slot_of(now), read.history.last)
     result = _forecast(
         read,
         network,
@@ -107,22 +106,24 @@ def _read(path: Path, now: int) -> _Read:
         raise ConfigError(f"{path} is not there; IRS keeps it by `[irs.history]`")
     with closing(HistoryFile(path, read_only=True)) as file:
         span = file.span(now)
-        heard = None if span is None else file.network(span.last - SLOTS_PER_DAY, now)
-        if span is None or heard is None:
-            raise ConfigError(f"{path} has nothing until now: the first row comes after 15 minutes")
-        if (
-            hours := (span.last - span.first + 1) / SLOTS_PER_HOUR
-        ) < SLOTS_PER_DAY / SLOTS_PER_HOUR:
-            raise ConfigError(f"{path} has {hours:g} hours; a forecast is made of a day or more")
+        if span is None:
+            raise ConfigError(f"{path} has nothing until now: the first row comes after minutes")
         first = max(span.first, span.last - SLOTS_READ + 1)
         try:
             history = History(first, span.last, file.records(first, span.last))
         except (ValueError, TypeError, OverflowError) as error:
             raise HistoryError(f"{path} cannot be read: {error}") from error
+        slots = history.last - span.first + 1
+        if slots < SLOTS_PER_DAY:
+            raise ConfigError(
+                f"{path} has {slots / SLOTS_PER_HOUR:g} hours; a forecast is made of a day or more"
+            )
+        heard = file.network(history.last - SLOTS_PER_DAY, now)
+        if heard is None:
+            raise HistoryError(f"{path} cannot be read: it has nothing of the network")
     return _Read(
         history=history,
         first=span.first,
-        last=span.last,
         later_rows=span.later,
         network=heard.network,
         origins_gone=heard.gone,
@@ -203,9 +204,9 @@ def _forecast(
 def _basis(read: _Read, told: "Forecast", now: float) -> Basis:
     return Basis(
         pops=told.pops,
-        days=(read.last - read.first + 1) / SLOTS_PER_DAY,
+        days=(read.history.last - read.first + 1) / SLOTS_PER_DAY,
         known=read.history.known,
-        age_h=max(0.0, now / 3600 - (read.last + 1) / SLOTS_PER_HOUR),
+        age_h=max(0.0, now / 3600 - (read.history.last + 1) / SLOTS_PER_HOUR),
         growth=told.growth,
         gone=told.gone,
         untold=told.untold,

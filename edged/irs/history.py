@@ -26,12 +26,13 @@ from edged.policy.well import is_alive
 from edged.runtime.metrics import MetricSpec, Sample
 
 QUEUE_MAX = 100_000  # Rows: ten days of a hundred PoPs.
+KEPT_S = 180.0  # What is counted is written so often: a process that is killed loses no more.
 RETRY_S = 60.0  # After a failure of the disk.
 ANSWER_S_MAX = 60.0  # Of a write; beyond, it is said that the disk hangs.
 END_S_MAX = 2.0  # For what is not written yet, as the process ends.
 
 METRICS = (
-    MetricSpec(name="edged_irs_history_rows_total", help="Rows of demand kept on disk"),
+    MetricSpec(name="edged_irs_history_writes_total", help="Writes of demand to disk"),
     MetricSpec(name="edged_irs_history_lost_total", help="Rows of demand that are not kept"),
 )
 
@@ -96,7 +97,7 @@ class History:
         self.problem = ""
         self._network, self._now_unix, self._warmup_s = network, now_unix, warmup_s
         self._meter = DemandMeter(now_unix())
-        self._rows: list[DemandRow] = []
+        self._rows: dict[tuple[int, str], DemandRow] = {}
         self._writing: list[DemandRow] = []  # Until they are on disk; the thread empties it.
         self._dropped = 0
         self._wanted = trio.Event()
@@ -137,22 +138,30 @@ class History:
 
     def read_metrics(self) -> Iterable[Sample]:
         """Values of METRICS."""
-        yield Sample("edged_irs_history_rows_total", self.kept)
+        yield Sample("edged_irs_history_writes_total", self.kept)
         yield Sample("edged_irs_history_lost_total", self.lost)
 
     async def _sample(self) -> None:
         await trio.sleep(self._warmup_s)
+        kept_at = trio.current_time()
         while True:
-            self._queue(self._meter.sample(trio.current_time(), self._now_unix()))
+            now = trio.current_time()
+            self._queue(self._meter.sample(now, self._now_unix()))
+            if now - kept_at >= KEPT_S:
+                kept_at = now
+                self._queue(self._meter.flush())
             await trio.sleep(SAMPLE_S)
 
     def _queue(self, rows: list[DemandRow]) -> None:
-        if not rows:
-            return
-        self._rows += rows
-        self._dropped += max(0, len(self._rows) - QUEUE_MAX)
-        del self._rows[:-QUEUE_MAX]
-        self._wanted.set()
+        for row in rows:
+            key = (row.slot, row.pop)
+            known = self._rows.get(key)
+            self._rows[key] = row if known is None else known.plus(row)
+            if len(self._rows) > QUEUE_MAX:
+                del self._rows[next(iter(self._rows))]
+                self._dropped += 1
+        if rows:
+            self._wanted.set()
 
     async def _write_on(self) -> None:
         if self._writing or self._rows:  # Of a run that failed.
@@ -168,7 +177,7 @@ class History:
         await self._thread.idle()
         await trio.lowlevel.checkpoint_if_cancelled()
         if not self._writing:
-            self._writing, self._rows = self._rows, []
+            self._writing, self._rows = list(self._rows.values()), {}
         if not self._writing:
             return True
         self._asked_at = trio.current_time()
@@ -196,7 +205,7 @@ class History:
         except HistoryError:
             self._close()
             raise
-        self.kept += len(rows)
+        self.kept += 1
         self._writing = []
 
     def _close(self) -> None:

@@ -37,6 +37,21 @@ class DemandRow(Struct, frozen=True, array_like=True):
     mbps: tuple[float, float] = (0.0, 0.0)
     unplaced: int = 0
 
+    def plus(self, other: "DemandRow") -> "DemandRow":
+        """Both together, of the same slot and PoP."""
+        return DemandRow(
+            slot=self.slot,
+            pop=self.pop,
+            samples=self.samples + other.samples,
+            units=(
+                self.units[0] + other.units[0],
+                self.units[1] + other.units[1],
+                self.units[2] + other.units[2],
+            ),
+            mbps=(self.mbps[0] + other.mbps[0], self.mbps[1] + other.mbps[1]),
+            unplaced=self.unplaced + other.unplaced,
+        )
+
 
 class _Sum:
     """Of one PoP in this slot."""

@@ -49,7 +49,10 @@ Record = tuple[int, str, int, int, int, int, float, float, int]  # As `irs.histo
 
 
 class History:
-    """What was told, by slot, PoP and kind; what nobody told is NaN."""
+    """What was told, by slot, PoP and kind; what nobody told is NaN.
+
+    `last`: of slots, the last of which something is known.
+    """
 
     def __init__(self, first: int, last: int, chunks: Iterable[Sequence[Record]]) -> None:
         """Raise ValueError where a record is none."""
@@ -83,6 +86,8 @@ class History:
             for pop, count in zip(self.pops, sums[:, 2].tolist(), strict=True)
             if count
         }
+        known = np.flatnonzero(~np.isnan(self.values[:, :, 0]).all(axis=1))
+        self.last = first + int(known[-1]) if known.size else first - 1
         # By PoP; NaN where it is not known.
         self.mbps_per_unit: Floats = _over(sums[:, 1], np.where(sums[:, 1] > 0, sums[:, 0], 0.0))
 

@@ -259,6 +259,22 @@ def test_an_old_history_is_no_forecast_of_now(kept: Path, monkeypatch: pytest.Mo
     assert "28 are the most" in str(Answer("irs", "forecast", kept).error)
 
 
+def test_after_an_outage_of_irs_the_day_before_it_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is back for a minute, and has heard of one origin so far."""
+    path = keep(tmp_path / "demand.db", demand_rows(DAYS))
+    network = msgspec.structs.replace(NETWORK, origins={"nyc1": 1500}, rtt_ms={})
+    row = DemandRow(LAST + 120, "fra", 6, (0, 0, 900))
+    keep(path, [row], network, heard=LAST + 120)
+    monkeypatch.setattr(time, "time", lambda: (LAST + 120) * SLOT_S + 60.0)
+    found = told(path)
+    assert found.basis.pops == ["fra", "lon", "nyc"]
+    assert (found.basis.gone, found.basis.origins_gone) == ([], [])
+    assert len(found.plan.quarters[0].origins) == 2
+    assert found.doubts == ["the history ends 30 hours before now"]
+
+
 @pytest.mark.parametrize(
     ("add", "why"),
     [
@@ -287,7 +303,13 @@ def test_what_is_no_history_is_named(tmp_path: Path) -> None:
     assert "is not there; IRS keeps it by `[irs.history]`" in str(error)
     HistoryFile(path).close()
     assert "has nothing until now" in str(Answer("irs", "forecast", path).error)
-    keep(path, demand_rows(2, begin=1))
+    keep(path, demand_rows(2))
+    other = sqlite3.connect(path)
+    other.execute("DELETE FROM backbone")
+    other.commit()
+    other.close()
+    assert "it has nothing of the network" in str(Answer("irs", "forecast", path).error)
+    keep(path, [])
     other = sqlite3.connect(path)
     other.execute("UPDATE demand SET basic = 'many' WHERE slot % 7 = 0")
     other.commit()

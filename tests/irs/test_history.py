@@ -109,7 +109,7 @@ async def test_slots_are_kept_as_they_end_and_the_last_one_at_the_end(
     assert heard is not None
     assert heard.network.origins == {"fra1": 10}
     samples = {sample.name: sample.value for sample in kept.read_metrics()}
-    assert samples == {"edged_irs_history_rows_total": 3, "edged_irs_history_lost_total": 0}
+    assert samples == {"edged_irs_history_writes_total": 3, "edged_irs_history_lost_total": 0}
 
 
 async def test_a_slot_has_all_its_samples(
@@ -128,12 +128,36 @@ async def test_a_slot_has_all_its_samples(
         nursery.start_soon(tell)
         await trio.sleep(2 * SLOT_S + SAMPLE_S / 2)
         nursery.cancel_scope.cancel()
-    rows = {row.slot: row for row in [*kept._rows, *kept._writing]}
-    assert not rows, "all are on disk"
+    assert not kept._rows, "all are on disk"
     by_slot = {row[0] - slot_of(T): row for row in read(tmp_path / "demand.db")}
     assert by_slot[0][2] in (SAMPLES_PER_SLOT - 1, SAMPLES_PER_SLOT)
     assert by_slot[1][2] in (SAMPLES_PER_SLOT, SAMPLES_PER_SLOT + 1)
     assert {row[5] / row[2] for row in by_slot.values()} == {7.0}
+
+
+async def test_a_process_that_is_killed_loses_three_minutes_at_most(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "DiskThread", AtOnce)
+    path = tmp_path / "demand.db"
+    kept = make(path, lambda: T + trio.current_time())
+
+    async def tell() -> None:
+        while True:
+            kept.told("lhr/0", told(7))
+            await trio.sleep(1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(kept.run)
+        nursery.start_soon(tell)
+        for number in range(1, 60):
+            await trio.sleep(60)
+            if number > 3:
+                there = sum(row[2] for row in read(path))
+                assert there >= (number * 60 - module.KEPT_S) / SAMPLE_S - 1
+        nursery.cancel_scope.cancel()
+    assert len(read(path)) == 4, "parts of a slot are one row"
+    assert {row[5] / row[2] for row in read(path)} == {7.0}
 
 
 async def test_before_all_can_be_back_nothing_is_sampled(
@@ -166,7 +190,7 @@ async def test_a_disk_that_fails_keeps_rows_waiting(
             assert "cannot be opened" in kept.why_not_kept(trio.current_time())
             sampled(kept, clock)
             folder.unlink()
-            await until(lambda: kept.kept == 3)
+            await until(lambda: kept.kept)
             nursery.cancel_scope.cancel()
     assert [line["event"] for line in logs] == ["demand is not kept", "demand is kept again"]
     assert str(folder / "demand.db") in str(logs[0]["reason"])
@@ -183,7 +207,9 @@ async def test_beyond_its_queue_the_oldest_are_lost_and_counted(
     sampled(kept, clock, 3)
     assert (len(kept._rows), kept.lost) == (2, 0)
     sampled(kept, clock)
-    assert ([row.slot - slot_of(T) for row in kept._rows], kept.lost) == ([1, 2], 1)
+    kept._queue([DemandRow(slot_of(T) + 2, "lhr", 1, (0, 0, 3), unplaced=2)])
+    assert kept._rows[slot_of(T) + 2, "lhr"].units == (0, 0, 8), "no row more"
+    assert ([slot - slot_of(T) for slot, _ in kept._rows], kept.lost) == ([1, 2], 1)
 
 
 async def test_a_disk_that_hangs_holds_nobody_and_is_said(
@@ -212,7 +238,7 @@ async def test_a_disk_that_hangs_holds_nobody_and_is_said(
     async with trio.open_nursery() as nursery:  # And begun anew, it waits for it.
         nursery.start_soon(kept.run)
         going_on.set()
-        await until(lambda: kept.kept == 3)
+        await until(lambda: kept.kept)
         nursery.cancel_scope.cancel()
     assert [row[2] for row in read(path)] == [1, 1, 1], "each once"
 

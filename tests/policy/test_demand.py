@@ -171,3 +171,28 @@ def test_a_days_rows_have_as_many_samples_as_there_were() -> None:
     rows += meter.flush()
     assert [row.samples for row in rows] == [SAMPLES_PER_SLOT] * 2
     assert math.fsum(row.units[2] for row in rows) == sum(range(2 * SAMPLES_PER_SLOT))
+
+
+ROWS = st.builds(
+    DemandRow,
+    st.just(5),
+    st.just("a"),
+    st.integers(0, 90),
+    st.tuples(*[st.integers(0, 2**40)] * 3),
+    st.tuples(*[st.integers(0, 2**40).map(float)] * 2),
+    st.integers(0, 99),
+)
+
+
+@hypothesis.given(ROWS, ROWS, ROWS)
+def test_rows_add_up_in_any_order(one: DemandRow, other: DemandRow, third: DemandRow) -> None:
+    assert one.plus(other) == other.plus(one)
+    assert one.plus(other).plus(third) == one.plus(other.plus(third))
+    both = one.plus(other)
+    assert (both.slot, both.pop) == (5, "a")
+    assert both.units == tuple(a + b for a, b in zip(one.units, other.units, strict=True))
+    assert both.mbps == tuple(a + b for a, b in zip(one.mbps, other.mbps, strict=True))
+    assert (both.samples, both.unplaced) == (
+        one.samples + other.samples,
+        one.unplaced + other.unplaced,
+    )

@@ -107,6 +107,7 @@ def history_of_days(levels: Sequence[float], slots: int) -> History:
     """One PoP, whose days of so many slots are each the same at any time."""
     last = BEGAN + len(levels) * slots - 1
     history = History(BEGAN, last, [[(BEGAN, "fra", 90, 0, 0, 0, 0.0, 0.0, 0)]])
+    history.last = last
     history.values[:, 0] = 0.0
     history.values[:, 0, 2] = np.repeat(levels, slots)
     return history
@@ -256,6 +257,19 @@ def test_a_pop_that_is_gone_is_left_out_and_named() -> None:
     assert told.growth == pytest.approx(1.0)
     back = told_of([*rows, row_of(BEGAN + 21 * SLOTS_PER_DAY - 1, "old", 100.0)])
     assert back.gone == []
+
+
+def test_after_a_day_of_which_nothing_is_known_nobody_is_gone() -> None:
+    """IRS was off for a day, and is back for a minute: the newest day is that before."""
+    back = BEGAN + 23 * SLOTS_PER_DAY
+    rows = [*flat(21), DemandRow(back, "lon", SAMPLES_MIN - 1, (0, 0, 500), unplaced=1)]
+    history = history_of(rows)
+    assert history.last == BEGAN + 21 * SLOTS_PER_DAY - 1
+    told = forecast(history, back + 4)
+    assert (told.pops, told.gone) == (["fra"], ["lon"])
+    assert totals(told) == pytest.approx([100.0] * SLOTS_PER_DAY, rel=1e-3)
+    nothing = history_of([DemandRow(BEGAN, "lon", 1, (0, 0, 5))])
+    assert nothing.last == BEGAN - 1
 
 
 def test_one_day_that_was_an_event_is_no_growth() -> None:
@@ -441,7 +455,8 @@ def test_whatever_the_history_is_a_forecast_is_sane(
             assert value == pytest.approx([each / samples for each in units])
         else:
             assert np.isnan(value).all()
-    told = forecast(history, last + 1 + ahead)
+    assert last >= history.last >= first - 1
+    told = forecast(history, history.last + 1 + ahead)
     assert sorted([*told.pops, *told.gone]) == history.pops
     assert told.growth is None or GROWTH_MIN <= told.growth <= GROWTH_MAX
     most = max((max(e[3:6]) / e[2] for e in records if e[2] >= SAMPLES_MIN), default=0.0)
