@@ -178,6 +178,7 @@ def _forecast(
 
     history = read.history
     told = forecast(history, begin)
+    demand = told.demand(high=high)
     with errors.status("") as status:
         status.update("comparing with days that came")
         check = check_forecast(history, lead=begin - history.last - 1)
@@ -186,7 +187,7 @@ def _forecast(
         plan = plan_day(
             planner,
             begin,
-            told.demand(high=high),
+            demand,
             told.back_mbps,
             lambda slot: status.update(f"planning {_at(slot)}"),
         )
@@ -195,6 +196,7 @@ def _forecast(
         begin=_at(begin),
         high=high and told.high_factor is not None,
         basis=basis,
+        demand={pop: demand[:, place].round(3).tolist() for place, pop in enumerate(told.pops)},
         check=check,
         plan=plan,
         doubts=find_doubts(basis, check, plan, network),
@@ -260,6 +262,9 @@ def _describe_check(check: Check) -> str:
     if check.days > 1:
         said += f", the worst by {_percent(check.off_worst)}"
     said += f", single PoPs by {_percent(check.off_pops)}"
+    if len(check.off_of) > 1:
+        worst = max(check.off_of, key=lambda pop: check.off_of[pop])
+        said += f", {escape(worst)} by {_percent(check.off_of[worst])}"
     if check.off_as_before is not None:
         said += f"; were each as the day before it: by {_percent(check.off_as_before)}"
     if check.above_high is not None:

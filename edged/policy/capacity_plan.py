@@ -37,6 +37,7 @@ from edged.policy.link_map import Crossing, LinkMap
 from edged.policy.well import CLEAR_AT, MBPS_PER_UNIT, PRICE_FULL_MS, PRICE_STEP
 
 PRICE_LEAST_MS = 1e-6  # Less is rounding.
+UNITS_SHOWN_MIN = 0.001
 LINK_SHOWN_FROM = 0.5  # Of its bandwidth.
 STEP_MS = PRICE_FULL_MS * PRICE_STEP / (1 - CLEAR_AT)
 K = len(CLASSES)
@@ -163,6 +164,14 @@ class CapacityPlanner:
                 pop: each
                 for pop, each in zip(self._pops, missing.tolist(), strict=True)
                 if each > 0
+            },
+            placed={
+                pop: {
+                    name: round(units, 3)
+                    for name, units in zip(self._names, row, strict=True)
+                    if units > UNITS_SHOWN_MIN
+                }
+                for pop, row in zip(self._pops, placed.tolist(), strict=True)
             },
             rtt_ms=trips / measured if measured > TIGHT else None,
             rtt_unknown=_rounded(float(placed[~known].sum())),

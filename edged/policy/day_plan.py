@@ -66,6 +66,7 @@ class Quarter(Struct, frozen=True, kw_only=True):
     demand: float
     unserved: list[float]  # By class.
     unserved_pops: dict[str, float]  # Those that have any.
+    placed: dict[str, dict[str, float]]  # PoP -> origin: units, where there are any.
     rtt_ms: float | None  # The mean where it is known; None where nothing is placed of which it is.
     rtt_unknown: float  # Units that are placed where nobody has measured it.
     origins: list[OriginUse]
@@ -115,6 +116,7 @@ class Check(Struct, frozen=True, kw_only=True):
     off_worst: float  # Of the worst of these days.
     off_as_before: float | None  # The same if the newest day before had come again.
     off_pops: float  # As `off`, each PoP for itself.
+    off_of: dict[str, float]  # The same of each PoP.
     above_high: float | None  # The part of quarters of an hour in which more came than `high`.
     not_forecast: int  # Of single PoPs, quarters of an hour that came and of which nothing told.
 
@@ -142,6 +144,7 @@ class DayForecast(Struct, frozen=True, kw_only=True):
     begin: str  # UTC.
     high: bool  # Planned for as much as one quarter of an hour in twenty has; else as expected.
     basis: Basis
+    demand: dict[str, list[list[float]]]  # By PoP: of each quarter of an hour, units by class.
     check: Check | None
     plan: DayPlan
     doubts: list[str]

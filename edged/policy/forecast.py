@@ -11,6 +11,7 @@ as one is high when another is low; t is Student's, as a few days tell little of
 apart. A slot that no day has is that of a neighbour within NEIGHBOURS_MAX.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -273,7 +274,8 @@ class _Fared(Struct, frozen=True):
     came: float
     missed_as_before: float
     came_as_before: float  # Where the day before is known, too.
-    missed_pops: float
+    missed_pops: dict[str, float]
+    came_pops: dict[str, float]
     above: int
     compared: int  # Slots, with what may be.
     not_forecast: int
@@ -296,12 +298,17 @@ def check_forecast(history: History, lead: int = 0) -> Check | None:
         return None
     compared = sum(each.compared for each in fared)
     before = sum(each.came_as_before for each in fared)
+    missed_pops, came_pops = Counter[str](), Counter[str]()
+    for each in fared:
+        missed_pops.update(each.missed_pops)
+        came_pops.update(each.came_pops)
     return Check(
         days=len(fared),
         off=sum(each.missed for each in fared) / came,
         off_worst=max(each.missed / each.came for each in fared),
         off_as_before=sum(each.missed_as_before for each in fared) / before if before else None,
-        off_pops=sum(each.missed_pops for each in fared) / came,
+        off_pops=sum(missed_pops.values()) / came,
+        off_of={pop: missed_pops[pop] / units for pop, units in sorted(came_pops.items()) if units},
         above_high=sum(each.above for each in fared) / compared if compared else None,
         not_forecast=sum(each.not_forecast for each in fared),
     )
@@ -334,7 +341,8 @@ def _fare(history: History, begin: int, end: int) -> _Fared | None:
         came=float(total),
         missed_as_before=float(as_before),
         came_as_before=float(shared.sum()),
-        missed_pops=float(np.abs(real - meant).sum()),
+        missed_pops=dict(zip(told.pops, np.abs(real - meant).sum(axis=0).tolist(), strict=True)),
+        came_pops=dict(zip(told.pops, real.sum(axis=0).tolist(), strict=True)),
         above=above,
         compared=int(slots.sum()) if told.high_factor is not None else 0,
         not_forecast=int((~np.isnan(others)).sum() + (untold & (real > 0)).sum()),

@@ -84,7 +84,15 @@ def test_a_day_hour_by_hour(kept: Path) -> None:
     assert [hour[0][:3] for hour in hours] == [f"{hour:02}:" for hour in range(24)]
     assert {hour[2] for hour in hours} == {"100.0"}
     assert lines[28:] == ["✓ nothing binds: every stream can be where it is nearest"]
-    assert told(kept).doubts == []
+    found = told(kept)
+    assert found.doubts == []
+    assert sorted(found.demand) == ["fra", "lon", "nyc"]
+    for place, quarter in enumerate(found.plan.quarters):
+        units = sum(sum(quarters[place]) for quarters in found.demand.values())
+        assert units == pytest.approx(quarter.demand, abs=0.01)
+        assert sum(map(sum, (row.values() for row in quarter.placed.values()))) == pytest.approx(
+            quarter.demand, abs=0.01
+        )
 
 
 def test_an_hour_is_its_busiest_quarter(kept: Path) -> None:

@@ -72,6 +72,7 @@ def test_each_goes_where_it_is_nearest() -> None:
     assert quarter.rtt_ms == pytest.approx((63 * 10 + 50.25 * 5) / 113.25)
     assert (quarter.slot, quarter.rtt_unknown, quarter.missing) == (7, 0, 0)
     assert {use.price_ms for use in quarter.origins} == {0}
+    assert quarter.placed == {"lon": {"fra": 63.0}, "bos": {"nyc": 50.25}}
 
 
 def test_what_binds_is_told_with_its_price() -> None:
@@ -328,6 +329,8 @@ def test_nothing_is_lost_and_no_limit_broken(
     limits = Limits(slots_part=slots_part, link_part=link_part)
     quarter = plan({"lon": lon, "bos": bos}, ocean(mbps, network), limits, back={"bos": back})
     placed = math.fsum(use.units for use in quarter.origins)
+    placed_at = [units for row in quarter.placed.values() for units in row.values()]
+    assert math.fsum(placed_at) == pytest.approx(placed, abs=0.01)
     assert placed + quarter.missing == pytest.approx(sum(lon) + sum(bos), abs=1e-4)
     for use in quarter.origins:
         assert use.units <= slots_part * network.origins[use.origin] + 1e-5

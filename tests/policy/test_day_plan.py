@@ -28,11 +28,12 @@ BASIS = Basis(
     high_from_days=12, unplaced={}, later_rows=0, origins_gone=[],
 )  # fmt: skip
 CHECK = Check(
-    days=7, off=0.05, off_worst=0.1, off_as_before=0.08, off_pops=0.1, above_high=0.04,
+    days=7, off=0.05, off_worst=0.1, off_as_before=0.08, off_pops=0.1, off_of={}, above_high=0.04,
     not_forecast=0,
 )  # fmt: skip
 QUARTER = Quarter(
-    slot=1, demand=10.0, unserved=[0.0, 0.0, 0.0], unserved_pops={}, rtt_ms=5.0, rtt_unknown=0.0,
+    slot=1, demand=10.0, unserved=[0.0, 0.0, 0.0], unserved_pops={}, placed={},
+    rtt_ms=5.0, rtt_unknown=0.0,
     origins=[OriginUse(origin="fra1", units=10.0, part=1.0, price_ms=0.0, scarce=False)],
     links=[LinkUse(link="ocean", towards="us", mbps=5.0, back_mbps=0.0, part=0.5, price_ms=0.0,
                    scarce=False)],

@@ -345,6 +345,20 @@ def test_forecasts_are_checked_by_days_that_came() -> None:
     assert checked.above_high is not None
     assert checked.above_high < 0.2
     assert checked.not_forecast == 0
+    assert sorted(checked.off_of) == sorted(POPS)
+    assert min(checked.off_of.values()) <= checked.off_pops <= max(checked.off_of.values())
+
+
+def test_errors_are_those_of_each_pop() -> None:
+    """One has what it had the days before, one has twice as much, and they are as large."""
+    rows = flat(21) + [
+        row_of(row.slot, "lon", 200.0 if row.slot >= BEGAN + 20 * SLOTS_PER_DAY else 100.0)
+        for row in flat(21)
+    ]
+    checked = check_forecast(history_of(sorted(rows, key=lambda row: row.slot)))
+    assert checked is not None
+    assert checked.off_of == pytest.approx({"fra": 0.0, "lon": 100 / 800}, abs=1e-3)
+    assert checked.off_pops == pytest.approx(100 / 1500, abs=1e-3)
 
 
 def test_a_surge_shows_in_the_check() -> None:
