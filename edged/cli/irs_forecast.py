@@ -264,7 +264,7 @@ def _describe_check(check: Check) -> str:
     said += f", single PoPs by {_percent(check.off_pops)}"
     if len(check.off_of) > 1:
         worst = max(check.off_of, key=lambda pop: check.off_of[pop])
-        said += f", {escape(worst)} by {_percent(check.off_of[worst])}"
+        said += f", the worst, {escape(worst)}, by {_percent(check.off_of[worst])}"
     if check.off_as_before is not None:
         said += f"; were each as the day before it: by {_percent(check.off_as_before)}"
     if check.above_high is not None:

@@ -220,29 +220,29 @@ def _high_factor(told: Floats, weights: Floats, expected: Floats) -> Floats | No
     came = np.where(has, told, 0.0).sum(axis=-1)
     meant = np.where(has, mean[None], 0.0).sum(axis=-1)
     total = mean.sum(axis=-1)
-    part = _over(meant, np.broadcast_to(total, meant.shape))  # Of the PoPs, that day.
-    of_days = np.nan_to_num(weights.max(axis=-1, initial=0.0) * part)
-    with np.errstate(invalid="ignore"):
-        ratio = np.where(meant > 0, came / np.where(meant > 0, meant, 1.0), 1.0)
-    of_days = np.where(meant > 0, of_days, 0.0)
-    if not total.any() or ((of_days > 0).sum(axis=0) < HIGH_DAYS_MIN)[total > 0].any():
+    # A day counts as far as it has the PoPs.
+    of_days = weights.max(axis=-1, initial=0.0) * np.nan_to_num(_over(meant, total[None]))
+    ratio = np.nan_to_num(_over(came, meant), nan=1.0)
+    there = total > 0
+    if not there.any() or ((of_days > 0).sum(axis=0) < HIGH_DAYS_MIN)[there].any():
         return None
     weight = of_days.sum(axis=0)
-    squares = np.nan_to_num(_over((of_days**2).sum(axis=0), weight**2), nan=1.0)
-    around = np.nan_to_num(_over((of_days * ratio).sum(axis=0), weight), nan=1.0)
-    spread = np.nan_to_num(_over((of_days * (ratio - around) ** 2).sum(axis=0), weight))
+    squares = _over((of_days**2).sum(axis=0), weight**2)
+    around = _over((of_days * ratio).sum(axis=0), weight)
+    spread = _over((of_days * (ratio - around) ** 2).sum(axis=0), weight)
     # Unbiased: a mean is nearer to what it is made of than to what comes.
     spread = _smooth(spread / np.maximum(1 - squares, 0.1))
-    spread = np.maximum(spread, np.nan_to_num(_over(np.ones_like(total), total)))  # As chance has.
-    free = 1 / squares - 1
-    found: Floats = 1 + _t95(free) * np.sqrt(spread * (1 + squares))
-    return found
+    spread = np.maximum(spread, _over(np.ones_like(total), total))  # As chance has it.
+    factor = 1 + _t95(1 / squares - 1) * np.sqrt(spread * (1 + squares))
+    factor[~there] = np.nan
+    _fill(factor)
+    return np.nan_to_num(factor, nan=1.0)
 
 
 def _smooth(values: Floats) -> Floats:
-    """The mean of a slot's neighbours and itself, the day taken for a circle."""
-    around = [np.roll(values, by) for by in range(-SMOOTHED, SMOOTHED + 1)]
-    return np.asarray(np.mean(around, axis=0))
+    """The mean of a slot's neighbours and itself that are known, the day taken for a circle."""
+    around = np.stack([np.roll(values, by) for by in range(-SMOOTHED, SMOOTHED + 1)])
+    return _over(np.nansum(around, axis=0), (~np.isnan(around)).sum(axis=0).astype(np.float64))
 
 
 def _t95(free: Floats) -> Floats:

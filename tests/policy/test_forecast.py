@@ -182,6 +182,16 @@ def test_high_is_of_all_pops_together() -> None:
     assert float(told_of(rows[: len(rows) // 2]).high_factor.max()) > 1.3  # type: ignore[union-attr]
 
 
+def test_where_nothing_is_known_high_is_a_neighbours() -> None:
+    """IRS was always off at that time: that is no reason to plan for three times as much."""
+    rows = [row for row in demand_rows(28) if (row.slot - BEGAN) % 96 not in range(38, 43)]
+    told, whole = told_of(rows), told_of(list(demand_rows(28)))
+    assert told.high_factor is not None
+    assert whole.high_factor is not None
+    assert told.untold == {}
+    assert told.high_factor == pytest.approx(whole.high_factor, abs=0.03)
+
+
 def test_newer_days_count_more() -> None:
     level = {day: 100.0 if day < 20 else 200.0 for day in range(28)}
     told = told_of(flat(28, level))
