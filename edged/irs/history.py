@@ -164,13 +164,11 @@ class History:
             self._wanted.set()
 
     async def _write_on(self) -> None:
-        if self._writing or self._rows:  # Of a run that failed.
-            self._wanted.set()
-        while True:
-            await self._wanted.wait()
+        while True:  # At once, too: a file that cannot be made is known before the first row.
             self._wanted = trio.Event()
-            if not await self._write_queued():
-                self._wanted.set()
+            if await self._write_queued():
+                await self._wanted.wait()
+            else:
                 await trio.sleep(RETRY_S)
 
     async def _write_queued(self) -> bool:
@@ -178,7 +176,7 @@ class History:
         await trio.lowlevel.checkpoint_if_cancelled()
         if not self._writing:
             self._writing, self._rows = list(self._rows.values()), {}
-        if not self._writing:
+        if not self._writing and self._file is not None:
             return True
         self._asked_at = trio.current_time()
         write = partial(self._write, self._writing, self._network(), slot_of(self._now_unix()))

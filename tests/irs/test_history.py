@@ -93,7 +93,7 @@ async def test_slots_are_kept_as_they_end_and_the_last_one_at_the_end(
             kept.told("lhr/0", told(units, unplaced=1))
             await trio.sleep(0.05)
             clock.unix += SLOT_S
-        await until(lambda: kept.kept == 2)
+        await until(lambda: kept.kept == 3)
         nursery.cancel_scope.cancel()
     rows = read(path)
     first = slot_of(T)
@@ -109,7 +109,7 @@ async def test_slots_are_kept_as_they_end_and_the_last_one_at_the_end(
     assert heard is not None
     assert heard.network.origins == {"fra1": 10}
     samples = {sample.name: sample.value for sample in kept.read_metrics()}
-    assert samples == {"edged_irs_history_writes_total": 3, "edged_irs_history_lost_total": 0}
+    assert samples == {"edged_irs_history_writes_total": 4, "edged_irs_history_lost_total": 0}
 
 
 async def test_a_slot_has_all_its_samples(
@@ -185,12 +185,12 @@ async def test_a_disk_that_fails_keeps_rows_waiting(
     with capture_logs() as logs:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(kept.run)
+            await until(lambda: kept.problem)  # Before there is a row.
             sampled(kept, clock, 3)
-            await until(lambda: kept.problem)
             assert "cannot be opened" in kept.why_not_kept(trio.current_time())
             sampled(kept, clock)
             folder.unlink()
-            await until(lambda: kept.kept)
+            await until(lambda: not kept.problem)
             nursery.cancel_scope.cancel()
     assert [line["event"] for line in logs] == ["demand is not kept", "demand is kept again"]
     assert str(folder / "demand.db") in str(logs[0]["reason"])

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from edged.errors import SolverError
 from edged.policy.capacity_plan import STEP_MS, CapacityPlanner, plan_day
 from edged.policy.day_plan import DayPlan, Limits, LinkUse, Network, OriginUse, Quarter
-from edged.policy.flows import RTT_MS_MAX, UNSERVED_MS
+from edged.policy.flows import RTT_MS_MAX, UNSERVED_MS, FlowProblem, LinkLimit
 from edged.policy.forecast import forecast
 from edged.policy.link_map import LinkConfig, PathConfig, SiteConfig
+from edged.policy.solver import FlowSolver
 from tests.policy.demand_worlds import BEGAN, MBPS, demand_rows, history_of, true_units
 
 ALL = Limits(slots_part=1.0, link_part=1.0)
@@ -344,3 +345,39 @@ def test_nothing_is_lost_and_no_limit_broken(
         room = slots_part * (fra + nyc) - reserved - placed
         full = any(use.part >= link_part - 1e-6 for use in links.values())
         assert room <= 1e-3 or full or back >= link_part * mbps - 1e-6
+
+
+@hypothesis.settings(deadline=None, max_examples=50)
+@hypothesis.given(
+    st.lists(UNITS, min_size=2, max_size=2), st.tuples(*[st.integers(0, 150)] * 2),
+    st.lists(st.floats(0, 300), min_size=4, max_size=4), st.floats(1, 700),
+)  # fmt: skip
+def test_it_is_as_good_as_the_plan_of_leases(
+    demand: list[tuple[float, float, float]],
+    slots: tuple[int, int],
+    rtt: list[float],
+    mbps: float,
+) -> None:
+    """Of a link that ends before its first step costs anything, IRS's own program has the same."""
+    rtt_ms = {"lon": {"fra": rtt[0], "nyc": rtt[1]}, "bos": {"fra": rtt[2], "nyc": rtt[3]}}
+    network = Network(
+        origins=dict(zip(("fra", "nyc"), slots, strict=True)), rtt_ms=rtt_ms, reserve_fraction=0.1
+    )
+    limits = Limits(slots_part=1.0, link_part=0.7)
+    made = plan(dict(zip(POPS, demand, strict=True)), ocean(mbps, network), limits)
+    reserves = [math.ceil(0.1 * each) for each in slots]
+    problem = FlowProblem(
+        pops=POPS,
+        origins=("fra", "nyc"),
+        demand=demand,
+        capacity=[[a, a - b, a - b] for a, b in zip(slots, reserves, strict=True)],
+        rtt_ms=[[rtt_ms[pop]["fra"], rtt_ms[pop]["nyc"]] for pop in POPS],
+        links=(
+            LinkLimit(name="there", mbps=0.7 * mbps, mbps_per_unit=5.0, pairs=(("lon", "nyc"),)),
+            LinkLimit(name="back", mbps=0.7 * mbps, mbps_per_unit=5.0, pairs=(("bos", "fra"),)),
+        ),
+    )
+    other = FlowSolver().solve(problem)
+    unserved = [math.fsum(of) for of in zip(*other.unserved, strict=True)]
+    assert made.unserved == pytest.approx(unserved, abs=1e-4)
+    assert cost(made) == pytest.approx(other.cost_ms, rel=1e-6, abs=20.0)
