@@ -234,8 +234,7 @@ def _high_factor(told: Floats, weights: Floats, expected: Floats) -> Floats | No
     spread = _smooth(spread / np.maximum(1 - squares, 0.1))
     spread = np.maximum(spread, _over(np.ones_like(total), total))  # As chance has it.
     factor = 1 + _t95(1 / squares - 1) * np.sqrt(spread * (1 + squares))
-    factor[~there] = np.nan
-    _fill(factor)
+    _fill(factor)  # Where there is nobody.
     return np.nan_to_num(factor, nan=1.0)
 
 

@@ -254,8 +254,11 @@ def test_what_is_not_known_is_told() -> None:
     made = plan_day(planner, 0, np.ones((1, 2, 3)), np.zeros((1, 2)))
     assert (made.mbps_assumed, made.off_map) == (True, ["new"])
     assert made.quarters[0].rtt_unknown == 3
-    one = CapacityPlanner(ocean(100.0), POPS, ALL, np.array([8.0, math.nan]))
-    assert not one.mbps_assumed, "as those who told"
+    far = with_slots(ocean(100.0), "nyc", -100)
+    one = CapacityPlanner(far, POPS, ALL, np.array([8.0, math.nan]))
+    assert not one.mbps_assumed
+    quarter = one.plan(0, np.array([[0.0] * 3, [0.0, 0.0, 50.0]]), np.zeros(2))
+    assert quarter.demand - quarter.missing == pytest.approx(100 / 8), "as those who told"
 
 
 def test_without_anybody_there_is_nothing_to_plan() -> None:
