@@ -1,6 +1,8 @@
 """`edged irs forecast`: a day's demand and plan of a history, in a table and for programs."""
 
+import itertools
 import sqlite3
+import subprocess
 import sys
 import time
 from collections.abc import Iterable
@@ -340,3 +342,34 @@ def test_without_what_it_needs_it_says_so(
     error = Answer("irs", "forecast", kept).error
     assert isinstance(error, ToolMissingError)
     assert f"{what} cannot be loaded" in str(error)
+
+
+CHILD = """
+import re, sys, time
+from pathlib import Path
+from edged.cli.irs_forecast import _read
+def megabytes():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+began = time.process_time()
+read = _read(Path(sys.argv[1]), int(sys.argv[2]))
+took_s = time.process_time() - began
+print(took_s, megabytes(), len(read.history.pops))
+"""
+
+
+@pytest.mark.slow
+def test_two_months_of_a_hundred_pops_are_read_in_two_seconds(tmp_path: Path) -> None:
+    """Of 576,000 rows, in a process of its own: seconds of a processor, and MB in all."""
+    pops = [f"p{number:03}" for number in range(100)]
+    path, rows = tmp_path / "demand.db", demand_rows(60, pops=pops)
+    while chunk := list(itertools.islice(rows, 50_000)):
+        keep(path, chunk, heard=chunk[-1].slot)
+    last = BEGAN + 60 * SLOTS_PER_DAY - 1
+    done = subprocess.run(  # noqa: S603 - ourselves
+        [sys.executable, "-c", CHILD, path, str(last)], check=True, capture_output=True, timeout=60
+    )
+    took_s, megabytes, count = map(float, done.stdout.split())
+    assert count == 100
+    assert took_s < 2.0
+    assert megabytes < 100.0
+    assert path.stat().st_size < 30e6
