@@ -163,6 +163,7 @@ def test_limits_and_defaults_are_the_true_ones(name: str) -> None:
         if entry.field is None:
             continue
         numbers = set(re.findall(r"(?<![\d.])\d+(?:\.\d+)?(?![\d.]*\d)", written.comment))
+        numbers |= set(re.findall(r"(?<!\S)-\d+(?:\.\d+)?(?![\d.]*\d)", written.comment))
         is_text = str in options_of(entry.field.type) and entry.in_list  # Told for all at once.
         for limit in [] if is_text else limits_of(entry.field.type):
             assert f"{limit:.15g}" in numbers, f"{written.path}: the limit {limit} is not told"

@@ -22,6 +22,7 @@ from edged.policy.link_map import (
     PathConfig,
     SiteConfig,
 )
+from edged.policy.network_sample import LinkPlace, NetworkMap, SitePlace
 from edged.policy.restrictions import Restriction, strictest
 from edged.policy.well import LinkStatus, Well
 from edged.runtime.metrics import MetricSpec, Sample
@@ -67,11 +68,22 @@ class BackboneConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     sources: dict[str, dict[str, object]] = {}  # A table per plug-in, as its own Struct.
 
 
+def place_all(config: BackboneConfig) -> NetworkMap:
+    """Where everything on the map is."""
+    return NetworkMap(
+        sites=tuple(SitePlace(site.name, site.latitude, site.longitude) for site in config.sites),
+        links=tuple(LinkPlace(link.name, link.ends, link.mbps) for link in config.links),
+        site_of_pop={pop: site.name for site in config.sites for pop in site.pops},
+        site_of_origin={origin: site.name for site in config.sites for origin in site.origins},
+    )
+
+
 class BackboneLinks:
     """The links of a network, as its IRS knows them."""
 
     def __init__(self, collectors: Collectors, config: BackboneConfig) -> None:
         self.on_changed: Callable[[], None] = lambda: None  # Something is to be planned with.
+        self.places = NetworkMap()  # For who draws it.
         self._collectors = collectors
         self._config = BackboneConfig()
         self._taken: dict[str, PopTelemetry] = {}  # The last of each shard.
@@ -85,7 +97,11 @@ class BackboneLinks:
     def configure(self, config: BackboneConfig) -> None:
         """Take a map into use; what was known stays if it is the same."""
         before, self._config = self._config, config
-        maps = [(each.links, each.sites, each.paths) for each in (before, config)]
+        self.places = place_all(config)
+        maps = [
+            (each.links, [site.contents for site in each.sites], each.paths)
+            for each in (before, config)
+        ]
         if maps[0] == maps[1]:
             return
         self.well = Well(LinkMap(config.links, config.sites, config.paths))

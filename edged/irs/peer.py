@@ -72,6 +72,7 @@ class Peer:
                     )
                 service.note(service.collectors.heartbeat(report, now))
             case Telemetry(told):
+                service.watch.told(self.key, told)
                 service.note(service.collectors.telemetry(self.key, told, now))
             case TableAcked() | TableRefused() | EpochAnswer():
                 self._take_answer(event)
@@ -102,8 +103,10 @@ class Peer:
         match news:
             case Moved():
                 service.moving.moved(self.key, news)
+                service.watch.moved(self.key, news)
             case MoveRefused():
                 service.moving.refused(self.key, news)
+                service.watch.kept(self.key, news)
             case LiveReport():
                 service.live.reported(self.key, news)
 

@@ -5,7 +5,7 @@ One process; everything but the configuration is soft state. PoPs go on without 
 
 import ssl
 from collections import Counter
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Annotated
 
 import structlog
@@ -28,9 +28,11 @@ from edged.irs.pops import PopsTeller
 from edged.irs.seat import Seat
 from edged.irs.session import HANDSHAKE_S_MAX, JITTER_MAX, drain_readable, shake_hands
 from edged.irs.sources import FailureSources
+from edged.irs.watch import NetworkWatch
 from edged.media.epochs import check_plausible, is_plausible
 from edged.media.routing import ORIGINS_MAX, RULES_MAX, RULES_PROTO, OriginState, RoutingTable
 from edged.policy.capacitor import HEARTBEAT_INTERVAL_S, StateChanged
+from edged.policy.moves import UnitMoves
 from edged.policy.planner import PlanPolicy, PopLeases
 from edged.policy.rule_examples import PushedRules, RuleEntry
 from edged.runtime.dscp import CS6, mark
@@ -118,7 +120,6 @@ class IrsService:
         """`supervisor` begins the listener, the planner and the watch anew, each by itself."""
         self.config, self._rules = config, PushedRules(config.rules)
         self.entropy, self.now_unix = entropy, now_unix
-        self.version = 0
         self.collectors = Collectors()
         self.tables: dict[str, RoutingTable] = {}  # Last acked, by PoP shard.
         self.nacks, self.push_delay_s = 0, 0.0
@@ -141,7 +142,7 @@ class IrsService:
         self._pops: dict[str, Peer] = {}
         self._origins: dict[str, Peer] = {}
         self._pushed = Counter[str]()  # By sessions that have ended.
-        self._warm_at = 0.0
+        self.version, self._warm_at = 0, 0.0
         self.live = LiveBoard(self._pops)
         self.moving = Moving(
             self._pops,
@@ -155,7 +156,7 @@ class IrsService:
         self.collectors.state_of = self.moving.state_of
         self.migrating = Migrating(
             self.collectors,
-            self.moving.request_moves,
+            self._request_moves,
             moves_per_s=config.moves_per_s,
             reserve_fraction=config.reserve_fraction,
             policy=config.policy,
@@ -173,6 +174,7 @@ class IrsService:
             changed=self.planner.hurry,
             warmup_s=config.warmup_s,
         )
+        self.watch = NetworkWatch(self, now_unix, entropy(4).hex())
 
     @property
     def epoch(self) -> int:
@@ -216,6 +218,7 @@ class IrsService:
             self._supervisor.start_soon(nursery, "irs seat", self.seat.run)
             self._supervisor.start_soon(nursery, "irs live", self.live.run)
             self._supervisor.start_soon(nursery, "irs state", self.seat.keeper.run)
+            self._supervisor.start_soon(nursery, "irs history", self.watch.run)
 
     async def _listen(self, *, task_status: trio.TaskStatus[str]) -> None:
         sock = open_listener(self.config.listen)
@@ -300,6 +303,7 @@ class IrsService:
                 before=change.before,
                 reason=change.reason,
             )
+        self.watch.origins_changed(changes)
         if changes:
             self.planner.hurry()
 
@@ -309,6 +313,9 @@ class IrsService:
             log.warning("epoch raised", before=self.epoch, after=epoch + 1)
             self.seat.raise_epoch(epoch + 1)
             self.planner.hurry()
+
+    def _request_moves(self, moves: Sequence[UnitMoves], within_s: float) -> None:
+        self.watch.moves_wanted(self.moving.request_moves(moves, within_s), moves)
 
     def _granted(self, pop: str) -> None:
         """A PoP listens to us from now on: it hears of drains before its first table."""

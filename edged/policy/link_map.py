@@ -31,11 +31,18 @@ class LinkConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class SiteConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One `[[irs.sites]]`: what is there."""
+    """One `[[irs.sites]]`: what is there, and where on Earth that is, for who draws it."""
 
     name: Name
     pops: Annotated[tuple[Name, ...], Meta(max_length=POPS_PER_SITE_MAX)] = ()
     origins: Annotated[tuple[Name, ...], Meta(max_length=ORIGINS_MAX)] = ()
+    latitude: Annotated[float, Meta(ge=-90, le=90)] | None = None  # Degrees; north is positive.
+    longitude: Annotated[float, Meta(ge=-180, le=180)] | None = None  # East is positive.
+
+    @property
+    def contents(self) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+        """What ways depend on."""
+        return self.name, self.pops, self.origins
 
 
 class PathConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -167,6 +174,9 @@ def _find_site_problems(sites: Sequence[SiteConfig]) -> list[str]:
         where = f"sites[{index}] ({site.name})"
         if (first := names.setdefault(site.name, index)) != index:
             problems.append(f"{where}: the same name as sites[{first}]")
+        if (site.latitude is None) != (site.longitude is None):
+            missing = "latitude" if site.latitude is None else "longitude"
+            problems.append(f"{where}: {missing} is missing; give both or neither")
         for what, here, known in (
             ("pops", site.pops, of_pops),
             ("origins", site.origins, of_origins),

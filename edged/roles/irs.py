@@ -18,6 +18,7 @@ from edged.irs import (
     seat,
     sources,
     state,
+    watch,
 )
 from edged.irs.service import METRICS, IrsService
 from edged.roles.common import Commit, StreamLine, prepare_mutual
@@ -59,6 +60,7 @@ class IrsRole:
         metrics.register(state.METRICS, self.service.seat.keeper.read_metrics)
         metrics.register(live_board.METRICS, self.service.live.read_metrics)
         metrics.register(sources.METRICS, self.service.sources.read_metrics)
+        metrics.register(watch.METRICS, self.service.watch.read_metrics)
         self.service.sources.use(make_sources(config.irs.sources))
         self.journal = self._keep_journal(config.irs.journal, metrics)
         self.history = self._keep_history(config.irs.history, metrics)

@@ -160,6 +160,18 @@ def test_a_sound_map_has_no_problems() -> None:
             "sites[1] (b): origins has 'o', which is in site 'a' already",
         ),
         ([], [site("a"), site("a")], [], "sites[1] (a): the same name as sites[0]"),
+        (
+            [],
+            [SiteConfig(name="a", latitude=52.4)],
+            [],
+            "sites[0] (a): longitude is missing; give both or neither",
+        ),
+        (
+            [],
+            [SiteConfig(name="a", longitude=4.9)],
+            [],
+            "sites[0] (a): latitude is missing; give both or neither",
+        ),
         ([], SITES[:1] + SITES[3:], [], "links: no way from PoP 'lhr1' to origin 'iad1'"),
         (
             LINKS,
