@@ -1,7 +1,7 @@
-"""The status page as ready-made bytes: `/`, and what it loads, below `/web/DIGEST/`.
+"""The pages as ready-made bytes: `/`, `/network`, and what they load, below `/web/DIGEST/`.
 
-The page holds no data: it asks for `/status.json`, with a session. Nothing is inline, and the
-Content-Security-Policy lets nothing in but these files.
+A page holds no data: it asks for `/status.json` or `/network.jsonl`, with a session. Nothing is
+inline, and the Content-Security-Policy lets nothing in but these files.
 """
 
 from importlib import resources
@@ -11,17 +11,27 @@ from msgspec import Struct
 from edged.runtime.web_files import base_of, content_type
 
 ASSETS = (
+    "atlas.css",
+    "atlas.js",
     "charts.js",
     "dom.js",
+    "door.js",
+    "events.js",
+    "history.js",
     "icon.svg",
     "irs.js",
+    "land.js",
+    "layout.js",
     "map.js",
     "network.js",
+    "scene.js",
     "status.css",
     "status.js",
     "streams.js",
+    "timeline.js",
     "words.js",
 )
+PAGES = {"/": "status.html", "/network": "atlas.html"}
 KEPT_FOR_EVER = "private, max-age=31536000, immutable"
 KEPT_SHORTLY = "no-cache"  # The page names the digest: a release must be seen at once.
 CONTENT_SECURITY_POLICY = (
@@ -58,11 +68,12 @@ def make_pages() -> dict[str, PageFile]:
         )
         for name, data in files.items()
     }
-    html = (folder / "status.html").read_text(encoding="utf-8")
-    for name in files:
-        html = html.replace("{{" + name + "}}", f"{base}/{name}")
-    assert "{{" not in html, "every placeholder names a file"
-    pages["/"] = PageFile(
-        body=html.encode(), content_type=content_type("status.html"), cache_control=KEPT_SHORTLY
-    )
+    for path, page in PAGES.items():
+        html = (folder / page).read_text(encoding="utf-8")
+        for name in files:
+            html = html.replace("{{" + name + "}}", f"{base}/{name}")
+        assert "{{" not in html, "every placeholder names a file"
+        pages[path] = PageFile(
+            body=html.encode(), content_type=content_type(page), cache_control=KEPT_SHORTLY
+        )
     return pages

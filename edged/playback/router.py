@@ -37,6 +37,7 @@ class Response(Struct, frozen=True, kw_only=True):
     body: bytes = b""
     cache_control: str = "no-store"
     fields: tuple[tuple[str, str], ...] = ()
+    etag: str = ""
 
 
 Handler = Callable[[RequestReceived], Response]
@@ -76,6 +77,7 @@ def prepare_page(page: Response, *, cors: bool) -> PreparedResponse:
         content_type=page.content_type,
         cache_control=page.cache_control,
         fields=(*(CORS if cors else NO_CORS), *page.fields),
+        etag=page.etag,
     )
 
 

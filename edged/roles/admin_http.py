@@ -1,10 +1,12 @@
 """The admin HTTP listener: the status page, its data, and the command line's door, by the token.
 
-    /                   the page; it holds no data
+    /                   the status page; it holds no data
+    /network            the page that draws the network; nor does this
     /web/DIGEST/...     its files
     /login              trades `Authorization: Bearer TOKEN` for a session's cookie
     /logout             ends the session
     /status.json        the `Status`; ?filter=TEXT&sort=attention&limit=100
+    /network.jsonl      the last hour, line by line; ?after=CURSOR (`policy.network_history`)
     /command/           takes commands by POST, with the token itself (`api/admin_url.py`)
 
 It has a pump of its own, and its connections are few.
@@ -31,26 +33,45 @@ from edged.errors import ConfigError, EdgedError
 from edged.playback.http import Handler, HttpServer, Response, Router
 from edged.playback.router import prepare_page
 from edged.playback.waiting import Exchange
+from edged.policy.network_history import HistoryLines
 from edged.roles.snapshot import StatusQuery
 from edged.runtime.listeners import parse_address
 from edged.runtime.pump import Pump
+from edged.wire.content_coding import compress
 from edged.wire.prepared import PreparedResponse
 from edged.wire.request import RequestReceived
 
 CONNECTIONS_MAX = 256  # Browsers and scripts of one host, and room for those who only hold places.
 QUERY_FIELDS_MAX = 8
+CURSOR_CHARS_MAX = 64
+COMPRESSED_FROM = 1400  # Bytes: less is one packet anyway.
 JSON = "application/json"
+JSON_LINES = "application/jsonl; charset=utf-8"
 
 logger = structlog.get_logger("edged.admin")
 
 Answer = Callable[[StatusQuery], bytes]
+History = Callable[[str], HistoryLines]
+
+
+def no_history(cursor: str) -> HistoryLines:
+    """Of a process without an IRS."""
+    del cursor
+    raise EdgedError("this edged is no IRS: open the page of the one that has [irs]")
 
 
 class AdminPages:
     """What the listener answers."""
 
-    def __init__(self, access: AdminAccess, answer: Answer, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        access: AdminAccess,
+        answer: Answer,
+        now: Callable[[], float],
+        history: History = no_history,
+    ) -> None:
         self._access, self._answer, self._now = access, answer, now
+        self._history = history
         self._warned = 0
         self.router = Router()
         files = make_pages()
@@ -59,6 +80,8 @@ class AdminPages:
         self.router.get("/login", self._own(self._login))
         self.router.get("/logout", self._own(self._logout))
         self.router.get("/status.json", self._own(self._status))
+        self.router.get("/network", self._own(lambda _request: _file(files["/network"])))
+        self.router.get("/network.jsonl", self._own(self._network))
 
     def _own(self, handler: Handler) -> Handler:
         """Only for who calls us by our own name, and with every refusal as a response."""
@@ -115,6 +138,20 @@ class AdminPages:
         except EdgedError as error:
             return _refusal(429, str(error), (("Retry-After", "1"),))
 
+    def _network(self, request: RequestReceived) -> Response:
+        self._access.check(request.field(b"authorization"), request.field(b"cookie"), self._now())
+        try:
+            cursor = _parse_words(request.query, {"after"})["after"]
+            if len(cursor) > CURSOR_CHARS_MAX:
+                return _refusal(400, f"after exceeds {CURSOR_CHARS_MAX} characters")
+        except (EdgedError, ValueError) as error:
+            return _refusal(400, str(error))
+        try:
+            lines = self._history(cursor)
+        except EdgedError as error:
+            return _refusal(404, str(error))
+        return _lines(lines, gzip=request.takes_gzip)
+
 
 class Commands:
     """The command line's own door: a POST with the token, never with a browser's session.
@@ -136,6 +173,7 @@ async def serve_admin_http(
     config: AdminConfig,
     answer: Answer,
     answer_command: Callable[[bytes], bytes],
+    history: History = no_history,
     *,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -150,7 +188,7 @@ async def serve_admin_http(
         read_token_sha256(config), entropy=secrets.token_bytes, cookie=f"edged_admin_{port}"
     )
     pump = Pump()
-    pages = AdminPages(access, answer, pump.now)
+    pages = AdminPages(access, answer, pump.now, history)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pump.run)
         server = HttpServer(pages.router, cors=False)
@@ -167,12 +205,16 @@ async def serve_admin_http(
 
 
 def _parse_query(query: str) -> StatusQuery:
+    words = _parse_words(query, {"filter", "sort", "limit"})
+    return StatusQuery.parse(words["filter"], words["sort"], words["limit"])
+
+
+def _parse_words(query: str, known: set[str]) -> dict[str, str]:
+    """The words of a query, "" for those that it lacks; raises ValueError or `EdgedError`."""
     given = parse_qs(query, strict_parsing=bool(query), max_num_fields=QUERY_FIELDS_MAX)
-    known = {"filter", "sort", "limit"}
     if strange := sorted(given.keys() - known):
         raise EdgedError(f"unknown {strange[0][:40]!r}; known: {', '.join(sorted(known))}")
-    words = {name: given.get(name, [""])[0] for name in known}
-    return StatusQuery.parse(words["filter"], words["sort"], words["limit"])
+    return {name: given.get(name, [""])[0] for name in known}
 
 
 def _asset(files: dict[str, PageFile], path: str) -> Response:
@@ -193,6 +235,15 @@ def _file(file: PageFile) -> Response:
 
 def _json(body: bytes, fields: tuple[tuple[str, str], ...] = ()) -> Response:
     return Response(body=body, content_type=JSON, fields=(*FIELDS, *fields))
+
+
+def _lines(lines: HistoryLines, *, gzip: bool) -> Response:
+    body, tag = lines.text, lines.tag
+    fields: tuple[tuple[str, str], ...] = (*FIELDS, ("Vary", "Accept-Encoding"))
+    if gzip and (lines.gzip or len(body) >= COMPRESSED_FROM):
+        body, tag = lines.gzip or compress(body), tag[:-1] + '-gzip"'
+        fields = (*fields, ("Content-Encoding", "gzip"))
+    return Response(body=body, content_type=JSON_LINES, fields=fields, etag=tag)
 
 
 def _refusal(status: int, reason: str, fields: tuple[tuple[str, str], ...] = ()) -> Response:

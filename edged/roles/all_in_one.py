@@ -22,7 +22,7 @@ from edged.playback.http import HttpServer, Response, Router
 from edged.policy.rules_snapshot import RulesSnapshot
 from edged.policy.well import LinkStatus
 from edged.roles import live
-from edged.roles.admin_http import serve_admin_http
+from edged.roles.admin_http import History, no_history, serve_admin_http
 from edged.roles.common import StreamLine
 from edged.roles.fitness import Health
 from edged.roles.irs import IrsRole
@@ -102,7 +102,13 @@ class Process:
             started["metrics"] = {"http": bound}
             if self._shared.admin.listen is not None:
                 command = partial(answer, handlers=handlers)
-                page = partial(serve_admin_http, self._shared.admin, self.snapshots.answer, command)
+                page = partial(
+                    serve_admin_http,
+                    self._shared.admin,
+                    self.snapshots.answer,
+                    command,
+                    self._history(),
+                )
                 address: str = await self.supervisor.start(nursery, "admin page", page)
                 started["admin"] = {"http": address}
             settle_memory()
@@ -139,6 +145,10 @@ class Process:
         if not services:
             raise EdgedError("this edged is no IRS: ask the one that has [irs]")
         return [service.seat.status() for service in services]
+
+    def _history(self) -> History:
+        watches = [role.service.watch for role in self.roles if isinstance(role, IrsRole)]
+        return watches[0].lines if watches else no_history
 
     def health(self) -> Health:
         """Whether its roles can do their work."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.api.admin_pages import ASSETS, CONTENT_SECURITY_POLICY, make_pages
+from edged.api.admin_pages import ASSETS, CONTENT_SECURITY_POLICY, PAGES, make_pages
 from tests.node import run_module
 
 LINKS = re.compile(r'(?:src|href)="([^"]+)"')
@@ -16,9 +16,9 @@ IMPORTS = re.compile(r'from "\./([a-z]+\.js)"')
 
 def test_every_link_is_served_and_every_file_linked() -> None:
     pages = make_pages()
-    links = set(LINKS.findall(pages["/"].body.decode()))
-    assert links == pages.keys() - {"/"}
-    assert len(pages) == len(ASSETS) + 1
+    links = {link for path in PAGES for link in LINKS.findall(pages[path].body.decode())}
+    assert links == pages.keys() | {"/", "/network"}
+    assert len(pages) == len(ASSETS) + len(PAGES)
 
 
 def test_scripts_import_only_what_is_served() -> None:
@@ -29,14 +29,15 @@ def test_scripts_import_only_what_is_served() -> None:
         if script.endswith(".js")
         for name in IMPORTS.findall((folder / script).read_text())
     }
-    assert imported | {"status.js"} == {name for name in ASSETS if name.endswith(".js")}
+    assert imported | {"status.js", "atlas.js"} == {name for name in ASSETS if name.endswith(".js")}
 
 
 def test_nothing_is_inline_and_nothing_comes_from_elsewhere() -> None:
     pages = make_pages()
-    body = pages["/"].body.decode()
-    assert re.search(r"<script(?![^>]*\bsrc=)", body) is None
-    assert re.search(r"<style|\bstyle=|\bon[a-z]+=", body) is None
+    for name in PAGES:
+        body = pages[name].body.decode()
+        assert re.search(r"<script(?![^>]*\bsrc=)", body) is None
+        assert re.search(r"<style|\bstyle=|\bon[a-z]+=", body) is None
     for path, page in pages.items():
         policy = dict(page.fields)["Content-Security-Policy"]
         assert policy == CONTENT_SECURITY_POLICY
@@ -49,7 +50,7 @@ def test_files_may_be_kept_and_the_page_not() -> None:
     pages = make_pages()
     for path, page in pages.items():
         assert page.cache_control == (
-            "no-cache" if path == "/" else "private, max-age=31536000, immutable"
+            "no-cache" if path in PAGES else "private, max-age=31536000, immutable"
         )
 
 

@@ -12,6 +12,7 @@ import pytest
 import trio
 from msgspec import Struct
 
+from edged.policy.network_history import SAMPLE_INTERVAL_S
 from edged.roles.status import Status
 from tests.conftest import require
 from tests.e2e.browser import Browser, Page, open_browser
@@ -223,6 +224,7 @@ async def test_the_token_is_asked_for_and_nothing_is_wider_than_a_phone() -> Non
             assert "the only one" in await text_of(page, "#irs-facts")
             assert "obeys the only IRS" in await text_of(page, "#irs-pops tbody tr")
             await check_widths(page)
+            await see_the_network(page)
             await page.evaluate("document.getElementById('logout').click()")
             await page.wait_for("!document.getElementById('login').hidden", SHOWN_S_MAX)
             await page.navigate(address)
@@ -237,6 +239,17 @@ async def test_the_token_is_asked_for_and_nothing_is_wider_than_a_phone() -> Non
             seen = msgspec.json.decode(out, type=Status)
             assert {pop.pop for pop in seen.pops} == {"west", "east"}
             assert hashlib.sha256(token.encode()).hexdigest() not in out
+
+
+async def see_the_network(page: Page) -> None:
+    """The page of IRS draws it as it is, although it has no map."""
+    await page.evaluate("document.getElementById('to-network').click()")
+    drawn = "document.querySelectorAll('.spot').length === 3"
+    await page.wait_for(f"location.pathname === '/network' && {drawn}", SHOWN_S_MAX)
+    more = "Number(document.getElementById('slider').max) >= 2"
+    await page.wait_for(more, 2 * SAMPLE_INTERVAL_S + SHOWN_S_MAX)
+    assert await text_of(page, "#headline") == "All is well"
+    assert await text_of(page, "#fresh-text") == "Live"
 
 
 async def check_widths(page: Page) -> None:

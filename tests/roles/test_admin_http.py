@@ -1,6 +1,7 @@
 """The admin HTTP listener: who is let in, and what it answers."""
 
 import contextlib
+import gzip
 import hashlib
 import json
 from collections.abc import AsyncIterator
@@ -13,7 +14,8 @@ from structlog.testing import capture_logs
 from edged.api.admin import AdminConfig
 from edged.api.admin_access import WRONG_TOKENS_MAX
 from edged.errors import ConfigError, EdgedError
-from edged.roles.admin_http import serve_admin_http
+from edged.policy.network_history import HistoryLines
+from edged.roles.admin_http import COMPRESSED_FROM, no_history, serve_admin_http
 from edged.roles.snapshot import StatusQuery
 from edged.runtime.listeners import parse_address
 
@@ -35,6 +37,12 @@ class Listener:
         self.asked: list[StatusQuery] = []
         self.fails_with: EdgedError | None = None
         self.commands: list[bytes] = []
+        self.cursors: list[str] = []
+        self.lines = HistoryLines(text=b'{"seq":1}\n', gzip=None, tag='"ab-1-1"')
+
+    def history(self, cursor: str) -> HistoryLines:
+        self.cursors.append(cursor)
+        return self.lines
 
     def command(self, line: bytes) -> bytes:
         self.commands.append(line)
@@ -71,14 +79,15 @@ class Listener:
 
 
 @contextlib.asynccontextmanager
-async def listening() -> AsyncIterator[Listener]:
+async def listening(*, is_irs: bool = True) -> AsyncIterator[Listener]:
     listener = Listener()
+    history = listener.history if is_irs else no_history
     config = AdminConfig(
         listen="127.0.0.1:0", token_sha256=hashlib.sha256(TOKEN.encode()).hexdigest()
     )
     async with trio.open_nursery() as nursery:
         listener.address = await nursery.start(
-            serve_admin_http, config, listener.answer, listener.command
+            serve_admin_http, config, listener.answer, listener.command, history
         )
         yield listener
         nursery.cancel_scope.cancel()
@@ -97,6 +106,69 @@ async def test_the_page_is_for_all_and_the_status_is_not() -> None:
         assert (refused.status, refused.body) == (401, b"this needs the token of [admin]\n")
         assert listener.asked == []
         assert (await listener.get("/streams.json")).status == 404
+
+
+async def test_the_network_page_is_for_all_and_its_lines_are_not() -> None:
+    async with listening() as listener:
+        page = await listener.get("/network")
+        assert page.status == 200
+        assert b"<title>edged network</title>" in page.body
+        assert "default-src 'none'" in page.fields["content-security-policy"]
+        assert (await listener.get("/network.jsonl")).status == 401
+        assert listener.cursors == []
+        answer = await listener.get("/network.jsonl?after=ab-0", BEARER)
+        assert (answer.status, answer.body) == (200, b'{"seq":1}\n')
+        assert answer.fields["content-type"] == "application/jsonl; charset=utf-8"
+        assert answer.fields["cache-control"] == "no-store"
+        await listener.get("/network.jsonl", BEARER)
+        assert listener.cursors == ["ab-0", ""]
+
+
+async def test_lines_that_a_program_has_are_not_sent_again() -> None:
+    async with listening() as listener:
+        first = await listener.get("/network.jsonl", BEARER)
+        assert first.fields["etag"] == '"ab-1-1"'
+        again = await listener.get("/network.jsonl", BEARER, 'If-None-Match: "ab-1-1"')
+        assert (again.status, again.body) == (304, b"")
+
+
+@pytest.mark.parametrize("ready", [True, False])
+async def test_lines_are_compressed_for_who_takes_it(ready: bool) -> None:
+    text = b'{"seq":1}\n' * COMPRESSED_FROM
+    async with listening() as listener:
+        made = gzip.compress(text) if ready else None
+        listener.lines = HistoryLines(text=text, gzip=made, tag='"ab-1-9"')
+        answer = await listener.get("/network.jsonl", BEARER, "Accept-Encoding: gzip")
+        assert answer.fields["content-encoding"] == "gzip"
+        assert gzip.decompress(answer.body) == text
+        plain = await listener.get("/network.jsonl", BEARER)
+        assert plain.body == text
+        assert "content-encoding" not in plain.fields
+        assert plain.fields["vary"] == answer.fields["vary"] == "accept-encoding"
+        assert plain.fields["etag"] != answer.fields["etag"], "they are other bytes"
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("after=" + "a" * 65, b"after exceeds 64 characters"),
+        ("before=1", b"unknown 'before'; known: after"),
+        ("=&&", b"bad query field"),
+    ],
+)
+async def test_questions_for_lines_that_are_none(query: str, message: bytes) -> None:
+    async with listening() as listener:
+        answer = await listener.get(f"/network.jsonl?{query}", BEARER)
+        assert answer.status == 400
+        assert message in answer.body
+        assert listener.cursors == []
+
+
+async def test_without_an_irs_there_is_no_network_to_draw() -> None:
+    async with listening(is_irs=False) as listener:
+        answer = await listener.get("/network.jsonl", BEARER)
+        assert answer.status == 404
+        assert b"this edged is no IRS" in answer.body
 
 
 async def test_programs_send_the_token_each_time() -> None:
@@ -144,7 +216,7 @@ async def test_wrong_tokens_are_refused_logged_and_limited() -> None:
     assert not any(TOKEN in str(line) for line in logs)
 
 
-@pytest.mark.parametrize("path", ["/", "/status.json", "/login"])
+@pytest.mark.parametrize("path", ["/", "/status.json", "/login", "/network", "/network.jsonl"])
 async def test_a_name_that_was_made_to_point_here_is_refused(path: str) -> None:
     """DNS rebinding: the browser asks by the attacker's name."""
     async with listening() as listener:

@@ -32,6 +32,7 @@ from edged.irs.journal import journal_files
 from edged.media.stream import PriorityClass
 from edged.playback.rights import RightsGate
 from edged.playback.router import Handler, Router
+from edged.policy.network_history import NetworkHistory
 from edged.policy.plan_journal import read_journal
 from edged.policy.plan_replay import replay
 from edged.policy.restrictions import Restriction
@@ -260,6 +261,8 @@ ADMIN_PAGES: dict[str, tuple[object, str]] = {
     "/web/": (edged.roles.admin_http, "_asset"),
     "/login": (AdminAccess, "login"),
     "/logout": (AdminAccess, "logout"),
+    "/network": (edged.roles.admin_http, "_file"),
+    "/network.jsonl": (NetworkHistory, "after"),
 }
 
 

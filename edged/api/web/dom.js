@@ -66,6 +66,14 @@ export function icon(state) {
   return made;
 }
 
+// The same inside a drawing, where the page's own sizes of icons do not hold.
+export const badge = () => svg("g", { class: "badge" });
+export function setBadge(node, state, { x, y, size }) {
+  setIcon(node, state);
+  attr(node, "data-state", state);
+  attr(node, "transform", `translate(${(x - size / 2).toFixed(1)} ${(y - size / 2).toFixed(1)}) scale(${(size / 24).toFixed(3)})`);
+}
+
 export function setIcon(node, state) {
   if (node.dataset.state === state) return;
   node.dataset.state = state;

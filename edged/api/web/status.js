@@ -2,88 +2,37 @@
 
 import { setSpark, spark } from "./charts.js";
 import { $, attr, el, icon, keyed, setIcon, text } from "./dom.js";
+import { Door } from "./door.js";
 import { showIrs } from "./irs.js";
 import { NetworkMap } from "./map.js";
 import { findings, headline, line, network } from "./network.js";
 import { setFacts, showStreams } from "./streams.js";
-import { ago, bits, bytes, duration, ms, number, plural, rate } from "./words.js";
+import { bits, bytes, duration, ms, number, plural, rate } from "./words.js";
 
 const POLL_MS = 1_000;
-const ANSWER_MS = 5_000;
-const LOST_AFTER_MS = 3_500;
 const FILTER_MS = 200;
 const FINDINGS_SHOWN = 2; // The room that is kept for them, so that nothing below moves.
 const FINDINGS_MAX = 30;
 
 let status = null; // The last one that came.
-let cameAt = 0; // By performance.now().
-let trouble = ""; // Why none comes.
-let allowed = true;
-let wake = () => {};
-let asking = null;
 const map = new NetworkMap($("map"));
+
+const door = new Door({ main: $("status"), path, take, pollMs: POLL_MS });
 
 // --- Asking
 
-async function ask(path, token) {
-  const headers = token ? { Authorization: `Bearer ${token}` } : {};
-  asking = new AbortController();
-  const timer = setTimeout(() => asking.abort(), ANSWER_MS);
-  try {
-    return await fetch(path, { cache: "no-store", headers, signal: asking.signal });
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-async function poll() {
+function path() {
   const query = new URLSearchParams({ sort: $("sort").value });
   const wanted = $("filter").value.trim();
   if (wanted) query.set("filter", wanted);
-  try {
-    const response = await ask(`/status.json?${query}`);
-    if (response.status === 401) {
-      showLogin(status ? "Your session has ended, or edged was restarted." : "");
-      return;
-    }
-    if (!response.ok) throw new Error((await response.text()).trim());
-    status = await response.json();
-    cameAt = performance.now();
-    trouble = "";
-    $("login").hidden = true;
-    $("status").hidden = false;
-    $("logout").hidden = false;
-    show();
-  } catch (error) {
-    trouble = error instanceof TypeError ? "no connection" : error.name === "AbortError" ? "no answer" : error.message;
-  }
-  showFresh();
+  return `/status.json?${query}`;
 }
 
-async function run() {
-  for (;;) {
-    const began = performance.now();
-    if (allowed && !document.hidden) await poll();
-    const left = allowed && !document.hidden ? Math.max(50, POLL_MS - (performance.now() - began)) : 2 ** 30;
-    await new Promise((resolve) => {
-      const timer = setTimeout(resolve, left);
-      wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
-  }
-}
-
-function showFresh() {
-  const ageMs = performance.now() - cameAt;
-  const lost = status !== null && ageMs > LOST_AFTER_MS && !document.hidden && allowed;
-  const state = !allowed ? "waiting" : status === null ? (trouble ? "lost" : "waiting") : lost ? "lost" : "live";
-  attr($("fresh"), "data-state", state);
-  attr(document.body, "data-lost", lost);
-  const since = ago(ageMs / 1000);
-  const told = !allowed ? "Signed out" : status === null ? (trouble ? `No answer from edged (${trouble})` : "Connecting") : lost ? `No answer from edged for ${since}${trouble ? ` (${trouble})` : ""}: what you see is that old` : "Live";
-  text($("fresh-text"), told);
+async function take(response) {
+  if (!response.ok) throw new Error((await response.text()).trim());
+  status = await response.json();
+  show();
+  return false;
 }
 
 // --- Showing
@@ -190,6 +139,7 @@ function show() {
   const seen = network(status);
   showVerdict(seen);
   showTiles();
+  attr($("to-network"), "hidden", !status.irs.length);
   map.show(seen);
   showList();
   showLinks(seen);
@@ -197,40 +147,8 @@ function show() {
   showIrs(status);
 }
 
-// --- Coming in and going out
+// --- By hand
 
-function showLogin(why) {
-  allowed = false;
-  $("status").hidden = true;
-  $("logout").hidden = true;
-  $("login").hidden = false;
-  if (why) text($("login-why"), why);
-  $("token").focus();
-  showFresh();
-}
-
-async function login(token) {
-  try {
-    const response = await ask("/login", token);
-    if (!response.ok) return (await response.text()).trim();
-  } catch {
-    return "No answer from edged.";
-  }
-  allowed = true;
-  wake();
-  return "";
-}
-
-$("login-form").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  const wrong = await login($("token").value.trim());
-  text($("login-wrong"), wrong);
-  if (!wrong) $("token").value = "";
-});
-$("logout").addEventListener("click", async () => {
-  await ask("/logout").catch(() => {});
-  showLogin("You have signed out.");
-});
 $("all-findings").addEventListener("click", (event) => {
   attr(event.currentTarget, "aria-expanded", String(event.currentTarget.getAttribute("aria-expanded") !== "true"));
   showVerdict(network(status));
@@ -238,12 +156,9 @@ $("all-findings").addEventListener("click", (event) => {
 let filtering = 0;
 $("filter").addEventListener("input", () => {
   clearTimeout(filtering);
-  filtering = setTimeout(wake, FILTER_MS);
+  filtering = setTimeout(() => door.wake(), FILTER_MS);
 });
-$("sort").addEventListener("change", () => wake());
-document.addEventListener("visibilitychange", () => {
-  if (!document.hidden) wake();
-});
+$("sort").addEventListener("change", () => door.wake());
 document.addEventListener("keydown", (event) => {
   if (event.key === "/" && document.activeElement !== $("filter") && !$("status").hidden && document.activeElement?.tagName !== "INPUT") {
     event.preventDefault();
@@ -254,21 +169,4 @@ for (const [state, word] of [["ok", "well"], ["warn", "look at it"], ["bad", "br
   $("legend").append(el("li", { "data-state": state }, icon(state), word));
 }
 
-async function begin() {
-  // A link may carry the token behind "#", which browsers send to nobody; it leaves the address bar at once.
-  const fragment = location.hash.slice(1);
-  if (fragment) history.replaceState(null, "", location.pathname);
-  let token = "";
-  try {
-    token = decodeURIComponent(fragment);
-  } catch {
-    // No token of ours: they need no escapes.
-  }
-  if (token) {
-    await login(token);
-  }
-  setInterval(showFresh, 500);
-  run();
-}
-
-begin();
+door.open();

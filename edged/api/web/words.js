@@ -1,7 +1,9 @@
 // Numbers and states in words.
 
+const formats = []; // By digits: to make one takes as long as to use it a hundred times.
 export function number(value, digits = 0) {
-  return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  formats[digits] ??= new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  return formats[digits].format(value);
 }
 
 // Bits per second as a number and its unit.
