@@ -1,17 +1,23 @@
-"""Pictures of what people look at: the watch and the status page, each as most see them.
+"""Pictures of what people look at: the watch, the status and the network page, as most see them.
 
-python -m tests.e2e.screenshots FOLDER      # twelve PNG files: desktop and phone, light and dark
+python -m tests.e2e.screenshots FOLDER          # twelve files: desktop and phone, light and dark
+python -m tests.e2e.screenshots FOLDER network  # four of the network page, after a minute's play
 """
 
 import sys
+import time
+from functools import partial
 from pathlib import Path
 
 import trio
 
+from edged.policy.network_history import NetworkHistory
+from tests.bench.network.world import play
 from tests.e2e.browser import Page, open_browser
 from tests.e2e.clip import RATE, Rung, make_ladder_clip
 from tests.e2e.publisher import publish_clip
 from tests.e2e.test_codecs import SEEK_BACK
+from tests.e2e.test_network_page import serving
 from tests.e2e.test_status_page import GOP_S, TOKEN, Setting, open_setting
 from tests.e2e.test_watch_page import STATE
 
@@ -22,6 +28,8 @@ RUNGS = tuple(
     Rung("h264", size, kbps)
     for size, kbps in (((640, 360), 900), ((480, 270), 500), ((320, 180), 200))
 )
+SLOTS = 2000  # Of the world that the network page shows.
+CUT_AT = 215  # The sample with two links cut, and one that fills.
 SOUNDS = (("aac", "eng"), ("aac", "deu"))
 
 
@@ -59,6 +67,28 @@ async def show(setting: Setting, folder: Path) -> None:
         await take_all(status, "status", folder)
 
 
+async def show_network(history: NetworkHistory, folder: Path) -> None:
+    """An hour of the simulator's world, at its most interesting moment."""
+    with trio.fail_after(60):
+        async with serving(history.after) as address, open_browser() as browser:
+            page = await browser.open_page(1440, 900)
+            await page.navigate(f"{address}#{TOKEN}")
+            await page.wait_for("document.querySelectorAll('.spot').length > 100", 20)
+            await page.evaluate(
+                "const slider = document.getElementById('slider');"
+                f"slider.value = {CUT_AT}; slider.dispatchEvent(new Event('input'))"
+            )
+            await take_all(page, "network", folder)
+
+
+def play_hour() -> NetworkHistory:
+    history = NetworkHistory("0a1b")
+    places, taken = play(SLOTS, ends_unix=time.time())
+    for each in taken:
+        history.add(each.sample, places, each.events)
+    return history
+
+
 async def main(folder: Path) -> None:
     clip = make_ladder_clip(RUNGS, SOUNDS, seconds=60, gop=round(GOP_S * RATE))
     with trio.fail_after(120):
@@ -72,4 +102,7 @@ async def main(folder: Path) -> None:
 if __name__ == "__main__":
     into = Path(sys.argv[1])
     into.mkdir(parents=True, exist_ok=True)
-    trio.run(main, into)
+    if sys.argv[2:] == ["network"]:
+        trio.run(partial(show_network, play_hour(), into))
+    else:
+        trio.run(main, into)
