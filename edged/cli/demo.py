@@ -35,6 +35,18 @@ RTMP_PORT = 1935
 PLAYBACK_PORT = 8080
 TOKEN_BYTES = 24
 POPS = ("west", "east")
+# What the network page draws: all of it is here, but a network has places.
+MAP: dict[str, object] = {
+    "sites": [
+        {"name": "west", "pops": ["west"], "latitude": 37.8, "longitude": -122.4},
+        {"name": "middle", "origins": ["origin"], "latitude": 41.9, "longitude": -87.6},
+        {"name": "east", "pops": ["east"], "latitude": 40.7, "longitude": -74.0},
+    ],
+    "links": [
+        {"name": "west-middle", "ends": ["west", "middle"], "mbps": 10_000},
+        {"name": "middle-east", "ends": ["middle", "east"], "mbps": 10_000},
+    ],
+}
 
 
 class DemoAddresses(Struct, frozen=True, kw_only=True):
@@ -131,7 +143,7 @@ def plan_demo(keys: _Keys, folder: Path, *, any_port: bool) -> tuple[DemoAddress
         "metrics": {"listen": metrics},
     }
     raws: list[dict[str, object]] = [
-        {"irs": {"listen": irs, "warmup_s": 0.0}, **common},
+        {"irs": {"listen": irs, "warmup_s": 0.0, **MAP}, **common},
         {
             "origin": {"name": "origin", "listen": backbone, "address": backbone},
             "irs_client": {"addresses": [irs]},

@@ -218,6 +218,8 @@ def event(kind: str, **more: object) -> NetworkEvent:
             event("link", link="l", before="up", after="cut", why="silent"),
             *("bad", "Link l is cut", "silent"),
         ),
+        (event("link", link="l", before="unknown", after="up"), "ok", "Link l is up", ""),
+        (event("link", link="l", before="cut", after="up"), "ok", "Link l is up again", ""),
         (
             event("link", link="l", after="filling", count=91),
             "warn",

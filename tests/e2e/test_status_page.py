@@ -242,14 +242,16 @@ async def test_the_token_is_asked_for_and_nothing_is_wider_than_a_phone() -> Non
 
 
 async def see_the_network(page: Page) -> None:
-    """The page of IRS draws it as it is, although it has no map."""
+    """The page of IRS draws it, on a map, and goes on with each sample."""
     await page.evaluate("document.getElementById('to-network').click()")
     drawn = "document.querySelectorAll('.spot').length === 3"
     await page.wait_for(f"location.pathname === '/network' && {drawn}", SHOWN_S_MAX)
     more = "Number(document.getElementById('slider').max) >= 2"
     await page.wait_for(more, 2 * SAMPLE_INTERVAL_S + SHOWN_S_MAX)
+    await page.wait_for("document.querySelectorAll('.tie[data-link=up]').length === 2", SHOWN_S_MAX)
     assert await text_of(page, "#headline") == "All is well"
     assert await text_of(page, "#fresh-text") == "Live"
+    assert await page.evaluate("!document.querySelector('.land').hasAttribute('display')")
 
 
 async def check_widths(page: Page) -> None:
