@@ -12,23 +12,33 @@ import trio
 T = TypeVar("T")
 
 
-def call_within(call: Callable[[], T], within_s: float) -> T:
+def call_within(call: Callable[[], T], within_s: float, drop: Callable[[T], None]) -> T:
     """Call it in a thread, before there is a loop to wait in; raises what it raises.
 
-    TimeoutError if it takes longer: the call goes on by itself, and what it gives is dropped.
+    TimeoutError if it takes longer: the call goes on by itself, and that thread drops what it gives
+    (a file that nobody closes stays locked until the garbage is collected).
     """
     results: list[T] = []
     errors: list[Exception] = []
+    given_up, lock = threading.Event(), threading.Lock()
 
     def run() -> None:
         try:
-            results.append(call())
+            result = call()
         except Exception as error:  # Of whoever waits.
             errors.append(error)
+            return
+        with lock:
+            if not given_up.is_set():
+                results.append(result)
+                return
+        drop(result)
 
     thread = threading.Thread(target=run, daemon=True)  # The process ends without it.
     thread.start()
     thread.join(within_s)
+    with lock:
+        given_up.set()
     if errors:
         raise errors[0]
     if not results:

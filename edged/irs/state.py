@@ -207,6 +207,10 @@ class StateFile:
         return StateError(f"irs.state_file {self.path} cannot be {what}: {error}")
 
 
+def _close(opened: tuple[StateFile, IrsState, list[Action]]) -> None:
+    opened[0].close()
+
+
 class StateKeeper:
     """Keeps what IRS says in a file, in a thread of its own; without a path, nowhere.
 
@@ -235,7 +239,7 @@ class StateKeeper:
         if not self.path:
             return IrsState()
         try:
-            return self._take(*call_within(self._open, LOAD_S_MAX))
+            return self._take(*call_within(self._open, LOAD_S_MAX, _close))
         except TimeoutError:
             self._note(f"irs.state_file {self.path} has not been read in {LOAD_S_MAX:g} s")
         except StateError as error:

@@ -10,20 +10,31 @@ from tests.backbone.network import until
 
 
 def test_before_there_is_a_loop_a_call_is_waited_for_so_long() -> None:
-    assert call_within(lambda: threading.current_thread() is threading.main_thread(), 5) is False
+    dropped: list[object] = []
+    in_main = threading.main_thread()
+    assert call_within(lambda: threading.current_thread() is in_main, 5, dropped.append) is False
     with pytest.raises(ZeroDivisionError):
-        call_within(lambda: 1 // 0, 5)
-    going_on, done = threading.Event(), threading.Event()
+        call_within(lambda: 1 // 0, 5, dropped.append)
+    assert dropped == []
 
-    def slow() -> None:
+
+def test_what_comes_too_late_is_dropped_where_it_comes() -> None:
+    """Once nobody refers to it is too late: a file would stay locked meanwhile."""
+    going_on, gone = threading.Event(), threading.Event()
+
+    def slow() -> str:
         going_on.wait(10)
-        done.set()
+        return "late"
+
+    def drop(what: str) -> None:
+        assert (what, threading.current_thread() is threading.main_thread()) == ("late", False)
+        gone.set()
 
     with pytest.raises(TimeoutError):
-        call_within(slow, 0.05)
-    assert not done.is_set()
+        call_within(slow, 0.05, drop)
+    assert not gone.is_set()
     going_on.set()
-    assert done.wait(5), "it goes on by itself"
+    assert gone.wait(5)
 
 
 async def test_a_call_gives_its_result_or_raises() -> None:
