@@ -40,7 +40,8 @@ function facts(irs) {
   const found = [["This IRS", standing(irs)], ["Epoch", irs.epoch]];
   if (seat.majority) found.push(["Granted by", `${number(seat.grants)} of ${plural(seat.pops_known, "PoP")}, ${number(seat.majority)} must`]);
   if (seat.active_at) found.push(["Active", seat.active_at]);
-  found.push(["Became active", plural(seat.taken_over, "time")], ["Channels live", number(live.channels)]);
+  if (seat.majority) found.push(["Became active", plural(seat.taken_over, "time")]);
+  found.push(["Channels live", number(live.channels)]);
   if (live.conflicts) found.push(["At several PoPs", live.conflicts_first.map((one) => `${one.channel} (${one.pops.join(", ")})`).join("; ") + (live.conflicts > live.conflicts_first.length ? ` and ${live.conflicts - live.conflicts_first.length} more` : "")]);
   if (seat.state_problem) found.push(["Not kept", seat.state_problem]);
   return found;
