@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from edged.policy.demand import SAMPLES_PER_SLOT, SLOT_S, SLOTS_PER_DAY, DemandRow
 from edged.policy.forecast import History
@@ -13,9 +13,6 @@ ZONE_H = {"fra": 1, "lon": 0, "nyc": -5}
 WEEKEND = 1.4
 MBPS = 5.0  # A unit's.
 BACK = 0.5  # Mbps that come back for each unit.
-
-Parts = tuple[float, float, float]
-True_ = Callable[[str, int], float]
 
 
 def true_units(pop: str, slot: int, growth: float = 1.0) -> float:
