@@ -61,6 +61,13 @@ async def probe(url: str, seconds: float) -> list[tuple[int, int, int]]:
     ]
 
 
+async def check_rung(url: str, size: str) -> None:
+    """As ffprobe reads it."""
+    ((width, height, pictures),) = await probe(url, 3)
+    assert f"{width}x{height}" == size
+    assert pictures > 60
+
+
 async def check_in_step(network: Network, name: str, media: dict[str, str]) -> None:
     """The segments of a rung begin when the source's do."""
     rung = starts(await playlist(network, media[name]))
@@ -107,9 +114,9 @@ async def test_a_ladder_beside_the_source_and_the_death_of_its_encoder() -> None
             await trio.sleep(4)
             for name in ("v120p", "v90p"):
                 await check_in_step(network, name, media)
-            found = await probe(network.playback("b") + media["v120p"], 3)
-            assert [f"{width}x{height}" for width, height, _ in found] == sizes[1:2]
-            assert found[0][2] > 60
+            async with trio.open_nursery() as probing:
+                for name, size in zip(("v120p", "v90p"), sizes[1:], strict=True):
+                    probing.start_soon(check_rung, network.playback("b") + media[name], size)
 
             os.kill(int(str(started["pid"])), signal.SIGKILL)
             await origin.wait_log("ladder failed, begun anew")
