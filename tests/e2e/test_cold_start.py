@@ -14,9 +14,9 @@ from tests.wire.hls_reader import read_media_playlist
 
 pytestmark = [pytest.mark.e2e, pytest.mark.light, pytest.mark.timeout(120)]
 
-RTT_S = 0.1
-GOAL_S = RTT_S + 0.05
-SLACK = 2  # CI's machine is shared.
+RTT_S = 0.2
+OWN_S_MAX = 0.05  # Beside the round trip.
+SLACK = 3  # Of our own time, as CI's machine is shared: never of a second round trip.
 CLIP_S = 14
 WARM_S = 7.0  # Two segments and more are packaged then.
 CHANNELS = ("one", "two", "three")
@@ -55,4 +55,4 @@ async def test_the_first_part_comes_a_round_trip_after_the_first_request() -> No
         nursery.cancel_scope.cancel()
     print("first part after", *(f"{1000 * took:.0f} ms" for took in times))
     assert min(times) >= RTT_S, "it is not here before it has been asked for"
-    assert statistics.median(times) <= SLACK * GOAL_S, times
+    assert statistics.median(times) <= RTT_S + SLACK * OWN_S_MAX, times
