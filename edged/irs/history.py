@@ -32,8 +32,8 @@ ANSWER_S_MAX = 60.0  # Of a write; beyond, it is said that the disk hangs.
 END_S_MAX = 2.0  # For what is not written yet, as the process ends.
 
 METRICS = (
-    MetricSpec(name="edged_irs_history_writes_total", help="Writes of demand to disk"),
-    MetricSpec(name="edged_irs_history_lost_total", help="Rows of demand that are not kept"),
+    MetricSpec(name="edged_irs_demand_writes_total", help="Writes of demand to disk"),
+    MetricSpec(name="edged_irs_demand_lost_total", help="Rows of demand that are not kept"),
 )
 
 log = structlog.get_logger("edged.irs.history")
@@ -138,8 +138,8 @@ class History:
 
     def read_metrics(self) -> Iterable[Sample]:
         """Values of METRICS."""
-        yield Sample("edged_irs_history_writes_total", self.kept)
-        yield Sample("edged_irs_history_lost_total", self.lost)
+        yield Sample("edged_irs_demand_writes_total", self.kept)
+        yield Sample("edged_irs_demand_lost_total", self.lost)
 
     async def _sample(self) -> None:
         await trio.sleep(self._warmup_s)

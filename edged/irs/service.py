@@ -218,7 +218,7 @@ class IrsService:
             self._supervisor.start_soon(nursery, "irs seat", self.seat.run)
             self._supervisor.start_soon(nursery, "irs live", self.live.run)
             self._supervisor.start_soon(nursery, "irs state", self.seat.keeper.run)
-            self._supervisor.start_soon(nursery, "irs history", self.watch.run)
+            self._supervisor.start_soon(nursery, "irs network", self.watch.run)
 
     async def _listen(self, *, task_status: trio.TaskStatus[str]) -> None:
         sock = open_listener(self.config.listen)

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from edged.irs.service import IrsService
 
 METRICS = (
-    MetricSpec(name="edged_irs_history_samples", help="Samples kept for the network page"),
-    MetricSpec(name="edged_irs_history_bytes", help="What they take"),
+    MetricSpec(name="edged_irs_network_samples", help="Samples kept for the network page"),
+    MetricSpec(name="edged_irs_network_bytes", help="What they take"),
 )
 
 log = structlog.get_logger("edged.irs.watch")
@@ -68,8 +68,8 @@ class NetworkWatch:
     def read_metrics(self) -> Iterable[Sample]:
         """Values of METRICS."""
         kept = self.history.statistics()
-        yield Sample("edged_irs_history_samples", kept.lines)
-        yield Sample("edged_irs_history_bytes", kept.bytes)
+        yield Sample("edged_irs_network_samples", kept.lines)
+        yield Sample("edged_irs_network_bytes", kept.bytes)
 
     # As it happens.
 

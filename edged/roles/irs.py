@@ -78,7 +78,7 @@ class IrsRole:
             if self.journal is not None:
                 self.supervisor.start_soon(nursery, "irs journal", self.journal.run)
             if self.history is not None:
-                self.supervisor.start_soon(nursery, "irs history", self.history.run)
+                self.supervisor.start_soon(nursery, "irs demand", self.history.run)
             task_status.started({"irs": address})
 
     def prepare_reload(self, new: Config) -> Commit:

@@ -109,7 +109,7 @@ async def test_slots_are_kept_as_they_end_and_the_last_one_at_the_end(
     assert heard is not None
     assert heard.network.origins == {"fra1": 10}
     samples = {sample.name: sample.value for sample in kept.read_metrics()}
-    assert samples == {"edged_irs_history_writes_total": 4, "edged_irs_history_lost_total": 0}
+    assert samples == {"edged_irs_demand_writes_total": 4, "edged_irs_demand_lost_total": 0}
 
 
 async def test_a_slot_has_all_its_samples(

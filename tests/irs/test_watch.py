@@ -248,8 +248,8 @@ async def test_metrics_and_a_map_that_is_read_again(autojump_clock: MockClock) -
     service.watch.sample()
     values = {sample.name: sample.value for sample in service.watch.read_metrics()}
     assert values.keys() == {spec.name for spec in METRICS}
-    assert values["edged_irs_history_samples"] == 1
-    assert values["edged_irs_history_bytes"] > 100
+    assert values["edged_irs_network_samples"] == 1
+    assert values["edged_irs_network_bytes"] > 100
     well = service.links.well
     moved = SiteConfig(name="fra", origins=("fra1",), latitude=50.1, longitude=8.7)
     service.reconfigure(IrsConfig(sites=(SITES[0], moved), links=LINKS))

@@ -20,6 +20,7 @@ import trio
 
 import edged
 import edged.irs.history
+import edged.irs.watch
 import edged.origin.service
 import edged.policy.demand
 import edged.roles.admin_http
@@ -432,6 +433,29 @@ async def test_the_links_of_the_backbone_fail(tmp_path: Path, faults: Faults) ->
         await setting.begun_anew("irs", "irs links")
 
 
+async def test_who_is_live_where_fails(tmp_path: Path, faults: Faults) -> None:
+    async with healthy_network(tmp_path) as setting:
+        live = setting.irs.service.live
+        await until(lambda: live.registry.counts())
+        faults.throw(live.registry, "next_timeout", times=1)
+        live._woken.set()
+        await setting.begun_anew("irs", "irs live")
+        assert not live.registry.unlisted()
+
+
+async def test_what_samples_the_network_fails(
+    tmp_path: Path, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edged.irs.watch, "SAMPLE_INTERVAL_S", 0.05)
+    async with healthy_network(tmp_path) as setting:
+        watch = setting.irs.service.watch
+        await until(lambda: watch.history.statistics().lines)
+        faults.throw(edged.irs.watch, "contained", times=1)
+        await setting.begun_anew("irs", "irs network")
+        lines = watch.history.statistics().lines
+        await until(lambda: watch.history.statistics().lines > lines)
+
+
 class BrokenSource:
     """Another's code, which fails wherever it is asked."""
 
@@ -497,7 +521,7 @@ async def test_the_history_of_demand_fails(
         await until(lambda: history.kept)
         for what in ("_write", "_queue"):
             faults.throw(history, what, times=1)
-            await setting.begun_anew("irs", "irs history")
+            await setting.begun_anew("irs", "irs demand")
             kept = history.kept
             await until(lambda kept=kept: history.kept > kept)  # type: ignore[misc]
         history.problem = "the disk is full"
