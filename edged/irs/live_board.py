@@ -82,7 +82,7 @@ class LiveBoard:
         self._woken.set()
 
     def reported(self, key: str, report: LiveReport) -> None:
-        """A PoP tells; raises RemoteProtocolError."""
+        """A PoP tells."""
         ask = self.registry.reported(key, report, trio.current_time())
         if ask is not None:
             log.warning("pop is asked again what is live", pop=key)

@@ -2,12 +2,16 @@
 
 from collections.abc import Callable, Mapping
 
+import structlog
 import trio
 
 from edged.media.live import LiveAsk, LiveReport, LiveRow
 from edged.policy.live_teller import LiveTeller
+from edged.runtime.faults import contained
 
 LOOK_S = 1.0  # As telemetry by default.
+
+log = structlog.get_logger("edged.irs.client")
 
 
 class LiveReports:
@@ -45,7 +49,8 @@ class LiveReports:
         """Tell what is new, to whom it is."""
         if not self._tellers:
             return
-        rows, now = self._rows(), trio.current_time()
-        for session, teller in self._tellers.items():
-            if (report := teller.report(rows, now)) is not None:
-                self._send(session, report)
+        with contained(log, "who is live not told"):  # Tables come by the same sessions.
+            rows, now = self._rows(), trio.current_time()
+            for session, teller in self._tellers.items():
+                if (report := teller.report(rows, now)) is not None:
+                    self._send(session, report)

@@ -156,7 +156,9 @@ class EpochClaim:
         return {pop: math.inf if pop in self._pops else at for pop, at in self._known.items()}
 
     def holder(self, now: float) -> str:
-        """Where another IRS is active, as PoPs reach it; "" where none is known."""
+        """Where another IRS is active, as PoPs reach it; "" where none is known to be."""
+        if self._lost(now) < self.majority:
+            return ""
         return next((p.holder for p in self._pops.values() if p.holder and now < p.busy_until), "")
 
     def wait_until(self, at: float) -> None:

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
-from edged.errors import RemoteProtocolError
 from edged.media.live import CHANNELS_MAX, LiveAsk, LiveReport, LiveRow
 from edged.policy.live_teller import CONFIRM_S
 
@@ -108,10 +107,7 @@ class LiveRegistry:
             self._drop(key)
 
     def reported(self, key: str, report: LiveReport, now: float) -> LiveAsk | None:
-        """Take what a PoP tells; the answer is to be sent.
-
-        Raises RemoteProtocolError for more channels than a PoP may tell.
-        """
+        """Take what a PoP tells; the answer is to be sent."""
         pop = self._pops.get(key)
         if pop is None or not pop.here or report.ask != pop.ask or report.number <= pop.number:
             return None  # Of an ask before, or told already.
@@ -252,9 +248,7 @@ class LiveRegistry:
                 if in_force:
                     self._list(row.channel, key, now)
             rows[row.channel] = row
-        if len(rows) > CHANNELS_MAX:
-            raise RemoteProtocolError(f"pop {key!r} tells of more than {CHANNELS_MAX} channels")
-        if self._total > self._rows_max:
+        if len(rows) > CHANNELS_MAX or self._total > self._rows_max:
             self._stop(pop, now + FULL_RETRY_S)
             self._replace(key, pop, {}, now)
             pop.full = True

@@ -8,7 +8,7 @@ from edged.irs.live_board import LiveAnswer, LiveQuery
 from edged.roles.irs import IrsRole
 
 LIMIT_DEFAULT = 100
-LIMIT_MAX = 100_000
+LIMIT_MAX = 10_000  # 30 ms of IRS's loop.
 TEXT_CHARS_MAX = 256
 
 

@@ -331,6 +331,11 @@ def table_crc(table: RoutingTable) -> int:
     return zlib.crc32(_encoder.encode(table))
 
 
+def _in_order(kept: dict[str, int] | UnsetType) -> list[tuple[str, int]] | UnsetType:
+    """Their order counts in the CRC."""
+    return UNSET if kept is UNSET else list(kept.items())
+
+
 def make_delta(before: RoutingTable, after: RoutingTable, nonce: int) -> Delta:
     """Say what turns `before` into `after`; both of one epoch."""
     assert before.epoch == after.epoch, "tables of different epochs have no delta"
@@ -348,7 +353,7 @@ def make_delta(before: RoutingTable, after: RoutingTable, nonce: int) -> Delta:
         removed=tuple(name for name in old if name not in new),
         rules=None if before.rules == after.rules else after.rules,
         crc_after=table_crc(after),
-        kept=UNSET if before.kept == after.kept else after.kept,
+        kept=UNSET if _in_order(before.kept) == _in_order(after.kept) else after.kept,
     )
 
 

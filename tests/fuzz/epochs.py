@@ -30,9 +30,9 @@ MEMO = IrsMemo(epoch=1, revision=2, drains=(NOTE,))
 MESSAGES: tuple[Message, ...] = (
     PopHello(pop="fra1", shard=0, grants_epochs=True, tells_live=True),
     EpochAsk(irs="a", number=1, kind="want", epoch=1),
+    MEMO,  # From whom was granted one: the next that asks is shown it.
     EpochAsk(irs="b", number=2, kind="look", epoch=2),
     EpochAsk(irs="a", number=3, kind="release", epoch=1, memo=(1, 1)),
-    MEMO,
     EpochAnswer(number=1, granted=False, epoch=0),
     EpochAnswer(number=2, granted=True, begins=True, epoch=1, stamp=(1, 2), memo=MEMO),
     EpochAnswer(number=3, granted=False, epoch=5, left_s=2.0, holder="irs2:1940"),

@@ -1,10 +1,11 @@
 """A PoP's side of who is live where, on the mock clock."""
 
 import trio
+from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from edged.irs.live_reports import LOOK_S, LiveReports
-from edged.media.live import ROWS_MAX, LiveAsk, LiveReport
+from edged.media.live import ROWS_MAX, LiveAsk, LiveReport, LiveRow
 from edged.policy.live_teller import PACE_S
 from tests.policy.test_live_teller import row, rows
 
@@ -64,3 +65,27 @@ async def test_many_follow_at_their_pace(autojump_clock: MockClock) -> None:
         assert [len(report.changed) for _, _, report in told] == [ROWS_MAX, ROWS_MAX, 5]
         assert round(told[-1][0] - told[0][0], 6) == 2 * PACE_S
         nursery.cancel_scope.cancel()
+
+
+async def test_a_bug_in_it_is_no_end_of_it(autojump_clock: MockClock) -> None:
+    """It runs beside the sessions by which tables come."""
+    told, bugs = Told(), 2
+
+    def look() -> dict[str, LiveRow]:
+        nonlocal bugs
+        if bugs:
+            bugs -= 1
+            raise KeyError("planted")
+        return rows(2)
+
+    reports = LiveReports(
+        look, lambda session, report: told.append((trio.current_time(), session, report))
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reports.run)
+        reports.asked("irs:1", LiveAsk(number=1))
+        with capture_logs() as logs:
+            await trio.sleep(3 * LOOK_S)
+        nursery.cancel_scope.cancel()
+    assert [report.count for _, _, report in told] == [2]
+    assert [line["event"] for line in logs] == ["who is live not told"] * 2

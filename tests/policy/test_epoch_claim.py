@@ -451,6 +451,19 @@ def test_who_has_stood_down_for_another_may_follow_that_one() -> None:
     assert world.active() == []
 
 
+def test_who_has_one_pop_of_five_is_not_the_active_one() -> None:
+    claim = EpochClaim("a", 1, lambda: 0.5)
+    names = [f"p{n}" for n in range(5)]
+    claim.remember(dict.fromkeys(names, 0.0), 0.0)
+    for name in names:
+        claim.joined(name, 0.0)
+    for granted, name in enumerate(names, start=1):
+        (number,) = [ask.number for pop, ask in claim.take_asks() if pop == name] or [1]
+        busy = EpochAnswer(number=number, granted=False, epoch=0, left_s=2.0, holder="b")
+        claim.answered(name, busy, 0.1)
+        assert claim.holder(0.2) == ("b" if granted >= 3 else "")
+
+
 def test_a_notice_of_a_pop_that_has_not_answered_yet_means_nothing() -> None:
     claim = EpochClaim("a", 1, lambda: 0.5)
     notice = EpochAnswer(number=UNASKED, granted=False, epoch=0)

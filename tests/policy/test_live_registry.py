@@ -9,7 +9,6 @@ import pytest
 from hypothesis import strategies as st
 from msgspec import structs
 
-from edged.errors import RemoteProtocolError
 from edged.media.live import CHANNELS_MAX, LiveAsk, LiveReport, LiveRow
 from edged.policy import live_registry
 from edged.policy.live_registry import (
@@ -147,8 +146,12 @@ def test_one_that_tells_no_more_is_asked_again() -> None:
 def test_one_pop_may_tell_so_many_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_registry, "CHANNELS_MAX", 3)
     registry = told((P, rows(3)))
-    with pytest.raises(RemoteProtocolError, match="'p/0' tells of more than 3 channels"):
-        registry.reported(P, LiveReport(ask=1, number=2, changed=(row("x"),), count=4), 1.0)
+    assert not registry.unlisted()
+    more = LiveReport(ask=1, number=2, changed=(row("x"),), count=4)
+    assert registry.reported(P, more, 1.0) is None
+    assert registry.unlisted() == {P: "there is no room for its channels"}
+    assert (registry.rows(P), len(registry)) == ({}, 0)
+    assert registry.next_timeout() > 1.0, "it is asked again, later"
     assert CHANNELS_MAX > 3
 
 

@@ -436,7 +436,7 @@ async def test_the_links_of_the_backbone_fail(tmp_path: Path, faults: Faults) ->
 async def test_who_is_live_where_fails(tmp_path: Path, faults: Faults) -> None:
     async with healthy_network(tmp_path) as setting:
         live = setting.irs.service.live
-        await until(lambda: live.registry.counts())
+        await until(live.registry.counts)
         faults.throw(live.registry, "next_timeout", times=1)
         live._woken.set()
         await setting.begun_anew("irs", "irs live")

@@ -49,18 +49,20 @@ async function take(response) {
     past.clear(); // The next answer has the whole hour again.
     throw error;
   }
+  behind ||= came > 0;
+  if (!came) showNow(); // While more comes, it is not yet now.
+  return came > 0;
+}
+
+function showNow() {
   if (past.last < 0) showNothing("No history yet", "IRS has only just started: the first sample is there within 5 seconds.");
   else if (!past.newest.pops.length && !past.newest.origins.length) showNothing("Nobody is here yet", "IRS runs, but no PoP and no origin has connected to it: see irs_client.addresses in their files.");
   else {
     $("nothing").hidden = true;
     $("board").hidden = false;
-    behind ||= came > 0;
-    if (came <= 1 && behind) { // While more comes, it is not yet now.
-      behind = false;
-      show();
-    }
+    if (behind) show();
   }
-  return came > 1;
+  behind = false;
 }
 
 function showNothing(head, why) {
