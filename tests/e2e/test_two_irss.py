@@ -111,7 +111,7 @@ async def test_one_that_is_stopped_or_told_to_stand_by_is_followed_in_a_fraction
             assert await other.process.wait() == 0
         assert took_s < 1.0, "of a lease of 3 s"
         (given,) = other.log("epochs given back")
-        assert (given["pops"], "unanswered" in given) == (1, False)
+        assert (given["pops"], given.get("unanswered")) == (1, None)
         await pair.pop.wait_log("epoch granted", count=pushed + 1)
         assert pair.pop.log("epoch granted")[-1]["epoch"] == epoch
         assert pair.pop.log("pushed table refused") == []
