@@ -45,10 +45,6 @@ class Cadence(Struct, frozen=True, kw_only=True):
     period_units: int = 0  # So many units last exactly `period_ticks`; 0 when irregular.
     period_ticks: int = 0
     rate: Fraction | None = None  # Units per second, when constant.
-    # Of audio: what a part is meant to last. Its parts end where so many of these have passed since
-    # the segment began, as the picture's do, or a unit later; 0: each is as long as it may be.
-    step_ticks: int = 0
-    unit_ticks: int = 0  # Of audio: what a unit lasts, however its times jitter; 0: not known.
 
     @property
     def constant(self) -> bool:
@@ -78,15 +74,6 @@ def measure_cadence(track: Track, dts: Sequence[int], part_us: int) -> Cadence:
 
     What the configuration declares counts only if the times bear it out.
     """
-    cadence = _measure(track, dts, part_us)
-    if track.kind is Kind.AUDIO:
-        unit_ticks = _ceil(track.timescale / cadence.rate) if cadence.rate is not None else 0
-        step_ticks = part_us * track.timescale // US
-        cadence = msgspec.structs.replace(cadence, step_ticks=step_ticks, unit_ticks=unit_ticks)
-    return cadence
-
-
-def _measure(track: Track, dts: Sequence[int], part_us: int) -> Cadence:
     declared = declared_unit(track)
     deltas = [later - earlier for earlier, later in itertools.pairwise(dts)]
     if not deltas:

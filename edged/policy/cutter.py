@@ -213,8 +213,7 @@ class RenditionCutter:
         """Cut if the part, long enough, has no room for another unit; the pace is constant."""
         pace = self.cadence
         total = self.end_dts - self._units[0].dts
-        has_room = total + pace.period_ticks // pace.period_units <= pace.part_ticks
-        if not has_room or self._is_due(self.end_dts):
+        if total + pace.period_ticks // pace.period_units > pace.part_ticks:
             self._cut(len(self._units), self.end_dts, out)
 
     def _cut_before(self, unit: AccessUnit, out: list[PackagedEvent]) -> None:
@@ -229,23 +228,8 @@ class RenditionCutter:
                 return
             # Too long with the last unit, too short without: media is absent for a while.
             self._cut(len(self._units), unit.dts, out)
-            return
-        gap_ticks = pace.gap_ticks
-        if pace.rate is not None and pace.unit_ticks:
-            gap_ticks = pace.unit_ticks  # One that comes later than that begins the next part.
-        has_room = total + gap_ticks <= pace.part_ticks
-        if total >= pace.floor_ticks and (not has_room or self._is_due(unit.dts)):
+        elif total >= pace.floor_ticks and total + pace.gap_ticks > pace.part_ticks:
             self._cut(len(self._units), unit.dts, out)
-
-    def _is_due(self, end: int) -> bool:
-        """Whether a part of audio is to end there.
-
-        Units seldom fill a part evenly: where each took as many as it may, the segment's last part
-        would be a short one, and hls.js passes over such when it comes late (to it a segment is
-        whole when 0.2 s of it lack).
-        """
-        step_ticks = self.cadence.step_ticks
-        return step_ticks > 0 and end - self.segment_start >= step_ticks * (self.index + 1)
 
     def _cut(
         self, count: int, until: int, out: list[PackagedEvent], *, ends_segment: bool = False

@@ -119,36 +119,6 @@ def test_item_14_part_durations_of_audio_alone(sample_rate: int) -> None:
     assert len(lengths) == 5
 
 
-@pytest.mark.parametrize("sample_rate", [48_000, 44_100, 32_000])
-@pytest.mark.parametrize("gop_s", [1, 2, 3])
-@pytest.mark.parametrize("in_ms", [False, True])
-def test_the_last_part_of_sound_is_no_short_one(
-    *, sample_rate: int, gop_s: float, in_ms: bool
-) -> None:
-    """hls.js passes over a short one that comes late: a picture's parts and the sound's end alike.
-
-    AAC has 9.375 units in 200 ms, or 8.6, or 6.25.
-    """
-    sound = list(audio_units(SECONDS, sample_rate=sample_rate))
-    if in_ms:  # As RTMP has them.
-        ms = [round(1000 * unit.dts / sample_rate) * sample_rate // 1000 for unit in sound]
-        sound = [unit.replaced(pts=at, dts=at) for unit, at in zip(sound, ms, strict=True)]
-    pictures = video_units(video_times(THIRTY, SECONDS), gop_s)
-    units = in_order((90_000, pictures), (sample_rate, sound))
-    run = segment([video_track(THIRTY), audio_track(sample_rate)], units)
-    check_part_durations(run, "a0")
-    check_contiguous(run, "a0")
-    counts = {ended.msn: ended.parts for ended in run.segments("v0")}
-    unit_s = 1024 / sample_rate
-    for ended in run.segments("a0")[:-1]:
-        assert ended.parts == counts[ended.msn]
-        parts = [part for part in run.parts("a0") if part.msn == ended.msn]
-        lengths = [part.duration / sample_rate for part in parts]
-        assert min(lengths) > 0.2 - 1.5 * unit_s - 0.002, lengths
-        for place, end in enumerate(itertools.accumulate(lengths[:-1]), start=1):
-            assert abs(end - 0.2 * place) <= unit_s + 0.002
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_item_14_part_durations_of_a_variable_rate(seed: int) -> None:
     pictures = video_units(vfr_times(SECONDS, seed), 2)
