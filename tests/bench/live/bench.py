@@ -1,5 +1,6 @@
 """An IRS process that is killed and started anew, and PoPs that tell it who is live at them."""
 
+import contextlib
 import os
 import signal
 import tempfile
@@ -11,6 +12,7 @@ import trio
 from msgspec import Struct
 
 from edged.api.admin import ask
+from edged.errors import EdgedError
 from edged.irs.client import IrsClientConfig, PopClient
 from edged.irs.live_board import LiveAnswer
 from edged.media.live import LiveRow
@@ -139,10 +141,11 @@ async def _watch(irs: Edged, folder: Path, network: _Network, channels: int) -> 
 async def _known(folder: Path, channels: int) -> None:
     with trio.fail_after(JOIN_S_MAX):
         while True:
-            said = await ask(folder / "admin.sock", "live", {"limit": "1"})
-            (answer,) = msgspec.json.decode(said, type=list[LiveAnswer])
-            if answer.channels == channels and not answer.unlisted:
-                return
+            with contextlib.suppress(EdgedError):  # It listens for PoPs a moment before it answers.
+                said = await ask(folder / "admin.sock", "live", {"limit": "1"})
+                (answer,) = msgspec.json.decode(said, type=list[LiveAnswer])
+                if answer.channels == channels and not answer.unlisted:
+                    return
             await trio.sleep(POLL_S)
 
 
