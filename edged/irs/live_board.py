@@ -104,7 +104,12 @@ class LiveBoard:
         """What people ask."""
         registry, now = self.registry, trio.current_time()
         if query.channel:
-            streams = registry.at(query.channel, now)
+            streams = [
+                seen
+                for seen in registry.at(query.channel, now)
+                if query.pop in ("", seen.pop, seen.pop.partition("/")[0])
+                and query.origin in ("", seen.origin)
+            ]
             matching = len(streams)
         else:
             streams, matching = registry.find(

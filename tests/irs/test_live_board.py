@@ -57,6 +57,9 @@ async def test_irs_knows_who_is_live_where(autojump_clock: MockClock) -> None:
         }
         assert set(values) == {spec.name for spec in METRICS}
         assert [s.pop for s in ask(network, LiveQuery(channel="c1")).streams] == ["q/0", "p/0"]
+        at_p = LiveQuery(channel="c1", pop="p")
+        assert [s.pop for s in ask(network, at_p).streams] == ["p/0"], "of both that have it"
+        assert ask(network, LiveQuery(channel="c1", origin="nowhere")).matching == 0
         assert ask(network, LiveQuery(channel="nobody")).streams == []
         one = ask(network, LiveQuery(origin="ams1", limit=1))
         assert ([seen.channel for seen in one.streams], one.matching) == (["x"], 1)
