@@ -6,7 +6,7 @@ from edged.media.stream import StreamId
 from edged.playback.hls import HlsService
 from edged.playback.metrics import METRICS, register
 from edged.runtime.metrics import FAILURES, Metrics
-from tests.playback.fakes import PARTS, Origin, world
+from tests.playback.fakes import PARTS, Origin, World, world
 
 RUN = StreamId(channel="demo", publication=0x1F)
 
@@ -20,17 +20,23 @@ def read(metrics: Metrics) -> dict[tuple[str, ...], float]:
     }
 
 
+def serve(edge: World) -> tuple[HlsService, Metrics]:
+    """One channel, and what is counted of it."""
+    service = HlsService(
+        lookup=lambda channel: RUN,
+        subscribe=lambda channel: None,
+        unsubscribe=lambda channel: None,
+        now=edge.pump.now,
+    )
+    edge.server.mount("/live/", service)
+    metrics = Metrics()
+    register(metrics, edge.server, service, role="pop-1")
+    return service, metrics
+
+
 def test_every_metric_is_exposed() -> None:
     with world() as edge:
-        service = HlsService(
-            lookup=lambda channel: RUN,
-            subscribe=lambda channel: None,
-            unsubscribe=lambda channel: None,
-            now=edge.pump.now,
-        )
-        edge.server.mount("/live/", service)
-        metrics = Metrics()
-        register(metrics, edge.server, service, role="pop-1")
+        service, metrics = serve(edge)
         client, origin = edge.client(), Origin()
         client.ask("/live/demo/master.m3u8")
         service.window_updated(RUN, origin.start() + origin.segment())
@@ -56,15 +62,7 @@ def test_every_metric_is_exposed() -> None:
 def test_the_hit_ratio_is_of_all_who_ask_for_media() -> None:
     """Of three who ask for the part to come the first is a miss; who comes later is a hit."""
     with world() as edge:
-        service = HlsService(
-            lookup=lambda channel: RUN,
-            subscribe=lambda channel: None,
-            unsubscribe=lambda channel: None,
-            now=edge.pump.now,
-        )
-        edge.server.mount("/live/", service)
-        metrics = Metrics()
-        register(metrics, edge.server, service, role="pop-1")
+        service, metrics = serve(edge)
         clients, origin = [edge.client() for _ in range(4)], Origin()
         clients[0].ask("/live/demo/master.m3u8")
         service.window_updated(RUN, origin.start() + origin.segment())
