@@ -128,7 +128,7 @@ class SegmentRule:
         `start` is that of the segment's first unit. None while the length of a GOP is not known.
         """
         timescale = cutter.rendition.timescale
-        half_gap = cutter.cadence.gap_ticks // 2  # A little early: times are not exact.
+        half_gap = self.early_ticks(cutter)
         segment = int(self._config.segment_s * timescale)
         if cutter.rendition.kind is Kind.AUDIO:
             return start + segment - half_gap
@@ -144,6 +144,11 @@ class SegmentRule:
             if gops < 1 or (end - start) * 2 < segment:
                 return start + limit - cutter.cadence.gap_ticks + 1
         return end - half_gap
+
+    @staticmethod
+    def early_ticks(leader: RenditionCutter) -> int:
+        """How much sooner than foreseen the end is expected: times are not exact."""
+        return leader.cadence.gap_ticks // 2
 
     def _limit_ticks(self, timescale: int) -> int:
         return int((self._config.target_duration_s + LATE_S_MAX) * timescale)

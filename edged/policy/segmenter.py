@@ -486,11 +486,13 @@ class Segmenter:
         leader = self._leader
         if cutter.boundaries:
             pts, timescale = cutter.boundaries[0].pts, cutter.boundaries[0].timescale
+            early = 0
         elif leader is None or self._expected_pts is None or cutter.msn != leader.msn:
-            cutter.expected_end = None
+            cutter.expected_end = cutter.planned_end = None
             return
         else:
             pts, timescale = self._expected_pts, leader.rendition.timescale
+            early = self._rule.early_ticks(leader) if leader.is_video else 0
         # Those with B-frames decode earlier than they present, all by about as much.
         end = -(-pts * cutter.rendition.timescale // timescale)
         if cutter.is_video:
@@ -498,3 +500,6 @@ class Segmenter:
             if leader is not None and cutter is not leader:
                 end = self._rule.follower_end(cutter, end, leader)
         cutter.expected_end = end
+        is_sure = bool(cutter.boundaries) or leader is None or leader.gops.is_steady
+        planned = end + early * cutter.rendition.timescale // timescale
+        cutter.planned_end = planned if is_sure else None
