@@ -33,13 +33,19 @@ def publish_command(
     count: Annotated[int, typer.Option(help='Publishers; "{n}" in the key becomes 1, 2, ...')] = 1,
     seconds: Annotated[float, typer.Option(help="Stop after so long.")] = float("inf"),
     size: Annotated[str, typer.Option(help="Of the test picture.")] = "1280x720",
+    gop: Annotated[
+        float,
+        typer.Option(min=0.1, max=20, help="Seconds between the test picture's key frames."),
+    ] = 2.0,
 ) -> None:
     """Publish the test picture (H.264 and AAC, encoded live) or a file over RTMP or RTMPS."""
     places = expand_urls(url, key, count)
 
     async def main() -> None:
         source: Source = (
-            FileSource(file, loop=not once) if file is not None else TestPicture(_picture(size))
+            FileSource(file, loop=not once)
+            if file is not None
+            else TestPicture(_picture(size, gop))
         )
         await publish(
             places,
@@ -60,10 +66,10 @@ def print_report(report: PublisherReport) -> None:
     output.print(f"{report.place} {report.event}{detail}{again}", markup=False, soft_wrap=True)
 
 
-def _picture(size: str) -> PictureConfig:
+def _picture(size: str, gop_s: float) -> PictureConfig:
     width, _, height = size.partition("x")
     if not (width.isdigit() and height.isdigit()):
         raise EdgedError(f"--size {size!r} is not WIDTHxHEIGHT, such as 1280x720")
     if int(width) % 80 or int(height) % 2:
         raise EdgedError(f"--size {size!r}: the width must be a multiple of 80, the height even")
-    return PictureConfig(width=int(width), height=int(height))
+    return PictureConfig(width=int(width), height=int(height), gop_s=gop_s)

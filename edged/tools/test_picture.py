@@ -26,7 +26,6 @@ from edged.tools.font import Font
 VIDEO_TIMESCALE = 90_000
 SAMPLE_RATE = 48_000
 SAMPLES_PER_UNIT = 1024
-GOP_S = 2
 BEEP_S = 0.08  # The tone's beep and the picture's flash, at the start of each second.
 TONE_HZ, BEEP_HZ = (
     440,
@@ -58,6 +57,7 @@ class PictureConfig(Struct, frozen=True, kw_only=True):
     )
     height: Annotated[int, Meta(ge=180, le=2160, multiple_of=2)] = 720
     fps: Fraction = Fraction(30)
+    gop_s: Annotated[float, Meta(ge=0.1, le=20)] = 2  # From one key frame to the next.
     title: str = "EDGED TEST PICTURE"
     video_kbps_max: Annotated[int, Meta(ge=100, le=50_000)] = 3_000
     audio_kbps: Annotated[int, Meta(ge=32, le=320)] = 96
@@ -268,7 +268,7 @@ def _open_video(config: PictureConfig) -> av.VideoCodecContext:
     encoder = av.VideoCodecContext.create("libx264", "w")
     encoder.width, encoder.height, encoder.pix_fmt = config.width, config.height, "yuv420p"
     encoder.time_base, encoder.framerate = 1 / config.fps, config.fps
-    encoder.gop_size, encoder.max_b_frames = math.ceil(GOP_S * config.fps), 0
+    encoder.gop_size, encoder.max_b_frames = math.ceil(config.gop_s * config.fps), 0
     encoder.thread_count = 1
     encoder.flags |= Flags.global_header
     kbps = config.video_kbps_max

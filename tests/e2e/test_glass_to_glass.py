@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import pytest
 import trio
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from edged.tools.test_picture import PictureConfig, TestPicture
 from edged.tools.test_publisher import publish
@@ -40,7 +40,8 @@ DISTURBED_SHARE_MAX = 2.0  # Of the stretches that are wanted; then one counts a
 SLACK = 2.0  # Of times in CI.
 STOCK_P50_MS_MAX = 1_100.0
 ULTRA_P50_MS_MAX, ULTRA_P99_MS_MAX = 450.0, 600.0
-CHANNELS = {"one": "default", "two": "ultra"}  # By latency class.
+CHANNELS = {"one": "default", "two": "ultra", "three": "low"}  # By latency class.
+GOPS_S = {"one": 2.0, "two": 1.0, "three": 1.0}
 FIRST_FRAME_MS_MAX = 1_000.0
 SETTLE_S = 2.0  # Over any seek at start.
 PLAYING = "document.querySelector('video').currentTime > 0"
@@ -169,7 +170,9 @@ async def first_frame_ms(page: Page) -> float:
 @contextlib.asynccontextmanager
 async def on_air(*channels: str) -> AsyncIterator[tuple[Network, dict[str, Picture]]]:
     """Those of CHANNELS in one network, each with a picture of its own."""
-    pictures = {channel: Picture(PICTURE) for channel in channels}
+    pictures = {
+        channel: Picture(structs.replace(PICTURE, gop_s=GOPS_S[channel])) for channel in channels
+    }
     latencies = {channel: CHANNELS[channel] for channel in channels}
     async with (
         open_network(channels=channels, latencies=latencies) as network,

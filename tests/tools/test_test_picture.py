@@ -2,6 +2,7 @@ from fractions import Fraction
 
 import av
 import pytest
+from msgspec import structs
 
 from edged.media.access_unit import AccessUnit
 from edged.media.track import Codec
@@ -74,6 +75,12 @@ def test_key_frame_on_request() -> None:
     picture.request_key_frame()
     assert [unit.random_access for unit in picture.take_units() if unit.track_id == 1] == [True]
     assert [unit.random_access for unit in picture.take_units() if unit.track_id == 1] == [False]
+
+
+def test_key_frames_come_as_far_apart_as_configured() -> None:
+    picture = TestPicture(structs.replace(SMALL, gop_s=0.5))
+    pictures = [unit for unit in take(picture, 45) if unit.track_id == VIDEO_TRACK_ID]
+    assert [n for n, unit in enumerate(pictures) if unit.random_access] == [0, 15, 30]
 
 
 def test_skipping_leaves_frames_out_and_keeps_time() -> None:
