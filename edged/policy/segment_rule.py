@@ -128,7 +128,7 @@ class SegmentRule:
         `start` is that of the segment's first unit. None while the length of a GOP is not known.
         """
         timescale = cutter.rendition.timescale
-        half_gap = self.early_ticks(cutter)
+        half_gap = self._early_ticks(cutter)
         segment = int(self._config.segment_s * timescale)
         if cutter.rendition.kind is Kind.AUDIO:
             return start + segment - half_gap
@@ -145,8 +145,35 @@ class SegmentRule:
                 return start + limit - cutter.cadence.gap_ticks + 1
         return end - half_gap
 
+    def expect(
+        self, cutter: RenditionCutter, leader: RenditionCutter | None, leader_pts: int | None
+    ) -> None:
+        """Tell a cutter from which decode time on units likely belong to the next segment.
+
+        `leader_pts` is where the leading rendition's segment of now is expected to end.
+        """
+        early, is_sure = 0, True
+        if cutter.boundaries:
+            pts, timescale = cutter.boundaries[0].pts, cutter.boundaries[0].timescale
+        elif leader is None or leader_pts is None or cutter.msn != leader.msn:
+            cutter.expected_end = cutter.planned_end = None
+            return
+        else:
+            pts, timescale = leader_pts, leader.rendition.timescale
+            if leader.is_video:
+                early, is_sure = self._early_ticks(leader), leader.gops.is_steady
+        # Those with B-frames decode earlier than they present, all by about as much.
+        end = -(-pts * cutter.rendition.timescale // timescale)
+        if cutter.is_video:
+            end -= cutter.gops.shift
+            if leader is not None and cutter is not leader:
+                end = self.follower_end(cutter, end, leader)
+        cutter.expected_end = end
+        planned = end + early * cutter.rendition.timescale // timescale
+        cutter.planned_end = planned if is_sure else None
+
     @staticmethod
-    def early_ticks(leader: RenditionCutter) -> int:
+    def _early_ticks(leader: RenditionCutter) -> int:
         """How much sooner than foreseen the end is expected: times are not exact."""
         return leader.cadence.gap_ticks // 2
 

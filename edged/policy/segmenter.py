@@ -443,7 +443,7 @@ class Segmenter:
             self._discontinuities_left = min(left, DISCONTINUITIES_MAX)
         for other in self._cutters.values():
             other.boundaries.append(boundary)
-            self._expect(other)
+            self._rule.expect(other, self._leader, self._expected_pts)
         assert self._leader is not None, "who adds a boundary has begun"
         independent = unit.random_access or not cutter.is_video
         self.on_boundary(SegmentStart.of_next(self._leader, unit, random_access=independent))
@@ -466,7 +466,7 @@ class Segmenter:
             cutter.restart(boundary.offset_s * timescale)
         if boundary.jumped:
             cutter.gops.forget()
-        self._expect(cutter)
+        self._rule.expect(cutter, self._leader, self._expected_pts)
         return boundary
 
     def _note_start(self, cutter: RenditionCutter, unit: AccessUnit) -> None:
@@ -474,32 +474,9 @@ class Segmenter:
         if unit.random_access and cutter.is_video:
             cutter.gops.note(unit)
         if (leader := self._leader) is not cutter:
-            self._expect(cutter)
+            self._rule.expect(cutter, self._leader, self._expected_pts)
             return
         end = self._rule.expected_end(leader, leader.segment_start if leader.started else unit.dts)
         self._expected_pts = None if end is None else end + leader.gops.shift
         for other in self._cutters.values():
-            self._expect(other)
-
-    def _expect(self, cutter: RenditionCutter) -> None:
-        """Tell a cutter from which decode time on units likely belong to the next segment."""
-        leader = self._leader
-        if cutter.boundaries:
-            pts, timescale = cutter.boundaries[0].pts, cutter.boundaries[0].timescale
-            early = 0
-        elif leader is None or self._expected_pts is None or cutter.msn != leader.msn:
-            cutter.expected_end = cutter.planned_end = None
-            return
-        else:
-            pts, timescale = self._expected_pts, leader.rendition.timescale
-            early = self._rule.early_ticks(leader) if leader.is_video else 0
-        # Those with B-frames decode earlier than they present, all by about as much.
-        end = -(-pts * cutter.rendition.timescale // timescale)
-        if cutter.is_video:
-            end -= cutter.gops.shift
-            if leader is not None and cutter is not leader:
-                end = self._rule.follower_end(cutter, end, leader)
-        cutter.expected_end = end
-        is_sure = bool(cutter.boundaries) or leader is None or leader.gops.is_steady
-        planned = end + early * cutter.rendition.timescale // timescale
-        cutter.planned_end = planned if is_sure else None
+            self._rule.expect(other, self._leader, self._expected_pts)
