@@ -122,11 +122,19 @@ class SegmentRule:
         late = elapsed + leader.gops.ticks > self._limit_ticks(timescale)
         return late and elapsed * 2 >= segment
 
-    def expected_end(self, cutter: RenditionCutter, start: int) -> int | None:
+    def expected_end(
+        self, cutter: RenditionCutter, start: int, after: int | None = None
+    ) -> int | None:
         """The decode time from which on units of the leading rendition are of the next segment.
 
-        `start` is that of the segment's first unit. None while the length of a GOP is not known.
+        `start` is that of the segment's first unit. Where the end did not come as foreseen, as with
+        a key frame that got lost, it is behind `after`. None while the length of a GOP is not
+        known, and while GOPs differ so that nobody can tell.
         """
+        end = self._foreseen_end(cutter, start, after)
+        return None if end is None or (after is not None and end <= after) else end
+
+    def _foreseen_end(self, cutter: RenditionCutter, start: int, after: int | None) -> int | None:
         timescale = cutter.rendition.timescale
         half_gap = self._early_ticks(cutter)
         segment = int(self._config.segment_s * timescale)
@@ -135,7 +143,12 @@ class SegmentRule:
         last, gop = cutter.gops.last_dts, cutter.gops.ticks
         if last is None or gop <= 0:
             return None
-        gops = max(1, -(-(start + segment - segment // EARLY_DEN - last) // gop))
+        least = start + segment - segment // EARLY_DEN
+        if after is not None:
+            if not cutter.gops.is_steady:
+                return None
+            least = max(least, after + cutter.cadence.gap_ticks)
+        gops = max(1, -(-(least - last) // gop))
         end = last + gops * gop
         limit = self._limit_ticks(timescale)
         if end - start > limit:

@@ -297,6 +297,8 @@ class Segmenter:
         if (unit.random_access and cutter.is_video) or (cutter is leader and not cutter.started):
             self._note_start(cutter, unit)
         cutter.add_unit(unit, out)
+        if cutter is self._leader and self._is_beyond_end(cutter, unit):
+            self._expect_segment_end(cutter, cutter.segment_start, after=unit.dts)
         self._bound_segments(cutter, out)
 
     def _bound_segments(self, cutter: RenditionCutter, out: list[PackagedEvent]) -> None:
@@ -476,7 +478,20 @@ class Segmenter:
         if (leader := self._leader) is not cutter:
             self._rule.expect(cutter, self._leader, self._expected_pts)
             return
-        end = self._rule.expected_end(leader, leader.segment_start if leader.started else unit.dts)
+        self._expect_segment_end(leader, leader.segment_start if leader.started else unit.dts)
+
+    def _is_beyond_end(self, leader: RenditionCutter, unit: AccessUnit) -> bool:
+        """Whether the segment goes on with a unit from which on the next one was foreseen."""
+        end, end_pts = leader.expected_end, self._expected_pts
+        if end is None or end_pts is None or leader.boundaries:
+            return False
+        return unit.dts >= end and unit.pts >= end_pts
+
+    def _expect_segment_end(
+        self, leader: RenditionCutter, start: int, after: int | None = None
+    ) -> None:
+        """Foresee the next boundary, behind `after` if it did not come where it was foreseen."""
+        end = self._rule.expected_end(leader, start, after)
         self._expected_pts = None if end is None else end + leader.gops.shift
         for other in self._cutters.values():
             self._rule.expect(other, self._leader, self._expected_pts)
