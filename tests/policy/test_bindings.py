@@ -119,9 +119,9 @@ def test_what_is_told_is_part_of_what_is_there(
         for origin, units in each.units.items():
             of_origin = sums.setdefault(origin, [0, 0, 0])
             sums[origin] = [one + more for one, more in zip(of_origin, units, strict=True)]
-    for origin, units in sums.items():
+    for origin, parts in sums.items():
         known = telemetry.units[origin]
-        assert all(part <= whole for part, whole in zip(units, known, strict=True))
+        assert all(part <= whole for part, whole in zip(parts, known, strict=True))
     assert sum(each.arrivals for each in telemetry.bound) <= telemetry.arrivals
     assert sum(each.newcomers for each in telemetry.bound) <= 1
     if rules and rules[0].match == Match() and rules[0].pin:  # It binds all.

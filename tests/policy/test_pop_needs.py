@@ -4,6 +4,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
+from edged.media.routing import ByClass
 from edged.policy.lease_shares import ARRIVALS_FLOOR
 from edged.policy.planner import PopDemand
 from edged.policy.pop_needs import (
@@ -19,9 +20,19 @@ UNITS = st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9))
 PLACES = st.sampled_from([*ORIGINS, "gone"])
 
 
-def bound_of(names: list[str], cut: int, **given: object) -> BoundDemand:
-    return BoundDemand(  # type: ignore[arg-type]
-        first=tuple(sorted(names[:cut])), then=tuple(sorted(names[cut:])), **given
+def bound_of(
+    names: list[str],
+    cut: int,
+    units: dict[str, ByClass],
+    arrivals_per_s: float,
+    newcomers: bool,
+) -> BoundDemand:
+    return BoundDemand(
+        first=tuple(sorted(names[:cut])),
+        then=tuple(sorted(names[cut:])),
+        units=units,
+        arrivals_per_s=arrivals_per_s,
+        newcomers=newcomers,
     )
 
 
@@ -29,9 +40,9 @@ BOUNDS = st.builds(
     bound_of,
     st.lists(PLACES, max_size=3, unique=True),
     st.integers(0, 3),
-    units=st.dictionaries(PLACES, UNITS, max_size=2),
-    arrivals_per_s=st.floats(0, 5),
-    newcomers=st.booleans(),
+    st.dictionaries(PLACES, UNITS, max_size=2),
+    st.floats(0, 5),
+    st.booleans(),
 )
 SHARDS = st.builds(
     PopDemand,
