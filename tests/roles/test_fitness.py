@@ -8,6 +8,7 @@ import trio
 from edged.config import Config
 from edged.irs import live_board
 from edged.policy.epoch_grants import EpochGrants
+from edged.policy.live_registry import LiveRegistry
 from edged.roles.fitness import SPECS, Fault, Health, read_origin_metrics
 from edged.roles.irs import IrsRole
 from edged.roles.origin import OriginRole
@@ -173,6 +174,11 @@ async def test_what_is_published_twice_and_an_irs_with_two_names_are_said(
                 told((P, rows(2)), (Q, rows(2)), now=now, into=role.service.live.registry)
                 assert whats(role.faults()) == [
                     "'c0' is published at p/0 and q/0, and 1 more: edged live"
+                ]
+                role.service.live.registry = full = LiveRegistry(rows_max=1)
+                told((P, rows(2)), (Q, rows(2)), now=now, into=full)
+                assert whats(role.faults()) == [
+                    "who is live at p/0 is not known, and of 1 more pops: more than 1 of all pops"
                 ]
             else:
                 assert isinstance(role, PopRole | OriginRole)
