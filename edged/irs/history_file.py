@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from edged.errors import EdgedError
+from edged.irs.transaction import transaction
 from edged.media.routing import ORIGINS_MAX, Count, Milliseconds, Name
 from edged.policy.day_plan import Network
 from edged.policy.demand import SLOTS_PER_DAY, DemandRow
@@ -90,7 +91,7 @@ class HistoryFile:
         except HistoryError:
             self._db.close()
             raise
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeError) as error:  # SQLite quotes what is damaged.
             self._db.close()
             raise self._failed("opened", error) from error
 
@@ -119,8 +120,7 @@ class HistoryFile:
         """
         db = self._db
         try:
-            db.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(db):
                 db.executemany(
                     ADD,
                     [
@@ -133,12 +133,7 @@ class HistoryFile:
                 forgotten = (slot - days * SLOTS_PER_DAY,)
                 db.execute("DELETE FROM origins WHERE heard < ?", forgotten)
                 db.execute("DELETE FROM paths WHERE heard < ?", forgotten)
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
-        except (sqlite3.Error, OverflowError) as error:
+        except (sqlite3.Error, UnicodeError, OverflowError) as error:
             raise self._failed("written", error) from error
 
     def _put_network(self, network: Network, slot: int) -> None:
@@ -188,7 +183,7 @@ class HistoryFile:
                 "SELECT count(*) FROM demand WHERE slot > ?", (now,)
             ).fetchone()
             return None if found[0] is None else Span(first=found[0], last=found[1], later=later)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeError) as error:
             raise self._failed("read", error) from error
 
     def records(self, first: int, last: int) -> Iterator[list[Record]]:

@@ -95,6 +95,18 @@ def test_a_reader_is_waited_for_so_long(tmp_path: Path, monkeypatch: pytest.Monk
     other.close()
 
 
+def test_damage_that_sqlite_quotes_is_said(tmp_path: Path) -> None:
+    """What it says of a table whose name is no text is no text either."""
+    path = tmp_path / "demand.db"
+    HistoryFile(path).close()
+    data = path.read_bytes()
+    place = data.index(b"CREATE TABLE origins")
+    path.write_bytes(data[:place] + b"CREATE TABL\x80 origins" + data[place + 20 :])
+    for read_only in (False, True):
+        with pytest.raises(HistoryError, match="cannot be opened"):
+            HistoryFile(path, read_only=read_only)
+
+
 def test_what_a_restart_divides_adds_up(tmp_path: Path) -> None:
     file = HistoryFile(tmp_path / "demand.db")
     file.add([ROW], NOTHING, 1000, 60)
