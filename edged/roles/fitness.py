@@ -179,6 +179,8 @@ def find_irs_faults(irs: "IrsRole") -> list[Fault]:
         what = (
             f"{seen.grants} of {seen.pops_known} pops grant this irs an epoch, {seen.majority} must"
         )
+        if seen.pops_here < seen.majority:
+            what += f"; it hears {seen.pops_here} of them"
         faults.append(Fault(role=irs.name, what=what, grave=False))
     if conflicts := irs.service.live.conflicts():
         first = conflicts[0]

@@ -156,7 +156,7 @@ async def test_with_several_irss_it_is_said_when_none_is_active(tmp_path: Path) 
         irs.service.seat.keeper.problem = "irs.state_file x cannot be written: no space"
         assert whats(irs.faults()) == [
             "drains are not kept for the next start: irs.state_file x cannot be written: no space",
-            "1 of 3 pops grant this irs an epoch, 2 must",
+            "1 of 3 pops grant this irs an epoch, 2 must; it hears 1 of them",
         ]
         assert process.health().fit
 
