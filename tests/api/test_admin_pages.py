@@ -352,3 +352,37 @@ def test_a_pop_that_grants_another_irs_is_no_fault_of_a_standby() -> None:
     """
     word = "grants the active IRS"
     assert run(script) == [{"pop": "lhr/0", "state": "idle", "word": word, "live": 3}]
+
+
+def test_both_pages_stand_in_one_frame_and_each_says_which_it_is() -> None:
+    pages = make_pages()
+    here = 'aria-current="page"'
+    for path, word, nav in (
+        ("/", "status", f'<a href="/" {here}>Status</a><a href="/network" id="to-network" hidden>'),
+        (
+            "/network",
+            "network",
+            f'<a href="/">Status</a><a href="/network" id="to-network" {here}>',
+        ),
+    ):
+        body = pages[path].body.decode()
+        assert f"<title>edged {word}</title>" in body
+        assert f"<h1>{word.capitalize()} of this edged</h1>" in body
+        assert f'<main id="{word}" hidden>' in body
+        assert nav in body
+        assert body.count(here) == body.count('<script type="module"') == 1
+        assert body.endswith("</noscript>\n</body>\n</html>\n")
+
+
+def test_a_page_loads_all_its_scripts_at_once() -> None:
+    folder = resources.files("edged.api.web")
+    pages = make_pages()
+    for path, script in (("/", "status.js"), ("/network", "atlas.js")):
+        known, waiting = {script}, [script]
+        while waiting:
+            for name in IMPORTS.findall((folder / waiting.pop()).read_text()):
+                if name not in known:
+                    known.add(name)
+                    waiting.append(name)
+        loaded = [link.rpartition("/")[2] for link in LINKS.findall(pages[path].body.decode())]
+        assert sorted(name for name in loaded if name.endswith(".js")) == sorted(known)
