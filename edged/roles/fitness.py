@@ -188,8 +188,8 @@ def find_irs_faults(irs: "IrsRole") -> list[Fault]:
         what = f"{first.channel!r} is published at {' and '.join(first.pops)}{more}: edged live"
         faults.append(Fault(role=irs.name, what=what, grave=False))
     if full := irs.service.live.registry.full():
-        (first_pop, why), more = next(iter(full.items())), len(full) - 1
-        beside = f", and of {more} more pops" if more else ""
+        first_pop, why = next(iter(full.items()))
+        beside = f", and of {len(full) - 1} more pops" if full.keys() - {first_pop} else ""
         what = f"who is live at {first_pop} is not known{beside}: {why}"
         faults.append(Fault(role=irs.name, what=what, grave=False))
     capacitor = irs.service.collectors.capacitor

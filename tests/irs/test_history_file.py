@@ -144,10 +144,10 @@ def test_what_irs_mends_meanwhile_is_no_copy(
         if source == path:
             path.touch()
 
-    monkeypatch.setattr(module.shutil, "copyfile", mend_first)
+    monkeypatch.setattr(shutil, "copyfile", mend_first)
     with pytest.raises(HistoryError, match=r"demand\.db is just being mended by IRS; try again"):
         HistoryFile(path, read_only=True)
-    monkeypatch.setattr(module.shutil, "copyfile", lambda *_: Path("/gone/at/all").stat())
+    monkeypatch.setattr(shutil, "copyfile", lambda *_: Path("/gone/at/all").stat())
     with pytest.raises(HistoryError, match=r"cannot be opened: .*No such file"):
         HistoryFile(path, read_only=True)
 
