@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edged.policy.pop_view import Candidate, PopView
 
 STREAMS_MAX = 50_000  # That are remembered one by one; those beyond count as free to go.
+ARRIVALS_MAX = 5000  # Since IRS was told last; while it is gone, those of the first minutes.
 SPARE_MAX = 1000  # Requests whose rule is remembered though they are not live.
 _SOMEONE = RouteRequest(channel="", priority=PriorityClass.BASIC)
 
@@ -111,7 +112,7 @@ class Bindings:
 
     def arrived(self, request: RouteRequest) -> None:
         """A stream asked for a place."""
-        if request in self._arrived or len(self._arrived) < STREAMS_MAX:
+        if request in self._arrived or len(self._arrived) < ARRIVALS_MAX:
             self._arrived[request] = self._arrived.get(request, 0) + 1
 
     def take(self, own: "PopView") -> tuple[BoundUnits, ...]:

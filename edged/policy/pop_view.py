@@ -281,7 +281,8 @@ class PopView:
     def note_request(self, request: RouteRequest, *, placed: bool) -> None:
         """Count a stream that asked for a place, for telemetry."""
         self._arrivals += request.cost
-        self._bindings.arrived(request)
+        if self.rules:
+            self._bindings.arrived(request)
         if not placed:
             self._unplaced += request.cost
 

@@ -187,6 +187,7 @@ def test_of_more_sets_than_can_be_told_the_least_are_not() -> None:
 
 def test_streams_beyond_the_limit_are_free_to_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bindings, "STREAMS_MAX", 2)
+    monkeypatch.setattr(bindings, "ARRIVALS_MAX", 2)
     known, view = bindings.Bindings(), make_view(Rule(pin="o1"))
     for channel in ("a", "b", "c"):
         known.count("o1", RouteRequest(channel=channel), 1)
