@@ -32,6 +32,7 @@ from edged.origin.service import OriginConfig
 from edged.playback.config import PlaybackConfig
 from edged.policy import link_map, playback_rights, rule_examples, rules, stream_keys, webhooks
 from edged.policy.ingest_health import IngestHealthConfig
+from edged.policy.reach_config import PopReachConfig
 from edged.policy.rule_examples import bare
 from edged.policy.stream_keys import StreamKeysConfig
 from edged.policy.webhooks import WebhookConfig
@@ -59,6 +60,7 @@ class PopConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     # Of several processes (edged@1, edged@2, ...), which share the public ports; 0: it is alone.
     shard: Annotated[int, Meta(ge=0, le=SHARDS_MAX)] = 0
     tls: TlsFiles | None = None  # This PoP's identity; needed unless all peers are on loopback.
+    reach: PopReachConfig = PopReachConfig()
     # Where broadcasters reach it, the first first; default: what its listeners say.
     ingest_urls: Annotated[
         tuple[Annotated[str, Meta(pattern=INGEST_URL_PATTERN, max_length=TEXT_CHARS_MAX)], ...],

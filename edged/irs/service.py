@@ -25,6 +25,7 @@ from edged.irs.peer import MADE_ROOM, Peer
 from edged.irs.places import Places
 from edged.irs.planner import Planner, Rows
 from edged.irs.pops import PopsTeller
+from edged.irs.reach import ReachBoard
 from edged.irs.seat import Seat
 from edged.irs.session import HANDSHAKE_S_MAX, JITTER_MAX, drain_readable, shake_hands
 from edged.irs.sources import FailureSources
@@ -34,6 +35,7 @@ from edged.media.routing import ORIGINS_MAX, RULES_MAX, RULES_PROTO, OriginState
 from edged.policy.capacitor import HEARTBEAT_INTERVAL_S, StateChanged
 from edged.policy.moves import UnitMoves
 from edged.policy.planner import PlanPolicy, PopLeases
+from edged.policy.reach_config import ReachConfig
 from edged.policy.rule_examples import PushedRules, RuleEntry
 from edged.runtime.dscp import CS6, mark
 from edged.runtime.listeners import open_listener, parse_address, peer_name
@@ -63,6 +65,7 @@ class IrsConfig(BackboneConfig, frozen=True, kw_only=True, forbid_unknown_fields
     rules: Annotated[tuple[RuleEntry, ...], Meta(max_length=RULES_MAX)] = ()
     journal: JournalConfig | None = None
     history: HistoryConfig | None = None
+    reach: ReachConfig | None = None
     # Where drains, the last epoch and what operators did are kept; "" = nowhere.
     state_file: str = ""
     tls: TlsFiles | None = None  # This IRS's identity; needed unless all peers are on loopback.
@@ -174,6 +177,16 @@ class IrsService:
             changed=self.planner.hurry,
             warmup_s=config.warmup_s,
         )
+        self.reach = ReachBoard(
+            self._pops,
+            config.reach,
+            listeners=self.seat.listeners,
+            may=lambda: self.seat.moves,
+            epoch=lambda: self.epoch,
+            origin_of=self.live.registry.origin_of,
+            origin_ms=self.collectors.origin_ms,
+            places=lambda: self.links.places,
+        )
         self.watch = NetworkWatch(self, now_unix, entropy(4).hex())
 
     @property
@@ -191,6 +204,7 @@ class IrsService:
         self.migrating.moves_per_s = self.moving.moves_per_s = config.moves_per_s
         self.migrating.warmup_s = config.warmup_s
         self.links.configure(config)
+        self.reach.reconfigure(config.reach)
         self._offer_anew()
 
     async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
@@ -217,6 +231,7 @@ class IrsService:
             self._supervisor.start_soon(nursery, "irs sources", self.sources.run)
             self._supervisor.start_soon(nursery, "irs seat", self.seat.run)
             self._supervisor.start_soon(nursery, "irs live", self.live.run)
+            self._supervisor.start_soon(nursery, "irs reach", self.reach.run)
             self._supervisor.start_soon(nursery, "irs state", self.seat.keeper.run)
             self._supervisor.start_soon(nursery, "irs network", self.watch.run)
 
@@ -276,6 +291,7 @@ class IrsService:
         session.link.start_pushing(self.tables.get(key))
         self.seat.joined(key, session.link)
         self.live.joined(key, session.link)
+        self.reach.begun(key)
         if not hello.grants_epochs:  # Else it says which epoch it wants.
             self.outbid(hello.epoch, hello.version)
         self.planner.hurry()
@@ -321,6 +337,7 @@ class IrsService:
         """A PoP listens to us from now on: it hears of drains before its first table."""
         self.moving.joined(pop)
         self._pops[pop].begin_epoch()
+        self.reach.begun(pop)
         self.planner.hurry()
 
     def status(self) -> IrsStatus:
@@ -391,6 +408,7 @@ class IrsService:
             self.collectors.pop_left(session.key, trio.current_time())
             self.seat.left(session.key)
             self.live.left(session.key)
+            self.reach.left(session.key)
             self._forget_tables()
         if session.origin and self._origins.get(session.origin) is session:
             del self._origins[session.origin]

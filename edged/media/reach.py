@@ -34,6 +34,7 @@ class AudienceRow(Struct, frozen=True, array_like=True, gc=False):
     near: Annotated[tuple[Count, ...], Meta(max_length=len(RTT_BOUNDS_MS) + 1)] = ()
     rungs: Annotated[dict[Rung, Count], Meta(max_length=RUNGS_MAX)] = {}  # Viewers of each.
     via: Via = ""  # The PoP shard that relays it to this one; "": it comes from its origin.
+    held: bool = False  # It is here by order, watched or not.
 
 
 class Audience(Struct, frozen=True, tag="audience", kw_only=True):

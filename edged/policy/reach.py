@@ -14,13 +14,14 @@ which they were chosen while each still adds half of what a new one must add.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
-from msgspec import Meta, Struct
+from msgspec import Struct
 from numpy.typing import NDArray
 
-from edged.media.reach import ORDERS_MAX, RTT_BOUNDS_MS, AudienceRow, ReachOrder
+from edged.media.reach import RTT_BOUNDS_MS, AudienceRow, ReachOrder
+from edged.policy.reach_config import ReachConfig
 
 KEEPS: Final = 0.5  # Of what a new replica must add: an old one that adds less goes.
 KEEPS_AUDIENCE: Final = 0.7  # Of the audience that a number of replicas needs, until one goes.
@@ -32,26 +33,6 @@ RTT_WEIGHT_PER_MS: Final = 1e-4
 BUCKETS: Final = len(RTT_BOUNDS_MS)
 
 Matrix = NDArray[np.float64]
-
-
-class ReachConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[irs.reach]`: replicas of channels, and relays."""
-
-    interval_s: Annotated[float, Meta(ge=0.5, le=60)] = 5.0  # Between plans.
-    ttl_s: Annotated[float, Meta(ge=5, le=600)] = 60.0  # Of orders, when IRS is gone.
-    near_ms: Annotated[float, Meta(gt=0, le=1000)] = 40.0  # From viewers to a copy.
-    viewers_per_replica: Annotated[int, Meta(ge=1, le=1_000_000)] = 50
-    replicas_max: Annotated[int, Meta(ge=1, le=100)] = 12  # Of one channel.
-    margin_ms: Annotated[float, Meta(ge=0, le=1000)] = 5.0  # A relay is nearer by so much.
-    orders_per_pop_max: Annotated[int, Meta(ge=1, le=ORDERS_MAX)] = ORDERS_MAX
-
-    def __post_init__(self) -> None:
-        """Raise ValueError where keys contradict each other."""
-        if self.ttl_s < 3 * self.interval_s:
-            raise ValueError(
-                f"ttl_s {self.ttl_s:g} must be at least three times interval_s"
-                f" {self.interval_s:g}, or orders expire between plans"
-            )
 
 
 class ReachPop(Struct, frozen=True, kw_only=True):
@@ -133,6 +114,10 @@ class ReachPlanner:
         self._waiting = most[:CHANNELS_MAX][::-1]
         for channel in self.plan.channels.keys() - viewers.keys():
             self._forget(channel)
+
+    def adopt(self, channels: Mapping[str, ChannelReach]) -> None:
+        """What PoPs do already, by the word of an IRS before: it counts as the plan before."""
+        self.plan = ReachPlan(channels=dict(channels))
 
     @property
     def is_done(self) -> bool:

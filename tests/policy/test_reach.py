@@ -14,11 +14,11 @@ from edged.policy.reach import (
     ADDS_MIN,
     KEEPS_AUDIENCE,
     Matrix,
-    ReachConfig,
     ReachPlan,
     ReachPlanner,
     ReachPop,
 )
+from edged.policy.reach_config import ReachConfig
 
 CONFIG = ReachConfig(viewers_per_replica=10, replicas_max=3)
 ORIGINS = ("fra1", "nyc1")
@@ -110,7 +110,7 @@ def check(made: ReachPlan, pops: list[ReachPop], between_ms: Matrix, config: Rea
 
 @st.composite
 def worlds(draw: st.DrawFn) -> tuple[list[ReachPop], Matrix, dict[str, str]]:
-    rng = random.Random(draw(st.integers(0, 2**32)))
+    rng = random.Random(draw(st.integers(0, 2**32)))  # noqa: S311 - a test's chance
     count, channels = draw(st.integers(1, 8)), draw(st.integers(1, 5))
     at = [(rng.uniform(0, 150), rng.uniform(0, 150)) for _ in range(count)]
     between = np.array([[math.dist(one, other) for other in at] for one in at])
@@ -177,7 +177,7 @@ def test_plans_do_not_flap_with_noise(
     pops, between, origins = world
     # Where limits bind, it is the order of channels that decides, and that is noise.
     pops = [structs.replace(pop, holds_max=99, relays_max=99) for pop in pops]
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311 - a test's chance
     worlds = [shaken(pops, rng, 0.02) for _ in range(2)]
     planner = ReachPlanner(CONFIG)
     seen = []
@@ -325,9 +325,3 @@ def test_a_channel_that_is_live_no_more_is_planned_no_more() -> None:
     made = plan(planner, pops, line(pops, [0.0]), {"y": "fra1"})
     assert made.channels.keys() == {"y"}
     assert made.orders == {"a/0": (ReachOrder("y", hold=True),)}
-
-
-def test_orders_must_not_expire_between_plans() -> None:
-    assert ReachConfig(interval_s=5, ttl_s=15)
-    with pytest.raises(ValueError, match="ttl_s 14 must be at least three times interval_s 5"):
-        ReachConfig(interval_s=5, ttl_s=14)

@@ -15,7 +15,8 @@ import numpy as np
 from msgspec import Struct
 
 from edged.media.reach import RTT_BOUNDS_MS, AudienceRow
-from edged.policy.reach import ReachConfig, ReachPlan, ReachPlanner, ReachPop
+from edged.policy.reach import ReachPlan, ReachPlanner, ReachPop
+from edged.policy.reach_config import ReachConfig
 from edged.policy.reach_distances import estimate_ms
 from edged.tools.simulate.geography import Geography
 from edged.tools.simulate.scenario import Origin, WorldFile

@@ -1,0 +1,183 @@
+"""A PoP does what IRS orders for reach: channels are here before anybody watches them.
+
+It tells who watches what as well, to an IRS that has sent orders, or has asked.
+"""
+
+import random
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+import trio
+from msgspec import Struct
+
+from edged.media.reach import ROWS_BYTES_MAX, ROWS_MAX, Audience, AudienceRow, Reach
+from edged.playback.audience import read_audience, read_mbps
+from edged.playback.hls import Channel
+from edged.policy.reach_config import PopReachConfig
+from edged.policy.reach_orders import HeldSeen, Holding, Pace, ReachOrders
+from edged.runtime.faults import contained
+from edged.runtime.metrics import Metrics, MetricSpec, Sample
+from edged.wire.table import encoded_bytes
+
+LOOK_S = 1.0
+TELL_S = 5.0  # Who watches what changes no faster in a way that orders follow.
+
+SPECS = (
+    MetricSpec(name="edged_reach_held", help="Channels that are here by order.", labels=("role",)),
+    MetricSpec(
+        name="edged_reach_held_mbps",
+        help="What comes in of those that are here by order and nobody watches, in Mbps.",
+        labels=("role",),
+    ),
+    MetricSpec(
+        name="edged_reach_refused", help="Orders that cannot be carried out now.", labels=("role",)
+    ),
+)
+
+logger = structlog.get_logger("edged.pop")
+
+
+class Holder(Protocol):
+    """The playback edge, as far as channels are held in it."""
+
+    @property
+    def channels(self) -> list[Channel]:
+        """All that are known here."""
+
+    def hold(self, name: str) -> str:
+        """Have a channel come here, and stay; why it does not."""
+
+    def let_go(self, name: str) -> None:
+        """It may go when nobody watches it."""
+
+
+class ReachAtPop(Struct, frozen=True, kw_only=True):
+    """What a PoP does of reach: `edged reach` where one runs."""
+
+    pop: str
+    epoch: int  # Of the newest orders; -1: none have come.
+    number: int
+    orders: int  # In force.
+    expires_s: float
+    held: list[HeldSeen]
+
+
+class Reaching:
+    """Of one PoP shard. All but `run` is synchronous."""
+
+    def __init__(
+        self,
+        pop: str,
+        config: PopReachConfig,
+        playback: Holder,
+        now: Callable[[], float],
+        rng: random.Random | None = None,
+    ) -> None:
+        """`pop`: as people know it."""
+        self.tell: Callable[[Audience], None] = lambda _: None
+        self.draining = False  # Nothing new is held then, and what is held ends.
+        self.orders = ReachOrders()
+        rng = rng or random.Random()  # noqa: S311 - spreads ends, keeps no secret
+        self.holding = Holding(config.holds_max, config.grace_s, rng)
+        self._pop, self._config, self._playback, self._now = pop, config, playback, now
+        self._pace = Pace(config.changes_per_s, now())
+        self._told_at: float | None = None  # Until an IRS has sent something, nobody is told.
+        self._mbps = 0.0
+        self._woken = trio.Event()
+
+    def reconfigure(self, config: PopReachConfig) -> None:
+        """Go by other limits from the next look on."""
+        self._config = config
+        self.holding.holds_max, self.holding.grace_s = config.holds_max, config.grace_s
+        self._pace.per_s = config.changes_per_s
+
+    def ordered(self, reach: Reach) -> None:
+        """IRS says what is to be here."""
+        if why := self.orders.take(reach, self._now()):
+            logger.warning("orders of reach not taken", reason=why)
+            return
+        if self._told_at is None or reach.orders is None:
+            self._told_at = self._now() - TELL_S
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Carry orders out, and tell, until cancelled."""
+        while True:
+            with contained(logger, "orders of reach not carried out"):
+                self.look(self._now())
+            with trio.move_on_after(LOOK_S):
+                await self._woken.wait()
+            self._woken = trio.Event()
+
+    def look(self, now: float) -> None:
+        """Come nearer to what is ordered, and tell if it is time."""
+        orders = {} if self.draining else self.orders.in_force(now)
+        self.holding.update(
+            [order.channel for order in orders.values() if order.hold],
+            now,
+            begin=self._hold,
+            end=self._playback.let_go,
+            may=lambda: self._pace.take(now),
+        )
+        if self._told_at is not None and now >= self._told_at + TELL_S:
+            self._told_at = now
+            self._mbps = self._measure(now)
+            self.tell(self._audience(now))
+
+    def seen(self) -> ReachAtPop:
+        """What people ask."""
+        now = self._now()
+        epoch, number = self.orders.stamp
+        in_force = self.orders.in_force(now)
+        return ReachAtPop(
+            pop=self._pop,
+            epoch=epoch,
+            number=number,
+            orders=len(in_force),
+            expires_s=round(self.orders.until - now, 1) if in_force else 0.0,
+            held=self.holding.seen(now),
+        )
+
+    def register(self, metrics: Metrics, *, role: str) -> None:
+        """Have its state read at each scrape."""
+
+        def read() -> list[Sample]:
+            labels, seen = {"role": role}, self.holding.seen(self._now())
+            return [
+                Sample("edged_reach_held", len(self.holding.held), labels),
+                Sample("edged_reach_held_mbps", self._mbps, labels),
+                Sample("edged_reach_refused", sum(not each.held for each in seen), labels),
+            ]
+
+        metrics.register(SPECS, read)
+
+    def _hold(self, channel: str) -> str:
+        if channel not in self.holding.held and self._mbps >= self._config.hold_mbps_max:
+            return f"{self._mbps:.0f} Mbps of channels that nobody watches come in already"
+        return self._playback.hold(channel)
+
+    def _measure(self, now: float) -> float:
+        """What comes in of channels that are here for nobody as yet."""
+        held = self.holding.held
+        return read_mbps(
+            channel
+            for channel in self._playback.channels
+            if channel.name in held and not channel.count.viewers(now)
+        )
+
+    def _audience(self, now: float) -> Audience:
+        rows = list(read_audience(self._playback.channels, now))
+        rows.sort(key=lambda row: (not row.held, -row.viewers))
+        told: list[AudienceRow] = []
+        left = ROWS_BYTES_MAX
+        for row in rows[:ROWS_MAX]:
+            left -= encoded_bytes(row)
+            if left < 0:
+                break
+            told.append(row)
+        return Audience(
+            rows=tuple(told),
+            omitted=len(rows) - len(told),
+            holds_max=0 if self.draining else self._config.holds_max,
+        )
