@@ -88,7 +88,8 @@ def test_eleven_mistakes_give_eleven_messages(tmp_path: Path) -> None:
     config, problems = read_config(path)
     assert config is None
     assert [str(problem) for problem in problems] == [
-        "pop.colour: unknown key; allowed here: ingest_urls, name, publisher_grace_s, reach, shard, tls",
+        "pop.colour: unknown key;"
+        " allowed here: ingest_urls, name, publisher_grace_s, reach, shard, tls",
         "pop.name: 'Ams1' is not allowed (Expected `str` matching regex"
         " '^[a-z0-9][a-z0-9._-]{0,62}\\\\Z'); a string matching ^[a-z0-9][a-z0-9._-]{0,62}\\Z",
         "pop.shard: 65 is not allowed (Expected `int` <= 64); an integer >= 0 and <= 64",

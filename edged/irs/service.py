@@ -177,9 +177,13 @@ class IrsService:
             changed=self.planner.hurry,
             warmup_s=config.warmup_s,
         )
-        self.reach = ReachBoard(
+        self.reach = self._make_reach(config.reach)
+        self.watch = NetworkWatch(self, now_unix, entropy(4).hex())
+
+    def _make_reach(self, config: ReachConfig | None) -> ReachBoard:
+        return ReachBoard(
             self._pops,
-            config.reach,
+            config,
             listeners=self.seat.listeners,
             may=lambda: self.seat.moves,
             epoch=lambda: self.epoch,
@@ -187,7 +191,6 @@ class IrsService:
             origin_ms=self.collectors.origin_ms,
             places=lambda: self.links.places,
         )
-        self.watch = NetworkWatch(self, now_unix, entropy(4).hex())
 
     @property
     def epoch(self) -> int:

@@ -125,8 +125,8 @@ class Reaching:
             self._mbps = self._measure(now)
             self.tell(self._audience(now))
 
-    def seen(self) -> ReachAtPop:
-        """What people ask."""
+    def seen(self, channel: str = "") -> ReachAtPop:
+        """What people ask: of all channels, or of one."""
         now = self._now()
         epoch, number = self.orders.stamp
         in_force = self.orders.in_force(now)
@@ -136,7 +136,7 @@ class Reaching:
             number=number,
             orders=len(in_force),
             expires_s=round(self.orders.until - now, 1) if in_force else 0.0,
-            held=self.holding.seen(now),
+            held=[each for each in self.holding.seen(now) if channel in ("", each.channel)],
         )
 
     def register(self, metrics: Metrics, *, role: str) -> None:

@@ -24,6 +24,7 @@ import edged.irs.watch
 import edged.origin.service
 import edged.policy.demand
 import edged.roles.admin_http
+import edged.roles.reaching
 import edged.runtime.tls
 from edged.api.admin import ask
 from edged.api.admin_access import AdminAccess
@@ -441,6 +442,30 @@ async def test_who_is_live_where_fails(tmp_path: Path, faults: Faults) -> None:
         live._woken.set()
         await setting.begun_anew("irs", "irs live")
         assert not live.registry.unlisted()
+
+
+async def test_what_plans_reach_fails(tmp_path: Path, faults: Faults) -> None:
+    async with healthy_network(tmp_path, plan_reach) as setting:
+        reach = setting.irs.service.reach
+        await until(lambda: reach.answer().planned_s_ago is not None)
+        faults.throw(reach, "_is_ready", times=1)
+        await setting.begun_anew("irs", "irs reach")
+        number = setting.pop.reaching.orders.stamp
+        await until(lambda: setting.pop.reaching.orders.stamp > number)
+
+
+def plan_reach(raws: list[dict[str, object]]) -> None:
+    irs = raws[0]["irs"]
+    assert isinstance(irs, dict)
+    irs["reach"] = {"interval_s": 0.5, "ttl_s": 5.0}
+
+
+async def test_what_carries_orders_of_reach_out_fails(tmp_path: Path, faults: Faults) -> None:
+    async with healthy_network(tmp_path) as setting:
+        reaching = setting.pop.reaching
+        faults.throw(edged.roles.reaching, "contained", times=1)
+        reaching._woken.set()
+        await setting.begun_anew("pop", "reach")
 
 
 async def test_what_samples_the_network_fails(

@@ -14,18 +14,17 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from edged.irs.reach import STEP_CHANNELS
 from edged.media.reach import RTT_BOUNDS_MS, AudienceRow
 from edged.policy.reach import ReachPlan, ReachPlanner, ReachPop
 from edged.policy.reach_config import ReachConfig
 from edged.policy.reach_distances import estimate_ms
 from edged.tools.simulate.geography import Geography
 from edged.tools.simulate.scenario import Origin, WorldFile
-STEP_CHANNELS = 20
 
 WORLD = Path(__file__).parents[3] / "config/scenarios/world.toml"
 BIG_VIEWERS = 2000
 HOME_MS = 60.0  # So far from its home a channel has 1/e of its share of viewers.
-EVERYWHERE = 0.3  # Of viewers, wherever they live.
 TAIL_MS = (2.0, 25.0)
 
 
@@ -54,19 +53,17 @@ class _World:
     def __init__(self) -> None:
         self.file = msgspec.toml.decode(WORLD.read_bytes(), type=WorldFile)
         self.to_origin = Geography(self.file).rtt_ms
-        everywhere = tuple(
-            Origin(name=pop.name, at=pop.name, share=1.0) for pop in self.file.pops
-        )
+        everywhere = tuple(Origin(name=pop.name, at=pop.name, share=1.0) for pop in self.file.pops)
         self.between = np.array(
             Geography(msgspec.structs.replace(self.file, origins=everywhere)).rtt_ms
         )
 
 
-def measure(seed: int, channels: int, viewers: int) -> Figures:
-    """Plan for one audience."""
-    rng = random.Random(seed)
+def measure(seed: int, channels: int, viewers: int, everywhere: float) -> Figures:
+    """Plan for one audience; `everywhere`: how much channels are liked however far from home."""
+    rng = random.Random(seed)  # noqa: S311 - an audience by chance
     world = _World()
-    pops, homes, tails = _draw(world, rng, channels, viewers)
+    pops, homes, tails = _draw(world, rng, channels, viewers, everywhere)
     names = [origin.name for origin in world.file.origins]
     between = estimate_ms(
         pops,
@@ -143,7 +140,7 @@ def _shake(pop: ReachPop, rng: random.Random) -> ReachPop:
 
 
 def _draw(
-    world: _World, rng: random.Random, channels: int, viewers: int
+    world: _World, rng: random.Random, channels: int, viewers: int, everywhere: float
 ) -> tuple[list[ReachPop], dict[str, int], dict[tuple[str, str], list[float]]]:
     """PoPs with their audience; the origin of each channel; viewers' own round trips."""
     places = world.file.pops
@@ -156,14 +153,13 @@ def _draw(
         home = rng.choices(range(len(places)), [pop.weight for pop in places])[0]
         homes[channel] = min(range(len(world.file.origins)), key=lambda o: world.to_origin[home][o])
         weights = [
-            pop.weight * (EVERYWHERE + math.exp(-world.between[place][home] / HOME_MS))
+            pop.weight * (everywhere + math.exp(-world.between[place][home] / HOME_MS))
             for place, pop in enumerate(places)
         ]
         count = max(1, round(viewers / rank / harmonic))
         drawn = rng.choices(range(len(places)), weights, k=count)
         for place in set(drawn):
-            its = drawn.count(place) if count < 50 else 0
-            its = its or sum(each == place for each in drawn)
+            its = drawn.count(place)
             rtts = [rng.uniform(*TAIL_MS) for _ in range(min(its, 50))]
             near = [0] * (len(RTT_BOUNDS_MS) + 1)
             for ms in rtts:
