@@ -177,13 +177,12 @@ class IrsService:
             changed=self.planner.hurry,
             warmup_s=config.warmup_s,
         )
-        self.reach = self._make_reach(config.reach)
-        self.watch = NetworkWatch(self, now_unix, entropy(4).hex())
+        self.reach, self.watch = self._make_reach(), NetworkWatch(self, now_unix, entropy(4).hex())
 
-    def _make_reach(self, config: ReachConfig | None) -> ReachBoard:
+    def _make_reach(self) -> ReachBoard:
         return ReachBoard(
             self._pops,
-            config,
+            self.config.reach,
             listeners=self.seat.listeners,
             may=lambda: self.seat.moves,
             epoch=lambda: self.epoch,
