@@ -226,6 +226,19 @@ class Subscriptions:
         else:
             self._end(subscription, "internal", event.reason)
 
+    def count(self, channel: str) -> int:
+        """How many there are to a channel."""
+        return len(self._by_channel.get(channel, ()))
+
+    def counts(self) -> dict[str, int]:
+        """The same of each channel that has any."""
+        return {channel: len(subscribers) for channel, subscribers in self._by_channel.items()}
+
+    def end_channel(self, channel: str, code: str, reason: str) -> None:
+        """End all subscriptions to a channel, with the reason."""
+        for subscription in list(self._by_channel.get(channel, ())):
+            self._end(subscription, code, reason)
+
     def channel_of(self, session: BackboneSession, stream_no: int) -> StreamId | None:
         """Which run a PoP means by the number of a stream that we send."""
         subscription = self._by_stream_no.get((session, stream_no))

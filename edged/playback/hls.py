@@ -269,9 +269,9 @@ class HlsService:
             channel.held = False
 
     @property
-    def channels(self) -> list[Channel]:
-        """All that are known here."""
-        return list(self._channels.values())
+    def channels(self) -> dict[str, Channel]:
+        """All that are known here, by name."""
+        return self._channels
 
     def watched(self) -> list[str]:
         """The channels that are held here."""

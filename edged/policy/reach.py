@@ -105,8 +105,8 @@ class ReachPlanner:
             for relay in before.via.values():
                 self._count(self._relays, relay, 1)
         viewers: dict[str, int] = {}
-        for pop in pops:
-            for channel, row in pop.audience.items():
+        for shard in pops:
+            for channel, row in shard.audience.items():
                 if row.viewers and channel in origins:
                     viewers[channel] = viewers.get(channel, 0) + row.viewers
         self._made = {}
@@ -294,13 +294,13 @@ class ReachPlanner:
                 self._orders[place] += 1
             else:
                 self._count(self._relays, relay, -1)
-        for place, pop in enumerate(self._pops):
-            if pop.pop in via or place in replicas or not self._has_viewers(place, channel):
+        for place, shard in enumerate(self._pops):
+            if shard.pop in via or place in replicas or not self._has_viewers(place, channel):
                 continue
-            number = self._nearest(place, relays, self._origin_ms(place, origin))
-            if number is not None and self._may_have(place):
-                via[pop.pop] = self._pops[number].pop
-                self._relays[number] += 1
+            nearest = self._nearest(place, relays, self._origin_ms(place, origin))
+            if nearest is not None and self._may_have(place):
+                via[shard.pop] = self._pops[nearest].pop
+                self._relays[nearest] += 1
                 self._orders[place] += 1
         return via
 

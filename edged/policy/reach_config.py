@@ -33,4 +33,9 @@ class PopReachConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     holds_max: Annotated[int, Meta(ge=0, le=ORDERS_MAX)] = 200  # Channels, watched or not.
     hold_mbps_max: Annotated[float, Meta(gt=0, le=1e6)] = 2000.0  # Of those that nobody watches.
     grace_s: Annotated[float, Meta(ge=0, le=600)] = 30.0  # After the order's end, and as much more.
-    changes_per_s: Annotated[float, Meta(gt=0, le=1000)] = 20.0
+    changes_per_s: Annotated[float, Meta(gt=0, le=1000)] = 50.0
+    listen: str | None = None  # For other PoPs, which take channels from here. None: they do not.
+    address: str = ""  # Where they reach that; "": as `listen` says.
+    relays_max: Annotated[int, Meta(ge=1, le=100_000)] = 500  # Subscriptions of theirs.
+    relay_mbps_max: Annotated[float, Meta(gt=0, le=1e6)] = 5000.0  # Of these, all together.
+    relayed_max: Annotated[int, Meta(ge=0, le=ORDERS_MAX)] = 200  # Channels taken from others.

@@ -47,6 +47,7 @@ from edged.roles.offers import IngestOffers
 from edged.roles.plugins import Plugins
 from edged.roles.reaching import Reaching
 from edged.roles.rehoming import Rehomer
+from edged.roles.relaying import Relaying
 from edged.roles.reloading import quietly, take_into_use
 from edged.roles.rights import RightsOffice
 from edged.roles.telling import Telling
@@ -135,7 +136,7 @@ class PopRole:
         self.hls = HlsService(
             lookup=self.uplinks.lookup,
             subscribe=self.uplinks.parts.subscribe,
-            unsubscribe=self.uplinks.parts.unsubscribe,
+            unsubscribe=self._unsubscribe,
             now=self.pump.now,
             spread=self.pump.spread,
             config=config.playback.hls,
@@ -144,6 +145,7 @@ class PopRole:
         )
         self.uplinks.parts.playback = self.hls
         self.reaching = Reaching(self._place, config.pop.reach, self.hls, self.pump.now)
+        self.relaying = self._make_relaying(local)
         router = Router()
         mount_time(router, time.time)
         mount_streams(router, self._live_channels)
@@ -154,6 +156,29 @@ class PopRole:
         self.drainer = Drainer(self.name, self, self.pump.now)
         self._public: PublicTls | None = None
         self._register_metrics(metrics)
+
+    def _make_relaying(self, local: LocalEnd) -> Relaying:
+        relaying = Relaying(
+            self._pop.reach,
+            self.reaching.orders,
+            self.uplinks.parts,
+            channels=lambda: self.hls.channels,
+            origin_of=self.uplinks.origin_of,
+            origin_ms=self.uplinks.origin_ms,
+            pump=self.pump,
+            local=local,
+            fence=self.uplinks.fence,
+            client_tls=None if self._tls is None else self._tls.client,
+            server_tls=None if self._tls is None else self._tls.server,
+            supervisor=self.supervisor,
+        )
+        self.reaching.relays = self.uplinks.parts.relays = relaying
+        self.uplinks.relay_link = relaying.links.get
+        return relaying
+
+    def _unsubscribe(self, channel: str) -> None:
+        self.uplinks.parts.unsubscribe(channel)
+        self.relaying.gone(channel, "nobody watches it here any more")
 
     def _make_door(self, keys: StreamKeys) -> PopDoor:
         return PopDoor(
@@ -181,6 +206,7 @@ class PopRole:
             self.ingest_health,
             self.rights,
             self.reaching,
+            self.relaying,
         ):
             part.register(metrics, role=self.name)
         playback_metrics.register(metrics, self.http, self.hls, role=self.name)
@@ -216,6 +242,8 @@ class PopRole:
         if self._config.api.enabled:
             await self._start_api(nursery)
         addresses |= await self._start_playback(nursery)
+        relay: str = await self.supervisor.start(nursery, "relaying", self.relaying.run)
+        addresses |= {"relay": relay} if relay else {}
         self.supervisor.start_soon(nursery, "hls", self.hls.run)
         self.supervisor.start_soon(nursery, "reach", self.reaching.run)
         self.supervisor.start_soon(nursery, "door", self.door.run)

@@ -9,13 +9,14 @@ from typing import Protocol
 
 import structlog
 import trio
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from edged.media.reach import ROWS_BYTES_MAX, ROWS_MAX, Audience, AudienceRow, Reach
 from edged.playback.audience import read_audience, read_mbps
 from edged.playback.hls import Channel
 from edged.policy.reach_config import PopReachConfig
 from edged.policy.reach_orders import HeldSeen, Holding, Pace, ReachOrders
+from edged.roles.relaying import SourceSeen
 from edged.runtime.faults import contained
 from edged.runtime.metrics import Metrics, MetricSpec, Sample
 from edged.wire.table import encoded_bytes
@@ -42,14 +43,43 @@ class Holder(Protocol):
     """The playback edge, as far as channels are held in it."""
 
     @property
-    def channels(self) -> list[Channel]:
-        """All that are known here."""
+    def channels(self) -> dict[str, Channel]:
+        """All that are known here, by name."""
 
     def hold(self, name: str) -> str:
         """Have a channel come here, and stay; why it does not."""
 
     def let_go(self, name: str) -> None:
         """It may go when nobody watches it."""
+
+
+class Relays(Protocol):
+    """Who relays channels here and from here (`Relaying`)."""
+
+    draining: bool
+    address: str
+
+    @property
+    def relays_max(self) -> int:
+        """Subscriptions of other PoPs that are taken."""
+
+    def source(self, channel: str) -> str:
+        """Which relay brings a channel."""
+
+    def peers(self) -> dict[str, float]:
+        """Measured round trips to PoPs that relay."""
+
+    def relayed_on(self) -> dict[str, int]:
+        """Channels that go from here to other PoPs, and to how many."""
+
+    def seen(self) -> list[SourceSeen]:
+        """Each channel that comes from a relay, or is ordered to."""
+
+    def avoided(self) -> dict[str, str]:
+        """Relays that are not gone to for a while, and why."""
+
+    def reconfigure(self, config: PopReachConfig) -> None:
+        """Go by other limits."""
 
 
 class ReachAtPop(Struct, frozen=True, kw_only=True):
@@ -61,6 +91,9 @@ class ReachAtPop(Struct, frozen=True, kw_only=True):
     orders: int  # In force.
     expires_s: float
     held: list[HeldSeen]
+    sources: list[SourceSeen] = []  # Channels that come from other PoPs, or are ordered to.
+    avoided: dict[str, str] = {}  # PoPs that nothing is taken from for a while, and why.
+    relayed_on: dict[str, int] = {}  # Channels that go from here to so many other PoPs.
 
 
 class Reaching:
@@ -76,7 +109,8 @@ class Reaching:
     ) -> None:
         """`pop`: as people know it."""
         self.tell: Callable[[Audience], None] = lambda _: None
-        self.draining = False  # Nothing new is held then, and what is held ends.
+        self.relays: Relays | None = None
+        self._draining = False
         self.orders = ReachOrders()
         rng = rng or random.Random()  # noqa: S311 - spreads ends, keeps no secret
         self.holding = Holding(config.holds_max, config.grace_s, rng)
@@ -86,8 +120,21 @@ class Reaching:
         self._mbps = 0.0
         self._woken = trio.Event()
 
+    @property
+    def draining(self) -> bool:
+        """Nothing new is held or relayed then, and what is held ends."""
+        return self._draining
+
+    @draining.setter
+    def draining(self, draining: bool) -> None:
+        self._draining = draining
+        if self.relays is not None:
+            self.relays.draining = draining
+
     def reconfigure(self, config: PopReachConfig) -> None:
         """Go by other limits from the next look on."""
+        if self.relays is not None:
+            self.relays.reconfigure(config)
         self._config = config
         self.holding.holds_max, self.holding.grace_s = config.holds_max, config.grace_s
         self._pace.per_s = config.changes_per_s
@@ -113,8 +160,10 @@ class Reaching:
     def look(self, now: float) -> None:
         """Come nearer to what is ordered, and tell if it is time."""
         orders = {} if self.draining else self.orders.in_force(now)
+        wanted = {} if self.relays is None else dict.fromkeys(self.relays.relayed_on())
+        wanted |= {order.channel: None for order in orders.values() if order.hold}
         self.holding.update(
-            [order.channel for order in orders.values() if order.hold],
+            wanted,
             now,
             begin=self._hold,
             end=self._playback.let_go,
@@ -129,7 +178,8 @@ class Reaching:
         """What people ask: of all channels, or of one."""
         now = self._now()
         epoch, number = self.orders.stamp
-        in_force = self.orders.in_force(now)
+        in_force, relays = self.orders.in_force(now), self.relays
+        sources = [] if relays is None else relays.seen()
         return ReachAtPop(
             pop=self._pop,
             epoch=epoch,
@@ -137,6 +187,9 @@ class Reaching:
             orders=len(in_force),
             expires_s=round(self.orders.until - now, 1) if in_force else 0.0,
             held=[each for each in self.holding.seen(now) if channel in ("", each.channel)],
+            sources=[each for each in sources if channel in ("", each.channel)],
+            avoided={} if relays is None else relays.avoided(),
+            relayed_on={} if relays is None else relays.relayed_on(),
         )
 
     def register(self, metrics: Metrics, *, role: str) -> None:
@@ -162,13 +215,15 @@ class Reaching:
         held = self.holding.held
         return read_mbps(
             channel
-            for channel in self._playback.channels
+            for channel in self._playback.channels.values()
             if channel.name in held and not channel.count.viewers(now)
         )
 
     def _audience(self, now: float) -> Audience:
-        rows = list(read_audience(self._playback.channels, now))
+        relays, rows = self.relays, list(read_audience(self._playback.channels.values(), now))
         rows.sort(key=lambda row: (not row.held, -row.viewers))
+        if relays is not None:
+            rows = [structs.replace(row, via=relays.source(row.channel)) for row in rows]
         told: list[AudienceRow] = []
         left = ROWS_BYTES_MAX
         for row in rows[:ROWS_MAX]:
@@ -180,4 +235,7 @@ class Reaching:
             rows=tuple(told),
             omitted=len(rows) - len(told),
             holds_max=0 if self.draining else self._config.holds_max,
+            relay=relays.address if relays is not None and relays.relays_max else "",
+            relays_max=0 if relays is None else relays.relays_max,
+            peers={} if relays is None else relays.peers(),
         )

@@ -8,7 +8,6 @@ import edged.playback.audience
 from edged.media.reach import RTT_BOUNDS_MS, AudienceRow
 from edged.playback.audience import read_audience, read_mbps, rtt_ms_of
 from edged.playback.hls import HlsService
-from edged.runtime.connection import Connection
 from tests.playback.fakes import Client, Origin
 from tests.playback.test_hls import BASE, Edge, edge
 
@@ -30,7 +29,9 @@ def watching(edge: Edge, origin: Origin, players: int) -> list[Client]:
 
 def rows(service: HlsService, edge: Edge, *ms: float | None) -> list[AudienceRow]:
     given = iter(ms)
-    return list(read_audience(service.channels, edge.world.pump.time, lambda _: next(given, None)))
+    return list(
+        read_audience(service.channels.values(), edge.world.pump.time, lambda _: next(given, None))
+    )
 
 
 def test_players_are_counted_by_rung_and_round_trip(edge: Edge) -> None:
@@ -68,10 +69,10 @@ def test_what_nobody_watches_is_told_only_if_it_is_held(edge: Edge) -> None:
 
 
 def test_what_comes_in_is_measured(edge: Edge) -> None:
-    assert read_mbps(edge.service.channels) == 0
+    assert read_mbps(edge.service.channels.values()) == 0
     origin = Origin()
     edge.watch(origin, segments=3)
-    windows = edge.service.channels[0].newest
+    windows = edge.service.channels["demo"].newest
     assert windows is not None
     expected = sum(
         8
@@ -79,10 +80,10 @@ def test_what_comes_in_is_measured(edge: Edge) -> None:
         / sum(segment.entry.duration_us for segment in list(window.segments.values())[:-1])
         for window in windows.window.renditions.values()
     )
-    assert read_mbps(edge.service.channels) == pytest.approx(expected, rel=0.5)
-    assert read_mbps(edge.service.channels) > 0
+    assert read_mbps(edge.service.channels.values()) == pytest.approx(expected, rel=0.5)
+    assert read_mbps(edge.service.channels.values()) > 0
     windows.end_here("it is over")
-    assert read_mbps(edge.service.channels) == 0
+    assert read_mbps(edge.service.channels.values()) == 0
 
 
 def test_the_kernel_tells_the_round_trip_of_tcp_alone() -> None:
@@ -101,4 +102,3 @@ def test_the_kernel_tells_the_round_trip_of_tcp_alone() -> None:
     with ours, theirs:
         made.sock = ours
         assert rtt_ms_of(made) is None  # type: ignore[arg-type]
-    assert Connection  # What it is in fact.

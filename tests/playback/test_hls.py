@@ -1119,7 +1119,7 @@ def test_a_channel_that_is_held_for_nobody_goes_at_once(edge: Edge) -> None:
     edge.service.let_go("demo")
     edge.service.sweep(edge.world.pump.time)
     assert edge.unsubscribed == ["demo"]
-    assert edge.service.channels == []
+    assert edge.service.channels == {}
 
 
 def test_a_channel_that_is_held_comes_again_with_its_next_run(edge: Edge) -> None:
@@ -1132,12 +1132,12 @@ def test_a_channel_that_is_held_comes_again_with_its_next_run(edge: Edge) -> Non
     assert edge.service.hold("demo") == ""
     assert edge.subscribed == ["demo", "demo"]
     edge.push(Origin().start(), following)
-    assert [channel.held for channel in edge.service.channels] == [True]
+    assert [channel.held for channel in edge.service.channels.values()] == [True]
 
 
 def test_what_is_not_live_or_has_no_room_is_not_held(edge: Edge) -> None:
     assert edge.service.hold("other") == "the channel is not live"
-    assert edge.service.channels == []
+    assert edge.service.channels == {}
     edge.service.cache = EdgeCache(
         CacheConfig(memory_bytes_max=2**20), edge.service._held, now=lambda: 0.0
     )

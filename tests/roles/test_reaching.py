@@ -36,8 +36,8 @@ class Playback:
         self.why = ""
 
     @property
-    def channels(self) -> list[Channel]:
-        return list(self.known.values())
+    def channels(self) -> dict[str, Channel]:
+        return self.known
 
     def hold(self, name: str) -> str:
         if not self.why:
@@ -228,7 +228,7 @@ async def test_a_channel_is_here_before_anybody_watches(tmp_path: Path) -> None:
         east.reaching.ordered(reach(number + 10**6, "alice", epoch=epoch))
         await until(lambda: east.hls.watched() == ["alice"])
         assert east.viewers("alice") == 0
-        (channel,) = east.hls.channels
+        (channel,) = east.hls.channels.values()
         assert channel.asked_at == -math.inf
         await until(lambda: channel.newest is not None and channel.newest.window.ready)
         east.hls.sweep(east.pump.now())

@@ -15,7 +15,7 @@ def report(audience: str, found: list[Figures]) -> str:
     """The figures, means and worsts over the seeds, and whether goals were reached."""
 
     def mean(name: str) -> float:
-        return sum(getattr(each, name) for each in found) / len(found)
+        return float(sum(getattr(each, name) for each in found)) / len(found)
 
     plan_s = max(max(each.plan_s, each.replan_s) for each in found)
     step_ms = 1000 * max(each.step_s for each in found)
