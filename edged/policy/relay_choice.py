@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 AVOID_S: Final = 30.0  # And as much again by chance.
 AVOIDED_MAX: Final = 10_000
 FIRST_S_MAX: Final = 1.5  # From the wish to the first that comes: a few round trips.
-STALL_S_MIN: Final = 0.5  # More than two parts of the usual length, which come at 0.2 s.
+STALL_S_MIN: Final = 0.7  # Three parts of the usual length, 0.2 s, and a loop that is busy.
 STALL_S_MAX: Final = 10.0  # Of streams that come in segments alone.
-STALL_GAPS: Final = 2.0  # Of the longest gap that was usual.
+STALL_GAPS: Final = 2.5  # Of the longest gap that was usual.
 GAPS_MAX: Final = 32  # Remembered.
+FARTHER_MS: Final = 5.0  # Than the origin; less is noise, and IRS knows more.
 GAP_S_MIN: Final = 0.005  # Shorter ones are of one burst.
 
 
@@ -110,8 +111,9 @@ class RelayChoice:
             return f"it goes from here to {facts.relayed_on} PoPs"
         if not facts.is_up:
             return "the way there is not up"
-        if facts.ms is not None and facts.origin_ms is not None and facts.ms >= facts.origin_ms:
-            return f"{facts.ms:.1f} ms away, no nearer than the origin ({facts.origin_ms:.1f} ms)"
+        ms, origin_ms = facts.ms, facts.origin_ms
+        if ms is not None and origin_ms is not None and ms > origin_ms + FARTHER_MS:
+            return f"{ms:.1f} ms away, the origin {origin_ms:.1f} ms"
         if others >= self.relayed_max:
             return f"{self.relayed_max} channels come from relays already"
         return ""

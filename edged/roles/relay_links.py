@@ -22,6 +22,7 @@ from edged.runtime.supervision import Supervisor
 from edged.wire.backbone.messages import DirectoryDelta, ProbesOffered
 
 LINKS_MAX = 64  # Orders that name more of them are not carried out.
+PINGS_S = 3.5  # Until its pings tell how far it is: the first of a busy loop tell of that.
 SESSIONS = (None, *PriorityClass)  # Control, and media of each class.
 
 logger = structlog.get_logger("edged.pop")
@@ -37,15 +38,18 @@ class _Link:
     def __init__(self, link: RelayLink) -> None:
         self.link = link
         self.scope = trio.CancelScope()
+        self.up_at: float | None = None  # When the last of its sessions came to stand.
 
     @property
     def is_up(self) -> bool:
         return all(map(self.link.is_up, SESSIONS))
 
-    @property
-    def ms(self) -> float | None:
+    def ms(self, now: float) -> float | None:
+        if self.up_at is None or now < self.up_at + PINGS_S:
+            return None
         control = self.link.statistics().control
-        rtt_s = None if control is None else control.rtt_s
+        # The least of its pings: waiting in either loop is no distance, and begins with much of it.
+        rtt_s = None if control is None else control.rtt_s_min
         return None if rtt_s is None else 1000 * rtt_s
 
 
@@ -82,11 +86,12 @@ class RelayLinks:
     def ms(self, relay: str) -> float | None:
         """Its round trip, as its pings tell."""
         known = self._links.get(relay)
-        return None if known is None else known.ms
+        return None if known is None else known.ms(self._pump.now())
 
     def peers(self) -> dict[str, float]:
         """Round trips to all of them."""
-        found = {relay: known.ms for relay, known in self._links.items()}
+        now = self._pump.now()
+        found = {relay: known.ms(now) for relay, known in self._links.items()}
         return {relay: round(ms, 2) for relay, ms in found.items() if ms is not None}
 
     def keep(
@@ -135,12 +140,17 @@ class RelayLinks:
 
     def link_up(self, origin: str, priority: PriorityClass | None) -> None:
         """A session stands."""
-        del origin, priority
+        del priority
+        known = self._links.get(origin)
+        if known is not None and known.is_up and known.up_at is None:
+            known.up_at = self._pump.now()
         self.on_changed()
 
     def link_lost(self, origin: str, priority: PriorityClass | None, reason: str) -> None:
         """A session is lost: what came over it goes to its origin now."""
-        del origin, priority, reason
+        del priority, reason
+        if (known := self._links.get(origin)) is not None:
+            known.up_at = None
         self.on_changed()
 
     def heartbeat(self, report: OriginReport) -> None:
