@@ -92,8 +92,9 @@ class RelayServer:
                 session.close("drain", "the PoP is stopping")
 
     def publish(self, stream_id: StreamId, events: list[PackagedEvent]) -> None:
-        """Push what was shown here to who subscribes to it."""
+        """Push what was shown here, and is in `replay` by now, to who subscribes to it."""
         if self._subscriptions.count(stream_id.channel):
+            self._subscriptions.go_on(stream_id)
             for event in events:
                 self._subscriptions.publish_event(stream_id, event)
 

@@ -330,6 +330,7 @@ class Relaying:
     def _find_changes(self, orders: Mapping[str, ReachOrder], now: float) -> dict[str, str]:
         """Where channels are to come from that come from elsewhere now."""
         changes: dict[str, str] = {}
+        others = 0  # Of those before, which come from relays.
         self._why = {}
         for channel in [*self._chosen.keys(), *(orders.keys() - self._chosen.keys())]:
             chosen, order = self._chosen.get(channel, ""), orders.get(channel)
@@ -339,11 +340,11 @@ class Relaying:
                 self._why[channel] = "it is not here"
                 continue
             if wanted:
-                others = len(self._chosen) - (channel in self._chosen)
                 facts = self._facts(channel, wanted)
                 why = self.choice.why_not(channel, wanted, facts, now, others=others)
                 if why:
                     self._why[channel], wanted = why, ""
+            others += bool(wanted)
             if wanted != chosen:
                 changes[channel] = wanted
         self._failed = {name: why for name, why in self._failed.items() if name in changes}
