@@ -125,7 +125,7 @@ class RelayServer:
     def message_received(self, session: BackboneSession, message: Message) -> None:
         """Act on a PoP's message."""
         if session.peer.purpose != "media":
-            self._refuse(session, type(message).__name__)
+            self._reject(session, type(message).__name__)
         if isinstance(message, SubscribeParts):
             why = self._host.why_not(message.channel)
             if why:
@@ -136,21 +136,21 @@ class RelayServer:
         elif isinstance(message, (Unsubscribe, StreamRefused)):
             self._subscriptions.handle(session, message)
         else:
-            self._refuse(session, type(message).__name__)
+            self._reject(session, type(message).__name__)
 
     def units_received(
         self, session: BackboneSession, stream_no: int, units: list[AccessUnit]
     ) -> None:
         """Refuse: nothing is brought here."""
         del stream_no, units
-        self._refuse(session, "units")
+        self._reject(session, "units")
 
     def event_received(
         self, session: BackboneSession, stream_no: int, event: PackagedEvent | SegmentPiece
     ) -> None:
         """Refuse: nothing is brought here."""
         del stream_no
-        self._refuse(session, type(event).__name__)
+        self._reject(session, type(event).__name__)
 
     def flow_changed(self, session: BackboneSession, event: SenderEvent) -> None:
         """A stream's last frame was made."""
@@ -163,7 +163,7 @@ class RelayServer:
         self._sessions.pop(session, None)
         self._subscriptions.session_lost(session)
 
-    def _refuse(self, session: BackboneSession, what: str) -> NoReturn:
+    def _reject(self, session: BackboneSession, what: str) -> NoReturn:
         raise RemoteProtocolError(f"{session.peer.name}: {what} to a PoP, which relays parts alone")
 
     def _make_session(self, connection: Connection) -> BackboneSession:

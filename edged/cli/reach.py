@@ -42,7 +42,7 @@ def _show_plan(plan: ReachAnswer) -> None:
     for line in describe_plan(plan):
         console.print(line, soft_wrap=True)
     if plan.seen:
-        columns = ("channel", "origin", "viewers", "near a replica", "replicas", "rungs")
+        columns = ("channel", "origin", "viewers", "near", "replicas", "relayed to", "rungs")
         print_table("", columns, [_plan_row(seen) for seen in plan.seen])
 
 
@@ -68,6 +68,7 @@ def _plan_row(seen: ReachSeen) -> tuple[str | Text, ...]:
         str(seen.viewers),
         f"{share:.1f} %",
         ", ".join(seen.replicas),
+        f"{len(seen.via)} PoPs" if seen.via else "",
         rungs,
     )
 
@@ -76,6 +77,20 @@ def _show_pop(pop: ReachAtPop) -> None:
     console.print(describe_pop(pop), soft_wrap=True)
     if pop.held:
         print_table("", ("channel", "here", "why"), [_held_row(held) for held in pop.held])
+    if pop.sources:
+        columns = ("channel", "comes from", "ordered", "why not from there")
+        rows = [
+            (
+                Text(seen.channel, "bold"),
+                seen.source or "nowhere",
+                seen.ordered or "its origin",
+                Text(seen.why, "yellow"),
+            )
+            for seen in pop.sources
+        ]
+        print_table("", columns, rows)
+    for line in describe_relays(pop):
+        console.print(line, soft_wrap=True)
 
 
 def describe_pop(pop: ReachAtPop) -> str:
@@ -85,6 +100,18 @@ def describe_pop(pop: ReachAtPop) -> str:
         return f"{name}: no IRS has sent orders"
     left = f", for {format_duration(pop.expires_s)} more" if pop.orders else ""
     return f"{name}: {pop.orders} orders in force{left} (epoch {pop.epoch}, {pop.number})"
+
+
+def describe_relays(pop: ReachAtPop) -> list[str]:
+    """Who is avoided, and what goes on to others, in lines."""
+    lines = [
+        f"[yellow]nothing is taken from {escape(relay)}[/]: {escape(why)}"
+        for relay, why in pop.avoided.items()
+    ]
+    if pop.relayed_on:
+        count = sum(pop.relayed_on.values())
+        lines.append(f"{len(pop.relayed_on)} channels go from here to other PoPs, {count} times")
+    return lines
 
 
 def _held_row(held: HeldSeen) -> tuple[str | Text, ...]:

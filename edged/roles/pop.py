@@ -242,7 +242,7 @@ class PopRole:
         if self._config.api.enabled:
             await self._start_api(nursery)
         addresses |= await self._start_playback(nursery)
-        relay: str = await self.supervisor.start(nursery, "relaying", self.relaying.run)
+        relay: str = await nursery.start(self.relaying.run)
         addresses |= {"relay": relay} if relay else {}
         self.supervisor.start_soon(nursery, "hls", self.hls.run)
         self.supervisor.start_soon(nursery, "reach", self.reaching.run)

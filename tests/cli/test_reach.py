@@ -12,6 +12,7 @@ from edged.irs.reach import ReachAnswer, ReachSeen
 from edged.policy.reach_orders import HeldSeen
 from edged.roles.reach import ReachShown
 from edged.roles.reaching import ReachAtPop
+from edged.roles.relaying import SourceSeen
 from tests.cli.invoke import Answer, in_a_thread
 
 PLAN = ReachAnswer(
@@ -43,6 +44,12 @@ POP = ReachAtPop(
         HeldSeen(channel="alice", held=True, why="by order"),
         HeldSeen(channel="bob", held=False, why="the channel is not live"),
     ],
+    sources=[
+        SourceSeen(channel="carol", source="ams1/0", ordered="ams1/0", why=""),
+        SourceSeen(channel="dora", source="fra1", ordered="lhr1/0", why="avoided: it is silent"),
+    ],
+    avoided={"lhr1/0": "it is silent; for 20 s more"},
+    relayed_on={"alice": 3},
 )
 
 
@@ -63,6 +70,12 @@ def test_what_is_planned_and_what_is_done_is_shown(tmp_path: Path) -> None:
         one = Answer("reach", "alice", "--json", "--socket", socket)
     assert shown.code == 0
     for text in ("1 channels have 2 replicas", "75.0 %", "ams1/0", "v0 120", "sin1/0"):
+        assert text in shown.out
+    for text in (
+        "avoided: it is silent",
+        "nothing is taken from lhr1/0: it is silent; for 20 s more",
+        "1 channels go from here to other PoPs, 3 times",
+    ):
         assert text in shown.out
     for text in ("2 orders in force", "by order", "the channel is not live"):
         assert text in shown.out

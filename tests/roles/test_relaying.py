@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from edged.backbone.fence import Fence
 from edged.backbone.local_end import LocalEnd
+from edged.backbone.relay_server import RelayServer
 from edged.errors import ConfigError
 from edged.media.reach import Reach, ReachOrder
 from edged.media.stream import StreamId
@@ -15,7 +16,6 @@ from edged.playback.hls import Channel
 from edged.policy.reach_config import PopReachConfig
 from edged.policy.reach_orders import ReachOrders
 from edged.policy.relay_choice import AVOID_S, FIRST_S_MAX
-from edged.roles import relaying as relaying_module
 from edged.roles.relaying import SPECS, Relaying
 from edged.runtime.metrics import Metrics
 from edged.runtime.pump import Pump
@@ -304,7 +304,7 @@ def test_without_a_listener_nothing_is_relayed() -> None:
 def test_plain_tcp_beyond_loopback_is_refused() -> None:
     made = make()
     with pytest.raises(ConfigError, match="relay"):
-        relaying_module.RelayServer(
+        RelayServer(
             made.clock,
             made.relaying,
             local=LocalEnd(role="pop", name="sin1", instance=1),
