@@ -153,6 +153,13 @@ async def test_to_a_relay_and_back_the_viewer_notices_nothing(tmp_path: Path) ->
         assert (seen.source, seen.ordered, seen.why) == ("east/0", "east/0", "")
         assert made.south.uplinks.parts.handovers == 1
         assert made.south.uplinks.parts.handovers_forced == 0
+        newest = made.south.hls.channels["alice"].newest
+        assert newest is not None
+        fetched: list[bytes | str] = []  # What is away is asked for where the run is.
+        parts = made.south.uplinks.parts
+        assert parts.fetch(newest.window.stream_id, "v0", 0, fetched.append)
+        await until(lambda: fetched)
+        assert isinstance(fetched[0], bytes)
         made.countermand(made.south)
         await until(lambda: made.sources(made.south) == ("fra1",))
         await until(lambda: made.east.relaying.relayed_on() == {})
