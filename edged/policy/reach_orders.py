@@ -52,9 +52,9 @@ class ReachOrders:
 class Pace:
     """So many changes a second, and no more than a second's at once."""
 
-    def __init__(self, per_s: float, now: float) -> None:
+    def __init__(self, per_s: float) -> None:
         self.per_s = per_s
-        self._left, self._at = max(1.0, per_s), now
+        self._left, self._at = max(1.0, per_s), -math.inf  # Since long ago: a second's worth.
 
     def take(self, now: float) -> bool:
         """Whether one more may be made; it counts."""

@@ -115,7 +115,7 @@ class Reaching:
         rng = rng or random.Random()  # noqa: S311 - spreads ends, keeps no secret
         self.holding = Holding(config.holds_max, config.grace_s, rng)
         self._pop, self._config, self._playback, self._now = pop, config, playback, now
-        self._pace = Pace(config.changes_per_s, now())
+        self._pace = Pace(config.changes_per_s)
         self._told_at: float | None = None  # Until an IRS has sent something, nobody is told.
         self._mbps = 0.0
         self._woken = trio.Event()

@@ -6,6 +6,7 @@ else is done by and by. Whichever way a channel goes, who brought it before is h
 has caught up (`parts_in`).
 """
 
+import math
 import random
 import ssl
 from collections import Counter
@@ -123,7 +124,7 @@ class Relaying:
         self._pump, self._supervisor = pump, supervisor
         self._rng = rng or random.Random()  # noqa: S311 - spreads what is done, keeps no secret
         self.choice = RelayChoice(self._rng, config.relayed_max)
-        self._pace = Pace(config.changes_per_s, pump.now())
+        self._pace = Pace(config.changes_per_s)
         self.links = RelayLinks(
             pump, local, fence, tls=client_tls, supervisor=supervisor, rng=self._rng
         )
@@ -133,7 +134,7 @@ class Relaying:
         self._failed: dict[str, str] = {}  # Channels that leave a relay that fails them, and why.
         self._why: dict[str, str] = {}  # Of those that do not come from where they are ordered to.
         self._changes: Counter[tuple[str, str]] = Counter()
-        self._mbps_out, self._measured_at = 0.0, pump.now()
+        self._mbps_out, self._measured_at = 0.0, -math.inf
         self._woken = trio.Event()
         self.server: RelayServer | None = None
         if config.listen is not None:

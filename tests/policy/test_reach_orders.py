@@ -69,7 +69,7 @@ def test_stale_orders_are_ignored(epoch: int, number: int) -> None:
 def test_no_more_changes_than_so_many_a_second(
     per_s: float, waits: list[float], tries: int
 ) -> None:
-    pace, now, taken = Pace(per_s, 0.0), 0.0, 0
+    pace, now, taken = Pace(per_s), 0.0, 0
     for wait_s in waits:
         now += wait_s
         taken += sum(pace.take(now) for _ in range(tries))
