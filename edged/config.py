@@ -32,6 +32,7 @@ from edged.origin.service import OriginConfig
 from edged.playback.config import PlaybackConfig
 from edged.policy import link_map, playback_rights, rule_examples, rules, stream_keys, webhooks
 from edged.policy.ingest_health import IngestHealthConfig
+from edged.policy.reach_config import PopReachConfig
 from edged.policy.rule_examples import bare
 from edged.policy.stream_keys import StreamKeysConfig
 from edged.policy.webhooks import WebhookConfig
@@ -59,6 +60,7 @@ class PopConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     # Of several processes (edged@1, edged@2, ...), which share the public ports; 0: it is alone.
     shard: Annotated[int, Meta(ge=0, le=SHARDS_MAX)] = 0
     tls: TlsFiles | None = None  # This PoP's identity; needed unless all peers are on loopback.
+    reach: PopReachConfig = PopReachConfig()
     # Where broadcasters reach it, the first first; default: what its listeners say.
     ingest_urls: Annotated[
         tuple[Annotated[str, Meta(pattern=INGEST_URL_PATTERN, max_length=TEXT_CHARS_MAX)], ...],
@@ -349,7 +351,9 @@ def _find_address_problems(config: Config, tables: dict[str, Struct]) -> list[Pr
             if port and port == its_port and _overlap(host, its_host):
                 problems.append(Problem(key, f"port {port} is taken by {other}"))
     if config.origin is not None:
-        _check_origin_address(config.origin, problems)
+        _check_reachable("origin", config.origin.address, config.origin.listen, problems)
+    if config.pop is not None and (listen := config.pop.reach.listen) is not None:
+        _check_reachable("pop.reach", config.pop.reach.address, listen, problems)
     if config.irs_client is not None:
         for index, address in enumerate(config.irs_client.addresses):
             _parse(f"irs_client.addresses[{index}]", address, problems)
@@ -369,16 +373,17 @@ def _find_raw_address_problems(broken: Mapping[str, object]) -> list[Problem]:
     return problems
 
 
-def _check_origin_address(origin: OriginConfig, problems: list[Problem]) -> None:
-    if origin.address:
-        place = _parse("origin.address", origin.address, problems)
+def _check_reachable(key: str, address: str, listen: str, problems: list[Problem]) -> None:
+    """Whether PoPs can be told `address`, or, where it is "", the address of this listener."""
+    if address:
+        place = _parse(f"{key}.address", address, problems)
         if place is not None and (_is_any(place[0]) or not place[1]):
-            problems.append(Problem("origin.address", f"{origin.address!r} cannot be connected to"))
-    elif (place := _parse("", origin.listen, [])) is not None and _is_any(place[0]):
+            problems.append(Problem(f"{key}.address", f"{address!r} cannot be connected to"))
+    elif (place := _parse("", listen, [])) is not None and _is_any(place[0]):
         problems.append(
             Problem(
-                "origin.address",
-                f"is missing; origin.listen {origin.listen!r} says not where PoPs reach it",
+                f"{key}.address",
+                f"is missing; {key}.listen {listen!r} says not where PoPs reach it",
             )
         )
 
@@ -390,7 +395,9 @@ def _find_plain_problems(config: Config) -> list[Problem]:
     for role, table in roles:
         if table is None or table.tls is not None:
             continue
-        uses = [(f"{role}.listen", table.listen)] if not isinstance(table, PopConfig) else []
+        listen = table.reach.listen if isinstance(table, PopConfig) else table.listen
+        key = "pop.reach.listen" if isinstance(table, PopConfig) else f"{role}.listen"
+        uses = [] if listen is None else [(key, listen)]
         if role != "irs" and config.irs_client is not None:
             uses += [
                 (f"irs_client.addresses[{index}]", address)

@@ -88,7 +88,8 @@ def test_eleven_mistakes_give_eleven_messages(tmp_path: Path) -> None:
     config, problems = read_config(path)
     assert config is None
     assert [str(problem) for problem in problems] == [
-        "pop.colour: unknown key; allowed here: ingest_urls, name, publisher_grace_s, shard, tls",
+        "pop.colour: unknown key;"
+        " allowed here: ingest_urls, name, publisher_grace_s, reach, shard, tls",
         "pop.name: 'Ams1' is not allowed (Expected `str` matching regex"
         " '^[a-z0-9][a-z0-9._-]{0,62}\\\\Z'); a string matching ^[a-z0-9][a-z0-9._-]{0,62}\\Z",
         "pop.shard: 65 is not allowed (Expected `int` <= 64); an integer >= 0 and <= 64",
@@ -777,3 +778,19 @@ def test_ingest_health() -> None:
         "ingest_health.keyframe_interval_s_max: 0.4 is not allowed (Expected `float` >= 0.5);"
         " a number >= 0.5 and <= 20"
     ]
+
+
+def test_where_other_pops_reach_a_relay_is_to_be_said_and_under_tls() -> None:
+    raw: dict[str, object] = {
+        "pop": {"name": "ams1", "reach": {"listen": "[::]:1942"}},
+        "ingest": {"rtmp": {}},
+        "irs_client": {"addresses": ["127.0.0.1:1940"]},
+    }
+    _, problems = parse_config(raw)
+    assert {problem.key for problem in problems} == {"pop.reach.address", "pop.reach.listen"}
+    raw["pop"] = {"name": "ams1", "reach": {"listen": "127.0.0.1:1942"}}
+    assert parse_config(raw)[1] == []
+    raw["pop"] = {"name": "ams1", "reach": {"listen": "127.0.0.1:1942", "address": "[::]:1"}}
+    assert [problem.key for problem in parse_config(raw)[1]] == ["pop.reach.address"]
+    raw["pop"] = {"name": "ams1", "reach": {"listen": "nowhere"}}
+    assert [problem.key for problem in parse_config(raw)[1]] == ["pop.reach.listen"]

@@ -48,11 +48,9 @@ from edged.wire.backbone.messages import (
     UnitsAcked,
 )
 
-BACKOFF_S_MIN = 0.1
-BACKOFF_S_MAX = 5.0
+BACKOFF_S_MIN, BACKOFF_S_MAX = 0.1, 5.0
 STEADY_S = 10.0  # A session that lived so long starts the backoff anew.
 FORWARDINGS_MAX = 10_000  # To one origin: the wire's STREAMS_MAX.
-ORIGIN_ROLES = frozenset({"origin"})
 
 logger = structlog.get_logger("edged.backbone")
 
@@ -89,7 +87,9 @@ class LinkOwner(Protocol):
 
 
 class OriginLink:
-    """All sessions from this PoP shard to one origin."""
+    """All sessions from this PoP shard to one origin, or to a PoP shard that relays: "ams1/0"."""
+
+    roles = frozenset({"origin"})  # What its certificate has to say.
 
     def __init__(
         self,
@@ -481,8 +481,8 @@ class OriginLink:
                 connection,
                 self,
                 hello,
-                roles=ORIGIN_ROLES,
-                name=self.origin,
+                roles=self.roles,
+                name=self.origin.partition("/")[0],
                 client=True,
                 marks=self._local.marks,
             )

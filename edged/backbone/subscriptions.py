@@ -226,6 +226,32 @@ class Subscriptions:
         else:
             self._end(subscription, "internal", event.reason)
 
+    def count(self, channel: str) -> int:
+        """How many there are to a channel."""
+        return len(self._by_channel.get(channel, ()))
+
+    def counts(self) -> dict[str, int]:
+        """The same of each channel that has any."""
+        return {channel: len(subscribers) for channel, subscribers in self._by_channel.items()}
+
+    def go_on(self, stream_id: StreamId) -> None:
+        """A run has a newer epoch, or is a newer one: who had another gets its newest segments.
+
+        What was queued of the other may not have been sent yet, and never is.
+        """
+        for subscription in list(self._by_channel.get(stream_id.channel, ())):
+            held = subscription.stream_id
+            if held is None or held < stream_id:
+                lists = _lists(subscription.session)
+                replay = self._replay(stream_id.channel, lists=lists, cold=True)
+                if replay is not None and replay[0] == stream_id:
+                    self._open_parts(subscription, stream_id, replay[1])
+
+    def end_channel(self, channel: str, code: str, reason: str) -> None:
+        """End all subscriptions to a channel, with the reason."""
+        for subscription in list(self._by_channel.get(channel, ())):
+            self._end(subscription, code, reason)
+
     def channel_of(self, session: BackboneSession, stream_no: int) -> StreamId | None:
         """Which run a PoP means by the number of a stream that we send."""
         subscription = self._by_stream_no.get((session, stream_no))

@@ -34,6 +34,7 @@ COMMANDS = (
     Command("top", "edged.cli.top", "top"),
     Command("streams", "edged.cli.inspect", "streams"),
     Command("live", "edged.cli.live", "live"),
+    Command("reach", "edged.cli.reach", "reach"),
     Command("health", "edged.cli.health", "health"),
     Command("routes", "edged.cli.routes", "routes"),
     Command("links", "edged.cli.links", "links"),

@@ -29,6 +29,7 @@ from edged.irs.session import JITTER_MAX, Driver, connect, drain_readable, keep_
 from edged.irs.twins import Twins
 from edged.media.epochs import check_plausible
 from edged.media.live import LiveAsk, LiveReport, LiveRow
+from edged.media.reach import Audience, Reach
 from edged.media.routing import IngestOffer, OriginReport, PopTelemetry, RoutingTable
 from edged.policy.capacitor import HEARTBEAT_INTERVAL_S, StateChanged
 from edged.policy.epoch_grants import EpochGrants
@@ -110,11 +111,12 @@ class PopClient:
         on_taken_over: Callable[[], None] = lambda: None,
         offer: Callable[[], IngestOffer | None] = lambda: None,
         live: Callable[[], Mapping[str, LiveRow]] = dict,
+        on_reach: Callable[[Reach], None] = lambda _: None,
     ) -> None:
         """`on_states`: what silence made of origins; `on_command`: what IRS wants moved.
 
         `on_pops`: what IRS tells of other PoPs; `offer`: what it is to tell them of this one;
-        `live`: what is published here, by channel.
+        `live`: what is published here, by channel; `on_reach`: what IRS wants here, watched or not.
         `on_joined`: a session begins, or its grant where there are several IRSs, before anything
         comes of it. `on_taken_over`: it is another IRS's than before.
         """
@@ -132,6 +134,8 @@ class PopClient:
         self._on_states = on_states
         self._on_command = on_command
         self._on_pops = on_pops
+        self._on_reach = on_reach
+        self._reached_by: set[str] = set()  # Sessions of whom that came: they are told who watches.
         self._on_joined, self._on_taken_over = on_joined, on_taken_over
         self._granted_to = ""  # Whose run of an IRS it was last.
         self._now_unix = now_unix
@@ -171,6 +175,13 @@ class PopClient:
         """Tell IRS that a live stream has a new home, or why it has none though IRS wanted it."""
         for link, driver in self.sessions.values():
             link.send(moved, trio.current_time())
+            driver.wake()
+
+    def send_audience(self, audience: Audience) -> None:
+        """Tell who watches what to those who plan with it."""
+        for address in self._reached_by & self.sessions.keys():
+            link, driver = self.sessions[address]
+            link.send(audience, trio.current_time())
             driver.wake()
 
     def _send_live(self, address: str, report: LiveReport) -> None:
@@ -214,6 +225,7 @@ class PopClient:
                 del self.sessions[address]
                 self.changed_at = trio.current_time()
                 self.live.ended(address)
+                self._reached_by.discard(address)
                 if self.grants is not None:
                     self.grants.session_ended(address)
 
@@ -235,13 +247,21 @@ class PopClient:
                 self._note_grant(event, address)
             case CommandRefused(message, reason):
                 log.warning("irs not obeyed", irs=address, command=message, reason=reason)
-            case Migrate() | Drain():
-                log.info("irs wants streams moved", command=type(event).__name__)
-                self._on_command(event)
-            case Pops():
-                self._on_pops(event)
+            case Migrate() | Drain() | Pops() | Reach():
+                self._obey(event, address)
             case Goodbye():
                 self.twins.take_goodbye(address, event)
+
+    def _obey(self, command: Migrate | Drain | Pops | Reach, address: str) -> None:
+        match command:
+            case Migrate() | Drain():
+                log.info("irs wants streams moved", command=type(command).__name__)
+                self._on_command(command)
+            case Pops():
+                self._on_pops(command)
+            case Reach():
+                self._reached_by.add(address)
+                self._on_reach(command)
 
     def _note_grant(self, event: GrantBegan | GrantReleased, address: str) -> None:
         if isinstance(event, GrantReleased):

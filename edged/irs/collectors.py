@@ -231,6 +231,13 @@ class Collectors:
             for key, pop in sorted(self._pops.items())
         ]
 
+    def origin_ms(self) -> dict[str, dict[str, float]]:
+        """Of each PoP that is connected, its round trips to origins."""
+        return {
+            key: {origin: probe.rtt_ms for origin, probe in pop.told.probes.items()}
+            for key, pop in self._pops.items()
+        }
+
     def _distances_ms(self, key: str, told: PopTelemetry) -> dict[str, float]:
         """Round trips, and what the links on the way cost beside."""
         measured = {origin: probe.rtt_ms for origin, probe in told.probes.items()}

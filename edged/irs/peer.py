@@ -12,6 +12,7 @@ from edged.irs.pops import PopsTeller
 from edged.irs.session import Driver
 from edged.media.epochs import EpochAnswer, check_plausible
 from edged.media.live import LiveReport
+from edged.media.reach import Audience
 from edged.media.routing import RULES_PROTO
 from edged.policy.pushed_tables import Variant
 from edged.runtime.tls import Identity
@@ -76,7 +77,7 @@ class Peer:
                 service.note(service.collectors.telemetry(self.key, told, now))
             case TableAcked() | TableRefused() | EpochAnswer():
                 self._take_answer(event)
-            case Moved() | MoveRefused() | LiveReport():
+            case Moved() | MoveRefused() | LiveReport() | Audience():
                 self._take_news(event)
 
     def _take_answer(self, answer: TableAcked | TableRefused | EpochAnswer) -> None:
@@ -97,7 +98,7 @@ class Peer:
                     check_plausible(epoch, service.now_unix(), self.key)
                 service.seat.answered(self.key, answer)
 
-    def _take_news(self, news: Moved | MoveRefused | LiveReport) -> None:
+    def _take_news(self, news: Moved | MoveRefused | LiveReport | Audience) -> None:
         """What a PoP says of its streams."""
         service = self.service
         match news:
@@ -109,6 +110,8 @@ class Peer:
                 service.watch.kept(self.key, news)
             case LiveReport():
                 service.live.reported(self.key, news)
+            case Audience():
+                service.reach.told(self.key, news)
 
     def check_alone(self, older: "Peer | None", who: str, by: str) -> None:
         """Raise RemoteProtocolError if the peer is here already, by another address of ours."""

@@ -25,6 +25,7 @@ from edged.irs.peer import MADE_ROOM, Peer
 from edged.irs.places import Places
 from edged.irs.planner import Planner, Rows
 from edged.irs.pops import PopsTeller
+from edged.irs.reach import ReachBoard
 from edged.irs.seat import Seat
 from edged.irs.session import HANDSHAKE_S_MAX, JITTER_MAX, drain_readable, shake_hands
 from edged.irs.sources import FailureSources
@@ -35,6 +36,7 @@ from edged.policy.capacitor import HEARTBEAT_INTERVAL_S, StateChanged
 from edged.policy.moves import UnitMoves
 from edged.policy.planner import PlanPolicy
 from edged.policy.pushed_tables import Push, Pushed, Variant
+from edged.policy.reach_config import ReachConfig
 from edged.policy.rule_examples import PushedRules, RuleEntry
 from edged.runtime.dscp import CS6, mark
 from edged.runtime.listeners import open_listener, parse_address, peer_name
@@ -64,6 +66,7 @@ class IrsConfig(BackboneConfig, frozen=True, kw_only=True, forbid_unknown_fields
     rules: Annotated[tuple[RuleEntry, ...], Meta(max_length=RULES_MAX)] = ()
     journal: JournalConfig | None = None
     history: HistoryConfig | None = None
+    reach: ReachConfig | None = None
     # Where drains, the last epoch and what operators did are kept; "" = nowhere.
     state_file: str = ""
     tls: TlsFiles | None = None  # This IRS's identity; needed unless all peers are on loopback.
@@ -177,7 +180,19 @@ class IrsService:
             changed=self.planner.hurry,
             warmup_s=config.warmup_s,
         )
-        self.watch = NetworkWatch(self, now_unix, entropy(4).hex())
+        self.reach, self.watch = self._make_reach(), NetworkWatch(self, now_unix, entropy(4).hex())
+
+    def _make_reach(self) -> ReachBoard:
+        return ReachBoard(
+            self._pops,
+            self.config.reach,
+            listeners=self.seat.listeners,
+            may=lambda: self.seat.moves,
+            epoch=lambda: self.epoch,
+            origin_of=self.live.registry.origin_of,
+            origin_ms=self.collectors.origin_ms,
+            places=lambda: self.links.places,
+        )
 
     @property
     def epoch(self) -> int:
@@ -194,6 +209,7 @@ class IrsService:
         self.migrating.moves_per_s = self.moving.moves_per_s = config.moves_per_s
         self.migrating.warmup_s = config.warmup_s
         self.links.configure(config)
+        self.reach.reconfigure(config.reach)
         self._offer_anew()
 
     async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
@@ -220,6 +236,7 @@ class IrsService:
             self._supervisor.start_soon(nursery, "irs sources", self.sources.run)
             self._supervisor.start_soon(nursery, "irs seat", self.seat.run)
             self._supervisor.start_soon(nursery, "irs live", self.live.run)
+            self._supervisor.start_soon(nursery, "irs reach", self.reach.run)
             self._supervisor.start_soon(nursery, "irs state", self.seat.keeper.run)
             self._supervisor.start_soon(nursery, "irs network", self.watch.run)
 
@@ -279,6 +296,7 @@ class IrsService:
         session.link.start_pushing(self.tables.get(key))
         self.seat.joined(key, session.link)
         self.live.joined(key, session.link)
+        self.reach.begun(key)
         if not hello.grants_epochs:  # Else it says which epoch it wants.
             self.outbid(hello.epoch, hello.version)
         self.planner.hurry()
@@ -324,6 +342,7 @@ class IrsService:
         """A PoP listens to us from now on: it hears of drains before its first table."""
         self.moving.joined(pop)
         self._pops[pop].begin_epoch()
+        self.reach.begun(pop)
         self.planner.hurry()
 
     def status(self) -> IrsStatus:
@@ -394,6 +413,7 @@ class IrsService:
             self.collectors.pop_left(session.key, trio.current_time())
             self.seat.left(session.key)
             self.live.left(session.key)
+            self.reach.left(session.key)
             self._forget_tables()
         if session.origin and self._origins.get(session.origin) is session:
             del self._origins[session.origin]

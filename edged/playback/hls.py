@@ -11,6 +11,7 @@ No URL is per viewer and none ever names two byte strings, so a shared cache may
 does not keep what is private, as the answers of protected channels are (`rights`).
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -51,7 +52,8 @@ REPLAY_HEAD = 4  # Of its events: a rendition, perhaps its init, and what is lis
 
 logger = structlog.get_logger("edged.hls")
 
-NOT_LIVE = error_response(404, "the channel is not live", cache_control="max-age=1")
+NOT_LIVE_WHY = "the channel is not live"
+NOT_LIVE = error_response(404, NOT_LIVE_WHY, cache_control="max-age=1")
 NO_SUCH_NAME = error_response(
     404, "there is nothing at this address", cache_control=f"max-age={TARGET_DURATION_S}"
 )
@@ -72,7 +74,7 @@ NOT_READY = refuse_viewer(NOT_READY_WHY)
 FULL_WHY = "this edge holds all the channels that it has memory for"
 
 
-class _Channel:
+class Channel:
     """What is known of a channel here: its runs, newest last, and who waits for one."""
 
     def __init__(self, name: str, now: float) -> None:
@@ -81,7 +83,7 @@ class _Channel:
         self.newest: HlsStream | None = None
         self.waiting: dict[Refuse, Waiters] = {}  # For the multivariant playlist.
         self.arriving: Waiters = {}  # For what is below a run that has yet to come here.
-        self.subscribed = False
+        self.subscribed = self.held = False  # Held: wanted here though nobody may watch it.
         self.asked_at = now
         self.count = ViewerCount(now)
 
@@ -120,7 +122,7 @@ class HlsService:
         self._limits, self._unwatched_s = config.window_limits(), config.unwatched_s
         self.cache = EdgeCache(cache or CacheConfig(), self._held, now=now, fetch_away=fetch)
         self._is_private: Callable[[str], bool] = lambda _: False
-        self._channels: dict[str, _Channel] = {}
+        self._channels: dict[str, Channel] = {}
         self.hits = 0  # Requests for media that was ready: of them there are most.
         self._released = 0
         self._fenced = self._manifests = 0
@@ -247,6 +249,30 @@ class HlsService:
             return []
         return [window.rendition for window in stream.window.renditions.values()]
 
+    def hold(self, name: str) -> str:
+        """Have a channel come here, and stay, before anybody asks; returns why it does not."""
+        channel = self._channels.get(name)
+        if channel is None or not channel.subscribed:
+            newest = None if channel is None else channel.newest
+            if self._coming_run(name, newest) is None or self._is_too_much(name):
+                return FULL_WHY if self._is_too_much(name) else NOT_LIVE_WHY
+        if channel is None:
+            channel = self._channels[name] = Channel(name, self._now())
+            channel.asked_at = -math.inf  # What is watched has precedence in memory.
+        channel.held = True
+        self._ensure_subscribed(channel)
+        return ""
+
+    def let_go(self, name: str) -> None:
+        """It may go when nobody has watched it for a while."""
+        if (channel := self._channels.get(name)) is not None:
+            channel.held = False
+
+    @property
+    def channels(self) -> dict[str, Channel]:
+        """All that are known here, by name."""
+        return self._channels
+
     def watched(self) -> list[str]:
         """The channels that are held here."""
         return [name for name, channel in self._channels.items() if channel.newest is not None]
@@ -280,12 +306,12 @@ class HlsService:
             with contained(logger, "channel not swept", channel=channel.name):
                 self._sweep(channel, now)
 
-    def _sweep(self, channel: _Channel, now: float) -> None:
+    def _sweep(self, channel: Channel, now: float) -> None:
         kept_s = max(ENDED_KEPT_S, self._limits.playlist_s)
         for pub, stream in list(channel.streams.items()):
             if stream.ended_at is not None and now - stream.ended_at >= kept_s:
                 self._drop(channel, pub)
-        unwatched = now - channel.asked_at >= self._unwatched_s
+        unwatched = now - channel.asked_at >= self._unwatched_s and not channel.held
         if not unwatched or channel.blocked or any(s.blocked for s in channel.streams.values()):
             return
         if channel.subscribed:
@@ -361,7 +387,7 @@ class HlsService:
         again = newest.cut_off and live.publication == known
         return live if again or live.publication > known else None
 
-    def _ensure_subscribed(self, channel: _Channel) -> None:
+    def _ensure_subscribed(self, channel: Channel) -> None:
         """Have the channel come here; whoever asked waits already, as it may come at once."""
         if not channel.subscribed:
             channel.subscribed = True
@@ -387,16 +413,16 @@ class HlsService:
         for exchange in waiting:
             exchange.retry(now)
 
-    def _channel(self, name: str, now: float) -> _Channel:
+    def _channel(self, name: str, now: float) -> Channel:
         """The channel that was asked for, known from now on."""
         channel = self._channels.get(name)
         if channel is None:
-            channel = self._channels[name] = _Channel(name, now)
+            channel = self._channels[name] = Channel(name, now)
         channel.asked_at = now
         return channel
 
     def _stream(
-        self, channel: _Channel, stream_id: StreamId, events: Sequence[PackagedEvent], now: float
+        self, channel: Channel, stream_id: StreamId, events: Sequence[PackagedEvent], now: float
     ) -> HlsStream | None:
         """The run that these events belong to; None when they are outdated."""
         newest = channel.newest
@@ -415,7 +441,7 @@ class HlsService:
                     return newest
         return self._begin(channel, stream_id, now) if begins else None
 
-    def _begin(self, channel: _Channel, stream_id: StreamId, now: float) -> HlsStream:
+    def _begin(self, channel: Channel, stream_id: StreamId, now: float) -> HlsStream:
         """A new run, or one that was cut off and can't go on with what it held."""
         newest = channel.newest
         if newest is not None and newest.ended_at is None:
@@ -435,7 +461,7 @@ class HlsService:
         return stream
 
     def _go_on(
-        self, channel: _Channel, stream: HlsStream, replay: Sequence[PackagedEvent], now: float
+        self, channel: Channel, stream: HlsStream, replay: Sequence[PackagedEvent], now: float
     ) -> HlsStream:
         """Have a run that was cut off go on with what it held; anew if the replay contradicts."""
         logger.info("stream goes on here", channel=channel.name, publication=stream.window.prefix)
@@ -464,7 +490,7 @@ class HlsService:
             needed_s=max(map(window.needed_us, window.renditions.values())) / 1e6,
         )
 
-    def _drop(self, channel: _Channel, pub: str) -> None:
+    def _drop(self, channel: Channel, pub: str) -> None:
         stream = channel.streams.pop(pub)
         if channel.newest is stream:
             channel.newest = None

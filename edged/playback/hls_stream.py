@@ -80,7 +80,7 @@ class HlsStream:
         self.cut_off = self._private = False  # See `end_here` and `use_privacy`.
         self.told_early = False  # The service's note: what its window dropped early is in the log.
         self._now, self._spread = now, spread
-        self._playlists: dict[str, Playlist] = {}
+        self.playlists: dict[str, Playlist] = {}
         self._part_waiters: dict[str, Waiters] = {}  # By the name that a playlist hints at.
         self._read_waiters: dict[str, Waiters] = {}  # By the name of what is read or fetched.
         self._multivariants = Multivariants(self.window)
@@ -90,7 +90,7 @@ class HlsStream:
     def blocked(self) -> int:
         """Requests that wait here."""
         waiting = sum(map(len, (*self._part_waiters.values(), *self._read_waiters.values())))
-        return waiting + sum(playlist.blocked for playlist in self._playlists.values())
+        return waiting + sum(playlist.blocked for playlist in self.playlists.values())
 
     @property
     def target_duration_s(self) -> int:
@@ -164,7 +164,7 @@ class HlsStream:
         self.ready.clear()
         self._multivariants.forget_made()
         self._manifests.forget()
-        for playlist in self._playlists.values():
+        for playlist in self.playlists.values():
             playlist.names.clear()
             playlist.init_names.clear()
             playlist.forget_made()
@@ -181,7 +181,7 @@ class HlsStream:
         """Answer everyone whose wait is over; returns how many."""
         released = 0
         main = self.window.main
-        for name, playlist in list(self._playlists.items()):
+        for name, playlist in list(self.playlists.items()):
             if playlist.first and (playlist.window.shown or self.ended_at is not None):
                 first, playlist.first = playlist.first, {}
                 released += len(first)
@@ -206,7 +206,7 @@ class HlsStream:
     def abandon(self, now: float) -> None:
         """Answer everyone who still waits: nothing more will come."""
         groups = [*self._part_waiters.values(), *self._read_waiters.values()]
-        for playlist in self._playlists.values():
+        for playlist in self.playlists.values():
             groups += [playlist.first, *playlist.waiting.values()]
             playlist.first, playlist.waiting = {}, {}
         self._part_waiters, self._read_waiters = {}, {}
@@ -431,9 +431,9 @@ class HlsStream:
             self.ready.pop(playlist.init_names.pop(digest), None)
 
     def _playlist(self, name: str) -> Playlist:
-        playlist = self._playlists.get(name)
+        playlist = self.playlists.get(name)
         if playlist is None:
-            playlist = self._playlists[name] = Playlist(self.window.renditions[name])
+            playlist = self.playlists[name] = Playlist(self.window.renditions[name])
         return playlist
 
     def _plain_age_s(self) -> int:

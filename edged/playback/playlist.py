@@ -1,7 +1,7 @@
 """One rendition's playlist as ready answers: made once per version, in each form asked for."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from edged.policy.blocking_reload import is_reached
@@ -14,7 +14,7 @@ from edged.wire.prepared import PreparedResponse
 
 if TYPE_CHECKING:
     from edged.media.playlist import MediaPlaylist
-    from edged.playback.waiting import Waiters
+    from edged.playback.waiting import Exchange, Waiters
 
 
 class Form(NamedTuple):
@@ -58,6 +58,11 @@ class Playlist:
     def blocked(self) -> int:
         """Requests that wait here."""
         return len(self.first) + sum(map(len, self.waiting.values()))
+
+    def waiters(self) -> "Iterator[Exchange]":
+        """Who waits for what is next."""
+        for group in self.waiting.values():
+            yield from group
 
     def edge(self, *, ended: bool) -> PlaylistEdge:
         """How far it is, as blocking reload asks."""

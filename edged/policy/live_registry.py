@@ -189,6 +189,11 @@ class LiveRegistry:
         seen = [self._see(key, self._pops[key].rows[channel], now) for key in self._keys(channel)]
         return sorted(seen, key=lambda each: not each.newest)
 
+    def origin_of(self, channel: str) -> str:
+        """Where the run that holds goes; "": nowhere, or the channel is not live."""
+        keys = self._keys(channel)
+        return self._pops[self._newest(channel, keys)].rows[channel].origin if keys else ""
+
     def find(
         self, now: float, *, text: str = "", pop: str = "", origin: str = "", most: int
     ) -> tuple[list[LiveSeen], int]:

@@ -15,7 +15,7 @@ class ViewerCount:
     def __init__(self, now: float) -> None:
         self._window = int(now / WINDOW_S)
         self._blocked: dict[str, int] = {}  # By rung.
-        self._blocked_before = 0
+        self._blocked_before: dict[str, int] = {}
         self._polling = self._polling_before = 0
 
     def note_released(self, requests: int, now: float, rung: str = "") -> None:
@@ -33,15 +33,21 @@ class ViewerCount:
     def viewers(self, now: float) -> int:
         """The estimate."""
         self._turn(now)
-        blocked = max(sum(self._blocked.values()), self._blocked_before)
+        blocked = max(sum(self._blocked.values()), sum(self._blocked_before.values()))
         return blocked + max(self._polling, self._polling_before)
+
+    def rungs(self, now: float) -> dict[str, int]:
+        """How many low-latency players each rung has."""
+        self._turn(now)
+        before, newest = self._blocked_before, self._blocked
+        return before if sum(before.values()) > sum(newest.values()) else newest
 
     def _turn(self, now: float) -> None:
         window = int(now / WINDOW_S)
         if window == self._window:
             return
         follows = window == self._window + 1
-        self._blocked_before = sum(self._blocked.values()) if follows else 0
+        self._blocked_before = self._blocked if follows else {}
         self._polling_before = self._polling if follows else 0
         self._blocked, self._polling = {}, 0
         self._window = window

@@ -21,7 +21,7 @@ from edged.media.routing import RouteRequest
 from edged.playback.http import HttpServer, Response, Router
 from edged.policy.rules_snapshot import RulesSnapshot
 from edged.policy.well import LinkStatus
-from edged.roles import live
+from edged.roles import live, reach
 from edged.roles.admin_http import History, no_history, serve_admin_http
 from edged.roles.common import StreamLine
 from edged.roles.fitness import Health
@@ -220,7 +220,8 @@ class Process:
             "status": status,
             "health": health,
         }
-        return known | live.make_handlers(self.roles) | self.operations.handlers(nursery)
+        known |= live.make_handlers(self.roles) | reach.make_handlers(self.roles)
+        return known | self.operations.handlers(nursery)
 
     async def _serve_metrics(self, *, task_status: trio.TaskStatus[str]) -> None:
         def metrics(request: RequestReceived) -> Response:

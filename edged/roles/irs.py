@@ -15,6 +15,7 @@ from edged.irs import (
     migrating,
     moving,
     planner,
+    reach,
     seat,
     sources,
     state,
@@ -59,6 +60,7 @@ class IrsRole:
         metrics.register(seat.METRICS, self.service.seat.read_metrics)
         metrics.register(state.METRICS, self.service.seat.keeper.read_metrics)
         metrics.register(live_board.METRICS, self.service.live.read_metrics)
+        metrics.register(reach.METRICS, self.service.reach.read_metrics)
         metrics.register(sources.METRICS, self.service.sources.read_metrics)
         metrics.register(watch.METRICS, self.service.watch.read_metrics)
         self.service.sources.use(make_sources(config.irs.sources))

@@ -3,49 +3,29 @@
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import structlog
 import trio
 from msgspec import structs
 
 from edged.backbone.directory import Directory, DirectoryRecord
+from edged.backbone.feeds import OnEvent
 from edged.backbone.segment_fetches import GONE, Done, SegmentKey
 from edged.backbone.sender import OriginLink
 from edged.errors import EdgedError
 from edged.media.parts import PackagedEvent, SegmentsListed, StreamEnded
-from edged.media.stream import PriorityClass, StreamId
+from edged.media.stream import StreamId
 from edged.policy.handover import Handover
 from edged.policy.run_homes import Home, RunHomes
 from edged.policy.segment_ends import SegmentEnds
+from edged.roles.parts_sources import Feed, Feeds, Leaving, Relays, is_relay
 from edged.runtime.pump import Pump
-
-if TYPE_CHECKING:
-    from edged.backbone.feeds import FeedSubscription
 
 RUNS_MAX = 20_000  # Known by where they came from: twice the channels of one origin.
 NO_ROOM = "full"  # As many as may be are waited for; it can be asked for again.
 LOST = "no_route: the network has lost the way to this channel"  # Viewers may read it.
 
 logger = structlog.get_logger("edged.pop")
-
-
-class Feeds(Protocol):
-    """The playback edge, as far as parts come to it."""
-
-    def window_updated(self, stream_id: StreamId, events: list[PackagedEvent]) -> None:
-        """Take what an origin pushed."""
-
-    def channel_unavailable(self, channel: str, reason: str) -> None:
-        """No parts will come for now, and why."""
-
-
-class _Feed(NamedTuple):
-    """A subscription, and what it was made for."""
-
-    origin: str
-    priority: PriorityClass
-    subscription: "FeedSubscription"
 
 
 class _Run:
@@ -56,14 +36,6 @@ class _Run:
         self.ends = SegmentEnds()
 
 
-class _Leaving(NamedTuple):
-    """What still comes of a run's home while the next one is begun with."""
-
-    feed: _Feed
-    next_id: StreamId  # Of the next home; its epoch may have risen since.
-    handover: Handover
-
-
 class PartsIn:
     """All channels that playback has subscribed to."""
 
@@ -72,12 +44,14 @@ class PartsIn:
     ) -> None:
         """`link` gives the way to an origin, while there is one."""
         self.playback: Feeds | None = None
+        self.relays: Relays | None = None
         self._pump, self._listing, self._link = pump, listing, link
-        self._feeds: dict[str, _Feed] = {}
-        self._leaving: dict[str, _Leaving] = {}  # Channels that go from one origin to another.
+        self._feeds: dict[str, Feed] = {}
+        self._leaving: dict[str, Leaving] = {}  # Channels that go from one origin to another.
         self.handovers = self.handovers_forced = 0
         self._wanted: dict[str, None] = {}  # Channels subscribed to by playback.
         self._gathered: dict[StreamId, list[PackagedEvent]] = {}
+        self._gathered_next: dict[StreamId, list[PackagedEvent]] = {}  # By `receive_next`.
         self._heard: set[str] = set()  # Channels of which something has come since.
         # By channel and publication; those whose home changed last are at the end.
         self._homes: dict[tuple[str, int], RunHomes] = {}
@@ -128,6 +102,17 @@ class PartsIn:
         self._wanted.pop(channel, None)
         self._heard.discard(channel)
         self._cancel(channel)
+
+    def go(self, channel: str) -> None:
+        """Take it from where it is to come from by now."""
+        if channel in self._wanted:
+            self._follow(channel, self._listing.lookup(channel))
+
+    def sources(self, channel: str) -> tuple[str, ...]:
+        """Who brings a channel: one, or two while it is handed over, the next one first."""
+        feed, leaving = self._feeds.get(channel), self._leaving.get(channel)
+        before = [] if leaving is None else [leaving.feed]
+        return tuple(each.origin for each in (feed, *before) if each is not None)
 
     def fetch(self, stream_id: StreamId, rendition: str, msn: int, done: Done) -> bool:
         """Fetch a segment that was listed, by name, from where its run comes from, or last came.
@@ -186,6 +171,8 @@ class PartsIn:
         self._wanted.pop(channel, None)
         self._heard.discard(channel)
         self._let_go(channel)
+        if self.relays is not None:
+            self.relays.gone(channel, reason)
         if self.playback is not None:
             self.playback.channel_unavailable(channel, reason)
 
@@ -197,43 +184,83 @@ class PartsIn:
         events.append(event)
         self._pump.at_flush(self._deliver)
 
+    def receive_next(self, stream_id: StreamId, event: PackagedEvent) -> None:
+        """The same of who brings a run next, while who brought it before is still heard."""
+        self._gathered_next.setdefault(stream_id, []).append(event)
+        self._pump.at_flush(self._deliver)
+
     def _follow(self, channel: str, record: DirectoryRecord | None) -> None:
-        link = None if record is None else self._link(record.origin)
-        if record is None or link is None:
+        if record is None:
             return
         origin, priority = record.origin, record.entry.priority
+        if self.relays is not None:
+            origin = self.relays.source(channel) or origin
+        link = self._link(origin)
+        if link is None:
+            return
         known = self._feeds.get(channel)
         if known is not None:
             if (known.origin, known.priority) == (origin, priority):
                 return
-            if not self._hand_over(channel, known, record.entry.stream_id):
+            if self._goes_back(channel, origin):
+                return
+            if not self._hand_over(channel, known, record.entry.stream_id, origin):
                 self._cancel(channel)
             if channel not in self._wanted:  # What was held was no good.
                 return
         subscription = link.subscribe_parts(
             channel,
-            self.receive,
+            self._taker(channel, origin),
             on_end=partial(self._subscription_ended, channel, origin),
             priority=priority,  # Its session and its DSCP, as on the way in.
             cold=channel not in self._heard,
         )
-        self._feeds[channel] = _Feed(origin, priority, subscription)
+        self._feeds[channel] = Feed(origin, priority, subscription)
+
+    def _goes_back(self, channel: str, origin: str) -> bool:
+        """Whether it stays where it was about to leave from."""
+        leaving = self._leaving.get(channel)
+        if leaving is None or not leaving.by_source or leaving.handover.is_over:
+            return False
+        if is_back := leaving.feed.origin == origin:
+            self._stay(channel, leaving)
+        return is_back
+
+    def _taker(self, channel: str, origin: str) -> OnEvent:
+        leaving = self._leaving.get(channel)
+        is_next = leaving is not None and leaving.by_source
+        take = self.receive_next if is_next else self.receive
+        if self.relays is None or not is_relay(origin):
+            return take
+        return self.relays.taker(channel, origin, take)
 
     def _subscription_ended(self, channel: str, origin: str, code: str, reason: str) -> None:
         leaving = self._leaving.get(channel)
+        if self.relays is not None and is_relay(origin):
+            self.relays.ended(channel, origin, f"{code}: {reason}")
         if leaving is None or leaving.handover.is_over:
-            self.feed_ended(channel, f"{code}: {reason}")
+            if not (is_relay(origin) and self._begin_at_origin(channel)):
+                self.feed_ended(channel, f"{code}: {reason}")
         elif leaving.feed.origin == origin:
             self._leave(channel)  # It has ended by itself, before the next home had caught up.
         else:
             self._stay(channel, leaving)
 
-    def _stay(self, channel: str, leaving: _Leaving) -> None:
+    def _begin_at_origin(self, channel: str) -> bool:
+        """A relay brings a channel no more; its origin's replay has what was missed."""
+        self._leave(channel)
+        self._feeds.pop(channel, None)
+        self._follow(channel, self._listing.lookup(channel))
+        return channel in self._feeds
+
+    def _stay(self, channel: str, leaving: Leaving) -> None:
         """Nothing comes of the next home: hear the one before, as long as that goes on."""
         del self._leaving[channel]
+        if (link := self._link(self._feeds[channel].origin)) is not None:
+            link.unsubscribe(self._feeds[channel].subscription)
         self._feeds[channel] = leaving.feed
 
-    def _hand_over(self, channel: str, known: _Feed, next_id: StreamId) -> bool:
+    def _hand_over(self, channel: str, known: Feed, next_id: StreamId, origin: str) -> bool:
         """Keep what comes until the run's next home has caught up; False: there is no need."""
         run = self._runs.get(channel)
         if channel in self._leaving:
@@ -241,11 +268,15 @@ class PartsIn:
         if self._sooner is None or run is None or not run.ends.shown:
             return False
         same = run.stream_id.publication == next_id.publication
-        if not same or run.stream_id >= next_id or self._link(known.origin) is None:
+        by_source = is_relay(known.origin) or is_relay(origin)
+        is_newer = by_source or run.stream_id < next_id
+        if not same or not is_newer or self._link(known.origin) is None:
             return False  # Another run, or no newer home: what comes cannot be told apart.
+        if by_source:  # A relay may have its origin's epoch of before as yet.
+            next_id = run.stream_id
         handover = Handover(run.ends.shown, self._pump.now())
         known.subscription.hands_over = True
-        self._leaving[channel] = _Leaving(known, next_id, handover)
+        self._leaving[channel] = Leaving(known, next_id, handover, by_source)
         self.handovers += 1
         self._sooner.set()
         return True
@@ -261,18 +292,17 @@ class PartsIn:
                 self._update(run.stream_id, self._timely(leaving.next_id, events))
         if (link := self._link(leaving.feed.origin)) is not None:
             link.unsubscribe(leaving.feed.subscription)
+        if leaving.by_source and (feed := self._feeds.get(channel)) is not None:
+            feed.subscription.on_event = self._taker(channel, feed.origin)
 
     def _pass_on(
-        self, leaving: _Leaving, stream_id: StreamId, events: list[PackagedEvent]
+        self, leaving: Leaving, stream_id: StreamId, events: list[PackagedEvent], *, new: bool
     ) -> list[PackagedEvent]:
         """What of these is shown, while two homes push one run."""
         channel = stream_id.channel
         handover = leaving.handover
         was_over, now = handover.is_over, self._pump.now()
-        if stream_id < leaving.next_id:
-            shown = handover.take_old(events, now)
-        else:
-            shown = handover.take_new(events, now)
+        shown = handover.take_new(events, now) if new else handover.take_old(events, now)
         if handover.is_over and not was_over and (link := self._link(leaving.feed.origin)):
             link.unsubscribe(leaving.feed.subscription)
         if handover.is_done:
@@ -281,7 +311,7 @@ class PartsIn:
             self._sooner.set()
         return shown
 
-    def _go_on(self, channel: str, leaving: _Leaving, now: float) -> None:
+    def _go_on(self, channel: str, leaving: Leaving, now: float) -> None:
         """Show the next home's where the one before is silent, or has had its time."""
         events = leaving.handover.handle_timeout(now)
         if leaving.handover.is_over:
@@ -326,14 +356,20 @@ class PartsIn:
         events may be here already, is subscribed to when playback asks, perhaps in `window_updated`
         of either run: its replay comes then.
         """
-        gathered, self._gathered = self._gathered, {}
-        for stream_id, events in sorted(gathered.items(), key=lambda item: item[0]):
+        gathered, self._gathered = sorted(self._gathered.items(), key=lambda item: item[0]), {}
+        following: list[tuple[StreamId, list[PackagedEvent]]] = []
+        if self._gathered_next:  # While a relay is gone to, or left.
+            following, self._gathered_next = sorted(self._gathered_next.items()), {}
+        for number, (stream_id, events) in enumerate((*gathered, *following)):
             leaving, run = self._leaving.get(stream_id.channel), self._runs.get(stream_id.channel)
             if leaving and run and stream_id.publication == leaving.next_id.publication:
-                if stream_id >= leaving.next_id:
+                new = stream_id >= leaving.next_id
+                if leaving.by_source:
+                    new = number >= len(gathered)
+                if new:
                     events = self._note(stream_id, events)  # noqa: PLW2901 - refined
                 try:
-                    events = self._pass_on(leaving, stream_id, events)  # noqa: PLW2901 - refined
+                    events = self._pass_on(leaving, stream_id, events, new=new)  # noqa: PLW2901
                 except Exception:
                     self._hear_anew(stream_id.channel)
                     continue
@@ -359,13 +395,14 @@ class PartsIn:
         self._heard.add(channel)
         if feed is None:
             return events
+        origin = self._home(feed.origin, stream_id)
         homes = self._homes.get(run) or RunHomes()
-        if homes.came(feed.origin, feed.priority, stream_id.home_epoch):
+        if origin and homes.came(origin, feed.priority, stream_id.home_epoch):
             self._homes.pop(run, None)
             self._homes[run] = homes
             if len(self._homes) > RUNS_MAX:
                 del self._homes[next(iter(self._homes))]
-        if not any(isinstance(event, SegmentsListed) for event in events):
+        if run not in self._homes or not any(isinstance(e, SegmentsListed) for e in events):
             return events
         return [
             structs.replace(
@@ -376,6 +413,13 @@ class PartsIn:
             else event
             for event in events
         ]
+
+    def _home(self, source: str, stream_id: StreamId) -> str:
+        """The origin that a run is at, whoever brings it; "": its epoch is another's by now."""
+        if not is_relay(source):
+            return source
+        record = self._listing.lookup(stream_id.channel)
+        return record.origin if record and record.entry.stream_id == stream_id else ""
 
     def _is_up(self, home: Home) -> bool:
         link = self._link(home.origin)
@@ -418,6 +462,8 @@ class PartsIn:
             return
         try:
             playback.window_updated(stream_id, events)
+            if self.relays is not None:
+                self.relays.shown(stream_id, events)
         except EdgedError as error:
             logger.error(  # noqa: TRY400 - the origin's fault: its traceback is of no use here
                 "origin's events refused", channel=channel, reason=str(error)

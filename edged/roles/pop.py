@@ -45,7 +45,9 @@ from edged.roles.ingest_health import IngestHealth
 from edged.roles.live_rows import LiveRows
 from edged.roles.offers import IngestOffers
 from edged.roles.plugins import Plugins
+from edged.roles.reaching import Reaching
 from edged.roles.rehoming import Rehomer
+from edged.roles.relaying import Relaying
 from edged.roles.reloading import quietly, take_into_use
 from edged.roles.rights import RightsOffice
 from edged.roles.telling import Telling
@@ -134,7 +136,7 @@ class PopRole:
         self.hls = HlsService(
             lookup=self.uplinks.lookup,
             subscribe=self.uplinks.parts.subscribe,
-            unsubscribe=self.uplinks.parts.unsubscribe,
+            unsubscribe=self._unsubscribe,
             now=self.pump.now,
             spread=self.pump.spread,
             config=config.playback.hls,
@@ -142,6 +144,8 @@ class PopRole:
             fetch=self.uplinks.parts.fetch,
         )
         self.uplinks.parts.playback = self.hls
+        self.reaching = Reaching(self._place, config.pop.reach, self.hls, self.pump.now)
+        self.relaying = self._make_relaying(local)
         router = Router()
         mount_time(router, time.time)
         mount_streams(router, self._live_channels)
@@ -152,6 +156,29 @@ class PopRole:
         self.drainer = Drainer(self.name, self, self.pump.now)
         self._public: PublicTls | None = None
         self._register_metrics(metrics)
+
+    def _make_relaying(self, local: LocalEnd) -> Relaying:
+        relaying = Relaying(
+            self._pop.reach,
+            self.reaching.orders,
+            self.uplinks.parts,
+            channels=lambda: self.hls.channels,
+            origin_of=self.uplinks.origin_of,
+            origin_ms=self.uplinks.origin_ms,
+            pump=self.pump,
+            local=local,
+            fence=self.uplinks.fence,
+            client_tls=None if self._tls is None else self._tls.client,
+            server_tls=None if self._tls is None else self._tls.server,
+            supervisor=self.supervisor,
+        )
+        self.reaching.relays = self.uplinks.parts.relays = relaying
+        self.uplinks.relay_link = relaying.links.get
+        return relaying
+
+    def _unsubscribe(self, channel: str) -> None:
+        self.uplinks.parts.unsubscribe(channel)
+        self.relaying.gone(channel, "nobody watches it here any more")
 
     def _make_door(self, keys: StreamKeys) -> PopDoor:
         return PopDoor(
@@ -172,7 +199,15 @@ class PopRole:
         metrics.register(fitness.SPECS, partial(fitness.read_pop_metrics, self))
         if self._key_callback is not None:
             self._key_callback.register(metrics, role=self.name)
-        for part in (self.events, self.rehomer, self.webhooks, self.ingest_health, self.rights):
+        for part in (
+            self.events,
+            self.rehomer,
+            self.webhooks,
+            self.ingest_health,
+            self.rights,
+            self.reaching,
+            self.relaying,
+        ):
             part.register(metrics, role=self.name)
         playback_metrics.register(metrics, self.http, self.hls, role=self.name)
 
@@ -207,7 +242,10 @@ class PopRole:
         if self._config.api.enabled:
             await self._start_api(nursery)
         addresses |= await self._start_playback(nursery)
+        relay: str = await nursery.start(self.relaying.run)
+        addresses |= {"relay": relay} if relay else {}
         self.supervisor.start_soon(nursery, "hls", self.hls.run)
+        self.supervisor.start_soon(nursery, "reach", self.reaching.run)
         self.supervisor.start_soon(nursery, "door", self.door.run)
         self.supervisor.start_soon(nursery, "ingest health", self.ingest_health.run)
         if self._tls is not None:
@@ -228,11 +266,13 @@ class PopRole:
             on_taken_over=self.rehomer.taken_over,
             on_pops=self.offers.told,
             offer=self.offers.own,
+            on_reach=self.reaching.ordered,
             live=LiveRows(self.hub, self.uplinks.placements, self.pump.now, time.time),
             tls=None if self._tls is None else self._tls.client,
             marks=self._config.backbone.dscp,
         )
         self.rehomer.tell = self.irs.send_moved
+        self.reaching.tell = self.irs.send_audience
         await self.supervisor.start(nursery, "irs client", self.irs.run)
         self.supervisor.start_soon(nursery, "re-homing", self.rehomer.run)
 
@@ -291,6 +331,7 @@ class PopRole:
             "playback.cache": partial(self.hls.cache.reconfigure, new.playback.cache),
             "playback.rights": self.rights.prepare_reload(new),
             "pop.publisher_grace_s": partial(self.door.use_grace, grace_s),
+            "pop.reach": partial(self.reaching.reconfigure, new.pop.reach),
             "webhooks": partial(self.webhooks.reload, new.webhooks),
             "irs_client": partial(self._use_irs_client, new),
             "stream_keys.apps": partial(self.offers.reconfigure, new),
@@ -325,13 +366,13 @@ class PopRole:
         """Refuse publishers; viewers are served, each answer closing its connection."""
         self.door.refuse_all(reconnect_url)
         self.http.drain(True)
-        self.offers.draining = True
+        self.offers.draining = self.reaching.draining = True
 
     def drain_undo(self) -> None:
         """Let publishers in again."""
         self.door.admit_again()
         self.http.drain(False)
-        self.offers.draining = False
+        self.offers.draining = self.reaching.draining = False
 
     def drain_awaited(self) -> bool:
         """Publishers are there to be told; for runs that only wait for theirs nobody is."""

@@ -61,12 +61,24 @@ _LINKS = _live("every PoP gets a new table at once; links are measured anew")
 _RIGHTS = _live("from the next request on; each token is verified anew, once")
 _SESSION = _live("from the next attempt to connect on")
 
+_REACH = _live("at the next look at orders, within 1 s")
+_REACH_PLAN = _live("with the next plan")
+
 EFFECTS: dict[str, Effect] = {
     "pop": _ROLE,
     "pop.name": _NAME,
     "pop.shard": _NAME,
     "pop.publisher_grace_s": _live("for publishers that are lost from now on"),
     "pop.ingest_urls": _restart("every PoP knows this one by them"),
+    "pop.reach.holds_max": _REACH,
+    "pop.reach.hold_mbps_max": _REACH,
+    "pop.reach.grace_s": _live("for what is no longer ordered from then on"),
+    "pop.reach.changes_per_s": _REACH,
+    "pop.reach.listen": _LISTENER,
+    "pop.reach.address": _restart("other PoPs are told it while this one runs"),
+    "pop.reach.relays_max": _live("for other PoPs' subscriptions from then on"),
+    "pop.reach.relay_mbps_max": _live("for other PoPs' subscriptions from then on"),
+    "pop.reach.relayed_max": _REACH,
     "pop.tls": _TLS,
     "pop.tls.ca": _FILES,
     "pop.tls.certificate": _FILES,
@@ -133,6 +145,14 @@ EFFECTS: dict[str, Effect] = {
     "irs.history": _restart("its file is opened when the process starts"),
     "irs.history.file": _restart("its file is opened when the process starts"),
     "irs.history.days": _restart("its file is opened when the process starts"),
+    "irs.reach": _live("with the next plan; without the table, what was ordered expires"),
+    "irs.reach.interval_s": _REACH_PLAN,
+    "irs.reach.ttl_s": _REACH_PLAN,
+    "irs.reach.near_ms": _REACH_PLAN,
+    "irs.reach.viewers_per_replica": _REACH_PLAN,
+    "irs.reach.replicas_max": _REACH_PLAN,
+    "irs.reach.margin_ms": _REACH_PLAN,
+    "irs.reach.orders_per_pop_max": _REACH_PLAN,
     "irs.sites": _LINKS,
     "irs.links": _LINKS,
     "irs.paths": _LINKS,

@@ -27,6 +27,7 @@ from edged.policy.capacitor import StateChanged
 from edged.policy.departures import LOST_S_MAX, Verdict, judge_origin
 from edged.policy.pop_view import PopView
 from edged.roles.parts_in import PartsIn
+from edged.roles.parts_sources import is_relay
 from edged.roles.placement import Placement
 from edged.roles.placing import Placing
 from edged.runtime.faults import contained
@@ -80,11 +81,12 @@ class Uplinks:
         self.placing = Placing(pump, view, self.listing, self._link)
         self.parts = PartsIn(pump, self.listing, self._link)
         self.paths = PathProbes(pump.now, self._path_measured)
+        self.relay_link: Callable[[str], OriginLink | None] = lambda _: None  # To a PoP shard.
         self.on_description_wanted: Callable[[str, DescriptionChange], None] = lambda *_: None
         self.on_key_frame_wanted: Callable[[LiveStream], None] = lambda _: None
         self._pump, self._hub, self._local, self._tls = pump, hub, local, tls
         self._rng = random.Random()  # noqa: S311 - jitter of reconnects, no secret
-        self._fence = Fence()
+        self.fence = Fence()
         self._links: dict[str, _Link] = {}
         self._unusable: dict[str, str] = {}  # Origin -> its address that was said to be wrong.
         self._supervisor = supervisor or Supervisor(f"pop {local.name}")
@@ -111,6 +113,16 @@ class Uplinks:
         """The newest run of a channel anywhere in the network."""
         record = self.listing.lookup(channel)
         return None if record is None else record.entry.stream_id
+
+    def origin_of(self, channel: str) -> str:
+        """Where the newest run of a channel is; "" where it is not live."""
+        record = self.listing.lookup(channel)
+        return "" if record is None else record.origin
+
+    def origin_ms(self, origin: str) -> float | None:
+        """The round trip to an origin, as far as it is measured."""
+        path = self.view.path(origin)
+        return None if path is None else path.rtt_ms
 
     def newest(self, channel: str) -> tuple[StreamId, str] | None:
         """The newest run of a channel anywhere, and the PoP that it is published at."""
@@ -201,7 +213,7 @@ class Uplinks:
             address=address,
             tls=self._tls,
             rng=self._rng,
-            fence=self._fence,
+            fence=self.fence,
         )
         self._links[name] = _Link(link, self._pump.now())
         self.paths.add(link)
@@ -212,6 +224,8 @@ class Uplinks:
             await self._supervisor.keep("link", entry.link.run, of=entry.link.origin)
 
     def _link(self, origin: str) -> OriginLink | None:
+        if is_relay(origin):
+            return self.relay_link(origin)
         entry = self._links.get(origin)
         return None if entry is None else entry.link
 

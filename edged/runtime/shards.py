@@ -25,6 +25,10 @@ def for_shard(raw: dict[str, object], shard: int, *, admin: str, metrics: str) -
     own = {name: dict(table) if isinstance(table, dict) else table for name, table in raw.items()}
     if isinstance(pop := own.get("pop"), dict):
         pop["shard"] = shard
+        if isinstance(reach := pop.get("reach"), dict):
+            pop["reach"] = reach = dict(reach)
+            _change(reach, "listen", lambda listen: _later_port(listen, shard - 1))
+            _change(reach, "address", lambda address: _later_port(address, shard - 1))
     if isinstance(client := own.get("irs_client"), dict) and client.get("table_file"):
         _change(client, "table_file", lambda file: str(of_shard(Path(file), shard)))
     if isinstance(table := own.setdefault("admin", {}), dict):

@@ -1,10 +1,11 @@
 """Sessions between IRS and its peers, sans-IO: who may say what when, keepalive, silence.
 
     IrsLink (at IRS)      HELLO ── pop-hello ──▶ POP      ack, nack, telemetry, moved, move-refused
-                                                          epoch-answer (also unasked), live
+                                                          epoch-answer (also unasked), live,
+                                                          audience
                           HELLO ── origin-hello ─▶ ORIGIN  heartbeat
     PeerLink (at a PoP or origin) says hello at once; then snapshot, delta, migrate, drain, pops,
-    epoch-ask, memo, live-ask (PoPs only), alive and goodbye come in.
+    epoch-ask, memo, live-ask, reach (PoPs only), alive and goodbye come in.
 
 A peer speaks at least once a second (telemetry, heartbeats, alive). After SILENCE_S_MAX it is lost;
 but when our own timer fired late, the silence may be ours, and its count begins anew.
@@ -19,6 +20,7 @@ from msgspec import Struct
 from edged.errors import RemoteProtocolError
 from edged.media.epochs import EpochAnswer, EpochAsk, IrsMemo
 from edged.media.live import LiveAsk, LiveReport
+from edged.media.reach import Audience, Reach
 from edged.media.routing import RoutingTable
 from edged.wire.table import (
     FRAME_BYTES_MAX,
@@ -134,6 +136,7 @@ _IRS_TRANSITIONS: dict[tuple[State, type[Message]], State] = {
     (State.POP, MoveRefused): State.POP,
     (State.POP, EpochAnswer): State.POP,
     (State.POP, LiveReport): State.POP,
+    (State.POP, Audience): State.POP,
     (State.ORIGIN, Heartbeat): State.ORIGIN,
 }
 
@@ -146,6 +149,7 @@ IrsEvent = (
     | MoveRefused
     | EpochAnswer
     | LiveReport
+    | Audience
     | TableAcked
     | TableRefused
     | PeerLost
@@ -159,6 +163,7 @@ PeerEvent = (
     | GrantBegan
     | GrantReleased
     | LiveAsk
+    | Reach
     | CommandRefused
     | Goodbye
     | PeerLost
@@ -235,7 +240,7 @@ class IrsLink(_Timed):
                     events.append(message)
                 case Heartbeat() | Telemetry() | Moved() | MoveRefused():
                     events.append(message)
-                case EpochAnswer() | LiveReport():
+                case EpochAnswer() | LiveReport() | Audience():
                     events.append(message)
                 case Ack():
                     events += self._receive_ack(message, now)
@@ -280,6 +285,16 @@ class IrsLink(_Timed):
         """Ask a PoP what is live there."""
         assert self.tells_live, "an older PoP would close on it"
         self._send(ask, now)
+
+    @property
+    def reaches(self) -> bool:
+        """Whether the PoP takes orders of what to hold, and from whom to take it."""
+        return self._hello is not None and self._hello.reaches
+
+    def tell_reach(self, reach: Reach, now: float) -> None:
+        """Send a PoP its orders; only to one that listens to us."""
+        assert self.reaches, "an older PoP would close on it"
+        self._send(reach, now)
 
     def withdraw(self) -> None:
         """Forget what was offered and has not been pushed."""
@@ -370,6 +385,7 @@ class PeerLink(_Timed):
         assert (holder is not None) == isinstance(hello, PopHello), "PoPs alone hold tables"
         self._holder, self._gate = holder, gate
         self._tells_live = isinstance(hello, PopHello) and hello.tells_live
+        self._reaches = isinstance(hello, PopHello) and hello.reaches
         self._send(hello, now)
 
     def receive_data(self, data: bytes | bytearray, now: float) -> list[PeerEvent]:
@@ -383,7 +399,7 @@ class PeerLink(_Timed):
                     events.append(message)
                 case Snapshot() | Delta() if self._holder is not None:
                     events.append(self._receive_push(message, self._holder, now))
-                case Migrate() | Drain() | Pops() if self._holder is not None:
+                case Migrate() | Drain() | Pops() | Reach() if self._obeys(message):
                     events.append(self._refuse(message, now) or message)
                 case LiveAsk() if self._tells_live:
                     events.append(message)
@@ -400,7 +416,7 @@ class PeerLink(_Timed):
 
     def send(
         self,
-        message: Heartbeat | Telemetry | Moved | MoveRefused | EpochAnswer | LiveReport,
+        message: Heartbeat | Telemetry | Moved | MoveRefused | EpochAnswer | LiveReport | Audience,
         now: float,
     ) -> None:
         """Queue what this peer tells."""
@@ -432,6 +448,10 @@ class PeerLink(_Timed):
         if ask.kind == "release":
             return [GrantReleased()]
         return [GrantBegan(ask.irs, ask.epoch)] if answer.begins else []
+
+    def _obeys(self, message: Migrate | Drain | Pops | Reach) -> bool:
+        known = not isinstance(message, Reach) or self._reaches
+        return known and self._holder is not None
 
     def _refuse(self, message: Message, now: float) -> CommandRefused | None:
         reason = "" if self._gate is None else self._gate.why_not(now)

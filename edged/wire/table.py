@@ -7,6 +7,7 @@ On TCP: frames of u32 length (big-endian) + one msgpack map, tagged by `type`:
     PoP    -> IRS  move-refused, to one that has sent a migrate or a drain
     IRS    -> PoP  epoch-ask, memo; PoP -> IRS  epoch-answer: if the PoP's hello says so
     IRS    -> PoP  live-ask; PoP -> IRS  live: if the PoP's hello says so
+    IRS    -> PoP  reach; PoP -> IRS  audience, to one that has sent a reach: if its hello says so
     origin -> IRS  origin-hello, heartbeat
     IRS    -> origin  alive, goodbye
 
@@ -26,6 +27,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from edged.errors import RemoteProtocolError
 from edged.media.epochs import EpochAnswer, EpochAsk, IrsMemo
 from edged.media.live import LiveAsk, LiveReport
+from edged.media.reach import Audience, Reach
 from edged.media.routing import (
     ORIGINS_MAX,
     RULES_MAX,
@@ -78,6 +80,7 @@ class PopHello(Struct, frozen=True, tag="pop-hello", kw_only=True):
     rules_proto: Number = 1  # As RULES_PROTO of the PoP; it refuses tables with other keys.
     moves_streams: bool = False  # It does what `migrate` and `drain` say; older ones only read it.
     tells_live: bool = False  # It answers a `live-ask`; those before it would close on one.
+    reaches: bool = False  # It takes the orders of a `reach`; those before it would close on one.
     grants_epochs: bool = False  # It has more IRSs than one, and takes tables of whom it granted.
     by: Address = ""  # As which of them it reaches us; "": it names one, or is too old to say.
 
@@ -274,6 +277,8 @@ Message = (
     | IrsMemo
     | LiveAsk
     | LiveReport
+    | Reach
+    | Audience
     | Alive
     | Goodbye
 )
@@ -288,6 +293,11 @@ def encode_frame(message: Message) -> bytes:
     body = _encoder.encode(message)
     assert len(body) <= FRAME_BYTES_MAX, "configuration must have bounded the table"
     return len(body).to_bytes(HEADER_BYTES, "big") + body
+
+
+def encoded_bytes(item: Struct) -> int:
+    """How much of a frame it takes."""
+    return len(_encoder.encode(item))
 
 
 class FrameReader:

@@ -151,6 +151,7 @@ class TableHolder:
             rules_proto=RULES_PROTO,
             moves_streams=True,
             tells_live=True,
+            reaches=True,
         )
 
     def receive(self, push: Snapshot | Delta) -> Ack | Nack:

@@ -20,15 +20,18 @@ from edged.errors import RemoteProtocolError
 from edged.media.parts import PackagedEvent, Rendition, SegmentEnded, StreamEnded
 from edged.media.stream import StreamId
 from edged.playback.config import HlsConfig
+from edged.playback.edge_cache import EdgeCache
 from edged.playback.hls import (
     ENDED_KEPT_S,
     FIRST_PART_S_MAX,
     FIRST_SEGMENT_S_MAX,
+    FULL_WHY,
     OLD_STREAMS_MAX,
     HlsService,
 )
 from edged.playback.http import HttpServer, Router
 from edged.playback.waiting import Exchange
+from edged.policy.segment_cache import CacheConfig
 from edged.policy.segment_rule import LATE_S_MAX, SegmenterConfig
 from edged.policy.waiting_units import START_VIDEO_S
 from edged.runtime.pump import Pump
@@ -1089,6 +1092,59 @@ def test_an_unwatched_channel_is_given_back(edge: Edge) -> None:
     fresh = Origin()
     edge.push(fresh.start() + fresh.segment())
     assert [answer.status for answer in again.answers()] == [200]
+
+
+def test_a_channel_that_is_held_is_here_before_anybody_asks(edge: Edge) -> None:
+    assert edge.service.hold("demo") == ""
+    assert edge.service.hold("demo") == "", "again is no more"
+    assert edge.subscribed == ["demo"]
+    origin = Origin()
+    edge.push(origin.start() + origin.segment())
+    edge.service.sweep(edge.world.pump.time + 9 * HlsConfig().unwatched_s)
+    assert edge.unsubscribed == []
+    assert [watched for _, watched in edge.service._held()] == [False], "it goes first from memory"
+    client = edge.world.client()
+    client.ask(MASTER)
+    assert [answer.status for answer in client.answers()] == [200], "nobody waits for it"
+    edge.service.let_go("demo")
+    edge.service.sweep(edge.world.pump.time)
+    assert edge.unsubscribed == [], "it is watched"
+    edge.service.sweep(edge.world.pump.time + HlsConfig().unwatched_s)
+    assert edge.unsubscribed == ["demo"]
+    edge.service.let_go("nobody")
+
+
+def test_a_channel_that_is_held_for_nobody_goes_at_once(edge: Edge) -> None:
+    edge.service.hold("demo")
+    edge.service.let_go("demo")
+    edge.service.sweep(edge.world.pump.time)
+    assert edge.unsubscribed == ["demo"]
+    assert edge.service.channels == {}
+
+
+def test_a_channel_that_is_held_comes_again_with_its_next_run(edge: Edge) -> None:
+    edge.service.hold("demo")
+    origin = Origin()
+    edge.push([*origin.start(), *origin.segment(), StreamEnded(reason="over")])
+    del edge.live["demo"]
+    assert edge.service.hold("demo") == "the channel is not live"
+    edge.live["demo"] = following = StreamId(channel="demo", publication=0x25)
+    assert edge.service.hold("demo") == ""
+    assert edge.subscribed == ["demo", "demo"]
+    edge.push(Origin().start(), following)
+    assert [channel.held for channel in edge.service.channels.values()] == [True]
+
+
+def test_what_is_not_live_or_has_no_room_is_not_held(edge: Edge) -> None:
+    assert edge.service.hold("other") == "the channel is not live"
+    assert edge.service.channels == {}
+    edge.service.cache = EdgeCache(
+        CacheConfig(memory_bytes_max=2**20), edge.service._held, now=lambda: 0.0
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EdgeCache, "is_full", True)
+        assert edge.service.hold("demo") == FULL_WHY
+    assert edge.subscribed == []
 
 
 @pytest.mark.parametrize("target", [MASTER, BASE + "v0.m3u8"])

@@ -178,7 +178,7 @@ def test_all_tokens_share_what_is_kept(edge: Edge) -> None:
                 text = token(sub=f"{form}-{number}")
                 assert edge.get(*shown(form, text, path)).status == 200
     assert set(run.ready) == {"v0-1.3.m4s", "v0-1.m4s"}
-    playlist = run._playlists["v0"]
+    playlist = run.playlists["v0"]
     assert len(playlist._responses) == len(playlist._bodies) == 1
 
 

@@ -18,6 +18,17 @@ def test_players_of_all_rungs_are_counted() -> None:
     assert count.viewers(4.0) == 11
 
 
+def test_each_rung_has_its_players() -> None:
+    count = ViewerCount(0.0)
+    for rung, players in (("v0", 7), ("v1", 3)):
+        count.note_released(players, 1.0, rung)
+    assert count.rungs(1.0) == {"v0": 7, "v1": 3}
+    count.note_released(2, 1.0 + WINDOW_S, "v1")
+    assert count.rungs(1.0 + WINDOW_S) == {"v0": 7, "v1": 3}
+    assert count.rungs(1.0 + 2 * WINDOW_S) == {"v1": 2}
+    assert count.rungs(1.0 + 9 * WINDOW_S) == {}
+
+
 def test_those_who_left_are_forgotten_after_two_windows() -> None:
     count = ViewerCount(0.0)
     count.note_released(7, 1.0)

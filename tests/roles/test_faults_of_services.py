@@ -24,6 +24,7 @@ import edged.irs.watch
 import edged.origin.service
 import edged.policy.demand
 import edged.roles.admin_http
+import edged.roles.reaching
 import edged.runtime.tls
 from edged.api.admin import ask
 from edged.api.admin_access import AdminAccess
@@ -111,6 +112,7 @@ def listen_everywhere(folder: Path) -> Callable[[list[dict[str, Any]]], None]:
         files = make_host_certificate(folder, Identity("pop", "west"), now=time.time())
         tls = {"certificate": files.certificate, "key": files.key, "listen": free_address()}
         raws[2]["playback"] = {"listen": free_address(), "tls": tls}
+        relay_to_others(raws)
         token = hashlib.sha256(TOKEN.encode()).hexdigest()
         admin = {"listen": free_address(), "token_sha256": token}
         metrics = {"listen": free_address()}
@@ -124,6 +126,7 @@ def listen_everywhere(folder: Path) -> Callable[[list[dict[str, Any]]], None]:
 LISTENERS = {
     "https": ("pop west", "https", "pop", "https listener"),
     "backbone": ("origin fra1", "backbone", "origin", "backbone listener"),
+    "relay": ("pop west", "relay", "pop", "relay listener"),
     "metrics": ("metrics", "http", "process", "metrics"),
     "admin page": ("admin", "http", "process", "admin page"),
 }
@@ -144,6 +147,8 @@ async def test_a_listener_fails(name: str, tmp_path: Path, faults: Faults) -> No
         await setting.begun_anew(role, service)
         if name == "backbone":
             await until(lambda: len(link._sessions) == 4, s_max=5)
+        elif name == "relay":
+            await call(address)
         else:
             await until_answered(name, address, tmp_path / "ca.pem")
 
@@ -441,6 +446,46 @@ async def test_who_is_live_where_fails(tmp_path: Path, faults: Faults) -> None:
         live._woken.set()
         await setting.begun_anew("irs", "irs live")
         assert not live.registry.unlisted()
+
+
+async def test_what_plans_reach_fails(tmp_path: Path, faults: Faults) -> None:
+    async with healthy_network(tmp_path, plan_reach) as setting:
+        reach = setting.irs.service.reach
+        await until(lambda: reach.answer().planned_s_ago is not None)
+        faults.throw(reach, "_is_ready", times=1)
+        await setting.begun_anew("irs", "irs reach")
+        number = setting.pop.reaching.orders.stamp
+        await until(lambda: setting.pop.reaching.orders.stamp > number)
+
+
+def plan_reach(raws: list[dict[str, object]]) -> None:
+    irs = raws[0]["irs"]
+    assert isinstance(irs, dict)
+    irs["reach"] = {"interval_s": 0.5, "ttl_s": 5.0}
+
+
+async def test_what_carries_orders_of_reach_out_fails(tmp_path: Path, faults: Faults) -> None:
+    async with healthy_network(tmp_path) as setting:
+        reaching = setting.pop.reaching
+        faults.throw(edged.roles.reaching, "contained", times=1)
+        reaching._woken.set()
+        await setting.begun_anew("pop", "reach")
+
+
+async def test_what_relays_fails(tmp_path: Path, faults: Faults) -> None:
+    async with healthy_network(tmp_path, relay_to_others) as setting:
+        relaying = setting.pop.relaying
+        faults.throw(relaying, "tick", times=1)
+        await setting.begun_anew("pop", "relays")
+        setting.logs.clear()
+        relaying.links.keep(["ams1/0"], {"ams1/0": relaying.address}, set(), 0.0)
+        link = relaying.links._links["ams1/0"].link
+        faults.throw(link, "_connect", times=1)
+        await setting.begun_anew("pop", "relay link")
+
+
+def relay_to_others(raws: list[dict[str, Any]]) -> None:
+    raws[2]["pop"]["reach"] = {"listen": free_address()}
 
 
 async def test_what_samples_the_network_fails(

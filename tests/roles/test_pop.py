@@ -278,3 +278,12 @@ async def test_an_address_in_use_is_named(tmp_path: Path, table: str) -> None:
         error = leaf_of(caught.value)
         assert isinstance(error, ConfigError)
         assert str(error) == f"cannot listen on '{address}': Address already in use"
+
+
+def test_it_is_made_before_any_loop_runs(tmp_path: Path) -> None:
+    """As `edged run` does: no part of it may ask for the time."""
+    raw = raw_network(tmp_path)[2]
+    table = raw["pop"]
+    assert isinstance(table, dict)
+    table["reach"] = {"listen": "127.0.0.1:0"}
+    assert PopRole(configure(raw), Metrics()).name == "pop west"

@@ -68,3 +68,14 @@ def test_names_of_files() -> None:
     assert of_shard(Path("/run/edged/admin.sock"), 12) == Path("/run/edged/admin-12.sock")
     assert of_shard(Path("table"), 1) == Path("table-1")
     assert of_shard(Path("/"), 1) == Path("/")
+
+
+def test_what_other_pops_connect_to_is_each_shards_own() -> None:
+    raw: dict[str, object] = {
+        "pop": {"name": "ams1", "reach": {"listen": "[::]:1942", "address": "ams1.net:1942"}}
+    }
+    own = for_shard(raw, 3, admin="/run/admin.sock", metrics="127.0.0.1:9464")
+    pop = own["pop"]
+    assert isinstance(pop, dict)
+    assert pop["reach"] == {"listen": "[::]:1944", "address": "ams1.net:1944"}
+    assert raw["pop"]["reach"]["listen"] == "[::]:1942"  # type: ignore[index] # a table

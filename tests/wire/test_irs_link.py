@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from edged.errors import RemoteProtocolError
 from edged.media.epochs import UNASKED, EpochAnswer, EpochAsk, IrsMemo
 from edged.media.live import LiveAsk, LiveReport
+from edged.media.reach import Audience, AudienceRow, Reach, ReachOrder
 from edged.media.routing import OriginReport, PopTelemetry, ReportedState, RoutingTable
 from edged.wire.irs_link import (
     ALIVE_INTERVAL_S,
@@ -356,8 +357,10 @@ def test_what_an_irs_without_a_grant_says_is_refused_and_ignored() -> None:
     irs.resume()
     irs.ask(IrsMemo(epoch=2), 0.0)
     assert irs.command(drain, 0.0)
+    irs.tell_reach(REACH, 0.0)
     irs.offer(table(2), 0.0)
-    assert pop.receive_data(irs.data_to_send(), 0.0) == [drain, TableArrived(table(2))]
+    told = pop.receive_data(irs.data_to_send(), 0.0)
+    assert told == [drain, REACH, TableArrived(table(2))]
     assert gate.memos == [IrsMemo(epoch=2)]
     irs.ask(ASK, 0.0)
     assert pop.receive_data(irs.data_to_send(), 0.0) == [], "it went on"
@@ -389,6 +392,31 @@ def test_a_pop_is_asked_what_is_live_if_it_can_tell() -> None:
         peer = PeerLink(origin_or_older, holder, 0.0)
         with pytest.raises(RemoteProtocolError, match="unexpected LiveAsk"):
             peer.receive_data(encode_frame(ask), 0.0)
+
+
+REACH = Reach(epoch=EPOCH, number=1, ttl_s=60, orders=(ReachOrder("alice", hold=True),))
+
+
+def test_a_pop_that_takes_orders_of_reach_gets_them_and_tells_who_watches() -> None:
+    irs, pop = joined()
+    assert irs.reaches
+    irs.tell_reach(REACH, 0.0)
+    assert pop.receive_data(irs.data_to_send(), 0.0) == [REACH]
+    audience = Audience(rows=(AudienceRow("alice", 3),))
+    pop.send(audience, 0.0)
+    assert irs.receive_data(pop.data_to_send(), 0.0) == [audience]
+    older = make_irs()
+    assert not older.reaches
+    feed(older, PopHello(pop="lhr"))
+    with pytest.raises(AssertionError, match="an older PoP would close on it"):
+        older.tell_reach(REACH, 0.0)
+    for origin_or_older in (ORIGIN_HELLO, PopHello(pop="lhr")):
+        holder = TableHolder() if isinstance(origin_or_older, PopHello) else None
+        peer = PeerLink(origin_or_older, holder, 0.0)
+        with pytest.raises(RemoteProtocolError, match="unexpected Reach"):
+            peer.receive_data(encode_frame(REACH), 0.0)
+    with pytest.raises(RemoteProtocolError, match="unexpected Audience in state origin"):
+        feed(make_irs(), ORIGIN_HELLO, audience)
 
 
 def test_an_origin_tells_nothing_of_what_is_live() -> None:

@@ -15,11 +15,23 @@ from msgspec import UNSET, Struct
 from edged.errors import RemoteProtocolError
 from edged.media.epochs import DrainNote, EpochAnswer, EpochAsk, IrsMemo
 from edged.media.live import LiveAsk, LiveReport, LiveRow
+from edged.media.reach import (
+    ORDERS_MAX,
+    PEERS_MAX,
+    ROWS_BYTES_MAX,
+    RUNGS_MAX,
+    VIA_CHARS_MAX,
+    Audience,
+    AudienceRow,
+    Reach,
+    ReachOrder,
+)
 from edged.media.routing import (
     ADDRESS_CHARS_MAX,
     BOUNDS_MAX,
     ORIGINS_MAX,
     RULES_MAX,
+    TEXT_CHARS_MAX,
     UNITS_MAX,
     BoundUnits,
     IngestOffer,
@@ -64,6 +76,7 @@ from edged.wire.table import (
     decode_file,
     encode_file,
     encode_frame,
+    encoded_bytes,
     make_delta,
     table_crc,
 )
@@ -184,6 +197,8 @@ EVERY_MESSAGE: list[Message] = [
         ),
     ),
     IrsMemo(epoch=6, revision=1),
+    Audience(rows=(AudienceRow("alice", 9, (1, 2), {"v0": 3}, "ams1/0", held=True),), omitted=1),
+    Reach(epoch=3, number=1, ttl_s=60, orders=(ReachOrder("alice", hold=True),)),
     LiveAsk(number=2),
     LiveReport(
         ask=2,
@@ -284,6 +299,33 @@ def test_the_longest_telemetry_fits_a_frame() -> None:
         )
     )
     assert len(msgspec.msgpack.encode(told)) <= FRAME_BYTES_MAX
+
+
+def test_the_longest_orders_and_reports_fit_a_frame() -> None:
+    """An order has a channel and a PoP shard, and each of those may be elsewhere."""
+    wide = "\N{GRINNING FACE}"
+    orders = tuple(
+        ReachOrder(f"{number:04}" + (TEXT_CHARS_MAX - 4) * wide, hold=True, via=VIA_CHARS_MAX * "p")
+        for number in range(ORDERS_MAX)
+    )
+    relays = {
+        f"{number:04}" + (VIA_CHARS_MAX - 4) * "p": ADDRESS_CHARS_MAX * "a"
+        for number in range(PEERS_MAX)
+    }
+    reach = Reach(epoch=2**63 - 1, number=2**63 - 1, ttl_s=600, orders=orders, relays=relays)
+    assert FrameReader().receive_data(encode_frame(reach)) == [reach]
+    rungs = {f"{number:016}": UNITS_MAX for number in range(RUNGS_MAX)}
+    row = AudienceRow(
+        TEXT_CHARS_MAX * wide, UNITS_MAX, 6 * (UNITS_MAX,), rungs, VIA_CHARS_MAX * "p"
+    )
+    count = ROWS_BYTES_MAX // encoded_bytes(row)
+    audience = Audience(
+        rows=count * (row,), relay=ADDRESS_CHARS_MAX * "a", peers=dict.fromkeys(relays, 1e9)
+    )
+    assert FrameReader().receive_data(encode_frame(audience)) == [audience]
+    too_many = msgspec.structs.replace(reach, orders=(*orders, orders[0]))
+    with pytest.raises(RemoteProtocolError, match="length <= 500"):
+        FrameReader().receive_data(encode_frame(too_many))
 
 
 def test_older_peers_take_what_newer_ones_say_and_the_other_way_round() -> None:

@@ -11,11 +11,10 @@ import heapq
 import math
 from collections.abc import Iterable
 
+from edged.policy import earth
+from edged.policy.earth import DETOUR, RTT_MS_PER_KM
 from edged.tools.simulate.scenario import Pop, WorldFile
 
-EARTH_KM = 6371.0
-RTT_MS_PER_KM = 2 / 200.0
-DETOUR = 1.3  # Of cables, over the great circle.
 EQUIPMENT_MS = 0.2  # Per link or tail, both ways.
 
 Arc = tuple[int, bool]  # A link by its place in the file, and whether it is passed from a to b.
@@ -123,13 +122,9 @@ def _walk(start: int, goal: int, towards: dict[int, tuple[int, Arc]]) -> tuple[A
 
 
 def great_circle_km(one: Pop, other: Pop) -> float:
-    """The shortest way over the surface (haversine)."""
-    phi, psi = math.radians(one.latitude), math.radians(other.latitude)
-    across = math.radians(other.longitude - one.longitude)
-    root = (
-        math.sin((psi - phi) / 2) ** 2 + math.cos(phi) * math.cos(psi) * math.sin(across / 2) ** 2
-    )
-    return 2 * EARTH_KM * math.asin(min(1.0, math.sqrt(root)))
+    """The shortest way over the surface."""
+    places = [(pop.latitude, pop.longitude) for pop in (one, other)]
+    return earth.great_circle_km(*places)
 
 
 def share_slots(total: int, shares: Iterable[float]) -> list[int]:

@@ -8,10 +8,9 @@ import msgspec
 import pytest
 from hypothesis import strategies as st
 
+from edged.policy.earth import DETOUR, RTT_MS_PER_KM
 from edged.tools.simulate.geography import (
-    DETOUR,
     EQUIPMENT_MS,
-    RTT_MS_PER_KM,
     Geography,
     great_circle_km,
     share_slots,

@@ -1,0 +1,402 @@
+"""Channels from PoP to PoP: taken from one that IRS says, and given to others.
+
+What is taken from another PoP is watched: when it falls silent, is lost or refuses, the channel is
+taken from its origin again, at once and by our own word, and that PoP is avoided for a while. All
+else is done by and by. Whichever way a channel goes, who brought it before is heard until the next
+has caught up (`parts_in`).
+"""
+
+import math
+import random
+import ssl
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import structlog
+import trio
+from msgspec import Struct
+
+from edged.backbone.feeds import OnEvent
+from edged.backbone.fence import Fence
+from edged.backbone.local_end import LocalEnd
+from edged.backbone.relay_server import RelayServer
+from edged.media.parts import PackagedEvent
+from edged.media.reach import ReachOrder
+from edged.media.stream import StreamId
+from edged.playback.audience import read_mbps
+from edged.playback.hls import Channel
+from edged.playback.relaying import replay_of
+from edged.policy.reach_config import PopReachConfig
+from edged.policy.reach_orders import Pace, ReachOrders
+from edged.policy.relay_choice import Progress, RelayChoice, RelayFacts
+from edged.roles.parts_sources import is_relay
+from edged.roles.relay_links import RelayLinks
+from edged.runtime.faults import contained
+from edged.runtime.metrics import Metrics, MetricSpec, Sample
+from edged.runtime.pump import Pump
+from edged.runtime.supervision import Supervisor
+
+TICK_S = 0.1
+LATE_S_MAX = 0.3  # Later than this we have slept, and what came meanwhile may lie unread.
+MEASURE_S = 5.0
+
+SPECS = (
+    MetricSpec(
+        name="edged_reach_relayed", help="Channels that another PoP relays here.", labels=("role",)
+    ),
+    MetricSpec(
+        name="edged_reach_relays", help="Subscriptions of other PoPs here.", labels=("role",)
+    ),
+    MetricSpec(
+        name="edged_reach_changes_total",
+        help="Channels that went to a relay, or back to their origin, by why.",
+        labels=("role", "to", "why"),
+    ),
+    MetricSpec(
+        name="edged_reach_relays_refused_total",
+        help="Subscriptions of other PoPs that were refused.",
+        labels=("role",),
+    ),
+)
+
+logger = structlog.get_logger("edged.pop")
+
+
+class Parts(Protocol):
+    """`PartsIn`, as far as it is asked here."""
+
+    def go(self, channel: str) -> None:
+        """Take a channel from where it is to come from by now."""
+
+    def sources(self, channel: str) -> tuple[str, ...]:
+        """Who brings it, the next one first."""
+
+
+class SourceSeen(Struct, frozen=True, kw_only=True):
+    """Where a channel comes from, that a relay is ordered for or brings: for people."""
+
+    channel: str
+    source: str  # "ams1/0", or an origin; "": it is not here.
+    ordered: str  # "": it is to come from its origin.
+    why: str  # Why it does not come from where it is ordered to.
+
+
+class _Taker:
+    """Takes what a relay brings of one channel."""
+
+    def __init__(self, relay: str, now: Callable[[], float]) -> None:
+        self.relay = relay
+        self.take: OnEvent = _drop
+        self.progress = Progress(now())
+        self._now = now
+
+    def __call__(self, stream_id: StreamId, event: PackagedEvent) -> None:
+        self.progress.came(self._now())
+        self.take(stream_id, event)
+
+
+class Relaying:
+    """Of one PoP shard; the `Relays` of its parts."""
+
+    def __init__(  # noqa: PLR0913 -- each by its name
+        self,
+        config: PopReachConfig,
+        orders: ReachOrders,
+        parts: Parts,
+        *,
+        channels: Callable[[], Mapping[str, Channel]],
+        origin_of: Callable[[str], str],
+        origin_ms: Callable[[str], float | None],
+        pump: Pump,
+        local: LocalEnd,
+        fence: Fence,
+        client_tls: ssl.SSLContext | None,
+        server_tls: ssl.SSLContext | None,
+        supervisor: Supervisor,
+        rng: random.Random | None = None,
+    ) -> None:
+        """`channels`: of playback; `origin_of`: where the newest run of a channel is, or ""."""
+        self.draining = False
+        self.address = ""  # Where other PoPs reach us; "": nowhere.
+        self._config, self._orders, self._parts = config, orders, parts
+        self._channels, self._origin_of, self._origin_ms = channels, origin_of, origin_ms
+        self._pump, self._supervisor = pump, supervisor
+        self._rng = rng or random.Random()  # noqa: S311 - spreads what is done, keeps no secret
+        self.choice = RelayChoice(self._rng, config.relayed_max)
+        self._pace = Pace(config.changes_per_s)
+        self.links = RelayLinks(
+            pump, local, fence, tls=client_tls, supervisor=supervisor, rng=self._rng
+        )
+        self.links.on_changed = self._wake
+        self._chosen: dict[str, str] = {}  # Channel -> the relay that it is to come from.
+        self._takers: dict[str, _Taker] = {}
+        self._failed: dict[str, str] = {}  # Channels that leave a relay that fails them, and why.
+        self._why: dict[str, str] = {}  # Of those that do not come from where they are ordered to.
+        self._changes: Counter[tuple[str, str]] = Counter()
+        self._mbps_out, self._measured_at = 0.0, -math.inf
+        self._woken = trio.Event()
+        self.server: RelayServer | None = None
+        if config.listen is not None:
+            self.server = RelayServer(pump, self, local=local, listen=config.listen, tls=server_tls)
+
+    def reconfigure(self, config: PopReachConfig) -> None:
+        """Go by other limits; the listener stays as it is."""
+        self._config = config
+        self.choice.relayed_max, self._pace.per_s = config.relayed_max, config.changes_per_s
+
+    async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen, link and choose until cancelled; starts with the address bound, or ""."""
+        async with trio.open_nursery() as nursery:
+            self.links.nursery = nursery
+            bound = ""
+            if self.server is not None:
+                bound = await self._supervisor.start(nursery, "relay listener", self.server.run)
+                self.address = self._config.address or bound
+            task_status.started(bound)
+            await self._supervisor.keep("relays", self._run_ticks)
+
+    def _wake(self) -> None:
+        self._woken.set()
+
+    async def _run_ticks(self) -> None:
+        while True:
+            due = self._pump.now() + TICK_S
+            with trio.move_on_at(due):
+                await self._woken.wait()
+            self._woken = trio.Event()
+            now = self._pump.now()
+            if now > due + LATE_S_MAX:
+                for taker in self._takers.values():
+                    taker.progress.slept(now)
+            self.tick(now)
+
+    def tick(self, now: float) -> None:
+        """Leave what fails, and come nearer to what is ordered."""
+        self.choice.expire(now)
+        in_force = {} if self.draining else self._orders.in_force(now)
+        orders = {name: order for name, order in in_force.items() if order.via}
+        used = {taker.relay for taker in self._takers.values()}
+        wanted = dict.fromkeys(order.via for order in orders.values())
+        self.links.keep(wanted, self._orders.relays, used, now)
+        self._find_failed(now)
+        self._change(self._find_changes(orders, now), now)
+        if now >= self._measured_at + MEASURE_S:
+            self._measured_at, self._mbps_out = now, self._measure()
+
+    # What parts ask (`Relays`).
+
+    def source(self, channel: str) -> str:
+        """Which relay a channel is to come from; "": its origin."""
+        return self._chosen.get(channel, "")
+
+    def taker(self, channel: str, relay: str, take: OnEvent) -> OnEvent:
+        """What takes what comes from a relay, and hands it on."""
+        known = self._takers.get(channel)
+        if known is None or known.relay != relay:
+            known = self._takers[channel] = _Taker(relay, self._pump.now)
+        known.take = take
+        return known
+
+    def ended(self, channel: str, relay: str, why: str) -> None:
+        """A relay brings a channel no more, by its own word."""
+        self._avoid(relay, channel, why, self._pump.now())
+        if self._chosen.get(channel) == relay:
+            del self._chosen[channel]
+            self._changes["origin", "refused"] += 1
+
+    def shown(self, stream_id: StreamId, events: list[PackagedEvent]) -> None:
+        """Playback has these now."""
+        if self.server is not None:
+            with contained(logger, "parts not relayed", channel=stream_id.channel):
+                self.server.publish(stream_id, events)
+
+    def gone(self, channel: str, reason: str) -> None:
+        """Nothing more of a channel comes here."""
+        if self.server is not None:
+            self.server.end(channel, "gone", reason[:200])
+
+    # What the relay server asks (`RelayHost`).
+
+    def why_not(self, channel: str) -> str:
+        """Why a channel is not relayed to one more PoP now; "" if it is."""
+        assert self.server is not None, "who asks is a client of it"
+        if self.draining:
+            return "the PoP drains"
+        if self.server.subscriptions >= self._config.relays_max:
+            return f"{self._config.relays_max} subscriptions of PoPs are open"
+        if self._mbps_out >= self._config.relay_mbps_max:
+            return f"{self._mbps_out:.0f} Mbps are relayed already"
+        sources = (*self._parts.sources(channel), self._chosen.get(channel, ""))
+        if not sources[0]:
+            return "it is not here"
+        relay = next(filter(is_relay, sources), "")
+        return f"it is taken from {relay} itself" if relay else ""
+
+    def replay(
+        self, channel: str, *, lists: bool, cold: bool
+    ) -> tuple[StreamId, list[PackagedEvent]] | None:
+        """What a late subscriber of a channel gets first."""
+        return replay_of(self._channels().get(channel), lists=lists, cold=cold)
+
+    # What people and IRS are told.
+
+    @property
+    def relays_max(self) -> int:
+        """Subscriptions of other PoPs that are taken; 0 while none are."""
+        return 0 if self.draining or self.server is None else self._config.relays_max
+
+    def peers(self) -> dict[str, float]:
+        """Measured round trips to PoPs that relay."""
+        return self.links.peers()
+
+    def avoided(self) -> dict[str, str]:
+        """Relays that are not gone to for a while, and why."""
+        return dict(self.choice.avoided(self._pump.now()))
+
+    def relayed_on(self) -> dict[str, int]:
+        """Channels that go from here to other PoPs, and to how many."""
+        return {} if self.server is None else self.server.counts()
+
+    def seen(self) -> list[SourceSeen]:
+        """Each channel that comes from a relay, or is ordered to."""
+        orders = self._orders.in_force(self._pump.now())
+        ordered = {name: order.via for name, order in orders.items() if order.via}
+        return [
+            SourceSeen(
+                channel=channel,
+                source=next(iter(self._parts.sources(channel)), ""),
+                ordered=ordered.get(channel, ""),
+                why=self._why.get(channel, ""),
+            )
+            for channel in sorted(ordered.keys() | self._chosen.keys())
+        ]
+
+    def register(self, metrics: Metrics, *, role: str) -> None:
+        """Have its state read at each scrape."""
+
+        def read() -> list[Sample]:
+            labels = {"role": role}
+            server = self.server
+            relays = 0 if server is None else server.subscriptions
+            refused = 0 if server is None else server.refused
+            return [
+                Sample("edged_reach_relayed", len(self._chosen), labels),
+                Sample("edged_reach_relays", relays, labels),
+                Sample("edged_reach_relays_refused_total", refused, labels),
+                *(
+                    Sample("edged_reach_changes_total", count, {**labels, "to": to, "why": why})
+                    for (to, why), count in self._changes.items()
+                ),
+            ]
+
+        metrics.register(SPECS, read)
+
+    # Choosing.
+
+    def _find_failed(self, now: float) -> None:
+        """Find what has to leave a relay at once."""
+        stalled: dict[str, list[str]] = {}
+        for channel, taker in list(self._takers.items()):
+            relay = taker.relay
+            if relay not in self._parts.sources(channel):
+                del self._takers[channel]
+                continue
+            if not self.links.is_up(relay):
+                self._fail(relay, "", "the way there was lost", now)
+            elif taker.progress.is_stalled(now):
+                stalled.setdefault(relay, []).append(channel)
+        for relay, channels in stalled.items():
+            all_of = [name for name, taker in self._takers.items() if taker.relay == relay]
+            if len(channels) == len(all_of):
+                self._fail(relay, "", "nothing came from there any more", now)
+            else:
+                for channel in channels:
+                    self._fail(relay, channel, "nothing came of it any more", now)
+
+    def _fail(self, relay: str, channel: str, why: str, now: float) -> None:
+        leave = [
+            name
+            for name, chosen in self._chosen.items()
+            if chosen == relay and channel in ("", name) and name not in self._failed
+        ]
+        if leave:
+            self._avoid(relay, channel, why, now)
+            self._failed.update(dict.fromkeys(leave, why))
+
+    def _avoid(self, relay: str, channel: str, why: str, now: float) -> None:
+        self.choice.avoid(relay, channel, why, now)
+        logger.warning("relay is avoided", relay=relay, channel=channel or None, reason=why)
+
+    def _find_changes(self, orders: Mapping[str, ReachOrder], now: float) -> dict[str, str]:
+        """Where channels are to come from that come from elsewhere now."""
+        changes: dict[str, str] = {}
+        others = 0  # Of those before, which come from relays.
+        self._why = {}
+        for channel in [*self._chosen.keys(), *(orders.keys() - self._chosen.keys())]:
+            chosen, order = self._chosen.get(channel, ""), orders.get(channel)
+            wanted = "" if order is None else order.via
+            if not self._parts.sources(channel):
+                self._chosen.pop(channel, None)  # Nobody watches it; it begins at its origin.
+                self._why[channel] = "it is not here"
+                continue
+            if wanted:
+                facts = self._facts(channel, wanted)
+                why = self.choice.why_not(channel, wanted, facts, now, others=others)
+                if why:
+                    self._why[channel], wanted = why, ""
+            others += bool(wanted)
+            if wanted != chosen:
+                changes[channel] = wanted
+        self._failed = {name: why for name, why in self._failed.items() if name in changes}
+        return changes
+
+    def _facts(self, channel: str, relay: str) -> RelayFacts:
+        return RelayFacts(
+            is_up=self.links.is_up(relay),
+            ms=self.links.ms(relay),
+            origin_ms=self._origin_ms(self._origin_of(channel)),
+            relayed_on=0 if self.server is None else self.server.count(channel),
+        )
+
+    def _change(self, changes: Mapping[str, str], now: float) -> None:
+        """Make as many as may be, those that fail and are watched first, the rest by chance."""
+        order = sorted(changes)
+        self._rng.shuffle(order)
+        channels = self._channels()
+
+        def rank(name: str) -> tuple[bool, int]:
+            channel = channels.get(name)
+            viewers = 0 if channel is None else channel.count.viewers(now)
+            return name not in self._failed, -viewers
+
+        for channel in sorted(order, key=rank):
+            failed = self._failed.get(channel)
+            if failed is None and len(self._parts.sources(channel)) > 1:
+                continue  # It is just being handed over.
+            if not self._pace.take(now):
+                self._why[channel] = "so many changes at a time"
+                return
+            relay = changes[channel]
+            self._failed.pop(channel, None)
+            if relay:
+                self._chosen[channel] = relay
+            else:
+                self._chosen.pop(channel, None)
+            cause = "ordered" if failed is None else "failed"
+            self._changes["relay" if relay else "origin", cause] += 1
+            logger.info("channel goes", channel=channel, to=relay or "its origin", why=cause)
+            with contained(logger, "channel failed to go", channel=channel):
+                self._parts.go(channel)
+
+    def _measure(self) -> float:
+        channels, counts = self._channels(), self.relayed_on()
+        return sum(
+            count * read_mbps([channels[name]])
+            for name, count in counts.items()
+            if name in channels
+        )
+
+
+def _drop(stream_id: StreamId, event: PackagedEvent) -> None:
+    """Until it is said who takes it."""
