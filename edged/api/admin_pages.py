@@ -2,8 +2,13 @@
 
 A page holds no data: it asks for `/status.json` or `/network.jsonl`, with a session. Nothing is
 inline, and the Content-Security-Policy lets nothing in but these files.
+
+Both stand in one frame, `frame.html`: head, navigation and login; a page of its own is what is
+shown once someone is let in. A script is loaded with all that it imports, at once.
 """
 
+import re
+from collections.abc import Mapping
 from importlib import resources
 
 from msgspec import Struct
@@ -31,7 +36,38 @@ ASSETS = (
     "timeline.js",
     "words.js",
 )
-PAGES = {"/": "status.html", "/network": "atlas.html"}
+
+
+class _Page(Struct, frozen=True, kw_only=True):
+    """What differs from page to page."""
+
+    kind: str  # Its file, script and style.
+    word: str
+    shows: str
+    styles: tuple[str, ...]
+    at_status: str = ""
+    at_network: str = ""
+
+
+_HERE = ' aria-current="page"'
+PAGES = {
+    "/": _Page(
+        kind="status",
+        word="status",
+        shows="addresses and routes",
+        styles=("status.css",),
+        at_status=_HERE,
+        at_network=" hidden",  # Until it is known that there is an IRS here.
+    ),
+    "/network": _Page(
+        kind="atlas",
+        word="network",
+        shows="names and routes",
+        styles=("status.css", "atlas.css"),
+        at_network=_HERE,
+    ),
+}
+_IMPORT = re.compile(rb'from "\./([a-z]+\.js)"')
 KEPT_FOR_EVER = "private, max-age=31536000, immutable"
 KEPT_SHORTLY = "no-cache"  # The page names the digest: a release must be seen at once.
 CONTENT_SECURITY_POLICY = (
@@ -68,12 +104,51 @@ def make_pages() -> dict[str, PageFile]:
         )
         for name, data in files.items()
     }
+    frame = (folder / "frame.html").read_text(encoding="utf-8")
     for path, page in PAGES.items():
-        html = (folder / page).read_text(encoding="utf-8")
+        html = _fill(frame, page, (folder / f"{page.kind}.html").read_text(encoding="utf-8"), files)
         for name in files:
             html = html.replace("{{" + name + "}}", f"{base}/{name}")
         assert "{{" not in html, "every placeholder names a file"
         pages[path] = PageFile(
-            body=html.encode(), content_type=content_type(page), cache_control=KEPT_SHORTLY
+            body=html.encode(), content_type=content_type("frame.html"), cache_control=KEPT_SHORTLY
         )
     return pages
+
+
+def _fill(frame: str, page: _Page, main: str, files: Mapping[str, bytes]) -> str:
+    script = f"{page.kind}.js"
+    scripts = [
+        f'<link rel="modulepreload" href="{{{{{name}}}}}">' for name in _imported(script, files)
+    ]
+    for key, value in (
+        ("kind", page.kind),
+        ("word", page.word),
+        ("title", page.word.capitalize()),
+        ("shows", page.shows),
+        (
+            "styles",
+            "\n".join(f'<link rel="stylesheet" href="{{{{{name}}}}}">' for name in page.styles),
+        ),
+        (
+            "scripts",
+            "\n".join([*scripts, f'<script type="module" src="{{{{{script}}}}}"></script>']),
+        ),
+        ("at-status", page.at_status),
+        ("at-network", page.at_network),
+        ("main", main),
+    ):
+        frame = frame.replace(f"{{{{page.{key}}}}}", value)
+    return frame
+
+
+def _imported(script: str, files: Mapping[str, bytes]) -> list[str]:
+    """What a script imports, and what that does, in this order; each once."""
+    found: dict[str, None] = {}
+    waiting = [script]
+    while waiting:
+        for name in (match.decode() for match in _IMPORT.findall(files[waiting.pop(0)])):
+            if name not in found:
+                found[name] = None
+                waiting.append(name)
+    return list(found)

@@ -105,6 +105,12 @@ def _read(path: Path, now: int) -> _Read:
     if not path.exists():
         raise ConfigError(f"{path} is not there; IRS keeps it by `[irs.history]`")
     with closing(HistoryFile(path, read_only=True)) as file:
+        if file.cut_off:
+            errors.print(
+                "[yellow]its last write was cut off[/], as IRS ended: what was there before it is"
+                " read, from a copy; IRS mends the file when it starts",
+                soft_wrap=True,
+            )
         span = file.span(now)
         if span is None:
             raise ConfigError(f"{path} has nothing until now: the first row comes after minutes")

@@ -21,17 +21,25 @@ from edged.irs.journal import journal_files, solver_version
 from edged.media.stream import PriorityClass
 from edged.policy import plan_journal
 from edged.policy.flows import RTT_MS_MAX, Binding
-from edged.policy.plan_journal import PlanRecord, read_journal
-from edged.policy.plan_replay import PlanExplanation, Replayed, Solver, Verdict, explain_plan
+from edged.policy.plan_journal import PlanRecord, Record, read_journal
+from edged.policy.plan_replay import (
+    Mover,
+    PlanExplanation,
+    Replayed,
+    ReplayedMoves,
+    Solver,
+    Verdict,
+    explain_plan,
+)
 from edged.policy.plan_replay import replay as replay_plans
-from edged.policy.planner import LeasePlan
 
 SHOWN_MAX = 20  # Plans that differ, limits that bind, PoPs without a place.
 
 
 class Differing(Struct, frozen=True, kw_only=True):
-    """A plan that did not come out as it was."""
+    """A plan that did not come out as it was. `what`: "leases", "tables" or "moves"."""
 
+    what: str = "leases"
     epoch: int
     version: int
     unix: float
@@ -50,6 +58,12 @@ class Played(Struct, frozen=True, kw_only=True):
     same: int
     skipped: int
     different: list[Differing]
+    tables: int = 0  # That were pushed and are the same, byte for byte.
+    tables_unknown: int = 0  # Plans made again of which no table can be.
+    moves: int = 0  # Plans of moves.
+    moves_same: int = 0
+    moves_skipped: int = 0
+    formats: list[int] = []  # Of the files.
     first_unix: float
     last_unix: float
     plan_ms_p50: float  # What a plan takes here.
@@ -79,13 +93,15 @@ def replay(
     if table is not None:
         plans = _leading_to(journal, _Wanted(table, path))
         *_, replayed = replay_plans(plans, _load_solver())
+        assert isinstance(replayed, Replayed), "the last is the one that is wanted"
         explained = explain_plan(replayed)
         if as_json:
             print_json(explained)
         else:
             _print_explained(explained)
         return
-    played = _play(replay_plans(journal.records(), _load_solver()), journal)
+    solver, mover = _load_solver(), _load_mover()
+    played = _play(replay_plans(journal.records(), solver, mover), journal)
     if as_json:
         print_json(played)
     else:
@@ -100,9 +116,10 @@ class _Journal:
     def __init__(self, paths: list[Path]) -> None:
         self.paths = paths
         self.solvers: dict[str, None] = {}
+        self.formats: dict[int, None] = {}
         self.problems: list[str] = []
 
-    def records(self) -> Iterator[PlanRecord]:
+    def records(self) -> Iterator[Record]:
         """Of all files; what a file lacks is a gap, unless it is the only one.
 
         IRS may drop the oldest meanwhile.
@@ -111,6 +128,7 @@ class _Journal:
             try:
                 header, records = read_journal(_read(path), str(path))
                 self.solvers[header.solver] = None
+                self.formats[header.format] = None
                 yield from records
             except (RemoteProtocolError, ConfigError) as error:
                 if len(self.paths) == 1:
@@ -140,6 +158,8 @@ def _leading_to(journal: _Journal, wanted: _Wanted) -> list[PlanRecord]:
     epochs: dict[int, None] = {}
     with errors.status("looking for the plan"):
         for record in journal.records():
+            if not isinstance(record, PlanRecord):
+                continue
             since_cold = [] if record.cold else since_cold
             since_cold.append(record)
             if wanted.fits(record):
@@ -174,8 +194,15 @@ def _load_solver() -> Solver:
     return FlowSolver()
 
 
-def _play(replayed: Iterator[Replayed], journal: _Journal) -> Played:
-    counts = Counter[Verdict]()
+def _load_mover() -> Mover:
+    from edged.policy.migration import Migration  # noqa: PLC0415 - numpy and HiGHS
+
+    return Migration()
+
+
+def _play(replayed: Iterator[Replayed | ReplayedMoves], journal: _Journal) -> Played:
+    counts, of_moves = Counter[Verdict](), Counter[Verdict]()
+    tables = tables_unknown = 0
     different: list[Differing] = []
     took_ms: list[float] = []
     first_unix = last_unix = 0.0
@@ -186,12 +213,16 @@ def _play(replayed: Iterator[Replayed], journal: _Journal) -> Played:
             if each is None:
                 break
             record = each.record
-            counts[each.verdict] += 1
             first_unix, last_unix = first_unix or record.unix, record.unix
+            different += _differing(each)
+            if isinstance(each, ReplayedMoves):
+                of_moves[each.verdict] += 1
+                continue
+            counts[_whole(each)] += 1
             if each.plan is not None:
                 took_ms.append(1000 * (time.perf_counter() - began_at))
-                if each.verdict == "different":
-                    different.append(_differing(record, each.plan))
+                tables += len(each.tables) if each.tables_verdict == "same" else 0
+                tables_unknown += each.tables_verdict == "skipped"
             if count % 100 == 0:
                 status.update(f"{count} plans, at {_at(record.unix)}")
     return Played(
@@ -203,6 +234,12 @@ def _play(replayed: Iterator[Replayed], journal: _Journal) -> Played:
         same=counts["same"],
         skipped=counts["skipped"],
         different=different,
+        tables=tables,
+        tables_unknown=tables_unknown,
+        moves=of_moves.total(),
+        moves_same=of_moves["same"],
+        moves_skipped=of_moves["skipped"],
+        formats=list(journal.formats),
         first_unix=first_unix,
         last_unix=last_unix,
         plan_ms_p50=statistics.median(took_ms) if took_ms else 0.0,
@@ -210,14 +247,31 @@ def _play(replayed: Iterator[Replayed], journal: _Journal) -> Played:
     )
 
 
-def _differing(record: PlanRecord, plan: LeasePlan) -> Differing:
-    return Differing(
-        epoch=record.epoch,
-        version=record.version,
-        unix=record.unix,
-        failure=record.failure,
-        failure_now=plan.failure,
-    )
+def _whole(each: Replayed) -> Verdict:
+    """Of leases and tables together."""
+    return "different" if each.tables_verdict == "different" else each.verdict
+
+
+def _differing(each: Replayed | ReplayedMoves) -> list[Differing]:
+    record, failure_now = each.record, ""
+    if isinstance(each, ReplayedMoves):
+        what, verdict, failure_now = "moves", each.verdict, each.failure
+    else:
+        what = "leases" if each.verdict == "different" else "tables"
+        verdict = _whole(each)
+        failure_now = "" if each.plan is None else each.plan.failure
+    if verdict != "different":
+        return []
+    return [
+        Differing(
+            what=what,
+            epoch=record.epoch,
+            version=record.version if isinstance(record, PlanRecord) else 0,
+            unix=record.unix,
+            failure=record.failure,
+            failure_now=failure_now,
+        )
+    ]
 
 
 def _print(played: Played) -> None:
@@ -232,8 +286,9 @@ def _print(played: Played) -> None:
         f" {_at(played.last_unix)} UTC",
         soft_wrap=True,
     )
-    again = played.same + len(played.different)
-    if again and not played.different:
+    different = [each for each in played.different if each.what != "moves"]
+    again = played.same + len(different)
+    if again and not different:
         console.print(
             f"[green]✓[/] {again:,} made again, all the same, byte for byte;"
             f" {played.plan_ms_p50:.1f} ms each, p99 {played.plan_ms_p99:.1f} ms",
@@ -244,20 +299,56 @@ def _print(played: Played) -> None:
             f"· {played.skipped:,} skipped: the solver had not begun cold before them",
             soft_wrap=True,
         )
+    _print_beside(played)
     if not played.different:
         return
     console.print(
-        f"[bold red]✕[/] {len(played.different):,} of {again:,} came out otherwise", soft_wrap=True
+        f"[bold red]✕[/] {len(played.different):,} of {again + played.moves:,} came out otherwise",
+        soft_wrap=True,
     )
     rows = [
-        (f"{each.epoch} v{each.version}", _at(each.unix), _describe_failures(each))
+        (
+            f"{each.epoch} v{each.version}" if each.version else f"{each.epoch}",
+            each.what,
+            _at(each.unix),
+            _describe_failures(each),
+        )
         for each in played.different[:SHOWN_MAX]
     ]
-    print_table("", ("table", "made at", "solver"), rows)
+    print_table("", ("table", "what", "made at", "solver"), rows)
     _print_rest(played.different)
     if played.solvers != [played.solver]:
         console.print(
             f"this is {escape(played.solver)}: another solver may choose another of equal plans",
+            soft_wrap=True,
+        )
+
+
+def _print_beside(played: Played) -> None:
+    """Of tables and moves, and what the journal cannot tell of them."""
+    if played.tables:
+        console.print(f"[green]✓[/] {played.tables:,} tables pushed, byte for byte", soft_wrap=True)
+    if played.moves_same:
+        console.print(
+            f"[green]✓[/] {played.moves_same:,} plans of moves, and what PoPs were asked",
+            soft_wrap=True,
+        )
+    if played.moves_skipped:
+        console.print(
+            f"· {played.moves_skipped:,} plans of moves skipped: their solver had not begun cold"
+            " before them",
+            soft_wrap=True,
+        )
+    if 1 in played.formats:
+        console.print(
+            "· an older edged wrote some of it: of those plans it has the leases, not what made"
+            " tables of them (rules, times), nor moves",
+            soft_wrap=True,
+        )
+    elif played.tables_unknown:
+        console.print(
+            f"· {played.tables_unknown:,} plans of which no table can be made: the rules are not"
+            " in what can be read",
             soft_wrap=True,
         )
 

@@ -9,7 +9,7 @@ from edged.cli.inspect import format_duration
 from edged.cli.output import console, print_json, print_table
 from edged.irs.seat import SeatSeen
 
-STYLES = {"active": "bold green", "alone": "bold green", "standby": "yellow"}
+STYLES = {"active": "bold green", "alone": "bold green", "standby": "bold cyan"}
 
 
 def irs_status(
@@ -49,10 +49,23 @@ def _show(seen: SeatSeen) -> None:
 def describe(seen: SeatSeen) -> list[str]:
     """What it is, in lines."""
     style = STYLES.get(seen.standing, "red")
-    line = f"[{style}]{seen.standing}[/] for {format_duration(seen.for_s)}, epoch {seen.epoch}"
+    line = f"[{style}]{seen.standing}[/] for {format_duration(seen.for_s)}"
+    heard = f"{seen.pops_here} of {seen.pops_known} PoPs are heard"
+    if seen.active_at:  # As PoPs say, of which it hears a majority.
+        line += f", as it should: {heard}, and it takes over when the active one is gone"
+        return [line, *_rest(seen)]
+    line += f", epoch {seen.epoch}"
     if seen.majority:
         line += f"; {seen.grants} of {seen.pops_known} PoPs grant it an epoch, {seen.majority} must"
-    lines = [line]
+    if seen.standing == "standby" and seen.pops_here < seen.majority:
+        line += f"; [bold red]{heard}[/]: it cannot tell who is active"
+    elif seen.standing == "standby":
+        line += "; [bold red]no IRS is active[/]"
+    return [line, *_rest(seen)]
+
+
+def _rest(seen: SeatSeen) -> list[str]:
+    lines = []
     if seen.active_at:
         lines.append(f"the active one is {escape(seen.active_at)}, as PoPs reach it")
     lines.append("drained: " + escape(", ".join(seen.drained) or "no origin"))

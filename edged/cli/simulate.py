@@ -22,6 +22,8 @@ ROWS = (
     ("  basic", "%", "rejected_basic"),
     ("first try, %", "%", "first_try"),
     ("tries", ".3f", "offers"),
+    ("  when full", ".3f", "offers_full"),
+    ("  slots used, %", "%", "full_use"),
     ("RTT, ms", ".1f", "rtt_ms"),
     ("RTT p99, ms", ".0f", "rtt_p99_ms"),
     ("fullest link, %", "%", "link_load_max"),
@@ -55,7 +57,7 @@ def simulate(
     served: stream time that was live, of what was wanted.
     of the bound: live streams, of those that the best plan would have.
     first try: streams that the first origin took that was asked.
-    tries: origins asked per stream.
+    tries: origins asked per stream. When full: while more is wanted than there are slots.
     RTT: from PoP to origin, of live streams.
     moved, cut: streams that lost their origin and found another, or none.
     rehomed: moves of live streams.
@@ -109,7 +111,8 @@ def _table(report: Report) -> list[list[str]]:
         for each in report.policies:
             mean, worst = (_show(how, getattr(of, field)) for of in (each.mean, each.worst))
             cells.append(f"{mean} ({worst})" if mean and len(report.seeds) > 1 else mean)
-        rows.append([name, *cells])
+        if any(cells):  # Else it did not occur with any.
+            rows.append([name, *cells])
     return rows
 
 

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from edged.errors import ConfigError, RemoteProtocolError
 from edged.media.routing import (
+    BOUNDS_MAX,
     CLASSES,
     ORIGINS_MAX,
     ByClass,
@@ -21,6 +22,7 @@ from edged.media.routing import (
 from edged.media.stream import PriorityClass
 from edged.policy.capacitor import Capacitor, StateChanged
 from edged.policy.planner import ARRIVALS_SMOOTHING, OriginSupply, PopDemand
+from edged.policy.pop_needs import BoundDemand
 from edged.policy.restrictions import Restriction, restrict_room
 from edged.runtime.listeners import parse_address
 from edged.wire.table import POPS_MAX, OriginHello
@@ -28,19 +30,51 @@ from edged.wire.table import POPS_MAX, OriginHello
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+RATE_LEAST = 0.001  # Of arrivals a second: one that came is remembered for half a minute or so.
 RATE_INTERVAL_S_MIN = 0.1  # Telemetry closer together says nothing about a rate.
+
+_Origins = tuple[tuple[str, ...], tuple[str, ...]]  # As BoundUnits: first, then.
 
 
 class _Pop:
     """One PoP shard."""
 
-    __slots__ = ("arrivals_per_s", "left_at", "told", "told_at")
+    __slots__ = ("arrivals_per_s", "bound_per_s", "left_at", "told", "told_at")
 
     def __init__(self) -> None:
         self.told = PopTelemetry({})
         self.told_at: float | None = None
         self.arrivals_per_s = 0.0
+        self.bound_per_s: dict[_Origins, float] = {}  # Of those that rules bind to these.
         self.left_at: float | None = None  # Its leases outlive its session.
+
+    def note_bound(self, told: PopTelemetry, for_s: float) -> None:
+        """Follow the arrivals of those whom rules bind; who has come no more is forgotten."""
+        counts = {(each.first, each.then): each.arrivals for each in told.bound}
+        for origins in self.bound_per_s.keys() | counts.keys():
+            rate = counts.get(origins, 0) / max(RATE_INTERVAL_S_MIN, for_s)
+            before = self.bound_per_s.get(origins, 0.0)
+            self.bound_per_s[origins] = before + ARRIVALS_SMOOTHING * (rate - before)
+        kept = sorted(self.bound_per_s, key=lambda each: -self.bound_per_s[each])[:BOUNDS_MAX]
+        self.bound_per_s = {
+            origins: rate
+            for origins, rate in self.bound_per_s.items()
+            if origins in counts or (rate > RATE_LEAST and origins in kept)
+        }
+
+    def bound(self) -> tuple[BoundDemand, ...]:
+        """For the planner, those included that have come lately and are gone."""
+        told = {(each.first, each.then): each for each in self.told.bound}
+        return tuple(
+            BoundDemand(
+                first=first,
+                then=then,
+                units=told[first, then].units if (first, then) in told else {},
+                arrivals_per_s=self.bound_per_s.get((first, then), 0.0),
+                newcomers=(first, then) in told and told[first, then].newcomers,
+            )
+            for first, then in sorted(told.keys() | self.bound_per_s.keys())
+        )
 
 
 class PopStatus(Struct, frozen=True, kw_only=True):
@@ -127,6 +161,7 @@ class Collectors:
         if pop.told_at is not None:
             rate = told.arrivals / max(RATE_INTERVAL_S_MIN, now - pop.told_at)
             pop.arrivals_per_s += ARRIVALS_SMOOTHING * (rate - pop.arrivals_per_s)
+            pop.note_bound(told, now - pop.told_at)
         pop.told, pop.told_at = told, now
         if not told.refusals and not told.timeouts:
             return []
@@ -191,6 +226,7 @@ class Collectors:
                 units=pop.told.units,
                 arrivals_per_s=pop.arrivals_per_s,
                 rtt_ms=self._distances_ms(key, pop.told),
+                bound=pop.bound(),
             )
             for key, pop in sorted(self._pops.items())
         ]

@@ -5,7 +5,9 @@ It has no write-ahead log, so who may read the file alone can read it, and it ca
 """
 
 import os
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from edged.errors import EdgedError
+from edged.irs.transaction import transaction
 from edged.media.routing import ORIGINS_MAX, Count, Milliseconds, Name
 from edged.policy.day_plan import Network
 from edged.policy.demand import SLOTS_PER_DAY, DemandRow
@@ -73,26 +76,53 @@ class HistoryFile:
     """The file, opened; every call may wait for the disk and raises HistoryError."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        """Open it; unless it is only read, make it if it is not there."""
+        """Open it; unless it is only read, make it if it is not there.
+
+        A write that was cut off, as IRS was killed, is undone by who may write; who only reads has
+        it undone in a copy.
+        """
         self.path = path
+        self.cut_off = False  # Such a write is left out of what is read here.
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         try:
             if not read_only:
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-            uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
-            self._db = sqlite3.connect(
-                uri, uri=True, timeout=LOCKED_S_MAX, isolation_level=None, check_same_thread=False
-            )
+            self._db = _connect(path, "ro" if read_only else "rw")
         except (OSError, sqlite3.Error) as error:
             raise self._failed("opened", error) from error
         try:
-            self._prepare(read_only=read_only)
+            try:
+                self._prepare(read_only=read_only)
+            except sqlite3.Error as error:
+                if not read_only or _code(error) != sqlite3.SQLITE_READONLY_ROLLBACK:
+                    raise
+                self._open_copy()
+                self._prepare(read_only=True)
         except HistoryError:
-            self._db.close()
+            self.close()
             raise
-        except sqlite3.Error as error:
-            self._db.close()
+        # SQLite quotes what is damaged.
+        except (OSError, sqlite3.Error, UnicodeError) as error:
+            self.close()
             raise self._failed("opened", error) from error
+
+    def _open_copy(self) -> None:
+        """Undo in a copy what was cut off; raises OSError, HistoryError and sqlite3.Error."""
+        self._db.close()
+        self.cut_off = True
+        self._folder = tempfile.TemporaryDirectory(prefix="edged-")
+        files = (self.path, self.path.with_name(f"{self.path.name}-journal"))
+        copies = [Path(self._folder.name) / file.name for file in files]
+        states = []
+        for _ in range(2):
+            states.append([(each.st_mtime_ns, each.st_size) for each in map(Path.stat, files)])
+            for file, copy in zip(files, copies, strict=True):
+                if len(states) == 1:
+                    shutil.copyfile(file, copy)
+        if states[0] != states[1]:
+            raise HistoryError(f"{self.path} is just being mended by IRS; try again")
+        self._db = _connect(copies[0], "rw")
 
     def _prepare(self, *, read_only: bool) -> None:
         db = self._db
@@ -119,8 +149,7 @@ class HistoryFile:
         """
         db = self._db
         try:
-            db.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(db):
                 db.executemany(
                     ADD,
                     [
@@ -133,12 +162,7 @@ class HistoryFile:
                 forgotten = (slot - days * SLOTS_PER_DAY,)
                 db.execute("DELETE FROM origins WHERE heard < ?", forgotten)
                 db.execute("DELETE FROM paths WHERE heard < ?", forgotten)
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
-        except (sqlite3.Error, OverflowError) as error:
+        except (sqlite3.Error, UnicodeError, OverflowError) as error:
             raise self._failed("written", error) from error
 
     def _put_network(self, network: Network, slot: int) -> None:
@@ -188,7 +212,7 @@ class HistoryFile:
                 "SELECT count(*) FROM demand WHERE slot > ?", (now,)
             ).fetchone()
             return None if found[0] is None else Span(first=found[0], last=found[1], later=later)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeError) as error:
             raise self._failed("read", error) from error
 
     def records(self, first: int, last: int) -> Iterator[list[Record]]:
@@ -239,6 +263,25 @@ class HistoryFile:
     def close(self) -> None:
         """Let go of it."""
         self._db.close()
+        if self._folder is not None:
+            self._folder.cleanup()
 
     def _failed(self, what: str, error: Exception) -> HistoryError:
+        if _code(error) & 0xFF == sqlite3.SQLITE_BUSY:  # What is above says in what it was busy.
+            return HistoryError(
+                f"{self.path} cannot be {what}: another process has locked it for"
+                f" {LOCKED_S_MAX:g} s: IRS as it writes, or who reads it all that time; try again"
+            )
         return HistoryError(f"{self.path} cannot be {what}: {error}")
+
+
+def _code(error: Exception) -> int:
+    """SQLite's own; 0 of an error that is none of its."""
+    return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK))
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    return sqlite3.connect(
+        uri, uri=True, timeout=LOCKED_S_MAX, isolation_level=None, check_same_thread=False
+    )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from io import FileIO
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import structlog
 import trio
@@ -21,9 +21,23 @@ from msgspec import Meta, Struct
 from edged import __version__
 from edged.irs.disk_thread import DiskThread
 from edged.policy import plan_journal
-from edged.policy.plan_journal import JournalHeader, PlanInputs, PlanRecord, digest_of
+from edged.policy.move_orders import MovesAsked, digest_of_moves
+from edged.policy.moves import UnitMoves
+from edged.policy.plan_journal import (
+    JournalHeader,
+    MovesRecord,
+    PlanInputs,
+    PlanRecord,
+    RulesRecord,
+    digest_of,
+    record_tables,
+)
 from edged.policy.planner import LeasePlan
+from edged.policy.pushed_tables import Pushed, TableDigests
 from edged.runtime.metrics import MetricSpec, Sample
+
+if TYPE_CHECKING:
+    from edged.policy.move_planner import MovePlan
 
 QUEUE_BYTES_MAX = 16 * 2**20  # Plans of ten minutes, for 100 PoPs.
 FILES = 8  # So many hold `bytes_max`: the oldest goes as a whole.
@@ -69,12 +83,21 @@ class Journal:
         *,
         stamp: Callable[[], tuple[int, int]],
         now_unix: Callable[[], float],
+        pushed: Callable[[], Pushed | None] = lambda: None,
+        asked: Callable[[], MovesAsked | None] = lambda: None,
     ) -> None:
-        """`stamp`: epoch and version of the tables that came of the newest plan."""
+        """`stamp`: epoch and version of the tables that came of the newest plan; `pushed`: these.
+
+        `asked`: what came of the newest plan of moves that has any.
+        """
         self.config = config
         self.kept = self.lost = 0
         self._stamp, self._now_unix = stamp, now_unix
-        self._queue: list[bytes] = []
+        self._pushed, self._asked = pushed, asked
+        self._digests = TableDigests()
+        self._rules = (b"", b"")  # Those in force: digest and record.
+        self._rules_written = b""  # The newest record of them in the file that is written now.
+        self._queue: list[_Queued] = []
         self._queued_bytes = 0
         self._wanted = trio.Event()
         self._thread = DiskThread()
@@ -85,23 +108,44 @@ class Journal:
     def keep(self, number: int, cold: bool, inputs: PlanInputs, plan: LeasePlan) -> None:
         """Note a plan, as `irs.planner.Keep`."""
         epoch, version = self._stamp()
-        body = plan_journal.encode(
-            PlanRecord(
-                number=number,
-                unix=self._now_unix(),
-                epoch=epoch,
-                version=version,
-                cold=cold,
-                inputs=inputs,
-                failure=plan.failure,
-                digest=digest_of(plan),
-            )
+        pushed = self._pushed()
+        tables = None if pushed is None else record_tables(pushed, self._digests)
+        record = PlanRecord(
+            number=number,
+            unix=self._now_unix(),
+            epoch=epoch,
+            version=version,
+            cold=cold,
+            inputs=inputs,
+            failure=plan.failure,
+            digest=digest_of(plan),
+            tables=tables,
         )
-        if self._queued_bytes + len(body) > QUEUE_BYTES_MAX:
+        if pushed is not None and tables is not None and tables.rules != self._rules[0]:
+            named = RulesRecord(digest=tables.rules, rules=pushed.rules)
+            self._rules = (tables.rules, plan_journal.encode(named))
+        self._take(_Queued(plan_journal.encode(record), b"" if tables is None else self._rules[1]))
+
+    def keep_moves(self, made: "MovePlan", moves: Sequence[UnitMoves], failure: str) -> None:
+        """Note a plan of moves, as `irs.migrating.KeepMoves`."""
+        record = MovesRecord(
+            number=made.number,
+            unix=self._now_unix(),
+            epoch=self._stamp()[0],
+            cold=made.cold,
+            inputs=made.inputs,
+            failure=failure,
+            digest=digest_of_moves(moves),
+            asked=self._asked() if moves else None,
+        )
+        self._take(_Queued(plan_journal.encode(record), b""))
+
+    def _take(self, queued: "_Queued") -> None:
+        if self._queued_bytes + len(queued.body) > QUEUE_BYTES_MAX:
             self.lost += 1
             return
-        self._queue.append(body)
-        self._queued_bytes += len(body)
+        self._queue.append(queued)
+        self._queued_bytes += len(queued.body)
         self._wanted.set()
 
     async def run(self) -> None:
@@ -124,19 +168,19 @@ class Journal:
         if not self._queue:
             return
         await trio.lowlevel.checkpoint_if_cancelled()  # What is taken now is written.
-        bodies, self._queue, self._queued_bytes = self._queue, [], 0
-        await self._thread.run(partial(self._write, bodies))
+        plans, self._queue, self._queued_bytes = self._queue, [], 0
+        await self._thread.run(partial(self._write, plans))
 
     def read_metrics(self) -> Iterable[Sample]:
         """Values of METRICS."""
         yield Sample("edged_irs_journal_plans_total", self.kept)
         yield Sample("edged_irs_journal_lost_total", self.lost)
 
-    def _write(self, bodies: Sequence[bytes]) -> None:
-        left = len(bodies)
+    def _write(self, plans: Sequence["_Queued"]) -> None:
+        left = len(plans)
         try:
-            for body in bodies:
-                self._add(plan_journal.frame(body))
+            for queued in plans:
+                self._add(queued)
                 left -= 1
                 self.kept += 1
         except OSError as error:
@@ -152,22 +196,32 @@ class Journal:
         finally:
             self.lost += left
 
-    def _add(self, record: bytes) -> None:
-        """Add a record to the newest file, whole or not at all; raises OSError."""
+    def _add(self, queued: "_Queued") -> None:
+        """Add a plan to the newest file, whole or not at all; raises OSError.
+
+        The file has the rules that the plan names, and so has the next if it has no room for both.
+        """
         size = self.config.bytes_max // FILES
-        if self._file is None or self._file.tell() + len(record) > size:
+        record = plan_journal.frame(queued.body)
+        rules = b"" if queued.rules == self._rules_written else _frame(queued.rules)
+        if self._file is None or self._file.tell() + len(rules) + len(record) > size:
             self._close()
-            self._begin(size, len(record))
+            self._begin(size, len(record), queued.rules)
+        elif rules:
+            _put(self._file, rules)
+            self._rules_written = queued.rules
         assert self._file is not None, "it has begun"
         _put(self._file, record)
 
-    def _begin(self, size: int, first: int) -> None:
+    def _begin(self, size: int, first: int, rules: bytes) -> None:
         """A new file, behind all that are there: names are times, and a clock may go back.
 
-        `size`: what it may have, but for the `first` record, which may need more.
+        `size`: what it may have, but for the `first` record, which may need more; it names `rules`.
         """
-        header = JournalHeader(edged=__version__, solver=solver_version())
-        head = plan_journal.MAGIC + plan_journal.frame(plan_journal.encode(header))
+        header = JournalHeader(
+            edged=__version__, solver=solver_version(), format=plan_journal.FORMAT
+        )
+        head = plan_journal.MAGIC + _frame(plan_journal.encode(header)) + _frame(rules)
         directory, most = self.config.directory, self.config.bytes_max
         if len(head) + first > most:
             raise OSError(errno.EFBIG, f"a plan of {first} bytes has no room in bytes_max, {most}")
@@ -178,7 +232,9 @@ class Journal:
         number = max(int(1000 * self._now_unix()), last + 1)
         file = FileIO(directory / f"{number:014}{SUFFIX}", "xb")
         self._file, self._header_bytes = file, len(head)
+        self._rules_written = b""
         _put(file, head)
+        self._rules_written = rules
 
     def _drop_oldest(self, room: int) -> None:
         """Make room for one more file."""
@@ -202,6 +258,17 @@ class Journal:
             file.close()
             if is_empty:
                 Path(str(file.name)).unlink()
+
+
+class _Queued(NamedTuple):
+    """A plan on its way to the disk."""
+
+    body: bytes
+    rules: bytes  # The record of those that it names; one object for all plans that do.
+
+
+def _frame(body: bytes) -> bytes:
+    return plan_journal.frame(body) if body else b""
 
 
 def _put(file: FileIO, data: bytes) -> None:

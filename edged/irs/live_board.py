@@ -68,6 +68,7 @@ class LiveBoard:
         self.registry = LiveRegistry()
         self._sessions = sessions
         self._woken = trio.Event()
+        self._full: dict[str, str] = {}  # PoPs of which it is said that they have no room.
 
     def joined(self, key: str, link: IrsLink) -> None:
         """A PoP's session begins: it is asked, if it can tell."""
@@ -78,12 +79,20 @@ class LiveBoard:
 
     def left(self, key: str) -> None:
         """It has ended."""
+        self._full.pop(key, None)
         self.registry.left(key, trio.current_time())
         self._woken.set()
 
     def reported(self, key: str, report: LiveReport) -> None:
         """A PoP tells."""
         ask = self.registry.reported(key, report, trio.current_time())
+        if reason := self.registry.why_full(key):
+            if self._full.get(key) != reason:
+                self._full[key] = reason
+                log.warning("no room for what is live at a pop", pop=key, reason=reason)
+        elif key in self._full and not self.registry.unlisted().get(key):
+            del self._full[key]
+            log.info("there is room again for what is live at a pop", pop=key)
         if ask is not None:
             log.warning("pop is asked again what is live", pop=key)
             self._send(key, ask)

@@ -13,10 +13,11 @@ from edged.irs.collectors import Collectors
 from edged.policy.flows import LinkLimit
 from edged.policy.moves import DRAIN, MAKES_ROOM, NEARER, UnitMoves
 from edged.policy.planner import PlanPolicy
+from edged.runtime.faults import contained
 from edged.runtime.metrics import MetricSpec, Sample
 
 if TYPE_CHECKING:
-    from edged.policy.move_planner import MovePlanner
+    from edged.policy.move_planner import MovePlan, MovePlanner
 
 LOOK_INTERVAL_S = 0.5  # A link that fills, or an origin that drains, waits no longer to be seen.
 
@@ -28,6 +29,9 @@ METRICS = (
     ),
 )
 _REASONS = {DRAIN: "drain", NEARER: "nearer", MAKES_ROOM: "room"}  # The rest: "link".
+
+# The plan, what it came to, and why the solver made none.
+KeepMoves = Callable[["MovePlan", Sequence[UnitMoves], str], None]
 
 log = structlog.get_logger("edged.irs.migrating")
 
@@ -63,6 +67,7 @@ class Migrating:
         self._links, self._may = links, may
         self._planner: MovePlanner | None = None
         self._failure = ""
+        self.keepers: list[KeepMoves] = []  # Called with each plan, once PoPs are asked.
 
     async def run(self) -> None:
         """Look until cancelled, while plans are the solver's."""
@@ -91,17 +96,30 @@ class Migrating:
             if str(error) != self._failure:
                 log.warning("no moves planned", reason=str(error))
             self._failure = str(error)
+            if isinstance(error, SolverError):
+                self._keep([], str(error))
             return
-        if planner.plans > plans:
-            self._failure = ""
-        if not moves:
+        if planner.plans == plans:
             return
+        self._failure = ""
+        if moves:
+            self._ask(moves, planner.moves_s(moves))
+        self._keep(moves, "")
+
+    def _ask(self, moves: Sequence[UnitMoves], within_s: float) -> None:
         reasons = Counter[str]()
         for move in moves:
             reasons[move.reason] += move.units
             self.planned[_REASONS.get(move.reason, "link")] += move.units
         log.info("streams are to move", streams=reasons.total(), reasons=dict(reasons))
-        self._request(moves, planner.moves_s(moves))
+        self._request(moves, within_s)
+
+    def _keep(self, moves: Sequence[UnitMoves], failure: str) -> None:
+        if self._planner is None or (plan := self._planner.last) is None:
+            return
+        for keep in self.keepers:
+            with contained(log, "plan of moves not kept"):
+                keep(plan, moves, failure)
 
     def read_metrics(self) -> Iterable[Sample]:
         """Values of METRICS."""

@@ -21,6 +21,7 @@ from msgspec import Struct, field
 from edged.errors import EdgedError
 from edged.media.epochs import BY_CHARS_MAX, DRAINS_MAX, DrainNote
 from edged.media.routing import ClassLabel, OriginState
+from edged.policy.move_orders import MoveOrder, MovesAsked, digest_of_orders, make_orders
 from edged.policy.moves import UnitMoves
 from edged.runtime.metrics import MetricSpec, Sample
 from edged.wire.irs_link import IrsLink
@@ -113,6 +114,7 @@ class Moving:
         self._now, self._now_unix, self._changed = now, now_unix, changed
         self.on_asked: Callable[[str, str, str], None] = _ignore
         self._drains: dict[str, _Drain] = {}
+        self.asked: MovesAsked | None = None  # Last, by a plan.
         self._number = 0
         self._wanted = 0
         self._counts: Counter[tuple[str, str]] = Counter()  # By outcome and cause.
@@ -131,44 +133,47 @@ class Moving:
         where they were.
         """
         self._number += 1
-        by_pop: dict[str, list[Pick]] = {}
-        for move in moves:
-            class_ = cast("ClassLabel", move.priority.label)
-            pick = Pick(move.from_origin, move.to_origin, class_, move.units)
-            by_pop.setdefault(move.pop, []).append(pick)
-        total = sum(move.units for move in moves)
-        within_s = min(within_s, MIGRATE_S_MAX)
-        left_out = [
-            pop
-            for pop, picks in by_pop.items()
-            if not self._migrate(pop, picks, total, within_s=within_s)
-        ]
+        left_s = min(within_s, MIGRATE_S_MAX)
+        deadline = self._now_unix() + left_s
+        orders = make_orders(moves, moves_per_s=self.moves_per_s, picks_max=PICKS_MAX)
+        told = [order for order in orders if self._migrate(order, deadline, left_s)]
+        self.asked = MovesAsked(
+            number=self._number,
+            deadline=deadline,
+            left_s=left_s,
+            moves_per_s=self.moves_per_s,
+            picks_max=PICKS_MAX,
+            told=tuple(order.pop for order in told),
+            digest=digest_of_orders(told, self._number, deadline, left_s),
+        )
+        left_out = [order.pop for order in orders if order not in told]
         log.info(
             "moves wanted",
             number=self._number,
-            streams=total,
-            pops=len(by_pop),
+            streams=sum(move.units for move in moves),
+            pops=len(orders),
             left_out=left_out or None,
-            within_s=within_s,
+            within_s=left_s,
         )
         return self._number
 
-    def _migrate(self, pop: str, picks: list[Pick], total: int, *, within_s: float) -> bool:
-        session = self._sessions.get(pop)
-        picks = picks[:PICKS_MAX]  # What is beyond stays, and the next plan sees it there.
-        count = sum(pick.count for pick in picks)
+    def _migrate(self, order: MoveOrder, deadline: float, left_s: float) -> bool:
+        session = self._sessions.get(order.pop)
         message = Migrate(
             moves=(),
-            picks=tuple(picks),
-            deadline=self._now_unix() + within_s,
-            left_s=within_s,
-            budget_per_s=max(self.moves_per_s * count / total, 1e-3),
+            picks=tuple(
+                Pick(from_origin, to_origin, cast("ClassLabel", class_), count)
+                for from_origin, to_origin, class_, count in order.picks
+            ),
+            deadline=deadline,
+            left_s=left_s,
+            budget_per_s=order.budget_per_s,
             number=self._number,
         )
         if session is None or not session.link.command(message, self._now()):
             return False
         session.wake()
-        self._wanted += count
+        self._wanted += order.units
         return True
 
     # What an operator asks.

@@ -13,6 +13,7 @@ from edged.irs.session import Driver
 from edged.media.epochs import EpochAnswer, check_plausible
 from edged.media.live import LiveReport
 from edged.media.routing import RULES_PROTO
+from edged.policy.pushed_tables import Variant
 from edged.runtime.tls import Identity
 from edged.wire.irs_link import IrsLink, TableAcked, TableRefused
 from edged.wire.table import Heartbeat, Moved, MoveRefused, OriginHello, PopHello, Telemetry
@@ -46,8 +47,7 @@ class Peer:
         self.by = ""  # As which of several addresses it reaches us.
         self.offered: tuple[int, PopLeases] | None = None  # Under which epoch, last.
         self.has_table = False  # It came with one.
-        self.knows_kept = False  # It can be told of units that are kept for partners.
-        self.rules_proto = RULES_PROTO
+        self.variant = Variant(RULES_PROTO, knows_kept=False)
         self.teller: PopsTeller | None = None  # Of a PoP that wants to hear of the others.
         now = trio.current_time()
         self.opened_at = now

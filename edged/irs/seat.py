@@ -61,6 +61,7 @@ class SeatSeen(Struct, frozen=True, kw_only=True):
     grants: int
     majority: int  # 0: it needs none.
     pops_known: int  # That grant.
+    pops_here: int = 0  # Of these: that are heard here; where it knows who is active, a majority.
     active_at: str = ""  # Where another is active, as PoPs reach it.
     drained: list[str] = []
     state_file: str = ""
@@ -270,6 +271,7 @@ class Seat:
             grants=claim.grants(now),
             majority=0 if alone else claim.majority,
             pops_known=len(claim.known),
+            pops_here=claim.here,
             active_at="" if alone or claim.leads(now) else claim.holder(now),
             drained=[note.origin for note in self._moving.notes()],
             state_file=self.keeper.path,

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import structlog
 import trio
-from msgspec import UNSET, Meta
+from msgspec import Meta
 
 from edged.errors import EdgedError, RemoteProtocolError
 from edged.irs.client import IrsClientConfig
@@ -33,7 +33,8 @@ from edged.media.epochs import check_plausible, is_plausible
 from edged.media.routing import ORIGINS_MAX, RULES_MAX, RULES_PROTO, OriginState, RoutingTable
 from edged.policy.capacitor import HEARTBEAT_INTERVAL_S, StateChanged
 from edged.policy.moves import UnitMoves
-from edged.policy.planner import PlanPolicy, PopLeases
+from edged.policy.planner import PlanPolicy
+from edged.policy.pushed_tables import Push, Pushed, Variant
 from edged.policy.rule_examples import PushedRules, RuleEntry
 from edged.runtime.dscp import CS6, mark
 from edged.runtime.listeners import open_listener, parse_address, peer_name
@@ -105,6 +106,8 @@ METRICS = (
 class IrsService:
     """The routing service; `run` listens, `handle` serves one stream (tests use memory streams)."""
 
+    pushed: Pushed | None  # By the newest plan.
+
     def __init__(
         self,
         config: IrsConfig,
@@ -142,7 +145,7 @@ class IrsService:
         self._pops: dict[str, Peer] = {}
         self._origins: dict[str, Peer] = {}
         self._pushed = Counter[str]()  # By sessions that have ended.
-        self.version, self._warm_at = 0, 0.0
+        self.version, self._warm_at, self.pushed = 0, 0.0, None
         self.live = LiveBoard(self._pops)
         self.moving = Moving(
             self._pops,
@@ -264,8 +267,8 @@ class IrsService:
         session.check_alone(self._pops.get(key), key, hello.by)
         self.collectors.pop_joined(key)
         session.key = key
-        session.has_table, session.rules_proto = hello.epoch > 0, hello.rules_proto
-        session.knows_kept = hello.wants_kept
+        session.has_table = hello.epoch > 0
+        session.variant = Variant(min(hello.rules_proto, RULES_PROTO), hello.wants_kept)
         session.teller = PopsTeller() if hello.wants_pops else None
         if (older := self._pops.get(key)) is not None:
             older.driver.end("replaced by a newer session")
@@ -417,6 +420,15 @@ class IrsService:
         now = trio.current_time()
         self.version += 1
         listeners = self.seat.listeners()
+        push = Push(
+            epoch=self.epoch,
+            version=self.version,
+            issued=self.now_unix(),
+            ttl_s=self.config.table_ttl_s,
+            lease_ttl_s=self.config.lease_ttl_s,
+        )
+        variants: dict[str, Variant] = {}
+        tables: dict[str, RoutingTable] = {}
         for key, session in self._pops.items():
             planned = rows.get(key)
             if planned is None or key not in listeners:
@@ -427,8 +439,13 @@ class IrsService:
             if session.has_table and (now < self._warm_at or not planned.rows):
                 continue  # It routes by what it has until we have heard the origins.
             session.offered = offered
-            session.link.offer(self._make_table(planned, session), now)
+            variants[key] = variant = session.variant
+            rules = self._rules.known_by(variant.rules_proto)
+            tables[key] = table = push.make_table(planned, rules, variant)
+            session.link.offer(table, now)
             session.driver.wake()
+        rules = self._rules.known_by(RULES_PROTO)
+        self.pushed = Pushed(push=push, rules=rules, variants=variants, tables=tables)
         if renew:
             self._tell_pops(listeners, now)
 
@@ -438,18 +455,6 @@ class IrsService:
             if session.teller is not None and key in listeners:
                 session.link.tell_pops(session.teller.tell(offers), now)
                 session.driver.wake()
-
-    def _make_table(self, leases: PopLeases, session: Peer) -> RoutingTable:
-        return RoutingTable(
-            epoch=self.epoch,
-            version=self.version,
-            issued=self.now_unix(),
-            ttl_s=self.config.table_ttl_s,
-            lease_ttl_s=self.config.lease_ttl_s,
-            rows=leases.rows,
-            rules=self._rules.known_by(session.rules_proto),
-            kept=leases.kept if session.knows_kept else UNSET,
-        )
 
     async def _watch_origins(self) -> None:
         capacitor = self.collectors.capacitor

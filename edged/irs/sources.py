@@ -97,15 +97,17 @@ class FailureSources:
             held += [(name, each) for each in self._ask(name, source, now_unix)]
         if held == self.held:
             return
-        before, after = set(self.held), set(held)
+        before = {(name, each.said) for name, each in self.held}
+        after = {(name, each.said) for name, each in held}
         for name, each in held:
-            if (name, each) not in before:
+            if (name, each.said) not in before:
                 self._log("restriction begins", name, each)
         for name, each in self.held:
-            if (name, each) not in after:
+            if (name, each.said) not in after:
                 self._log("restriction is over", name, each)
         self.held = held
-        self._tell([each for _, each in held])
+        if before != after:  # Else it ends at another time: that is heard as it does.
+            self._tell([each for _, each in held])
 
     def read_metrics(self) -> Iterable[Sample]:
         """Values of METRICS."""

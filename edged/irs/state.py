@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from edged.errors import EdgedError
 from edged.irs.disk_thread import DiskThread, call_within
+from edged.irs.transaction import transaction
 from edged.media.epochs import Epoch, IrsMemo, Revision
 from edged.media.routing import Unix
 from edged.runtime.metrics import MetricSpec, Sample
@@ -102,7 +103,7 @@ class StateFile:
         except StateError:
             self._db.close()
             raise
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeError) as error:  # SQLite quotes what is damaged.
             self._db.close()
             raise self._failed("opened", error) from error
 
@@ -164,8 +165,7 @@ class StateFile:
         pops = sorted(state.pops.items(), key=lambda item: -item[1])[:POPS_MAX]
         db = self._db
         try:
-            db.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(db):
                 db.executemany("INSERT OR REPLACE INTO numbers VALUES (?, ?)", numbers.items())
                 db.execute("DELETE FROM drains")
                 db.executemany(
@@ -182,12 +182,7 @@ class StateFile:
                     "DELETE FROM actions WHERE id <= (SELECT max(id) FROM actions) - ?",
                     (ACTIONS_MAX,),
                 )
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
-        except (sqlite3.Error, OverflowError) as error:
+        except (sqlite3.Error, UnicodeError, OverflowError) as error:
             raise self._failed("written", error) from error
 
     def actions(self) -> list[Action]:

@@ -21,6 +21,7 @@ UNITS_MAX = 2**31  # Compute units of one origin; a bound for arithmetic, not fo
 TEXT_CHARS_MAX = 256
 TAGS_PER_RULE_MAX = 64
 INGEST_URLS_MAX = 4  # One per protocol.
+BOUNDS_MAX = 16  # Sets of origins that rules leave a PoP's streams: half a frame at the most names.
 LOAD_STEP = 0.05  # Finer changes would be told to every PoP each second, and decide nothing.
 UNIX_MAX = 253_402_300_799.0  # The last second of 9999: beyond it `datetime` has no dates.
 
@@ -253,6 +254,20 @@ class PopRow(Struct, frozen=True, array_like=True):
     ingest: IngestOffer
 
 
+class BoundUnits(Struct, frozen=True, array_like=True):
+    """Streams of a PoP whose rules leave them some of the origins, or prefer some.
+
+    They go to one of `first`, else to one of `then`, and nowhere else. `newcomers`: so will a
+    stream of which no more is known than that it comes to this PoP.
+    """
+
+    first: Annotated[tuple[Name, ...], Meta(max_length=ORIGINS_MAX)]
+    then: Annotated[tuple[Name, ...], Meta(max_length=ORIGINS_MAX)] = ()
+    units: Annotated[dict[Name, ByClass], Meta(max_length=ORIGINS_MAX)] = {}  # Now there.
+    arrivals: Count = 0  # Units that wanted a place.
+    newcomers: bool = False
+
+
 class PopTelemetry(Struct, frozen=True, array_like=True):
     """What a PoP tells IRS once a second; counts are since the one before."""
 
@@ -265,3 +280,5 @@ class PopTelemetry(Struct, frozen=True, array_like=True):
     ingest: IngestOffer | None = None
     # Carried on the backbone: to an origin, and from it.
     mbps: Annotated[dict[Name, tuple[Mbps, Mbps]], Meta(max_length=ORIGINS_MAX)] = {}
+    # Of all these those that rules bind; what is beyond BOUNDS_MAX sets counts as free to go.
+    bound: Annotated[tuple[BoundUnits, ...], Meta(max_length=BOUNDS_MAX)] = ()

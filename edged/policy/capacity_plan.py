@@ -31,8 +31,9 @@ from edged.policy.day_plan import (
     Quarter,
 )
 from edged.policy.demand import SLOT_S
+from edged.policy.flow_matrix import flow_columns, flow_entries
 from edged.policy.flows import RTT_MS_MAX, RTT_UNKNOWN_MS, TIGHT, UNSERVED_MS
-from edged.policy.linear_program import INFINITY, Entries, LinearProgram, Numbers, Optimum
+from edged.policy.linear_program import INFINITY, LinearProgram, Numbers, Optimum
 from edged.policy.link_map import Crossing, LinkMap
 from edged.policy.well import CLEAR_AT, MBPS_PER_UNIT, PRICE_FULL_MS, PRICE_STEP
 
@@ -108,33 +109,23 @@ class CapacityPlanner:
         return self._quarter(slot, wanted, back, optimum)
 
     def _build(self) -> LinearProgram:
-        pops, origins, links = len(self._pops), len(self._names), self._links
-        flows = pops * origins * K
-        place = np.arange(flows)
-        pop, origin, k = place // (origins * K), place // K % origins, place % K
-        left = np.arange(pops * K)
-        rows, columns = [pop * K + k, left], [place, flows + left]
-        for each in range(K):  # The capacity of class `each` counts it and those below it.
-            counted = k >= each
-            rows.append(pops * K + origin[counted] * K + each)
-            columns.append(place[counted])
-        values = [np.ones(sum(each.size for each in rows))]
-        first = (pops + origins) * K
+        links, flows = self._links, flow_columns(len(self._pops), len(self._names), K)
+        steps = links.costs.size
+        own = []
         for order, crossing in enumerate(links.crossed):
-            found = place[np.isin(pop * origins + origin, crossing)]
-            over = flows + pops * K + order * links.costs.size + np.arange(links.costs.size)
-            rows.append(np.full(found.size + over.size, first + order))
-            columns += [found, over]
-            values += [self._mbps[pop[found]], -np.ones(over.size)]
-        entries = Entries(
-            np.concatenate(rows).astype(np.int32),
-            np.concatenate(columns).astype(np.int32),
-            np.concatenate(values),
-        )
+            found = flows.crossing(crossing.tolist())
+            over = flows.columns + order * steps + np.arange(steps)
+            own.append(
+                (
+                    np.full(found.size + steps, flows.rows + order),
+                    np.concatenate([found, over]),
+                    np.concatenate([self._mbps[flows.pop[found]], -np.ones(steps)]),
+                )
+            )
         return LinearProgram(
-            entries,
-            columns=flows + pops * K + len(links.names) * links.costs.size,
-            rows=first + len(links.names),
+            flow_entries(flows, own),
+            columns=flows.columns + len(links.names) * steps,
+            rows=flows.rows + len(links.names),
         )
 
     def _capacity(self) -> Floats:

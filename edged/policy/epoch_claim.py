@@ -155,6 +155,11 @@ class EpochClaim:
         """PoPs that grant, by when each was here last; inf: it is."""
         return {pop: math.inf if pop in self._pops else at for pop, at in self._known.items()}
 
+    @property
+    def here(self) -> int:
+        """How many of these have a session with us."""
+        return len(self._pops)
+
     def holder(self, now: float) -> str:
         """Where another IRS is active, as PoPs reach it; "" where none is known to be."""
         if self._lost(now) < self.majority:

@@ -34,7 +34,7 @@ ARRIVALS_FLOOR = 1.0
 
 
 class PopNeed(Struct, frozen=True, kw_only=True):
-    """A PoP, all its shards together; lists in the order of origins."""
+    """A PoP, all its shards together, or what of it a rule binds; lists in the order of origins."""
 
     name: str
     units: Sequence[ByClass]  # Now at each origin that is planned for.
@@ -42,6 +42,13 @@ class PopNeed(Struct, frozen=True, kw_only=True):
     displaced: int  # Units of these and of origins that take no streams: they may have to move.
     arrivals_per_s: float
     rtt_ms: Sequence[float]  # Infinite: not known.
+    of_pop: str = ""  # Of a part: which PoP's, for links; "": it is one.
+    allowed: frozenset[str] | None = None  # The origins that its rules leave it; None: all.
+    floor: float = ARRIVALS_FLOOR  # 0: nobody comes there of whom no more is known.
+
+    def may_go(self, origin: str) -> bool:
+        """Whether rules allow it."""
+        return self.allowed is None or origin in self.allowed
 
     def arrivals(self, horizon_s: float) -> float:
         """Units expected to come in that time; never more than an origin can have."""
@@ -52,7 +59,7 @@ class PopNeed(Struct, frozen=True, kw_only=True):
         """Free units that it may want in that time."""
         coming = self.arrivals(horizon_s)
         margin = MARGIN_DEVIATIONS * math.sqrt(coming)
-        return self.displaced + max(1, math.ceil(coming + margin))
+        return self.displaced + max(math.ceil(self.floor), math.ceil(coming + margin))
 
     def demand(self, horizon_s: float) -> ByClass:
         """What is here and what will come; of the latter each class has its part of the former."""
@@ -87,12 +94,21 @@ def share_by_flows(
     links: tuple[LinkLimit, ...] = (),
 ) -> Shares:
     """Share by linear programs; raises SolverError."""
+    links = _with_parts(links, pops)
+    forbidden = frozenset(
+        (pop.name, origin.name)
+        for pop in pops
+        if pop.allowed is not None
+        for origin in origins
+        if origin.name not in pop.allowed
+    )
     problem = FlowProblem(
         pops=[pop.name for pop in pops],
         origins=[origin.name for origin in origins],
         demand=[pop.demand(horizon_s) for pop in pops],
         capacity=[origin.capacity for origin in origins],
         rtt_ms=[pop.rtt_ms for pop in pops],
+        forbidden=forbidden,
         links=links,
     )
     solution = solve(problem)
@@ -108,12 +124,34 @@ def share_by_flows(
         demand=[(need,) for need in needs],
         capacity=[(origin.free,) for origin in origins],
         rtt_ms=detours,
+        forbidden=forbidden,
         links=links,
     )
     given = solve(growth)
     granted = [[math.floor(units + TIGHT) for (units,) in row] for row in given.units]
     _share_rest(pops, origins, granted, detours, _links_left(growth, granted))
     return Shares(units=granted, problem=problem, solution=solution)
+
+
+def _with_parts(links: tuple[LinkLimit, ...], pops: Sequence[PopNeed]) -> tuple[LinkLimit, ...]:
+    """The links, crossed by the parts of PoPs as by these."""
+    parts: dict[str, list[str]] = {}
+    for pop in pops:
+        if pop.of_pop:
+            parts.setdefault(pop.of_pop, []).append(pop.name)
+    if not parts or not links:
+        return links
+    return tuple(
+        LinkLimit(
+            name=link.name,
+            mbps=link.mbps,
+            mbps_per_unit=link.mbps_per_unit,
+            pairs=tuple(
+                (name, origin) for pop, origin in link.pairs for name in (pop, *parts.get(pop, ()))
+            ),
+        )
+        for link in links
+    )
 
 
 def share_out(units: int, weights: Sequence[float], *, first: int = 0) -> list[int]:
@@ -158,8 +196,15 @@ def _detours(problem: FlowProblem, solution: FlowSolution) -> list[list[float]]:
                 cost + tolls.get((pop, origin), 0.0)
                 for cost, origin in zip(costs, problem.origins, strict=True)
             ]
-        best = min(costs, default=0.0)
-        detours.append([cost - best for cost in costs])
+        open_ = costs
+        if problem.forbidden:
+            open_ = [
+                cost
+                for cost, origin in zip(costs, problem.origins, strict=True)
+                if (pop, origin) not in problem.forbidden
+            ]
+        best = min(open_, default=0.0)
+        detours.append([max(0.0, cost - best) for cost in costs])
     return detours
 
 
@@ -193,18 +238,21 @@ def _share_rest(
     names = [pop.name for pop in pops], [origin.name for origin in origins]
     crossed = find_crossed(*names, links)
     room = [math.floor(link.units + TIGHT) for link in links]
-    demand = [ARRIVALS_FLOOR + max(0.0, pop.arrivals_per_s) for pop in pops]
+    demand = [pop.floor + max(0.0, pop.arrivals_per_s) for pop in pops]
+    anyone = [row for row, wish in enumerate(demand) if wish]
+    parts = any(pop.allowed is not None for pop in pops)
     for place, origin in enumerate(origins):
         left = origin.free - sum(row[place] for row in granted)
-        if left <= 0 or not pops:
+        rows = [row for row in anyone if pops[row].may_go(origin.name)] if parts else anyone
+        if left <= 0 or not rows:
             continue
-        weights = [demand[row] / (1.0 + detours[row][place] / NEAR_MS) for row in range(len(pops))]
+        weights = [demand[row] / (1.0 + detours[row][place] / NEAR_MS) for row in rows]
         if crossed:
-            over = [crossed.get((row, place), []) for row in range(len(pops))]
+            over = [crossed.get((row, place), []) for row in rows]
             shares = _share_within(left, weights, over, room, first=place)
         else:
             shares = share_out(left, weights, first=place)
-        for row, share in enumerate(shares):
+        for row, share in zip(rows, shares, strict=True):
             granted[row][place] += share
 
 

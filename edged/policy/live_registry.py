@@ -7,9 +7,13 @@
 Until a PoP has told all, what it told before is in force: an IRS that hears it anew, or a PoP that
 comes back, makes no channel vanish. What a PoP said holds for KEPT_S after its session has ended,
 and is said to be old. All is soft state: after a restart it comes back with the PoPs.
+
+What may be kept is bounded in rows and in bytes. A PoP that goes beyond is left out whole, which is
+said, and asked again in FULL_RETRY_S: who is known is known with all that he has.
 """
 
 import math
+import sys
 from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
@@ -20,7 +24,11 @@ from edged.policy.live_teller import CONFIRM_S
 KEPT_S = 30.0  # A PoP that is started anew is back by then.
 ASK_S_MIN = 1.0  # Between asks of one PoP: one that counts wrongly must not make all its traffic.
 SILENT_S_MAX = 3 * CONFIRM_S  # Without a report: it is asked again.
-ROWS_TOTAL_MAX = 400_000  # Some 120 MB; four times the streams of the network we are modelled on.
+ROWS_TOTAL_MAX = 400_000  # Four times the streams of the network we are modelled on.
+# These with channels of 60 characters, which take 121 MB; they could have 256 of four bytes each.
+BYTES_TOTAL_MAX = 192 * 2**20
+SHORT_BYTES = 65  # Of an origin's or a protocol's name of up to 16 characters.
+ROW_BYTES = 370  # With numbers, lists and two such names, as if no other row shared them.
 FULL_RETRY_S = 30.0  # Until a PoP that did not fit is asked again.
 NAMES_MAX = 1024  # Of origins and protocols, each kept once.
 
@@ -69,7 +77,7 @@ class _Pop:
         self.left_at: float | None = None  # When its session ended.
         self.whole = False  # All that it had when it was asked is in force.
         self.omitted = 0
-        self.full = False  # There was no room for it.
+        self.full = ""  # Why there was no room for it.
 
     @property
     def here(self) -> bool:
@@ -79,9 +87,10 @@ class _Pop:
 class LiveRegistry:
     """Of one IRS. `now` is monotonic."""
 
-    def __init__(self, rows_max: int = ROWS_TOTAL_MAX) -> None:
+    def __init__(self, rows_max: int = ROWS_TOTAL_MAX, bytes_max: int = BYTES_TOTAL_MAX) -> None:
         self._pops: dict[str, _Pop] = {}
-        self._rows_max, self._total = rows_max, 0  # Those that are coming are counted, too.
+        self._rows_max, self._bytes_max = rows_max, bytes_max
+        self._total = self._bytes = 0  # Those that are coming are counted, too.
         self._where: dict[str, str | tuple[str, ...]] = {}  # Channel -> PoPs.
         self._several: dict[str, float] = {}  # Channels at several, since when.
         self._names: dict[str, str] = {}
@@ -161,6 +170,15 @@ class LiveRegistry:
         """PoP shards of which not all is known, and why."""
         return {key: why for key, pop in sorted(self._pops.items()) if (why := _why_partial(pop))}
 
+    def why_full(self, key: str) -> str:
+        """Why there is no room for the channels of a PoP shard; "": there is."""
+        pop = self._pops.get(key)
+        return "" if pop is None else pop.full
+
+    def full(self) -> dict[str, str]:
+        """PoP shards for which there is no room, and why."""
+        return {key: pop.full for key, pop in sorted(self._pops.items()) if pop.full}
+
     def rows(self, key: str) -> dict[str, LiveRow]:
         """What is in force of a PoP shard, by channel."""
         pop = self._pops.get(key)
@@ -217,7 +235,7 @@ class LiveRegistry:
         self.asks += 1
         pop.ask, pop.number = pop.ask + 1, 0
         pop.asked_at = pop.heard_at = now
-        pop.ask_at, pop.whole, pop.full = math.inf, False, False
+        pop.ask_at, pop.whole, pop.full = math.inf, False, ""
         return LiveAsk(number=pop.ask)
 
     def _ask_again(self, pop: _Pop, now: float) -> LiveAsk | None:
@@ -237,21 +255,36 @@ class LiveRegistry:
     ) -> None:
         in_force = rows is pop.rows
         for channel in report.removed:
-            if rows.pop(channel, None) is not None:
-                self._total -= 1
+            if (row := rows.pop(channel, None)) is not None:
+                self._count(row, -1)
                 if in_force:
                     self._unlist(channel, key)
         for told in report.changed:
             row = self._intern(told)
-            if row.channel not in rows:
-                self._total += 1
-                if in_force:
-                    self._list(row.channel, key, now)
+            if (before := rows.get(row.channel)) is not None:
+                self._count(before, -1)
+            elif in_force:
+                self._list(row.channel, key, now)
+            self._count(row, 1)
             rows[row.channel] = row
-        if len(rows) > CHANNELS_MAX or self._total > self._rows_max:
+        if why := self._why_full(rows):
             self._stop(pop, now + FULL_RETRY_S)
             self._replace(key, pop, {}, now)
-            pop.full = True
+            pop.full = why
+
+    def _why_full(self, rows: dict[str, LiveRow]) -> str:
+        """Why a PoP whose rows these are has no room; "" while all is well."""
+        if len(rows) > CHANNELS_MAX:
+            return f"more than {CHANNELS_MAX} of a pop"
+        if self._total > self._rows_max:
+            return f"more than {self._rows_max} of all pops"
+        if self._bytes > self._bytes_max:
+            return f"more than {self._bytes_max // 2**20} MiB with those of all pops"
+        return ""
+
+    def _count(self, row: LiveRow, sign: int) -> None:
+        self._total += sign
+        self._bytes += sign * _bytes_of(row)
 
     def _put_in_force(self, key: str, pop: _Pop, rows: dict[str, LiveRow], now: float) -> None:
         pop.coming = None
@@ -260,8 +293,8 @@ class LiveRegistry:
 
     def _replace(self, key: str, pop: _Pop, rows: dict[str, LiveRow], now: float) -> None:
         before, pop.rows = pop.rows, rows
-        self._total -= len(before)
-        for channel in before:
+        for channel, row in before.items():
+            self._count(row, -1)
             if channel not in rows:
                 self._unlist(channel, key)
         for channel in rows:
@@ -270,7 +303,8 @@ class LiveRegistry:
 
     def _drop_coming(self, pop: _Pop) -> None:
         if pop.coming is not None:
-            self._total -= len(pop.coming)
+            for row in pop.coming.values():
+                self._count(row, -1)
             pop.coming = None
 
     def _drop(self, key: str) -> None:
@@ -345,9 +379,15 @@ def _due_at(pop: _Pop) -> float:
     return min(pop.ask_at, pop.heard_at + SILENT_S_MAX)
 
 
+def _bytes_of(row: LiveRow) -> int:
+    names = sys.getsizeof(row.origin), sys.getsizeof(row.protocol)
+    more = sum(max(0, size - SHORT_BYTES) for size in names)
+    return ROW_BYTES + sys.getsizeof(row.channel) + more
+
+
 def _why_partial(pop: _Pop) -> str:
     if pop.full:
-        return "there is no room for its channels"
+        return f"there is no room for its channels: {pop.full}"
     if pop.here and not pop.whole:
         return "it has not told all yet"
     return f"{pop.omitted} channels beyond what a PoP tells" if pop.omitted else ""

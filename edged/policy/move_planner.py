@@ -10,15 +10,25 @@ NEARER_S. Asks and answers are the shell's.
 import math
 from collections.abc import Sequence
 
+from msgspec import Struct
+
 from edged.policy.flows import PLANS_PER_CHECKPOINT, LinkLimit
 from edged.policy.migration import Migration
-from edged.policy.moves import GAIN_MS_MIN, UnitMoves, is_wrong, migration_problem
+from edged.policy.moves import GAIN_MS_MIN, MoveInputs, UnitMoves, is_wrong
 from edged.policy.planner import OriginSupply, PopDemand
 
 NEARER_S = 60.0  # Between looks for what could come nearer; that is never urgent.
 WINDOW_S = 4.0  # Of moves asked for at once: long beside SETTLE_S, short beside a lease.
 SETTLE_S = 2.0  # Two telemetry intervals after the last move is due.
 LOOK_S = 1.0  # Between plans that bring no moves: PoPs tell nothing new before.
+
+
+class MovePlan(Struct, frozen=True, kw_only=True):
+    """A plan, by what it was made of."""
+
+    number: int  # Since this planner began, from 0 on.
+    cold: bool  # Its program began cold with it.
+    inputs: MoveInputs
 
 
 class MovePlanner:
@@ -33,6 +43,7 @@ class MovePlanner:
         self.drains = drains
         self.gain_ms_min = gain_ms_min
         self.plans = 0
+        self.last: MovePlan | None = None
         self._migration = Migration()
         self._settled_at = -math.inf
         self._looked_at = -math.inf
@@ -52,21 +63,24 @@ class MovePlanner:
         """
         if now < self._settled_at:
             return []
-        problem = migration_problem(
-            origins,
-            pops,
+        inputs = MoveInputs(
+            origins=list(origins),
+            pops=list(pops),
+            links=links,
             budget=max(1, math.floor(self.moves_per_s * WINDOW_S)),
             reserve_fraction=reserve_fraction,
-            links=links,
             gain_ms_min=self.gain_ms_min,
             drains=self.drains,
         )
+        problem = inputs.problem()
         if not is_wrong(problem) and now < self._looked_at + NEARER_S:
             return []
         self._looked_at = now
         self._settled_at = now + LOOK_S
-        if self.plans % PLANS_PER_CHECKPOINT == 0:
+        cold = self.plans % PLANS_PER_CHECKPOINT == 0
+        if cold:
             self._migration.restart()
+        self.last = MovePlan(number=self.plans, cold=cold, inputs=inputs)
         self.plans += 1
         moves = self._migration.plan(problem)
         if moves:

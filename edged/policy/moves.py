@@ -46,6 +46,30 @@ class MigrationProblem(Struct, frozen=True, kw_only=True):
         return self.gain_ms_min * (1.0 + CLASS_STEP * (len(self.room[0]) - 1 - k))
 
 
+class MoveInputs(Struct, frozen=True, kw_only=True):
+    """All that a plan of moves depends on, beside what its program holds since it began cold."""
+
+    origins: list[OriginSupply]
+    pops: list[PopDemand]
+    links: tuple[LinkLimit, ...]
+    budget: int
+    reserve_fraction: float
+    gain_ms_min: float
+    drains: bool
+
+    def problem(self) -> MigrationProblem:
+        """As it is solved."""
+        return migration_problem(
+            self.origins,
+            self.pops,
+            budget=self.budget,
+            reserve_fraction=self.reserve_fraction,
+            links=self.links,
+            gain_ms_min=self.gain_ms_min,
+            drains=self.drains,
+        )
+
+
 def migration_problem(
     origins: Sequence[OriginSupply],
     pops: Sequence[PopDemand],

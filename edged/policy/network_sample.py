@@ -165,9 +165,9 @@ def _of_limits(
     at: float,
 ) -> Iterator[NetworkEvent]:
     for held, others, word in ((after, before, "begun"), (before, after, "over")):
-        known = set(others)
+        known = {_said(source, limit) for source, limit in others}
         for source, limit in held:
-            if (source, limit) not in known:
+            if _said(source, limit) not in known:
                 yield NetworkEvent(
                     at=at,
                     kind="limit",
@@ -178,6 +178,11 @@ def _of_limits(
                     why=limit.reason[:TEXT_CHARS_MAX],
                     count=round(100 * limit.usable),
                 )
+
+
+def _said(source: str, limit: Restriction) -> tuple[str, str, str, str, int]:
+    """A limit as its event says it: another end of it, or part of a percent, is no event."""
+    return (source, limit.kind, limit.name, limit.reason, round(100 * limit.usable))
 
 
 def _of_irs(before: IrsPoint, after: IrsPoint, at: float) -> Iterator[NetworkEvent]:

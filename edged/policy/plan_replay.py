@@ -10,11 +10,21 @@ from typing import Literal, Protocol
 from msgspec import Struct
 
 from edged.errors import SolverError
-from edged.media.routing import NO_UNITS
+from edged.media.routing import NO_UNITS, RoutingTable, Rule
 from edged.media.stream import PriorityClass
 from edged.policy.flows import FlowExplanation, FlowProblem, FlowSolution, explain_flows
-from edged.policy.plan_journal import PlanInputs, PlanRecord, digest_of
+from edged.policy.move_orders import digest_of_moves
+from edged.policy.moves import MigrationProblem, UnitMoves
+from edged.policy.plan_journal import (
+    MovesRecord,
+    PlanInputs,
+    PlanRecord,
+    Record,
+    RulesRecord,
+    digest_of,
+)
 from edged.policy.planner import LeasePlan
+from edged.policy.pushed_tables import TableDigests
 
 Verdict = Literal["same", "different", "skipped"]
 
@@ -29,12 +39,37 @@ class Solver(Protocol):
         """Begin cold."""
 
 
+class Mover(Protocol):
+    """What `migration.Migration` is."""
+
+    def plan(self, problem: MigrationProblem) -> list[UnitMoves]:
+        """Raises SolverError."""
+
+    def restart(self) -> None:
+        """Begin cold."""
+
+
 class Replayed(Struct, frozen=True):
-    """A plan of the journal, and what it came to now."""
+    """A plan of the journal, and what it came to now.
+
+    `tables_verdict`: of the tables that were pushed; "skipped" where what made them is not known:
+    the plan was skipped, its journal is of format 1, or the rules are not in what can be read.
+    """
 
     record: PlanRecord
     verdict: Verdict  # "skipped": what the solver held then is not known.
     plan: LeasePlan | None  # As it is now; None where it was skipped.
+    tables: dict[str, RoutingTable] = {}  # By PoP shard, as they are now.
+    tables_verdict: Verdict = "skipped"
+
+
+class ReplayedMoves(Struct, frozen=True):
+    """A plan of moves, and what it came to now: the moves, and what PoPs are asked of them."""
+
+    record: MovesRecord
+    verdict: Verdict
+    moves: list[UnitMoves] | None  # None where it was skipped.
+    failure: str = ""  # Why the solver makes none now.
 
 
 class OriginPlanned(Struct, frozen=True, kw_only=True):
@@ -64,21 +99,76 @@ class PlanExplanation(Struct, frozen=True, kw_only=True):
     flows: FlowExplanation | None  # None: the solver made none.
 
 
-def replay(records: Iterable[PlanRecord], solver: Solver) -> Iterator[Replayed]:
-    """Make each plan again."""
-    last: int | None = None  # The number of the last plan that `solver` has gone through.
+def replay(
+    records: Iterable[Record], solver: Solver, mover: Mover | None = None
+) -> Iterator[Replayed | ReplayedMoves]:
+    """Make each plan again; without a `mover` those of moves are skipped."""
+    leases, moves = _Sequence(), _Sequence()
+    rules: dict[bytes, tuple[Rule, ...]] = {}
+    digests = TableDigests()
     for record in records:
-        by_solver = record.inputs.policy == "leases"
-        follows = record.cold or (last is not None and record.number == last + 1)
-        last = record.number if follows else None
-        if record.cold:
-            solver.restart()
-        if by_solver and not follows:
-            yield Replayed(record, "skipped", None)
-            continue
-        plan = record.inputs.make_plan(solver.solve)
-        same = digest_of(plan) == record.digest and plan.failure == record.failure
-        yield Replayed(record, "same" if same else "different", plan)
+        match record:
+            case RulesRecord():
+                rules[record.digest] = record.rules
+            case PlanRecord():
+                yield _replay_plan(record, solver, leases, rules, digests)
+            case MovesRecord():
+                yield _replay_moves(record, mover, moves)
+
+
+class _Sequence:
+    """Which plan a solver has gone through last."""
+
+    def __init__(self) -> None:
+        self._last: int | None = None
+
+    def follows(self, number: int, *, cold: bool) -> bool:
+        """Whether a plan can be made again: the solver holds what it held then."""
+        follows = cold or (self._last is not None and number == self._last + 1)
+        self._last = number if follows else None
+        return follows
+
+
+def _replay_plan(
+    record: PlanRecord,
+    solver: Solver,
+    sequence: _Sequence,
+    known: dict[bytes, tuple[Rule, ...]],
+    digests: TableDigests,
+) -> Replayed:
+    follows = sequence.follows(record.number, cold=record.cold)
+    if record.cold:
+        solver.restart()
+    if record.inputs.policy == "leases" and not follows:
+        return Replayed(record, "skipped", None)
+    plan = record.inputs.make_plan(solver.solve)
+    same = digest_of(plan) == record.digest and plan.failure == record.failure
+    verdict: Verdict = "same" if same else "different"
+    rules = None if record.tables is None else known.get(record.tables.rules)
+    if record.tables is None or rules is None:
+        return Replayed(record, verdict, plan)
+    try:
+        tables = record.make_tables(plan, rules)
+    except KeyError:  # A PoP that was pushed a table has no leases in the plan now.
+        return Replayed(record, "different", plan, {}, "different")
+    alike = digests.of_tables(tables) == record.tables.digest
+    return Replayed(record, verdict, plan, tables, "same" if alike else "different")
+
+
+def _replay_moves(record: MovesRecord, mover: Mover | None, sequence: _Sequence) -> ReplayedMoves:
+    if not sequence.follows(record.number, cold=record.cold) or mover is None:
+        return ReplayedMoves(record, "skipped", None)
+    if record.cold:
+        mover.restart()
+    moves, failure = list[UnitMoves](), ""
+    try:
+        moves = mover.plan(record.inputs.problem())
+    except SolverError as error:
+        failure = str(error)
+    same = digest_of_moves(moves) == record.digest and failure == record.failure
+    if same and record.asked is not None:
+        same = record.asked.remake(moves) == record.asked.digest
+    return ReplayedMoves(record, "same" if same else "different", moves, failure)
 
 
 def explain_plan(replayed: Replayed) -> PlanExplanation:

@@ -26,11 +26,11 @@ from edged.policy.flows import FlowProblem, FlowSolution, FlowSolve, LinkLimit
 from edged.policy.lease_shares import (
     ARRIVALS_FLOOR,
     OriginOffer,
-    PopNeed,
     Shares,
     share_by_flows,
     share_out,
 )
+from edged.policy.pop_needs import BoundDemand, find_parts, keep_within, wishes_of
 from edged.policy.routing_table import price_ms
 
 MARGIN_PART = 0.002  # Of an origin: placed by the leases before while these are on their way.
@@ -56,6 +56,7 @@ class PopDemand(Struct, frozen=True, kw_only=True):
     units: dict[str, ByClass] = {}  # Now at each origin.
     arrivals_per_s: float = 0.0
     rtt_ms: dict[str, float] = {}  # To each origin that it has measured.
+    bound: tuple[BoundDemand, ...] = ()  # What of it rules bind.
 
     @property
     def name(self) -> str:
@@ -116,15 +117,11 @@ def plan_leases(
     shares, failure, by_flows = None, "", None
     if solve is not None:
         try:
-            by_flows = _share_by_flows(supplies, pops, solve, horizon_s, links)
-            shares = _divide_among_shards(by_flows, pops)
+            by_flows, shares = _share_by_flows(supplies, pops, solve, horizon_s, links)
         except SolverError as error:
             failure = str(error)
     if shares is None:
-        weights = _weights(pops)
-        shares = [
-            share_out(supply.free, weights, first=place) for place, supply in enumerate(supplies)
-        ]
+        shares = _share_by_arrivals(supplies, pops)
     return LeasePlan(
         leases=_make_leases(supplies, pops, shares),
         policy="proportional" if by_flows is None else "leases",
@@ -145,9 +142,18 @@ def _divide(supply: OriginSupply, reserve_fraction: float, margin_fraction: floa
     return _Supply(supply, reserve, free, partner - free, max(0, reserve - partner))
 
 
-def _weights(pops: Sequence[PopDemand]) -> list[float]:
+def _share_by_arrivals(supplies: Sequence[_Supply], pops: Sequence[PopDemand]) -> list[list[int]]:
+    """Free units by origin, shard; none for who may not go there."""
     shards = Counter(pop.name for pop in pops)
-    return [ARRIVALS_FLOOR / shards[pop.name] + max(0.0, pop.arrivals_per_s) for pop in pops]
+    wishes = [wishes_of(pop, ARRIVALS_FLOOR / shards[pop.name]) for pop in pops]
+    return [
+        _share_if_any(supply.free, [each.at(supply.origin.origin) for each in wishes], first=place)
+        for place, supply in enumerate(supplies)
+    ]
+
+
+def _share_if_any(units: int, weights: Sequence[float], *, first: int) -> list[int]:
+    return share_out(units, weights, first=first) if any(weights) else [0] * len(weights)
 
 
 def _share_by_flows(
@@ -156,24 +162,36 @@ def _share_by_flows(
     solve: FlowSolve,
     horizon_s: float,
     links: tuple[LinkLimit, ...],
-) -> Shares:
+) -> tuple[Shares, list[list[int]]]:
+    """How it came about, and free units by origin, shard."""
     names = [supply.origin.origin for supply in supplies]
     open_ = {supply.origin.origin for supply in supplies if supply.origin.state.takes_streams}
-    by_name: dict[str, list[PopDemand]] = {}
-    for pop in pops:
-        by_name.setdefault(pop.name, []).append(pop)
-    needs = [_need(name, shards, names, open_) for name, shards in sorted(by_name.items())]
-    offers = []
-    for place, supply in enumerate(supplies):
-        there = sum(sum(need.units[place]) for need in needs)
-        offers.append(
-            OriginOffer(
-                name=supply.origin.origin,
-                free=supply.free,
-                capacity=_capacity(supply, there),
-            )
+    pops = keep_within(pops, names)
+    by_name: dict[str, list[int]] = {}
+    for index, pop in enumerate(pops):
+        by_name.setdefault(pop.name, []).append(index)
+    parts = [
+        (part, indices)
+        for name, indices in sorted(by_name.items())
+        for part in find_parts(name, [pops[index] for index in indices], names, open_)
+    ]
+    offers = [
+        OriginOffer(
+            name=name,
+            free=supply.free,
+            capacity=_capacity(supply, sum(sum(pop.units.get(name, NO_UNITS)) for pop in pops)),
         )
-    return share_by_flows(needs, offers, solve, horizon_s=horizon_s, links=links)
+        for name, supply in zip(names, supplies, strict=True)
+    ]
+    needs = [part.need for part, _ in parts]
+    shares = share_by_flows(needs, offers, solve, horizon_s=horizon_s, links=links)
+    divided = [[0] * len(pops) for _ in supplies]
+    for (part, indices), row in zip(parts, shares.units, strict=True):
+        for place, units in enumerate(row):
+            of_shards = share_out(units, part.weights, first=place) if indices[1:] else [units]
+            for index, share in zip(indices, of_shards, strict=True):
+                divided[place][index] += share
+    return shares, divided
 
 
 def _capacity(supply: _Supply, there: int) -> ByClass:
@@ -199,73 +217,6 @@ def rooms_of(origin: OriginSupply, *, reserve_fraction: float) -> ByClass:
     return (max(0, rooms[0]), max(0, rooms[1]), max(0, rooms[2]))
 
 
-def _need(
-    name: str, shards: Sequence[PopDemand], origins: Sequence[str], open_: set[str]
-) -> PopNeed:
-    """One PoP of all its shards."""
-    units, rtt_ms = shards[0].units, shards[0].rtt_ms
-    if len(shards) > 1:
-        units, rtt_ms = _together(shards)
-    there = [units.get(origin, NO_UNITS) for origin in origins]
-    elsewhere, displaced = NO_UNITS, 0
-    for origin, counts in units.items():
-        if origin not in open_:
-            displaced += sum(counts)
-            if origin not in origins:
-                elsewhere = _add(elsewhere, counts)
-    return PopNeed(
-        name=name,
-        units=there,
-        elsewhere=elsewhere,
-        displaced=displaced,
-        arrivals_per_s=math.fsum(max(0.0, shard.arrivals_per_s) for shard in shards),
-        # Whole milliseconds: what is less decides nothing, and would keep the solver busy.
-        rtt_ms=[_whole(rtt_ms.get(origin, math.inf)) for origin in origins],
-    )
-
-
-def _together(shards: Sequence[PopDemand]) -> tuple[dict[str, ByClass], dict[str, float]]:
-    """Their units, and the best of what they measured: they are at one place."""
-    units: dict[str, ByClass] = {}
-    rtt_ms: dict[str, float] = {}
-    for shard in shards:
-        for origin, counts in shard.units.items():
-            units[origin] = _add(units.get(origin, NO_UNITS), counts)
-        for origin, measured in shard.rtt_ms.items():
-            rtt_ms[origin] = min(measured, rtt_ms.get(origin, math.inf))
-    return units, rtt_ms
-
-
-def _whole(rtt_ms: float) -> float:
-    """What is no number is not known either."""
-    return round(rtt_ms) if 0 <= rtt_ms < math.inf else math.inf
-
-
-def _add(one: ByClass, other: ByClass) -> ByClass:
-    return (one[0] + other[0], one[1] + other[1], one[2] + other[2])
-
-
-def _divide_among_shards(shares: Shares, pops: Sequence[PopDemand]) -> list[list[int]]:
-    """Divide each PoP's units among its shards: by origin, shard."""
-    row_of = {name: row for row, name in enumerate(shares.problem.pops)}
-    rows: list[list[int]] = [[] for _ in shares.problem.pops]
-    for index, pop in enumerate(pops):
-        rows[row_of[pop.name]].append(index)
-    weights = _weights(pops)
-    divided = [[0] * len(pops) for _ in shares.problem.origins]
-    for row, indices in enumerate(rows):
-        if len(indices) == 1:
-            for place, units in enumerate(shares.units[row]):
-                divided[place][indices[0]] = units
-            continue
-        of_shards = [weights[index] for index in indices]
-        for place, units in enumerate(shares.units[row]):
-            parts = share_out(units, of_shards, first=place)
-            for index, part in zip(indices, parts, strict=True):
-                divided[place][index] = part
-    return divided
-
-
 def _make_leases(
     supplies: Sequence[_Supply], pops: Sequence[PopDemand], shares: Sequence[Sequence[int]]
 ) -> dict[str, PopLeases]:
@@ -278,6 +229,7 @@ def _make_leases(
         + sum(counts[PriorityClass.PARTNER] for counts in pop.units.values())
         for pop in pops
     ]
+    wishes = [wishes_of(pop, ARRIVALS_FLOOR) if pop.bound else None for pop in pops]
     for place, supply in enumerate(supplies):
         origin, name, reserve = supply.origin, supply.origin.origin, supply.reserve
         address, state, domain = origin.address, origin.state, origin.domain
@@ -285,7 +237,13 @@ def _make_leases(
         price = round(price_ms(1 - min(origin.room) / total) if total else 0.0, 1)
         there = [sum(pop.units.get(name, NO_UNITS)) for pop in pops]
         quotas = [units + share for units, share in zip(there, shares[place], strict=True)]
-        extra = share_out(supply.kept, partners, first=place) if supply.kept else []
+        extra = []
+        if supply.kept:
+            may = [
+                weight if wish is None or wish.at(name) else 0.0
+                for wish, weight in zip(wishes, partners, strict=True)
+            ]
+            extra = _share_if_any(supply.kept, may, first=place)
         if supply.missing and any(there):
             missing = share_out(min(supply.missing, sum(there)), there, first=place)
             quotas = [quota - less for quota, less in zip(quotas, missing, strict=True)]

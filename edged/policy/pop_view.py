@@ -26,6 +26,7 @@ from edged.media.routing import (
     RoutingTable,
 )
 from edged.media.stream import PriorityClass
+from edged.policy.bindings import Bindings
 from edged.policy.capacitor import Capacitor, StateChanged
 from edged.policy.rules import RuleSet
 
@@ -110,6 +111,7 @@ class PopView:
         self._holds: dict[str, _Hold] = {}
         self._asked_until: dict[str, float] = {}
         self._tags: dict[str, dict[str, int]] = {}  # Tag -> origin -> streams.
+        self._bindings = Bindings()
         self._arrivals = self._unplaced = 0
         self._refusals: dict[str, int] = {}
         self._timeouts: dict[str, int] = {}
@@ -279,6 +281,7 @@ class PopView:
     def note_request(self, request: RouteRequest, *, placed: bool) -> None:
         """Count a stream that asked for a place, for telemetry."""
         self._arrivals += request.cost
+        self._bindings.arrived(request)
         if not placed:
             self._unplaced += request.cost
 
@@ -302,6 +305,7 @@ class PopView:
                 for name in self.by_name
                 if any(self.carried_mbps.get(name, ()))
             },
+            self._bindings.take(self),
         )
         self._arrivals = self._unplaced = 0
         self._refusals, self._timeouts = {}, {}
@@ -391,6 +395,7 @@ class PopView:
         elif not any(counts):
             del self._units[origin]
         self.learn_tags(origin, request.tags, sign)
+        self._bindings.count(origin, request, sign)
 
     def _hold(self, origin: str, priority: PriorityClass, now: float) -> float:
         hold = self._holds.setdefault(origin, _Hold())

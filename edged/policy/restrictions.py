@@ -29,6 +29,11 @@ class Restriction(Struct, frozen=True, kw_only=True):
     since: float = -math.inf
     until: float = math.inf
 
+    @property
+    def said(self) -> tuple[Kind, str, str, float]:
+        """What it says, whenever it ends: a source may say each time anew how long from now."""
+        return (self.kind, self.name, self.reason, self.usable)
+
     def holds(self, now_unix: float) -> bool:
         """Whether it is in force."""
         return self.since <= now_unix < self.until

@@ -9,7 +9,6 @@ The origin has the final word.
 """
 
 import math
-import zlib
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -17,6 +16,7 @@ from msgspec import Struct
 from edged.errors import RouteUnavailableError
 from edged.media.routing import PLAIN_TERMS, OnFull, OriginState, RouteRequest, Rule, Terms
 from edged.media.stream import PriorityClass
+from edged.policy.bindings import group_order, why_forbidden
 from edged.policy.pop_view import Candidate, PopView
 from edged.policy.rules import label, shared_tag, why_no_match
 
@@ -137,7 +137,7 @@ def choose_incumbent(request: RouteRequest, own: PopView, incumbent: str) -> Dec
     if state in (OriginState.DOWN, OriginState.DRAIN):
         return None
     rule = own.rules.first_match(request) if own.rules else None
-    if rule is not None and _forbidden(candidate, rule):
+    if rule is not None and why_forbidden(candidate, rule):
         return None
     if rule is None:
         return Decision(incumbent, candidate.address, "incumbent", own.version, {})
@@ -181,7 +181,7 @@ def _why_no_target(
     if candidate.blocked:
         return candidate.blocked
     if rule is not None:
-        why = _forbidden(candidate, rule) or _parts_relatives(request, rule, own, at=at, to=to)
+        why = why_forbidden(candidate, rule) or _parts_relatives(request, rule, own, at=at, to=to)
         if why:
             return why
     if candidate.held[request.priority] > now:
@@ -263,7 +263,7 @@ def _choose_by_rule(request: RouteRequest, rule: Rule, own: PopView, now: float)
     passed: dict[str, str] = {}
     allowed: list[Candidate] = []
     for candidate in own.ranked:
-        if why := _forbidden(candidate, rule):
+        if why := why_forbidden(candidate, rule):
             passed[candidate.origin] = why
         else:
             allowed.append(candidate)
@@ -351,17 +351,6 @@ def _first_to_ask(
     return None
 
 
-def _forbidden(candidate: Candidate, rule: Rule) -> str:
-    """Why the rule never lets the stream go there; "" when it may."""
-    if rule.pin and candidate.origin != rule.pin:
-        return f"rule pins the stream to {rule.pin}"
-    if candidate.origin in rule.avoid:
-        return "rule avoids it"
-    if rule.max_rtt_ms is not None and candidate.rtt_ms > rule.max_rtt_ms:
-        return f"farther than the rule's {rule.max_rtt_ms:g} ms"
-    return ""
-
-
 def _tiers(
     request: RouteRequest, rule: Rule, allowed: list[Candidate], own: PopView
 ) -> list[tuple[str, list[Candidate]]]:
@@ -370,7 +359,7 @@ def _tiers(
         return [("pin", allowed)]
     group = shared_tag(rule.group_by, request.tags)
     if group is not None:
-        tiers = [("group", [candidate]) for candidate in _group_order(group, allowed, own)]
+        tiers = [("group", [candidate]) for candidate in group_order(group, allowed, own)]
     else:
         named = {name: order for order, name in enumerate(rule.prefer)}
         first = sorted(
@@ -387,19 +376,6 @@ def _tiers(
     outside = [(name, [c for c in tier if c.domain not in taken]) for name, tier in tiers]
     inside = [(name, [c for c in tier if c.domain in taken]) for name, tier in tiers]
     return outside + inside  # Better in the same domain than nowhere.
-
-
-def _group_order(group: str, allowed: list[Candidate], own: PopView) -> list[Candidate]:
-    """Where the group is already first; then an order by hash, on which all PoPs agree."""
-    homes = own.homes(group)
-    return sorted(
-        allowed,
-        key=lambda known: (
-            -homes.get(known.origin, 0),
-            zlib.crc32(f"{group}\0{known.origin}".encode()),
-            known.origin,
-        ),
-    )
 
 
 def _first_with_lease(

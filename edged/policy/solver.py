@@ -1,7 +1,7 @@
 """The solver: the linear program of `flows`, kept in HiGHS while PoPs, origins and links stay.
 
-Columns: x[p,o,k]; u[p,k]. Rows: demand by PoP and class; capacity by origin and class; links. Every
-u is a way out, so no problem is infeasible.
+Columns: x[p,o,k], but where it is forbidden; u[p,k]. Rows: demand by PoP and class; capacity by
+origin and class; links. Every u is a way out, so no problem is infeasible.
 
 Whole units in, whole units out: without links the matrix is that of a network (the capacities of an
 origin nest), whose vertices are whole.
@@ -10,8 +10,10 @@ origin nest), whose vertices are whole.
 import math
 
 import numpy as np
+from msgspec import Struct
 
 from edged.errors import SolverError
+from edged.policy.flow_matrix import FlowColumns, flow_columns, flow_entries
 from edged.policy.flows import (
     RTT_MS_MAX,
     RTT_UNKNOWN_MS,
@@ -23,7 +25,6 @@ from edged.policy.flows import (
 )
 from edged.policy.linear_program import (
     INFINITY,
-    Entries,
     Floats,
     LinearProgram,
     Numbers,
@@ -33,14 +34,19 @@ from edged.policy.linear_program import (
 PROGRAMS_MAX = 2  # Kept, by what does not change in them: those of a plan. Each takes some MB.
 UNITS_STEP = 1e-9  # Finer differences from a whole unit are rounding.
 
-_Key = tuple[tuple[str, ...], tuple[str, ...], int, tuple[object, ...]]
+_Key = tuple[tuple[str, ...], tuple[str, ...], int, frozenset[tuple[str, str]], tuple[object, ...]]
+
+
+class _Program(Struct, frozen=True):
+    flows: FlowColumns
+    program: LinearProgram
 
 
 class FlowSolver:
     """Solves one problem after another, from where it was with the last of the same shape."""
 
     def __init__(self) -> None:
-        self._programs: dict[_Key, LinearProgram] = {}  # The one used last is last.
+        self._programs: dict[_Key, _Program] = {}  # The one used last is last.
 
     def restart(self) -> None:
         """Begin cold: the next solution depends on its problem alone."""
@@ -53,59 +59,45 @@ class FlowSolver:
             return _nothing_to_choose(problem)
         width = len(problem.demand[0])
         links = tuple((link.name, link.pairs) for link in problem.links)
-        key = (tuple(problem.pops), tuple(problem.origins), width, links)
-        numbers = _numbers(problem, width)
-        program = self._programs.pop(key, None) or _build(problem, width)
-        self._programs[key] = program
+        key = (tuple(problem.pops), tuple(problem.origins), width, problem.forbidden, links)
+        known = self._programs.pop(key, None) or _build(problem, width)
+        self._programs[key] = known
         if len(self._programs) > PROGRAMS_MAX:
             del self._programs[next(iter(self._programs))]
-        return _solution(problem, program.solve(numbers), width)
+        numbers = _numbers(problem, known.flows)
+        return _solution(problem, known.program.solve(numbers), known.flows)
 
 
-def _build(problem: FlowProblem, width: int) -> LinearProgram:
-    pops, origins = len(problem.pops), len(problem.origins)
-    flows = pops * origins * width
-    place = np.arange(flows)
-    pop, origin, k = place // (origins * width), place // width % origins, place % width
-    left = np.arange(pops * width)
-    rows, columns = [pop * width + k, left], [place, flows + left]
-    for each in range(width):  # The capacity of class `each` counts it and those below it.
-        counted = k >= each
-        rows.append(pops * width + origin[counted] * width + each)
-        columns.append(place[counted])
-    first = (pops + origins) * width
-    pairs = [link.pairs for link in problem.links]
-    for order, crossing in enumerate(find_places(problem.pops, problem.origins, pairs)):
-        found = place[np.isin(pop * origins + origin, [r * origins + o for r, o in crossing])]
-        rows.append(np.full(found.size, first + order))
-        columns.append(found)
-    row, column = np.concatenate(rows), np.concatenate(columns)
-    entries = Entries(row.astype(np.int32), column.astype(np.int32), np.ones(row.size))
-    return LinearProgram(
-        entries,
-        columns=flows + pops * width,
-        rows=first + len(problem.links),
+def _build(problem: FlowProblem, width: int) -> _Program:
+    places = find_places(
+        problem.pops, problem.origins, [problem.forbidden, *(link.pairs for link in problem.links)]
     )
+    origins = len(problem.origins)
+    flows = flow_columns(len(problem.pops), origins, width, places[0])
+    links = []
+    for order, crossing in enumerate(places[1:]):
+        found = flows.crossing(row * origins + place for row, place in crossing)
+        links.append((np.full(found.size, flows.rows + order), found, np.ones(found.size)))
+    program = LinearProgram(
+        flow_entries(flows, links), columns=flows.columns, rows=flows.rows + len(problem.links)
+    )
+    return _Program(flows, program)
 
 
-def _numbers(problem: FlowProblem, width: int) -> Numbers:
-    pops, origins = len(problem.pops), len(problem.origins)
+def _numbers(problem: FlowProblem, flows: FlowColumns) -> Numbers:
+    pops, origins, width = flows.pops, flows.origins, flows.width
     demand = _units(problem.demand, "demand", (pops, width)).ravel()
     capacity = _units(problem.capacity, "capacity", (origins, width)).ravel()
     rtt = np.array(problem.rtt_ms, dtype=np.float64).reshape(pops, origins)
     rtt = np.clip(np.where(np.isfinite(rtt), rtt, RTT_UNKNOWN_MS), 0.0, RTT_MS_MAX)
-    open_ = np.full((pops, origins, width), INFINITY)
-    for row, place in find_places(problem.pops, problem.origins, [problem.forbidden])[0]:
-        open_[row, place] = 0.0
     unserved = np.tile(UNSERVED_MS[len(UNSERVED_MS) - width :], pops)
-    upper = np.concatenate([open_.ravel(), np.full(pops * width, INFINITY)])
     row_upper = np.concatenate([demand, capacity, [_carried(link) for link in problem.links]])
     row_lower = np.full(row_upper.size, -INFINITY)
     row_lower[: demand.size] = demand
     return Numbers(
-        cost=np.concatenate([np.repeat(rtt.ravel(), width), unserved]),
-        lower=np.zeros(upper.size),
-        upper=upper,
+        cost=np.concatenate([rtt[flows.pop, flows.origin], unserved]),
+        lower=np.zeros(flows.columns),
+        upper=np.full(flows.columns, INFINITY),
         row_lower=row_lower,
         row_upper=row_upper,
     )
@@ -126,16 +118,17 @@ def _carried(link: LinkLimit) -> float:
     return link.units
 
 
-def _solution(problem: FlowProblem, optimum: Optimum, width: int) -> FlowSolution:
-    pops, origins = len(problem.pops), len(problem.origins)
-    flows = pops * origins * width
+def _solution(problem: FlowProblem, optimum: Optimum, flows: FlowColumns) -> FlowSolution:
+    pops, origins, width = flows.pops, flows.origins, flows.width
     values = np.maximum(_whole(optimum.values), 0.0)
     capacities = pops * width
     prices = np.maximum(optimum.row_prices, 0.0)
+    units = np.zeros(pops * origins * width)
+    units[flows.place] = values[: flows.flows]
     of_links = prices[capacities + origins * width :].tolist()
     return FlowSolution(
-        units=values[:flows].reshape(pops, origins, width).tolist(),
-        unserved=values[flows:].reshape(pops, width).tolist(),
+        units=units.reshape(pops, origins, width).tolist(),
+        unserved=values[flows.flows :].reshape(pops, width).tolist(),
         origin_prices=prices[capacities : capacities + origins * width]
         .reshape(origins, width)
         .tolist(),

@@ -179,11 +179,18 @@ def find_irs_faults(irs: "IrsRole") -> list[Fault]:
         what = (
             f"{seen.grants} of {seen.pops_known} pops grant this irs an epoch, {seen.majority} must"
         )
+        if seen.pops_here < seen.majority:
+            what += f"; it hears {seen.pops_here} of them"
         faults.append(Fault(role=irs.name, what=what, grave=False))
     if conflicts := irs.service.live.conflicts():
         first = conflicts[0]
         more = f", and {len(conflicts) - 1} more" if len(conflicts) > 1 else ""
         what = f"{first.channel!r} is published at {' and '.join(first.pops)}{more}: edged live"
+        faults.append(Fault(role=irs.name, what=what, grave=False))
+    if full := irs.service.live.registry.full():
+        (first_pop, why), more = next(iter(full.items())), len(full) - 1
+        beside = f", and of {more} more pops" if more else ""
+        what = f"who is live at {first_pop} is not known{beside}: {why}"
         faults.append(Fault(role=irs.name, what=what, grave=False))
     capacitor = irs.service.collectors.capacitor
     states = {name: capacitor.state(name) for name in capacitor.origins}

@@ -106,9 +106,14 @@ class IrsRole:
             return None
         service = self.service
         kept = journal.Journal(
-            config, stamp=lambda: (service.epoch, service.version), now_unix=time.time
+            config,
+            stamp=lambda: (service.epoch, service.version),
+            now_unix=time.time,
+            pushed=lambda: service.pushed,
+            asked=lambda: service.moving.asked,
         )
         service.planner.keepers.append(kept.keep)
+        service.migrating.keepers.append(kept.keep_moves)
         metrics.register(journal.METRICS, kept.read_metrics)
         return kept
 

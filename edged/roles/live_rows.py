@@ -36,7 +36,14 @@ class LiveRows:
             channel = stream.channel
             placement = self._placements.get(channel)
             origin = placement.decision.origin if placement is not None else ""
-            sign = signs[channel] = (stream.stream_id, origin, stream.waiting_since is None)
+            sign = signs[channel] = (
+                stream.stream_id,
+                origin,
+                stream.grant.priority,
+                placement.request.protocol if placement is not None else "",
+                stream.came_from,
+                stream.waiting_since is None,
+            )
             known = self._rows.get(channel)
             if known is None or self._signs[channel] != sign:
                 known = self._make(stream, placement, origin, known)

@@ -41,6 +41,7 @@ def describe_seat(service: IrsService) -> IrsSeatSeen:
         grants=seen.grants,
         majority=seen.majority,
         pops_known=seen.pops_known,
+        pops_here=seen.pops_here,
         active_at=seen.active_at,
         taken_over=service.seat.claim.activations,
         state_problem=seen.state_problem,

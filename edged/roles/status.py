@@ -200,6 +200,7 @@ class IrsSeatSeen(Struct, frozen=True, kw_only=True):
     grants: int  # PoPs that grant it an epoch.
     majority: int  # So many must; 0: it needs none.
     pops_known: int  # That grant.
+    pops_here: int  # Of these: that are heard here.
     active_at: str  # Where another is active, as PoPs reach it.
     taken_over: int  # How often it became the active one.
     state_problem: str  # Why drains are not kept for its next start; "": they are.

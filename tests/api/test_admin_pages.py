@@ -1,5 +1,6 @@
 """The status page's files as they are served, and what its scripts say, in Node."""
 
+import json
 import re
 from functools import partial
 from importlib import resources
@@ -268,3 +269,120 @@ def test_a_host_of_an_origin_alone_sees_its_pops() -> None:
         ("west", "fra1", 2, "ok")
     ]
     assert told["state"] == "ok"
+
+
+SEAT = {
+    "for_s": 192.0, "leads": False, "grants": 0, "majority": 2, "pops_known": 3, "pops_here": 3,
+    "active_at": "irs1:1940", "taken_over": 0, "state_problem": "",
+}  # fmt: skip
+HEARD = ["Hears", "3 of 3 PoPs"]
+NEVER = ["Became active", "0 times"]
+
+
+@pytest.mark.parametrize(
+    ("standing", "seat", "facts"),
+    [
+        (
+            "standby",
+            {},
+            [
+                ["This IRS", "stands by for 3:12, as it should: it is ready to take over"],
+                ["The active one", "irs1:1940, as PoPs reach it"],
+                HEARD,
+                NEVER,
+            ],
+        ),
+        (
+            "standby",
+            {"active_at": "", "pops_here": 1},
+            [
+                [
+                    "This IRS",
+                    "stands by for 3:12, and cannot tell who is active: it hears too few PoPs",
+                ],
+                ["Hears", "1 of 3 PoPs"],
+                ["Granted by", "0 of 3 PoPs, 2 must"],
+                NEVER,
+            ],
+        ),
+        (
+            "standby",
+            {"active_at": ""},
+            [
+                ["This IRS", "stands by for 3:12, and no IRS is active"],
+                HEARD,
+                ["Granted by", "0 of 3 PoPs, 2 must"],
+                NEVER,
+            ],
+        ),
+        (
+            "active",
+            {"active_at": "", "leads": True, "grants": 3, "taken_over": 1},
+            [
+                ["This IRS", "active for 3:12"],
+                ["Epoch", 7],
+                ["Granted by", "3 of 3 PoPs, 2 must"],
+                ["Became active", "1 time"],
+            ],
+        ),
+        (
+            "alone",
+            {"active_at": "", "leads": True, "majority": 0},
+            [["This IRS", "the only one"], ["Epoch", 7]],
+        ),
+    ],
+)
+def test_of_an_irs_it_is_said_whether_all_is_well(
+    standing: str, seat: dict[str, object], facts: list[list[object]]
+) -> None:
+    irs = {"standing": standing, "epoch": 7, "seat": {**SEAT, **seat}}
+    script = f"""
+        const {{ seatFacts }} = await import(`${{web}}/irs.js`);
+        console.log(JSON.stringify(seatFacts({json.dumps(irs)})));
+    """
+    assert run(script) == facts
+
+
+def test_a_pop_that_grants_another_irs_is_no_fault_of_a_standby() -> None:
+    pop = {"pop": "lhr/0", "connected": True, "grants": False, "live": 3}
+    irs = {"seat": SEAT, "pops": [pop], "live": {"partial": {}}}
+    script = f"""
+        const {{ pops }} = await import(`${{web}}/irs.js`);
+        console.log(JSON.stringify(pops({json.dumps(irs)})));
+    """
+    word = "grants the active IRS"
+    assert run(script) == [{"pop": "lhr/0", "state": "idle", "word": word, "live": 3}]
+
+
+def test_both_pages_stand_in_one_frame_and_each_says_which_it_is() -> None:
+    pages = make_pages()
+    here = 'aria-current="page"'
+    for path, word, nav in (
+        ("/", "status", f'<a href="/" {here}>Status</a><a href="/network" id="to-network" hidden>'),
+        (
+            "/network",
+            "network",
+            f'<a href="/">Status</a><a href="/network" id="to-network" {here}>',
+        ),
+    ):
+        body = pages[path].body.decode()
+        assert f"<title>edged {word}</title>" in body
+        assert f"<h1>{word.capitalize()} of this edged</h1>" in body
+        assert f'<main id="{word}" hidden>' in body
+        assert nav in body
+        assert body.count(here) == body.count('<script type="module"') == 1
+        assert body.endswith("</noscript>\n</body>\n</html>\n")
+
+
+def test_a_page_loads_all_its_scripts_at_once() -> None:
+    folder = resources.files("edged.api.web")
+    pages = make_pages()
+    for path, script in (("/", "status.js"), ("/network", "atlas.js")):
+        known, waiting = {script}, [script]
+        while waiting:
+            for name in IMPORTS.findall((folder / waiting.pop()).read_text()):
+                if name not in known:
+                    known.add(name)
+                    waiting.append(name)
+        loaded = [link.rpartition("/")[2] for link in LINKS.findall(pages[path].body.decode())]
+        assert sorted(name for name in loaded if name.endswith(".js")) == sorted(known)

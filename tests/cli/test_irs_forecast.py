@@ -1,6 +1,7 @@
 """`edged irs forecast`: a day's demand and plan of a history, in a table and for programs."""
 
 import itertools
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import msgspec
 import pytest
 
 from edged.errors import ConfigError, ToolMissingError
+from edged.irs import history_file
 from edged.irs.history_file import HistoryError, HistoryFile
 from edged.media.routing import UNITS_MAX
 from edged.policy.day_plan import DayForecast, Network
@@ -329,6 +331,37 @@ def test_what_is_no_history_is_named(tmp_path: Path) -> None:
     assert f"{path} cannot be read: " in str(monday)
     path.write_text("x" * 5000)
     assert isinstance(Answer("irs", "forecast", path).error, HistoryError)
+
+
+def test_a_history_whose_last_write_was_cut_off_is_read_without_it(
+    kept: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "demand.db"
+    whole = shutil.copy(kept, tmp_path / "whole.db")
+    writer = sqlite3.connect(whole, isolation_level=None)
+    writer.execute("PRAGMA cache_size = 1")
+    writer.execute("BEGIN IMMEDIATE")
+    writer.execute("UPDATE demand SET basic = 10 * basic")
+    for end in ("", "-journal"):  # As they are where IRS was killed then.
+        shutil.copy(f"{whole}{end}", f"{path}{end}")
+    writer.close()
+    answer = Answer("irs", "forecast", path)
+    assert answer.code == 0, answer.error
+    assert answer.out == Answer("irs", "forecast", kept).out
+    assert answer.err.startswith("its last write was cut off, as IRS ended: what was there before")
+
+
+def test_a_history_that_another_has_locked_says_so(
+    kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = shutil.copy(kept, tmp_path / "demand.db")
+    monkeypatch.setattr(history_file, "LOCKED_S_MAX", 0.01)
+    writer = sqlite3.connect(path, isolation_level=None)
+    writer.execute("BEGIN EXCLUSIVE")
+    error = str(Answer("irs", "forecast", path).error)
+    writer.close()
+    assert "demand.db cannot be opened: another process has locked it for 0.01 s" in error
+    assert error.endswith("try again")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """`edged irs replay`: a journal made again, one plan explained, and what is wrong with one."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -12,18 +13,29 @@ from edged.errors import ConfigError, RemoteProtocolError, SolverError, ToolMiss
 from edged.irs.journal import solver_version
 from edged.policy import plan_journal
 from edged.policy.flows import Binding
-from edged.policy.plan_journal import MAGIC, JournalHeader, PlanRecord, encode, frame
+from edged.policy.plan_journal import (
+    MAGIC,
+    MAGIC_BEFORE,
+    JournalHeader,
+    Record,
+    encode,
+    frame,
+)
 from edged.policy.plan_replay import PlanExplanation
 from tests.cli.invoke import Answer
-from tests.policy.journal_worlds import make_records
+from tests.policy.journal_worlds import make_moves, make_records, rules_record
 
 SEED, SCARCE = 0, 3  # At a table of this version some find no place.
 
 
-def write(path: Path, records: list[PlanRecord], solver: str = "") -> None:
-    header = JournalHeader(edged="1", solver=solver or solver_version())
-    whole: list[JournalHeader | PlanRecord] = [header, *records]
-    path.write_bytes(MAGIC + b"".join(frame(encode(each)) for each in whole))
+def write(path: Path, records: Sequence[Record], solver: str = "", *, magic: bytes = MAGIC) -> None:
+    header = JournalHeader(
+        edged="1", solver=solver or solver_version(), format=1 if magic == MAGIC_BEFORE else 2
+    )
+    whole: list[JournalHeader | Record] = [header, rules_record(), *records]
+    if magic == MAGIC_BEFORE:
+        whole.remove(rules_record())
+    path.write_bytes(magic + b"".join(frame(encode(each)) for each in whole))
 
 
 @pytest.fixture
@@ -38,12 +50,13 @@ def folder(tmp_path: Path) -> Path:
 def test_all_is_the_same(folder: Path) -> None:
     answer = Answer("irs", "replay", folder)
     assert answer.code == 0
-    first, second = answer.out.splitlines()
+    first, second, third = answer.out.splitlines()
     assert first == (
         f"19 plans in 2 files, by {solver_version()}: 2026-09-21 14:13:20 to 2026-09-21 14:13:38"
         " UTC"
     )
     assert second.startswith("✓ 19 made again, all the same, byte for byte; ")
+    assert third == "✓ 79 tables pushed, byte for byte"
     played = msgspec.json.decode(Answer("irs", "replay", folder, "--json").out, type=Played)
     assert (played.plans, played.same, played.skipped, played.different) == (19, 19, 0, [])
     assert played.plan_ms_p99 >= played.plan_ms_p50 > 0
@@ -55,7 +68,71 @@ def test_of_the_second_file_alone_nothing_can_be_made(folder: Path) -> None:
     assert answer.out.splitlines()[1:] == [
         "✓ 1 made again, all the same, byte for byte; " + answer.out.splitlines()[1].split("; ")[1],
         "· 6 skipped: the solver had not begun cold before them",
+        "✓ 4 tables pushed, byte for byte",
     ]
+
+
+def test_tables_that_are_others_are_listed_though_the_leases_are_the_same(folder: Path) -> None:
+    """A ttl that is not the one of then, as a reload changes it."""
+    records = list(make_records(12))
+    tables = records[5].tables
+    assert tables is not None
+    other = msgspec.structs.replace(tables, ttl_s=31.0)
+    records[5] = msgspec.structs.replace(records[5], tables=other)
+    write(folder / "1.plans", records)
+    answer = Answer("irs", "replay", folder)
+    assert answer.code == 1
+    assert "✕ 1 of 19 came out otherwise" in answer.out.splitlines()
+    assert ["7", "v6", "tables"] in [line.split()[:3] for line in answer.out.splitlines()]
+
+
+def test_moves_are_made_again(folder: Path) -> None:
+    moves = list(make_moves(9))
+    write(folder / "3.plans", moves)
+    answer = Answer("irs", "replay", folder)
+    assert answer.code == 0
+    assert answer.out.splitlines()[-1] == "✓ 9 plans of moves, and what PoPs were asked"
+    moves[3] = msgspec.structs.replace(moves[3], digest=bytes(16))
+    write(folder / "3.plans", moves[1:])
+    answer = Answer("irs", "replay", folder)
+    assert answer.code == 0
+    assert answer.out.splitlines()[-1].startswith("· 8 plans of moves skipped")
+    write(folder / "3.plans", moves)
+    answer = Answer("irs", "replay", folder)
+    assert answer.code == 1
+    assert "✕ 1 of 28 came out otherwise" in answer.out.splitlines()
+    played = msgspec.json.decode(Answer("irs", "replay", folder, "--json").out, type=Played)
+    assert (played.moves, played.moves_same, len(played.different)) == (9, 8, 1)
+
+
+def test_of_an_older_journal_the_leases_are_made_again_and_what_it_lacks_is_said(
+    folder: Path,
+) -> None:
+    records = [msgspec.structs.replace(each, tables=None) for each in make_records(12)]
+    write(folder / "1.plans", records, magic=MAGIC_BEFORE)
+    answer = Answer("irs", "replay", folder)
+    assert answer.code == 0
+    lines = answer.out.splitlines()
+    assert lines[1].startswith("✓ 19 made again")
+    assert lines[-1] == (
+        "· an older edged wrote some of it: of those plans it has the leases, not what made tables"
+        " of them (rules, times), nor moves"
+    )
+    (folder / "1.plans").write_bytes(b"edged plans 3\nwhat is to come")
+    answer = Answer("irs", "replay", folder)
+    assert "is a journal of format 3, of a newer edged; this one reads up to 2" in answer.err
+
+
+def test_plans_whose_rules_are_in_what_cannot_be_read_are_counted(folder: Path) -> None:
+    (folder / "2.plans").unlink()
+    lost = msgspec.structs.replace(rules_record(), digest=b"another")
+    records: list[Record] = [lost, *make_records(12)]
+    path = folder / "1.plans"
+    header = JournalHeader(edged="1", solver=solver_version(), format=2)
+    path.write_bytes(MAGIC + b"".join(frame(encode(each)) for each in (header, *records)))
+    answer = Answer("irs", "replay", folder)
+    assert answer.code == 0
+    assert answer.out.splitlines()[-1].startswith("· 12 plans of which no table can be made")
 
 
 def test_what_is_another_is_listed_and_ends_with_1(folder: Path) -> None:

@@ -5,7 +5,9 @@ import pytest
 from edged.errors import RemoteProtocolError
 from edged.irs.collectors import Collectors
 from edged.media.routing import (
+    BOUNDS_MAX,
     ORIGINS_MAX,
+    BoundUnits,
     IngestOffer,
     OriginReport,
     OriginState,
@@ -16,6 +18,7 @@ from edged.media.routing import (
     ReportedState,
 )
 from edged.policy.planner import OriginSupply, PopDemand
+from edged.policy.pop_needs import BoundDemand
 from edged.wire.table import POPS_MAX, OriginHello
 
 
@@ -156,3 +159,31 @@ def test_shards_of_a_pop_are_one_witness() -> None:
         assert world.telemetry(key, PopTelemetry({}, timeouts={"o1": 3}), 0.0) == []
     (change,) = world.telemetry("ams/0", PopTelemetry({}, timeouts={"o1": 1}), 0.0)
     assert change.after is OriginState.SUSPECT
+
+
+def test_who_is_bound_by_rules_is_planned_for_apart_and_remembered_for_a_while() -> None:
+    world = Collectors()
+    world.pop_joined("lhr/0")
+    pinned = BoundUnits(("o1",), (), {"o1": (0, 0, 3)}, arrivals=10)
+    told = PopTelemetry({"o1": (0, 0, 5)}, arrivals=20, bound=(pinned,))
+    world.telemetry("lhr/0", told, 0.0)
+    world.telemetry("lhr/0", told, 1.0)
+    (demand,) = world.demands(1.0, 10.0)
+    assert demand.bound == (
+        BoundDemand(first=("o1",), units={"o1": (0, 0, 3)}, arrivals_per_s=1.0),
+    )
+    for second in range(2, 100):
+        world.telemetry("lhr/0", PopTelemetry({}), float(second))
+        (demand,) = world.demands(float(second), 1e9)
+        assert second > 32 or [bound.units for bound in demand.bound] == [{}]
+    assert demand.bound == ()
+
+
+def test_of_sets_that_come_and_go_the_busiest_are_remembered() -> None:
+    world = Collectors()
+    world.pop_joined("lhr/0")
+    for second in range(3 * BOUNDS_MAX):
+        bound = BoundUnits((f"o{second}",), (), {}, arrivals=1000)
+        world.telemetry("lhr/0", PopTelemetry({}, arrivals=1000, bound=(bound,)), float(second))
+    (demand,) = world.demands(0.0, 1e9)
+    assert len(demand.bound) <= BOUNDS_MAX + 1

@@ -1,5 +1,6 @@
 """Demand on disk: rows add up, so many days stay, and what is spoilt is named."""
 
+import shutil
 import sqlite3
 import stat
 import tempfile
@@ -85,14 +86,82 @@ def test_a_reader_is_waited_for_so_long(tmp_path: Path, monkeypatch: pytest.Monk
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     other.execute("BEGIN EXCLUSIVE")
     monkeypatch.setattr(module, "LOCKED_S_MAX", 0.01)
-    with pytest.raises(HistoryError, match="database is locked"):
-        HistoryFile(path)
+    for read_only in (False, True):
+        with pytest.raises(
+            HistoryError,
+            match=r"demand\.db cannot be opened: another process has locked it for 0\.01 s: IRS as",
+        ):
+            HistoryFile(path, read_only=read_only)
     monkeypatch.setattr(module, "LOCKED_S_MAX", 10.0)
     let_go = threading.Timer(0.05, lambda: other.execute("COMMIT"))
     let_go.start()
     HistoryFile(path).close()
     let_go.join()
     other.close()
+
+
+def cut_off(path: Path) -> Path:
+    """A history as an IRS leaves it that is killed while it writes more than memory holds."""
+    whole = path.with_name("whole.db")
+    file = HistoryFile(whole)
+    file.add([DemandRow(slot, "lhr", 90, (1, 2, 3)) for slot in range(3000)], NETWORK, 2999, 60)
+    file._db.execute("PRAGMA cache_size = 1")
+    file._db.execute("BEGIN IMMEDIATE")
+    file._db.execute("UPDATE demand SET basic = 99")
+    for end in ("", "-journal"):
+        shutil.copy(f"{whole}{end}", f"{path}{end}")
+    file._db.execute("ROLLBACK")
+    file.close()
+    return path
+
+
+def test_a_write_that_was_cut_off_is_left_out_by_who_may_only_read(tmp_path: Path) -> None:
+    path = cut_off(tmp_path / "demand.db")
+    before = path.read_bytes()
+    file = HistoryFile(path, read_only=True)
+    assert file.cut_off
+    assert {basic for *_, basic, _, _, _ in read(file)} == {3}
+    assert len(read(file)) == 3000
+    assert file._folder is not None
+    folder = Path(file._folder.name)
+    file.close()
+    assert not folder.exists()
+    assert path.read_bytes() == before, "it is not this one's to mend"
+    file = HistoryFile(path)
+    assert not file.cut_off
+    assert {basic for *_, basic, _, _, _ in read(file)} == {3}
+    file.close()
+    assert not path.with_name("demand.db-journal").exists()
+
+
+def test_what_irs_mends_meanwhile_is_no_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, copy = cut_off(tmp_path / "demand.db"), shutil.copyfile
+
+    def mend_first(source: Path, target: Path) -> None:
+        copy(source, target)
+        if source == path:
+            path.touch()
+
+    monkeypatch.setattr(module.shutil, "copyfile", mend_first)
+    with pytest.raises(HistoryError, match=r"demand\.db is just being mended by IRS; try again"):
+        HistoryFile(path, read_only=True)
+    monkeypatch.setattr(module.shutil, "copyfile", lambda *_: Path("/gone/at/all").stat())
+    with pytest.raises(HistoryError, match=r"cannot be opened: .*No such file"):
+        HistoryFile(path, read_only=True)
+
+
+def test_damage_that_sqlite_quotes_is_said(tmp_path: Path) -> None:
+    """What it says of a table whose name is no text is no text either."""
+    path = tmp_path / "demand.db"
+    HistoryFile(path).close()
+    data = path.read_bytes()
+    place = data.index(b"CREATE TABLE origins")
+    path.write_bytes(data[:place] + b"CREATE TABL\x80 origins" + data[place + 20 :])
+    for read_only in (False, True):
+        with pytest.raises(HistoryError, match="cannot be opened"):
+            HistoryFile(path, read_only=read_only)
 
 
 def test_what_a_restart_divides_adds_up(tmp_path: Path) -> None:

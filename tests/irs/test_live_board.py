@@ -13,7 +13,7 @@ from edged.irs.live_board import METRICS, SETTLED_S, LiveAnswer, LiveQuery
 from edged.irs.service import IrsConfig
 from edged.media.live import LiveReport, LiveRow
 from edged.policy import live_registry
-from edged.policy.live_registry import KEPT_S
+from edged.policy.live_registry import FULL_RETRY_S, KEPT_S, SILENT_S_MAX, LiveRegistry
 from edged.policy.pop_view import PopView
 from edged.wire.table_push import TableHolder
 from tests.irs.network import Network, until
@@ -136,4 +136,36 @@ async def test_one_that_counts_wrongly_is_asked_again_and_too_many_are_left_out(
         client._send_live("p", LiveReport(ask=2, number=2, changed=(row("x"),), count=4))
         await until(lambda: bool(network.irs.live.registry.unlisted()))
         assert client.sessions, "tables come by it"
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_pop_for_which_there_is_no_room_is_said_once_and_so_is_its_end(
+    autojump_clock: MockClock,
+) -> None:
+    async with trio.open_nursery() as nursery:
+        network = Network(nursery, IrsConfig(warmup_s=0.0))
+        network.irs.live.registry = LiveRegistry(bytes_max=3000)
+        here = rows(9)
+        with capture_logs() as logs:
+            add_pop(network, "p", here)
+            await trio.sleep(3 * FULL_RETRY_S)
+            assert ask(network).channels == 0
+            assert list(ask(network).unlisted) == ["p/0"]
+            for channel in list(here)[3:]:
+                del here[channel]
+            await until(lambda: ask(network).channels == 3, within_s=2 * FULL_RETRY_S)
+            await trio.sleep(SILENT_S_MAX)
+        said = [
+            (line["event"], line["pop"], line.get("reason"))
+            for line in logs
+            if "what is live" in line["event"]
+        ]
+        assert said == [
+            (
+                "no room for what is live at a pop",
+                "p/0",
+                "more than 0 MiB with those of all pops",
+            ),
+            ("there is room again for what is live at a pop", "p/0", None),
+        ]
         nursery.cancel_scope.cancel()

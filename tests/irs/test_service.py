@@ -22,6 +22,7 @@ from edged.irs.session import connect
 from edged.media.epochs import EPOCH_AHEAD_S_MAX
 from edged.media.routing import (
     IngestOffer,
+    Match,
     OriginState,
     PopState,
     ReportedState,
@@ -249,6 +250,35 @@ async def test_leases_follow_what_pops_tell_and_never_exceed_what_is_free(
         mine, theirs = quota_in_table(one, "o1") - 30, quota_in_table(two, "o1")
         assert mine + theirs == 70 - 1
         assert mine > theirs
+        nursery.cancel_scope.cancel()
+
+
+async def test_no_lease_is_given_where_rules_forbid_and_pins_come_first(
+    autojump_clock: MockClock,
+) -> None:
+    """All of pop a may go to o1 alone, so o1's slots are a's before they are b's."""
+    rules = (RuleEntry(match=Match(pop="a"), pin="o1"),)
+    async with trio.open_nursery() as nursery:
+        network = Network(nursery, IrsConfig(rules=rules))
+        network.add_origin("o1", free=4)
+        network.add_origin("o2", free=100)
+        one, _ = network.add_pop("a")
+        other, _ = network.add_pop("b")
+        for pop in (one, other):
+            pop.view.observe_rtt("o1", 5.0)
+            pop.view.observe_rtt("o2", 9.0)
+        request = RouteRequest(channel="alice")
+        await until(lambda: one.holder.table is not None and len(one.holder.table.rows) == 2)
+        for _ in range(30):
+            await trio.sleep(1.0)
+            for pop in (one, other):
+                pop.view.note_request(request, placed=False)
+        ours, theirs = (
+            {origin: quota_in_table(pop, origin) for origin in ("o1", "o2")} for pop in (one, other)
+        )
+        assert ours["o2"] == 0
+        assert theirs["o2"] >= 99
+        assert ours["o1"] > theirs["o1"]
         nursery.cancel_scope.cancel()
 
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 import trio
 from structlog.testing import capture_logs
@@ -71,6 +72,26 @@ def test_what_holds_is_told_once_and_so_is_its_end() -> None:
         ("restriction is over", "region", "o1"),
     ]
     assert [sample.value for sample in sources.read_metrics()] == [1]
+
+
+def test_an_end_that_moves_is_nothing_new() -> None:
+    """A control plane that says each time anew "for ten minutes from now": neither log nor plan."""
+    sources, links, changed = make()
+    says = Says()
+    sources.use({"region": says})
+    with capture_logs() as logs:
+        for now in range(20):
+            says.said = [msgspec.structs.replace(origin(until=600.0 + now), since=float(now))]
+            sources.update(float(now))
+        assert changed == ["changed"]
+        assert [line["event"] for line in logs] == ["restriction begins"]
+        assert sources.held == [("region", says.said[0])], "as it was said last"
+        says.said = [origin(until=700.0, usable=0.5)]
+        sources.update(20.0)
+        assert links._collectors.restricted["o1"].usable == 0.5
+    assert changed == ["changed"] * 2
+    events = [line["event"] for line in logs]
+    assert events == ["restriction begins"] * 2 + ["restriction is over"]
 
 
 def test_a_source_that_fails_restricts_nothing_and_the_others_go_on() -> None:

@@ -86,6 +86,17 @@ def test_what_was_saved_last_is_there_again(saves: list[tuple[IrsState, bool]]) 
         file.close()
 
 
+def test_damage_that_sqlite_quotes_is_said(tmp_path: Path) -> None:
+    """What it says of a table whose name is no text is no text either."""
+    path = tmp_path / "irs.sqlite"
+    StateFile(path).close()
+    data = path.read_bytes()
+    place = data.index(b"CREATE TABLE")
+    path.write_bytes(data[:place] + b"CREATE TABL\x80" + data[place + 12 :])
+    with pytest.raises(StateError, match="cannot be opened"):
+        StateFile(path)
+
+
 @pytest.mark.usefixtures("_no_disk")
 @hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 @hypothesis.given(st.data())

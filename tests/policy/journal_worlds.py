@@ -3,10 +3,31 @@
 import random
 from collections.abc import Iterator
 
-from edged.media.routing import OriginState
+import msgspec
+
+from edged.media.routing import Match, OriginState, Rule
 from edged.policy.flows import PLANS_PER_CHECKPOINT, LinkLimit
-from edged.policy.plan_journal import PlanInputs, PlanRecord, digest_of
-from edged.policy.planner import OriginSupply, PlanPolicy, PopDemand
+from edged.policy.migration import Migration
+from edged.policy.move_orders import MovesAsked, digest_of_moves
+from edged.policy.moves import MoveInputs
+from edged.policy.plan_journal import (
+    MovesRecord,
+    PlanInputs,
+    PlanRecord,
+    RulesRecord,
+    TablesRecord,
+    digest_of,
+    record_tables,
+)
+from edged.policy.planner import LeasePlan, OriginSupply, PlanPolicy, PopDemand
+from edged.policy.pushed_tables import (
+    Push,
+    Pushed,
+    TableDigests,
+    Variant,
+    digest_of_rules,
+    make_tables,
+)
 from edged.policy.solver import FlowSolver
 
 BEGAN_UNIX = 1_790_000_000.0
@@ -57,4 +78,56 @@ def make_records(
         yield PlanRecord(
             number=number, unix=BEGAN_UNIX + number, epoch=EPOCH, version=number + 1, cold=cold,
             inputs=inputs, failure=plan.failure, digest=digest_of(plan),
+            tables=push_tables(plan, number),
+        )  # fmt: skip
+
+
+RULES = (Rule(name="vip", match=Match(tag="vip"), avoid=("ams",), on_full="preempt"),)
+VARIANTS = (Variant(2, knows_kept=True), Variant(1, knows_kept=True), Variant(1, knows_kept=False))
+
+
+def rules_record() -> RulesRecord:
+    """Of the rules that all the plans are pushed with."""
+    return RulesRecord(digest=digest_of_rules(RULES), rules=RULES)
+
+
+def push_tables(plan: LeasePlan, number: int) -> TablesRecord:
+    """To all PoPs but one, of different versions."""
+    push = Push(
+        epoch=EPOCH, version=number + 1, issued=BEGAN_UNIX + number + 0.5, ttl_s=30.0,
+        lease_ttl_s=10.0,
+    )  # fmt: skip
+    pops = [pop for place, pop in enumerate(sorted(plan.leases)) if place != number % 6]
+    variants = {pop: VARIANTS[place % 3] for place, pop in enumerate(pops)}
+    tables = make_tables(push, plan.leases, RULES, variants)
+    pushed = Pushed(push=push, rules=RULES, variants=variants, tables=tables)
+    return record_tables(pushed, TableDigests())
+
+
+def make_moves(
+    count: int, *, seed: int = 1, first: int = 0, per_checkpoint: int = PLANS_PER_CHECKPOINT
+) -> Iterator[MovesRecord]:
+    """Plans of moves, one after the other."""
+    rng, migration = random.Random(seed), Migration()  # noqa: S311 - no secret
+    for number in range(first, first + count):
+        given = make_inputs(rng)
+        inputs = MoveInputs(
+            origins=given.origins, pops=given.pops, links=given.links, budget=30,
+            reserve_fraction=0.01, gain_ms_min=5.0, drains=True,
+        )  # fmt: skip
+        cold = number % per_checkpoint == 0
+        if cold:
+            migration.restart()
+        moves = migration.plan(inputs.problem())
+        asked = None
+        if moves:
+            told = tuple(sorted({move.pop for move in moves})[:4])
+            asked = MovesAsked(
+                number=number, deadline=BEGAN_UNIX + 9, left_s=4.0, moves_per_s=7.5, picks_max=5,
+                told=told, digest=b"",
+            )  # fmt: skip
+            asked = msgspec.structs.replace(asked, digest=asked.remake(moves))
+        yield MovesRecord(
+            number=number, unix=BEGAN_UNIX + number, epoch=EPOCH, cold=cold, inputs=inputs,
+            failure="", digest=digest_of_moves(moves), asked=asked,
         )  # fmt: skip

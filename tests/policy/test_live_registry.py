@@ -13,10 +13,14 @@ from edged.media.live import CHANNELS_MAX, LiveAsk, LiveReport, LiveRow
 from edged.policy import live_registry
 from edged.policy.live_registry import (
     ASK_S_MIN,
+    BYTES_TOTAL_MAX,
     FULL_RETRY_S,
     KEPT_S,
+    ROWS_TOTAL_MAX,
+    SHORT_BYTES,
     SILENT_S_MAX,
     LiveRegistry,
+    _bytes_of,
 )
 from edged.policy.live_teller import CONFIRM_S, LiveTeller
 from tests.policy.test_live_teller import row, rows
@@ -149,7 +153,8 @@ def test_one_pop_may_tell_so_many_and_no_more(monkeypatch: pytest.MonkeyPatch) -
     assert not registry.unlisted()
     more = LiveReport(ask=1, number=2, changed=(row("x"),), count=4)
     assert registry.reported(P, more, 1.0) is None
-    assert registry.unlisted() == {P: "there is no room for its channels"}
+    words = "there is no room for its channels: more than 3 of a pop"
+    assert registry.unlisted() == {P: words}
     assert (registry.rows(P), len(registry)) == ({}, 0)
     assert registry.next_timeout() > 1.0, "it is asked again, later"
     assert CHANNELS_MAX > 3
@@ -162,7 +167,9 @@ def test_a_registry_that_is_full_leaves_whole_pops_out_and_takes_them_later() ->
     assert registry.counts() == {P: 3, Q: 2}
     registry.reported("r/0", whole(registry.joined("r/0", 0.0), rows(1)), 1.0)
     assert registry.counts() == {P: 3, Q: 2, "r/0": 0}
-    assert registry.unlisted() == {"r/0": "there is no room for its channels"}
+    words = "there is no room for its channels: more than 5 of all pops"
+    assert registry.unlisted() == {"r/0": words}
+    assert registry.full() == {"r/0": "more than 5 of all pops"}
     registry.left(P, 2.0)
     registry.forget(P)
     registry.reported(Q, LiveReport(ask=1, number=2, count=2), 20.0)
@@ -171,6 +178,48 @@ def test_a_registry_that_is_full_leaves_whole_pops_out_and_takes_them_later() ->
     registry.reported(key, whole(ask, rows(3)), 32.0)
     assert registry.counts() == {Q: 2, "r/0": 3}
     assert registry.unlisted() == {}
+
+
+WIDE = "\N{GRINNING FACE}" * 256  # Four bytes each.
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_registry_is_bounded_in_bytes_as_well(more: int) -> None:
+    """At the limit all is known; with a byte less the PoP that does not fit is left out whole."""
+    live = {
+        channel: row(channel, origin="o" * 63, protocol="p" * 64)
+        for channel in (f"{at}{WIDE[1:]}" for at in range(5))
+    }
+    needed = sum(_bytes_of(each) for each in live.values())
+    assert needed > 5 * 4 * 256
+    registry = told((P, rows(2)), into=LiveRegistry(bytes_max=2 * _bytes_of(row("c0")) + needed))
+    registry._bytes_max -= more
+    registry.reported(Q, whole(registry.joined(Q, 0.0), live), 0.0)
+    assert registry.counts() == {P: 2, Q: 0 if more else 5}
+    assert registry.full() == ({Q: "more than 0 MiB with those of all pops"} if more else {})
+    assert registry.why_full(P) == registry.why_full("none") == ""
+    if more:
+        registry.forget(P)
+        ((_, ask),) = registry.handle_timeout(FULL_RETRY_S)
+        assert registry.reported(Q, whole(ask, live), FULL_RETRY_S) is None
+        assert registry.counts() == {Q: 5}
+        assert registry.full() == {}
+
+
+def test_a_row_that_grows_counts_as_it_is() -> None:
+    registry = told((P, {"c0": row("c0")}))
+    before = registry._bytes
+    grown = structs.replace(row("c0"), protocol="p" * 64, home_epoch=2)
+    registry.reported(P, LiveReport(ask=1, number=2, changed=(grown,), count=1), 1.0)
+    assert (registry._total, registry._bytes) == (1, before + 64 + 49 - SHORT_BYTES)
+    registry.reported(P, LiveReport(ask=1, number=3, changed=(row("c0"),), count=1), 2.0)
+    assert registry._bytes == before
+    registry.forget(P)
+    assert (registry._total, registry._bytes) == (0, 0)
+
+
+def test_as_many_rows_as_may_be_fit_with_names_of_sixty_characters() -> None:
+    assert ROWS_TOTAL_MAX * _bytes_of(row("c" * 60)) <= BYTES_TOTAL_MAX
 
 
 def test_what_a_pop_leaves_out_is_told() -> None:
@@ -263,6 +312,11 @@ class World:
         assert len(registry) == len(channels)
         held = sum(len(pop.rows) + len(pop.coming or ()) for pop in registry._pops.values())
         assert registry._total == held
+        assert registry._bytes == sum(
+            _bytes_of(each)
+            for pop in registry._pops.values()
+            for each in (*pop.rows.values(), *(pop.coming or {}).values())
+        )
         for channel in channels:
             seen = registry.at(channel, self.now)
             assert {each.pop for each in seen} == {k for k in by_pop if channel in by_pop[k]}

@@ -1,5 +1,7 @@
 """What differs between two moments, in events."""
 
+from itertools import pairwise
+
 import hypothesis
 import pytest
 from hypothesis import strategies as st
@@ -112,6 +114,19 @@ def test_what_happened_is_said_and_that_it_is_over(
     (over,) = found(replace(CALM, at=9.0), before=later)
     assert (over.kind, over.at) == (event.kind, 9.0)
     assert over.after != event.after or over.count != event.count
+
+
+def test_an_end_that_moves_is_no_event() -> None:
+    """Nor a part of a percent: what is said is the same."""
+    limits = [
+        (("region", replace(LIMIT, since=at, until=600.0 + at, usable=0.5 + at / 1e5)),)
+        for at in range(9)
+    ]
+    samples = [replace(CALM, at=float(at), limits=each) for at, each in enumerate(limits)]
+    for before, after in pairwise(samples):
+        assert found(after, before=before) == []
+    (over,) = found(CALM, before=samples[-1])
+    assert (over.kind, over.after) == ("limit", "over")
 
 
 def test_a_pop_that_is_new_is_said_and_a_link_that_is_new_is_not() -> None:

@@ -4,6 +4,7 @@ import math
 import random
 import struct
 import zlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import hypothesis
@@ -16,23 +17,27 @@ from edged.media.routing import UNIX_MAX
 from edged.policy import plan_journal
 from edged.policy.plan_journal import (
     MAGIC,
+    MAGIC_BEFORE,
     RECORD_BYTES_MAX,
     JournalHeader,
     PlanRecord,
+    Record,
     digest_of,
     encode,
     frame,
     read_journal,
 )
 from edged.policy.planner import LeasePlan, plan_leases
-from tests.policy.journal_worlds import make_inputs, make_records
+from tests.policy.journal_worlds import make_inputs, make_moves, make_records, rules_record
 
-HEADER = JournalHeader(edged="1", solver="HiGHS 1")
+HEADER = JournalHeader(edged="1", solver="HiGHS 1", format=2)
 
 
-def journal(records: list[PlanRecord], header: JournalHeader = HEADER) -> bytes:
-    whole: list[JournalHeader | PlanRecord] = [header, *records]
-    return MAGIC + b"".join(frame(encode(each)) for each in whole)
+def journal(
+    records: Sequence[Record], header: JournalHeader = HEADER, magic: bytes = MAGIC
+) -> bytes:
+    whole: list[JournalHeader | Record] = [header, *records]
+    return magic + b"".join(frame(encode(each)) for each in whole)
 
 
 def written_at(unix: float) -> bytes:
@@ -41,9 +46,22 @@ def written_at(unix: float) -> bytes:
 
 
 def test_what_is_written_is_read() -> None:
-    records = list(make_records(3))
+    records: list[Record] = [rules_record(), *make_records(3), *make_moves(2)]
     header, found = read_journal(journal(records), "a.plans")
     assert header == HEADER
+    assert list(found) == records
+
+
+def test_of_format_1_the_plans_are_read() -> None:
+    records = [msgspec.structs.replace(each, tables=None) for each in make_records(3)]
+    before = []
+    for each in records:  # As they were written then.
+        body = msgspec.msgpack.decode(encode(each))
+        del body["type"], body["tables"]
+        before.append(frame(msgspec.msgpack.encode(body)))
+    first = frame(msgspec.msgpack.encode({"edged": "1", "solver": "HiGHS 1"}))
+    header, found = read_journal(MAGIC_BEFORE + first + b"".join(before), "a.plans")
+    assert header == msgspec.structs.replace(HEADER, format=1)
     assert list(found) == records
 
 
@@ -58,7 +76,13 @@ def test_what_a_crash_has_cut_is_left_out() -> None:
     ("data", "told"),
     [
         (b"", "a.plans is no journal of plans"),
-        (b"edged plans 2\n", "a.plans is no journal of plans"),
+        (b"edged plan 2\n", "a.plans is no journal of plans"),
+        (b"edged plans 3\n", "a.plans is a journal of format 3, of a newer edged; .* up to 2"),
+        (b"edged plans 02\n", "a.plans is no journal of plans"),
+        (
+            journal([], magic=MAGIC_BEFORE),
+            "a.plans: its header is of format 2, its first line of 1",
+        ),
         (MAGIC, "a.plans: its header cannot be read"),
         (MAGIC + frame(b"\xc0"), "a.plans: its header cannot be read"),
         (journal([]) + frame(b"\xc0"), "a.plans, byte "),
@@ -78,6 +102,7 @@ def test_what_is_none_is_named(data: bytes, told: str) -> None:
 
 def test_the_last_time_that_is_a_date_is_one() -> None:
     (record,) = read_journal(written_at(UNIX_MAX), "a.plans")[1]
+    assert isinstance(record, PlanRecord)
     assert datetime.fromtimestamp(record.unix, UTC).year == 9999
 
 
@@ -91,7 +116,7 @@ def test_what_inflates_too_far_is_refused(
     size: int, whole: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan_journal, "INFLATED_BYTES_MAX", 1000)
-    body = msgspec.msgpack.encode({"edged": "", "solver": "x" * (size - 18)})
+    body = msgspec.msgpack.encode({"edged": "", "solver": "x" * (size - 26), "format": 2})
     assert len(body) == size
     data = MAGIC + frame(body)
     if whole:
@@ -116,7 +141,7 @@ def test_no_byte_may_change(place: int, value: int) -> None:
     place %= len(data)
     hypothesis.assume(data[place] != value)
     data[place] = value
-    found: list[PlanRecord] = []
+    found: list[Record] = []
     try:
         found += read_journal(bytes(data), "a.plans")[1]
     except RemoteProtocolError:

@@ -1,6 +1,7 @@
 """Plans that are made again come out the same, from where the solver began cold, and why so."""
 
 from collections import Counter
+from collections.abc import Iterable
 
 import hypothesis
 import msgspec
@@ -10,17 +11,21 @@ from hypothesis import strategies as st
 from edged.errors import SolverError
 from edged.media.routing import OriginRow, OriginState
 from edged.policy.flows import FlowProblem, FlowSolution
-from edged.policy.plan_journal import digest_of
+from edged.policy.migration import Migration
+from edged.policy.moves import MigrationProblem, UnitMoves
+from edged.policy.plan_journal import PushedTo, Record, digest_of
 from edged.policy.plan_replay import (
     OriginPlanned,
     PlanExplanation,
     Replayed,
+    ReplayedMoves,
+    Solver,
     explain_plan,
     replay,
 )
 from edged.policy.planner import LeasePlan, OriginSupply, PopDemand, PopLeases
 from edged.policy.solver import FlowSolver
-from tests.policy.journal_worlds import make_records
+from tests.policy.journal_worlds import VARIANTS, make_moves, make_records, rules_record
 
 
 class Failing:
@@ -33,8 +38,17 @@ class Failing:
         pass
 
 
+def replay_plans(records: Iterable[Record], solver: Solver) -> list[Replayed]:
+    return [plan_of(each) for each in replay(records, solver)]
+
+
+def plan_of(each: Replayed | ReplayedMoves) -> Replayed:
+    assert isinstance(each, Replayed)
+    return each
+
+
 def test_all_come_out_the_same() -> None:
-    replayed = list(replay(make_records(60, per_checkpoint=16), FlowSolver()))
+    replayed = replay_plans(make_records(60, per_checkpoint=16), FlowSolver())
     assert Counter(each.verdict for each in replayed) == {"same": 60}
     solutions = [each.plan.solution for each in replayed if each.plan is not None]
     assert any(not each.cold for each in solutions if each is not None), "and some went on"
@@ -50,7 +64,7 @@ def test_behind_a_gap_it_goes_on_where_the_solver_began_cold(
         for each in make_records(40, seed=seed, first=first, per_checkpoint=8)
         if each.number - first not in missing
     ]
-    for before, each in zip([None, *records], replay(records, FlowSolver()), strict=False):
+    for before, each in zip([None, *records], replay_plans(records, FlowSolver()), strict=False):
         record = each.record
         follows = before is not None and before.number == record.number - 1
         if record.cold or record.inputs.policy == "proportional":
@@ -70,7 +84,7 @@ def test_what_is_another_is_told() -> None:
 
 def test_a_solver_that_fails_now_is_another() -> None:
     records = list(make_records(6))
-    replayed = list(replay(records, Failing()))
+    replayed = replay_plans(records, Failing())
     assert [each.verdict for each in replayed] == ["different"] * 5 + ["same"], "one needs none"
     assert replayed[0].plan is not None
     assert replayed[0].plan.failure == "nothing works"
@@ -78,7 +92,7 @@ def test_a_solver_that_fails_now_is_another() -> None:
 
 def test_one_that_failed_then_and_fails_now_is_the_same() -> None:
     records = []
-    for each in replay(make_records(2), Failing()):
+    for each in replay_plans(make_records(2), Failing()):
         assert each.plan is not None
         digest = digest_of(each.plan)
         records.append(msgspec.structs.replace(each.record, failure="nothing works", digest=digest))
@@ -119,6 +133,74 @@ def test_what_an_origin_leases_is_what_each_pop_may_add_there() -> None:
 
 def test_what_was_skipped_cannot_be_explained() -> None:
     _, *records = make_records(3)
-    (first, *_) = replay(records, FlowSolver())
+    (first, *_) = replay_plans(records, FlowSolver())
     with pytest.raises(SolverError, match="what the solver held then is not in the journal"):
         explain_plan(first)
+
+
+def test_tables_are_made_again_once_their_rules_are_known() -> None:
+    records = list(make_records(8, per_checkpoint=4))
+    for known, verdict in (([], "skipped"), ([rules_record()], "same")):
+        replayed = list(replay([*known, *records], FlowSolver()))
+        assert {plan_of(each).tables_verdict for each in replayed} == {verdict}
+        assert {each.verdict for each in replayed} == {"same"}
+    assert all(len(plan_of(each).tables) >= 4 for each in replayed)
+    before = [msgspec.structs.replace(each, tables=None) for each in records]
+    replayed = list(replay([rules_record(), *before], FlowSolver()))
+    assert {plan_of(each).tables_verdict for each in replayed} == {"skipped"}
+
+
+def test_tables_for_who_has_no_leases_are_others() -> None:
+    (record,) = make_records(1)
+    assert record.tables is not None
+    to = (PushedTo(VARIANTS[0], ("gone/0",)),)
+    strange = msgspec.structs.replace(record, tables=msgspec.structs.replace(record.tables, to=to))
+    (each,) = replay([rules_record(), strange], FlowSolver())
+    assert (each.verdict, plan_of(each).tables_verdict) == ("different", "different")
+
+
+@hypothesis.settings(max_examples=20, deadline=None)
+@hypothesis.given(st.integers(0, 100), st.sets(st.integers(0, 19), max_size=5))
+def test_moves_are_made_again_from_where_their_program_began_cold(
+    seed: int, missing: set[int]
+) -> None:
+    records = [each for each in make_moves(20, seed=seed, per_checkpoint=6)
+               if each.number not in missing]  # fmt: skip
+    last = None
+    for each in replay(records, FlowSolver(), Migration()):
+        assert isinstance(each, ReplayedMoves)
+        number = each.record.number
+        follows = each.record.cold or (last is not None and number == last + 1)
+        assert each.verdict == ("same" if follows else "skipped")
+        assert (each.moves is None) == (not follows)
+        last = number if follows else None
+
+
+def test_moves_that_are_others_or_asked_of_others_are_told() -> None:
+    records = list(make_moves(12))
+    assert all(each.verdict == "skipped" for each in replay(records, FlowSolver()))
+    (place, *_) = [place for place, each in enumerate(records) if each.asked is not None]
+    asked = records[place].asked
+    assert asked is not None
+    late = msgspec.structs.replace(asked, deadline=asked.deadline + 1)
+    for other in (
+        msgspec.structs.replace(records[place], asked=late),
+        msgspec.structs.replace(records[place], failure="nothing worked"),
+    ):
+        changed = [*records[:place], other, *records[place + 1 :]]
+        verdicts = [each.verdict for each in replay(changed, FlowSolver(), Migration())]
+        expected = ["different" if n == place else "same" for n in range(12)]
+        assert verdicts == expected
+    failing = list(replay(records[:1], FlowSolver(), FailingMover()))
+    assert isinstance(failing[0], ReplayedMoves)
+    assert failing[0].failure == "no moves"
+
+
+class FailingMover:
+    """Plans none."""
+
+    def plan(self, problem: MigrationProblem) -> list[UnitMoves]:
+        raise SolverError("no moves")
+
+    def restart(self) -> None:
+        pass

@@ -13,6 +13,7 @@ from edged.media.routing import UNITS_MAX, ByClass, OriginRow, OriginState
 from edged.policy import planner
 from edged.policy.flows import FlowProblem, FlowSolution, FlowSolve, LinkLimit
 from edged.policy.planner import LeasePlan, OriginSupply, PopDemand
+from edged.policy.pop_needs import BoundDemand
 from edged.policy.solver import FlowSolver
 
 # All that is free, for round numbers; what else is done has a test of its own.
@@ -56,6 +57,22 @@ DEMANDS = st.builds(
         st.floats(0, 1e6) | st.sampled_from([math.inf, math.nan]),
         max_size=4,
     ),
+)
+PLACES = st.sampled_from(["o1", "o2", "o3", "gone"])
+BOUNDS = st.builds(
+    lambda names, cut, **given: BoundDemand(
+        first=tuple(sorted(names[:cut])), then=tuple(sorted(names[cut:])), **given
+    ),
+    st.lists(PLACES, max_size=3, unique=True),
+    st.integers(0, 3),
+    units=st.dictionaries(PLACES, UNITS, max_size=2),
+    arrivals_per_s=st.floats(0, 100),
+    newcomers=st.booleans(),
+)
+BOUND_DEMANDS = st.builds(
+    lambda pop, bound: msgspec.structs.replace(pop, bound=tuple(bound)),
+    DEMANDS,
+    st.lists(BOUNDS, max_size=3, unique_by=lambda each: (each.first, each.then)),
 )
 LINKS = st.lists(
     st.builds(
@@ -121,6 +138,129 @@ def test_no_plan_hands_out_more_than_is_free(world: World, solver: str) -> None:
             assert (row.state, row.reserve) == (known.state, to_keep)
             assert row.quota >= 0
             assert all(units > 0 for units in of.kept.values())
+
+
+@hypothesis.given(
+    st.lists(SUPPLIES, max_size=4, unique_by=lambda known: known.origin),
+    st.lists(BOUND_DEMANDS, max_size=4, unique_by=lambda known: known.pop),
+    st.floats(0, 0.5),
+    LINKS,
+    st.sampled_from(["solver", "none"]),
+)
+@hypothesis.settings(max_examples=200, deadline=None)
+def test_rules_hold_in_every_lease_and_no_more_than_is_free_is_given(
+    origins: list[OriginSupply],
+    pops: list[PopDemand],
+    reserve: float,
+    links: tuple[LinkLimit, ...],
+    solver: str,
+) -> None:
+    solve = FlowSolver().solve if solver == "solver" else None
+    plan = plan_leases(origins, pops, reserve_fraction=reserve, solve=solve, links=links)
+    assert not plan.failure
+    for known in origins:
+        shares = leased(plan, pops, known.origin)
+        kept = {pop: of.kept.get(known.origin, 0) for pop, of in plan.leases.items()}
+        partner, to_keep = known.room[0], math.ceil(known.slots_total * reserve)
+        free = max(0, min(partner - to_keep, *known.room)) if known.state.takes_streams else 0
+        assert sum(max(0, share) for share in shares.values()) <= free
+        if known.state.takes_streams:
+            assert sum(shares.values()) + sum(kept.values()) <= max(0, partner)
+        for pop in pops:
+            if may_go(pop, known.origin) or may_go_with_shards(pops, pop, known.origin):
+                continue
+            assert shares[pop.pop] <= 0
+    if plan.problem is not None and plan.solution is not None:
+        for name, row in zip(plan.problem.pops, plan.solution.units, strict=True):
+            for origin, units in zip(plan.problem.origins, row, strict=True):
+                assert (name, origin) not in plan.problem.forbidden or not any(units)
+
+
+def may_go(pop: PopDemand, origin: str) -> bool:
+    """Whether anything of a shard may go to an origin, as its rules have it."""
+    free = {each: list(units) for each, units in pop.units.items()}
+    arrivals = pop.arrivals_per_s
+    for bound in pop.bound:
+        if origin in bound.first or origin in bound.then:
+            return True
+        arrivals -= bound.arrivals_per_s
+        for at, units in bound.units.items():
+            there = free.get(at, [0, 0, 0])
+            free[at] = [max(0, one - less) for one, less in zip(there, units, strict=True)]
+    newcomers = any(bound.newcomers for bound in pop.bound)
+    return not newcomers or arrivals > 0 or any(map(any, free.values()))
+
+
+def may_go_with_shards(pops: list[PopDemand], pop: PopDemand, origin: str) -> bool:
+    """Shards of a PoP share what comes to it."""
+    return any(other.name == pop.name and may_go(other, origin) for other in pops)
+
+
+def pinned(origin: str, arrivals_per_s: float = 0.0, **given: object) -> BoundDemand:
+    return BoundDemand(first=(origin,), arrivals_per_s=arrivals_per_s, **given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("solve", [None, FlowSolver().solve])
+def test_who_may_go_nowhere_else_gets_what_there_is(solve: FlowSolve | None) -> None:
+    """All of ams is pinned to lhr1, which is the nearest to lhr, too; lhr has ams1 beside."""
+    pops = [
+        PopDemand(
+            pop="ams/0",
+            arrivals_per_s=4.0,
+            rtt_ms=NEAR_AMS,
+            bound=(pinned("lhr1", 4.0, newcomers=True),),
+        ),
+        PopDemand(pop="lhr/0", arrivals_per_s=4.0, rtt_ms=NEAR_LHR),
+    ]
+    origins = [supply("ams1", 500), supply("lhr1", 60)]
+    plan = plan_leases(origins, pops, reserve_fraction=0.0, solve=solve)
+    quotas = {pop: {row.origin: row.quota for row in of.rows} for pop, of in plan.leases.items()}
+    assert quotas["ams/0"]["ams1"] == 0  # Its rules forbid it.
+    assert quotas["lhr/0"]["ams1"] == 500
+    if solve is None:
+        assert quotas["ams/0"]["lhr1"] == 30
+    else:  # First what it needs, then its part of the rest.
+        assert quotas["ams/0"]["lhr1"] >= 40 + 2 * math.sqrt(40)
+
+
+@pytest.mark.parametrize("solve", [None, FlowSolver().solve])
+def test_who_is_pinned_to_what_is_full_gets_nothing_elsewhere(solve: FlowSolve | None) -> None:
+    bound = pinned("lhr1", 4.0, units={"ams1": (0, 0, 9)}, newcomers=True)
+    pops = [
+        PopDemand(pop="ams/0", units={"ams1": (0, 0, 9)}, arrivals_per_s=4.0, bound=(bound,)),
+        PopDemand(pop="lhr/0"),
+    ]
+    plan = plan_leases(
+        [supply("ams1", 500), supply("lhr1", 3)], pops, reserve_fraction=0.0, solve=solve
+    )
+    quotas = {row.origin: row.quota for row in plan.leases["ams/0"].rows}
+    assert quotas["ams1"] == 9  # What is there already.
+    if plan.problem is not None and plan.solution is not None:
+        assert plan.problem.pops[1] == "ams to lhr1"
+        assert sum(plan.solution.unserved[1]) == 40 + 9 - 3
+
+
+def test_what_is_displaced_gets_leases_where_its_rules_let_it_go() -> None:
+    down = supply("ams1", 0, state=OriginState.DOWN)
+    pops = [
+        PopDemand(
+            pop="ams/0",
+            units={"ams1": (0, 0, 30)},
+            rtt_ms={"lhr1": 5.0, "fra1": 9.0},
+            bound=(BoundDemand(first=("fra1",), units={"ams1": (0, 0, 20)}),),
+        ),
+        PopDemand(pop="lhr/0", rtt_ms={"lhr1": 1.0, "fra1": 9.0}),
+    ]
+    plan = plan_leases(
+        [down, supply("lhr1", 12), supply("fra1", 21)],
+        pops,
+        reserve_fraction=0.0,
+        solve=FlowSolver().solve,
+    )
+    quotas = {row.origin: row.quota for row in plan.leases["ams/0"].rows}
+    assert quotas["fra1"] >= 20
+    assert plan.problem is not None
+    assert plan.problem.pops == ["ams", "ams to fra1", "lhr"]
 
 
 @hypothesis.given(WORLDS, LINKS)

@@ -15,9 +15,11 @@ from edged.api.admin import AdminConfig
 from edged.api.admin_access import WRONG_TOKENS_MAX
 from edged.errors import ConfigError, EdgedError
 from edged.policy.network_history import HistoryLines
+from edged.roles import admin_http
 from edged.roles.admin_http import COMPRESSED_FROM, no_history, serve_admin_http
 from edged.roles.snapshot import StatusQuery
 from edged.runtime.listeners import parse_address
+from edged.runtime.pump import Pump
 
 TOKEN = "token-of-the-test-1234"  # noqa: S105 - it opens nothing
 BEARER = f"Authorization: Bearer {TOKEN}"
@@ -249,6 +251,28 @@ async def test_too_many_questions_are_told_to_come_again() -> None:
         listener.fails_with = EdgedError("too many")
         answer = await listener.get("/status.json", BEARER)
         assert (answer.status, answer.fields["retry-after"]) == (429, "1")
+
+
+async def test_who_asks_for_the_hour_too_often_is_told_to_come_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admin_http, "HISTORIES_PER_S_MAX", 3)
+    now, later_s = Pump.now, [0.0]
+    monkeypatch.setattr(Pump, "now", lambda pump: now(pump) + later_s[0])
+    async with listening() as listener:
+        some = listener.lines
+        listener.lines = HistoryLines(text=b"", gzip=None, tag='"ab-9"')
+        for _ in range(9):  # Who has all asks as often as he likes.
+            assert (await listener.get("/network.jsonl?after=ab-9", BEARER)).status == 200
+        listener.lines = some
+        for _ in range(3):
+            assert (await listener.get("/network.jsonl", BEARER)).status == 200
+        refused = await listener.get("/network.jsonl", BEARER)
+        assert (refused.status, refused.fields["retry-after"]) == (429, "1")
+        assert refused.body == b"3 answers were given within a second; ask again\n"
+        assert len(listener.cursors) == 12, "nothing was looked up for it"
+        later_s[0] = 1.0
+        assert (await listener.get("/network.jsonl", BEARER)).status == 200
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])

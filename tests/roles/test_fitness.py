@@ -8,6 +8,7 @@ import trio
 from edged.config import Config
 from edged.irs import live_board
 from edged.policy.epoch_grants import EpochGrants
+from edged.policy.live_registry import LiveRegistry
 from edged.roles.fitness import SPECS, Fault, Health, read_origin_metrics
 from edged.roles.irs import IrsRole
 from edged.roles.origin import OriginRole
@@ -155,7 +156,7 @@ async def test_with_several_irss_it_is_said_when_none_is_active(tmp_path: Path) 
         irs.service.seat.keeper.problem = "irs.state_file x cannot be written: no space"
         assert whats(irs.faults()) == [
             "drains are not kept for the next start: irs.state_file x cannot be written: no space",
-            "1 of 3 pops grant this irs an epoch, 2 must",
+            "1 of 3 pops grant this irs an epoch, 2 must; it hears 1 of them",
         ]
         assert process.health().fit
 
@@ -173,6 +174,11 @@ async def test_what_is_published_twice_and_an_irs_with_two_names_are_said(
                 told((P, rows(2)), (Q, rows(2)), now=now, into=role.service.live.registry)
                 assert whats(role.faults()) == [
                     "'c0' is published at p/0 and q/0, and 1 more: edged live"
+                ]
+                role.service.live.registry = full = LiveRegistry(rows_max=1)
+                told((P, rows(2)), (Q, rows(2)), now=now, into=full)
+                assert whats(role.faults()) == [
+                    "who is live at p/0 is not known, and of 1 more pops: more than 1 of all pops"
                 ]
             else:
                 assert isinstance(role, PopRole | OriginRole)

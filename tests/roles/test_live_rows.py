@@ -4,7 +4,7 @@ import trio
 from msgspec import structs
 
 from edged.media.live import LiveRow
-from edged.media.stream import StreamId
+from edged.media.stream import PriorityClass, StreamId
 from edged.roles.live_rows import LiveRows
 from tests.roles.crowd import add_stream, make_pop
 
@@ -48,3 +48,20 @@ async def test_rows_are_what_is_published_and_change_only_with_it() -> None:
     fourth = rows()
     assert set(fourth) == {"alice"}
     assert fourth["alice"].protocol == "rtmps"
+
+
+async def test_another_class_or_protocol_alone_is_a_change() -> None:
+    """A run keeps its publication where it is: a new grant, or a publisher that is back by SRT."""
+    pop = make_pop()
+    rows = LiveRows(pop.hub, pop.uplinks.placements, lambda: 0.0, lambda: UNIX)
+    alice = add_stream(pop, "alice")
+    assert (rows()["alice"].class_, rows()["alice"].protocol) == ("basic", "rtmp")
+    alice.grant = structs.replace(alice.grant, priority=PriorityClass.PARTNER)
+    assert rows()["alice"].class_ == "partner"
+    placement = pop.uplinks.placements["alice"]
+    placement.request = structs.replace(placement.request, protocol="srt")
+    assert rows()["alice"].protocol == "srt"
+    placement.request = structs.replace(placement.request, protocol="")
+    alice.came_from = "whip 10.0.0.7:50112"
+    assert rows()["alice"].protocol == "whip"
+    assert rows()["alice"] is rows()["alice"]

@@ -44,6 +44,7 @@ async def test_with_several_irss_grants_and_sessions_are_shown(
         assert seen.seat is not None
         assert (seen.seat.leads, seen.seat.grants, seen.seat.majority) == (True, 1, 1)
         assert (seen.seat.pops_known, seen.seat.active_at, seen.seat.taken_over) == (1, "", 1)
+        assert seen.seat.pops_here == 1
         (there,) = seen.pops
         assert (there.grants, there.live) == (True, 0)
         link = status.pops[0].irs

@@ -17,8 +17,11 @@ from edged.media.epochs import DrainNote, EpochAnswer, EpochAsk, IrsMemo
 from edged.media.live import LiveAsk, LiveReport, LiveRow
 from edged.media.routing import (
     ADDRESS_CHARS_MAX,
+    BOUNDS_MAX,
     ORIGINS_MAX,
     RULES_MAX,
+    UNITS_MAX,
+    BoundUnits,
     IngestOffer,
     Match,
     OriginReport,
@@ -135,7 +138,15 @@ EVERY_MESSAGE: list[Message] = [
     Nack(epoch=5, version=8, nonce=2, reason="crc"),
     Telemetry(
         PopTelemetry(
-            {"ams1": (1, 2, 3)}, 4, {"ams1": 1}, {}, 0, {"ams1": PathProbe(12.5, 0.01)}, OFFER
+            {"ams1": (1, 2, 3)},
+            4,
+            {"ams1": 1},
+            {},
+            0,
+            {"ams1": PathProbe(12.5, 0.01)},
+            OFFER,
+            {"ams1": (6.0, 0.5)},
+            (BoundUnits(("ams1",), ("fra1",), {"ams1": (0, 2, 0)}, 3, newcomers=True),),
         )
     ),
     Moved(
@@ -255,8 +266,29 @@ def test_older_peers_read_what_newer_ones_say_of_moves() -> None:
     assert decode(encode(known), type=Moved) == moved
 
 
+def test_the_longest_telemetry_fits_a_frame() -> None:
+    names = tuple(f"{n:063}" for n in range(ORIGINS_MAX))
+    half = ORIGINS_MAX // 2
+    units = dict.fromkeys(names, (UNITS_MAX,) * 3)
+    told = Telemetry(
+        PopTelemetry(
+            units,
+            UNITS_MAX,
+            dict.fromkeys(names, UNITS_MAX),
+            dict.fromkeys(names, UNITS_MAX),
+            UNITS_MAX,
+            dict.fromkeys(names, PathProbe(*(0.5,) * 5)),
+            OFFER,
+            dict.fromkeys(names, (0.5, 0.5)),
+            (BoundUnits(names[:half], names[half:], units, UNITS_MAX),) * BOUNDS_MAX,
+        )
+    )
+    assert len(msgspec.msgpack.encode(told)) <= FRAME_BYTES_MAX
+
+
 def test_older_peers_take_what_newer_ones_say_and_the_other_way_round() -> None:
-    newer = PopTelemetry({"ams1": (1, 2, 3)}, 4, ingest=OFFER)
+    bound = (BoundUnits(("ams1",)),)
+    newer = PopTelemetry({"ams1": (1, 2, 3)}, 4, ingest=OFFER, bound=bound)
     older = TelemetryBefore({"ams1": (1, 2, 3)}, 4)
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(newer), type=TelemetryBefore) == older
     told = msgspec.msgpack.decode(msgspec.msgpack.encode(older), type=PopTelemetry)

@@ -30,31 +30,48 @@ function sessions(status) {
   }));
 }
 
-function standing(irs) {
+// What it is, since when, and whether that is well.
+export function standing(irs) {
+  const { seat } = irs;
   const word = STANDINGS[irs.standing] ?? irs.standing;
-  return irs.standing === "alone" ? word : `${word} for ${duration(irs.seat.for_s)}`;
+  if (irs.standing === "alone") return word;
+  const since = `${word} for ${duration(seat.for_s)}`;
+  if (irs.standing !== "standby") return since;
+  if (seat.active_at) return `${since}, as it should: it is ready to take over`;
+  if (seat.pops_here >= seat.majority) return `${since}, and no IRS is active`;
+  return `${since}, and cannot tell who is active: it hears too few PoPs`;
+}
+
+// What there is to say of a standby is who is active and whether it hears enough PoPs: an epoch that
+// it would ask for, and that nobody grants it one, would read as faults.
+export function seatFacts(irs) {
+  const { seat } = irs;
+  const found = [["This IRS", standing(irs)]];
+  if (seat.active_at) found.push(["The active one", `${seat.active_at}, as PoPs reach it`]);
+  if (seat.leads) found.push(["Epoch", irs.epoch]);
+  if (seat.majority && !seat.leads) found.push(["Hears", `${number(seat.pops_here)} of ${plural(seat.pops_known, "PoP")}`]);
+  if (seat.majority && !seat.active_at) found.push(["Granted by", `${number(seat.grants)} of ${plural(seat.pops_known, "PoP")}, ${number(seat.majority)} must`]);
+  if (seat.majority) found.push(["Became active", plural(seat.taken_over, "time")]);
+  return found;
 }
 
 function facts(irs) {
   const { seat, live } = irs;
-  const found = [["This IRS", standing(irs)], ["Epoch", irs.epoch]];
-  if (seat.majority) found.push(["Granted by", `${number(seat.grants)} of ${plural(seat.pops_known, "PoP")}, ${number(seat.majority)} must`]);
-  if (seat.active_at) found.push(["Active", seat.active_at]);
-  if (seat.majority) found.push(["Became active", plural(seat.taken_over, "time")]);
+  const found = seatFacts(irs);
   found.push(["Channels live", number(live.channels)]);
   if (live.conflicts) found.push(["At several PoPs", live.conflicts_first.map((one) => `${one.channel} (${one.pops.join(", ")})`).join("; ") + (live.conflicts > live.conflicts_first.length ? ` and ${live.conflicts - live.conflicts_first.length} more` : "")]);
   if (seat.state_problem) found.push(["Not kept", seat.state_problem]);
   return found;
 }
 
-function pops(irs) {
+export function pops(irs) {
   const found = irs.pops.map((pop) => {
     const partial = irs.live.partial[pop.pop];
     const [state, word] = !pop.connected ? ["warn", "not connected"]
       : pop.grants === null ? ["ok", "obeys the only IRS"]
       : pop.grants ? ["ok", "grants our epoch"]
       : irs.seat.leads ? ["warn", "does not grant our epoch"]
-      : ["idle", "grants another"];
+      : ["idle", irs.seat.active_at ? "grants the active IRS" : "does not grant ours"];
     return { pop: pop.pop, state: partial ? "warn" : state, word: partial ? `${word}; ${partial}` : word, live: pop.live };
   });
   return found.sort((a, b) => (b.state === "warn") - (a.state === "warn")).slice(0, POPS_MAX);

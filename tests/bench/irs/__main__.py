@@ -55,6 +55,8 @@ def main(arguments: list[str]) -> int:
     print(f"from cold: p50 {cold.p50:.2f} ms, p99 {cold.p99:.2f} ms", flush=True)
     plan = time_plan(*size, steps=max(1, given.steps // 4))
     print(f"all leases planned: p50 {plan.p50:.2f} ms, p99 {plan.p99:.2f} ms", flush=True)
+    plan = time_plan(*size, steps=max(1, given.steps // 4), parts=2)
+    print(f"with two pins at each PoP: p50 {plan.p50:.2f} ms, p99 {plan.p99:.2f} ms", flush=True)
     served = trio.run(
         lambda: serve(
             *size,

@@ -27,6 +27,7 @@ from edged.media.routing import (
 from edged.media.stream import PriorityClass
 from edged.policy.flows import FlowProblem
 from edged.policy.planner import OriginSupply, PopDemand, plan_leases
+from edged.policy.pop_needs import BoundDemand
 from edged.policy.pop_view import PopView
 from edged.policy.solver import FlowSolver
 from edged.wire.table import OriginHello
@@ -132,8 +133,26 @@ def time_solver(pops: int, origins: int, *, steps: int, cold: bool) -> Times:
     return Times.of(taken)
 
 
-def time_plan(pops: int, origins: int, *, steps: int) -> Times:
-    """Plan all leases of a world that is where the solver would have it, second by second."""
+def bind(
+    world: World, row: int, units: dict[str, tuple[int, int, int]], parts: int
+) -> tuple[BoundDemand, ...]:
+    """So many parts of the streams of a PoP, each pinned to an origin of its own."""
+    pinned = [world.origins[(row + n) % len(world.origins)] for n in range(parts)]
+    return tuple(
+        BoundDemand(
+            first=(origin,),
+            units={origin: (0, 0, units.get(origin, (0, 0, 0))[2] // 2)},
+            arrivals_per_s=0.1,
+        )
+        for origin in pinned
+    )
+
+
+def time_plan(pops: int, origins: int, *, steps: int, parts: int = 0) -> Times:
+    """Plan all leases of a world that is where the solver would have it, second by second.
+
+    `parts`: into how many rules part the streams of each PoP, beside those that are free.
+    """
     world = World(pops, origins, streams=1000 * pops, seed=2)
     placement = FlowSolver().solve(world.problem())
     solver, taken = FlowSolver(), []
@@ -152,7 +171,13 @@ def time_plan(pops: int, origins: int, *, steps: int) -> Times:
                         used[place] += partner + affiliate + basic
                 rtts = dict(zip(world.origins, world.rtt_ms[row], strict=True))
                 demands.append(
-                    PopDemand(pop=f"{pop}/0", units=units, arrivals_per_s=0.5, rtt_ms=rtts)
+                    PopDemand(
+                        pop=f"{pop}/0",
+                        units=units,
+                        arrivals_per_s=0.5,
+                        rtt_ms=rtts,
+                        bound=bind(world, row, units, parts),
+                    )
                 )
             supplies = [
                 OriginSupply(

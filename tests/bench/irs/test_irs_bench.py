@@ -12,6 +12,7 @@ def test_programs_and_plans_are_timed() -> None:
         time_solver(10, 3, steps=20, cold=False),
         time_solver(10, 3, steps=5, cold=True),
         time_plan(10, 3, steps=5),
+        time_plan(10, 3, steps=5, parts=2),
     ):
         assert 0 < times.p50 <= times.p99 <= times.most < 1000
 

@@ -1,0 +1,184 @@
+"""Which origins a rule leaves a stream, and in what order: for its PoP, and for who plans leases.
+
+A rule's word holds always (pin, avoid, max_rtt_ms) or while there is room (prefer, group_by,
+anti_affinity). A binding is both without the reasons: where a stream is to go first, where then.
+"""
+
+import zlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from edged.media.routing import BOUNDS_MAX, CLASSES, BoundUnits, RouteRequest, Rule
+from edged.media.stream import PriorityClass
+from edged.policy.rules import RuleSet, shared_tag
+
+if TYPE_CHECKING:
+    from edged.policy.pop_view import Candidate, PopView
+
+STREAMS_MAX = 50_000  # That are remembered one by one; those beyond count as free to go.
+SPARE_MAX = 1000  # Requests whose rule is remembered though they are not live.
+_SOMEONE = RouteRequest(channel="", priority=PriorityClass.BASIC)
+
+
+class Binding(Struct, frozen=True):
+    """Origins by name, sorted."""
+
+    first: tuple[str, ...]
+    then: tuple[str, ...] = ()
+
+
+def why_forbidden(candidate: "Candidate", rule: Rule) -> str:
+    """Why the rule never lets a stream go there; "" when it may."""
+    if rule.pin and candidate.origin != rule.pin:
+        return f"rule pins the stream to {rule.pin}"
+    if candidate.origin in rule.avoid:
+        return "rule avoids it"
+    if rule.max_rtt_ms is not None and candidate.rtt_ms > rule.max_rtt_ms:
+        return f"farther than the rule's {rule.max_rtt_ms:g} ms"
+    return ""
+
+
+def group_order(group: str, allowed: list["Candidate"], own: "PopView") -> list["Candidate"]:
+    """Where the group is already first; then an order by hash, on which all PoPs agree."""
+    homes = own.homes(group)
+    return sorted(
+        allowed,
+        key=lambda known: (
+            -homes.get(known.origin, 0),
+            zlib.crc32(f"{group}\0{known.origin}".encode()),
+            known.origin,
+        ),
+    )
+
+
+def find_binding(request: RouteRequest, rule: Rule, own: "PopView", *, at: str = "") -> Binding:
+    """What the rule leaves a stream; `at`: the origin that has it, "" for one that comes."""
+    allowed = [known for known in own.by_name.values() if not why_forbidden(known, rule)]
+    first = allowed
+    group = shared_tag(rule.group_by, request.tags)
+    if group is not None:
+        first = group_order(group, allowed, own)[:1]
+    elif preferred := [known for known in allowed if known.origin in rule.prefer]:
+        first = preferred
+    apart = shared_tag(rule.anti_affinity, request.tags)
+    if apart is not None:
+        homes = own.homes(apart)
+        others = {name for name, count in homes.items() if count > (name == at)}
+        taken = {known.domain for name in others if (known := own.by_name.get(name)) is not None}
+        outside = [known for known in allowed if known.domain not in taken]
+        first = [known for known in first if known in outside] or outside or first
+    names = {known.origin for known in first}
+    return Binding(
+        tuple(sorted(names)),
+        tuple(sorted(known.origin for known in allowed if known.origin not in names)),
+    )
+
+
+class _Sum:
+    __slots__ = ("arrivals", "newcomers", "units")
+
+    def __init__(self) -> None:
+        self.units: dict[str, list[int]] = {}
+        self.arrivals = 0
+        self.newcomers = False
+
+    @property
+    def weight(self) -> tuple[bool, int]:
+        """What matters most is told, where not all can be."""
+        return self.newcomers, self.arrivals + sum(map(sum, self.units.values()))
+
+
+class Bindings:
+    """Of the streams of one PoP shard."""
+
+    def __init__(self) -> None:
+        self._streams: dict[tuple[str, RouteRequest], int] = {}  # By origin: how many.
+        self._arrived: dict[RouteRequest, int] = {}
+        self._rules: RuleSet | None = None  # By which `_matched` was found.
+        self._matched: dict[RouteRequest, Rule | None] = {}
+
+    def count(self, origin: str, request: RouteRequest, sign: int) -> None:
+        """A stream went to an origin, or left it."""
+        at = origin, request
+        left = self._streams.get(at, 0) + sign
+        if left > 0 and (at in self._streams or len(self._streams) < STREAMS_MAX):
+            self._streams[at] = left
+        else:
+            self._streams.pop(at, None)
+            self._matched.pop(request, None)
+
+    def arrived(self, request: RouteRequest) -> None:
+        """A stream asked for a place."""
+        if request in self._arrived or len(self._arrived) < STREAMS_MAX:
+            self._arrived[request] = self._arrived.get(request, 0) + 1
+
+    def take(self, own: "PopView") -> tuple[BoundUnits, ...]:
+        """What is to be told of them; arrivals are counted anew from here on."""
+        arrived, self._arrived = self._arrived, {}
+        if not own.rules or not own.by_name:
+            return ()
+        if own.rules is not self._rules:
+            self._rules, self._matched = own.rules, {}
+        sums = _Sums(own, self._match)
+        for (origin, request), streams in self._streams.items():
+            if (known := sums.of(request, origin)) is not None:
+                units = known.units.setdefault(origin, [0] * len(CLASSES))
+                units[request.priority] += streams * request.cost
+        for request, streams in arrived.items():
+            if (known := sums.of(request)) is not None:
+                known.arrivals += streams * request.cost
+        if (known := sums.of(_SOMEONE)) is not None:
+            known.newcomers = True
+        if len(self._matched) > len(self._streams) + SPARE_MAX:
+            self._matched = {}
+        return _told(sums.known)
+
+    def _match(self, request: RouteRequest, rules: RuleSet) -> Rule | None:
+        if request not in self._matched:
+            self._matched[request] = rules.first_match(request)
+        return self._matched[request]
+
+
+class _Sums:
+    """By binding, as a view is now."""
+
+    def __init__(
+        self, own: "PopView", match: Callable[[RouteRequest, RuleSet], Rule | None]
+    ) -> None:
+        self.known: dict[Binding, _Sum] = {}
+        self._own, self._match = own, match
+        self._free = Binding(tuple(sorted(own.by_name)))
+        self._alike: dict[int, Binding] = {}  # Of rules that bind all their streams alike.
+
+    def of(self, request: RouteRequest, at: str = "") -> _Sum | None:
+        """Where a stream counts; None: it is free to go anywhere."""
+        rule = self._match(request, self._own.rules)
+        if rule is None:
+            return None
+        binding = self._alike.get(id(rule))
+        if binding is None:
+            binding = find_binding(request, rule, self._own, at=at)
+            if not (rule.group_by or rule.anti_affinity):
+                self._alike[id(rule)] = binding
+        return None if binding == self._free else self.known.setdefault(binding, _Sum())
+
+
+def _told(sums: dict[Binding, _Sum]) -> tuple[BoundUnits, ...]:
+    most = sorted(sums, key=lambda binding: (sums[binding].weight, binding.first), reverse=True)[
+        :BOUNDS_MAX
+    ]
+    return tuple(
+        BoundUnits(
+            first=binding.first,
+            then=binding.then,
+            units={
+                origin: (units[0], units[1], units[2])
+                for origin, units in sums[binding].units.items()
+            },
+            arrivals=sums[binding].arrivals,
+            newcomers=sums[binding].newcomers,
+        )
+        for binding in sorted(most, key=lambda each: (each.first, each.then))
+    )
