@@ -24,7 +24,7 @@ from edged.media.ladder import (
 )
 from edged.media.picture import describe_picture
 from edged.media.stream import PriorityClass
-from edged.media.track import Codec, Kind, Track
+from edged.media.track import Codec, CodecConfig, Kind, Track
 from edged.policy.h264_levels import choose_level
 
 PriorityName = Literal["partner", "affiliate", "basic"]
@@ -190,6 +190,21 @@ def choose_ladder(
         decode_cost=decode_cost if rungs else 0.0,
         notes=tuple(notes),
     )
+
+
+def usual_ladder(config: LadderConfig, budget: LadderBudget) -> LadderPlan:
+    """The ladder of what most send: 1080p30 in H.264."""
+    picture = CodecConfig(
+        codec=Codec.H264,
+        record=b"",
+        codec_string="avc1.640028",
+        width=1920,
+        height=1080,
+        frame_rate_num=30,
+    )
+    track = Track(track_id=0, codec=Codec.H264, timescale=90_000, config=picture)
+    highest = next((each for each in PriorityClass if each.label in config.classes), None)
+    return choose_ladder([track], config, highest or PriorityClass.PARTNER, budget)
 
 
 def explain_ladder(plan: LadderPlan) -> list[str]:

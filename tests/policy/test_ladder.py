@@ -20,6 +20,7 @@ from edged.policy.ladder import (
     choose_encoder,
     choose_ladder,
     explain_ladder,
+    usual_ladder,
 )
 
 BASIC, PARTNER = PriorityClass.BASIC, PriorityClass.PARTNER
@@ -297,3 +298,10 @@ def test_whatever_the_source(
         video(width, height, fps, codec),
         budget=LadderBudget(cost_max=cost_max, cores=cores),
     )
+
+
+def test_the_usual_ladder_is_that_of_1080p30() -> None:
+    plan = usual_ladder(LadderConfig(), LadderBudget(cost_max=100))
+    assert [rung.name for rung in plan.video] == ["720p", "480p", "360p", "160p"]
+    assert 60 < plan.cost < 90
+    assert usual_ladder(LadderConfig(classes=()), LadderBudget()).is_empty
