@@ -110,7 +110,7 @@ class PopView:
         self._links: dict[str, str] = {}  # Origin -> "" when up, else why not.
         self._holds: dict[str, _Hold] = {}
         self._asked_until: dict[str, float] = {}
-        self._tell_ladders: set[str] = set()  # Origins of the table.
+        self.tell_ladders: set[str] = set()  # Origins of the table.
         self._tags: dict[str, dict[str, int]] = {}  # Tag -> origin -> streams.
         self._bindings = Bindings()
         self._arrivals = self._unplaced = 0
@@ -143,7 +143,7 @@ class PopView:
             candidate.held = tuple(self._holds[name].until) if name in self._holds else NOT_HELD
             candidate.asked_until = self._asked_until.get(name, -math.inf)
         told = self.capacitor.ladders
-        self._tell_ladders = {name for name in self.by_name if told(name) is not None}
+        self.tell_ladders = {name for name in self.by_name if told(name) is not None}
         self._forget_strangers()
         self._rank()
         self.refresh(now)
@@ -195,9 +195,9 @@ class PopView:
             candidate.placed_since = 0
         changes = self.capacitor.heartbeat(report, now)
         if candidate is not None and report.ladder_cost:
-            self._tell_ladders.add(report.origin)
+            self.tell_ladders.add(report.origin)
         else:
-            self._tell_ladders.discard(report.origin)
+            self.tell_ladders.discard(report.origin)
         if changes:
             self.refresh(now)
         return changes
@@ -351,7 +351,7 @@ class PopView:
 
         None: no heartbeat of it has come, or none of all origins makes ladders, so it matters not.
         """
-        if not self._tell_ladders or candidate.origin not in self.capacitor:
+        if not self.tell_ladders or candidate.origin not in self.capacitor:
             return None
         made = self.capacitor.ladders(candidate.origin)
         return 0 if made is None else max(0, made[priority] - candidate.placed_since)

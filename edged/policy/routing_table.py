@@ -5,10 +5,8 @@ Order: the first rule that matches (pin; group; prefer) -> the nearest origin wh
 where its rule says so, the first origin that takes it beyond its room: without a ladder, or in
 place of a stream of a lower class -> refusal with a reason for each origin. Nothing ever goes to an
 origin that is dead, masked, not connected, or held after a refusal of what it would be asked again.
-The origin has the final word.
-
-Where origins tell how many more ladders they make, each step of these is first for those that still
-make one for the class, and then for those where the stream would play source-only.
+The origin has the final word. Where origins tell how many more ladders they make, each step is for
+those first that still make one for the class, and only then for those that would play source-only.
 """
 
 import math
@@ -111,7 +109,8 @@ def choose_origin(request: RouteRequest, own: PopView, now: float) -> Decision:
     if found is None:
         raise RouteUnavailableError(request.channel, own.version, passed)
     passed.pop(found.origin, None)
-    how, note = "nearest" if by_lease else "price", _why_no_ladder(found, request, own)
+    how = "nearest" if by_lease else "price"
+    note = _why_no_ladder(found, request, own) if own.tell_ladders else ""
     return Decision(found.origin, found.address, how, own.version, passed, note=note)
 
 
@@ -121,15 +120,16 @@ def _find(
     own: PopView,
     now: float,
     passed: dict[str, str],
+    *,
     rule: Rule | None = None,
 ) -> tuple[Candidate | None, bool]:
     """The one to choose of these, and whether by lease: one that makes a ladder, if any may be."""
-    found = _find_any(tier, request, own, now, passed, rule)
+    found = _find_any(tier, request, own, now, passed, rule=rule)
     first = found[0]
-    if first is None or own.ladders(first, request.priority) != 0:
+    if not own.tell_ladders or first is None or own.ladders(first, request.priority) != 0:
         return found
     makers = [each for each in tier if own.ladders(each, request.priority) != 0]
-    better = _find_any(makers, request, own, now, passed, rule)
+    better = _find_any(makers, request, own, now, passed, rule=rule)
     if better[0] is None:
         return found
     for candidate in tier[: tier.index(better[0])]:
@@ -145,23 +145,25 @@ def _find_any(
     own: PopView,
     now: float,
     passed: dict[str, str],
+    *,
     rule: Rule | None,
 ) -> tuple[Candidate | None, bool]:
     """By lease, the first; partners leave what is kept for them while anything else has room."""
     reserve = rule is not None and rule.reserve
     if now < own.lease_until:
-        priority = _effective_class(request, reserve=reserve)
-        quotas = (priority,) if rule is not None else (PriorityClass.BASIC, priority)
-        for quota_of in dict.fromkeys(quotas):
-            found = _first_with_lease(tier, request, now, passed, quota_of=quota_of)
-            if found is not None:
-                return found, True
+        mine = _effective_class(request, reserve=reserve)
+        shared = PriorityClass.BASIC if rule is None else mine
+        found = _first_with_lease(tier, request, now, passed, quota_of=shared)
+        if found is None and mine is not shared:
+            found = _first_with_lease(tier, request, now, passed, quota_of=mine)
+        if found is not None:
+            return found, True
     return _least_price(tier, request, own, now, passed, reserve=reserve), False
 
 
 def _why_no_ladder(found: Candidate, request: RouteRequest, own: PopView) -> str:
     """Why a stream plays source-only where it goes; "" if it need not."""
-    if own.ladders(found, request.priority) != 0:
+    if not own.tell_ladders or own.ladders(found, request.priority) != 0:
         return ""
     some = any(own.ladders(each, request.priority) != 0 for each in own.ranked)
     more, end = f"makes one more of {request.priority.label}", " may take it" if some else ""
@@ -316,7 +318,7 @@ def _choose_by_rule(request: RouteRequest, rule: Rule, own: PopView, now: float)
         passed.setdefault(rule.pin, "pinned to it, but it is not in the table")
     tiers = _tiers(request, rule, allowed, own)
     for mechanism, tier in tiers:
-        found, by_lease = _find(tier, request, own, now, passed, rule)
+        found, by_lease = _find(tier, request, own, now, passed, rule=rule)
         if found is not None:
             is_priced = mechanism == "nearest" and not by_lease
             how = ("price" if is_priced else mechanism, rule.terms)
@@ -347,8 +349,7 @@ def _decide(
         if candidate.origin not in passed:
             passed[candidate.origin] = _why_later(candidate, found, request, rule, own)
     mechanism, terms = how
-    note = _why_no_ladder(found, request, own) if terms.on_full == "reject" else ""
-    more = (label(rule), terms, note)
+    more = (label(rule), terms, "" if rule.asks in how else _why_no_ladder(found, request, own))
     return Decision(found.origin, found.address, mechanism, own.version, passed, *more)
 
 

@@ -1,4 +1,4 @@
-"""Where a stream gets a ladder goes before where it would play source-only; rules go before that."""
+"""A stream goes first where it gets a ladder, then where it plays source-only; rules go first."""
 
 import hypothesis
 import msgspec

@@ -115,7 +115,9 @@ def quotas_with(
     ladders: tuple[int | None, int | None], *, arrivals_per_s: float = 4.0, **given: object
 ) -> dict[str, int]:
     """Of a PoP to which ams1 is nearer than lhr1, beside one that is in London."""
-    origins = [supply_with(name, 60, each) for name, each in zip(("ams1", "lhr1"), ladders)]
+    origins = [
+        supply_with(name, 60, each) for name, each in zip(("ams1", "lhr1"), ladders, strict=True)
+    ]
     pops = [
         PopDemand(pop="ams/0", arrivals_per_s=arrivals_per_s, rtt_ms=NEAR_AMS),
         PopDemand(pop="lhr/0", rtt_ms=NEAR_LHR),
