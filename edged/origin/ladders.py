@@ -17,7 +17,7 @@ from edged.media.ladder import LadderPlan
 from edged.media.routing import ByClass
 from edged.origin.encoder_probe import find_encoders
 from edged.origin.ladder import Ladder
-from edged.origin.speed import measure_capacity
+from edged.origin.speed import measure_capacity, usable_cores
 from edged.policy.ladder import EncoderName, LadderBudget, LadderConfig, usual_ladder
 from edged.policy.ladder_capacity import LadderCapacity, configured_capacity
 from edged.policy.ladder_encoders import EncodersFound
@@ -55,7 +55,7 @@ class Ladders:
         self.running: dict[Ladder, None] = {}  # The waiting included.
         self.restarts_total = 0  # Of ladders that are over.
         self._measure = measure
-        self._capacity = None if slots is None else configured_capacity(slots)
+        self._capacity = None if slots is None else configured_capacity(slots, usable_cores())
         self._encoder, self._probe = encoder, probe
         self._found: EncodersFound | None = None
         self._slots = LadderSlots[Ladder](0 if slots is None else slots)
