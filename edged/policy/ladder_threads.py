@@ -1,8 +1,9 @@
 """By how many threads one ladder is made: what a core does alone is left to one.
 
-A ladder's process has one thread of its own, which scales, and also decodes and encodes unless
-these have threads of theirs. Several of a decoder or encoder each have a picture at a time, so each
-beyond the first comes a picture later: there are no more than are needed, and THREADS_MAX at most.
+A ladder's process has one thread of its own, which scales (helped by as many as encode), and also
+decodes and encodes unless these have threads of theirs. Several of a decoder or encoder each have a
+picture at a time, so with each beyond the first rungs come a picture later, but for AV1, of which
+all are at the same: there are no more than are needed, and THREADS_MAX at most.
 """
 
 import itertools
