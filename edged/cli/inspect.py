@@ -125,6 +125,8 @@ def _print_route(route: RouteAnswer) -> None:
         if route.placed is not None:
             for name, why in decision.alternatives.items():
                 console.print(f"  not {escape(name)}, then: {escape(why)}", soft_wrap=True)
+        if decision.note:
+            console.print(f"  [yellow]{escape(decision.note)}[/]", soft_wrap=True)
     else:
         console.print(f"  would be refused: [bold red]{escape(now.refusal)}[/]")
     for name, why in now.unmatched.items():
@@ -139,7 +141,7 @@ def _print_route(route: RouteAnswer) -> None:
         console.print(f"  table in force: epoch {now.table[0]} v{now.table[1]}{age}; lease {lease}")
     print_table(
         "",
-        ("origin", "now", "state", "heartbeats", "RTT", "ours/quota", "room", "price"),
+        ("origin", "now", "state", "heartbeats", "RTT", "ours/quota", "room", "ladders", "price"),
         [
             (
                 verdict.origin,
@@ -149,6 +151,7 @@ def _print_route(route: RouteAnswer) -> None:
                 f"{verdict.rtt_ms:.2f} ms" if verdict.rtt_ms is not None else "",
                 f"{verdict.used}/{verdict.quota}",
                 str(verdict.room),
+                "" if verdict.ladders is None else str(verdict.ladders),
                 f"{verdict.price_ms:.1f} ms",
             )
             for verdict in now.origins

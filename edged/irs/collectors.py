@@ -196,6 +196,7 @@ class Collectors:
                     slots_total=report.slots_total,
                     room=room,
                     domain=hello.domain,
+                    ladders=self.capacitor.ladders(name),
                 )
             )
         return supplies

@@ -31,6 +31,7 @@ class VideoRung(Struct, frozen=True, kw_only=True):
     level: int  # Of High profile; ten times the level: 31 is 3.1.
     preset: str
     cost: float
+    encode_cost: float = 0.0  # Of it, what an encoder's own threads may do.
 
 
 class AudioRung(Struct, frozen=True, kw_only=True):

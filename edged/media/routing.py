@@ -73,8 +73,9 @@ class OriginReport(Struct, frozen=True, array_like=True):
 
     `slots_free` is per class: how many more units the origin would admit of it, so a reserve for
     partners shows as less for the others. `incarnation` changes with each start of the process.
-    `ladder_free` is per class, too: slots of compute that a ladder of it could have, those that it
-    would preempt included; None: the origin makes no ladders, or is too old to say.
+    `ladder_free` is per class, too: slots of compute that a new ladder of it could have now, those
+    that it would preempt included; None: the origin makes no ladders. `ladder_cost`: slots that a
+    usual one takes here; 0: the origin is too old to say.
     `source_only_free`: streams that it would take beyond its slots, without a ladder.
     `preemptible` is per class: units of lower classes that would give way to a stream of it.
     """
@@ -88,6 +89,16 @@ class OriginReport(Struct, frozen=True, array_like=True):
     ladder_free: ByClass | None = None
     source_only_free: Count = 0
     preemptible: ByClass = NO_UNITS
+    ladder_cost: Count = 0
+
+    @property
+    def ladders_free(self) -> ByClass | None:
+        """How many more streams of each class would have a usual ladder; None: it does not say."""
+        if self.ladder_free is None or not self.ladder_cost:
+            return None
+        first, second, third = self.ladder_free
+        cost = self.ladder_cost
+        return (first // cost, second // cost, third // cost)
 
 
 class OriginRow(Struct, frozen=True, array_like=True):

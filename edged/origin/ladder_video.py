@@ -57,6 +57,7 @@ class _Maker:
         self.last_pts: int | None = None
         self.said = False  # Its configuration.
         self._name, self._pixels = plan.encoder, encoders.pixel_format(self.encoder)
+        self._threads = plan.encode_threads
         self._scaler = VideoReformatter()
         self._full_range = look.full_range
 
@@ -77,7 +78,7 @@ class _Maker:
             interpolation=Interpolation.BICUBIC,
             src_color_range=span,
             dst_color_range=span,
-            threads=1,
+            threads=self._threads,
         )
 
     def encode(self, frame: av.VideoFrame | None) -> list[tuple[int, bool, bytes]]:

@@ -17,8 +17,8 @@ from edged.media.ladder import LadderPlan
 from edged.media.routing import ByClass
 from edged.origin.encoder_probe import find_encoders
 from edged.origin.ladder import Ladder
-from edged.origin.speed import measure_capacity
-from edged.policy.ladder import EncoderName, LadderBudget
+from edged.origin.speed import measure_capacity, usable_cores
+from edged.policy.ladder import EncoderName, LadderBudget, LadderConfig, usual_ladder
 from edged.policy.ladder_capacity import LadderCapacity, configured_capacity
 from edged.policy.ladder_encoders import EncodersFound
 from edged.policy.ladder_slots import (
@@ -55,12 +55,13 @@ class Ladders:
         self.running: dict[Ladder, None] = {}  # The waiting included.
         self.restarts_total = 0  # Of ladders that are over.
         self._measure = measure
-        self._capacity = None if slots is None else configured_capacity(slots)
+        self._capacity = None if slots is None else configured_capacity(slots, usable_cores())
         self._encoder, self._probe = encoder, probe
         self._found: EncodersFound | None = None
         self._slots = LadderSlots[Ladder](0 if slots is None else slots)
         self._nursery: trio.Nursery | None = None
         self._held: dict[Ladder, None] = {}  # Their streams have no slot.
+        self._expected: tuple[LadderConfig | None, int] = (None, 1)  # Cost of a usual one.
 
     @property
     def budget(self) -> LadderBudget:
@@ -85,8 +86,14 @@ class Ladders:
         return self._slots.counts()
 
     def free(self) -> ByClass:
-        """What a ladder of each class could have, for the heartbeat."""
+        """What a new ladder of each class could have, for the heartbeat."""
         return self._slots.free_by_class()
+
+    def usual_cost(self, config: LadderConfig) -> int:
+        """What one costs, as far as is known; for the heartbeat."""
+        if config != self._expected[0] and self._capacity is not None and self._found is not None:
+            self._expected = config, slots_of(usual_ladder(config, self.budget))
+        return self._slots.usual_cost(self._expected[1])
 
     def describe(self, ladder: Ladder) -> LadderSeen:
         """How a ladder fares, in words."""

@@ -318,8 +318,20 @@ class OriginService:
         return (free[0], free[1], free[2])
 
     def ladder_free(self) -> ByClass | None:
-        """Slots that a ladder of each class could have; None: no ladders are made here."""
-        return None if self.ladders is None else self.ladders.free()
+        """Slots that a new ladder of each class could have; None: no ladders are made here."""
+        config = self._config.ladder
+        if self.ladders is None or config is None:
+            return None
+        first, second, third = (
+            free if priority.label in config.classes else 0
+            for priority, free in zip(PriorityClass, self.ladders.free(), strict=True)
+        )
+        return (first, second, third)
+
+    def ladder_cost(self) -> int:
+        """Slots that a usual ladder takes; 0: none are made here."""
+        config = self._config.ladder
+        return 0 if self.ladders is None or config is None else self.ladders.usual_cost(config)
 
     def ladder(self, channel: str) -> LadderSeen | None:
         """How a channel's ladder fares; None if it has none here."""

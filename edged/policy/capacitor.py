@@ -17,7 +17,7 @@ import math
 from msgspec import Struct
 
 from edged.errors import RemoteProtocolError
-from edged.media.routing import ORIGINS_MAX, OriginReport, OriginState, ReportedState
+from edged.media.routing import ORIGINS_MAX, ByClass, OriginReport, OriginState, ReportedState
 from edged.media.stream import PriorityClass
 
 HEARTBEAT_INTERVAL_S = 0.1
@@ -115,6 +115,11 @@ class Capacitor:
         if known is None or not known.state.takes_streams:
             return 0
         return min(known.report.slots_free[priority], math.floor(known.allowed(now) + 1e-9))
+
+    def ladders(self, origin: str) -> ByClass | None:
+        """Streams of each class that would have a ladder there; None: it does not say."""
+        known = self._origins.get(origin)
+        return None if known is None else known.report.ladders_free
 
     def heartbeat(self, report: OriginReport, now: float) -> list[StateChanged]:
         """Take a heartbeat; raises RemoteProtocolError when there are more origins than allowed."""

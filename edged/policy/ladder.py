@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from edged.errors import EdgedError
 from edged.media import aac
@@ -24,8 +25,9 @@ from edged.media.ladder import (
 )
 from edged.media.picture import describe_picture
 from edged.media.stream import PriorityClass
-from edged.media.track import Codec, Kind, Track
+from edged.media.track import Codec, CodecConfig, Kind, Track
 from edged.policy.h264_levels import choose_level
+from edged.policy.ladder_threads import Threads, choose_threads
 
 PriorityName = Literal["partner", "affiliate", "basic"]
 EncoderName = Literal["auto", "x264", "nvenc", "vaapi", "qsv"]
@@ -59,11 +61,7 @@ BUFFER_MS = 1_000  # Of the rate control: what a player may have to fetch at onc
 PEAK_NUM, PEAK_DEN = 11, 10  # Of the bit rate: VBV's maximum. More would break BANDWIDTH's promise.
 SIDE_MIN = 32  # Pixels; encoders take no less, and nobody sees it.
 PIXELS_MAX = 8192 * 4352  # More than this is not decoded.
-THREADED_PIXELS_PER_S = 1920 * 1080 * 62  # A source with more needs more than a core to decode.
-THREADS_MAX = 4
-# What costs more is encoded by two threads for each rung: while one picture is encoded the next
-# rung's begins. It delays a rung by a picture, so what a core can do alone is left to one.
-ONE_THREAD_COST_MAX = 60.0
+PRESET_SHARE = 4  # A better preset may take this part of a machine, or a core; all rungs, it all.
 FPS_UNKNOWN = Fraction(30)  # Of a source that does not say, for what it costs.
 SIMILAR_DEN = 10  # A publisher's own rung within a tenth of the size makes ours needless.
 
@@ -124,11 +122,17 @@ class LadderConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class LadderBudget(Struct, frozen=True, kw_only=True):
     """What one stream's ladder may take."""
 
-    cost_max: float = 100.0  # A core's worth, see `edged.media.ladder`.
+    cost_max: float = 100.0  # Of all its threads, see `edged.media.ladder`.
+    core_max: float | None = None  # Of one thread; None: all of it.
     cores: int = 1  # Threads that may run at once.
     # FFmpeg's encoders that work on this machine, and why others don't.
     encoders: tuple[str, ...] = (X264,)
     missing: dict[str, str] = {}
+
+    @property
+    def thread_max(self) -> float:
+        """What one thread may have to do."""
+        return self.cost_max if self.core_max is None else min(self.core_max, self.cost_max)
 
 
 class _Source(Struct, frozen=True):
@@ -162,11 +166,12 @@ def choose_ladder(
     encoder = _choose_encoder(config, budget, notes)
     source = _find_source(tracks, notes)
     rungs: list[VideoRung] = []
+    threads = Threads()
     decode_cost = 0.0
     if source is not None:
         wanted = _choose_rungs(tracks, source, config, priority, notes)
         decode_cost = source.pixels_per_s / 1e6 * DECODE_COSTS[source.track.codec]
-        rungs = _fit_budget(
+        rungs, threads = _fit_budget(
             source,
             wanted,
             config,
@@ -176,20 +181,32 @@ def choose_ladder(
             notes=notes,
         )
     audio = _choose_audio(tracks, config, notes)
-    is_heavy = source is not None and source.pixels_per_s > THREADED_PIXELS_PER_S
-    threads = min(budget.cores, THREADS_MAX)
-    cost = decode_cost + sum(rung.cost for rung in rungs)
     return LadderPlan(
         video_track_id=source.track.track_id if source is not None and rungs else None,
         video=tuple(rungs),
         audio=tuple(audio),
         audio_only_track_id=_choose_audio_only(tracks, audio) if config.audio_only else None,
         encoder=encoder,
-        encode_threads=min(2, threads) if cost > ONE_THREAD_COST_MAX else 1,
-        decode_threads=threads if is_heavy else 1,
+        encode_threads=threads.encode,
+        decode_threads=threads.decode,
         decode_cost=decode_cost if rungs else 0.0,
         notes=tuple(notes),
     )
+
+
+def usual_ladder(config: LadderConfig, budget: LadderBudget) -> LadderPlan:
+    """The ladder of what most send: 1080p30 in H.264."""
+    picture = CodecConfig(
+        codec=Codec.H264,
+        record=b"",
+        codec_string="avc1.640028",
+        width=1920,
+        height=1080,
+        frame_rate_num=30,
+    )
+    track = Track(track_id=0, codec=Codec.H264, timescale=90_000, config=picture)
+    highest = next((each for each in PriorityClass if each.label in config.classes), None)
+    return choose_ladder([track], config, highest or PriorityClass.PARTNER, budget)
 
 
 def explain_ladder(plan: LadderPlan) -> list[str]:
@@ -210,6 +227,12 @@ def explain_ladder(plan: LadderPlan) -> list[str]:
         lines.append(f"audio only: track {plan.audio_only_track_id}")
     if plan.video:
         lines.append(f"cost {plan.cost:.0f}, of which decoding {plan.decode_cost:.0f}")
+    threads = Threads(decode=plan.decode_threads, encode=plan.encode_threads)
+    if threads.delay_pictures:
+        lines.append(
+            f"threads: {threads.decode} decode, {threads.encode} encode each rung, which comes"
+            f" {threads.delay_pictures} pictures later for it"
+        )
     return lines + list(plan.notes)
 
 
@@ -325,10 +348,14 @@ def _fit_budget(
     encoder: str,
     decode_cost: float,
     notes: list[str],
-) -> list[VideoRung]:
+) -> tuple[list[VideoRung], Threads]:
     """The best preset with which all rungs fit; with the fastest, as many as do, the large first
     to go.
     """
+    usual = replace(
+        budget,
+        cost_max=min(budget.cost_max, max(budget.thread_max, budget.cost_max / PRESET_SHARE)),
+    )
     if encoder != X264:
         presets = [""]
     elif config.preset != "auto":
@@ -336,23 +363,34 @@ def _fit_budget(
     else:
         known = list(PRESET_COSTS)
         presets = known[known.index(AUTO_BEST) :]
-    rungs: list[VideoRung] = []
-    for preset in presets:
+    for limit, preset in itertools.product((usual, budget), presets):
         rungs = _make_rungs(source, wanted, preset)
-        if decode_cost + sum(rung.cost for rung in rungs) <= budget.cost_max:
+        found = _fit(decode_cost, rungs, limit)
+        if isinstance(found, Threads):
             if preset and rungs:
-                notes.append(f"preset {preset}: fits {budget.cost_max:.0f}")
-            return rungs
+                notes.append(f"preset {preset}: fits {limit.cost_max:.0f}")
+            return rungs, found
     preset = presets[-1]
-    while len(rungs) > 1 and decode_cost + sum(rung.cost for rung in rungs) > budget.cost_max:
+    rungs = _make_rungs(source, wanted, preset)
+    while rungs:
+        found = _fit(decode_cost, rungs, budget)
+        if isinstance(found, Threads):
+            return rungs, found
         costliest = max(rungs, key=lambda rung: rung.cost)
-        notes.append(f"{costliest.name}: does not fit a budget of {budget.cost_max:.0f}")
+        notes.append(f"{costliest.name}: {found}")
         wanted = [each for each in wanted if each[1].name != costliest.name]
         rungs = _make_rungs(source, wanted, preset)
-    if decode_cost + sum(rung.cost for rung in rungs) > budget.cost_max and rungs:
-        notes.append(f"{rungs[0].name}: does not fit a budget of {budget.cost_max:.0f}")
-        rungs = []
-    return rungs
+    return [], Threads()
+
+
+def _fit(decode_cost: float, rungs: Sequence[VideoRung], budget: LadderBudget) -> Threads | str:
+    """With how many threads it fits, or why it does not."""
+    if decode_cost + sum(rung.cost for rung in rungs) > budget.cost_max:
+        return f"does not fit a budget of {budget.cost_max:.0f}"
+    encodes = [rung.encode_cost for rung in rungs if rung.encode_cost]
+    scale = sum(rung.cost - rung.encode_cost for rung in rungs)
+    core, cores = budget.thread_max, budget.cores
+    return choose_threads(decode_cost, scale, encodes, core=core, cores=cores)
 
 
 def _make_rungs(
@@ -385,6 +423,7 @@ def _make_rungs(
                 level=choose_level(shape, rate or Fraction(rung.rate_max), maxrate),
                 preset=preset,
                 cost=(pixels_per_s * weight + above_per_s * SCALE_COST) / 1e6,
+                encode_cost=pixels_per_s * weight / 1e6 if preset else 0.0,
             )
         )
         above_per_s = pixels_per_s

@@ -1,8 +1,8 @@
 """How many slots an origin has for ladders: as configured, as measured, or as assumed.
 
-A ladder is one process that does one thing at a time, so what a core does bounds what one ladder
-may cost; what all cores do bounds how many there may be. A fifth is left to what else an origin
-does, and to pictures that are more work than those of the test.
+What all cores do bounds what one ladder may cost, and how many there may be; what one core does
+bounds each of its threads (`ladder_threads`). A fifth is left to what else an origin does, and to
+pictures that are more work than those of the test.
 """
 
 import math
@@ -33,20 +33,29 @@ class LadderCapacity(Struct, frozen=True, kw_only=True):
 
     slots: int
     ladder_slots_max: int  # Of one ladder.
+    core_slots_max: int  # Of one of its threads.
+    cores: int  # Whole ones.
     source: Literal["configured", "measured", "assumed"]
     text: str  # All of it in words.
 
     @property
     def budget(self) -> LadderBudget:
         """What one stream's ladder may take."""
-        return LadderBudget(cost_max=float(self.ladder_slots_max))
+        return LadderBudget(
+            cost_max=float(self.ladder_slots_max),
+            core_max=float(self.core_slots_max),
+            cores=self.cores,
+        )
 
 
-def configured_capacity(slots: int) -> LadderCapacity:
+def configured_capacity(slots: int, cores: float = 1.0) -> LadderCapacity:
     """So many slots, and cores like everyone's."""
+    whole = max(1, math.floor(cores))
     return LadderCapacity(
         slots=slots,
-        ladder_slots_max=min(CORE_SLOTS, slots),
+        ladder_slots_max=min(CORE_SLOTS * whole, slots),
+        core_slots_max=min(CORE_SLOTS, slots),
+        cores=whole,
         source="configured",
         text=f"{slots} slots, as configured",
     )
@@ -58,7 +67,9 @@ def measured_capacity(speed: Speed, cores: float) -> LadderCapacity:
     each, slots = _share(speed.core_slots, cores)
     return LadderCapacity(
         slots=slots,
-        ladder_slots_max=min(each, slots),
+        ladder_slots_max=min(each * max(1, math.floor(cores)), slots),
+        core_slots_max=min(each, slots),
+        cores=max(1, math.floor(cores)),
         source="measured",
         text=f"{slots} slots, measured: a core has {speed.core_slots:.0f} (a ladder of "
         f"{speed.pictures} pictures of 1080p took {speed.cpu_s:.2f} s of CPU), there are {cores:g},"
@@ -71,7 +82,9 @@ def assumed_capacity(cores: float, why: str) -> LadderCapacity:
     each, slots = _share(CORE_SLOTS_ASSUMED, cores)
     return LadderCapacity(
         slots=slots,
-        ladder_slots_max=min(each, slots),
+        ladder_slots_max=min(each * max(1, math.floor(cores)), slots),
+        core_slots_max=min(each, slots),
+        cores=max(1, math.floor(cores)),
         source="assumed",
         text=f"{slots} slots, assumed of {cores:g} cores, as the speed test failed: {why}",
     )

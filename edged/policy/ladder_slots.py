@@ -28,6 +28,7 @@ from edged.media.routing import CLASSES, ByClass
 from edged.media.stream import PriorityClass
 
 AUDIO_SLOTS = 1  # Of sound alone; beside a picture it is next to nothing.
+USUAL_WEIGHT = 4  # Ladders by which the first ones do not yet say what is usual.
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -116,9 +117,18 @@ class LadderSlots(Generic[Key]):
         return self.total - self.used
 
     def free_by_class(self) -> ByClass:
-        """What a ladder of each class could have: what is free, and what lower classes hold."""
-        by = [self._reach(priority) for priority in CLASSES]
+        """What a new ladder of each class could have: what is free, and what lower classes hold.
+
+        Nothing where others of its class wait: it would come after them.
+        """
+        by = [0 if any(self._queue(each)) else self._reach(each) for each in CLASSES]
         return (by[0], by[1], by[2])
+
+    def usual_cost(self, expected: int) -> int:
+        """What a ladder costs here: as those that there are, and a few of the expected cost."""
+        costs = [each.cost for each in self._claims.values() if each.cost <= self.total]
+        mean = (USUAL_WEIGHT * expected + sum(costs)) / (USUAL_WEIGHT + len(costs))
+        return max(1, min(math.ceil(mean), self.total))
 
     def counts(self) -> SlotCounts:
         """How the slots are used."""

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from math import inf
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from edged.media.routing import UNITS_MAX, ByClass
 from edged.policy.flows import (
@@ -75,6 +75,7 @@ class OriginOffer(Struct, frozen=True, kw_only=True):
     name: str
     free: int  # Units for any class.
     capacity: ByClass  # What each class and those below it may have there in all; 0: to be left.
+    ladders: int | None = None  # Of the free units those that would have one; None: not told.
 
 
 class Shares(Struct, frozen=True, kw_only=True):
@@ -127,10 +128,37 @@ def share_by_flows(
         forbidden=forbidden,
         links=links,
     )
-    given = solve(growth)
-    granted = [[math.floor(units + TIGHT) for (units,) in row] for row in given.units]
+    granted = _grow(growth, origins, solve)
     _share_rest(pops, origins, granted, detours, _links_left(growth, granted))
     return Shares(units=granted, problem=problem, solution=solution)
+
+
+def _grow(growth: FlowProblem, origins: Sequence[OriginOffer], solve: FlowSolve) -> list[list[int]]:
+    """Units by PoP, origin: where they would have a ladder first, and what is left anywhere."""
+    makers = [min(origin.free, origin.ladders or 0) for origin in origins]
+    granted = [[0] * len(origins) for _ in growth.pops]
+    if any(makers) and makers != [origin.free for origin in origins]:
+        first = structs.replace(growth, capacity=[(units,) for units in makers])
+        _add_whole(granted, solve(first))
+        growth = structs.replace(
+            growth,
+            demand=[
+                (need - sum(row),) for (need,), row in zip(growth.demand, granted, strict=True)
+            ],
+            capacity=[
+                (units - sum(row[place] for row in granted),)
+                for place, (units,) in enumerate(growth.capacity)
+            ],
+            links=_links_left(growth, granted),
+        )
+    _add_whole(granted, solve(growth))
+    return granted
+
+
+def _add_whole(granted: list[list[int]], given: FlowSolution) -> None:
+    for row, of_pop in zip(granted, given.units, strict=True):
+        for place, (units,) in enumerate(of_pop):
+            row[place] += math.floor(units + TIGHT)
 
 
 def _with_parts(links: tuple[LinkLimit, ...], pops: Sequence[PopNeed]) -> tuple[LinkLimit, ...]:

@@ -10,12 +10,12 @@ NEARER_S. Asks and answers are the shell's.
 import math
 from collections.abc import Sequence
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from edged.policy.flows import PLANS_PER_CHECKPOINT, LinkLimit
 from edged.policy.migration import Migration
 from edged.policy.moves import GAIN_MS_MIN, MoveInputs, UnitMoves, is_wrong
-from edged.policy.planner import OriginSupply, PopDemand
+from edged.policy.planner import OriginSupply, PopDemand, with_ladders_only
 
 NEARER_S = 60.0  # Between looks for what could come nearer; that is never urgent.
 WINDOW_S = 4.0  # Of moves asked for at once: long beside SETTLE_S, short beside a lease.
@@ -73,8 +73,12 @@ class MovePlanner:
             drains=self.drains,
         )
         problem = inputs.problem()
-        if not is_wrong(problem) and now < self._looked_at + NEARER_S:
-            return []
+        if not is_wrong(problem):
+            if now < self._looked_at + NEARER_S:
+                return []
+            # What only comes nearer keeps its ladder.
+            inputs = structs.replace(inputs, origins=list(with_ladders_only(origins)))
+            problem = inputs.problem()
         self._looked_at = now
         self._settled_at = now + LOOK_S
         cold = self.plans % PLANS_PER_CHECKPOINT == 0

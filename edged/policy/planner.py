@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from edged.errors import SolverError
 from edged.media.routing import NO_UNITS, UNITS_MAX, ByClass, OriginRow, OriginState
@@ -47,6 +47,7 @@ class OriginSupply(Struct, frozen=True, kw_only=True):
     slots_total: int
     room: ByClass  # Free units that each class may be given now, ramp counted.
     domain: str = ""
+    ladders: ByClass | None = None  # Units of each class that would have a ladder; None: not told.
 
 
 class PopDemand(Struct, frozen=True, kw_only=True):
@@ -180,6 +181,7 @@ def _share_by_flows(
             name=name,
             free=supply.free,
             capacity=_capacity(supply, sum(sum(pop.units.get(name, NO_UNITS)) for pop in pops)),
+            ladders=_ladders_for_all(supply.origin),
         )
         for name, supply in zip(names, supplies, strict=True)
     ]
@@ -192,6 +194,22 @@ def _share_by_flows(
             for index, share in zip(indices, of_shards, strict=True):
                 divided[place][index] += share
     return shares, divided
+
+
+def _ladders_for_all(origin: OriginSupply) -> int | None:
+    """A lease is for any class, and only a higher one has what a lower one would give up."""
+    return None if origin.ladders is None else origin.ladders[PriorityClass.BASIC]
+
+
+def with_ladders_only(origins: Sequence[OriginSupply]) -> Sequence[OriginSupply]:
+    """The origins with no more room than they have ladders; as they are if none makes any."""
+    if all(origin.ladders is None for origin in origins):
+        return origins
+    limited = []
+    for origin in origins:
+        partner, affiliate, basic = map(min, origin.room, origin.ladders or NO_UNITS)
+        limited.append(structs.replace(origin, room=(partner, affiliate, basic)))
+    return limited
 
 
 def _capacity(supply: _Supply, there: int) -> ByClass:

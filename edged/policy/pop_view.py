@@ -110,6 +110,7 @@ class PopView:
         self._links: dict[str, str] = {}  # Origin -> "" when up, else why not.
         self._holds: dict[str, _Hold] = {}
         self._asked_until: dict[str, float] = {}
+        self.tell_ladders: set[str] = set()  # Origins of the table.
         self._tags: dict[str, dict[str, int]] = {}  # Tag -> origin -> streams.
         self._bindings = Bindings()
         self._arrivals = self._unplaced = 0
@@ -141,6 +142,8 @@ class PopView:
             candidate.rtt_ms = self._rtt_ms.get(name, math.inf)
             candidate.held = tuple(self._holds[name].until) if name in self._holds else NOT_HELD
             candidate.asked_until = self._asked_until.get(name, -math.inf)
+        told = self.capacitor.ladders
+        self.tell_ladders = {name for name in self.by_name if told(name) is not None}
         self._forget_strangers()
         self._rank()
         self.refresh(now)
@@ -191,6 +194,10 @@ class PopView:
         if candidate is not None:
             candidate.placed_since = 0
         changes = self.capacitor.heartbeat(report, now)
+        if candidate is not None and report.ladder_cost:
+            self.tell_ladders.add(report.origin)
+        else:
+            self.tell_ladders.discard(report.origin)
         if changes:
             self.refresh(now)
         return changes
@@ -339,6 +346,16 @@ class PopView:
             free -= candidate.row.reserve
             free = min(free, self.capacitor.room(name, priority, now))
         return free - candidate.placed_since
+
+    def ladders(self, candidate: Candidate, priority: PriorityClass) -> int | None:
+        """Streams of a class that it would make a usual ladder of, our newest counted.
+
+        None: no heartbeat of it has come, or none of all origins makes ladders, so it matters not.
+        """
+        if not self.tell_ladders or candidate.origin not in self.capacitor:
+            return None
+        made = self.capacitor.ladders(candidate.origin)
+        return 0 if made is None else max(0, made[priority] - candidate.placed_since)
 
     def room_beyond(self, candidate: Candidate, priority: PriorityClass, asks: OnFull) -> int:
         """Units that the origin said it would take if asked so, our newest counted."""

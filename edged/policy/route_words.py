@@ -23,10 +23,12 @@ _MECHANISMS = {
 }
 
 
-def explain_choice(origin: str, rule: str, matched: str, passed: Mapping[str, str]) -> str:
+def explain_choice(
+    origin: str, rule: str, matched: str, passed: Mapping[str, str], note: str = ""
+) -> str:
     """A sentence: where a stream went, by what, and what stood in the way of others.
 
-    `rule`, `matched` and `passed` are those of a `Decision`.
+    `rule`, `matched`, `passed` and `note` are those of a `Decision`.
     """
     text = f"{origin} is {_MECHANISMS.get(rule, f'chosen by {rule}')}"
     if matched:
@@ -35,7 +37,7 @@ def explain_choice(origin: str, rule: str, matched: str, passed: Mapping[str, st
         named = [f"{name}: {why}" for name, why in list(passed.items())[:PASSED_MAX]]
         more = len(passed) - len(named)
         text += f"; not {'; not '.join(named)}{f'; nor {more} more' if more else ''}"
-    return text
+    return f"{text}; {note}" if note else text
 
 
 def describe_match(rule: Rule) -> dict[str, str]:

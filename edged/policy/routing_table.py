@@ -5,7 +5,8 @@ Order: the first rule that matches (pin; group; prefer) -> the nearest origin wh
 where its rule says so, the first origin that takes it beyond its room: without a ladder, or in
 place of a stream of a lower class -> refusal with a reason for each origin. Nothing ever goes to an
 origin that is dead, masked, not connected, or held after a refusal of what it would be asked again.
-The origin has the final word.
+The origin has the final word. Where origins tell how many more ladders they make, each step is for
+those first that still make one for the class, and only then for those that would play source-only.
 """
 
 import math
@@ -26,6 +27,7 @@ PRICE_BASE = 1000.0  # So a half full origin costs 12 ms, one at 90 % 200 ms.
 UNMATCHED_MAX = 8  # Rules that an explanation names beside the one that matches.
 
 HELD = "held after a refusal"
+NO_LADDER = "makes no ladder more for this class"
 LEASE_USED_UP = "lease used up"
 NO_ROOM = "no room by its heartbeats"
 HELD_ASKED = "refused what the rule asks, a moment ago"
@@ -44,7 +46,7 @@ class Decision(Struct, frozen=True):
     `rule`: what decided: "nearest" (by lease), "price", "pin", "group", "prefer", "incumbent", or
     "source-only" or "preempt", as nothing had room, or "moved" by IRS. `matched`: the configured
     rule that matched, "" for none. `alternatives`: the origins that would have come first, with why
-    not. `terms`: what the origin is asked.
+    not. `terms`: what the origin is asked. `note`: why it gets no ladder there; "" if it may.
     """
 
     origin: str
@@ -54,6 +56,7 @@ class Decision(Struct, frozen=True):
     alternatives: dict[str, str]
     matched: str = ""
     terms: Terms = PLAIN_TERMS
+    note: str = ""
 
 
 class OriginVerdict(Struct, frozen=True, kw_only=True):
@@ -69,6 +72,7 @@ class OriginVerdict(Struct, frozen=True, kw_only=True):
     room: int  # By its heartbeats, for this class.
     price_ms: float
     verdict: str  # "chosen", why not, or "farther".
+    ladders: int | None = None  # That it would make more of this class; None: not told.
 
 
 class Explanation(Struct, frozen=True, kw_only=True):
@@ -101,27 +105,69 @@ def choose_origin(request: RouteRequest, own: PopView, now: float) -> Decision:
     passed: dict[str, str] = {}
     if rule is not None:
         return _choose_by_rule(request, rule, own, now)
-    if now < own.lease_until:
-        leased = _nearest_with_lease(request, own, now, passed)
-        if leased is not None:
-            return Decision(leased.origin, leased.address, "nearest", own.table.version, passed)
-    found = _least_price(own.ranked, request, own, now, passed, reserve=False)
+    found, by_lease = _find(own.ranked, request, own, now, passed)
     if found is None:
         raise RouteUnavailableError(request.channel, own.version, passed)
     passed.pop(found.origin, None)
-    return Decision(found.origin, found.address, "price", own.version, passed)
+    how = "nearest" if by_lease else "price"
+    note = _why_no_ladder(found, request, own) if own.tell_ladders else ""
+    return Decision(found.origin, found.address, how, own.version, passed, note=note)
 
 
-def _nearest_with_lease(
-    request: RouteRequest, own: PopView, now: float, passed: dict[str, str]
-) -> Candidate | None:
-    """The first by RTT; partners leave what is kept for them while anything else has room."""
-    for quota_of in dict.fromkeys((PriorityClass.BASIC, request.priority)):
-        found = _first_with_lease(own.ranked, request, now, passed, quota_of=quota_of)
+def _find(
+    tier: list[Candidate],
+    request: RouteRequest,
+    own: PopView,
+    now: float,
+    passed: dict[str, str],
+    *,
+    rule: Rule | None = None,
+) -> tuple[Candidate | None, bool]:
+    """The one to choose of these, and whether by lease: one that makes a ladder, if any may be."""
+    found = _find_any(tier, request, own, now, passed, rule=rule)
+    first = found[0]
+    if not own.tell_ladders or first is None or own.ladders(first, request.priority) != 0:
+        return found
+    makers = [each for each in tier if own.ladders(each, request.priority) != 0]
+    better = _find_any(makers, request, own, now, passed, rule=rule)
+    if better[0] is None:
+        return found
+    for candidate in tier[: tier.index(better[0])]:
+        if candidate not in makers:
+            passed.setdefault(candidate.origin, NO_LADDER)
+    passed[first.origin] = NO_LADDER
+    return better
+
+
+def _find_any(
+    tier: list[Candidate],
+    request: RouteRequest,
+    own: PopView,
+    now: float,
+    passed: dict[str, str],
+    *,
+    rule: Rule | None,
+) -> tuple[Candidate | None, bool]:
+    """By lease, the first; partners leave what is kept for them while anything else has room."""
+    reserve = rule is not None and rule.reserve
+    if now < own.lease_until:
+        mine = _effective_class(request, reserve=reserve)
+        shared = PriorityClass.BASIC if rule is None else mine
+        found = _first_with_lease(tier, request, now, passed, quota_of=shared)
+        if found is None and mine is not shared:
+            found = _first_with_lease(tier, request, now, passed, quota_of=mine)
         if found is not None:
-            passed.pop(found.origin, None)
-            return found
-    return None
+            return found, True
+    return _least_price(tier, request, own, now, passed, reserve=reserve), False
+
+
+def _why_no_ladder(found: Candidate, request: RouteRequest, own: PopView) -> str:
+    """Why a stream plays source-only where it goes; "" if it need not."""
+    if not own.tell_ladders or own.ladders(found, request.priority) != 0:
+        return ""
+    some = any(own.ladders(each, request.priority) != 0 for each in own.ranked)
+    more, end = f"makes one more of {request.priority.label}", " may take it" if some else ""
+    return f"no ladder until slots are free: no origin {'that ' if some else ''}{more}{end}"
 
 
 def choose_incumbent(request: RouteRequest, own: PopView, incumbent: str) -> Decision | None:
@@ -232,6 +278,7 @@ def explain_origin(request: RouteRequest, own: PopView, now: float) -> Explanati
                 room=own.room(candidate, priority=priority, now=now),
                 price_ms=price_of(candidate, own),
                 verdict="chosen" if chosen else reasons.get(candidate.origin, "farther"),
+                ladders=own.ladders(candidate, request.priority),
             )
         )
     return Explanation(
@@ -271,15 +318,10 @@ def _choose_by_rule(request: RouteRequest, rule: Rule, own: PopView, now: float)
         passed.setdefault(rule.pin, "pinned to it, but it is not in the table")
     tiers = _tiers(request, rule, allowed, own)
     for mechanism, tier in tiers:
-        found = None
-        if now < own.lease_until:
-            quota_of = _effective_class(request, reserve=rule.reserve)
-            found = _first_with_lease(tier, request, now, passed, quota_of=quota_of)
-        if found is None:
-            found = _least_price(tier, request, own, now, passed, reserve=rule.reserve)
-            mechanism = "price" if mechanism == "nearest" else mechanism  # noqa: PLW2901 - refined
+        found, by_lease = _find(tier, request, own, now, passed, rule=rule)
         if found is not None:
-            how = (mechanism, rule.terms)
+            is_priced = mechanism == "nearest" and not by_lease
+            how = ("price" if is_priced else mechanism, rule.terms)
             return _decide(found, how, passed, request=request, rule=rule, own=own)
     asks, terms = rule.asks, rule.terms
     for _, tier in tiers if asks != "reject" else ():
@@ -307,8 +349,8 @@ def _decide(
         if candidate.origin not in passed:
             passed[candidate.origin] = _why_later(candidate, found, request, rule, own)
     mechanism, terms = how
-    name = label(rule)
-    return Decision(found.origin, found.address, mechanism, own.version, passed, name, terms)
+    more = (label(rule), terms, "" if rule.asks in how else _why_no_ladder(found, request, own))
+    return Decision(found.origin, found.address, mechanism, own.version, passed, *more)
 
 
 def _why_later(

@@ -247,6 +247,7 @@ class OriginRole:
             ladder_free=self.service.ladder_free(),
             source_only_free=self.service.slots.source_only_free,
             preemptible=self.service.slots.preemptible(),
+            ladder_cost=self.service.ladder_cost(),
         )
 
     # What the service tells.

@@ -37,6 +37,7 @@ LINE = StreamLine(
     viewers=1234,
 )
 DECISION = Decision("fra1", "192.0.2.1:7410", "pin", 42, {"lon1": "rule pins it"}, "the big show")
+NO_LADDER = structs.replace(DECISION, note="no ladder until slots are free")
 
 
 ODD = "[/x] [red]"  # Markup to rich, and here what an encoder, a rule or a shell may hold.
@@ -57,6 +58,7 @@ def route(*, live: bool, refused: bool = False, table: bool = True) -> RouteAnsw
         room=7,
         price_ms=0.5,
         verdict="chosen",
+        ladders=None if live else 17,
     )
     now = Explanation(
         channel="alice",
@@ -64,7 +66,7 @@ def route(*, live: bool, refused: bool = False, table: bool = True) -> RouteAnsw
         table=(5, 42) if table else None,
         lease_left_s=0.0 if live else 4.2,
         matched="the big show",
-        decision=None if refused else DECISION,
+        decision=None if refused else NO_LADDER,
         refusal="no route for 'alice': fra1: lease used up" if refused else "",
         origins=[verdict] if table else [],
         unmatched={"finals": "match.tag is 'final'"},
@@ -233,7 +235,13 @@ def test_the_running_edged_is_found_by_its_file_or_its_usual_place(
         ),
         (
             route(live=False),
-            ["is not published here; would go to fra1", "lease for 4.2 s", "does not match"],
+            [
+                "is not published here; would go to fra1",
+                "lease for 4.2 s",
+                "does not match",
+                "no ladder until slots are free",
+                "17",
+            ],
         ),
         (
             route(live=False, refused=True),

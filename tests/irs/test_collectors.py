@@ -1,5 +1,6 @@
 """What IRS gathers: supplies, demands, votes, and what it forgets."""
 
+import msgspec
 import pytest
 
 from edged.errors import RemoteProtocolError
@@ -48,6 +49,15 @@ def test_an_origin_counts_from_its_first_heartbeat_and_with_its_address() -> Non
             domain="rack",
         )
     ]
+
+
+def test_ladders_that_an_origin_tells_of_are_told_to_the_planner() -> None:
+    world = Collectors()
+    world.origin_joined(hello("o1"))
+    report = msgspec.structs.replace(beat("o1"), ladder_free=(70, 40, 10), ladder_cost=20)
+    world.heartbeat(report, 0.0)
+    (supply,) = world.supplies(0.0)
+    assert supply.ladders == (3, 2, 0)
 
 
 def test_hellos_without_heartbeats_are_bounded() -> None:

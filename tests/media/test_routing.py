@@ -69,6 +69,10 @@ def test_a_report_is_read_by_those_who_know_fewer_or_more_fields() -> None:
     fields = msgspec.msgpack.decode(wire)
     older = msgspec.msgpack.decode(msgspec.msgpack.encode(fields[:6]), type=OriginReport)
     assert older.ladder_free is None
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(fields[:9]), type=OriginReport) == report
+    assert report.ladders_free is None, "it does not say what a ladder costs"
+    says = msgspec.structs.replace(report, ladder_free=(7, 3, 2), ladder_cost=3)
+    assert says.ladders_free == (2, 1, 0)
     newer = msgspec.msgpack.encode([*fields, "what a later one says"])
     assert msgspec.msgpack.decode(newer, type=OriginReport) == report
 

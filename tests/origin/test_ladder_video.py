@@ -15,6 +15,7 @@ from edged.origin import encoders
 from edged.origin.ladder_engine import LadderEngine
 from edged.origin.ladder_video import _Maker, make_orientation
 from edged.policy.ladder import LadderConfig, RungConfig
+from edged.policy.ladder_threads import Threads
 from tests.origin.sources import (
     SMALL,
     X264,
@@ -413,3 +414,37 @@ def test_an_empty_plan_makes_nothing() -> None:
     source = make_source(*X264, "-g", "10", seconds=2)
     assert make_rungs(source, LadderPlan()).units == {}
     assert Fraction(len(source.units), 2) == 30
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (*X264, "-bf", "3", "-g", "23"),
+        ("-c:v", "libx265", "-preset", "ultrafast", "-tag:v", "hvc1", "-x265-params",
+         "log-level=none:bframes=2:pools=1:keyint=20:open-gop=0"),
+        ("-c:v", "libsvtav1", "-preset", "12", "-g", "20", "-svtav1-params", "lp=1"),
+    ],
+    ids=["h264", "h265", "av1"],
+)  # fmt: skip
+@pytest.mark.parametrize(("by_decode", "by_encode"), [(3, 1), (1, 3), (4, 4)])
+def test_threads_change_nothing_but_when_a_rung_comes(
+    options: tuple[str, ...], by_decode: int, by_encode: int
+) -> None:
+    source = make_source(*options, suffix="mp4", seconds=2)
+    one = plan_for(source)
+    plan = structs.replace(one, decode_threads=by_decode, encode_threads=by_encode)
+    made = make_rungs(source, plan)
+    check(source, made)
+    assert made.statistics.errors == 0
+    assert measure_psnr(made, "120p", source) > 24.0
+    engine, held = LadderEngine(plan), 0
+    engine.set_track(source.tracks[0])
+    alone = LadderEngine(one)
+    alone.set_track(source.tracks[0])
+    for unit in source.units:
+        engine.take(unit)
+        alone.take(unit)
+        behind = alone.statistics().units_made - engine.statistics().units_made
+        held = max(held, behind // len(plan.video))
+    threads = Threads(decode=by_decode, encode=by_encode)
+    assert held <= threads.delay_pictures + 1, "one, as a decoder of H.265 gives two at once"

@@ -158,13 +158,13 @@ async def test_a_partner_preempts_a_basic_ladder_whose_viewers_play_on() -> None
             needs = f"it needs {cost} of {2 * cost - 1} slots"
             assert setting.text("carol") == f"ladder waits: 0 before it; {needs}"
 
-            assert setting.service.ladder_free() == (2 * cost - 1, 2 * cost - 1, cost - 1)
+            assert setting.service.ladder_free() == (2 * cost - 1, 2 * cost - 1, 0)
 
             bob = setting.open("bob", PARTNER)
             await setting.until_parts("bob", "v96p")
             assert setting.text("alice") == f"ladder preempted for partner bob; {needs}"
             assert setting.text("carol") == f"ladder waits: 1 before it; {needs}"
-            assert setting.service.ladder_free() == (cost - 1, cost - 1, cost - 1)
+            assert setting.service.ladder_free() == (cost - 1, cost - 1, 0)
             counts = setting.service.statistics().ladder_slots
             assert counts is not None
             assert (counts.holding, counts.waiting, counts.preempted) == (1, 2, 1)

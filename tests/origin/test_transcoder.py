@@ -78,6 +78,34 @@ async def test_what_is_published_is_what_an_engine_makes() -> None:
     assert statistics.units_out == len(seqs)
 
 
+async def test_its_child_works_with_the_threads_that_are_planned() -> None:
+    source = make_source(*X264, "-bf", "2", "-g", "15", size="640x360", seconds=2)
+    busiest: dict[int, float] = {}
+    for threads in (1, 2):
+
+        def choose(tracks: Sequence[Track], threads: int = threads) -> LadderPlan:
+            plan = plan_for(tracks)
+            return structs.replace(plan, decode_threads=threads, encode_threads=threads)
+
+        live = Live(source, choose=choose)
+        async with running(live):
+            await live.begun()
+            await live.feed(turns=2, speed=4)
+            await live.wait_until(lambda: live.transcoder.output.units > 300)
+            pid = live.transcoder.statistics().pid
+            used_ns = sorted(
+                int((task / "schedstat").read_text().split()[0])
+                for task in Path(f"/proc/{pid}/task").iterdir()
+            )
+        check_whole(live, 2)
+        assert all(gop[0] % 45_000 == live.keys[0] % 45_000 for gop in live.gops(MIDDLE))
+        busiest[threads] = used_ns[-1] / sum(used_ns)
+        with_work = sum(used > 0.01 * sum(used_ns) for used in used_ns)
+        assert with_work == 1 if threads == 1 else with_work >= 4
+    assert busiest[1] > 0.9
+    assert busiest[2] < 0.75
+
+
 async def test_killed_it_goes_on_at_the_next_random_access() -> None:
     live = Live(clip())
     killed: list[int] = []

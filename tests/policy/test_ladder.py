@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from edged.media.ladder import LadderPlan
 from edged.media.stream import PriorityClass
 from edged.media.track import Codec, CodecConfig, Track
+from edged.policy.ladder_capacity import configured_capacity
 from edged.policy.ladder import (
     PRESET_COSTS,
     X264,
@@ -20,6 +21,7 @@ from edged.policy.ladder import (
     choose_encoder,
     choose_ladder,
     explain_ladder,
+    usual_ladder,
 )
 
 BASIC, PARTNER = PriorityClass.BASIC, PriorityClass.PARTNER
@@ -187,14 +189,56 @@ def test_the_best_preset_that_fits_then_fewer_rungs() -> None:
 
 
 def test_threads() -> None:
-    several = LadderBudget(cost_max=1e9, cores=8)
-    small = plan(video(1280, 720), budget=several)
-    assert small.encode_threads == 1, "a core does it, without delay"
+    several = LadderBudget(cost_max=800, core_max=100, cores=8)
+    small = plan(video(), budget=several)
+    assert (small.encode_threads, small.decode_threads) == (1, 1), "a core does it, without delay"
+    assert {rung.preset for rung in small.video} == {"veryfast"}
     fast = plan(video(fps=Fraction(60)), budget=several)
-    assert (fast.encode_threads, fast.decode_threads) == (2, 1)
+    assert (fast.encode_threads, fast.decode_threads) == (1, 2)
     large = plan(video(3840, 2160, Fraction(60)), budget=several)
-    assert (large.encode_threads, large.decode_threads) == (2, 4)
-    assert plan(video(3840, 2160, Fraction(60))).encode_threads == 1, "there is one core"
+    assert (large.encode_threads, large.decode_threads) == (2, 2)
+    lines = explain_ladder(large)
+    assert any("2 decode, 2 encode each rung, which comes 2 pictures later" in n for n in lines)
+    assert plan(video(fps=Fraction(60)), budget=ONE_CORE).encode_threads == 1
+
+
+ONE_CORE = LadderBudget(cost_max=100, core_max=100)
+MANY_CORES = configured_capacity(3200, 32).budget
+DEFAULT = ["1080p", "720p", "480p", "360p", "160p"]
+
+
+@pytest.mark.parametrize("fps", [30, 60])
+@pytest.mark.parametrize("codec", [Codec.H264, Codec.H265, Codec.AV1])
+@pytest.mark.parametrize(("width", "height"), [(1920, 1080), (2560, 1440), (3840, 2160)])
+def test_with_cores_enough_every_source_has_its_ladder(
+    width: int, height: int, codec: Codec, fps: int
+) -> None:
+    found = plan(video(width, height, Fraction(fps), codec), budget=MANY_CORES)
+    is_small = height == 1080 and codec is Codec.H264
+    assert [rung.name for rung in found.video] == DEFAULT[is_small:]
+    assert {rung.preset for rung in found.video} <= {"veryfast", "superfast"}
+    hardware = msgspec.structs.replace(MANY_CORES, encoders=("h264_nvenc", X264))
+    found = plan(video(width, height, Fraction(fps), codec), budget=hardware)
+    assert [rung.name for rung in found.video] == DEFAULT[is_small:]
+
+
+def test_a_better_preset_takes_no_more_than_a_quarter_of_the_machine() -> None:
+    source = video(fps=Fraction(60))
+    found = {
+        cores: plan(source, budget=configured_capacity(100 * cores, cores).budget)
+        for cores in (1, 2, 4, 8)
+    }
+    assert {found[cores].video[0].preset for cores in (1, 2, 4)} == {"superfast"}
+    assert {found[cores].encode_threads for cores in (1, 2, 4)} == {1}
+    assert (found[8].video[0].preset, found[8].decode_threads) == ("veryfast", 2)
+
+
+def test_what_no_threads_can_do_is_said() -> None:
+    found = plan(
+        video(7680, 4320, Fraction(60), Codec.AV1), budget=configured_capacity(9000, 90).budget
+    )
+    assert found.is_empty
+    assert "160p: decoding of 995 is too much for 4 threads of 100" in found.notes
 
 
 def test_encoders() -> None:
@@ -269,12 +313,12 @@ def test_whatever_the_source(
 ) -> None:
     found = plan(
         video(width, height, fps, codec),
-        budget=LadderBudget(cost_max=cost_max, cores=cores),
+        budget=LadderBudget(cost_max=cost_max, core_max=cost_max / cores, cores=cores),
     )
     assert found.cost <= cost_max
     assert len(found.video) <= 5
     assert len(explain_ladder(found)) >= len(found.video)
-    assert 1 <= found.encode_threads <= 2
+    assert 1 <= found.encode_threads <= 4
     assert 1 <= found.decode_threads <= 4
     for rung in found.video:
         assert rung.width % 2 == rung.height % 2 == 0
@@ -295,5 +339,12 @@ def test_whatever_the_source(
         assert lower.bitrate_bps < upper.bitrate_bps
     assert found == plan(
         video(width, height, fps, codec),
-        budget=LadderBudget(cost_max=cost_max, cores=cores),
+        budget=LadderBudget(cost_max=cost_max, core_max=cost_max / cores, cores=cores),
     )
+
+
+def test_the_usual_ladder_is_that_of_1080p30() -> None:
+    plan = usual_ladder(LadderConfig(), LadderBudget(cost_max=100))
+    assert [rung.name for rung in plan.video] == ["720p", "480p", "360p", "160p"]
+    assert 60 < plan.cost < 90
+    assert usual_ladder(LadderConfig(classes=()), LadderBudget()).is_empty

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Sequence
 
 import hypothesis
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 from edged.media.ladder import AudioRung, LadderPlan, VideoRung
 from edged.media.stream import PriorityClass
 from edged.policy.ladder_slots import (
+    USUAL_WEIGHT,
     Change,
     Granted,
     LadderSlots,
@@ -47,8 +49,19 @@ def test_what_fits_is_granted_and_what_does_not_waits_with_the_reason() -> None:
         Waiting(key="c", before=1, reason="others of class basic came before it")
     ]
     assert (slots.used, slots.free) == (60, 40)
-    assert slots.free_by_class() == (100, 100, 40)
+    assert slots.free_by_class() == (100, 100, 0), "basic ones come after those that wait"
     assert told(slots.give_back("a")) == ["+b", "+c"]
+
+
+def test_a_ladder_of_a_usual_cost_is_as_those_are_that_there_are() -> None:
+    slots = LadderSlots[str](500)
+    assert slots.usual_cost(70) == 70
+    for number in range(40):
+        slots.ask(f"small {number}", BASIC, 10)
+    slots.ask("never", BASIC, 501)  # As no slots are for it.
+    assert slots.usual_cost(70) == math.ceil((USUAL_WEIGHT * 70 + 40 * 10) / (USUAL_WEIGHT + 40))
+    assert LadderSlots[str](50).usual_cost(70) == 50, "none costs more than there is"
+    assert LadderSlots[str](0).usual_cost(70) == 1, "being measured"
 
 
 def test_classes_go_first_in_their_order_and_within_one_who_came_first() -> None:
@@ -183,13 +196,13 @@ class Shell:
             lower = sum(
                 self.claims[key][1] for key in self.running if self.claims[key][0] > priority
             )
-            assert by_class[priority] == self.slots.free + lower
             queue = [
                 cost
                 for key, (other, cost) in self.claims.items()
                 if other is priority and key not in self.running and cost <= self.slots.total
             ]
             assert not queue or queue[0] > self.slots.free + lower, "the first would fit"
+            assert by_class[priority] == (0 if queue else self.slots.free + lower)
         waiting = [
             (priority, key)
             for key, (priority, cost) in self.claims.items()

@@ -31,12 +31,20 @@ class World:
         self.states = dict.fromkeys(self.units, OriginState.UP)
         self.links: tuple[LinkLimit, ...] = ()
         self.rtt_ms = {"near": 5.0, "far": 50.0, "old": 4.0}
+        self.ladders: dict[str, ByClass] = {}
 
     def plan(self, now: float) -> list[UnitMoves]:
         room: ByClass = (500, 500, 500)
         return self.planner.plan(
             [
-                OriginSupply(origin=name, address="h:1", state=state, slots_total=1000, room=room)
+                OriginSupply(
+                    origin=name,
+                    address="h:1",
+                    state=state,
+                    slots_total=1000,
+                    room=room,
+                    ladders=self.ladders.get(name),
+                )
                 for name, state in self.states.items()
             ],
             [
@@ -70,6 +78,18 @@ def test_what_could_come_nearer_is_looked_for_now_and_then() -> None:
     assert world.make(world.plan(NEARER_S)) == 30
     assert world.plan(2 * NEARER_S) == []
     assert world.planner.plans == 3
+
+
+def test_nothing_comes_nearer_to_lose_its_ladder_but_leaves_what_drains() -> None:
+    world = World()
+    world.states["old"] = OriginState.DOWN
+    world.units["far"] = 70
+    world.ladders = {"near": (9, 9, 3), "far": (9, 9, 9)}
+    assert [move.units for move in world.plan(0.0)] == [3]
+    world.ladders = {"far": (9, 9, 9)}
+    assert world.plan(NEARER_S) == [], "near makes none at all"
+    world.states["far"] = OriginState.DRAIN
+    assert world.make(world.plan(NEARER_S + 10.0)) == round(PER_S * WINDOW_S)
 
 
 def test_what_is_wrong_is_seen_to_at_once_and_nothing_is_asked_for_twice() -> None:

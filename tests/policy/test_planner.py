@@ -46,6 +46,7 @@ SUPPLIES = st.builds(
     state=STATES,
     slots_total=ROOM,
     room=st.tuples(ROOM, ROOM, ROOM),
+    ladders=st.none() | st.tuples(ROOM, ROOM, ROOM),
 )
 DEMANDS = st.builds(
     PopDemand,
@@ -103,6 +104,46 @@ def leased(plan: LeasePlan, pops: list[PopDemand], origin: str) -> dict[str, int
         (row,) = [row for row in plan.leases[pop.pop].rows if row.origin == origin]
         units[pop.pop] = row.quota - sum(pop.units.get(origin, (0, 0, 0)))
     return units
+
+
+def supply_with(origin: str, room: int, ladders: int | None) -> OriginSupply:
+    made = None if ladders is None else (2 * ladders, ladders, ladders)
+    return msgspec.structs.replace(supply(origin, room), ladders=made)
+
+
+def quotas_with(
+    ladders: tuple[int | None, int | None], *, arrivals_per_s: float = 4.0, **given: object
+) -> dict[str, int]:
+    """Of a PoP to which ams1 is nearer than lhr1, beside one that is in London."""
+    origins = [
+        supply_with(name, 60, each) for name, each in zip(("ams1", "lhr1"), ladders, strict=True)
+    ]
+    pops = [
+        PopDemand(pop="ams/0", arrivals_per_s=arrivals_per_s, rtt_ms=NEAR_AMS),
+        PopDemand(pop="lhr/0", rtt_ms=NEAR_LHR),
+    ]
+    solve = FlowSolver().solve
+    plan = plan_leases(origins, pops, reserve_fraction=0.0, solve=solve, **given)  # type: ignore[arg-type]
+    assert not plan.failure
+    return {row.origin: row.quota for row in plan.leases["ams/0"].rows}
+
+
+def test_who_comes_gets_leases_where_ladders_are_still_made() -> None:
+    need = math.ceil(40 + 2 * math.sqrt(40))
+    assert quotas_with((None, None))["ams1"] >= need
+    assert quotas_with((60, 60)) == quotas_with((None, None))
+    assert quotas_with((0, 60))["lhr1"] >= need
+    assert quotas_with((None, 60))["lhr1"] >= need, "it makes none at all"
+    parted = quotas_with((30, 60))
+    assert parted["ams1"] >= 29
+    assert parted["lhr1"] >= need - 30
+    assert quotas_with((0, 0)) == quotas_with((None, None)), "where none is made, as without"
+    assert quotas_with((0, 1))["ams1"] >= need - 1, "what no ladder is for comes as near as it can"
+
+
+def test_a_full_link_is_not_crossed_for_a_ladder() -> None:
+    cable = LinkLimit(name="cable", mbps=60.0, mbps_per_unit=6.0, pairs=(("ams", "lhr1"),))
+    assert quotas_with((0, 60), links=(cable,))["lhr1"] == 10
 
 
 @hypothesis.given(WORLDS, st.sampled_from(["solver", "none", "fails"]))

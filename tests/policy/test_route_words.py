@@ -19,6 +19,7 @@ def test_each_mechanism_has_its_sentence() -> None:
     assert "goes on with" in explain_choice("fra1", "incumbent", "", {})
     assert "without a ladder" in explain_choice("fra1", "source-only", "", {})
     assert "of a lower class" in explain_choice("fra1", "preempt", "", {})
+    assert explain_choice("fra1", "pin", "", {}, "no ladder there").endswith("; no ladder there")
     assert "chosen by hand" in explain_choice("fra1", "hand", "", {})
 
 

@@ -336,6 +336,12 @@ async def test_slots_of_ladders_are_in_its_heartbeat_its_status_and_its_metrics(
         role = setting.role
         report = role.report()
         assert report.ladder_free == (50, 50, 50)
+        ladders = role.service.ladders
+        assert ladders is not None
+        await until(lambda: ladders.encoder_text != "")  # Its budget is known.
+        report = role.report()
+        assert 30 <= report.ladder_cost <= 50
+        assert report.ladders_free == (1, 1, 1)
         await until(lambda: setting.pop.view.capacitor.report("one") == report)
         sampler = Sampler([], [role])
         here = describe_origin(role, sampler.of(role), trio.current_time())
@@ -354,7 +360,13 @@ async def test_slots_of_ladders_are_in_its_heartbeat_its_status_and_its_metrics(
         assert samples["edged_ladder_waiting_streams", ""] == 0
         assert samples["edged_ladder_preemptions_total", ""] == 0
     async with opened() as setting:
-        assert setting.role.report().ladder_free is None
+        report = setting.role.report()
+        assert (report.ladder_free, report.ladders_free, report.ladder_cost) == (None, None, 0)
+
+
+async def test_a_class_that_has_no_ladder_here_is_told_that_none_is_free() -> None:
+    async with opened(ladder={"slots": 50, "classes": ["partner"]}) as setting:
+        assert setting.role.report().ladder_free == (50, 0, 0)
 
 
 async def test_draining_it_says_so_refuses_and_lets_its_streams_go_on_elsewhere() -> None:
