@@ -21,12 +21,13 @@ from edged.tools.simulate.bound import Moment
 from edged.tools.simulate.demand import STEP_S, Demand
 from edged.tools.simulate.geography import Geography, share_slots
 from edged.tools.simulate.policy import NOWHERE, LinkSeen, Policy, Surroundings
-from edged.tools.simulate.recorder import Recorder
+from edged.tools.simulate.recorder import CLEAR_S_MAX, Recorder
 from edged.tools.simulate.scenario import Loaded
 from edged.tools.simulate.streams import Site, Stage, Stream
 
 TICKS_PER_STEP = round(STEP_S / TICK_S)
 SETTLE_TICKS = 20  # Before the first stream: heartbeats are heard.
+WATCH_TICKS = 5  # Between looks at links of which others were cut.
 WAIT_S = 0.25  # Until a stream that has lost its origin and found none looks again.
 
 Action = Callable[[Stream, int], None]
@@ -45,9 +46,8 @@ class Network:
         self.now = -scenario.warm_up_s - SETTLE_TICKS * TICK_S
         self.geography = Geography(world)
         slots = share_slots(scenario.demand.slots, (origin.share for origin in world.origins))
-        reserve = scenario.irs.reserve_fraction
         self.sites = [
-            Site(index, origin.name, total, reserve)
+            Site(index, origin.name, total)
             for index, (origin, total) in enumerate(zip(world.origins, slots, strict=True))
         ]
         self.board = Board(self.sites)
@@ -60,6 +60,7 @@ class Network:
         self._calls: list[tuple[float, int, Callable[[], None]]] = []
         self._later: dict[int, list[tuple[float, int, Action, Stream, int]]] = {}
         self._tick = math.floor(self.now / TICK_S)
+        self._cut_at = -math.inf
         self.policy = make_policy(
             Surroundings(
                 scenario=scenario,
@@ -94,6 +95,8 @@ class Network:
             if self._tick >= 0 and self._tick % TICKS_PER_STEP == 0:
                 self._draw()
             self.recorder.slots = sum(site.capacity for site in self.sites)
+            if self._tick % WATCH_TICKS == 0:
+                self._watch()
             self._beat()
             self._play((self._tick + 1) * TICK_S)
             self._tick += 1
@@ -213,6 +216,8 @@ class Network:
 
     def set_link(self, name: str, *, up: bool) -> None:
         """Cut or mend a link: probes find the new round trips, five times a second."""
+        if not up:
+            self._cut_at = self.now
         before = [list(row) for row in self.geography.rtt_ms]
         self.geography.set_link(name, up=up)
         self.recorder.rerouted()
@@ -321,6 +326,13 @@ class Network:
     def _beat(self) -> None:
         changes = self.board.tick(self.now)
         self.policy.tick(self.now, self.board.heard, changes)
+
+    def _watch(self) -> None:
+        """Until the limit is up each look stands for the time up to the next."""
+        since_s = self.now - self._cut_at
+        if 0 <= since_s <= CLEAR_S_MAX:
+            until_s = min(CLEAR_S_MAX, since_s + WATCH_TICKS * TICK_S)
+            self.recorder.watch(until_s, self.geography)
 
     def _play(self, until: float) -> None:
         """Everything that is due before `until`, in order."""

@@ -14,6 +14,8 @@ from edged.tools.simulate.geography import Arc, Geography
 from edged.tools.simulate.streams import Site, Stage, Stream
 
 CALM_USE_MAX = 0.99  # Of all slots: below it every first try should do.
+CLEAR_LOAD_MAX = 0.9  # Of each link's bandwidth, some seconds after others were cut.
+CLEAR_S_MAX = 60.0  # So long links are watched then; streams that begin later are another matter.
 DELAYS_MAX = 1_000_000  # Of moved streams, kept for their percentile.
 
 
@@ -67,6 +69,7 @@ class Recorder:
         self.rtt_histogram: dict[int, int] = {}  # Whole ms, rounded up -> stream samples.
         self.samples: list[Sample] = []
         self.kept: list[Kept] = []
+        self.clear_s: float | None = None  # The longest; None: no link was cut.
         self._before = (0, 0, 0)  # Of the last sample: came, first tries, rejected.
         self._by_arc: dict[Arc, list[tuple[int, int]]] | None = None
 
@@ -143,6 +146,11 @@ class Recorder:
     def rerouted(self) -> None:
         """Routes are others now."""
         self._by_arc = None
+
+    def watch(self, since_cut_s: float, geography: Geography) -> None:
+        """Look at the links alone, some time after one was cut."""
+        full = self._measure_links(geography) > CLEAR_LOAD_MAX
+        self.clear_s = max(self.clear_s or 0.0, since_cut_s if full else 0.0)
 
     def sample(self, now: float, sites: Sequence[Site], geography: Geography) -> None:
         """Look at everything."""

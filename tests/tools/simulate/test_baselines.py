@@ -25,7 +25,7 @@ class Bench:
         self, loaded: Loaded | None = None, demand: tuple[int, ...] = (60, 20, 60, 40)
     ) -> None:
         self.sites = [
-            Site(index, origin.name, slots, 0.0)
+            Site(index, origin.name, slots)
             for index, (origin, slots) in enumerate(zip(WORLD.origins, SLOTS, strict=True))
         ]
         self.board = Board(self.sites)

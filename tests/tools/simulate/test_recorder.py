@@ -97,7 +97,7 @@ def test_who_ends_before_an_answer_was_neither_taken_nor_rejected() -> None:
 
 def test_a_sample_is_of_now_and_its_counts_since_the_last() -> None:
     made, geography = recorder(), Geography(WORLD)
-    sites = [Site(index, origin.name, 10, 0.0) for index, origin in enumerate(WORLD.origins)]
+    sites = [Site(index, origin.name, 10) for index, origin in enumerate(WORLD.origins)]
     one, other = came(made), came(made)
     sites[1].take(one)
     live(made, one, 1)
