@@ -34,6 +34,7 @@ ROWS = (
     ("moved", ".0f", "moved"),
     ("rehomed", ".0f", "rehomed"),
     ("cut", ".0f", "cut"),
+    ("shed", ".0f", "shed"),
 )
 
 
@@ -66,6 +67,7 @@ def simulate(
     moved, cut: streams that lost their origin and found another, or none.
     links clear: from a cut until every other link is full to 90 % at most.
     rehomed: moves of live streams.
+    shed: live streams that were ended, as links could not carry them.
 
     Where the scenario has goals, each is told as reached or MISSED. The mean of the seeds and the
     worst both have to reach it. Ends with 1 where one is missed.

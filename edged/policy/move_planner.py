@@ -12,10 +12,11 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from edged.policy.flows import PLANS_PER_CHECKPOINT, LinkLimit
+from edged.policy.flows import PLANS_PER_CHECKPOINT, FlowSolve, LinkLimit
 from edged.policy.migration import Migration
 from edged.policy.moves import GAIN_MS_MIN, MoveInputs, UnitMoves, is_wrong
 from edged.policy.planner import OriginSupply, PopDemand
+from edged.policy.shedding import UnitSheds, plan_sheds, without
 
 NEARER_S = 60.0  # Between looks for what could come nearer; that is never urgent.
 WINDOW_S = 4.0  # Of moves asked for at once: long beside SETTLE_S, short beside a lease.
@@ -35,15 +36,26 @@ class MovePlanner:
     """One network's."""
 
     def __init__(
-        self, *, moves_per_s: float, drains: bool = True, gain_ms_min: float = GAIN_MS_MIN
+        self,
+        *,
+        moves_per_s: float,
+        drains: bool = True,
+        gain_ms_min: float = GAIN_MS_MIN,
+        shed: FlowSolve | None = None,
     ) -> None:
-        """`drains`: whether streams at origins that drain are this one's to move."""
+        """`drains`: whether streams at origins that drain are this one's to move.
+
+        `shed`: of a `FlowSolver`, to name what no move can save; without one all stays, and links
+        are beyond their limits.
+        """
         assert moves_per_s > 0, "the configuration bounds it"
         self.moves_per_s = moves_per_s
         self.drains = drains
         self.gain_ms_min = gain_ms_min
         self.plans = 0
         self.last: MovePlan | None = None
+        self.sheds: list[UnitSheds] = []  # By the last plan.
+        self._shed = shed
         self._migration = Migration()
         self._settled_at = -math.inf
         self._looked_at = -math.inf
@@ -61,6 +73,7 @@ class MovePlanner:
 
         `pops`: those that can be asked. Raises SolverError; then it waits as after a plan.
         """
+        self.sheds = []
         if now < self._settled_at:
             return []
         inputs = MoveInputs(
@@ -82,8 +95,11 @@ class MovePlanner:
             self._migration.restart()
         self.last = MovePlan(number=self.plans, cold=cold, inputs=inputs)
         self.plans += 1
+        if self._shed is not None:
+            self.sheds = plan_sheds(problem, self._shed)
+            problem = without(problem, self.sheds)
         moves = self._migration.plan(problem)
-        if moves:
+        if moves or self.sheds:
             self._settled_at = now + self.moves_s(moves) + SETTLE_S
         return moves
 

@@ -17,6 +17,7 @@ from edged.policy.move_planner import (
 from edged.policy.moves import DRAIN, NEARER, UnitMoves
 from edged.policy.planner import OriginSupply, PopDemand
 from edged.policy.restrictions import Restriction
+from edged.policy.solver import FlowSolver
 from edged.policy.well import Well
 
 PER_S = 10.0
@@ -86,6 +87,26 @@ def test_what_is_wrong_is_seen_to_at_once_and_nothing_is_asked_for_twice() -> No
     assert world.make(world.plan(again_at)) == 30
     assert world.units == {"near": 30, "far": 70, "old": 0}
     assert world.plan(1e3) == []
+
+
+def test_what_no_move_can_save_is_named_where_that_is_wanted() -> None:
+    """Both ways carry 50 in all; of 100 half is shed, and the moves are those of the rest."""
+    world = World()
+    world.states["old"] = OriginState.DOWN
+    world.units["near"] = 100
+    world.links = (
+        LinkLimit(name="cable", mbps=30.0, mbps_per_unit=1.0, pairs=(("p", "near"),)),
+        LinkLimit(name="dish", mbps=20.0, mbps_per_unit=1.0, pairs=(("p", "far"),)),
+    )
+    moves = world.plan(0.0)
+    assert (sum(move.units for move in moves), world.planner.sheds) == (20, [])
+    world.planner = MovePlanner(moves_per_s=PER_S, shed=FlowSolver().solve)
+    moves = world.plan(0.0)
+    (shed,) = world.planner.sheds
+    assert (shed.pop, shed.origin, shed.units, shed.link) == ("p/0", "near", 50, "cable")
+    assert [(move.to_origin, move.units) for move in moves] == [("far", 20)]
+    assert world.plan(1.0) == []
+    assert world.planner.sheds == [], "it is not asked for twice"
 
 
 @pytest.mark.parametrize("drains", [True, False])

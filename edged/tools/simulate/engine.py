@@ -15,6 +15,7 @@ import math
 import random
 from collections.abc import Callable
 
+from edged.media.routing import CLASSES
 from edged.policy.departures import LOST_S_MAX, STALLED_S_MAX
 from edged.tools.simulate.board import TICK_S, Board
 from edged.tools.simulate.bound import Moment
@@ -74,6 +75,7 @@ class Network:
                 call_at=self.call_at,
                 streams_at=lambda origin: self.sites[origin].streams,
                 move=self.move,
+                shed=self.shed,
             )
         )
 
@@ -121,27 +123,51 @@ class Network:
             gbps=list(self.geography.gbps),
         )
 
+    def _live_moment(self) -> Moment:
+        """What is live now, by PoP and class, and the links as far as IRS is to use them."""
+        demand = [0] * (len(self._pops) * len(CLASSES))
+        for site in self.sites:
+            for stream in site.streams:
+                demand[stream.pop * len(CLASSES) + stream.priority] += 1
+        live = self.recorder.live_total
+        mean = sum(map(sum, self.recorder.kbps)) / 1000 / live if live else 0.0
+        use = self.scenario.irs.link_use_max
+        return Moment(
+            demand=demand,
+            mbps=[mean * units for units in demand],
+            slots=[site.capacity for site in self.sites],
+            rtt_ms=[list(row) for row in self.geography.rtt_ms for _ in CLASSES],
+            routes=[list(row) for row in self.geography.routes for _ in CLASSES],
+            gbps=[use * each for each in self.geography.gbps],
+        )
+
     def links(self) -> dict[str, LinkSeen]:
         """Each direction of each link that is crossed, by name ("lhr>nyc")."""
-        total = sum(map(sum, self.recorder.kbps)) / 1000
-        mean = (
-            total / self.recorder.live_total
-            if self.recorder.live_total
-            else self.scenario.demand.mbps_mean
-        )
-        crossing = self.recorder.crossing(self.geography)
+        recorder, mean = self.recorder, self.scenario.demand.mbps_mean
+        crossing = recorder.crossing(self.geography)
         seen = {}
-        for arc, mbps in self.recorder.arc_loads(self.geography).items():
+        for arc, mbps in recorder.arc_loads(self.geography).items():
             bandwidth = 1000 * self.geography.gbps[arc[0]]
+            units = sum(recorder.live[pop][origin] for pop, origin in crossing[arc])
             seen[self.geography.name_of(arc)] = LinkSeen(
                 mbps=bandwidth,
-                mbps_per_unit=mean,
+                mbps_per_unit=mbps / units if units else mean,
                 load=mbps / bandwidth,
                 pairs=tuple(
                     (self._pops[pop], self.sites[origin].name) for pop, origin in crossing[arc]
                 ),
             )
         return seen
+
+    def shed(self, stream: Stream) -> None:
+        """End a live stream, as the links cannot carry it."""
+        if stream.stage is not Stage.LIVE:
+            return
+        self.sites[stream.origin].give_back(stream)
+        self.recorder.left(stream)
+        self.recorder.shed(stream, self.now)
+        stream.stage = Stage.OVER
+        self._release(stream)
 
     # What happens from outside.
 
@@ -221,6 +247,9 @@ class Network:
         before = [list(row) for row in self.geography.rtt_ms]
         self.geography.set_link(name, up=up)
         self.recorder.rerouted()
+        self.policy.rerouted(self.now)
+        if not up:
+            self.recorder.cut_link(self.now, self._live_moment())
         for pop, (old, new) in enumerate(zip(before, self.geography.rtt_ms, strict=True)):
             for origin, (one, other) in enumerate(zip(old, new, strict=True)):
                 if math.isfinite(one) is not math.isfinite(other):

@@ -20,7 +20,9 @@ class Figures(Struct, frozen=True, kw_only=True):
     lost their origin and found another, in `moved_p99_ms`; `cut`: that found none. `rehomed`: moves
     of streams while they were live. `overload_h`: while a link was beyond its bandwidth. `clear_s`:
     from the cut of a link until all that are left are full to 90 % at most, and stay so; CLEAR_S_MAX
-    when that took longer. `rtt_of_undisturbed`: mean RTT while an event lasts, over that of the
+    when that took longer. `shed`: live streams that were ended as links could not carry them;
+    `shed_amiss`: after cuts, those that the best plan keeps, and those kept that it does not, over
+    those that it does not. `rtt_of_undisturbed`: mean RTT while an event lasts, over that of the
     same time without any; measured where it is a goal, as it takes a second run.
     """
 
@@ -41,6 +43,8 @@ class Figures(Struct, frozen=True, kw_only=True):
     link_load_max: float
     overload_h: float
     clear_s: float | None = None
+    shed: float = 0.0
+    shed_amiss: float | None = None
     rtt_of_undisturbed: float | None = None
     moved: float
     rehomed: float

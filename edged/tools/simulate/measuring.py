@@ -3,9 +3,10 @@
 import math
 from collections.abc import Sequence
 
-from edged.tools.simulate.bound import Best
+from edged.media.routing import CLASSES
+from edged.tools.simulate.bound import Best, unserved_by_class
 from edged.tools.simulate.figures import Figures, figures_by
-from edged.tools.simulate.recorder import Recorder, Sample
+from edged.tools.simulate.recorder import CutMade, Recorder, Sample
 from edged.tools.simulate.scenario import Event
 
 
@@ -45,6 +46,8 @@ def measure(
         link_load_max=max((sample.link_load for sample in samples), default=0.0),
         overload_h=overloaded * sample_s / 3600,
         clear_s=recorder.clear_s,
+        shed=float(recorder.shed_total),
+        shed_amiss=_shed_amiss(recorder.link_cuts),
         rtt_of_undisturbed=rtt_of_undisturbed,
         moved=float(recorder.moved),
         rehomed=float(recorder.rehomed_total),
@@ -67,6 +70,17 @@ def compare_rtt(
 
     ours, theirs = rtt_of(disturbed.samples), rtt_of(undisturbed.samples)
     return None if ours is None or not theirs else ours / theirs
+
+
+def _shed_amiss(cuts: Sequence[CutMade]) -> float | None:
+    """How far what was shed is from what has to go, by PoP and class."""
+    amiss = wanted = 0.0
+    for cut in cuts:
+        for row, units in enumerate(unserved_by_class(cut.moment)):
+            shed = cut.shed.get((row // len(CLASSES), row % len(CLASSES)), 0)
+            amiss += abs(shed - units)
+            wanted += units
+    return _share(amiss, wanted) if wanted > 0.5 else None  # Half a stream is rounding.
 
 
 def percentile(histogram: dict[int, int], part: float) -> float:

@@ -120,7 +120,7 @@ class IrsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     lease_ttl_s: Annotated[float, Meta(ge=1, le=600)] = 15.0
     table_ttl_s: Annotated[float, Meta(ge=1, le=3600)] = 30.0
     reserve_fraction: Annotated[float, Meta(ge=0, le=0.5)] = 0.002
-    link_use_max: Annotated[float, Meta(ge=0, le=1)] = 0.9  # 0: IRS knows nothing of links.
+    link_use_max: Annotated[float, Meta(ge=0, le=1)] = 0.88  # 0: IRS knows nothing of links.
 
     def __post_init__(self) -> None:
         """Raise ValueError where keys contradict each other."""

@@ -51,6 +51,7 @@ class Bench:
             call_at=lambda at, call: self.calls.append(at),
             streams_at=lambda origin: self.sites[origin].streams,
             move=lambda stream, to: self.moves.append((stream, to)),
+            shed=lambda stream: None,
         )
         for tick in range(5):
             self.board.tick(tick * TICK_S)

@@ -1,12 +1,13 @@
 """Measuring: shares, percentiles, and round trips with and without what befell the network."""
 
 import hypothesis
+import msgspec
 import pytest
 from hypothesis import strategies as st
 
-from edged.tools.simulate.bound import solve
+from edged.tools.simulate.bound import Moment, solve
 from edged.tools.simulate.measuring import compare_rtt, measure, percentile
-from edged.tools.simulate.recorder import Recorder, Sample
+from edged.tools.simulate.recorder import CutMade, Recorder, Sample
 from edged.tools.simulate.runner import run
 from edged.tools.simulate.scenario import IrsConfig, IrsDead
 from tests.tools.simulate.worlds import brief
@@ -73,3 +74,19 @@ def test_round_trips_are_compared_while_an_event_lasts() -> None:
     assert compare_rtt(disturbed, undisturbed, [for_good]) == pytest.approx(99.0)
     assert compare_rtt(disturbed, undisturbed, []) is None
     assert compare_rtt(disturbed, recorded(0.0, 0.0, 0.0, 0.0), [for_good]) is None
+
+
+def test_what_was_shed_is_held_against_what_has_to_go() -> None:
+    """Of 4 partners and 8 basic ones over a link for 7 of them 5 basic ones have to."""
+    moment = Moment(
+        demand=[4, 0, 8], mbps=[40.0, 0.0, 80.0], slots=[99], rtt_ms=[[9.0]] * 3,
+        routes=[[((0, True),)]] * 3, gbps=[0.07],
+    )  # fmt: skip
+    recorder = recorded(1.0)
+    assert measure(recorder, [], 10.0).shed_amiss is None
+    for shed, amiss in (({(0, 2): 5}, 0.0), ({}, 1.0), ({(0, 2): 4, (0, 0): 1}, 0.4)):
+        recorder.link_cuts = [CutMade(at=0.0, moment=moment, shed=shed)]
+        assert measure(recorder, [], 10.0).shed_amiss == pytest.approx(amiss)
+    wide = msgspec.structs.replace(moment, gbps=[0.12])
+    recorder.link_cuts = [CutMade(at=0.0, moment=wide)]
+    assert measure(recorder, [], 10.0).shed_amiss is None, "nothing had to"
