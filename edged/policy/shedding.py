@@ -41,7 +41,7 @@ def plan_sheds(problem: MigrationProblem, solve: FlowSolve) -> list[UnitSheds]:
         across = [over & set(crossed.get((row, at), ())) for at in range(len(problem.origins))]
         order = sorted(
             range(len(problem.origins)),
-            key=lambda at: (-len(across[at]), -problem.rtt(row, at), at),  # noqa: B023 - used here
+            key=lambda at: (-len(across[at]), -problem.rtt(row, at), at),
         )
         for k in range(width):
             left = math.ceil(solution.unserved[row][k] - TIGHT)

@@ -86,9 +86,7 @@ def test_goals_are_told_as_reached_or_missed_and_decide_how_it_ends(quick: Path)
     quick.write_text(text + GOALS.replace("cut", "moved_p99_ms"))
     answer = Answer(*only)
     assert answer.code == 1
-    assert answer.out.splitlines()[-1] == (
-        "MISSED price: moved_p99_ms at most 0: it did not occur"
-    )
+    assert answer.out.splitlines()[-1] == ("MISSED price: moved_p99_ms at most 0: it did not occur")
     assert answer.out.splitlines()[-2].startswith("reached price: served")
 
 

@@ -44,8 +44,6 @@ def test_it_suffices_for_those_who_come() -> None:
     """Ten thousand times, by chance, with nobody leaving meanwhile."""
     rng = random.Random(1)  # noqa: S311 - replayable
     for coming in (0.5, 3.0, 25.0, 300.0):
-        kept = sum(
-            keep_for_partners([50_000, 50_000], [2000, 1000], coming, fraction_max=0.1)
-        )
+        kept = sum(keep_for_partners([50_000, 50_000], [2000, 1000], coming, fraction_max=0.1))
         beyond = sum(draw_poisson(coming, rng) > kept for _ in range(10_000))
         assert beyond <= 5, f"{beyond} of 10,000 times more than {kept} came for {coming}"

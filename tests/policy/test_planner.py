@@ -20,9 +20,7 @@ from edged.policy.solver import FlowSolver
 plan_leases = partial(planner.plan_leases, margin_fraction=0.0)
 
 
-def reserves(
-    origins: list[OriginSupply], pops: list[PopDemand], fraction: float
-) -> dict[str, int]:
+def reserves(origins: list[OriginSupply], pops: list[PopDemand], fraction: float) -> dict[str, int]:
     """What a plan of `plan_leases` keeps for partners."""
     kept = planner.find_reserves(origins, pops, fraction_max=fraction, horizon_s=10.0)
     return {known.origin: units for known, units in zip(origins, kept, strict=True)}
@@ -455,7 +453,7 @@ def test_a_margin_of_each_origin_is_in_no_lease(solve: FlowSolve | None) -> None
 
 @pytest.mark.parametrize("solve", [None, FlowSolver().solve])
 def test_of_the_last_slots_of_all_hardly_a_margin_is_kept(solve: FlowSolve | None) -> None:
-    """An origin that is full beside others that are not has the whole one, or who asks is refused."""
+    """One that is full beside others that are not has the whole one, or who asks is refused."""
     pop = PopDemand(pop="a/0")
     full, empty = supply("o1", 20, total=10_000), supply("o2", 400, total=10_000)
     plan = planner.plan_leases([full, empty], [pop], reserve_fraction=0.0, solve=solve)

@@ -17,7 +17,9 @@ from tests.policy.migration_problems import problems
 PARTNER, BASIC = PriorityClass.PARTNER, PriorityClass.BASIC
 
 
-def island(*, mbps: float, room: int = 50, partners: int = 20, basics: int = 80) -> MigrationProblem:
+def island(
+    *, mbps: float, room: int = 50, partners: int = 20, basics: int = 80
+) -> MigrationProblem:
     """Two PoPs whose streams all cross one link to `far`; `near` has some room beside it."""
     return MigrationProblem(
         pops=["rio/0", "sao/0"],

@@ -19,11 +19,11 @@ class Figures(Struct, frozen=True, kw_only=True):
     `offers`: origins asked per stream, one where the PoP refused by itself. `moved`: streams that
     lost their origin and found another, in `moved_p99_ms`; `cut`: that found none. `rehomed`: moves
     of streams while they were live. `overload_h`: while a link was beyond its bandwidth. `clear_s`:
-    from the cut of a link until all that are left are full to 90 % at most, and stay so; CLEAR_S_MAX
-    when that took longer. `shed`: live streams that were ended as links could not carry them;
-    `shed_amiss`: after cuts, those that the best plan keeps, and those kept that it does not, over
-    those that it does not. `rtt_of_undisturbed`: mean RTT while an event lasts, over that of the
-    same time without any; measured where it is a goal, as it takes a second run.
+    from the cut of a link until all that are left are full to 90 % at most, and stay so, which is
+    looked at for CLEAR_S_MAX. `shed`: live streams that were ended as links could not carry them;
+    `shed_amiss`: after cuts, those shed that the best plan keeps, and those kept that it does not,
+    over those that it does not. `rtt_of_undisturbed`: mean RTT while an event lasts, over that of
+    the same time without any; measured where it is a goal, as it takes a second run.
     """
 
     served: float

@@ -9,6 +9,8 @@ from edged.tools.simulate.figures import Figures, figures_by
 from edged.tools.simulate.recorder import CutMade, Recorder, Sample
 from edged.tools.simulate.scenario import Event
 
+ROUNDING = 0.5  # Streams.
+
 
 def measure(
     recorder: Recorder,
@@ -80,7 +82,7 @@ def _shed_amiss(cuts: Sequence[CutMade]) -> float | None:
             shed = cut.shed.get((row // len(CLASSES), row % len(CLASSES)), 0)
             amiss += abs(shed - units)
             wanted += units
-    return _share(amiss, wanted) if wanted > 0.5 else None  # Half a stream is rounding.
+    return _share(amiss, wanted) if wanted > ROUNDING else None
 
 
 def percentile(histogram: dict[int, int], part: float) -> float:

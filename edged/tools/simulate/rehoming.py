@@ -3,11 +3,12 @@
     look ─▶ MovePlanner ── moves, paced ──▶ offer to the new origin ── accepted: leave the old
                                                                     └── refused: stay
 
-IRS looks with each push of leases, and each LOOK_S from a plan that moves something, or a change
-of routes, until QUIET_S after the last: in life it looks twice a second at what is told once. Which streams of a PoP and class go is the PoP's choice: the oldest at that origin.
-Streams at an origin that drains are not its to move, as in production: the origin lets go of them.
-What no move can save where links are too full it names, and PoPs end the newest of these. That is
-policy which production has, but does not order yet.
+IRS looks with each push of leases, and each LOOK_S from a plan that moves something, or a change of
+routes, until QUIET_S after the last; in life it looks twice a second at what it is told once. Which
+streams of a PoP and class go is the PoP's choice: the oldest at that origin. Streams at an origin
+that drains are not its to move, as in production: the origin lets go of them. What no move can save
+where links are too full it names, and PoPs end the newest of these: policy that production's IRS has
+but does not order yet.
 """
 
 import math
@@ -36,9 +37,7 @@ class Rehoming(Leases):
     def __init__(self, around: Surroundings) -> None:
         super().__init__(around)
         self.moves_refused = 0
-        self._planner = MovePlanner(
-            moves_per_s=MOVES_PER_S, drains=False, shed=FlowSolver().solve
-        )
+        self._planner = MovePlanner(moves_per_s=MOVES_PER_S, drains=False, shed=FlowSolver().solve)
         self._moved_at = -math.inf
         self._looks_again = False
 

@@ -4,8 +4,8 @@ import pytest
 
 from edged.media.stream import PriorityClass
 from edged.tools.simulate import recorder as recording
-from edged.tools.simulate.demand import Arrival
 from edged.tools.simulate.bound import Moment
+from edged.tools.simulate.demand import Arrival
 from edged.tools.simulate.geography import Geography
 from edged.tools.simulate.recorder import SHED_S_MAX, Recorder
 from edged.tools.simulate.streams import Site, Stage, Stream
@@ -144,9 +144,7 @@ def test_after_a_cut_the_last_moment_of_a_full_link_counts() -> None:
 
 
 def test_what_is_shed_is_counted_for_the_last_cut_while_that_is_new() -> None:
-    made, nothing = recorder(), Moment(
-        demand=[], mbps=[], slots=[], rtt_ms=[], routes=[], gbps=[]
-    )
+    made, nothing = recorder(), Moment(demand=[], mbps=[], slots=[], rtt_ms=[], routes=[], gbps=[])
     one = came(made)
     made.shed(one, 5.0)
     assert (made.shed_total, made.link_cuts) == (1, [])
