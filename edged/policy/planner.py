@@ -8,8 +8,8 @@ share. Two policies make the shares:
 - "proportional": by arrivals alone. Also what is left when the solver fails.
 
 The reserve is for partners, as large as they need (`partner_reserve`). What of it is free is shared
-out as well, as `kept`: units beyond the quota that only they may use. Where partners have eaten into
-it, the others' quotas shrink by as much, so that it fills again as streams leave.
+out as well, as `kept`: units beyond the quota that only they may use. Where partners have eaten
+into it, the others' quotas shrink by as much, so that it fills again as streams leave.
 """
 
 import math
