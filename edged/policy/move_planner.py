@@ -4,7 +4,8 @@
 
 What has been asked for is not asked for twice: until it is settled nothing new is. From then on an
 overloaded link, or streams at an origin that drains, is reason enough; without one it takes
-NEARER_S. Asks and answers are the shell's.
+NEARER_S, but AGAIN_S where streams came nearer: they have made room for others. Asks and answers
+are the shell's.
 """
 
 import math
@@ -19,6 +20,9 @@ from edged.policy.planner import OriginSupply, PopDemand
 from edged.policy.shedding import UnitSheds, plan_sheds, without
 
 NEARER_S = 60.0  # Between looks for what could come nearer; that is never urgent.
+AGAIN_S = (
+    5.0  # Origins that are all but full let few come at a time, and each leaves a slot behind.
+)
 WINDOW_S = 4.0  # Of moves asked for at once: long beside SETTLE_S, short beside a lease.
 SETTLE_S = 2.0  # Two telemetry intervals after the last move is due.
 LOOK_S = 1.0  # Between plans that bring no moves: PoPs tell nothing new before.
@@ -59,6 +63,7 @@ class MovePlanner:
         self._migration = Migration()
         self._settled_at = -math.inf
         self._looked_at = -math.inf
+        self._moved = False  # By the last plan.
 
     def plan(
         self,
@@ -86,9 +91,10 @@ class MovePlanner:
             drains=self.drains,
         )
         problem = inputs.problem()
-        if not is_wrong(problem) and now < self._looked_at + NEARER_S:
+        wait_s = AGAIN_S if self._moved else NEARER_S
+        if not is_wrong(problem) and now < self._looked_at + wait_s:
             return []
-        self._looked_at = now
+        self._looked_at, self._moved = now, False
         self._settled_at = now + LOOK_S
         cold = self.plans % PLANS_PER_CHECKPOINT == 0
         if cold:
@@ -99,6 +105,7 @@ class MovePlanner:
             self.sheds = plan_sheds(problem, self._shed)
             problem = without(problem, self.sheds)
         moves = self._migration.plan(problem)
+        self._moved = bool(moves)
         if moves or self.sheds:
             self._settled_at = now + self.moves_s(moves) + SETTLE_S
         return moves

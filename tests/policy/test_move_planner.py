@@ -8,6 +8,7 @@ from edged.policy import linear_program
 from edged.policy.flows import PLANS_PER_CHECKPOINT, LinkLimit
 from edged.policy.link_map import LinkConfig, LinkMap, SiteConfig
 from edged.policy.move_planner import (
+    AGAIN_S,
     LOOK_S,
     NEARER_S,
     SETTLE_S,
@@ -67,10 +68,27 @@ def test_what_could_come_nearer_is_looked_for_now_and_then() -> None:
     assert (move.units, move.reason) == (round(PER_S * WINDOW_S), NEARER)
     assert world.planner.moves_s([move]) == WINDOW_S
     world.make([move])
-    assert world.plan(NEARER_S - 0.1) == []
-    assert world.make(world.plan(NEARER_S)) == 30
-    assert world.plan(2 * NEARER_S) == []
+    settled_at = WINDOW_S + SETTLE_S
+    assert world.plan(settled_at - 0.1) == []
+    assert world.make(world.plan(settled_at)) == 30, "there may be more, while there was some"
+    last_at = settled_at + 3.0 + SETTLE_S
+    assert world.plan(last_at - 0.1) == []
+    assert world.planner.plans == 2
+    assert world.plan(last_at) == []
+    world.units["far"] = 5
+    assert world.plan(last_at + NEARER_S - 0.1) == []
     assert world.planner.plans == 3
+    assert world.make(world.plan(last_at + NEARER_S)) == 5
+
+
+def test_few_moves_are_looked_at_again_no_sooner_than_that() -> None:
+    world = World()
+    world.states["old"] = OriginState.DOWN
+    world.units["far"] = 1
+    assert world.make(world.plan(0.0)) == 1
+    world.units["far"] = 1
+    assert world.plan(AGAIN_S - 0.1) == [], "though it is settled"
+    assert world.make(world.plan(AGAIN_S)) == 1
 
 
 def test_what_is_wrong_is_seen_to_at_once_and_nothing_is_asked_for_twice() -> None:

@@ -8,12 +8,14 @@ A figure that did not occur is missed: a goal that cannot be missed shows nothin
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from msgspec import Struct
 
 from edged.tools.simulate.figures import MORE_IS_BETTER, SHARES, Figures
 
-Goals = Mapping[str, Mapping[str, float]]  # What each figure is to be, by policy.
+Policy = TypeVar("Policy", bound=str)
+Wanted = Mapping[str, float]  # What each figure is to be.
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
@@ -28,7 +30,7 @@ class Verdict(Struct, frozen=True, kw_only=True):
     reached: bool
 
 
-def find_goal_problems(goals: Goals, policies: Sequence[str]) -> Iterator[str]:
+def find_goal_problems(goals: Mapping[Policy, Wanted], policies: Sequence[Policy]) -> Iterator[str]:
     """Say which goals nobody can reach or miss."""
     figures = Figures.__struct_fields__
     for policy, wanted in goals.items():
@@ -42,7 +44,9 @@ def find_goal_problems(goals: Goals, policies: Sequence[str]) -> Iterator[str]:
                 yield f"{key}: {value:g} is not allowed: a share is 0 to 1"
 
 
-def judge(goals: Goals, policy: str, mean: Figures, worst: Figures) -> Iterator[Verdict]:
+def judge(
+    goals: Mapping[Policy, Wanted], policy: Policy, mean: Figures, worst: Figures
+) -> Iterator[Verdict]:
     """Hold a policy's figures against its goals."""
     for figure, wanted in goals.get(policy, {}).items():
         is_least = figure in MORE_IS_BETTER
