@@ -6,9 +6,12 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from edged.cli import EXIT_FAILED
 from edged.cli.asking import JsonOption
 from edged.cli.output import console, errors, print_json, print_table
 from edged.errors import ConfigError
+from edged.tools.simulate.figures import SHARES
+from edged.tools.simulate.goals import Verdict
 from edged.tools.simulate.runner import Report, choose, play
 from edged.tools.simulate.scenario import POLICIES, SEEDS_MAX, PolicyName, load_scenario
 
@@ -27,9 +30,11 @@ ROWS = (
     ("RTT, ms", ".1f", "rtt_ms"),
     ("RTT p99, ms", ".0f", "rtt_p99_ms"),
     ("fullest link, %", "%", "link_load_max"),
+    ("links clear, s", ".1f", "clear_s"),
     ("moved", ".0f", "moved"),
     ("rehomed", ".0f", "rehomed"),
     ("cut", ".0f", "cut"),
+    ("shed", ".0f", "shed"),
 )
 
 
@@ -60,7 +65,12 @@ def simulate(
     tries: origins asked per stream. When full: while more is wanted than there are slots.
     RTT: from PoP to origin, of live streams.
     moved, cut: streams that lost their origin and found another, or none.
+    links clear: from a cut until every other link is full to 90 % at most.
     rehomed: moves of live streams.
+    shed: live streams that were ended, as links could not carry them.
+
+    Where the scenario has goals, each is told as reached or MISSED. The mean of the seeds and the
+    worst both have to reach it. Ends with 1 where one is missed.
     """
     loaded = choose(load_scenario(scenario), policies=_policies(policy or []), seeds=seeds)
     if plot is not None:
@@ -77,9 +87,12 @@ def simulate(
         print_json(report)
     else:
         _print(report, table)
+        _print_goals(report.goals)
     if plot is not None:
         start_hour = loaded.scenario.start_hour
         plots.save(played, plot, start_hour=start_hour, table=table)
+    if not all(goal.reached for goal in report.goals):
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _policies(given: list[str]) -> list[PolicyName]:
@@ -101,6 +114,27 @@ def _print(report: Report, table: list[list[str]]) -> None:
     console.print(Text(title, "bold"))  # Above a narrow table it would be as narrow.
     print_table("", heading, shown, is_first_whole=True)
     console.print(f"the clairvoyant bound serves {_percent(report.bound_served)} %", style="dim")
+
+
+def _print_goals(goals: list[Verdict]) -> None:
+    for goal in goals:
+        how = "at least" if goal.is_least else "at most"
+        wanted, mean, worst = (
+            _exact(goal.figure, value) for value in (goal.wanted, goal.mean, goal.worst)
+        )
+        shown = "it did not occur" if goal.mean is None else f"{mean} ({worst})"
+        verdict = Text("reached", "green") if goal.reached else Text("MISSED", "bold red")
+        text = f" {goal.policy}: {goal.figure} {how} {wanted}: {shown}"
+        console.print(Text.assemble(verdict, text), soft_wrap=True)
+
+
+def _exact(figure: str, value: float | None) -> str:
+    """As it was judged; figures have six digits."""
+    if value is None:
+        return ""
+    if figure not in SHARES:
+        return f"{value:.6f}".rstrip("0").rstrip(".")
+    return f"{100 * value:.4f}".rstrip("0").rstrip(".") + " %"
 
 
 def _table(report: Report) -> list[list[str]]:

@@ -57,7 +57,7 @@ class IrsConfig(BackboneConfig, frozen=True, kw_only=True, forbid_unknown_fields
     push_interval_s: Annotated[float, Meta(ge=0.05, le=10)] = 1.0  # Leases are renewed so often.
     lease_ttl_s: Annotated[float, Meta(ge=1, le=600)] = 10.0  # Then PoPs decide by price.
     table_ttl_s: Annotated[float, Meta(ge=1, le=3600)] = 30.0  # Then PoPs believe no masks of ours.
-    reserve_fraction: Annotated[float, Meta(ge=0, le=0.5)] = 0.002  # Of each origin, for partners.
+    reserve_fraction: Annotated[float, Meta(ge=0, le=0.5)] = 0.002  # For partners at most.
     policy: PlanPolicy = "leases"  # "proportional": by arrivals alone, without the solver.
     # After a start, before tables are replaced: origins need so long to be back. 0: do not wait.
     warmup_s: Annotated[float, Meta(ge=0, le=60)] = 5.0

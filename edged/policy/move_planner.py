@@ -4,7 +4,8 @@
 
 What has been asked for is not asked for twice: until it is settled nothing new is. From then on an
 overloaded link, or streams at an origin that drains, is reason enough; without one it takes
-NEARER_S. Asks and answers are the shell's.
+NEARER_S, but AGAIN_S where streams came nearer: they have made room for others. Asks and answers
+are the shell's.
 """
 
 import math
@@ -12,12 +13,16 @@ from collections.abc import Sequence
 
 from msgspec import Struct, structs
 
-from edged.policy.flows import PLANS_PER_CHECKPOINT, LinkLimit
+from edged.policy.flows import PLANS_PER_CHECKPOINT, FlowSolve, LinkLimit
 from edged.policy.migration import Migration
 from edged.policy.moves import GAIN_MS_MIN, MoveInputs, UnitMoves, is_wrong
 from edged.policy.planner import OriginSupply, PopDemand, with_ladders_only
+from edged.policy.shedding import UnitSheds, plan_sheds, without
 
 NEARER_S = 60.0  # Between looks for what could come nearer; that is never urgent.
+AGAIN_S = (
+    5.0  # Origins that are all but full let few come at a time, and each leaves a slot behind.
+)
 WINDOW_S = 4.0  # Of moves asked for at once: long beside SETTLE_S, short beside a lease.
 SETTLE_S = 2.0  # Two telemetry intervals after the last move is due.
 LOOK_S = 1.0  # Between plans that bring no moves: PoPs tell nothing new before.
@@ -35,18 +40,30 @@ class MovePlanner:
     """One network's."""
 
     def __init__(
-        self, *, moves_per_s: float, drains: bool = True, gain_ms_min: float = GAIN_MS_MIN
+        self,
+        *,
+        moves_per_s: float,
+        drains: bool = True,
+        gain_ms_min: float = GAIN_MS_MIN,
+        shed: FlowSolve | None = None,
     ) -> None:
-        """`drains`: whether streams at origins that drain are this one's to move."""
+        """`drains`: whether streams at origins that drain are this one's to move.
+
+        `shed`: of a `FlowSolver`, to name what no move can save; without one all stays, and links
+        are beyond their limits.
+        """
         assert moves_per_s > 0, "the configuration bounds it"
         self.moves_per_s = moves_per_s
         self.drains = drains
         self.gain_ms_min = gain_ms_min
         self.plans = 0
         self.last: MovePlan | None = None
+        self.sheds: list[UnitSheds] = []  # By the last plan.
+        self._shed = shed
         self._migration = Migration()
         self._settled_at = -math.inf
         self._looked_at = -math.inf
+        self._moved = False  # By the last plan.
 
     def plan(
         self,
@@ -61,6 +78,7 @@ class MovePlanner:
 
         `pops`: those that can be asked. Raises SolverError; then it waits as after a plan.
         """
+        self.sheds = []
         if now < self._settled_at:
             return []
         inputs = MoveInputs(
@@ -74,20 +92,24 @@ class MovePlanner:
         )
         problem = inputs.problem()
         if not is_wrong(problem):
-            if now < self._looked_at + NEARER_S:
+            if now < self._looked_at + (AGAIN_S if self._moved else NEARER_S):
                 return []
             # What only comes nearer keeps its ladder.
             inputs = structs.replace(inputs, origins=list(with_ladders_only(origins)))
             problem = inputs.problem()
-        self._looked_at = now
+        self._looked_at, self._moved = now, False
         self._settled_at = now + LOOK_S
         cold = self.plans % PLANS_PER_CHECKPOINT == 0
         if cold:
             self._migration.restart()
         self.last = MovePlan(number=self.plans, cold=cold, inputs=inputs)
         self.plans += 1
+        if self._shed is not None:
+            self.sheds = plan_sheds(problem, self._shed)
+            problem = without(problem, self.sheds)
         moves = self._migration.plan(problem)
-        if moves:
+        self._moved = bool(moves)
+        if moves or self.sheds:
             self._settled_at = now + self.moves_s(moves) + SETTLE_S
         return moves
 

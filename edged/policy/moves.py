@@ -132,13 +132,18 @@ def _measured(pop: PopDemand, names: Sequence[str], nearest: dict[str, float]) -
 
 def is_wrong(problem: MigrationProblem) -> bool:
     """Whether a link is over its limit, or something is where it should not stay."""
-    crossed = find_crossed(problem.pops, problem.origins, problem.links)
-    return bool(_overloaded(problem, crossed)) or any(
+    return bool(find_overloaded(problem)) or any(
         any(classes)
         for row in problem.placed
         for name, classes in zip(problem.origins, row, strict=True)
         if name in problem.draining
     )
+
+
+def find_overloaded(problem: MigrationProblem) -> frozenset[int]:
+    """The places of links over their limit."""
+    crossed = find_crossed(problem.pops, problem.origins, problem.links)
+    return _overloaded(problem, crossed)
 
 
 class UnitMoves(Struct, frozen=True, kw_only=True):

@@ -7,9 +7,9 @@ share. Two policies make the shares:
 - "leases": the solver's, towards the best placement of all demand (`lease_shares`);
 - "proportional": by arrivals alone. Also what is left when the solver fails.
 
-The reserve is for partners. What of it is free is shared out as well, as `kept`: units beyond the
-quota that only they may use. Where partners have eaten into it, the others' quotas shrink by as
-much, so that it fills again as streams leave.
+The reserve is for partners, as large as they need (`partner_reserve`). What of it is free is shared
+out as well, as `kept`: units beyond the quota that only they may use. Where partners have eaten
+into it, the others' quotas shrink by as much, so that it fills again as streams leave.
 """
 
 import math
@@ -25,15 +25,19 @@ from edged.media.stream import PriorityClass
 from edged.policy.flows import FlowProblem, FlowSolution, FlowSolve, LinkLimit
 from edged.policy.lease_shares import (
     ARRIVALS_FLOOR,
+    HORIZON_S_MAX,
     OriginOffer,
     Shares,
     share_by_flows,
     share_out,
 )
+from edged.policy.partner_reserve import keep_for_partners
 from edged.policy.pop_needs import BoundDemand, find_parts, keep_within, wishes_of
 from edged.policy.routing_table import price_ms
 
 MARGIN_PART = 0.002  # Of an origin: placed by the leases before while these are on their way.
+# Of what is free of all origins: when little is left, each unit kept back turns somebody away.
+MARGIN_OF_FREE = 0.2
 ARRIVALS_SMOOTHING = 0.1  # Of a demand's: weight of the newest second; follows a surge within ten.
 PlanPolicy = Literal["leases", "proportional"]
 
@@ -107,13 +111,17 @@ def plan_leases(
 ) -> LeasePlan:
     """Make the rows of every PoP shard.
 
-    `margin_fraction` of each origin is in no lease: there is what those before have let place.
+    `reserve_fraction` of each origin is kept for partners at most. `margin_fraction` is in no
+    lease, unless little is free: there is what those before have let place.
     `solve`: of a `FlowSolver`; without one the policy is "proportional". `horizon_s`: for how long
     the leases are to suffice. `links`: limits of the backbone for all units, those there included.
     """
+    origins = sorted(origins, key=lambda supply: supply.origin)
+    reserves = find_reserves(origins, pops, fraction_max=reserve_fraction, horizon_s=horizon_s)
+    margin_fraction = min(margin_fraction, MARGIN_OF_FREE * _free_fraction(origins, reserves))
     supplies = [
-        _divide(supply, reserve_fraction, margin_fraction)
-        for supply in sorted(origins, key=lambda supply: supply.origin)
+        _divide(supply, reserve, margin_fraction)
+        for supply, reserve in zip(origins, reserves, strict=True)
     ]
     shares, failure, by_flows = None, "", None
     if solve is not None:
@@ -132,9 +140,42 @@ def plan_leases(
     )
 
 
-def _divide(supply: OriginSupply, reserve_fraction: float, margin_fraction: float) -> _Supply:
+def find_reserves(
+    origins: Sequence[OriginSupply],
+    pops: Sequence[PopDemand],
+    *,
+    fraction_max: float,
+    horizon_s: float,
+) -> list[int]:
+    """Units of each origin that are kept for partners who may come in that time."""
+    partners: Counter[str] = Counter()
+    coming = 0.0
+    for pop in pops:
+        of_class = {name: counts[PriorityClass.PARTNER] for name, counts in pop.units.items()}
+        partners.update(of_class)
+        if there := sum(map(sum, pop.units.values())):
+            coming += max(0.0, pop.arrivals_per_s) * sum(of_class.values()) / there
+    return keep_for_partners(
+        [origin.slots_total for origin in origins],
+        [partners[origin.origin] for origin in origins],
+        min(coming * min(horizon_s, HORIZON_S_MAX), UNITS_MAX),
+        fraction_max=fraction_max,
+    )
+
+
+def _free_fraction(origins: Sequence[OriginSupply], reserves: Sequence[int]) -> float:
+    """The part of all slots that any class might have."""
+    open_ = [
+        (max(0, min(origin.room[PriorityClass.PARTNER] - reserve, *origin.room)), origin)
+        for origin, reserve in zip(origins, reserves, strict=True)
+        if origin.state.takes_streams
+    ]
+    total = sum(origin.slots_total for _, origin in open_)
+    return sum(free for free, _ in open_) / total if total else 0.0
+
+
+def _divide(supply: OriginSupply, reserve: int, margin_fraction: float) -> _Supply:
     """Divide the room into what all may have and what is kept for partners."""
-    reserve = math.ceil(supply.slots_total * reserve_fraction)
     if not supply.state.takes_streams:
         return _Supply(supply, reserve, 0, 0, 0)
     partner = max(0, supply.room[PriorityClass.PARTNER])

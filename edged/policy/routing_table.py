@@ -37,6 +37,7 @@ NOTHING_BEYOND: dict[OnFull, str] = {
 }
 LAST_ARE_LEASED = "its last units are for those who have leases"
 LAST_UNITS_PART = 0.001  # Of an origin: what two heartbeats bring at the peak.
+LEASED_PART = 0.0002  # So few knock beside who has leases; were it more, they would stand idle.
 LAST_MS = 1000.0  # Beyond any price: only where there is nothing else.
 
 
@@ -466,7 +467,11 @@ def _least_price(
             passed[candidate.origin] = f"{before}; {why}" if before == LEASE_USED_UP else why
             continue
         is_last = room < request.cost + last_units(candidate, own)
-        if is_last and now < own.lease_until and priority is not PriorityClass.PARTNER:
+        if (
+            now < own.lease_until
+            and priority is not PriorityClass.PARTNER
+            and room < request.cost + last_units(candidate, own, LEASED_PART)
+        ):
             passed[candidate.origin] = LAST_ARE_LEASED
             continue
         rtt = min(candidate.rtt_ms, 2 * PRICE_FULL_MS)  # Unknown: after everything measured.
@@ -480,11 +485,11 @@ def _least_price(
     return best
 
 
-def last_units(candidate: Candidate, own: PopView) -> int:
+def last_units(candidate: Candidate, own: PopView, part: float = LAST_UNITS_PART) -> int:
     """Units of an origin for which many PoPs may knock before the next heartbeat."""
     report = own.capacitor.report(candidate.origin)
     total = 0 if report is None else report.slots_total
-    return math.floor(total * LAST_UNITS_PART)
+    return math.floor(total * part)
 
 
 def price_of(candidate: Candidate, own: PopView) -> float:

@@ -24,7 +24,8 @@ from edged.policy.restrictions import Restriction
 
 RAISE_AT = 0.85
 CLEAR_AT = 0.75
-USE_MAX = 0.9  # Of the bandwidth, by streams that are placed.
+# Of the bandwidth, by streams that are placed: they come and go between plans, and 0.9 is the most.
+USE_MAX = 0.88
 PRICE_FULL_MS = 50.0  # Of a link that is full: a detour of so much is worth it.
 PRICE_STEP = 0.05  # Of use: a price that moved with each sample would move streams.
 TOLD_S_MAX = 5.0  # Older than this, what a PoP told says nothing of now.

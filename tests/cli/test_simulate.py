@@ -18,7 +18,7 @@ from tests.cli.invoke import Answer
 from tests.tools.simulate.worlds import SCENARIOS
 
 SMALL = SCENARIOS / "small.toml"
-NEVER = {"  when full", "  slots used, %"}  # It is not that full in a minute.
+NEVER = {"  when full", "  slots used, %", "links clear, s"}  # In a minute.
 
 
 @pytest.fixture
@@ -64,6 +64,30 @@ def test_json_is_the_report(quick: Path) -> None:
     again = Answer("irs", "simulate", str(quick), "--policy", "price", "--seeds", "1", "--json")
     assert again.out == answer.out
     assert json.loads(answer.out)["origins"] == ["nyc1", "sjc1", "fra1", "nrt1"]
+
+
+GOALS = "\n[goals.price]\nserved = 0.5\ncut = 0.0\n[goals.leases]\nserved = 0.5\n"
+
+
+def test_goals_are_told_as_reached_or_missed_and_decide_how_it_ends(quick: Path) -> None:
+    text = quick.read_text()
+    quick.write_text(text + GOALS)
+    only = ("irs", "simulate", str(quick), "--policy", "price", "--policy", "static")
+    answer = Answer(*only)
+    assert answer.code == 0
+    served, cut = answer.out.splitlines()[-2:]
+    assert re.fullmatch(r"reached price: served at least 50 %: [\d.]+ % \([\d.]+ %\)", served)
+    assert cut == "reached price: cut at most 0: 0 (0)"
+    quick.write_text(text + GOALS.replace("cut = 0.0", "served_ = 0.0"))
+    assert "goals.price.served_: unknown; one of served, " in str(Answer(*only).error)
+    quick.write_text(text + GOALS.replace("cut", "moved_p99_ms").replace("0.5", "0.9999"))
+    answer = Answer(*only, "--json")
+    assert answer.code == 1, "JSON is the same command"
+    quick.write_text(text + GOALS.replace("cut", "moved_p99_ms"))
+    answer = Answer(*only)
+    assert answer.code == 1
+    assert answer.out.splitlines()[-1] == ("MISSED price: moved_p99_ms at most 0: it did not occur")
+    assert answer.out.splitlines()[-2].startswith("reached price: served")
 
 
 def test_a_plot_is_drawn(quick: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from edged.policy import linear_program
 from edged.policy.flows import PLANS_PER_CHECKPOINT, LinkLimit
 from edged.policy.link_map import LinkConfig, LinkMap, SiteConfig
 from edged.policy.move_planner import (
+    AGAIN_S,
     LOOK_S,
     NEARER_S,
     SETTLE_S,
@@ -17,6 +18,7 @@ from edged.policy.move_planner import (
 from edged.policy.moves import DRAIN, NEARER, UnitMoves
 from edged.policy.planner import OriginSupply, PopDemand
 from edged.policy.restrictions import Restriction
+from edged.policy.solver import FlowSolver
 from edged.policy.well import Well
 
 PER_S = 10.0
@@ -74,10 +76,27 @@ def test_what_could_come_nearer_is_looked_for_now_and_then() -> None:
     assert (move.units, move.reason) == (round(PER_S * WINDOW_S), NEARER)
     assert world.planner.moves_s([move]) == WINDOW_S
     world.make([move])
-    assert world.plan(NEARER_S - 0.1) == []
-    assert world.make(world.plan(NEARER_S)) == 30
-    assert world.plan(2 * NEARER_S) == []
+    settled_at = WINDOW_S + SETTLE_S
+    assert world.plan(settled_at - 0.1) == []
+    assert world.make(world.plan(settled_at)) == 30, "there may be more, while there was some"
+    last_at = settled_at + 3.0 + SETTLE_S
+    assert world.plan(last_at - 0.1) == []
+    assert world.planner.plans == 2
+    assert world.plan(last_at) == []
+    world.units["far"] = 5
+    assert world.plan(last_at + NEARER_S - 0.1) == []
     assert world.planner.plans == 3
+    assert world.make(world.plan(last_at + NEARER_S)) == 5
+
+
+def test_few_moves_are_looked_at_again_no_sooner_than_that() -> None:
+    world = World()
+    world.states["old"] = OriginState.DOWN
+    world.units["far"] = 1
+    assert world.make(world.plan(0.0)) == 1
+    world.units["far"] = 1
+    assert world.plan(AGAIN_S - 0.1) == [], "though it is settled"
+    assert world.make(world.plan(AGAIN_S)) == 1
 
 
 def test_nothing_comes_nearer_to_lose_its_ladder_but_leaves_what_drains() -> None:
@@ -106,6 +125,26 @@ def test_what_is_wrong_is_seen_to_at_once_and_nothing_is_asked_for_twice() -> No
     assert world.make(world.plan(again_at)) == 30
     assert world.units == {"near": 30, "far": 70, "old": 0}
     assert world.plan(1e3) == []
+
+
+def test_what_no_move_can_save_is_named_where_that_is_wanted() -> None:
+    """Both ways carry 50 in all; of 100 half is shed, and the moves are those of the rest."""
+    world = World()
+    world.states["old"] = OriginState.DOWN
+    world.units["near"] = 100
+    world.links = (
+        LinkLimit(name="cable", mbps=30.0, mbps_per_unit=1.0, pairs=(("p", "near"),)),
+        LinkLimit(name="dish", mbps=20.0, mbps_per_unit=1.0, pairs=(("p", "far"),)),
+    )
+    moves = world.plan(0.0)
+    assert (sum(move.units for move in moves), world.planner.sheds) == (20, [])
+    world.planner = MovePlanner(moves_per_s=PER_S, shed=FlowSolver().solve)
+    moves = world.plan(0.0)
+    (shed,) = world.planner.sheds
+    assert (shed.pop, shed.origin, shed.units, shed.link) == ("p/0", "near", 50, "cable")
+    assert [(move.to_origin, move.units) for move in moves] == [("far", 20)]
+    assert world.plan(1.0) == []
+    assert world.planner.sheds == [], "it is not asked for twice"
 
 
 @pytest.mark.parametrize("drains", [True, False])

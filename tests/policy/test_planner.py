@@ -20,6 +20,12 @@ from edged.policy.solver import FlowSolver
 plan_leases = partial(planner.plan_leases, margin_fraction=0.0)
 
 
+def reserves(origins: list[OriginSupply], pops: list[PopDemand], fraction: float) -> dict[str, int]:
+    """What a plan of `plan_leases` keeps for partners."""
+    kept = planner.find_reserves(origins, pops, fraction_max=fraction, horizon_s=10.0)
+    return {known.origin: units for known, units in zip(origins, kept, strict=True)}
+
+
 def supply(
     origin: str, room: int, *, total: int = 1000, state: OriginState = OriginState.UP
 ) -> OriginSupply:
@@ -156,12 +162,13 @@ def test_no_plan_hands_out_more_than_is_free(world: World, solver: str) -> None:
     assert plan.policy == ("leases" if solver == "solver" else "proportional")
     assert plan.failure == ("nothing works" if solver == "fails" else "")
     names = sorted(known.origin for known in origins)
+    to_keep_at = reserves(sorted(origins, key=lambda known: known.origin), pops, reserve)
     for known in origins:
         assert all([row.origin for row in of.rows] == names for of in plan.leases.values())
         shares = leased(plan, pops, known.origin)
         kept = sum(of.kept.get(known.origin, 0) for of in plan.leases.values())
         partner = known.room[0]
-        to_keep = math.ceil(known.slots_total * reserve)
+        to_keep = to_keep_at[known.origin]
         free = max(0, min(partner - to_keep, *known.room))
         there = sum(sum(pop.units.get(known.origin, (0, 0, 0))) for pop in pops)
         if not known.state.takes_streams or not pops:
@@ -199,10 +206,11 @@ def test_rules_hold_in_every_lease_and_no_more_than_is_free_is_given(
     solve = FlowSolver().solve if solver == "solver" else None
     plan = plan_leases(origins, pops, reserve_fraction=reserve, solve=solve, links=links)
     assert not plan.failure
+    to_keep_at = reserves(sorted(origins, key=lambda known: known.origin), pops, reserve)
     for known in origins:
         shares = leased(plan, pops, known.origin)
         kept = {pop: of.kept.get(known.origin, 0) for pop, of in plan.leases.items()}
-        partner, to_keep = known.room[0], math.ceil(known.slots_total * reserve)
+        partner, to_keep = known.room[0], to_keep_at[known.origin]
         free = max(0, min(partner - to_keep, *known.room)) if known.state.takes_streams else 0
         assert sum(max(0, share) for share in shares.values()) <= free
         if known.state.takes_streams:
@@ -482,3 +490,29 @@ def test_a_margin_of_each_origin_is_in_no_lease(solve: FlowSolve | None) -> None
     plan = planner.plan_leases(origins, [PopDemand(pop="a/0")], reserve_fraction=0.0, solve=solve)
     quotas = [row.quota for row in plan.leases["a/0"].rows]
     assert quotas == [100 - math.floor(1000 * planner.MARGIN_PART), 1]
+
+
+@pytest.mark.parametrize("solve", [None, FlowSolver().solve])
+def test_of_the_last_slots_of_all_hardly_a_margin_is_kept(solve: FlowSolve | None) -> None:
+    """One that is full beside others that are not has the whole one, or who asks is refused."""
+    pop = PopDemand(pop="a/0")
+    full, empty = supply("o1", 20, total=10_000), supply("o2", 400, total=10_000)
+    plan = planner.plan_leases([full, empty], [pop], reserve_fraction=0.0, solve=solve)
+    assert [row.quota for row in plan.leases["a/0"].rows] == [0, 380]
+    other = supply("o2", 10, total=10_000)
+    plan = planner.plan_leases([full, other], [pop], reserve_fraction=0.0, solve=solve)
+    assert [row.quota for row in plan.leases["a/0"].rows] == [17, 7]
+
+
+def test_as_much_is_kept_for_partners_as_they_need_who_come() -> None:
+    """At most the fraction, which is what is kept while nothing is known of them."""
+    partners = PopDemand(pop="a/0", units={"o1": (90, 0, 10)}, arrivals_per_s=0.5)
+    others = PopDemand(pop="b/0", units={"o1": (0, 0, 900)}, arrivals_per_s=99.0)
+    unknown = PopDemand(pop="a/0", arrivals_per_s=99.0)
+    origins = [supply("o1", 100), supply("o2", 100)]
+    found = {
+        name: planner.find_reserves(origins, pops, fraction_max=0.02, horizon_s=10.0)
+        for name, pops in {"known": [partners, others], "unknown": [unknown], "none": []}.items()
+    }
+    # 0.45 a second, for 10 s: 4.5 and four deviations, where partners are; and one of each.
+    assert found == {"known": [14, 1], "unknown": [20, 20], "none": [20, 20]}

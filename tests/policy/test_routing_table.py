@@ -563,12 +563,13 @@ def test_a_move_asks_nobody_to_give_way_and_keeps_the_terms_of_its_rule() -> Non
 def test_the_last_units_go_by_lease_alone_while_there_are_leases() -> None:
     """Of an origin of 5,000: for its last 5 many knock before they hear of each other."""
     view = make_view({"o1": 0, "o2": 0}, lease_ttl_s=0.1)
-    beat(view, "o1", 5, total=5000)
-    beat(view, "o2", 6, total=5000)
+    beat(view, "o1", 1, total=5000)
+    beat(view, "o2", 2, total=5000)
     assert choose_origin(want(), view, 0.0).origin == "o2"
-    beat(view, "o2", 5, total=5000)
+    beat(view, "o2", 1, total=5000)
     assert set(refusal(want(), view).values()) == {LAST_ARE_LEASED}
     assert choose_origin(want(priority=PARTNER), view, 0.0).origin == "o1"
+    beat(view, "o1", 5, total=5000)
     assert choose_origin(want(), view, 0.1).origin == "o1", "without leases somebody has them"
     beat(view, "o2", 6, total=5000, now=0.1)
     view.by_name["o2"].rtt_ms = 2 * PRICE_FULL_MS

@@ -19,6 +19,7 @@ from msgspec import Struct
 from edged.errors import EdgedError
 from edged.tools.simulate.geography import Arc
 
+BY_CLASS_MS = (1e6, 1e5, 1e4)  # Where there is a row for each: partner, affiliate, basic.
 UNSERVED_MS = 10_000.0  # More than any detour: first all that can be served, then the least RTT.
 
 
@@ -46,8 +47,14 @@ class Best(Struct, frozen=True):
         return self.rtt_sum_ms / self.served if self.served else 0.0
 
 
-def solve(moment: Moment) -> Best:
-    """What could be had."""
+def unserved_by_class(moment: Moment) -> list[float]:
+    """Of a moment with a row for each class of each PoP: what has to go, the lowest class first."""
+    placed = solve(moment, BY_CLASS_MS).placed
+    return [units - math.fsum(row) for units, row in zip(moment.demand, placed, strict=True)]
+
+
+def solve(moment: Moment, unserved_ms: Sequence[float] = (UNSERVED_MS,)) -> Best:
+    """What could be had. `unserved_ms`: of one row after the other, over and over."""
     pairs = [
         (pop, origin)
         for pop, wanted in enumerate(moment.demand)
@@ -57,7 +64,7 @@ def solve(moment: Moment) -> Best:
     placed = [[0.0] * len(moment.slots) for _ in moment.demand]
     if not pairs:
         return Best(0.0, 0.0, placed)
-    values = _run(_model(moment, pairs))
+    values = _run(_model(moment, pairs, unserved_ms))
     served = cost = 0.0
     for (pop, origin), value in zip(pairs, values, strict=False):
         placed[pop][origin] = value
@@ -66,7 +73,9 @@ def solve(moment: Moment) -> Best:
     return Best(served, cost, placed)
 
 
-def _model(moment: Moment, pairs: Sequence[tuple[int, int]]) -> highspy.HighsLp:
+def _model(
+    moment: Moment, pairs: Sequence[tuple[int, int]], unserved_ms: Sequence[float]
+) -> highspy.HighsLp:
     pops, origins = len(moment.demand), len(moment.slots)
     arcs = sorted({arc for pop, origin in pairs for arc in moment.routes[pop][origin]})
     rows = {arc: pops + origins + place for place, arc in enumerate(arcs)}
@@ -88,7 +97,8 @@ def _model(moment: Moment, pairs: Sequence[tuple[int, int]]) -> highspy.HighsLp:
     upper += [1000 * moment.gbps[link] for link, _ in arcs]
     lp = highspy.HighsLp()
     lp.num_col_, lp.num_row_ = len(pairs) + pops, pops + len(upper)
-    costs = [moment.rtt_ms[pop][origin] for pop, origin in pairs] + [UNSERVED_MS] * pops
+    costs = [moment.rtt_ms[pop][origin] for pop, origin in pairs]
+    costs += [unserved_ms[pop % len(unserved_ms)] for pop in range(pops)]
     lp.col_cost_ = np.array(costs)
     lp.col_lower_ = np.zeros(lp.num_col_)
     lp.col_upper_ = np.full(lp.num_col_, highspy.kHighsInf)

@@ -15,18 +15,20 @@ import math
 import random
 from collections.abc import Callable
 
+from edged.media.routing import CLASSES
 from edged.policy.departures import LOST_S_MAX, STALLED_S_MAX
 from edged.tools.simulate.board import TICK_S, Board
 from edged.tools.simulate.bound import Moment
 from edged.tools.simulate.demand import STEP_S, Demand
 from edged.tools.simulate.geography import Geography, share_slots
 from edged.tools.simulate.policy import NOWHERE, LinkSeen, Policy, Surroundings
-from edged.tools.simulate.recorder import Recorder
+from edged.tools.simulate.recorder import CLEAR_S_MAX, Recorder
 from edged.tools.simulate.scenario import Loaded
 from edged.tools.simulate.streams import Site, Stage, Stream
 
 TICKS_PER_STEP = round(STEP_S / TICK_S)
 SETTLE_TICKS = 20  # Before the first stream: heartbeats are heard.
+WATCH_TICKS = 5  # Between looks at links of which others were cut.
 WAIT_S = 0.25  # Until a stream that has lost its origin and found none looks again.
 
 Action = Callable[[Stream, int], None]
@@ -45,9 +47,8 @@ class Network:
         self.now = -scenario.warm_up_s - SETTLE_TICKS * TICK_S
         self.geography = Geography(world)
         slots = share_slots(scenario.demand.slots, (origin.share for origin in world.origins))
-        reserve = scenario.irs.reserve_fraction
         self.sites = [
-            Site(index, origin.name, total, reserve)
+            Site(index, origin.name, total)
             for index, (origin, total) in enumerate(zip(world.origins, slots, strict=True))
         ]
         self.board = Board(self.sites)
@@ -60,6 +61,7 @@ class Network:
         self._calls: list[tuple[float, int, Callable[[], None]]] = []
         self._later: dict[int, list[tuple[float, int, Action, Stream, int]]] = {}
         self._tick = math.floor(self.now / TICK_S)
+        self._cut_at = -math.inf
         self.policy = make_policy(
             Surroundings(
                 scenario=scenario,
@@ -73,6 +75,7 @@ class Network:
                 call_at=self.call_at,
                 streams_at=lambda origin: self.sites[origin].streams,
                 move=self.move,
+                shed=self.shed,
             )
         )
 
@@ -94,6 +97,8 @@ class Network:
             if self._tick >= 0 and self._tick % TICKS_PER_STEP == 0:
                 self._draw()
             self.recorder.slots = sum(site.capacity for site in self.sites)
+            if self._tick % WATCH_TICKS == 0:
+                self._watch()
             self._beat()
             self._play((self._tick + 1) * TICK_S)
             self._tick += 1
@@ -118,27 +123,51 @@ class Network:
             gbps=list(self.geography.gbps),
         )
 
+    def _live_moment(self) -> Moment:
+        """What is live now, by PoP and class, and the links as far as IRS is to use them."""
+        demand = [0] * (len(self._pops) * len(CLASSES))
+        for site in self.sites:
+            for stream in site.streams:
+                demand[stream.pop * len(CLASSES) + stream.priority] += 1
+        live = self.recorder.live_total
+        mean = sum(map(sum, self.recorder.kbps)) / 1000 / live if live else 0.0
+        use = self.scenario.irs.link_use_max
+        return Moment(
+            demand=demand,
+            mbps=[mean * units for units in demand],
+            slots=[site.capacity for site in self.sites],
+            rtt_ms=[list(row) for row in self.geography.rtt_ms for _ in CLASSES],
+            routes=[list(row) for row in self.geography.routes for _ in CLASSES],
+            gbps=[use * each for each in self.geography.gbps],
+        )
+
     def links(self) -> dict[str, LinkSeen]:
         """Each direction of each link that is crossed, by name ("lhr>nyc")."""
-        total = sum(map(sum, self.recorder.kbps)) / 1000
-        mean = (
-            total / self.recorder.live_total
-            if self.recorder.live_total
-            else self.scenario.demand.mbps_mean
-        )
-        crossing = self.recorder.crossing(self.geography)
+        recorder, mean = self.recorder, self.scenario.demand.mbps_mean
+        crossing = recorder.crossing(self.geography)
         seen = {}
-        for arc, mbps in self.recorder.arc_loads(self.geography).items():
+        for arc, mbps in recorder.arc_loads(self.geography).items():
             bandwidth = 1000 * self.geography.gbps[arc[0]]
+            units = sum(recorder.live[pop][origin] for pop, origin in crossing[arc])
             seen[self.geography.name_of(arc)] = LinkSeen(
                 mbps=bandwidth,
-                mbps_per_unit=mean,
+                mbps_per_unit=mbps / units if units else mean,
                 load=mbps / bandwidth,
                 pairs=tuple(
                     (self._pops[pop], self.sites[origin].name) for pop, origin in crossing[arc]
                 ),
             )
         return seen
+
+    def shed(self, stream: Stream) -> None:
+        """End a live stream, as the links cannot carry it."""
+        if stream.stage is not Stage.LIVE:
+            return
+        self.sites[stream.origin].give_back(stream)
+        self.recorder.left(stream)
+        self.recorder.shed(stream, self.now)
+        stream.stage = Stage.OVER
+        self._release(stream)
 
     # What happens from outside.
 
@@ -213,9 +242,14 @@ class Network:
 
     def set_link(self, name: str, *, up: bool) -> None:
         """Cut or mend a link: probes find the new round trips, five times a second."""
+        if not up:
+            self._cut_at = self.now
         before = [list(row) for row in self.geography.rtt_ms]
         self.geography.set_link(name, up=up)
         self.recorder.rerouted()
+        self.policy.rerouted(self.now)
+        if not up:
+            self.recorder.cut_link(self.now, self._live_moment())
         for pop, (old, new) in enumerate(zip(before, self.geography.rtt_ms, strict=True)):
             for origin, (one, other) in enumerate(zip(old, new, strict=True)):
                 if math.isfinite(one) is not math.isfinite(other):
@@ -321,6 +355,13 @@ class Network:
     def _beat(self) -> None:
         changes = self.board.tick(self.now)
         self.policy.tick(self.now, self.board.heard, changes)
+
+    def _watch(self) -> None:
+        """Until the limit is up each look stands for the time up to the next."""
+        since_s = self.now - self._cut_at
+        if 0 <= since_s <= CLEAR_S_MAX:
+            until_s = min(CLEAR_S_MAX, since_s + WATCH_TICKS * TICK_S)
+            self.recorder.watch(until_s, self.geography)
 
     def _play(self, until: float) -> None:
         """Everything that is due before `until`, in order."""

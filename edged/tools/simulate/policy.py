@@ -19,7 +19,7 @@ class LinkSeen(Struct, frozen=True, kw_only=True):
     """One direction of a link that is up, as the Well sees it."""
 
     mbps: float  # Its bandwidth.
-    mbps_per_unit: float  # Of all live streams: the mean.
+    mbps_per_unit: float  # Of those that cross it: the mean.
     load: float  # Of its bandwidth.
     pairs: tuple[tuple[str, str], ...]  # (PoP, origin) that cross it.
 
@@ -39,6 +39,7 @@ class Surroundings(Struct, kw_only=True):
     streams_at: Callable[[int], Iterable[Stream]]  # Live ones, by origin.
     # Offers a live stream to another origin; its own is left if that takes it.
     move: Callable[[Stream, int], None]
+    shed: Callable[[Stream], None]  # Ends a live stream.
 
 
 class Policy:
@@ -89,6 +90,9 @@ class Policy:
 
     def rtt_measured(self, pop: int, origin: int, rtt_ms: float) -> None:
         """A probe of a path came back."""
+
+    def rerouted(self, now: float) -> None:
+        """A link was cut or mended: others carry more now, or less."""
 
     def tick(self, now: float, heard: list[OriginReport], changes: list[StateChanged]) -> None:
         """Heartbeats were heard; what follows from them changed."""

@@ -14,6 +14,9 @@ from edged.tools.simulate.geography import Arc, Geography
 from edged.tools.simulate.streams import Site, Stage, Stream
 
 CALM_USE_MAX = 0.99  # Of all slots: below it every first try should do.
+CLEAR_LOAD_MAX = 0.9  # Of each link's bandwidth, some seconds after others were cut.
+CLEAR_S_MAX = 60.0  # So long links are watched then; streams that begin later are another matter.
+SHED_S_MAX = 10.0  # By then what cannot be carried is to be gone.
 DELAYS_MAX = 1_000_000  # Of moved streams, kept for their percentile.
 
 
@@ -39,6 +42,14 @@ class Kept(Struct, frozen=True, kw_only=True):
     moment: Moment
     live: int
     rtt_sum_ms: float
+
+
+class CutMade(Struct, kw_only=True):
+    """The network when a link was cut, and what was shed then."""
+
+    at: float
+    moment: Moment  # Of live streams: a row for each class of each PoP.
+    shed: dict[tuple[int, int], int] = {}  # By PoP and class, within SHED_S_MAX.
 
 
 class Recorder:
@@ -67,6 +78,9 @@ class Recorder:
         self.rtt_histogram: dict[int, int] = {}  # Whole ms, rounded up -> stream samples.
         self.samples: list[Sample] = []
         self.kept: list[Kept] = []
+        self.clear_s: float | None = None  # The longest; None: no link was cut.
+        self.shed_total = 0
+        self.link_cuts: list[CutMade] = []
         self._before = (0, 0, 0)  # Of the last sample: came, first tries, rejected.
         self._by_arc: dict[Arc, list[tuple[int, int]]] | None = None
 
@@ -113,6 +127,14 @@ class Recorder:
             self.rejected_by_class[stream.priority] += 1
             self._count_decided(stream, first_try=False)
 
+    def shed(self, stream: Stream, now: float) -> None:
+        """It was ended where it was live, as links could not carry it; `left` was called."""
+        self.shed_total += 1
+        if self.link_cuts and now - self.link_cuts[-1].at <= SHED_S_MAX:
+            counts = self.link_cuts[-1].shed
+            key = (stream.pop, stream.priority)
+            counts[key] = counts.get(key, 0) + 1
+
     def left(self, stream: Stream) -> None:
         """It is not at its origin any more."""
         self.live[stream.pop][stream.origin] -= 1
@@ -143,6 +165,17 @@ class Recorder:
     def rerouted(self) -> None:
         """Routes are others now."""
         self._by_arc = None
+
+    def cut_link(self, now: float, moment: Moment) -> None:
+        """A link was cut; of those at one time the last counts."""
+        if self.link_cuts and self.link_cuts[-1].at == now:
+            self.link_cuts.pop()
+        self.link_cuts.append(CutMade(at=now, moment=moment))
+
+    def watch(self, since_cut_s: float, geography: Geography) -> None:
+        """Look at the links alone, some time after one was cut."""
+        full = self._measure_links(geography) > CLEAR_LOAD_MAX
+        self.clear_s = max(self.clear_s or 0.0, since_cut_s if full else 0.0)
 
     def sample(self, now: float, sites: Sequence[Site], geography: Geography) -> None:
         """Look at everything."""

@@ -3,9 +3,12 @@
     look ─▶ MovePlanner ── moves, paced ──▶ offer to the new origin ── accepted: leave the old
                                                                     └── refused: stay
 
-IRS looks with each push of leases, and each LOOK_S from a plan that moves something until QUIET_S
-after the last. Which streams of a PoP and class go is the PoP's choice: the oldest at that origin.
-Streams at an origin that drains are not its to move, as in production: the origin lets go of them.
+IRS looks with each push of leases, and each LOOK_S from a plan that moves something, or a change of
+routes, until QUIET_S after the last; in life it looks twice a second at what it is told once. Which
+streams of a PoP and class go is the PoP's choice: the oldest at that origin. Streams at an origin
+that drains are not its to move, as in production: the origin lets go of them. What no move can save
+where links are too full it names, and PoPs end the newest of these: policy that production's IRS
+has but does not order yet.
 """
 
 import math
@@ -16,6 +19,7 @@ from edged.media.stream import PriorityClass
 from edged.policy.move_planner import LOOK_S, MovePlanner
 from edged.policy.moves import UnitMoves
 from edged.policy.planner import PopLeases
+from edged.policy.solver import FlowSolver
 from edged.tools.simulate.irs import PUSH_S, Known
 from edged.tools.simulate.policy import Surroundings
 from edged.tools.simulate.production import REQUESTS, Leases
@@ -33,7 +37,7 @@ class Rehoming(Leases):
     def __init__(self, around: Surroundings) -> None:
         super().__init__(around)
         self.moves_refused = 0
-        self._planner = MovePlanner(moves_per_s=MOVES_PER_S, drains=False)
+        self._planner = MovePlanner(moves_per_s=MOVES_PER_S, drains=False, shed=FlowSolver().solve)
         self._moved_at = -math.inf
         self._looks_again = False
 
@@ -53,6 +57,11 @@ class Rehoming(Leases):
             self.moves_refused += 1
             view.refused(self.origins[to], now, priority=stream.priority)
 
+    def rerouted(self, now: float) -> None:
+        """What is told of links from now on may be reason to move streams."""
+        self._moved_at = now
+        self._look_soon(now)
+
     def _accept(self, leases: dict[str, PopLeases], known: Known, now: float) -> None:
         super()._accept(leases, known, now)
         self._look(known, now)
@@ -68,10 +77,15 @@ class Rehoming(Leases):
             )
         except SolverError:
             moves = []  # As production: it waits, and begins cold.
-        if moves:
+        if moves or self._planner.sheds:
             self._moved_at = now
+            self._shed()
             self._pace(moves, now)
-        if now < self._moved_at + QUIET_S and not self._looks_again:
+        if now < self._moved_at + QUIET_S:
+            self._look_soon(now)
+
+    def _look_soon(self, now: float) -> None:
+        if not self._looks_again:
             self._looks_again = True
             self.around.call_at(now + LOOK_S, lambda: self._look_again(now + LOOK_S))
 
@@ -80,6 +94,16 @@ class Rehoming(Leases):
         if self.irs.alive:
             known, ready = self.irs.know(now), now + self.irs.age_s + PUSH_S
             self.around.call_at(ready, lambda: self._look(known, ready))
+
+    def _shed(self) -> None:
+        """End what IRS named: of a PoP's class at an origin the newest first."""
+        sheds = self._planner.sheds
+        wanted = {(each.pop.partition("/")[0], each.origin, each.priority) for each in sheds}
+        places = self._find({self._places[each.origin] for each in sheds}, wanted)
+        for each in sheds:
+            streams = places.get((each.pop.partition("/")[0], each.origin, each.priority), [])
+            for stream in streams[::-1][: each.units]:
+                self.around.shed(stream)
 
     def _pace(self, moves: list[UnitMoves], now: float) -> None:
         """Have the moves made, evenly over time."""

@@ -9,13 +9,15 @@ from msgspec import Struct
 from edged.tools.simulate.baselines import Greedy, LpHourly, PowerOfTwo, Static
 from edged.tools.simulate.bound import Best, solve
 from edged.tools.simulate.engine import Network
-from edged.tools.simulate.figures import Figures, mean_of, measure, worst_of
+from edged.tools.simulate.figures import Figures, mean_of, worst_of
+from edged.tools.simulate.goals import Verdict, judge
 from edged.tools.simulate.incidents import schedule
+from edged.tools.simulate.measuring import compare_rtt, measure
 from edged.tools.simulate.policy import Policy, Surroundings
 from edged.tools.simulate.production import Leases, Price
 from edged.tools.simulate.recorder import Recorder, Sample
 from edged.tools.simulate.rehoming import Rehoming
-from edged.tools.simulate.scenario import Loaded, PolicyName
+from edged.tools.simulate.scenario import FlashCrowd, Loaded, PolicyName
 
 MAKERS: dict[PolicyName, Callable[[Surroundings], Policy]] = {
     "static": Static,
@@ -26,6 +28,9 @@ MAKERS: dict[PolicyName, Callable[[Surroundings], Policy]] = {
     "leases": Leases,
     "rehoming": Rehoming,
 }
+
+
+UNDISTURBED = "rtt_of_undisturbed"  # The figure that takes a second run.
 
 
 class PolicyReport(Struct, frozen=True, kw_only=True):
@@ -48,6 +53,7 @@ class Report(Struct, frozen=True, kw_only=True):
     origins: list[str]
     bound_served: float  # Of what was wanted, by the clairvoyant bound; mean over seeds.
     policies: list[PolicyReport]
+    goals: list[Verdict] = []
 
 
 class Played(Struct, frozen=True):
@@ -73,8 +79,18 @@ def play(loaded: Loaded, *, told: Callable[[PolicyName, int], None] | None = Non
                 bounds = [solve(kept.moment) for kept in recorder.kept]
                 wanted = sum(sum(kept.moment.demand) for kept in recorder.kept)
                 served.append(sum(bound.served for bound in bounds) / wanted if wanted else 1.0)
-            runs[name].append(measure(recorder, bounds, scenario.sample_s))
+            ratio = None
+            if UNDISTURBED in scenario.goals.get(name, {}):
+                twin = run(without_events(loaded), name, seed)
+                ratio = compare_rtt(recorder, twin, scenario.events)
+            runs[name].append(
+                measure(recorder, bounds, scenario.sample_s, rtt_of_undisturbed=ratio)
+            )
             samples.setdefault(name, recorder.samples)
+    policies = [
+        PolicyReport(policy=name, mean=mean_of(found), worst=worst_of(found), runs=found)
+        for name, found in runs.items()
+    ]
     report = Report(
         scenario=scenario.name,
         seeds=list(scenario.seeds),
@@ -83,9 +99,11 @@ def play(loaded: Loaded, *, told: Callable[[PolicyName, int], None] | None = Non
         pops=len(world.pops),
         origins=[origin.name for origin in world.origins],
         bound_served=round(sum(served) / len(served), 6),
-        policies=[
-            PolicyReport(policy=name, mean=mean_of(found), worst=worst_of(found), runs=found)
-            for name, found in runs.items()
+        policies=policies,
+        goals=[
+            verdict
+            for each in policies
+            for verdict in judge(scenario.goals, each.policy, each.mean, each.worst)
         ],
     )
     return Played(report, samples)
@@ -106,6 +124,12 @@ def run(loaded: Loaded, name: PolicyName, seed: int) -> Recorder:
     finally:
         if was_enabled:
             gc.enable()
+
+
+def without_events(loaded: Loaded) -> Loaded:
+    """The same demand, and nothing befalls the network."""
+    crowds = tuple(each for each in loaded.scenario.events if isinstance(each, FlashCrowd))
+    return Loaded(msgspec.structs.replace(loaded.scenario, events=crowds), loaded.world)
 
 
 def choose(

@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 from edged.errors import ConfigError
 from edged.media.routing import ORIGINS_MAX, Name
 from edged.runtime.structs import Problem, convert_all, read_toml
+from edged.tools.simulate.goals import find_goal_problems
 
 POPS_MAX = 1000  # Ten times the network that edged is modelled on.
 LINKS_MAX = 5000
@@ -119,7 +120,7 @@ class IrsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     lease_ttl_s: Annotated[float, Meta(ge=1, le=600)] = 15.0
     table_ttl_s: Annotated[float, Meta(ge=1, le=3600)] = 30.0
     reserve_fraction: Annotated[float, Meta(ge=0, le=0.5)] = 0.002
-    link_use_max: Annotated[float, Meta(ge=0, le=1)] = 0.9  # 0: IRS knows nothing of links.
+    link_use_max: Annotated[float, Meta(ge=0, le=1)] = 0.88  # 0: IRS knows nothing of links.
 
     def __post_init__(self) -> None:
         """Raise ValueError where keys contradict each other."""
@@ -220,6 +221,8 @@ class Scenario(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     demand: DemandConfig = DemandConfig()
     irs: IrsConfig = IrsConfig()
     events: Annotated[tuple[Event, ...], Meta(max_length=EVENTS_MAX)] = ()
+    # What figures are to be, at least or at most, by policy and name.
+    goals: dict[PolicyName, dict[str, Annotated[float, Meta(ge=0)]]] = {}
 
 
 class Loaded(Struct, frozen=True):
@@ -285,6 +288,7 @@ def find_problems(scenario: Scenario, world: WorldFile) -> list[str]:
     }
     problems = _repeated("policies", scenario.policies)
     problems += _repeated("seeds", [str(seed) for seed in scenario.seeds])
+    problems += find_goal_problems(scenario.goals, scenario.policies)
     for index, event in enumerate(scenario.events):
         where = f"events[{index}]"
         if event.at_h >= scenario.hours:

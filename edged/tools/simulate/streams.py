@@ -1,7 +1,6 @@
 """What is placed, and where: simulated streams, and origins with production's own slots."""
 
 import enum
-import math
 
 from edged.errors import PublishRefusedError
 from edged.media.routing import CLASSES, OriginReport, ReportedState
@@ -60,25 +59,23 @@ class Stream:
 
 
 class Site:
-    """One origin. It has the final word on each stream."""
+    """One origin. It has the final word on each stream.
 
-    def __init__(self, index: int, name: str, total: int, reserve_fraction: float) -> None:
+    As by default in production it keeps no slots for partners by itself: leases and prices do.
+    """
+
+    def __init__(self, index: int, name: str, total: int) -> None:
         self.index = index
         self.name = name
         self.configured = total
-        self._reserve_fraction = reserve_fraction
         self.incarnation = 1
         self.alive = True  # Its process runs.
         self.frozen = False
         self.drains = False
         self.streams: dict[Stream, None] = {}  # In the order in which they came.
-        self.slots = Slots(total, self.reserve_of(total))
+        self.slots = Slots(total, 0)
         self._said = (0, 0, False, 0)
         self._report: OriginReport | None = None
-
-    def reserve_of(self, total: int) -> int:
-        """Slots kept for partners, of so many."""
-        return min(total, math.ceil(total * self._reserve_fraction))
 
     @property
     def works(self) -> bool:
@@ -92,7 +89,7 @@ class Site:
 
     def resize(self, total: int) -> None:
         """Have other slots; who holds one keeps it."""
-        self.slots.resize(total, self.reserve_of(total))
+        self.slots.resize(total, 0)
 
     def take(self, stream: Stream) -> bool:
         """Accept a stream, or refuse it."""

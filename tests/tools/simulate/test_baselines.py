@@ -25,7 +25,7 @@ class Bench:
         self, loaded: Loaded | None = None, demand: tuple[int, ...] = (60, 20, 60, 40)
     ) -> None:
         self.sites = [
-            Site(index, origin.name, slots, 0.0)
+            Site(index, origin.name, slots)
             for index, (origin, slots) in enumerate(zip(WORLD.origins, SLOTS, strict=True))
         ]
         self.board = Board(self.sites)
@@ -51,6 +51,7 @@ class Bench:
             call_at=lambda at, call: self.calls.append(at),
             streams_at=lambda origin: self.sites[origin].streams,
             move=lambda stream, to: self.moves.append((stream, to)),
+            shed=lambda stream: None,
         )
         for tick in range(5):
             self.board.tick(tick * TICK_S)

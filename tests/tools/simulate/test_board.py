@@ -20,7 +20,7 @@ def play(board: Board, ticks: range) -> list[tuple[int, str, OriginState]]:
 
 
 def test_what_is_sent_is_heard_a_tick_later() -> None:
-    site = Site(0, "a", 10, 0.0)
+    site = Site(0, "a", 10)
     board = Board([site])
     assert board.tick(0.0) == []
     site.take(stream(1))
@@ -34,7 +34,7 @@ def test_what_is_sent_is_heard_a_tick_later() -> None:
 
 
 def test_a_frozen_origin_is_suspected_then_down_then_on_probation() -> None:
-    sites = [Site(index, name, 10, 0.0) for index, name in enumerate("abc")]
+    sites = [Site(index, name, 10) for index, name in enumerate("abc")]
     board = Board(sites)
     play(board, range(50))
     board.catch_up(5.0)
@@ -57,7 +57,7 @@ def test_a_frozen_origin_is_suspected_then_down_then_on_probation() -> None:
 @hypothesis.settings(max_examples=30, deadline=None)
 def test_what_is_taken_in_less_often_is_believed_alike(changes: list[int], fails: int) -> None:
     """Beside a Capacitor that takes in every heartbeat: same states and rooms in every tick."""
-    sites = [Site(index, name, 50, 0.02) for index, name in enumerate("abc")]
+    sites = [Site(index, name, 50) for index, name in enumerate("abc")]
     board, every = Board(sites), Capacitor()
     held: list[Stream] = []
     for tick, change in enumerate(changes):

@@ -6,7 +6,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from edged.tools.simulate.bound import Moment, solve
+from edged.tools.simulate.bound import Moment, solve, unserved_by_class
 from edged.tools.simulate.geography import Arc
 
 
@@ -80,3 +80,12 @@ def test_without_links_all_that_fits_is_served(
     nearest = [min(row) * wanted for row, wanted in zip(rtt_ms, demand, strict=True)]
     if sum(demand) <= sum(slots):
         assert best.rtt_sum_ms >= sum(nearest) - 1e-3
+
+
+def test_what_has_to_go_is_of_the_lowest_class() -> None:
+    """Ten of each class at two PoPs behind one link that carries 25, the second farther."""
+    route: tuple[Arc, ...] = ((0, True),)
+    rows = moment([10] * 6, [100], [[5.0]] * 3 + [[9.0]] * 3, routes=[[route]] * 6, gbps=(0.25,))
+    assert unserved_by_class(rows) == pytest.approx([0, 5, 10, 0, 10, 10])
+    wide = moment([10] * 6, [100], [[5.0]] * 6, routes=[[route]] * 6, gbps=(0.6,))
+    assert unserved_by_class(wide) == pytest.approx([0] * 6)

@@ -95,6 +95,11 @@ class CheckedRecorder(Recorder):
         assert was_live is (stream in self.ever_live)
         self.over_after_live += was_live
 
+    def shed(self, stream: Stream, now: float) -> None:
+        super().shed(stream, now)
+        assert stream in self.ever_live
+        self.over_after_live += 1
+
     def ended(self, stream: Stream) -> None:
         super().ended(stream)
         del self.streams[stream]

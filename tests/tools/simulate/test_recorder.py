@@ -4,9 +4,10 @@ import pytest
 
 from edged.media.stream import PriorityClass
 from edged.tools.simulate import recorder as recording
+from edged.tools.simulate.bound import Moment
 from edged.tools.simulate.demand import Arrival
 from edged.tools.simulate.geography import Geography
-from edged.tools.simulate.recorder import Recorder
+from edged.tools.simulate.recorder import SHED_S_MAX, Recorder
 from edged.tools.simulate.streams import Site, Stage, Stream
 from tests.tools.simulate.worlds import WORLD
 
@@ -97,7 +98,7 @@ def test_who_ends_before_an_answer_was_neither_taken_nor_rejected() -> None:
 
 def test_a_sample_is_of_now_and_its_counts_since_the_last() -> None:
     made, geography = recorder(), Geography(WORLD)
-    sites = [Site(index, origin.name, 10, 0.0) for index, origin in enumerate(WORLD.origins)]
+    sites = [Site(index, origin.name, 10) for index, origin in enumerate(WORLD.origins)]
     one, other = came(made), came(made)
     sites[1].take(one)
     live(made, one, 1)
@@ -125,3 +126,32 @@ def test_links_are_looked_up_anew_when_routes_change() -> None:
     loads = made.arc_loads(geography)
     assert (0, True) not in loads
     assert loads[1, True] == loads[2, False] == pytest.approx(6.0)
+
+
+def test_after_a_cut_the_last_moment_of_a_full_link_counts() -> None:
+    made, geography = recorder(), Geography(WORLD)
+    assert made.clear_s is None
+    made.watch(0.5, geography)
+    assert made.clear_s == 0.0, "it never was full"
+    many = [came(made) for _ in range(151)]
+    for each in many:
+        live(made, each, 1)  # Of 6 Mbps, over 1 Gbps: 90.6 %.
+    made.watch(1.0, geography)
+    made.left(many[0])
+    made.left(many[1])
+    made.watch(1.5, geography)
+    assert made.clear_s == 1.0
+
+
+def test_what_is_shed_is_counted_for_the_last_cut_while_that_is_new() -> None:
+    made, nothing = recorder(), Moment(demand=[], mbps=[], slots=[], rtt_ms=[], routes=[], gbps=[])
+    one = came(made)
+    made.shed(one, 5.0)
+    assert (made.shed_total, made.link_cuts) == (1, [])
+    for at in (60.0, 60.0, 90.0):
+        made.cut_link(at, nothing)
+        made.shed(one, at + SHED_S_MAX)
+    made.shed(one, 90.1 + SHED_S_MAX)
+    key = (one.pop, one.priority)
+    assert [(cut.at, cut.shed) for cut in made.link_cuts] == [(60.0, {key: 1}), (90.0, {key: 1})]
+    assert made.shed_total == 5

@@ -4,8 +4,9 @@ import msgspec
 import pytest
 
 from edged.media.stream import PriorityClass
+from edged.tools.simulate.recorder import CLEAR_S_MAX
 from edged.tools.simulate.rehoming import Rehoming
-from edged.tools.simulate.scenario import Loaded, OriginDead, PolicyName, Upgrade
+from edged.tools.simulate.scenario import LinkCut, Loaded, OriginDead, PolicyName, Upgrade
 from edged.tools.simulate.streams import Stage, Stream
 from tests.tools.simulate.test_baselines import Bench, stream
 from tests.tools.simulate.test_engine import Checked
@@ -44,6 +45,26 @@ def test_a_full_link_is_relieved() -> None:
     seen = network.links()
     assert seen["lhr>nyc"].load <= 0.95
     assert network.recorder.live_total == pytest.approx(170, abs=30)
+
+
+def test_what_no_move_can_save_is_shed_and_links_are_clear_within_seconds() -> None:
+    """London's 10 slots are full, and both ways out are too thin for the others, mostly basic."""
+    cut = LinkCut(at_h=0.02, link="lhr-nrt")
+    loaded = narrow(brief(cut, load=0.8, hours=0.05, duration_s=4000.0), 0.05)
+    (site,) = [each for each in loaded.world.origins if each.name == "lhr1"]
+    origins = [msgspec.structs.replace(each, share=0.2) if each is site else each
+               for each in loaded.world.origins]  # fmt: skip
+    world = msgspec.structs.replace(loaded.world, origins=tuple(origins))
+    network = played(Loaded(loaded.scenario, world), "rehoming")
+    recorder = network.recorder
+    assert recorder.shed_total > 10
+    (made,) = recorder.link_cuts
+    assert {pop for pop, _ in made.shed} == {2}, "London's own"
+    assert made.shed.get((2, PriorityClass.PARTNER), 0) == 0
+    assert recorder.clear_s is not None
+    assert recorder.clear_s < 10.0
+    left = played(Loaded(loaded.scenario, world), "leases").recorder
+    assert (left.shed_total, left.clear_s) == (0, CLEAR_S_MAX)
 
 
 def test_who_is_moved_is_counted_at_both_until_it_is_decided() -> None:

@@ -5,8 +5,15 @@ import gc
 import msgspec
 import pytest
 
-from edged.tools.simulate.runner import MAKERS, choose, play, run
-from edged.tools.simulate.scenario import POLICIES, OriginDead, PolicyName, load_scenario
+from edged.tools.simulate.runner import MAKERS, choose, play, run, without_events
+from edged.tools.simulate.scenario import (
+    POLICIES,
+    FlashCrowd,
+    IrsDead,
+    OriginDead,
+    PolicyName,
+    load_scenario,
+)
 from tests.tools.simulate.worlds import SCENARIOS, brief
 
 
@@ -61,6 +68,30 @@ def test_fewer_policies_and_other_seeds_may_be_chosen() -> None:
     assert (chosen.policies, chosen.seeds) == (("greedy",), (1, 2, 3))
     same = choose(loaded).scenario
     assert (same.policies, same.seeds) == (("price", "leases"), (7,))
+
+
+def test_goals_are_judged_and_a_figure_may_take_a_run_without_events() -> None:
+    loaded = brief(IrsDead(at_h=0.0, for_h=0.02), seeds=(1, 2), load=0.5, hours=0.02)
+    goals: dict[PolicyName, dict[str, float]] = {
+        "leases": {"rtt_of_undisturbed": 1.5, "rejected": 0.0},
+        "price": {"moved_p99_ms": 1000.0},
+    }
+    scenario = msgspec.structs.replace(loaded.scenario, goals=goals)
+    report = play(type(loaded)(scenario, loaded.world)).report
+    price, leases = report.policies
+    assert price.mean.rtt_of_undisturbed is None, "it is no goal there"
+    assert leases.mean.rtt_of_undisturbed == pytest.approx(1.0, abs=0.3)
+    assert [(each.policy, each.figure, each.reached) for each in report.goals] == [
+        ("price", "moved_p99_ms", False),
+        ("leases", "rtt_of_undisturbed", True),
+        ("leases", "rejected", True),
+    ]
+
+
+def test_what_befalls_a_network_can_be_left_out_but_not_its_demand() -> None:
+    crowd = FlashCrowd(at_h=0.0, for_h=0.01, times=2.0)
+    loaded = without_events(brief(OriginDead(at_h=0.0, origin="nyc1"), crowd))
+    assert loaded.scenario.events == (crowd,)
 
 
 def test_every_name_has_a_policy_and_the_collector_is_as_before() -> None:

@@ -19,17 +19,16 @@ def test_a_stream_remembers_what_it_came_with() -> None:
     assert made.priority is PriorityClass.AFFILIATE
 
 
-def test_the_last_slots_are_partners() -> None:
-    site = Site(0, "o", 10, 0.2)
-    assert all(site.take(stream(number)) for number in range(8))
-    assert not site.take(stream(8))
-    assert site.report().slots_free == (2, 0, 0)
+def test_every_class_has_all_slots_as_by_default_in_production() -> None:
+    site = Site(0, "o", 10)
+    assert all(site.take(stream(number)) for number in range(9))
+    assert site.report().slots_free == (1, 1, 1)
     assert site.take(stream(9, PriorityClass.PARTNER))
-    assert site.report().slots_free == (1, 0, 0)
+    assert not site.take(stream(10, PriorityClass.PARTNER))
 
 
 def test_a_draining_origin_takes_nothing_and_says_so() -> None:
-    site = Site(0, "o", 10, 0.0)
+    site = Site(0, "o", 10)
     one = stream(1)
     assert site.take(one)
     assert site.capacity == 10
@@ -43,7 +42,7 @@ def test_a_draining_origin_takes_nothing_and_says_so() -> None:
 
 
 def test_a_resized_origin_keeps_what_it_has() -> None:
-    site = Site(0, "o", 10, 0.0)
+    site = Site(0, "o", 10)
     for number in range(6):
         assert site.take(stream(number))
     site.resize(4)
@@ -52,7 +51,7 @@ def test_a_resized_origin_keeps_what_it_has() -> None:
 
 
 def test_who_has_failed_has_no_capacity_and_no_streams() -> None:
-    site = Site(0, "o", 10, 0.0)
+    site = Site(0, "o", 10)
     one = stream(1)
     site.take(one)
     site.frozen = True
@@ -62,7 +61,7 @@ def test_who_has_failed_has_no_capacity_and_no_streams() -> None:
 
 
 def test_a_heartbeat_is_made_anew_only_when_something_changed() -> None:
-    site = Site(0, "o", 10, 0.0)
+    site = Site(0, "o", 10)
     first = site.report()
     assert site.report() is first
     site.take(stream(1))
@@ -73,13 +72,12 @@ def test_a_heartbeat_is_made_anew_only_when_something_changed() -> None:
 
 @hypothesis.given(
     st.integers(1, 20),
-    st.floats(0, 0.5),
     st.lists(st.tuples(st.integers(0, 30), st.sampled_from(list(PriorityClass))), max_size=60),
 )
 def test_what_is_reported_free_is_what_is_admitted(
-    total: int, reserve: float, tries: list[tuple[int, PriorityClass]]
+    total: int, tries: list[tuple[int, PriorityClass]]
 ) -> None:
-    site = Site(0, "o", total, reserve)
+    site = Site(0, "o", total)
     held: dict[int, Stream] = {}
     for number, priority in tries:
         if number in held:

@@ -1,0 +1,96 @@
+"""Live streams that have to go, where links cannot carry them all however they are moved.
+
+    what is live ─▶ flow program: on all slots there are, within the limits of links
+                       └── what it leaves unserved is shed: the lowest class first
+
+Nothing else is: where a move can make room (`migration`), nobody loses a stream. Of a PoP's class
+those go first that cross the most links beyond their limit, and of these the farthest.
+"""
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Struct
+
+from edged.media.stream import PriorityClass
+from edged.policy.flows import TIGHT, FlowProblem, FlowSolve, find_crossed
+from edged.policy.moves import MigrationProblem, find_overloaded
+
+
+class UnitSheds(Struct, frozen=True, kw_only=True):
+    """So many units of a PoP's class that an origin is to lose, and the link that is why."""
+
+    pop: str
+    origin: str
+    priority: PriorityClass
+    units: int
+    link: str
+
+
+def plan_sheds(problem: MigrationProblem, solve: FlowSolve) -> list[UnitSheds]:
+    """What is to be shed; nothing while no link is over its limit. Raises SolverError."""
+    over = find_overloaded(problem)
+    if not over or not problem.pops or not problem.origins:
+        return []
+    width = len(problem.room[0])
+    solution = solve(_flows(problem, width))
+    crossed = find_crossed(problem.pops, problem.origins, problem.links)
+    sheds = []
+    for row, pop in enumerate(problem.pops):
+        across = [over & set(crossed.get((row, at), ())) for at in range(len(problem.origins))]
+        order = sorted(
+            range(len(problem.origins)),
+            key=lambda at: (-len(across[at]), -problem.rtt(row, at), at),
+        )
+        for k in range(width):
+            left = math.ceil(solution.unserved[row][k] - TIGHT)
+            for at in order:
+                units = min(left, problem.placed[row][at][k])
+                if units > 0:
+                    left -= units
+                    sheds.append(
+                        UnitSheds(
+                            pop=pop,
+                            origin=problem.origins[at],
+                            priority=PriorityClass(PriorityClass.BASIC - width + 1 + k),
+                            units=units,
+                            link=problem.links[min(across[at] or over)].name,
+                        )
+                    )
+    return sheds
+
+
+def without(problem: MigrationProblem, sheds: Sequence[UnitSheds]) -> MigrationProblem:
+    """What is left when these are gone. Their slots are not free yet."""
+    width = len(problem.room[0]) if problem.room else 0
+    placed = [[list(classes) for classes in row] for row in problem.placed]
+    rows = {pop: row for row, pop in enumerate(problem.pops)}
+    places = {origin: place for place, origin in enumerate(problem.origins)}
+    for each in sheds:
+        k = each.priority - PriorityClass.BASIC + width - 1
+        placed[rows[each.pop]][places[each.origin]][k] -= each.units
+    return msgspec.structs.replace(problem, placed=placed)
+
+
+def _flows(problem: MigrationProblem, width: int) -> FlowProblem:
+    """All that is live, wherever it may go, or where it is already."""
+    pops, origins = range(len(problem.pops)), range(len(problem.origins))
+    there = [sum(sum(problem.placed[row][at]) for row in pops) for at in origins]
+    return FlowProblem(
+        pops=problem.pops,
+        origins=problem.origins,
+        demand=[
+            [float(sum(problem.placed[row][at][k] for at in origins)) for k in range(width)]
+            for row in pops
+        ],
+        capacity=[[float(there[at] + max(0, room)) for room in problem.room[at]] for at in origins],
+        rtt_ms=problem.rtt_ms,
+        forbidden=frozenset(
+            (pop, origin)
+            for row, pop in enumerate(problem.pops)
+            for at, origin in enumerate(problem.origins)
+            if (pop, origin) in problem.forbidden and not any(problem.placed[row][at])
+        ),
+        links=problem.links,
+    )

@@ -1,0 +1,94 @@
+"""Shedding: exactly what the flow program cannot serve, and nothing while moves would do."""
+
+import math
+from collections import Counter
+
+import hypothesis
+import msgspec
+import pytest
+
+from edged.media.stream import PriorityClass
+from edged.policy.flows import LinkLimit
+from edged.policy.moves import MigrationProblem, find_overloaded
+from edged.policy.shedding import UnitSheds, _flows, plan_sheds, without
+from edged.policy.solver import FlowSolver
+from tests.policy.migration_problems import problems
+
+PARTNER, BASIC = PriorityClass.PARTNER, PriorityClass.BASIC
+
+
+def island(
+    *, mbps: float, room: int = 50, partners: int = 20, basics: int = 80
+) -> MigrationProblem:
+    """Two PoPs whose streams all cross one link to `far`; `near` has some room beside it."""
+    return MigrationProblem(
+        pops=["rio/0", "sao/0"],
+        origins=["far", "near"],
+        placed=[[[partners, 0, basics], [0, 0, 0]], [[partners, 0, basics], [0, 0, 0]]],
+        room=[[500, 500, 500], [room, room, room]],
+        rtt_ms=[[140.0, 10.0], [120.0, 2.0]],
+        budget=1000,
+        links=(
+            LinkLimit(
+                name="sea>", mbps=mbps, mbps_per_unit=1.0,
+                pairs=(("rio/0", "far"), ("sao/0", "far")),
+            ),
+        ),
+    )  # fmt: skip
+
+
+@hypothesis.given(problems())
+@hypothesis.settings(max_examples=150, deadline=None)
+def test_exactly_what_the_program_leaves_unserved_is_shed(problem: MigrationProblem) -> None:
+    solve = FlowSolver().solve
+    sheds = plan_sheds(problem, solve)
+    if not find_overloaded(problem):
+        assert sheds == []
+        return
+    width = len(problem.room[0])
+    found = Counter[tuple[str, int]]()
+    for each in sheds:
+        assert each.units > 0
+        assert each.link in {link.name for link in problem.links}
+        found[each.pop, each.priority - PriorityClass.BASIC + width - 1] += each.units
+    unserved = solve(_flows(problem, width)).unserved
+    assert found == Counter(
+        {
+            (pop, k): units
+            for pop, classes in zip(problem.pops, unserved, strict=True)
+            for k, exact in enumerate(classes)
+            if (units := math.ceil(exact - 1e-6)) > 0
+        }
+    )
+    left = without(problem, sheds)
+    assert all(units >= 0 for row in left.placed for classes in row for units in classes)
+    rest = msgspec.structs.replace(
+        _flows(problem, width), demand=_flows(left, width).demand
+    )  # On the capacity of before: what is shed gives its slots back.
+    assert sum(map(sum, solve(rest).unserved)) < 1e-3, "and no more was needed"
+
+
+def test_what_can_be_moved_is_not_shed() -> None:
+    assert plan_sheds(island(mbps=150.0), FlowSolver().solve) == []
+    assert plan_sheds(island(mbps=200.0, room=0), FlowSolver().solve) == []
+
+
+def test_the_lowest_class_goes_first_and_the_farthest_of_it() -> None:
+    (shed,) = plan_sheds(island(mbps=100.0), FlowSolver().solve)
+    assert shed == UnitSheds(pop="rio/0", origin="far", priority=BASIC, units=50, link="sea>")
+
+
+def test_partners_go_when_nothing_else_is_left() -> None:
+    sheds = plan_sheds(island(mbps=0.0, room=30), FlowSolver().solve)
+    assert sum(each.units for each in sheds if each.priority is BASIC) == 160
+    assert sum(each.units for each in sheds if each.priority is PARTNER) == 10
+
+
+@pytest.mark.parametrize("empty", ["pops", "origins"])
+def test_nobody_and_nowhere_need_no_shedding(empty: str) -> None:
+    nobody = MigrationProblem(
+        pops=[], origins=[] if empty == "origins" else ["far"], placed=[],
+        room=[] if empty == "origins" else [[1, 1, 1]], rtt_ms=[], budget=1,
+    )  # fmt: skip
+    assert plan_sheds(nobody, FlowSolver().solve) == []
+    assert without(nobody, []) == nobody
