@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from edged.media.ladder import LadderPlan
 from edged.media.stream import PriorityClass
 from edged.media.track import Codec, CodecConfig, Track
-from edged.policy.ladder_capacity import configured_capacity
 from edged.policy.ladder import (
     PRESET_COSTS,
     X264,
@@ -23,6 +22,7 @@ from edged.policy.ladder import (
     explain_ladder,
     usual_ladder,
 )
+from edged.policy.ladder_capacity import configured_capacity
 
 BASIC, PARTNER = PriorityClass.BASIC, PriorityClass.PARTNER
 RICH = LadderBudget(cost_max=1e9)
