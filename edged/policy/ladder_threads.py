@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 THREADS_MAX = 4  # 3 pictures later are 50 ms at 60 fps.
-# Of one thread, what each more is worth. (Measured, by the CPU time of the busiest, of 4 that decode
-# 2160p: 3.3 times one for AV1, 3.5 for H.264, 3.6 for HEVC; that encode 1080p: more than 4.)
+# Of one thread, what each more is worth. (Measured, by the CPU time of the busiest of 4: one needs
+# 3.3 times as much for AV1 of 2160p, 3.5 for H.264, 3.6 for H.265; 4.5 to encode 1080p.)
 WORTH = 0.8
 # Of encoding, what stays with who calls x264, however many threads there are. (Measured.)
 OWN_PART = 0.3

@@ -1,5 +1,7 @@
 """One child that does not do what it should; each of its limits."""
 
+import struct
+
 import pytest
 import trio
 
@@ -102,6 +104,36 @@ async def test_no_more_is_given_to_it_than_it_may_have(flight_units: int) -> Non
         await live.wait_until(lambda: live.transcoder.statistics().units_in == 30)
         nursery.cancel_scope.cancel()
     assert 1 <= most <= flight_units
+    assert len(live.made.rung("64p")) == 30
+
+
+@pytest.mark.parametrize("units", [None, 2])
+async def test_no_more_bytes_are_given_to_it_than_it_may_have(units: int | None) -> None:
+    """By default 4 MiB; and never less than one unit."""
+    size = 512 * 1024
+    filler = struct.pack("!IB", size - 4, 12) + bytes([255]) * (size - 6) + bytes([128])
+    limits = TranscoderLimits() if units is None else TranscoderLimits(flight_bytes=units * size)
+    live = Live(clip(), limits=limits, command=faulty("time.sleep(0.02)"))
+    most = 0
+
+    async def look() -> None:
+        nonlocal most
+        while True:
+            session = live.transcoder._session
+            if session is not None:
+                most = max(most, session._flight_bytes)
+            await trio.sleep(0.001)
+
+    async with running(live), trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        await live.begun()
+        await live.feed(
+            speed=float("inf"), change=lambda unit: unit.replaced(payload=unit.payload + filler)
+        )
+        await live.wait_until(lambda: live.transcoder.statistics().units_in == 30)
+        nursery.cancel_scope.cancel()
+    allowed = 4 * 2**20 if units is None else units * size
+    assert size < most < allowed + 1.2 * size
     assert len(live.made.rung("64p")) == 30
 
 

@@ -185,6 +185,41 @@ def test_odd_sizes_and_shapes() -> None:
         assert (picture.sar_num, picture.sar_den) == (4, 3)
 
 
+def test_a_rung_is_smaller_than_what_is_shown_not_than_what_is_stored() -> None:
+    narrow = make_source(*X264, "-vf", "setsar=1/3", "-g", "15", size="360x180", seconds=1)
+    made = make_rungs(narrow)
+    check(narrow, made)
+    assert [rung.name for rung in made.plan.video] == ["96p", "64p"], "120 pixels are shown"
+
+
+def test_when_it_was_captured_goes_with_each_picture() -> None:
+    source = make_source(*X264, "-g", "10", "-bf", "2", seconds=1)
+    units = [
+        unit.replaced(capture_us=None if unit.seq % 7 == 0 else unit.wallclock_us - unit.seq)
+        for unit in source.units
+    ]
+    captured = {unit.pts: unit.capture_us for unit in units}
+    made = make_rungs(source, units=units)
+    for rung in made.plan.video:
+        got = made.rung(rung.name)
+        assert [unit.capture_us for unit in got] == [captured[unit.pts] for unit in got]
+
+
+@pytest.mark.parametrize("matrix", [8, 10, 14])
+def test_ten_bits_of_a_matrix_that_the_scaler_does_not_know(matrix: int) -> None:
+    """It refuses to make 8 bits of them; what is said of colours goes through."""
+    names = {8: "YCgCo", 10: "bt2020c", 14: "ICtCp"}
+    source = make_source(
+        *("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p10le", "-g", "15"),
+        *("-x264-params", f"colormatrix={names[matrix]}"),
+        seconds=1,
+    )
+    made = make_rungs(source)
+    check(source, made)
+    for rung in made.plan.video:
+        assert describe_picture(made.track(rung.name).config).colour.matrix == matrix
+
+
 def test_an_upright_picture() -> None:
     source = make_source(*X264, "-g", "15", size="180x320", seconds=1)
     made = make_rungs(source)
@@ -308,9 +343,10 @@ def test_rotation_of_h265_is_carried() -> None:
         assert {picture.rotation for picture in pictures if picture.is_key} == {90}
 
 
-def test_a_source_that_changes_its_size_under_way() -> None:
-    wide = make_source(*X264, "-g", "15", seconds=1)
-    tall = make_source(*X264, "-g", "15", size="240x180", seconds=1)
+@pytest.mark.parametrize("b_frames", ["0", "3"])  # Of these some are in the decoder at its end.
+def test_a_source_that_changes_its_size_under_way(b_frames: str) -> None:
+    wide = make_source(*X264, "-g", "15", "-bf", b_frames, seconds=1)
+    tall = make_source(*X264, "-g", "15", "-bf", b_frames, size="240x180", seconds=1)
     first, second = plan_for(wide), plan_for(tall)
     engine = LadderEngine(first)
     engine.set_track(wide.tracks[0])
@@ -336,8 +372,9 @@ def test_a_source_that_changes_its_size_under_way() -> None:
         assert len(decode_video(tracks[1], units[turn:])) == 30
 
 
-def test_a_new_configuration_that_looks_the_same_changes_nothing() -> None:
-    source = make_source(*X264, "-g", "15", seconds=1)
+@pytest.mark.parametrize("b_frames", ["0", "3"])
+def test_a_new_configuration_that_looks_the_same_changes_nothing(b_frames: str) -> None:
+    source = make_source(*X264, "-g", "15", "-bf", b_frames, seconds=1)
     engine = LadderEngine(plan_for(source))
     for config_id in (0, 1):
         engine.set_track(structs.replace(source.tracks[0], config_id=config_id))

@@ -10,6 +10,7 @@ import trio
 from msgspec import structs
 from structlog.testing import capture_logs
 
+from edged.media.ladder import LadderPlan
 from edged.media.parts import PackagedEvent, Part, Rendition, SegmentEnded
 from edged.media.routing import PLAIN_TERMS, Terms
 from edged.media.stream import Grant, PriorityClass, StreamId
@@ -140,6 +141,21 @@ async def test_a_stream_taken_without_a_ladder_gets_one_with_its_slot() -> None:
         assert setting.service.statistics().source_only == 0
         await setting.until_parts("bob", "v96p")
         assert setting.text("bob").startswith("ladder: 120p 96p 64p")
+
+
+async def test_who_has_nothing_to_make_for_a_while_waits_again_after_it() -> None:
+    setting = Setting(slots=cost_of_one())
+    async with running(setting):
+        setting.open("alice", BASIC)
+        await setting.until_parts("alice", "v96p")
+        (ladder,) = setting.ladders.running
+        plan = ladder.transcoder.plan
+        setting.ladders.planned(ladder, LadderPlan())
+        setting.open("bob", BASIC)
+        await setting.until_parts("bob", "v96p")
+        setting.ladders.planned(ladder, plan)
+        assert ladder.transcoder.paused, "bob has the slots"
+        assert setting.text("alice").startswith("ladder waits: 0 before it")
 
 
 async def test_a_partner_preempts_a_basic_ladder_whose_viewers_play_on() -> None:

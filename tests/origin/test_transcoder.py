@@ -78,6 +78,11 @@ async def test_what_is_published_is_what_an_engine_makes() -> None:
     assert statistics.units_out == len(seqs)
 
 
+def cpu_by_thread(pid: int | None) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sorted(int((task / "schedstat").read_text().split()[0]) for task in tasks)
+
+
 async def test_its_child_works_with_the_threads_that_are_planned() -> None:
     source = make_source(*X264, "-bf", "2", "-g", "15", size="640x360", seconds=2)
     busiest: dict[int, float] = {}
@@ -91,12 +96,8 @@ async def test_its_child_works_with_the_threads_that_are_planned() -> None:
         async with running(live):
             await live.begun()
             await live.feed(turns=2, speed=4)
-            await live.wait_until(lambda: live.transcoder.output.units > 300)
-            pid = live.transcoder.statistics().pid
-            used_ns = sorted(
-                int((task / "schedstat").read_text().split()[0])
-                for task in Path(f"/proc/{pid}/task").iterdir()
-            )
+            await live.wait_until(lambda live=live: live.transcoder.output.units > 300)
+            used_ns = cpu_by_thread(live.transcoder.statistics().pid)
         check_whole(live, 2)
         assert all(gop[0] % 45_000 == live.keys[0] % 45_000 for gop in live.gops(MIDDLE))
         busiest[threads] = used_ns[-1] / sum(used_ns)
@@ -131,6 +132,33 @@ async def test_killed_it_goes_on_at_the_next_random_access() -> None:
     assert live.stream.units == 3 * len(live.source.units), "the source was never held up"
     with pytest.raises(ProcessLookupError):
         os.kill(killed[0], 0)
+
+
+async def test_what_is_long_past_when_it_is_begun_anew_is_not_made_up_for() -> None:
+    live = Live(clip())
+    async with running(live):
+        await live.begun()
+        await live.feed(speed=4)
+        await live.wait_until(lambda: len(live.units) > 2 and len(live.made.rung(MIDDLE)) > 30)
+        session = live.transcoder._session
+        assert session is not None
+        os.kill(session.child.pid, signal.SIGSTOP)
+        scales = {track.track_id: track.timescale for track in live.source.tracks}
+        later = [
+            unit.replaced(
+                pts=unit.pts + 2 * scales[unit.track_id], dts=unit.dts + 2 * scales[unit.track_id]
+            )
+            for unit in live.source.units
+        ]
+        live.source = structs.replace(live.source, units=later)
+        await live.feed(turns=3, speed=float("inf"))
+        await live.wait_until(lambda: session._flight)
+        os.kill(session.child.pid, signal.SIGKILL)
+        await live.wait_until(lambda: live.transcoder.statistics().restarts == 1)
+        await live.wait_until(lambda: live.gops(MIDDLE)[-1][0] > 6 * 90_000)
+    begun = [gop[0] / 90_000 for gop in live.gops(MIDDLE)]
+    assert max(begun) > 7.4
+    assert not [at for at in begun if 2.6 < at < 7.4], "viewers are past it"
 
 
 async def test_hung_it_is_killed_and_begun_anew() -> None:
