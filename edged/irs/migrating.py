@@ -106,6 +106,10 @@ class Migrating:
             self._ask(moves, planner.moves_s(moves))
         self._keep(moves, "")
 
+    def coming(self) -> dict[str, int]:
+        """Units that were asked to move to each origin, and may not be there yet."""
+        return {} if self._planner is None else self._planner.coming(trio.current_time())
+
     def _ask(self, moves: Sequence[UnitMoves], within_s: float) -> None:
         reasons = Counter[str]()
         for move in moves:

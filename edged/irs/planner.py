@@ -6,7 +6,7 @@ Each plan at the interval renews every lease; an urgent one reaches only the PoP
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 import trio
@@ -22,7 +22,7 @@ from edged.policy.flows import (
     LinkLimit,
 )
 from edged.policy.plan_journal import PlanInputs
-from edged.policy.planner import LeasePlan, PlanPolicy, PopLeases
+from edged.policy.planner import LeasePlan, PlanPolicy, PopLeases, without_coming
 from edged.runtime.faults import contained
 from edged.runtime.metrics import MetricSpec, Sample
 
@@ -59,10 +59,12 @@ class Planner:
         reserve_fraction: float,
         policy: PlanPolicy = "leases",
         links: Callable[[], tuple[LinkLimit, ...]] = tuple,
+        coming: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         """`publish(rows, renew)` is synchronous; with `renew` all are pushed, else the changed.
 
-        `links`: what the backbone can carry now, for all that is placed.
+        `links`: what the backbone can carry now, for all that is placed. `coming`: live units on
+        their way to each origin, for which room is to be left.
         """
         self._collectors = collectors
         self._publish = publish
@@ -70,7 +72,7 @@ class Planner:
         self.lease_ttl_s = lease_ttl_s
         self.reserve_fraction = reserve_fraction
         self.policy: PlanPolicy = policy
-        self._links = links
+        self._links, self._coming = links, coming
         self._solver = _Solver()
         if policy == "leases":
             self._solver.prepare()
@@ -107,7 +109,7 @@ class Planner:
             self._solver.restart()
         self._solver.seconds = 0.0
         inputs = PlanInputs(
-            origins=self._collectors.supplies(now),
+            origins=without_coming(self._collectors.supplies(now), self._coming()),
             pops=self._collectors.demands(now, self.lease_ttl_s),
             links=self._links(),
             policy=self.policy,

@@ -138,6 +138,7 @@ class IrsService:
             reserve_fraction=config.reserve_fraction,
             policy=config.policy,
             links=self.links.limits,
+            coming=self._coming,
         )
         self.links.on_changed = self.planner.hurry
         self._tls, self._marks = tls, marks
@@ -337,6 +338,10 @@ class IrsService:
 
     def _request_moves(self, moves: Sequence[UnitMoves], within_s: float) -> None:
         self.watch.moves_wanted(self.moving.request_moves(moves, within_s), moves)
+        self.planner.hurry()  # What they are to have is in leases now.
+
+    def _coming(self) -> dict[str, int]:
+        return self.migrating.coming()
 
     def _granted(self, pop: str) -> None:
         """A PoP listens to us from now on: it hears of drains before its first table."""

@@ -64,6 +64,7 @@ class MovePlanner:
         self._settled_at = -math.inf
         self._looked_at = -math.inf
         self._moved = False  # By the last plan.
+        self._coming: dict[str, int] = {}
 
     def plan(
         self,
@@ -109,9 +110,16 @@ class MovePlanner:
             problem = without(problem, self.sheds)
         moves = self._migration.plan(problem)
         self._moved = bool(moves)
+        self._coming = {}
+        for move in moves:
+            self._coming[move.to_origin] = self._coming.get(move.to_origin, 0) + move.units
         if moves or self.sheds:
             self._settled_at = now + self.moves_s(moves) + SETTLE_S
         return moves
+
+    def coming(self, now: float) -> dict[str, int]:
+        """Units on their way to each origin: no lease may have the slots that they will take."""
+        return self._coming if now < self._settled_at else {}
 
     def moves_s(self, moves: Sequence[UnitMoves]) -> float:
         """How long they take."""

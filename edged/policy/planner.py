@@ -14,7 +14,7 @@ into it, the others' quotas shrink by as much, so that it fills again as streams
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from msgspec import Struct, structs
@@ -138,6 +138,19 @@ def plan_leases(
         problem=None if by_flows is None else by_flows.problem,
         solution=None if by_flows is None else by_flows.solution,
     )
+
+
+def without_coming(
+    origins: Sequence[OriginSupply], coming: Mapping[str, int]
+) -> list[OriginSupply]:
+    """The same without the room that streams on their way there will take."""
+    found = []
+    for origin in origins:
+        if units := coming.get(origin.origin, 0):
+            first, second, third = (max(0, room - units) for room in origin.room)
+            origin = structs.replace(origin, room=(first, second, third))  # noqa: PLW2901
+        found.append(origin)
+    return found
 
 
 def find_reserves(

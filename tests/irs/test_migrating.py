@@ -58,10 +58,14 @@ async def test_who_is_here_is_asked_once_and_it_is_said(autojump_clock: MockCloc
     asked.tell("ams/0", far=20)
     asked.tell("lhr/0", far=20)
     asked.world.pop_left("lhr/0", 0.0)
-    with capture_logs() as logged, trio.move_on_after(5.0):
+    assert asked.migrating.coming() == {}
+    with capture_logs() as logged, trio.move_on_after(2.5):
         await asked.migrating.run()
     ((at, moves, within_s),) = asked.calls
     assert (at, within_s) == (LOOK_INTERVAL_S, 0.2)
+    assert asked.migrating.coming() == {"near": 20}
+    await trio.sleep(0.2)
+    assert asked.migrating.coming() == {}, "the origins' heartbeats tell by now"
     assert [(move.pop, move.from_origin, move.to_origin, move.units) for move in moves] == [
         ("ams/0", "far", "near", 20)
     ]

@@ -87,6 +87,21 @@ async def test_the_plan_is_of_what_was_collected(autojump_clock: MockClock) -> N
     assert (plan.policy, plan.failure) == ("leases", "")
 
 
+async def test_who_is_on_its_way_has_a_slot_that_is_in_no_lease(autojump_clock: MockClock) -> None:
+    published = Published()
+    coming = {"o1": 4}
+    planner = Planner(
+        published.world, published.take, push_interval_s=1.0, lease_ttl_s=10.0,
+        reserve_fraction=0.1, coming=lambda: coming,
+    )  # fmt: skip
+    serve(published)
+    planner.plan_now(renew=True)
+    coming.clear()
+    planner.plan_now(renew=True)
+    quotas = [rows["lhr/0"].rows[0].quota for _, _, rows in published.calls]
+    assert quotas == [5, 9]
+
+
 def serve(published: Published) -> None:
     """Bring an origin and a PoP."""
     published.world.pop_joined("lhr/0")

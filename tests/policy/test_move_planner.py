@@ -89,6 +89,17 @@ def test_what_could_come_nearer_is_looked_for_now_and_then() -> None:
     assert world.make(world.plan(last_at + NEARER_S)) == 5
 
 
+def test_what_is_coming_is_told_until_it_is_settled() -> None:
+    world = World()
+    world.states["old"] = OriginState.DOWN
+    assert world.planner.coming(0.0) == {}
+    world.units["far"] = 7
+    world.plan(0.0)
+    settled_at = 7 / PER_S + SETTLE_S
+    assert world.planner.coming(settled_at - 0.1) == {"near": 7}
+    assert world.planner.coming(settled_at) == {}
+
+
 def test_few_moves_are_looked_at_again_no_sooner_than_that() -> None:
     world = World()
     world.states["old"] = OriginState.DOWN

@@ -516,3 +516,10 @@ def test_as_much_is_kept_for_partners_as_they_need_who_come() -> None:
     }
     # 0.45 a second, for 10 s: 4.5 and four deviations, where partners are; and one of each.
     assert found == {"known": [14, 1], "unknown": [20, 20], "none": [20, 20]}
+
+
+def test_what_is_on_its_way_has_its_room() -> None:
+    near, far = supply("o1", 50), supply("o2", 3)
+    left = planner.without_coming([near, far], {"o1": 20, "o2": 5, "gone": 1})
+    assert [origin.room for origin in left] == [(30, 30, 30), (0, 0, 0)]
+    assert planner.without_coming([near], {}) == [near]

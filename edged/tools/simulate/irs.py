@@ -11,7 +11,7 @@ refusal in it or a plan to be made, not each second; and heartbeats are heard te
 only while something happens, else once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -24,6 +24,7 @@ from edged.policy.planner import (
     PopDemand,
     PopLeases,
     plan_leases,
+    without_coming,
 )
 from edged.policy.pop_view import PopView
 from edged.policy.solver import FlowSolver
@@ -61,6 +62,7 @@ class IrsModel:
         self.age_s = self._config.telemetry_age_s
         self.capacitor = Capacitor()
         self.alive = True
+        self.coming: Callable[[float], Mapping[str, int]] = lambda _now: {}  # Live, to each origin.
         self.plans = self.fallbacks = 0
         self._solver = FlowSolver()
         self._told_links: set[str] = set()
@@ -173,12 +175,15 @@ class IrsModel:
         self._around.call_at(ready, lambda: self._push(state, ready, life))
 
     def _push(self, state: Known, now: float, life: int) -> None:
-        if life != self._life:
-            return
+        if life == self._life:
+            self.plan(state, now)
+
+    def plan(self, state: Known, now: float) -> None:
+        """Plan, and push what comes of it."""
         if self.plans % PLANS_PER_CHECKPOINT == 0:
             self._solver.restart()
         plan = plan_leases(
-            state.supplies,
+            without_coming(state.supplies, self.coming(now)),
             state.demands,
             reserve_fraction=self._config.reserve_fraction,
             solve=self._solver.solve,

@@ -38,6 +38,7 @@ class Rehoming(Leases):
         super().__init__(around)
         self.moves_refused = 0
         self._planner = MovePlanner(moves_per_s=MOVES_PER_S, drains=False, shed=FlowSolver().solve)
+        self.irs.coming = self._planner.coming
         self._moved_at = -math.inf
         self._looks_again = False
 
@@ -81,6 +82,7 @@ class Rehoming(Leases):
             self._moved_at = now
             self._shed()
             self._pace(moves, now)
+            self.irs.plan(known, now)  # What they are to have is in leases now.
         if now < self._moved_at + QUIET_S:
             self._look_soon(now)
 
