@@ -128,7 +128,6 @@ class IrsService:
         self.entropy, self.now_unix = entropy, now_unix
         self.collectors = Collectors()
         self.tables: dict[str, RoutingTable] = {}  # Last acked, by PoP shard.
-        self.nacks, self.push_delay_s = 0, 0.0
         self.links = BackboneLinks(self.collectors, config)
         self.planner = Planner(
             self.collectors,
@@ -149,8 +148,8 @@ class IrsService:
         self._pops: dict[str, Peer] = {}
         self._origins: dict[str, Peer] = {}
         self._pushed = Counter[str]()  # By sessions that have ended.
-        self.version, self._warm_at, self.pushed = 0, 0.0, None
-        self.live = LiveBoard(self._pops)
+        self.nacks, self.version, self.push_delay_s, self._warm_at = 0, 0, 0.0, 0.0
+        self.pushed, self.live = None, LiveBoard(self._pops)
         self.moving = Moving(
             self._pops,
             self.collectors.units,

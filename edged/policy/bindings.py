@@ -77,6 +77,22 @@ def find_binding(request: RouteRequest, rule: Rule, own: "PopView", *, at: str =
     )
 
 
+def parts_relatives(request: RouteRequest, rule: Rule, own: "PopView", *, at: str, to: str) -> str:
+    """Why a move would part a group, or join what is to be apart; "" when it does neither."""
+    group = shared_tag(rule.group_by, request.tags)
+    if group is not None:
+        homes = own.homes(group)
+        if sum(homes.values()) > 1 and not homes.get(to):
+            return f"its group {group!r} is elsewhere"
+    apart = shared_tag(rule.anti_affinity, request.tags)
+    if apart is not None:
+        others = {name for name, count in own.homes(apart).items() if count > (name == at)}
+        taken = {own.by_name[name].domain for name in others if name in own.by_name}
+        if own.by_name[to].domain in taken:
+            return f"another with {apart!r} is in the same failure domain"
+    return ""
+
+
 class _Sum:
     __slots__ = ("arrivals", "newcomers", "units")
 

@@ -17,7 +17,7 @@ from msgspec import Struct
 from edged.errors import RouteUnavailableError
 from edged.media.routing import PLAIN_TERMS, OnFull, OriginState, RouteRequest, Rule, Terms
 from edged.media.stream import PriorityClass
-from edged.policy.bindings import group_order, why_forbidden
+from edged.policy.bindings import group_order, parts_relatives, why_forbidden
 from edged.policy.pop_view import Candidate, PopView
 from edged.policy.rules import label, shared_tag, why_no_match
 
@@ -228,7 +228,7 @@ def _why_no_target(
     if candidate.blocked:
         return candidate.blocked
     if rule is not None:
-        why = why_forbidden(candidate, rule) or _parts_relatives(request, rule, own, at=at, to=to)
+        why = why_forbidden(candidate, rule) or parts_relatives(request, rule, own, at=at, to=to)
         if why:
             return why
     if candidate.held[request.priority] > now:
@@ -236,22 +236,6 @@ def _why_no_target(
     reserve = rule is not None and rule.reserve
     priority = _effective_class(request, reserve=reserve)
     return "" if request.cost <= own.room(candidate, priority=priority, now=now) else NO_ROOM
-
-
-def _parts_relatives(request: RouteRequest, rule: Rule, own: PopView, *, at: str, to: str) -> str:
-    """Why a move would part a group, or join what is to be apart; "" when it does neither."""
-    group = shared_tag(rule.group_by, request.tags)
-    if group is not None:
-        homes = own.homes(group)
-        if sum(homes.values()) > 1 and not homes.get(to):
-            return f"its group {group!r} is elsewhere"
-    apart = shared_tag(rule.anti_affinity, request.tags)
-    if apart is not None:
-        others = {name for name, count in own.homes(apart).items() if count > (name == at)}
-        taken = {own.by_name[name].domain for name in others if name in own.by_name}
-        if own.by_name[to].domain in taken:
-            return f"another with {apart!r} is in the same failure domain"
-    return ""
 
 
 def explain_origin(request: RouteRequest, own: PopView, now: float) -> Explanation:
