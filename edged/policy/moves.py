@@ -12,7 +12,8 @@ from msgspec import Struct
 from edged.media.routing import NO_UNITS, OriginState
 from edged.media.stream import PriorityClass
 from edged.policy.flows import RTT_MS_MAX, RTT_UNKNOWN_MS, TIGHT, LinkLimit, find_crossed
-from edged.policy.planner import OriginSupply, PopDemand, rooms_of
+from edged.policy.lease_shares import HORIZON_S_MAX
+from edged.policy.planner import OriginSupply, PopDemand, find_reserves, rooms_of
 
 GAIN_MS_MIN = 5.0  # Of round trip, for which a stream is moved when nothing else is wrong.
 CLASS_STEP = 0.1  # By which a class must gain more than the one below: the lower are moved first.
@@ -91,6 +92,7 @@ def migration_problem(
         if origin.state.takes_streams or (drains and origin.state is OriginState.DRAIN)
     ]
     names = [origin.origin for origin in known]
+    reserves = find_reserves(known, pops, fraction_max=reserve_fraction, horizon_s=HORIZON_S_MAX)
     shards: dict[str, list[str]] = {}
     nearest: dict[str, dict[str, float]] = {}
     for pop in pops:
@@ -102,7 +104,7 @@ def migration_problem(
         pops=[pop.pop for pop in pops],
         origins=names,
         placed=[[pop.units.get(name, NO_UNITS) for name in names] for pop in pops],
-        room=[rooms_of(origin, reserve_fraction=reserve_fraction) for origin in known],
+        room=[rooms_of(*each) for each in zip(known, reserves, strict=True)],
         rtt_ms=[_measured(pop, names, nearest[pop.name]) for pop in pops],
         budget=budget,
         draining=frozenset(origin.origin for origin in known if origin.state is OriginState.DRAIN),
