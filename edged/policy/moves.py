@@ -177,7 +177,8 @@ def make_moves(problem: MigrationProblem, arriving: Changes, leaving: Changes) -
 
     Whatever is asked for: never more leave than are there, never more move than the budget, never
     more arrive than there is room, no link comes to be over its limit or farther over it, and the
-    placement is not worse than before.
+    placement is not worse than before; but those for which there is room may go farther, if all
+    that is asked for is better.
     """
     crossed = find_crossed(problem.pops, problem.origins, problem.links)
     before = _overloaded(problem, crossed)
@@ -186,9 +187,14 @@ def make_moves(problem: MigrationProblem, arriving: Changes, leaving: Changes) -
         width = len(problem.room[0]) if problem.room else 0
         for k in range(width):
             moves += _pair(problem, (row, k), arriving, leaving, crossed, over=before)
+    _keep_links(problem, moves, crossed)
+    whole = _score(problem, moves, crossed)
     _keep_budget_and_room(problem, moves)
     _keep_links(problem, moves, crossed)
-    if _score(problem, moves, crossed) > _score(problem, (), crossed):
+    now, after = _score(problem, (), crossed), _score(problem, moves, crossed)
+    # Others follow, and together they pay; not so where something is wrong, which comes first.
+    is_step = whole <= now and after[:2] <= now[:2] and not is_wrong(problem)
+    if after > now and not is_step:
         moves = [move for move in moves if _pays(problem, move, crossed, before)]
         _keep_links(problem, moves, crossed)
         if _score(problem, moves, crossed) > _score(problem, (), crossed):
