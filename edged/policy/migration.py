@@ -6,6 +6,13 @@
               sum over p, j >= k of move[p,o,j] <= room[o][k]
               sum over a link's pairs of stay + move - over[l] <= its units
 
+While nothing is wrong what leaves an origin makes room there: the third is then
+
+              sum over p, j >= k of stay[p,o,j] + move[p,o,j] <= what is there + room[o][k]
+
+or origins that are full would keep who is there for ever, though a far one has slots. Of such moves
+those are made that have room now; the others follow with the next plans.
+
 All may stay where it is, so there is always an answer. Where links cut units into parts, whole
 moves are made of them afterwards (`moves`).
 """
@@ -14,7 +21,7 @@ import numpy as np
 
 from edged.policy.flows import TIGHT, UNSERVED_MS, find_places
 from edged.policy.linear_program import INFINITY, Entries, Floats, LinearProgram, Numbers
-from edged.policy.moves import MigrationProblem, UnitMoves, make_moves
+from edged.policy.moves import MigrationProblem, UnitMoves, is_wrong, make_moves
 
 OVER_MS, DRAIN_MS = UNSERVED_MS[0], UNSERVED_MS[2]  # Per unit; both far beyond any detour.
 
@@ -41,16 +48,17 @@ class Migration:
             len(problem.pops), len(problem.origins), width
         )
         pairs = tuple((link.name, link.pairs) for link in problem.links)
-        key = (tuple(problem.pops), tuple(problem.origins), width, pairs)
+        steps = not is_wrong(problem)
+        key = (tuple(problem.pops), tuple(problem.origins), width, pairs, steps)
         if key != self._key or self._program is None:
-            self._program, self._key = _build(problem, width), key
-        optimum = self._program.solve(_numbers(problem, placed))
+            self._program, self._key = _build(problem, width, steps=steps), key
+        optimum = self._program.solve(_numbers(problem, placed, steps=steps))
         moved = optimum.values[placed.size : 2 * placed.size].reshape(placed.shape)
         stays = optimum.values[: placed.size].reshape(placed.shape)
         return make_moves(problem, moved.tolist(), (placed - stays).tolist())
 
 
-def _build(problem: MigrationProblem, width: int) -> LinearProgram:
+def _build(problem: MigrationProblem, width: int, *, steps: bool) -> LinearProgram:
     pops, origins, links = len(problem.pops), len(problem.origins), len(problem.links)
     flows = pops * origins * width
     within = np.arange(flows)
@@ -60,9 +68,10 @@ def _build(problem: MigrationProblem, width: int) -> LinearProgram:
     first = pops * width
     for each in range(width):
         counted = within[k >= each]
-        rows.append(first + origin[counted] * width + each)
-        columns.append(flows + counted)
-        values.append(np.ones(counted.size))
+        times = 2 if steps else 1
+        rows += times * [first + origin[counted] * width + each]
+        columns += [flows + counted, counted][:times]
+        values.append(np.ones(times * counted.size))
     budget = first + origins * width
     rows.append(np.full(flows, budget))
     columns.append(flows + within)
@@ -81,7 +90,7 @@ def _build(problem: MigrationProblem, width: int) -> LinearProgram:
     return LinearProgram(entries, columns=2 * flows + links, rows=budget + 1 + links)
 
 
-def _numbers(problem: MigrationProblem, placed: Floats) -> Numbers:
+def _numbers(problem: MigrationProblem, placed: Floats, *, steps: bool) -> Numbers:
     pops, origins, width = placed.shape
     links = len(problem.links)
     rtt = np.array(
@@ -98,9 +107,11 @@ def _numbers(problem: MigrationProblem, placed: Floats) -> Numbers:
     for row, place in find_places(problem.pops, problem.origins, [problem.forbidden])[0]:
         room_for_moves[row, place] = 0.0
     demand = placed.sum(axis=1).ravel()
-    room = np.maximum(np.array(problem.room, dtype=np.float64), 0.0).ravel()
+    room = np.maximum(np.array(problem.room, dtype=np.float64), 0.0)
+    if steps:
+        room += placed.sum(axis=0)[:, ::-1].cumsum(axis=1)[:, ::-1]  # Of each and those below it.
     limits = np.floor(np.array([link.units for link in problem.links]) + TIGHT)
-    row_upper = np.concatenate([demand, room, [float(problem.budget)], limits])
+    row_upper = np.concatenate([demand, room.ravel(), [float(problem.budget)], limits])
     row_lower = np.full(row_upper.size, -INFINITY)
     row_lower[: demand.size] = demand
     return Numbers(

@@ -19,7 +19,7 @@ from edged.policy.moves import GAIN_MS_MIN, MoveInputs, UnitMoves, is_wrong
 from edged.policy.planner import OriginSupply, PopDemand, with_ladders_only
 from edged.policy.shedding import UnitSheds, plan_sheds, without
 
-NEARER_S = 60.0  # Between looks for what could come nearer; that is never urgent.
+NEARER_S = 20.0  # Between looks for what could come nearer; that is never urgent.
 AGAIN_S = (
     5.0  # Origins that are all but full let few come at a time, and each leaves a slot behind.
 )

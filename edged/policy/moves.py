@@ -12,7 +12,8 @@ from msgspec import Struct
 from edged.media.routing import NO_UNITS, OriginState
 from edged.media.stream import PriorityClass
 from edged.policy.flows import RTT_MS_MAX, RTT_UNKNOWN_MS, TIGHT, LinkLimit, find_crossed
-from edged.policy.planner import OriginSupply, PopDemand, rooms_of
+from edged.policy.lease_shares import HORIZON_S_MAX
+from edged.policy.planner import OriginSupply, PopDemand, find_reserves, rooms_of
 
 GAIN_MS_MIN = 5.0  # Of round trip, for which a stream is moved when nothing else is wrong.
 CLASS_STEP = 0.1  # By which a class must gain more than the one below: the lower are moved first.
@@ -91,6 +92,7 @@ def migration_problem(
         if origin.state.takes_streams or (drains and origin.state is OriginState.DRAIN)
     ]
     names = [origin.origin for origin in known]
+    reserves = find_reserves(known, pops, fraction_max=reserve_fraction, horizon_s=HORIZON_S_MAX)
     shards: dict[str, list[str]] = {}
     nearest: dict[str, dict[str, float]] = {}
     for pop in pops:
@@ -102,7 +104,7 @@ def migration_problem(
         pops=[pop.pop for pop in pops],
         origins=names,
         placed=[[pop.units.get(name, NO_UNITS) for name in names] for pop in pops],
-        room=[rooms_of(origin, reserve_fraction=reserve_fraction) for origin in known],
+        room=[rooms_of(*each) for each in zip(known, reserves, strict=True)],
         rtt_ms=[_measured(pop, names, nearest[pop.name]) for pop in pops],
         budget=budget,
         draining=frozenset(origin.origin for origin in known if origin.state is OriginState.DRAIN),
@@ -175,7 +177,8 @@ def make_moves(problem: MigrationProblem, arriving: Changes, leaving: Changes) -
 
     Whatever is asked for: never more leave than are there, never more move than the budget, never
     more arrive than there is room, no link comes to be over its limit or farther over it, and the
-    placement is not worse than before.
+    placement is not worse than before; but those for which there is room may go farther, if all
+    that is asked for is better.
     """
     crossed = find_crossed(problem.pops, problem.origins, problem.links)
     before = _overloaded(problem, crossed)
@@ -184,9 +187,14 @@ def make_moves(problem: MigrationProblem, arriving: Changes, leaving: Changes) -
         width = len(problem.room[0]) if problem.room else 0
         for k in range(width):
             moves += _pair(problem, (row, k), arriving, leaving, crossed, over=before)
+    _keep_links(problem, moves, crossed)
+    whole = _score(problem, moves, crossed)
     _keep_budget_and_room(problem, moves)
     _keep_links(problem, moves, crossed)
-    if _score(problem, moves, crossed) > _score(problem, (), crossed):
+    now, after = _score(problem, (), crossed), _score(problem, moves, crossed)
+    # Others follow, and together they pay; not so where something is wrong, which comes first.
+    is_step = whole <= now and after[:2] <= now[:2] and not is_wrong(problem)
+    if after > now and not is_step:
         moves = [move for move in moves if _pays(problem, move, crossed, before)]
         _keep_links(problem, moves, crossed)
         if _score(problem, moves, crossed) > _score(problem, (), crossed):

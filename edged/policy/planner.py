@@ -281,11 +281,11 @@ def _rooms(origin: OriginSupply, reserve: int) -> ByClass:
     return (partner, min(affiliate, partner - reserve), min(basic, partner - reserve))
 
 
-def rooms_of(origin: OriginSupply, *, reserve_fraction: float) -> ByClass:
-    """Units that each class and those below it may be given now."""
+def rooms_of(origin: OriginSupply, reserve: int) -> ByClass:
+    """Units that each class and those below it may be given now, with so many kept for partners."""
     if not origin.state.takes_streams:
         return NO_UNITS
-    rooms = _rooms(origin, math.ceil(origin.slots_total * reserve_fraction))
+    rooms = _rooms(origin, reserve)
     return (max(0, rooms[0]), max(0, rooms[1]), max(0, rooms[2]))
 
 

@@ -71,7 +71,7 @@ def test_what_pops_tell_becomes_limits_prices_and_metrics() -> None:
     tell(world, 0.0, mbps=60.0)
     links.update(0.0)
     assert [limit.name for limit in links.limits()] == ["lhr-fra to fra"]  # The other is wide.
-    assert links.limits()[0].units == pytest.approx(15.0)
+    assert links.limits()[0].units == pytest.approx(88 / 6)
     assert world.tolls_ms == {}
     with capture_logs() as logs:
         for now in (1.0, 2.0):
@@ -196,8 +196,8 @@ async def test_leases_are_no_more_than_a_link_carries_and_none_across_a_cut_one(
         lhr.view.observe_path("o1", path(8.0))
         ams.view.observe_path("o1", path(6.0))
         await trio.sleep(3)
-        # 0.9 of 100 Mbps, 6 Mbps each.
-        assert quota_in_table(lhr, "o1") == 15
+        # 0.88 of 100 Mbps, 6 Mbps each.
+        assert quota_in_table(lhr, "o1") == 14
         assert quota_in_table(ams, "o1") >= 50
         assert [link.state for link in network.irs.links.status()] == ["up", "up"]
         lhr.view.observe_path("o1", path(8.0, 1.5))
@@ -205,8 +205,8 @@ async def test_leases_are_no_more_than_a_link_carries_and_none_across_a_cut_one(
         assert network.irs.links.status()[1].state == "cut"
         assert quota_in_table(ams, "o1") >= 50
         lhr.view.observe_path("o1", path(8.0))
-        await until(lambda: quota_in_table(lhr, "o1") == 15, within_s=8.0)
+        await until(lambda: quota_in_table(lhr, "o1") == 14, within_s=8.0)
         network.irs.reconfigure(IrsConfig())
-        await until(lambda: quota_in_table(lhr, "o1") > 15, within_s=2.0)
+        await until(lambda: quota_in_table(lhr, "o1") > 14, within_s=2.0)
         assert network.irs.links.status() == []
         nursery.cancel_scope.cancel()

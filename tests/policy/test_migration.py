@@ -4,12 +4,13 @@ import itertools
 from collections import Counter
 
 import hypothesis
+import msgspec
 
 from edged.media.stream import PriorityClass
 from edged.policy.flows import LinkLimit
 from edged.policy.migration import Migration
-from edged.policy.moves import DRAIN, NEARER, MigrationProblem, UnitMoves
-from tests.policy.migration_problems import best_score, check_moves, problems, score
+from edged.policy.moves import DRAIN, NEARER, MigrationProblem, UnitMoves, is_wrong
+from tests.policy.migration_problems import after, best_score, check_moves, problems, score
 
 BASIC = PriorityClass.BASIC
 
@@ -24,11 +25,50 @@ def test_moves_keep_every_limit_and_are_never_for_the_worse(problem: MigrationPr
 @hypothesis.given(problems(small=True))
 @hypothesis.settings(max_examples=100, deadline=None)
 def test_no_other_moves_within_the_budget_are_better(problem: MigrationProblem) -> None:
-    """Tried one and all, in whole units."""
+    """Tried one and all, in whole units. What is not urgent may take a step back."""
+    hypothesis.assume(is_wrong(problem))
     found = score(problem, Migration().plan(problem))
     best = best_score(problem)
     assert found[:2] == best[:2]
     assert found[2] <= best[2] + 1e-6
+
+
+@hypothesis.given(problems())
+@hypothesis.settings(max_examples=100, deadline=None)
+def test_steps_come_to_an_end_and_pay_together(problem: MigrationProblem) -> None:
+    """Whatever goes farther for others: when none is left to be made, all of them have paid."""
+    problem = msgspec.structs.replace(problem, links=(), draining=frozenset(), budget=5)
+    spent, first = 0.0, score(problem, ())
+    for _ in range(500):
+        moves = Migration().plan(problem)
+        if not moves:
+            break
+        check_moves(problem, moves)
+        spent += score(problem, moves)[2]
+        problem = after(problem, moves)
+    else:
+        raise AssertionError("it never ends")
+    assert first == (0, 0, 0)
+    assert spent <= 1e-6
+
+
+def test_a_full_origin_is_left_for_a_far_one_so_that_others_come_nearer() -> None:
+    """`p` can only come near when `q`, who loses little, makes room there."""
+    full = problem_of(
+        pops=["p", "q"],
+        origins=["near", "far"],
+        placed=[[[0, 0, 0], [0, 0, 8]], [[0, 0, 8], [0, 0, 0]]],
+        room=[[0, 0, 0], [3, 3, 3]],
+        rtt_ms=[[5.0, 90.0], [20.0, 30.0]],
+    )
+    seen = []
+    for _ in range(8):
+        moves = Migration().plan(full)
+        seen.append(units(moves))
+        full = after(full, moves)
+    assert seen[0] == {("near", "far", "basic"): 3}
+    assert full.placed == [[[0, 0, 8], [0, 0, 0]], [[0, 0, 0], [0, 0, 8]]]
+    assert seen[-1] == {}
 
 
 def problem_of(**given: object) -> MigrationProblem:

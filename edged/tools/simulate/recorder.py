@@ -14,6 +14,7 @@ from edged.tools.simulate.geography import Arc, Geography
 from edged.tools.simulate.streams import Site, Stage, Stream
 
 CALM_USE_MAX = 0.99  # Of all slots: below it every first try should do.
+SETTLED_S = 1.0  # Nobody leaves while warming up; where more is wanted no slot at all is free then.
 CLEAR_LOAD_MAX = 0.9  # Of each link's bandwidth, some seconds after others were cut.
 CLEAR_S_MAX = 60.0  # So long links are watched then; streams that begin later are another matter.
 SHED_S_MAX = 10.0  # By then what cannot be carried is to be gone.
@@ -93,7 +94,7 @@ class Recorder:
         self.wanted_total += 1
         stream.calm = self.live_total <= CALM_USE_MAX * self.slots
         stream.full = self.wanted_total > self.slots
-        if stream.at >= 0:
+        if stream.at >= SETTLED_S:
             self.came_by_class[stream.priority] += 1
 
     def placed(self, stream: Stream, at: float, *, moved: bool) -> None:
@@ -104,7 +105,7 @@ class Recorder:
             self.moved_first_tries += stream.offers == 1
             if len(self.delays_s) < DELAYS_MAX:
                 self.delays_s.append(at - stream.since)
-        elif stream.at >= 0:
+        elif stream.at >= SETTLED_S:
             self._count_decided(stream, first_try=stream.offers == 1)
 
     def rehomed(self, stream: Stream) -> None:
@@ -119,7 +120,7 @@ class Recorder:
 
     def gave_up(self, stream: Stream, *, was_live: bool) -> None:
         """Nobody takes it."""
-        if stream.at < 0 and not was_live:
+        if stream.at < SETTLED_S and not was_live:
             return
         if was_live:
             self.cut_by_class[stream.priority] += 1
@@ -146,7 +147,7 @@ class Recorder:
         self.wanted[stream.pop] -= 1
         self.wanted_total -= 1
         self.wanted_kbps[stream.pop] -= stream.kbps
-        if stream.stage is Stage.WAITING and stream.at >= 0:  # Before anybody took it.
+        if stream.stage is Stage.WAITING and stream.at >= SETTLED_S:  # Before anybody took it.
             self.came_by_class[stream.priority] -= 1
 
     def _count_decided(self, stream: Stream, *, first_try: bool) -> None:

@@ -3,7 +3,7 @@
     look ─▶ MovePlanner ── moves, paced ──▶ offer to the new origin ── accepted: leave the old
                                                                     └── refused: stay
 
-IRS looks with each push of leases, and each LOOK_S from a plan that moves something, or a change of
+IRS looks with each push of leases, and each LOOK_S from a plan that relieves a link, or a change of
 routes, until QUIET_S after the last; in life it looks twice a second at what it is told once. Which
 streams of a PoP and class go is the PoP's choice: the oldest at that origin. Streams at an origin
 that drains are not its to move, as in production: the origin lets go of them. What no move can save
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from edged.errors import SolverError
 from edged.media.stream import PriorityClass
 from edged.policy.move_planner import LOOK_S, MovePlanner
-from edged.policy.moves import UnitMoves
+from edged.policy.moves import MAKES_ROOM, NEARER, UnitMoves
 from edged.policy.planner import PopLeases
 from edged.policy.solver import FlowSolver
 from edged.tools.simulate.irs import PUSH_S, Known
@@ -27,6 +27,7 @@ from edged.tools.simulate.streams import Stage, Stream
 
 MOVES_PER_S = 1000  # Of the whole network: the most that IRS can be set to; its default is 100.
 QUIET_S = 10.0
+NOT_URGENT = (NEARER, MAKES_ROOM)
 
 Places = dict[tuple[str, str, PriorityClass], list[Stream]]  # By PoP, origin, class.
 
@@ -79,7 +80,8 @@ class Rehoming(Leases):
         except SolverError:
             moves = []  # As production: it waits, and begins cold.
         if moves or self._planner.sheds:
-            self._moved_at = now
+            if self._planner.sheds or any(move.reason not in NOT_URGENT for move in moves):
+                self._moved_at = now
             self._shed()
             self._pace(moves, now)
             self.irs.plan(known, now)  # What they are to have is in leases now.

@@ -52,6 +52,7 @@ def test_warming_up_is_not_counted_but_lives() -> None:
     made = recorder()
     live(made, came(made, at=-5.0), 0)
     made.gave_up(came(made, at=-1.0), was_live=False)
+    made.gave_up(came(made, at=0.9), was_live=False)
     assert (sum(made.came_by_class), made.decided, sum(made.rejected_by_class)) == (0, 0, 0)
     assert made.live_total == 1
 
