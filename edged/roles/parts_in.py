@@ -255,15 +255,29 @@ class PartsIn:
 
     def _stay(self, channel: str, leaving: Leaving) -> None:
         """Nothing comes of the next home: hear the one before, as long as that goes on."""
+        self._forget_next(channel, leaving)
+        if self.relays is not None:
+            self.relays.stays(channel, leaving.feed.origin)
+
+    def _forget_next(self, channel: str, leaving: Leaving) -> None:
         del self._leaving[channel]
         if (link := self._link(self._feeds[channel].origin)) is not None:
             link.unsubscribe(self._feeds[channel].subscription)
         self._feeds[channel] = leaving.feed
+        if leaving.by_source:
+            self._gathered_next = {
+                stream_id: events
+                for stream_id, events in self._gathered_next.items()
+                if stream_id.channel != channel
+            }
 
     def _hand_over(self, channel: str, known: Feed, next_id: StreamId, origin: str) -> bool:
         """Keep what comes until the run's next home has caught up; False: there is no need."""
-        run = self._runs.get(channel)
-        if channel in self._leaving:
+        run, leaving = self._runs.get(channel), self._leaving.get(channel)
+        if leaving is not None and leaving.by_source and not leaving.handover.is_over:
+            self._forget_next(channel, leaving)  # It goes on to a third, from who is heard yet.
+            known = leaving.feed
+        elif leaving is not None:
             self._leave(channel)  # It goes on to a third: from the second alone.
         if self._sooner is None or run is None or not run.ends.shown:
             return False

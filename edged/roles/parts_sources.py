@@ -50,6 +50,9 @@ class Relays(Protocol):
     def ended(self, channel: str, relay: str, why: str) -> None:
         """It comes from there no more, nor is it to for a while."""
 
+    def stays(self, channel: str, source: str) -> None:
+        """It goes nowhere: it comes from this one, as before."""
+
     def shown(self, stream_id: StreamId, events: list[PackagedEvent]) -> None:
         """Playback has these now: who takes the channel from here gets them."""
 

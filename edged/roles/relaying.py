@@ -40,6 +40,7 @@ from edged.runtime.supervision import Supervisor
 TICK_S = 0.1
 LATE_S_MAX = 0.3  # Later than this we have slept, and what came meanwhile may lie unread.
 MEASURE_S = 5.0
+AGAIN_S = 1.0  # And as much again by chance: until one that did not get where it went goes again.
 
 SPECS = (
     MetricSpec(
@@ -130,7 +131,8 @@ class Relaying:
         )
         self.links.on_changed = self._wake
         self._chosen: dict[str, str] = {}  # Channel -> the relay that it is to come from.
-        self._takers: dict[str, _Taker] = {}
+        self._takers: dict[tuple[str, str], _Taker] = {}  # By channel and relay.
+        self._went: dict[str, tuple[str, float]] = {}  # Whither last, and when it may go again.
         self._failed: dict[str, str] = {}  # Channels that leave a relay that fails them, and why.
         self._why: dict[str, str] = {}  # Of those that do not come from where they are ordered to.
         self._changes: Counter[tuple[str, str]] = Counter()
@@ -176,7 +178,7 @@ class Relaying:
         self.choice.expire(now)
         in_force = {} if self.draining else self._orders.in_force(now)
         orders = {name: order for name, order in in_force.items() if order.via}
-        used = {taker.relay for taker in self._takers.values()}
+        used = {relay for _, relay in self._takers}  # One that is being left brings until then.
         wanted = dict.fromkeys(order.via for order in orders.values())
         self.links.keep(wanted, self._orders.relays, used, now)
         self._find_failed(now)
@@ -192,9 +194,9 @@ class Relaying:
 
     def taker(self, channel: str, relay: str, take: OnEvent) -> OnEvent:
         """What takes what comes from a relay, and hands it on."""
-        known = self._takers.get(channel)
-        if known is None or known.relay != relay:
-            known = self._takers[channel] = _Taker(relay, self._pump.now)
+        known = self._takers.get((channel, relay))
+        if known is None:
+            known = self._takers[channel, relay] = _Taker(relay, self._pump.now)
         known.take = take
         return known
 
@@ -204,6 +206,13 @@ class Relaying:
         if self._chosen.get(channel) == relay:
             del self._chosen[channel]
             self._changes["origin", "refused"] += 1
+
+    def stays(self, channel: str, source: str) -> None:
+        """Nothing has come of the next one: it comes from where it came from before."""
+        if is_relay(source):
+            self._chosen[channel] = source
+        else:
+            self._chosen.pop(channel, None)
 
     def shown(self, stream_id: StreamId, events: list[PackagedEvent]) -> None:
         """Playback has these now."""
@@ -297,18 +306,21 @@ class Relaying:
     def _find_failed(self, now: float) -> None:
         """Find what has to leave a relay at once."""
         stalled: dict[str, list[str]] = {}
-        for channel, taker in list(self._takers.items()):
-            relay = taker.relay
-            if relay not in self._parts.sources(channel):
-                del self._takers[channel]
+        brings: Counter[str] = Counter()
+        for (channel, relay), taker in list(self._takers.items()):
+            sources = self._parts.sources(channel)
+            if relay not in sources:
+                del self._takers[channel, relay]
                 continue
+            if relay != sources[0]:
+                continue  # It is being left.
+            brings[relay] += 1
             if not self.links.is_up(relay):
                 self._fail(relay, "", "the way there was lost", now)
             elif taker.progress.is_stalled(now):
                 stalled.setdefault(relay, []).append(channel)
         for relay, channels in stalled.items():
-            all_of = [name for name, taker in self._takers.items() if taker.relay == relay]
-            if len(channels) == len(all_of):
+            if len(channels) == brings[relay]:
                 self._fail(relay, "", "nothing came from there any more", now)
             else:
                 for channel in channels:
@@ -317,12 +329,18 @@ class Relaying:
     def _fail(self, relay: str, channel: str, why: str, now: float) -> None:
         leave = [
             name
-            for name, chosen in self._chosen.items()
-            if chosen == relay and channel in ("", name) and name not in self._failed
+            for name, at in self._takers
+            if at == relay and channel in ("", name) and name not in self._failed
+            if self._source_now(name) == relay
         ]
         if leave:
             self._avoid(relay, channel, why, now)
             self._failed.update(dict.fromkeys(leave, why))
+
+    def _source_now(self, channel: str) -> str:
+        """Which relay brings a channel, or is to next; "": its origin. What was chosen may fail."""
+        source = next(iter(self._parts.sources(channel)), "")
+        return source if is_relay(source) else ""
 
     def _avoid(self, relay: str, channel: str, why: str, now: float) -> None:
         self.choice.avoid(relay, channel, why, now)
@@ -333,8 +351,9 @@ class Relaying:
         changes: dict[str, str] = {}
         others = 0  # Of those before, which come from relays.
         self._why = {}
-        for channel in [*self._chosen.keys(), *(orders.keys() - self._chosen.keys())]:
-            chosen, order = self._chosen.get(channel, ""), orders.get(channel)
+        brought = dict.fromkeys((*self._chosen, *(channel for channel, _ in self._takers)))
+        for channel in [*brought, *(orders.keys() - brought.keys())]:
+            order = orders.get(channel)
             wanted = "" if order is None else order.via
             if not self._parts.sources(channel):
                 self._chosen.pop(channel, None)  # Nobody watches it; it begins at its origin.
@@ -346,9 +365,10 @@ class Relaying:
                 if why:
                     self._why[channel], wanted = why, ""
             others += bool(wanted)
-            if wanted != chosen:
+            if wanted != self._source_now(channel):
                 changes[channel] = wanted
         self._failed = {name: why for name, why in self._failed.items() if name in changes}
+        self._went = {name: known for name, known in self._went.items() if now < known[1]}
         return changes
 
     def _facts(self, channel: str, relay: str) -> RelayFacts:
@@ -374,11 +394,15 @@ class Relaying:
             failed = self._failed.get(channel)
             if failed is None and len(self._parts.sources(channel)) > 1:
                 continue  # It is just being handed over.
+            relay = changes[channel]
+            whither, again_at = self._went.get(channel, ("", -math.inf))
+            if whither == relay and now < again_at:
+                continue  # There it did not get.
             if not self._pace.take(now):
                 self._why[channel] = "so many changes at a time"
                 return
-            relay = changes[channel]
             self._failed.pop(channel, None)
+            self._went[channel] = (relay, now + AGAIN_S * (1 + self._rng.random()))
             if relay:
                 self._chosen[channel] = relay
             else:

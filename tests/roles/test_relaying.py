@@ -178,7 +178,7 @@ def test_a_channel_that_stops_alone_leaves_alone() -> None:
     made.tick()
     for _ in range(20):
         made.clock.time += 0.2
-        for name, taker in list(made.relaying._takers.items()):
+        for (name, _), taker in list(made.relaying._takers.items()):
             if name == "c1" or made.clock.time < 101:
                 taker(StreamId(name, 1), rendition())
         made.relaying.tick(made.clock.time)

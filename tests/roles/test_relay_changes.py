@@ -1,0 +1,82 @@
+"""From relay to relay and back, with all that can go wrong on the way: viewers go on."""
+
+import pytest
+import trio
+
+from edged.wire.backbone.messages import SubscribeParts
+from tests.backbone.network import until
+from tests.roles.relay_network import RelayNetwork, relay_network
+
+
+async def test_to_a_relay_to_the_next_and_back() -> None:
+    async with relay_network() as network:
+        await network.to("ams1/0")
+        await network.to("lhr1/0")
+        network.order("")
+        assert await network.longest_gap(1.0) < 0.7
+        assert network.sources == ("fra1",)
+        network.check_whole()
+
+
+@pytest.mark.parametrize("both_linked", [True, False])
+async def test_one_that_refuses_who_comes_from_another_relay_is_left_for_the_origin(
+    both_linked: bool,
+) -> None:
+    async with relay_network() as network:
+        network.others = ("lhr1/0", "ams1/0") if both_linked else ("lhr1/0",)
+        await network.to("ams1/0")
+        network.relays["lhr1/0"].host.why = "500 subscriptions of PoPs are open"
+        network.order("lhr1/0")
+        assert await network.longest_gap(2.0) < 1.2
+        assert network.sources == ("fra1",)
+        assert list(network.relaying.avoided()) == ["lhr1/0 alice"]
+        network.check_whole()
+
+
+async def test_what_stays_at_a_relay_as_its_origin_refused_is_watched_over_as_before() -> None:
+    async with relay_network() as network:
+        await network.to("ams1/0")
+        subscriptions = network.origin.server._subscriptions
+        real, asked = subscriptions.subscribe, 0
+
+        def refuse(session: object, message: SubscribeParts) -> None:
+            nonlocal asked
+            asked += 1
+            subscriptions._refuse(session, message.sub_no, "full", "10000 are open")  # type: ignore[arg-type]
+
+        subscriptions.subscribe = refuse  # type: ignore[method-assign, assignment]
+        network.order("")
+        await trio.sleep(1.0)
+        assert network.sources == ("ams1/0",)
+        assert network.relaying.source("alice") == "ams1/0"
+        assert 1 <= asked <= 2, "it is not asked again at once"
+        subscriptions.subscribe = real  # type: ignore[method-assign]
+        network.relays["ams1/0"].is_silent = True
+        assert await network.longest_gap(5.0) < 2.5
+        assert network.sources == ("fra1",)
+        network.check_whole()
+
+
+async def _freeze_amid(network: RelayNetwork) -> None:
+    """She comes from the one relay, and is to go to another, which brings nothing."""
+    network.others = ("lhr1/0",)
+    await network.to("ams1/0")
+    network.relays["lhr1/0"].is_silent = True
+    network.relays["lhr1/0"].host.windows["alice"] = (network.run, [])
+    network.order("lhr1/0")
+    await until(lambda: network.sources == ("lhr1/0", "ams1/0"))
+
+
+async def test_the_way_to_a_relay_stays_until_the_next_has_caught_up() -> None:
+    async with relay_network() as network:
+        await _freeze_amid(network)
+        await trio.sleep(0.4)
+        assert network.relaying.links.is_up("ams1/0"), "viewers hear it still"
+
+
+async def test_a_next_one_that_brings_nothing_is_left_while_the_one_before_is_heard() -> None:
+    async with relay_network() as network:
+        await _freeze_amid(network)
+        assert await network.longest_gap(3.0) < 0.7
+        assert network.sources == ("fra1",)
+        network.check_whole()
