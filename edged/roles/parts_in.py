@@ -17,8 +17,7 @@ from edged.media.parts import PackagedEvent, SegmentsListed, StreamEnded
 from edged.media.stream import StreamId
 from edged.policy.handover import Handover
 from edged.policy.run_homes import Home, RunHomes
-from edged.policy.segment_ends import SegmentEnds
-from edged.roles.parts_sources import Feed, Feeds, Leaving, Relays, is_relay
+from edged.roles.parts_sources import Feed, Feeds, Leaving, Relays, Run, is_relay
 from edged.runtime.pump import Pump
 
 RUNS_MAX = 20_000  # Known by where they came from: twice the channels of one origin.
@@ -26,14 +25,6 @@ NO_ROOM = "full"  # As many as may be are waited for; it can be asked for again.
 LOST = "no_route: the network has lost the way to this channel"  # Viewers may read it.
 
 logger = structlog.get_logger("edged.pop")
-
-
-class _Run:
-    """What of a channel's run goes to playback when."""
-
-    def __init__(self, stream_id: StreamId) -> None:
-        self.stream_id = stream_id  # As it was told last: its epoch rises.
-        self.ends = SegmentEnds()
 
 
 class PartsIn:
@@ -55,7 +46,7 @@ class PartsIn:
         self._heard: set[str] = set()  # Channels of which something has come since.
         # By channel and publication; those whose home changed last are at the end.
         self._homes: dict[tuple[str, int], RunHomes] = {}
-        self._runs: dict[str, _Run] = {}  # By channel;
+        self._runs: dict[str, Run] = {}  # By channel;
         self._due: dict[str, float] = {}  # when to show what is held of some.
         self._sooner: trio.Event | None = None  # Set when something is due before `run` looks.
         self._looks_at = math.inf
@@ -389,6 +380,8 @@ class PartsIn:
                     continue
                 stream_id = max(stream_id, run.stream_id)  # noqa: PLW2901 - one run to playback
             else:
+                if leaving and stream_id.publication > leaving.next_id.publication:
+                    self._leave(stream_id.channel)  # What is kept is of the run before.
                 events = self._note(stream_id, events)  # noqa: PLW2901 - refined
                 if run and self._has_stayed(stream_id, run):
                     stream_id = run.stream_id  # noqa: PLW2901 - one run to playback
@@ -396,7 +389,7 @@ class PartsIn:
                 self.unsubscribe(stream_id.channel)
             self._update(stream_id, self._timely(stream_id, events))
 
-    def _has_stayed(self, stream_id: StreamId, run: _Run) -> bool:
+    def _has_stayed(self, stream_id: StreamId, run: Run) -> bool:
         """Whether this comes of a home that was to be left, after something of the next had."""
         feed, known = self._feeds.get(stream_id.channel), run.stream_id
         is_older = stream_id.publication == known.publication and stream_id < known
@@ -448,7 +441,7 @@ class PartsIn:
             run = self._runs.get(channel)
             if run is None or run.stream_id.publication != stream_id.publication:
                 self._let_go(channel)
-                run = self._runs[channel] = _Run(stream_id)
+                run = self._runs[channel] = Run(stream_id)
             run.stream_id = max(run.stream_id, stream_id)
             return self._take(run, events, self._pump.now())
         except Exception:  # One channel's; and it goes on without being timely.
@@ -456,7 +449,7 @@ class PartsIn:
             held = self._let_go(channel)
             return [event for event in events if event not in held]
 
-    def _take(self, run: _Run, events: list[PackagedEvent], now: float) -> list[PackagedEvent]:
+    def _take(self, run: Run, events: list[PackagedEvent], now: float) -> list[PackagedEvent]:
         """Exchange these for what is to be shown, and know when the rest is due."""
         channel = run.stream_id.channel
         events = run.ends.take(events, now)
@@ -489,6 +482,8 @@ class PartsIn:
         else:
             return
         self.unsubscribe(channel)
+        if self.relays is not None:
+            self.relays.gone(channel, reason)
         try:
             playback.channel_unavailable(channel, reason)
         except Exception:  # What failed above may fail again here.

@@ -6,6 +6,7 @@ from edged.backbone.feeds import OnEvent
 from edged.media.parts import PackagedEvent
 from edged.media.stream import PriorityClass, StreamId
 from edged.policy.handover import Handover
+from edged.policy.segment_ends import SegmentEnds
 
 if TYPE_CHECKING:
     from edged.backbone.feeds import FeedSubscription
@@ -36,6 +37,14 @@ class Leaving(NamedTuple):
     next_id: StreamId  # Of the next home; its epoch may have risen since.
     handover: Handover
     by_source: bool  # They are told apart by who brings them: a relay has its origin's epoch.
+
+
+class Run:
+    """What of a channel's run goes to playback when."""
+
+    def __init__(self, stream_id: StreamId) -> None:
+        self.stream_id = stream_id  # As it was told last: its epoch rises.
+        self.ends = SegmentEnds()
 
 
 class Relays(Protocol):

@@ -2,9 +2,14 @@
 
 import pytest
 import trio
+from msgspec import structs
 
+from edged.errors import RemoteProtocolError
+from edged.media.parts import Part
+from edged.media.stream import StreamId
 from edged.wire.backbone.messages import SubscribeParts
 from tests.backbone.network import until
+from tests.policy.window_events import init, part, rendition
 from tests.roles.relay_network import RelayNetwork, relay_network
 
 
@@ -80,3 +85,40 @@ async def test_a_next_one_that_brings_nothing_is_left_while_the_one_before_is_he
         assert await network.longest_gap(3.0) < 0.7
         assert network.sources == ("fra1",)
         network.check_whole()
+
+
+async def test_another_run_that_begins_amid_a_handover_has_nothing_of_the_one_before() -> None:
+    async with relay_network() as network:
+        relay, run = network.relays["ams1/0"], network.run
+        network.is_silent = relay.is_silent = True
+        await trio.sleep(0.25)
+        msn, last = network.shown[-1]
+        kept = [structs.replace(part(msn, last + n), payload=b"of run 1") for n in range(1, 4)]
+        differs = structs.replace(part(msn, last), payload=b"other bytes")
+        relay.host.windows["alice"] = (run, [rendition(), init(), differs, *kept])
+        network.order("ams1/0")
+        await until(lambda: network.sources == ("ams1/0", "fra1"))
+        await trio.sleep(0.3)
+        following = StreamId("alice", run.publication + 1, 1)
+        relay.host.windows["alice"] = (following, [rendition(), init(), part(0, 0)])
+        relay.server.publish(following, [rendition(), init(), part(0, 0)])
+        for index in range(1, 10):
+            await trio.sleep(0.1)
+            relay.server.publish(following, [part(0, index)])
+        shown = [
+            (stream_id.publication, event.payload == b"of run 1")
+            for stream_id, events in network.pop.playback.batches
+            for event in events
+            if isinstance(event, Part)
+        ]
+        assert (following.publication, False) in shown
+        assert (following.publication, True) not in shown
+
+
+async def test_who_subscribes_here_hears_when_playback_refuses_a_channel() -> None:
+    async with relay_network() as network:
+        gone: list[tuple[str, str]] = []
+        network.relaying.gone = lambda *told: gone.append(told)  # type: ignore[method-assign]
+        network.pop.playback.refuses_with = RemoteProtocolError("absurd part")
+        await until(lambda: bool(network.pop.playback.unavailable))
+        assert gone == [("alice", "broken media: absurd part")]
