@@ -105,6 +105,11 @@ class PartsIn:
         before = [] if leaving is None else [leaving.feed]
         return tuple(each.origin for each in (feed, *before) if each is not None)
 
+    def received(self, channel: str) -> int:
+        """How many events the first of these has brought, of a replay that is not whole too."""
+        feed = self._feeds.get(channel)
+        return 0 if feed is None else feed.subscription.received
+
     def fetch(self, stream_id: StreamId, rendition: str, msn: int, done: Done) -> bool:
         """Fetch a segment that was listed, by name, from where its run comes from, or last came.
 

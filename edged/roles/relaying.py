@@ -29,7 +29,8 @@ from edged.playback.hls import Channel
 from edged.playback.relaying import replay_of
 from edged.policy.reach_config import PopReachConfig
 from edged.policy.reach_orders import Pace, ReachOrders
-from edged.policy.relay_choice import Progress, RelayChoice, RelayFacts
+from edged.policy.relay_choice import RelayChoice, RelayFacts
+from edged.policy.relay_progress import Progress
 from edged.roles.parts_sources import is_relay
 from edged.roles.relay_links import RelayLinks
 from edged.runtime.faults import contained
@@ -73,6 +74,9 @@ class Parts(Protocol):
     def sources(self, channel: str) -> tuple[str, ...]:
         """Who brings it, the next one first."""
 
+    def received(self, channel: str) -> int:
+        """How many events the first of these has brought, of a replay that is not whole too."""
+
 
 class SourceSeen(Struct, frozen=True, kw_only=True):
     """Where a channel comes from, that a relay is ordered for or brings: for people."""
@@ -93,7 +97,7 @@ class _Taker:
         self._now = now
 
     def __call__(self, stream_id: StreamId, event: PackagedEvent) -> None:
-        self.progress.came(self._now())
+        self.progress.took(stream_id.publication, event, self._now())
         self.take(stream_id, event)
 
 
@@ -315,12 +319,15 @@ class Relaying:
             if relay != sources[0]:
                 continue  # It is being left.
             brings[relay] += 1
+            taker.progress.received(self._parts.received(channel), now)
             if not self.links.is_up(relay):
                 self._fail(relay, "", "the way there was lost", now)
-            elif taker.progress.is_stalled(now):
+            elif taker.progress.is_stalled(now, alive=self.links.is_alive(relay, now)):
                 stalled.setdefault(relay, []).append(channel)
+            elif taker.progress.is_slow(now):
+                self._fail(relay, channel, "parts of it are missing, or late", now)
         for relay, channels in stalled.items():
-            if len(channels) == brings[relay]:
+            if len(channels) == brings[relay] and not self.links.is_alive(relay, now):
                 self._fail(relay, "", "nothing came from there any more", now)
             else:
                 for channel in channels:

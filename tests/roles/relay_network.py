@@ -10,7 +10,6 @@ from edged.backbone.local_end import LocalEnd
 from edged.backbone.relay_server import RelayServer
 from edged.media.parts import PackagedEvent, Part
 from edged.media.reach import Reach, ReachOrder
-from edged.media.stream import StreamId
 from edged.playback.hls import Channel
 from edged.policy.reach_config import PopReachConfig
 from edged.policy.reach_orders import ReachOrders

@@ -1,11 +1,13 @@
 """From relay to relay and back, with all that can go wrong on the way: viewers go on."""
 
+import itertools
+
 import pytest
 import trio
 from msgspec import structs
 
 from edged.errors import RemoteProtocolError
-from edged.media.parts import Part
+from edged.media.parts import PackagedEvent, Part
 from edged.media.stream import StreamId
 from edged.wire.backbone.messages import SubscribeParts
 from tests.backbone.network import until
@@ -122,3 +124,19 @@ async def test_who_subscribes_here_hears_when_playback_refuses_a_channel() -> No
         network.pop.playback.refuses_with = RemoteProtocolError("absurd part")
         await until(lambda: bool(network.pop.playback.unavailable))
         assert gone == [("alice", "broken media: absurd part")]
+
+
+async def test_a_relay_that_brings_one_part_of_three_is_left() -> None:
+    async with relay_network() as network:
+        await network.to("ams1/0")
+        server = network.relays["ams1/0"].server
+        real, calls = server.publish, itertools.count()
+
+        def publish(stream_id: StreamId, events: list[PackagedEvent]) -> None:
+            if next(calls) % 3 == 0:
+                real(stream_id, events)
+
+        server.publish = publish  # type: ignore[method-assign]
+        await until(lambda: network.sources == ("fra1",), 8.0)
+        (why,) = network.relaying.avoided().values()
+        assert why.startswith("parts of it are missing, or late")

@@ -15,7 +15,8 @@ from edged.media.stream import StreamId
 from edged.playback.hls import Channel
 from edged.policy.reach_config import PopReachConfig
 from edged.policy.reach_orders import ReachOrders
-from edged.policy.relay_choice import AVOID_S, FIRST_S_MAX
+from edged.policy.relay_choice import AVOID_S
+from edged.policy.relay_progress import ALIVE_S_MIN, FIRST_S_MAX, STALL_S_MIN
 from edged.roles.relaying import SPECS, Relaying
 from edged.runtime.metrics import Metrics
 from edged.runtime.pump import Pump
@@ -46,12 +47,16 @@ class Parts:
     def sources(self, channel: str) -> tuple[str, ...]:
         return self.here.get(channel, ())
 
+    def received(self, channel: str) -> int:
+        return 0
+
 
 class Links:
     """Links that are up as the test says."""
 
     def __init__(self) -> None:
         self.up = set(RELAYS)
+        self.alive = set[str]()  # Heard, whatever comes.
         self.wanted: list[str] = []
         self.away_ms: dict[str, float] = {}
 
@@ -62,6 +67,9 @@ class Links:
 
     def is_up(self, relay: str) -> bool:
         return relay in self.up
+
+    def is_alive(self, relay: str, now: float) -> bool:
+        return relay in self.alive
 
     def ms(self, relay: str) -> float | None:
         return self.away_ms.get(relay)
@@ -201,6 +209,19 @@ def test_a_relay_that_brings_nothing_at_first_is_given_up() -> None:
     assert made.relayed == 0
     made.tick(AVOID_S + 2)
     assert made.relayed == 1, "and tried again later"
+
+
+def test_a_publisher_s_pause_is_no_silence_of_a_relay_that_is_heard() -> None:
+    made = make(1)
+    made.order("c0")
+    for _ in range(20):
+        made.tick()
+    made.links.alive.add("ams1/0")
+    made.tick(STALL_S_MIN + 0.1, brings=False)
+    assert made.relayed == 1
+    made.tick(ALIVE_S_MIN - STALL_S_MIN, brings=False)
+    assert made.relayed == 0
+    assert list(made.relaying.avoided()) == ["ams1/0 c0"], "it may be that channel alone"
 
 
 def test_our_own_pause_is_no_silence_of_theirs() -> None:
