@@ -15,13 +15,14 @@ from edged.media.reach import ROWS_BYTES_MAX, ROWS_MAX, Audience, AudienceRow, R
 from edged.playback.audience import read_audience, read_mbps
 from edged.playback.hls import Channel
 from edged.policy.reach_config import PopReachConfig
-from edged.policy.reach_orders import HeldSeen, Holding, Pace, ReachOrders
+from edged.policy.reach_orders import HeldSeen, Holding, Pace, ReachOrders, Retries
 from edged.roles.relaying import SourceSeen
 from edged.runtime.faults import contained
 from edged.runtime.metrics import Metrics, MetricSpec, Sample
 from edged.wire.table import encoded_bytes
 
 LOOK_S = 1.0
+GUESS_MBPS = 10.0  # Of a channel of which no segment is whole yet: all its renditions.
 TELL_S = 5.0  # Who watches what changes no faster in a way that orders follow.
 
 SPECS = (
@@ -118,6 +119,7 @@ class Reaching:
         self._pace = Pace(config.changes_per_s)
         self._told_at: float | None = None  # Until an IRS has sent something, nobody is told.
         self._mbps = 0.0
+        self._retries = Retries(rng)
         self._woken = trio.Event()
 
     @property
@@ -206,15 +208,33 @@ class Reaching:
         metrics.register(SPECS, read)
 
     def _hold(self, channel: str) -> str:
-        if channel not in self.holding.held and self._mbps >= self._config.hold_mbps_max:
-            return f"{self._mbps:.0f} Mbps of channels that nobody watches come in already"
-        return self._playback.hold(channel)
+        known = self._playback.channels.get(channel)
+        if channel not in self.holding.held:
+            if self._mbps >= self._config.hold_mbps_max:
+                return f"{self._mbps:.0f} Mbps of channels that nobody watches come in already"
+            why = self._playback.hold(channel)
+            if not why:
+                self._mbps += GUESS_MBPS  # Until it is measured.
+            return why
+        now = self._now()
+        if known is not None and known.subscribed:
+            self._retries.goes_on(channel, now)
+            return self._playback.hold(channel)
+        why = self._retries.why_not(channel, now)
+        if not why and not self._pace.take(now):
+            why = "so many changes at a time"
+        if why:
+            return why
+        if not (why := self._playback.hold(channel)):
+            self._retries.tried(channel, now)
+        return why
 
     def _measure(self, now: float) -> float:
         """What comes in of channels that are here for nobody as yet."""
         held = self.holding.held
-        return read_mbps(
-            channel
+        self._retries.keep(held)
+        return sum(
+            read_mbps([channel]) or (0.0 if _is_over(channel) else GUESS_MBPS)
             for channel in self._playback.channels.values()
             if channel.name in held and not channel.count.viewers(now)
         )
@@ -239,3 +259,8 @@ class Reaching:
             relays_max=0 if relays is None else relays.relays_max,
             peers={} if relays is None else relays.peers(),
         )
+
+
+def _is_over(channel: Channel) -> bool:
+    stream = channel.newest
+    return not channel.subscribed or (stream is not None and stream.ended_at is not None)
