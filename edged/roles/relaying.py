@@ -21,7 +21,7 @@ from edged.backbone.feeds import OnEvent
 from edged.backbone.fence import Fence
 from edged.backbone.local_end import LocalEnd
 from edged.backbone.relay_server import RelayServer
-from edged.media.parts import PackagedEvent
+from edged.media.parts import PackagedEvent, SegmentsListed
 from edged.media.reach import ReachOrder
 from edged.media.stream import StreamId
 from edged.playback.audience import read_mbps
@@ -41,6 +41,7 @@ from edged.runtime.supervision import Supervisor
 TICK_S = 0.1
 LATE_S_MAX = 0.3  # Later than this we have slept, and what came meanwhile may lie unread.
 MEASURE_S = 5.0
+GUESS_MBPS = 10.0  # Of a channel that nothing is known of yet: all its renditions.
 AGAIN_S = 1.0  # And as much again by chance: until one that did not get where it went goes again.
 
 SPECS = (
@@ -138,9 +139,12 @@ class Relaying:
         self._takers: dict[tuple[str, str], _Taker] = {}  # By channel and relay.
         self._went: dict[str, tuple[str, float]] = {}  # Whither last, and when it may go again.
         self._failed: dict[str, str] = {}  # Channels that leave a relay that fails them, and why.
+        # Of channels that come here, by publication and rendition: what origins say of theirs.
+        self._oldest: dict[str, tuple[int, dict[str, int]]] = {}
         self._why: dict[str, str] = {}  # Of those that do not come from where they are ordered to.
         self._changes: Counter[tuple[str, str]] = Counter()
         self._mbps_out, self._measured_at = 0.0, -math.inf
+        self._measured = 0  # Subscriptions, when that was measured.
         self._woken = trio.Event()
         self.server: RelayServer | None = None
         if config.listen is not None:
@@ -222,11 +226,13 @@ class Relaying:
         """Playback has these now."""
         if self.server is not None:
             with contained(logger, "parts not relayed", channel=stream_id.channel):
+                self._note_oldest(stream_id, events)
                 self.server.publish(stream_id, events)
 
     def gone(self, channel: str, reason: str) -> None:
         """Nothing more of a channel comes here."""
         if self.server is not None:
+            self._oldest.pop(channel, None)
             self.server.end(channel, "gone", reason[:200])
 
     # What the relay server asks (`RelayHost`).
@@ -238,8 +244,9 @@ class Relaying:
             return "the PoP drains"
         if self.server.subscriptions >= self._config.relays_max:
             return f"{self._config.relays_max} subscriptions of PoPs are open"
-        if self._mbps_out >= self._config.relay_mbps_max:
-            return f"{self._mbps_out:.0f} Mbps are relayed already"
+        mbps = self._mbps_out + self._granted_mbps(channel)
+        if mbps >= self._config.relay_mbps_max:
+            return f"{mbps:.0f} Mbps are relayed already"
         sources = (*self._parts.sources(channel), self._chosen.get(channel, ""))
         if not sources[0]:
             return "it is not here"
@@ -250,7 +257,16 @@ class Relaying:
         self, channel: str, *, lists: bool, cold: bool
     ) -> tuple[StreamId, list[PackagedEvent]] | None:
         """What a late subscriber of a channel gets first."""
-        return replay_of(self._channels().get(channel), lists=lists, cold=cold)
+        oldest = self._oldest.get(channel, (-1, {}))[1]
+        return replay_of(self._channels().get(channel), oldest, lists=lists, cold=cold)
+
+    def _note_oldest(self, stream_id: StreamId, events: list[PackagedEvent]) -> None:
+        for event in events:
+            if isinstance(event, SegmentsListed):
+                known = self._oldest.get(stream_id.channel)
+                if known is None or known[0] != stream_id.publication:
+                    known = self._oldest[stream_id.channel] = (stream_id.publication, {})
+                known[1][event.rendition] = event.oldest_msn
 
     # What people and IRS are told.
 
@@ -420,7 +436,19 @@ class Relaying:
             with contained(logger, "channel failed to go", channel=channel):
                 self._parts.go(channel)
 
+    def _granted_mbps(self, channel: str) -> float:
+        """What those that were taken since the last measurement may come to."""
+        assert self.server is not None, "who asks is a client of it"
+        more = self.server.subscriptions - self._measured
+        if more <= 0:
+            return 0.0
+        known = self._channels().get(channel)
+        this = 0.0 if known is None else read_mbps([known])
+        usual = self._mbps_out / self._measured if self._measured else 0.0
+        return more * (max(this, usual) or GUESS_MBPS)
+
     def _measure(self) -> float:
+        self._measured = 0 if self.server is None else self.server.subscriptions
         channels, counts = self._channels(), self.relayed_on()
         return sum(
             count * read_mbps([channels[name]])

@@ -140,3 +140,15 @@ async def test_a_relay_that_brings_one_part_of_three_is_left() -> None:
         await until(lambda: network.sources == ("fra1",), 8.0)
         (why,) = network.relaying.avoided().values()
         assert why.startswith("parts of it are missing, or late")
+
+
+async def test_what_a_relay_hears_again_does_not_go_to_its_subscribers_again() -> None:
+    async with relay_network() as network:
+        await network.to("ams1/0")
+        relay = network.relays["ams1/0"]
+        relay.is_silent = True
+        before = relay.server._subscriptions.statistics().events_pushed
+        relay.server.publish(network.run, list(relay.host.windows["alice"][1]))
+        assert relay.server._subscriptions.statistics().events_pushed <= before + 2, (
+            "what describes it, once"
+        )

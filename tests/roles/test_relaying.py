@@ -17,7 +17,7 @@ from edged.policy.reach_config import PopReachConfig
 from edged.policy.reach_orders import ReachOrders
 from edged.policy.relay_choice import AVOID_S
 from edged.policy.relay_progress import ALIVE_S_MIN, FIRST_S_MAX, STALL_S_MIN
-from edged.roles.relaying import SPECS, Relaying
+from edged.roles.relaying import GUESS_MBPS, SPECS, Relaying
 from edged.runtime.metrics import Metrics
 from edged.runtime.pump import Pump
 from edged.runtime.supervision import Supervisor
@@ -320,6 +320,22 @@ def test_without_a_listener_nothing_is_relayed() -> None:
         assert spec.name in text
     assert 'edged_reach_relayed{role="pop sin1"} 1' in text
     assert 'to="relay",why="ordered"' in text
+
+
+def test_what_was_taken_since_the_last_measurement_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = make(1, listen="127.0.0.1:0", relay_mbps_max=50.0)  # type: ignore[arg-type]
+    server = made.relaying.server
+    assert server is not None
+    taken = [0]
+    monkeypatch.setattr(RelayServer, "subscriptions", property(lambda _: taken[0]))
+    while not made.relaying.why_not("c0"):
+        taken[0] += 1
+        assert taken[0] <= 50 / GUESS_MBPS
+    assert made.relaying.why_not("c0") == "50 Mbps are relayed already"
+    made.tick()
+    assert made.relaying.why_not("c0") == "", "measured it is nothing"
 
 
 def test_plain_tcp_beyond_loopback_is_refused() -> None:
