@@ -14,7 +14,7 @@ from edged.backbone.segment_fetches import GONE, Done, SegmentKey
 from edged.backbone.sender import OriginLink
 from edged.errors import EdgedError
 from edged.media.parts import PackagedEvent, SegmentsListed, StreamEnded
-from edged.media.stream import StreamId
+from edged.media.stream import PriorityClass, StreamId
 from edged.policy.handover import Handover
 from edged.policy.run_homes import Home, RunHomes
 from edged.roles.parts_sources import Feed, Feeds, Leaving, Relays, Run, is_relay
@@ -109,6 +109,11 @@ class PartsIn:
         """How many events the first of these has brought, of a replay that is not whole too."""
         feed = self._feeds.get(channel)
         return 0 if feed is None else feed.subscription.received
+
+    def priority(self, channel: str) -> PriorityClass | None:
+        """Of the session that the first of these brings it by."""
+        feed = self._feeds.get(channel)
+        return None if feed is None else feed.priority
 
     def fetch(self, stream_id: StreamId, rendition: str, msn: int, done: Done) -> bool:
         """Fetch a segment that was listed, by name, from where its run comes from, or last came.

@@ -87,10 +87,12 @@ class RelayLinks:
         known = self._links.get(relay)
         return None if known is None else known.link
 
-    def is_up(self, relay: str) -> bool:
-        """Whether all its sessions stand."""
+    def is_up(self, relay: str, priority: PriorityClass | None) -> bool:
+        """Whether the session of a class stands, or any at all (None)."""
         known = self._links.get(relay)
-        return known is not None and known.is_up
+        if known is None:
+            return False
+        return bool(known.link.sessions) if priority is None else known.link.is_up(priority)
 
     def is_alive(self, relay: str, now: float) -> bool:
         """Whether anything has come from it lately, be it pings."""

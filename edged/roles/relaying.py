@@ -23,7 +23,7 @@ from edged.backbone.local_end import LocalEnd
 from edged.backbone.relay_server import RelayServer
 from edged.media.parts import PackagedEvent, SegmentsListed
 from edged.media.reach import ReachOrder
-from edged.media.stream import StreamId
+from edged.media.stream import PriorityClass, StreamId
 from edged.playback.audience import read_mbps
 from edged.playback.hls import Channel
 from edged.playback.relaying import replay_of
@@ -74,6 +74,9 @@ class Parts(Protocol):
 
     def sources(self, channel: str) -> tuple[str, ...]:
         """Who brings it, the next one first."""
+
+    def priority(self, channel: str) -> PriorityClass | None:
+        """Of the session that the first of these brings it by."""
 
     def received(self, channel: str) -> int:
         """How many events the first of these has brought, of a replay that is not whole too."""
@@ -336,8 +339,9 @@ class Relaying:
                 continue  # It is being left.
             brings[relay] += 1
             taker.progress.received(self._parts.received(channel), now)
-            if not self.links.is_up(relay):
-                self._fail(relay, "", "the way there was lost", now)
+            if not self.links.is_up(relay, self._parts.priority(channel)):
+                whole = not self.links.is_up(relay, None)
+                self._fail(relay, "" if whole else channel, "the way there was lost", now)
             elif taker.progress.is_stalled(now, alive=self.links.is_alive(relay, now)):
                 stalled.setdefault(relay, []).append(channel)
             elif taker.progress.is_slow(now):
@@ -396,7 +400,7 @@ class Relaying:
 
     def _facts(self, channel: str, relay: str) -> RelayFacts:
         return RelayFacts(
-            is_up=self.links.is_up(relay),
+            is_up=self.links.is_up(relay, self._parts.priority(channel)),
             ms=self.links.ms(relay),
             origin_ms=self._origin_ms(self._origin_of(channel)),
             relayed_on=0 if self.server is None else self.server.count(channel),

@@ -8,7 +8,7 @@ from msgspec import structs
 
 from edged.errors import RemoteProtocolError
 from edged.media.parts import PackagedEvent, Part
-from edged.media.stream import StreamId
+from edged.media.stream import PriorityClass, StreamId
 from edged.wire.backbone.messages import SubscribeParts
 from tests.backbone.network import until
 from tests.policy.window_events import init, part, rendition
@@ -78,7 +78,7 @@ async def test_the_way_to_a_relay_stays_until_the_next_has_caught_up() -> None:
     async with relay_network() as network:
         await _freeze_amid(network)
         await trio.sleep(0.4)
-        assert network.relaying.links.is_up("ams1/0"), "viewers hear it still"
+        assert network.relaying.links.is_up("ams1/0", PriorityClass.BASIC), "viewers hear it still"
 
 
 async def test_a_next_one_that_brings_nothing_is_left_while_the_one_before_is_heard() -> None:

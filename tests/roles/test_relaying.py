@@ -11,7 +11,7 @@ from edged.backbone.local_end import LocalEnd
 from edged.backbone.relay_server import RelayServer
 from edged.errors import ConfigError
 from edged.media.reach import Reach, ReachOrder
-from edged.media.stream import StreamId
+from edged.media.stream import PriorityClass, StreamId
 from edged.playback.hls import Channel
 from edged.policy.reach_config import PopReachConfig
 from edged.policy.reach_orders import ReachOrders
@@ -50,12 +50,16 @@ class Parts:
     def received(self, channel: str) -> int:
         return 0
 
+    def priority(self, channel: str) -> PriorityClass | None:
+        return PriorityClass.PARTNER if channel == "c1" else PriorityClass.BASIC
+
 
 class Links:
     """Links that are up as the test says."""
 
     def __init__(self) -> None:
         self.up = set(RELAYS)
+        self.lost = set[PriorityClass]()
         self.alive = set[str]()  # Heard, whatever comes.
         self.wanted: list[str] = []
         self.away_ms: dict[str, float] = {}
@@ -65,8 +69,8 @@ class Links:
     ) -> None:
         self.wanted = list(wanted)
 
-    def is_up(self, relay: str) -> bool:
-        return relay in self.up
+    def is_up(self, relay: str, priority: PriorityClass | None) -> bool:
+        return relay in self.up and priority not in self.lost
 
     def is_alive(self, relay: str, now: float) -> bool:
         return relay in self.alive
@@ -336,6 +340,31 @@ def test_what_was_taken_since_the_last_measurement_counts(
     assert made.relaying.why_not("c0") == "50 Mbps are relayed already"
     made.tick()
     assert made.relaying.why_not("c0") == "", "measured it is nothing"
+
+
+def test_a_session_that_is_lost_moves_the_channels_of_its_class_alone() -> None:
+    made = make()
+    made.order("c0", "c1", "c2")
+    made.tick()
+    made.links.lost.add(PriorityClass.PARTNER)
+    made.tick()
+    assert [sources[0] for sources in made.parts.here.values()] == ["ams1/0", "fra1", "ams1/0"]
+    assert list(made.relaying.avoided()) == ["ams1/0 c1"]
+
+
+def test_200_watched_channels_leave_a_relay_that_is_lost_at_the_usual_pace() -> None:
+    made = make(200)
+    made.order(*made.channels)
+    for _ in range(80):
+        made.tick()
+    assert made.relayed == 200
+    for channel in made.channels.values():
+        channel.count.note_released(9, made.clock.time)
+    made.links.up.clear()
+    began = made.clock.time
+    while made.relayed:
+        made.tick(brings=False)
+    assert 2.5 < made.clock.time - began < 3.5, "README says so"
 
 
 def test_plain_tcp_beyond_loopback_is_refused() -> None:
