@@ -3,6 +3,7 @@
 It tells who watches what as well, to an IRS that has sent orders, or has asked.
 """
 
+import math
 import random
 from collections.abc import Callable
 from typing import Protocol
@@ -103,12 +104,13 @@ class Reaching:
     def __init__(
         self,
         pop: str,
-        config: PopReachConfig,
+        config: PopReachConfig | None,
         playback: Holder,
         now: Callable[[], float],
         rng: random.Random | None = None,
     ) -> None:
-        """`pop`: as people know it."""
+        """`pop`: as people know it; `config` None: no orders are taken."""
+        self._obeys, config = config is not None, config or PopReachConfig()
         self.tell: Callable[[Audience], None] = lambda _: None
         self.relays: Relays | None = None
         self._draining = False
@@ -133,8 +135,11 @@ class Reaching:
         if self.relays is not None:
             self.relays.draining = draining
 
-    def reconfigure(self, config: PopReachConfig) -> None:
-        """Go by other limits from the next look on."""
+    def reconfigure(self, config: PopReachConfig | None) -> None:
+        """Go by other limits from the next look on; without a table orders are over."""
+        self._obeys, config = config is not None, config or PopReachConfig()
+        if not self._obeys:
+            self.orders.until, self._told_at = -math.inf, None
         if self.relays is not None:
             self.relays.reconfigure(config)
         self._config = config
@@ -143,6 +148,8 @@ class Reaching:
 
     def ordered(self, reach: Reach) -> None:
         """IRS says what is to be here."""
+        if not self._obeys:
+            return
         if why := self.orders.take(reach, self._now()):
             logger.warning("orders of reach not taken", reason=why)
             return

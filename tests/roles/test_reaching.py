@@ -90,6 +90,24 @@ def test_a_held_channel_that_fails_is_asked_for_ever_more_rarely() -> None:
     assert held.playback.subscribed == before + 1, "after it went on for a while, at once"
 
 
+def test_without_the_table_nothing_is_obeyed_nor_told() -> None:
+    held = holding()
+    held.reaching.ordered(reach(1, "x"))
+    held.reaching.look(0.0)
+    held.reaching.reconfigure(None)
+    held.told.clear()
+    held.reaching.ordered(reach(2, "x", "y"))
+    for second in range(200):
+        held.reaching.look(float(second))
+    assert held.playback.held == set()
+    assert held.told == []
+    held.reaching.reconfigure(PopReachConfig())
+    held.reaching._now = lambda: 200.0
+    held.reaching.ordered(reach(3, "y"))
+    held.reaching.look(200.0)
+    assert held.playback.held == {"y"}
+
+
 def test_what_was_begun_since_the_last_measurement_counts() -> None:
     held = holding(hold_mbps_max=50.0)
     held.reaching.ordered(reach(1, *(f"c{number}" for number in range(100))))
