@@ -246,12 +246,6 @@ class OriginLink:
         """The streams that go to this origin."""
         return list(self._forwardings)
 
-    @property
-    def received_bytes(self) -> int:
-        """By all its sessions, those that are gone too."""
-        connections = [session.connection for session in self._sessions.values()]
-        return self._received_before + sum(each.received_bytes for each in connections)
-
     def statistics(self) -> OriginLinkStatistics:
         """How the link fares."""
         control = self._sessions.get(None)
@@ -264,7 +258,7 @@ class OriginLink:
             subscriptions=len(self._feeds),
             reconnects=self._reconnects,
             units_skipped=self._units_skipped,
-            received_bytes=self.received_bytes,
+            received_bytes=self._received_before + sum(each.received_bytes for each in connections),
             sent_bytes=self._sent_before + sum(each.sent_bytes for each in connections),
             control=None if control is None else control.link.statistics(self._pump.now()),
         )

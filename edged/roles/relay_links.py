@@ -46,7 +46,9 @@ class _Link:
 
     def note_heard(self, now: float) -> None:
         """Look whether anything came, of whatever kind."""
-        if (heard := self.link.received_bytes) != self.heard_bytes:
+        sessions = self.link.sessions.values()
+        heard = sum(session.connection.received_bytes for session in sessions)
+        if heard != self.heard_bytes:
             self.heard_bytes, self.heard_at = heard, now
 
     @property

@@ -246,8 +246,8 @@ def test_the_last_viewer_who_comes_and_goes_changes_nothing() -> None:
     planner = ReachPlanner(CONFIG)
     seen = [plan(planner, [holder, empty], between).channels["x"].via]
     for _ in range(4):
-        for pop in (watched, empty, empty):
-            seen.append(plan(planner, [holder, pop], between).channels["x"].via)
+        turns = (watched, empty, empty)
+        seen += [plan(planner, [holder, pop], between).channels["x"].via for pop in turns]
     assert seen[0] == {}
     assert seen[1:] == [{"b/0": "a/0"}] * 12
     for _ in range(IDLE_PLANS):

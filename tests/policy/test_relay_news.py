@@ -29,7 +29,11 @@ def test_a_replay_that_is_heard_again_brings_what_is_new_alone(
 def test_what_is_described_otherwise_goes_on() -> None:
     news = RelayNews()
     news.take(RUN, BEGIN)
-    others = [rendition(label="another"), init(digest=OTHER_DIGEST), init("a0")]
+    others: list[PackagedEvent] = [
+        rendition(label="another"),
+        init(digest=OTHER_DIGEST),
+        init("a0"),
+    ]
     assert news.take(RUN, [*BEGIN, *others]) == others
     assert news.take(RUN, [StreamEnded(reason="over")]) == [StreamEnded(reason="over")]
 

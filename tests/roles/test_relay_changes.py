@@ -43,6 +43,7 @@ async def test_one_that_refuses_who_comes_from_another_relay_is_left_for_the_ori
 async def test_what_stays_at_a_relay_as_its_origin_refused_is_watched_over_as_before() -> None:
     async with relay_network() as network:
         await network.to("ams1/0")
+        assert network.origin.server is not None
         subscriptions = network.origin.server._subscriptions
         real, asked = subscriptions.subscribe, 0
 
@@ -51,7 +52,7 @@ async def test_what_stays_at_a_relay_as_its_origin_refused_is_watched_over_as_be
             asked += 1
             subscriptions._refuse(session, message.sub_no, "full", "10000 are open")  # type: ignore[arg-type]
 
-        subscriptions.subscribe = refuse  # type: ignore[method-assign, assignment]
+        subscriptions.subscribe = refuse  # type: ignore[method-assign]
         network.order("")
         await trio.sleep(1.0)
         assert network.sources == ("ams1/0",)

@@ -12,7 +12,7 @@ from edged.errors import RemoteProtocolError
 from edged.media.routing import OriginReport, ReportedState
 from edged.media.stream import DescriptionChange, PriorityClass
 from edged.roles import relay_links
-from edged.roles.relay_links import LINKS_MAX, PINGS_S, RelayLinks
+from edged.roles.relay_links import ALIVE_S, LINKS_MAX, PINGS_S, RelayLinks
 from edged.runtime.pump import Pump
 from edged.runtime.supervision import Supervisor
 from edged.wire.backbone.messages import DirectoryDelta
@@ -47,6 +47,10 @@ async def test_links_come_and_go_with_orders(monkeypatch: pytest.MonkeyPatch) ->
         await until(lambda: links.is_up("ams1/0", PriorityClass.BASIC))
         await until(lambda: links.ms("ams1/0") is not None)
         assert links.peers().keys() == {"ams1/0"}
+        links.keep(["ams1/0"], {"ams1/0": made.address}, set(), pump.now())
+        assert links.is_alive("ams1/0", pump.now()), "pings have come"
+        assert not links.is_alive("ams1/0", pump.now() + ALIVE_S)
+        assert not links.is_alive("lhr1/0", pump.now())
         for session in list(made.server._sessions):
             session.connection.abort("the path broke")
         await until(lambda: not links.is_up("ams1/0", PriorityClass.BASIC))
