@@ -52,7 +52,7 @@ async def test_what_stays_at_a_relay_as_its_origin_refused_is_watched_over_as_be
             asked += 1
             subscriptions._refuse(session, message.sub_no, "full", "10000 are open")  # type: ignore[arg-type]
 
-        subscriptions.subscribe = refuse  # type: ignore[method-assign]
+        subscriptions.subscribe = refuse  # type: ignore[method-assign, assignment]
         network.order("")
         await trio.sleep(1.0)
         assert network.sources == ("ams1/0",)
