@@ -14,7 +14,7 @@ from edged.media.parts import PackagedEvent, Part, Rendition, SegmentEnded
 
 FIRST_S_MAX: Final = 1.5  # From the wish to the first that comes: a few round trips.
 STALL_S_MIN: Final = 0.7  # Three parts of the usual length, 0.2 s, and a loop that is busy.
-ALIVE_S_MIN: Final = 1.5  # While the relay is heard otherwise: publishers pause.
+ALIVE_S_MIN: Final = 0.85  # While the relay is heard otherwise: publishers pause for 0.8 s.
 STALL_S_MAX: Final = 10.0  # Of streams that come in segments alone.
 STALL_GAPS: Final = 2.5  # Of the longest gap that was usual, or of the longest part.
 GAPS_MIN: Final = 3
