@@ -60,7 +60,7 @@ class PopConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     # Of several processes (edged@1, edged@2, ...), which share the public ports; 0: it is alone.
     shard: Annotated[int, Meta(ge=0, le=SHARDS_MAX)] = 0
     tls: TlsFiles | None = None  # This PoP's identity; needed unless all peers are on loopback.
-    reach: PopReachConfig = PopReachConfig()
+    reach: PopReachConfig | None = None  # Without it nothing that IRS orders is done.
     # Where broadcasters reach it, the first first; default: what its listeners say.
     ingest_urls: Annotated[
         tuple[Annotated[str, Meta(pattern=INGEST_URL_PATTERN, max_length=TEXT_CHARS_MAX)], ...],
@@ -352,8 +352,9 @@ def _find_address_problems(config: Config, tables: dict[str, Struct]) -> list[Pr
                 problems.append(Problem(key, f"port {port} is taken by {other}"))
     if config.origin is not None:
         _check_reachable("origin", config.origin.address, config.origin.listen, problems)
-    if config.pop is not None and (listen := config.pop.reach.listen) is not None:
-        _check_reachable("pop.reach", config.pop.reach.address, listen, problems)
+    reach = None if config.pop is None else config.pop.reach
+    if reach is not None and reach.listen is not None:
+        _check_reachable("pop.reach", reach.address, reach.listen, problems)
     if config.irs_client is not None:
         for index, address in enumerate(config.irs_client.addresses):
             _parse(f"irs_client.addresses[{index}]", address, problems)
@@ -395,7 +396,8 @@ def _find_plain_problems(config: Config) -> list[Problem]:
     for role, table in roles:
         if table is None or table.tls is not None:
             continue
-        listen = table.reach.listen if isinstance(table, PopConfig) else table.listen
+        at = table.reach if isinstance(table, PopConfig) else table
+        listen = None if at is None else at.listen
         key = "pop.reach.listen" if isinstance(table, PopConfig) else f"{role}.listen"
         uses = [] if listen is None else [(key, listen)]
         if role != "irs" and config.irs_client is not None:

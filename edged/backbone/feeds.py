@@ -78,6 +78,7 @@ class FeedSubscription:
         self.missed_at: float | None = None  # When the origin first said that it is not live,
         self.ask_at = math.inf  # and when to ask again.
         self.hands_over = False  # Its run's next home is heard as well: both are wanted.
+        self.received = 0  # Events, those of a replay that is not whole yet included.
         self._replay: list[PackagedEvent] = []
         self._replay_left = 0
         self._replay_until = math.inf
@@ -258,6 +259,7 @@ class Feeds:
             self._refuse(session, stream_no, stream_id, newest)
             return
         subscription.cold = False
+        subscription.received += 1
         subscription.take(event)
 
     def expire(self, now: float) -> None:

@@ -18,6 +18,7 @@ from edged.errors import RemoteProtocolError
 from edged.media.access_unit import AccessUnit
 from edged.media.parts import PackagedEvent, SegmentPiece
 from edged.media.stream import PriorityClass, StreamId
+from edged.policy.relay_news import RelayNews
 from edged.runtime.connection import Connection, PumpClass
 from edged.runtime.hub import Hub
 from edged.runtime.listeners import parse_address, serve
@@ -71,6 +72,7 @@ class RelayServer:
         self._tls = tls
         self._subscriptions = Subscriptions(Hub(), host.replay)  # There are no units here.
         self._sessions: dict[BackboneSession, None] = {}
+        self._news: dict[str, RelayNews] = {}  # Of channels that any gets.
         self.refused = 0
 
     async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
@@ -93,10 +95,14 @@ class RelayServer:
 
     def publish(self, stream_id: StreamId, events: list[PackagedEvent]) -> None:
         """Push what was shown here, and is in `replay` by now, to who subscribes to it."""
-        if self._subscriptions.count(stream_id.channel):
-            self._subscriptions.go_on(stream_id)
-            for event in events:
-                self._subscriptions.publish_event(stream_id, event)
+        channel = stream_id.channel
+        if not self._subscriptions.count(channel):
+            self._news.pop(channel, None)
+            return
+        self._subscriptions.go_on(stream_id)
+        news = self._news.setdefault(channel, RelayNews())
+        for event in news.take(stream_id, events):
+            self._subscriptions.publish_event(stream_id, event)
 
     def count(self, channel: str) -> int:
         """How many PoPs get a channel from here."""
@@ -113,6 +119,7 @@ class RelayServer:
 
     def end(self, channel: str, code: str, reason: str) -> None:
         """Relay a channel no more."""
+        self._news.pop(channel, None)
         self._subscriptions.end_channel(channel, code, reason)
 
     # What sessions call.

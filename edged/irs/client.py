@@ -27,7 +27,7 @@ from edged.irs.gate import Gate
 from edged.irs.live_reports import LiveReports
 from edged.irs.session import JITTER_MAX, Driver, connect, drain_readable, keep_session
 from edged.irs.twins import Twins
-from edged.media.epochs import check_plausible
+from edged.media.epochs import check_plausible, is_plausible
 from edged.media.live import LiveAsk, LiveReport, LiveRow
 from edged.media.reach import Audience, Reach
 from edged.media.routing import IngestOffer, OriginReport, PopTelemetry, RoutingTable
@@ -259,6 +259,8 @@ class PopClient:
                 self._on_command(command)
             case Pops():
                 self._on_pops(command)
+            case Reach() if not is_plausible(command.epoch, self._now_unix()):
+                log.warning("orders of reach not taken", irs=address, epoch=command.epoch)
             case Reach():
                 self._reached_by.add(address)
                 self._on_reach(command)

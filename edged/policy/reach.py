@@ -30,6 +30,7 @@ SWITCHES: Final = 0.1  # Of the audience: other replicas must reach so much more
 CHANNELS_MAX: Final = 20_000  # Planned for; beyond them, those with the fewest viewers are not.
 # Of two PoPs that reach about the same viewers the one nearer to the origin: 1 % for 100 ms.
 RTT_WEIGHT_PER_MS: Final = 1e-4
+IDLE_PLANS: Final = 6  # Without a viewer, until a PoP is no longer to take a channel from a relay.
 BUCKETS: Final = len(RTT_BOUNDS_MS)
 
 Matrix = NDArray[np.float64]
@@ -80,6 +81,9 @@ class ReachPlanner:
         self.plan = ReachPlan()  # In force.
         self._waiting: list[tuple[str, int]] = []
         self._made: dict[str, ChannelReach] = {}
+        # By PoP and channel that it takes from a relay: for how many plans nobody has watched.
+        self._idle: dict[tuple[str, str], int] = {}
+        self._idle_before = self._idle
         self._pops: Sequence[ReachPop] = ()
         self._origins: Mapping[str, str] = {}
 
@@ -110,6 +114,7 @@ class ReachPlanner:
                 if row.viewers and channel in origins:
                     viewers[channel] = viewers.get(channel, 0) + row.viewers
         self._made = {}
+        self._idle_before, self._idle = self._idle, {}
         most = sorted(viewers.items(), key=lambda item: (-item[1], item[0]))
         self._waiting = most[:CHANNELS_MAX][::-1]
         for channel in self.plan.channels.keys() - viewers.keys():
@@ -287,7 +292,7 @@ class ReachPlanner:
                 number in relays
                 and place not in (-1, *replicas)
                 and self._may_have(place)
-                and self._has_viewers(place, channel)
+                and self._has_had_viewers(place, channel)
                 and self._stays(place, number, relays, self._origin_ms(place, origin))
             ):
                 via[pop] = relay
@@ -303,6 +308,14 @@ class ReachPlanner:
                 self._relays[nearest] += 1
                 self._orders[place] += 1
         return via
+
+    def _has_had_viewers(self, place: int, channel: str) -> bool:
+        """Whether it has viewers, or had some a few plans ago: the last come and go."""
+        key = (self._pops[place].pop, channel)
+        idle = 0 if self._has_viewers(place, channel) else self._idle_before.get(key, 0) + 1
+        if idle:
+            self._idle[key] = idle
+        return idle < IDLE_PLANS
 
     def _has_viewers(self, place: int, channel: str) -> bool:
         row = self._pops[place].audience.get(channel)

@@ -19,6 +19,9 @@ from edged.media.reach import Reach, ReachOrder
 if TYPE_CHECKING:
     import random
 
+RETRY_S_MIN: Final = 1.0
+RETRY_S_MAX: Final = 30.0  # And as much again by chance.
+STEADY_S: Final = 60.0  # What goes on so long has not failed.
 SPREAD: Final = 1.0  # Of the grace: as much again, by chance.
 
 
@@ -65,6 +68,35 @@ class Pace:
             return False
         self._left -= 1
         return True
+
+
+class Retries:
+    """When a channel that is held, and failed, is asked for again: ever later, each by chance."""
+
+    def __init__(self, rng: "random.Random") -> None:
+        self._rng = rng
+        self._tries: dict[str, tuple[int, float, float]] = {}  # How many, the last, the next.
+
+    def why_not(self, channel: str, now: float) -> str:
+        """Why not now; "": it may be."""
+        _, _, next_at = self._tries.get(channel, (0, 0.0, -math.inf))
+        return f"it failed; tried again in {next_at - now:.0f} s" if now < next_at else ""
+
+    def tried(self, channel: str, now: float) -> None:
+        """It has been asked for."""
+        count = self._tries.get(channel, (0, 0.0, 0.0))[0] + 1
+        after_s = min(RETRY_S_MAX, RETRY_S_MIN * 2.0 ** min(count - 1, 10))
+        self._tries[channel] = (count, now, now + after_s * (1 + self._rng.random()))
+
+    def goes_on(self, channel: str, now: float) -> None:
+        """It is here; when it has been for long enough, it begins anew."""
+        known = self._tries.get(channel)
+        if known is not None and now >= known[1] + STEADY_S:
+            del self._tries[channel]
+
+    def keep(self, channels: Set[str]) -> None:
+        """Forget others."""
+        self._tries = {name: known for name, known in self._tries.items() if name in channels}
 
 
 class HeldSeen(Struct, frozen=True, kw_only=True):

@@ -2,14 +2,13 @@
 
     origin ── ordered, up, nearer, not avoided ──▶ relay
     relay  ── order over, farther ───────────────▶ origin     when its turn has come
-    relay  ── silent, lost, refused ─────────────▶ origin     first; and the relay is avoided
+    relay  ── silent, slow, lost, refused ───────▶ origin     first; and the relay is avoided
 
 A relay takes a channel from the origin itself: who relays a channel goes to no relay for it, and
 who goes to one, or has asked one, relays it to nobody. Each PoP keeps to that by itself, so there
 is no loop, whatever orders say and in whichever order they come.
 """
 
-from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -18,38 +17,7 @@ if TYPE_CHECKING:
 
 AVOID_S: Final = 30.0  # And as much again by chance.
 AVOIDED_MAX: Final = 10_000
-FIRST_S_MAX: Final = 1.5  # From the wish to the first that comes: a few round trips.
-STALL_S_MIN: Final = 0.7  # Three parts of the usual length, 0.2 s, and a loop that is busy.
-STALL_S_MAX: Final = 10.0  # Of streams that come in segments alone.
-STALL_GAPS: Final = 2.5  # Of the longest gap that was usual.
-GAPS_MAX: Final = 32  # Remembered.
 FARTHER_MS: Final = 5.0  # Than the origin; less is noise, and IRS knows more.
-GAP_S_MIN: Final = 0.005  # Shorter ones are of one burst.
-
-
-class Progress:
-    """Of what comes from a relay: silence is told by what is usual."""
-
-    def __init__(self, now: float) -> None:
-        self._at = now
-        self._gaps: deque[float] = deque(maxlen=GAPS_MAX)
-
-    def came(self, now: float) -> None:
-        """Something has come."""
-        gap_s = now - self._at
-        if gap_s >= GAP_S_MIN:
-            self._gaps.append(gap_s)
-        self._at = now
-
-    def slept(self, now: float) -> None:
-        """We were not there ourselves: what came meanwhile may lie unread."""
-        self._at = max(self._at, now)
-
-    def is_stalled(self, now: float) -> bool:
-        """Whether nothing has come for too long."""
-        if len(self._gaps) < 3:  # noqa: PLR2004 - too few to tell what is usual
-            return now - self._at > FIRST_S_MAX
-        return now - self._at > min(STALL_S_MAX, max(STALL_S_MIN, STALL_GAPS * max(self._gaps)))
 
 
 class Avoided(NamedTuple):

@@ -14,11 +14,10 @@ from edged.backbone.segment_fetches import GONE, Done, SegmentKey
 from edged.backbone.sender import OriginLink
 from edged.errors import EdgedError
 from edged.media.parts import PackagedEvent, SegmentsListed, StreamEnded
-from edged.media.stream import StreamId
+from edged.media.stream import PriorityClass, StreamId
 from edged.policy.handover import Handover
 from edged.policy.run_homes import Home, RunHomes
-from edged.policy.segment_ends import SegmentEnds
-from edged.roles.parts_sources import Feed, Feeds, Leaving, Relays, is_relay
+from edged.roles.parts_sources import Feed, Feeds, Leaving, Relays, Run, is_relay
 from edged.runtime.pump import Pump
 
 RUNS_MAX = 20_000  # Known by where they came from: twice the channels of one origin.
@@ -26,14 +25,6 @@ NO_ROOM = "full"  # As many as may be are waited for; it can be asked for again.
 LOST = "no_route: the network has lost the way to this channel"  # Viewers may read it.
 
 logger = structlog.get_logger("edged.pop")
-
-
-class _Run:
-    """What of a channel's run goes to playback when."""
-
-    def __init__(self, stream_id: StreamId) -> None:
-        self.stream_id = stream_id  # As it was told last: its epoch rises.
-        self.ends = SegmentEnds()
 
 
 class PartsIn:
@@ -55,7 +46,7 @@ class PartsIn:
         self._heard: set[str] = set()  # Channels of which something has come since.
         # By channel and publication; those whose home changed last are at the end.
         self._homes: dict[tuple[str, int], RunHomes] = {}
-        self._runs: dict[str, _Run] = {}  # By channel;
+        self._runs: dict[str, Run] = {}  # By channel;
         self._due: dict[str, float] = {}  # when to show what is held of some.
         self._sooner: trio.Event | None = None  # Set when something is due before `run` looks.
         self._looks_at = math.inf
@@ -113,6 +104,16 @@ class PartsIn:
         feed, leaving = self._feeds.get(channel), self._leaving.get(channel)
         before = [] if leaving is None else [leaving.feed]
         return tuple(each.origin for each in (feed, *before) if each is not None)
+
+    def received(self, channel: str) -> int:
+        """How many events the first of these has brought, of a replay that is not whole too."""
+        feed = self._feeds.get(channel)
+        return 0 if feed is None else feed.subscription.received
+
+    def priority(self, channel: str) -> PriorityClass | None:
+        """Of the session that the first of these brings it by."""
+        feed = self._feeds.get(channel)
+        return None if feed is None else feed.priority
 
     def fetch(self, stream_id: StreamId, rendition: str, msn: int, done: Done) -> bool:
         """Fetch a segment that was listed, by name, from where its run comes from, or last came.
@@ -255,15 +256,29 @@ class PartsIn:
 
     def _stay(self, channel: str, leaving: Leaving) -> None:
         """Nothing comes of the next home: hear the one before, as long as that goes on."""
+        self._forget_next(channel, leaving)
+        if self.relays is not None:
+            self.relays.stays(channel, leaving.feed.origin)
+
+    def _forget_next(self, channel: str, leaving: Leaving) -> None:
         del self._leaving[channel]
         if (link := self._link(self._feeds[channel].origin)) is not None:
             link.unsubscribe(self._feeds[channel].subscription)
         self._feeds[channel] = leaving.feed
+        if leaving.by_source:
+            self._gathered_next = {
+                stream_id: events
+                for stream_id, events in self._gathered_next.items()
+                if stream_id.channel != channel
+            }
 
     def _hand_over(self, channel: str, known: Feed, next_id: StreamId, origin: str) -> bool:
         """Keep what comes until the run's next home has caught up; False: there is no need."""
-        run = self._runs.get(channel)
-        if channel in self._leaving:
+        run, leaving = self._runs.get(channel), self._leaving.get(channel)
+        if leaving is not None and leaving.by_source and not leaving.handover.is_over:
+            self._forget_next(channel, leaving)  # It goes on to a third, from who is heard yet.
+            known = leaving.feed
+        elif leaving is not None:
             self._leave(channel)  # It goes on to a third: from the second alone.
         if self._sooner is None or run is None or not run.ends.shown:
             return False
@@ -375,6 +390,8 @@ class PartsIn:
                     continue
                 stream_id = max(stream_id, run.stream_id)  # noqa: PLW2901 - one run to playback
             else:
+                if leaving and stream_id.publication > leaving.next_id.publication:
+                    self._leave(stream_id.channel)  # What is kept is of the run before.
                 events = self._note(stream_id, events)  # noqa: PLW2901 - refined
                 if run and self._has_stayed(stream_id, run):
                     stream_id = run.stream_id  # noqa: PLW2901 - one run to playback
@@ -382,7 +399,7 @@ class PartsIn:
                 self.unsubscribe(stream_id.channel)
             self._update(stream_id, self._timely(stream_id, events))
 
-    def _has_stayed(self, stream_id: StreamId, run: _Run) -> bool:
+    def _has_stayed(self, stream_id: StreamId, run: Run) -> bool:
         """Whether this comes of a home that was to be left, after something of the next had."""
         feed, known = self._feeds.get(stream_id.channel), run.stream_id
         is_older = stream_id.publication == known.publication and stream_id < known
@@ -434,7 +451,7 @@ class PartsIn:
             run = self._runs.get(channel)
             if run is None or run.stream_id.publication != stream_id.publication:
                 self._let_go(channel)
-                run = self._runs[channel] = _Run(stream_id)
+                run = self._runs[channel] = Run(stream_id)
             run.stream_id = max(run.stream_id, stream_id)
             return self._take(run, events, self._pump.now())
         except Exception:  # One channel's; and it goes on without being timely.
@@ -442,7 +459,7 @@ class PartsIn:
             held = self._let_go(channel)
             return [event for event in events if event not in held]
 
-    def _take(self, run: _Run, events: list[PackagedEvent], now: float) -> list[PackagedEvent]:
+    def _take(self, run: Run, events: list[PackagedEvent], now: float) -> list[PackagedEvent]:
         """Exchange these for what is to be shown, and know when the rest is due."""
         channel = run.stream_id.channel
         events = run.ends.take(events, now)
@@ -475,6 +492,8 @@ class PartsIn:
         else:
             return
         self.unsubscribe(channel)
+        if self.relays is not None:
+            self.relays.gone(channel, reason)
         try:
             playback.channel_unavailable(channel, reason)
         except Exception:  # What failed above may fail again here.

@@ -6,6 +6,7 @@ from edged.backbone.feeds import OnEvent
 from edged.media.parts import PackagedEvent
 from edged.media.stream import PriorityClass, StreamId
 from edged.policy.handover import Handover
+from edged.policy.segment_ends import SegmentEnds
 
 if TYPE_CHECKING:
     from edged.backbone.feeds import FeedSubscription
@@ -38,6 +39,14 @@ class Leaving(NamedTuple):
     by_source: bool  # They are told apart by who brings them: a relay has its origin's epoch.
 
 
+class Run:
+    """What of a channel's run goes to playback when."""
+
+    def __init__(self, stream_id: StreamId) -> None:
+        self.stream_id = stream_id  # As it was told last: its epoch rises.
+        self.ends = SegmentEnds()
+
+
 class Relays(Protocol):
     """PoPs that relay, by name ("ams1/0"; no origin's has a slash)."""
 
@@ -49,6 +58,9 @@ class Relays(Protocol):
 
     def ended(self, channel: str, relay: str, why: str) -> None:
         """It comes from there no more, nor is it to for a while."""
+
+    def stays(self, channel: str, source: str) -> None:
+        """It goes nowhere: it comes from this one, as before."""
 
     def shown(self, stream_id: StreamId, events: list[PackagedEvent]) -> None:
         """Playback has these now: who takes the channel from here gets them."""

@@ -25,6 +25,7 @@ from edged.playback.http import HttpServer, Router
 from edged.playback.pages import LiveChannel, mount_streams, mount_time
 from edged.playback.web.pages import make_pages, mount_pages, read_hls
 from edged.policy.pop_view import PopView
+from edged.policy.reach_config import PopReachConfig
 from edged.policy.routing_table import Decision, Explanation, explain_origin
 from edged.policy.stream_keys import StreamKeys
 from edged.roles import fitness, pop_metrics
@@ -159,7 +160,7 @@ class PopRole:
 
     def _make_relaying(self, local: LocalEnd) -> Relaying:
         relaying = Relaying(
-            self._pop.reach,
+            self._pop.reach or PopReachConfig(),
             self.reaching.orders,
             self.uplinks.parts,
             channels=lambda: self.hls.channels,

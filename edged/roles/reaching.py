@@ -3,6 +3,7 @@
 It tells who watches what as well, to an IRS that has sent orders, or has asked.
 """
 
+import math
 import random
 from collections.abc import Callable
 from typing import Protocol
@@ -15,13 +16,14 @@ from edged.media.reach import ROWS_BYTES_MAX, ROWS_MAX, Audience, AudienceRow, R
 from edged.playback.audience import read_audience, read_mbps
 from edged.playback.hls import Channel
 from edged.policy.reach_config import PopReachConfig
-from edged.policy.reach_orders import HeldSeen, Holding, Pace, ReachOrders
+from edged.policy.reach_orders import HeldSeen, Holding, Pace, ReachOrders, Retries
 from edged.roles.relaying import SourceSeen
 from edged.runtime.faults import contained
 from edged.runtime.metrics import Metrics, MetricSpec, Sample
 from edged.wire.table import encoded_bytes
 
 LOOK_S = 1.0
+GUESS_MBPS = 10.0  # Of a channel of which no segment is whole yet: all its renditions.
 TELL_S = 5.0  # Who watches what changes no faster in a way that orders follow.
 
 SPECS = (
@@ -102,12 +104,13 @@ class Reaching:
     def __init__(
         self,
         pop: str,
-        config: PopReachConfig,
+        config: PopReachConfig | None,
         playback: Holder,
         now: Callable[[], float],
         rng: random.Random | None = None,
     ) -> None:
-        """`pop`: as people know it."""
+        """`pop`: as people know it; `config` None: no orders are taken."""
+        self._obeys, config = config is not None, config or PopReachConfig()
         self.tell: Callable[[Audience], None] = lambda _: None
         self.relays: Relays | None = None
         self._draining = False
@@ -118,6 +121,7 @@ class Reaching:
         self._pace = Pace(config.changes_per_s)
         self._told_at: float | None = None  # Until an IRS has sent something, nobody is told.
         self._mbps = 0.0
+        self._retries = Retries(rng)
         self._woken = trio.Event()
 
     @property
@@ -131,8 +135,11 @@ class Reaching:
         if self.relays is not None:
             self.relays.draining = draining
 
-    def reconfigure(self, config: PopReachConfig) -> None:
-        """Go by other limits from the next look on."""
+    def reconfigure(self, config: PopReachConfig | None) -> None:
+        """Go by other limits from the next look on; without a table orders are over."""
+        self._obeys, config = config is not None, config or PopReachConfig()
+        if not self._obeys:
+            self.orders.until, self._told_at = -math.inf, None
         if self.relays is not None:
             self.relays.reconfigure(config)
         self._config = config
@@ -141,6 +148,8 @@ class Reaching:
 
     def ordered(self, reach: Reach) -> None:
         """IRS says what is to be here."""
+        if not self._obeys:
+            return
         if why := self.orders.take(reach, self._now()):
             logger.warning("orders of reach not taken", reason=why)
             return
@@ -206,15 +215,33 @@ class Reaching:
         metrics.register(SPECS, read)
 
     def _hold(self, channel: str) -> str:
-        if channel not in self.holding.held and self._mbps >= self._config.hold_mbps_max:
-            return f"{self._mbps:.0f} Mbps of channels that nobody watches come in already"
-        return self._playback.hold(channel)
+        known = self._playback.channels.get(channel)
+        if channel not in self.holding.held:
+            if self._mbps >= self._config.hold_mbps_max:
+                return f"{self._mbps:.0f} Mbps of channels that nobody watches come in already"
+            why = self._playback.hold(channel)
+            if not why:
+                self._mbps += GUESS_MBPS  # Until it is measured.
+            return why
+        now = self._now()
+        if known is not None and known.subscribed:
+            self._retries.goes_on(channel, now)
+            return self._playback.hold(channel)
+        why = self._retries.why_not(channel, now)
+        if not why and not self._pace.take(now):
+            why = "so many changes at a time"
+        if why:
+            return why
+        if not (why := self._playback.hold(channel)):
+            self._retries.tried(channel, now)
+        return why
 
     def _measure(self, now: float) -> float:
         """What comes in of channels that are here for nobody as yet."""
         held = self.holding.held
-        return read_mbps(
-            channel
+        self._retries.keep(held)
+        return sum(
+            read_mbps([channel]) or (0.0 if _is_over(channel) else GUESS_MBPS)
             for channel in self._playback.channels.values()
             if channel.name in held and not channel.count.viewers(now)
         )
@@ -239,3 +266,8 @@ class Reaching:
             relays_max=0 if relays is None else relays.relays_max,
             peers={} if relays is None else relays.peers(),
         )
+
+
+def _is_over(channel: Channel) -> bool:
+    stream = channel.newest
+    return not channel.subscribed or (stream is not None and stream.ended_at is not None)

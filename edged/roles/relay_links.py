@@ -1,5 +1,6 @@
 """A PoP's links to PoPs that relay, kept as orders name them. Nothing but parts comes by them."""
 
+import math
 import random
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Set
@@ -22,6 +23,8 @@ from edged.runtime.supervision import Supervisor
 from edged.wire.backbone.messages import DirectoryDelta, ProbesOffered
 
 LINKS_MAX = 64  # Orders that name more of them are not carried out.
+# Since the last byte: each session's ping is answered once a second.
+ALIVE_S = 1.1
 PINGS_S = 3.5  # Until its pings tell how far it is: the first of a busy loop tell of that.
 SESSIONS = (None, *PriorityClass)  # Control, and media of each class.
 
@@ -39,6 +42,14 @@ class _Link:
         self.link = link
         self.scope = trio.CancelScope()
         self.up_at: float | None = None  # When the last of its sessions came to stand.
+        self.heard_bytes, self.heard_at = 0, -math.inf
+
+    def note_heard(self, now: float) -> None:
+        """Look whether anything came, of whatever kind."""
+        sessions = self.link.sessions.values()
+        heard = sum(session.connection.received_bytes for session in sessions)
+        if heard != self.heard_bytes:
+            self.heard_bytes, self.heard_at = heard, now
 
     @property
     def is_up(self) -> bool:
@@ -78,10 +89,17 @@ class RelayLinks:
         known = self._links.get(relay)
         return None if known is None else known.link
 
-    def is_up(self, relay: str) -> bool:
-        """Whether all its sessions stand."""
+    def is_up(self, relay: str, priority: PriorityClass | None) -> bool:
+        """Whether the session of a class stands, or any at all (None)."""
         known = self._links.get(relay)
-        return known is not None and known.is_up
+        if known is None:
+            return False
+        return bool(known.link.sessions) if priority is None else known.link.is_up(priority)
+
+    def is_alive(self, relay: str, now: float) -> bool:
+        """Whether anything has come from it lately, be it pings."""
+        known = self._links.get(relay)
+        return known is not None and now < known.heard_at + ALIVE_S
 
     def ms(self, relay: str) -> float | None:
         """Its round trip, as its pings tell."""
@@ -103,6 +121,7 @@ class RelayLinks:
             self._links.pop(relay).scope.cancel()
         for known in self._links.values():
             known.link.expire(now)
+            known.note_heard(now)
         for relay in wanted:
             address = addresses.get(relay, "")
             if not address or self._unusable.get(relay) == address:

@@ -21,15 +21,16 @@ from edged.backbone.feeds import OnEvent
 from edged.backbone.fence import Fence
 from edged.backbone.local_end import LocalEnd
 from edged.backbone.relay_server import RelayServer
-from edged.media.parts import PackagedEvent
+from edged.media.parts import PackagedEvent, SegmentsListed
 from edged.media.reach import ReachOrder
-from edged.media.stream import StreamId
+from edged.media.stream import PriorityClass, StreamId
 from edged.playback.audience import read_mbps
 from edged.playback.hls import Channel
 from edged.playback.relaying import replay_of
 from edged.policy.reach_config import PopReachConfig
 from edged.policy.reach_orders import Pace, ReachOrders
-from edged.policy.relay_choice import Progress, RelayChoice, RelayFacts
+from edged.policy.relay_choice import RelayChoice, RelayFacts
+from edged.policy.relay_progress import Progress
 from edged.roles.parts_sources import is_relay
 from edged.roles.relay_links import RelayLinks
 from edged.runtime.faults import contained
@@ -40,6 +41,8 @@ from edged.runtime.supervision import Supervisor
 TICK_S = 0.1
 LATE_S_MAX = 0.3  # Later than this we have slept, and what came meanwhile may lie unread.
 MEASURE_S = 5.0
+GUESS_MBPS = 10.0  # Of a channel that nothing is known of yet: all its renditions.
+AGAIN_S = 1.0  # And as much again by chance: until one that did not get where it went goes again.
 
 SPECS = (
     MetricSpec(
@@ -72,6 +75,12 @@ class Parts(Protocol):
     def sources(self, channel: str) -> tuple[str, ...]:
         """Who brings it, the next one first."""
 
+    def priority(self, channel: str) -> PriorityClass | None:
+        """Of the session that the first of these brings it by."""
+
+    def received(self, channel: str) -> int:
+        """How many events the first of these has brought, of a replay that is not whole too."""
+
 
 class SourceSeen(Struct, frozen=True, kw_only=True):
     """Where a channel comes from, that a relay is ordered for or brings: for people."""
@@ -92,7 +101,7 @@ class _Taker:
         self._now = now
 
     def __call__(self, stream_id: StreamId, event: PackagedEvent) -> None:
-        self.progress.came(self._now())
+        self.progress.took(stream_id.publication, event, self._now())
         self.take(stream_id, event)
 
 
@@ -130,11 +139,15 @@ class Relaying:
         )
         self.links.on_changed = self._wake
         self._chosen: dict[str, str] = {}  # Channel -> the relay that it is to come from.
-        self._takers: dict[str, _Taker] = {}
+        self._takers: dict[tuple[str, str], _Taker] = {}  # By channel and relay.
+        self._went: dict[str, tuple[str, float]] = {}  # Whither last, and when it may go again.
         self._failed: dict[str, str] = {}  # Channels that leave a relay that fails them, and why.
+        # Of channels that come here, by publication and rendition: what origins say of theirs.
+        self._oldest: dict[str, tuple[int, dict[str, int]]] = {}
         self._why: dict[str, str] = {}  # Of those that do not come from where they are ordered to.
         self._changes: Counter[tuple[str, str]] = Counter()
         self._mbps_out, self._measured_at = 0.0, -math.inf
+        self._measured = 0  # Subscriptions, when that was measured.
         self._woken = trio.Event()
         self.server: RelayServer | None = None
         if config.listen is not None:
@@ -176,7 +189,7 @@ class Relaying:
         self.choice.expire(now)
         in_force = {} if self.draining else self._orders.in_force(now)
         orders = {name: order for name, order in in_force.items() if order.via}
-        used = {taker.relay for taker in self._takers.values()}
+        used = {relay for _, relay in self._takers}  # One that is being left brings until then.
         wanted = dict.fromkeys(order.via for order in orders.values())
         self.links.keep(wanted, self._orders.relays, used, now)
         self._find_failed(now)
@@ -192,9 +205,9 @@ class Relaying:
 
     def taker(self, channel: str, relay: str, take: OnEvent) -> OnEvent:
         """What takes what comes from a relay, and hands it on."""
-        known = self._takers.get(channel)
-        if known is None or known.relay != relay:
-            known = self._takers[channel] = _Taker(relay, self._pump.now)
+        known = self._takers.get((channel, relay))
+        if known is None:
+            known = self._takers[channel, relay] = _Taker(relay, self._pump.now)
         known.take = take
         return known
 
@@ -205,15 +218,24 @@ class Relaying:
             del self._chosen[channel]
             self._changes["origin", "refused"] += 1
 
+    def stays(self, channel: str, source: str) -> None:
+        """Nothing has come of the next one: it comes from where it came from before."""
+        if is_relay(source):
+            self._chosen[channel] = source
+        else:
+            self._chosen.pop(channel, None)
+
     def shown(self, stream_id: StreamId, events: list[PackagedEvent]) -> None:
         """Playback has these now."""
         if self.server is not None:
             with contained(logger, "parts not relayed", channel=stream_id.channel):
+                self._note_oldest(stream_id, events)
                 self.server.publish(stream_id, events)
 
     def gone(self, channel: str, reason: str) -> None:
         """Nothing more of a channel comes here."""
         if self.server is not None:
+            self._oldest.pop(channel, None)
             self.server.end(channel, "gone", reason[:200])
 
     # What the relay server asks (`RelayHost`).
@@ -225,8 +247,9 @@ class Relaying:
             return "the PoP drains"
         if self.server.subscriptions >= self._config.relays_max:
             return f"{self._config.relays_max} subscriptions of PoPs are open"
-        if self._mbps_out >= self._config.relay_mbps_max:
-            return f"{self._mbps_out:.0f} Mbps are relayed already"
+        mbps = self._mbps_out + self._granted_mbps(channel)
+        if mbps >= self._config.relay_mbps_max:
+            return f"{mbps:.0f} Mbps are relayed already"
         sources = (*self._parts.sources(channel), self._chosen.get(channel, ""))
         if not sources[0]:
             return "it is not here"
@@ -237,7 +260,16 @@ class Relaying:
         self, channel: str, *, lists: bool, cold: bool
     ) -> tuple[StreamId, list[PackagedEvent]] | None:
         """What a late subscriber of a channel gets first."""
-        return replay_of(self._channels().get(channel), lists=lists, cold=cold)
+        oldest = self._oldest.get(channel, (-1, {}))[1]
+        return replay_of(self._channels().get(channel), oldest, lists=lists, cold=cold)
+
+    def _note_oldest(self, stream_id: StreamId, events: list[PackagedEvent]) -> None:
+        for event in events:
+            if isinstance(event, SegmentsListed):
+                known = self._oldest.get(stream_id.channel)
+                if known is None or known[0] != stream_id.publication:
+                    known = self._oldest[stream_id.channel] = (stream_id.publication, {})
+                known[1][event.rendition] = event.oldest_msn
 
     # What people and IRS are told.
 
@@ -297,18 +329,25 @@ class Relaying:
     def _find_failed(self, now: float) -> None:
         """Find what has to leave a relay at once."""
         stalled: dict[str, list[str]] = {}
-        for channel, taker in list(self._takers.items()):
-            relay = taker.relay
-            if relay not in self._parts.sources(channel):
-                del self._takers[channel]
+        brings: Counter[str] = Counter()
+        for (channel, relay), taker in list(self._takers.items()):
+            sources = self._parts.sources(channel)
+            if relay not in sources:
+                del self._takers[channel, relay]
                 continue
-            if not self.links.is_up(relay):
-                self._fail(relay, "", "the way there was lost", now)
-            elif taker.progress.is_stalled(now):
+            if relay != sources[0]:
+                continue  # It is being left.
+            brings[relay] += 1
+            taker.progress.received(self._parts.received(channel), now)
+            if not self.links.is_up(relay, self._parts.priority(channel)):
+                whole = not self.links.is_up(relay, None)
+                self._fail(relay, "" if whole else channel, "the way there was lost", now)
+            elif taker.progress.is_stalled(now, alive=self.links.is_alive(relay, now)):
                 stalled.setdefault(relay, []).append(channel)
+            elif taker.progress.is_slow(now):
+                self._fail(relay, channel, "parts of it are missing, or late", now)
         for relay, channels in stalled.items():
-            all_of = [name for name, taker in self._takers.items() if taker.relay == relay]
-            if len(channels) == len(all_of):
+            if len(channels) == brings[relay] and not self.links.is_alive(relay, now):
                 self._fail(relay, "", "nothing came from there any more", now)
             else:
                 for channel in channels:
@@ -317,12 +356,18 @@ class Relaying:
     def _fail(self, relay: str, channel: str, why: str, now: float) -> None:
         leave = [
             name
-            for name, chosen in self._chosen.items()
-            if chosen == relay and channel in ("", name) and name not in self._failed
+            for name, at in self._takers
+            if at == relay and channel in ("", name) and name not in self._failed
+            if self._source_now(name) == relay
         ]
         if leave:
             self._avoid(relay, channel, why, now)
             self._failed.update(dict.fromkeys(leave, why))
+
+    def _source_now(self, channel: str) -> str:
+        """Which relay brings a channel, or is to next; "": its origin. What was chosen may fail."""
+        source = next(iter(self._parts.sources(channel)), "")
+        return source if is_relay(source) else ""
 
     def _avoid(self, relay: str, channel: str, why: str, now: float) -> None:
         self.choice.avoid(relay, channel, why, now)
@@ -333,8 +378,9 @@ class Relaying:
         changes: dict[str, str] = {}
         others = 0  # Of those before, which come from relays.
         self._why = {}
-        for channel in [*self._chosen.keys(), *(orders.keys() - self._chosen.keys())]:
-            chosen, order = self._chosen.get(channel, ""), orders.get(channel)
+        brought = dict.fromkeys((*self._chosen, *(channel for channel, _ in self._takers)))
+        for channel in [*brought, *(orders.keys() - brought.keys())]:
+            order = orders.get(channel)
             wanted = "" if order is None else order.via
             if not self._parts.sources(channel):
                 self._chosen.pop(channel, None)  # Nobody watches it; it begins at its origin.
@@ -346,14 +392,15 @@ class Relaying:
                 if why:
                     self._why[channel], wanted = why, ""
             others += bool(wanted)
-            if wanted != chosen:
+            if wanted != self._source_now(channel):
                 changes[channel] = wanted
         self._failed = {name: why for name, why in self._failed.items() if name in changes}
+        self._went = {name: known for name, known in self._went.items() if now < known[1]}
         return changes
 
     def _facts(self, channel: str, relay: str) -> RelayFacts:
         return RelayFacts(
-            is_up=self.links.is_up(relay),
+            is_up=self.links.is_up(relay, self._parts.priority(channel)),
             ms=self.links.ms(relay),
             origin_ms=self._origin_ms(self._origin_of(channel)),
             relayed_on=0 if self.server is None else self.server.count(channel),
@@ -374,11 +421,15 @@ class Relaying:
             failed = self._failed.get(channel)
             if failed is None and len(self._parts.sources(channel)) > 1:
                 continue  # It is just being handed over.
+            relay = changes[channel]
+            whither, again_at = self._went.get(channel, ("", -math.inf))
+            if whither == relay and now < again_at:
+                continue  # There it did not get.
             if not self._pace.take(now):
                 self._why[channel] = "so many changes at a time"
                 return
-            relay = changes[channel]
             self._failed.pop(channel, None)
+            self._went[channel] = (relay, now + AGAIN_S * (1 + self._rng.random()))
             if relay:
                 self._chosen[channel] = relay
             else:
@@ -389,7 +440,19 @@ class Relaying:
             with contained(logger, "channel failed to go", channel=channel):
                 self._parts.go(channel)
 
+    def _granted_mbps(self, channel: str) -> float:
+        """What those that were taken since the last measurement may come to."""
+        assert self.server is not None, "who asks is a client of it"
+        more = self.server.subscriptions - self._measured
+        if more <= 0:
+            return 0.0
+        known = self._channels().get(channel)
+        this = 0.0 if known is None else read_mbps([known])
+        usual = self._mbps_out / self._measured if self._measured else 0.0
+        return more * (max(this, usual) or GUESS_MBPS)
+
     def _measure(self) -> float:
+        self._measured = 0 if self.server is None else self.server.subscriptions
         channels, counts = self._channels(), self.relayed_on()
         return sum(
             count * read_mbps([channels[name]])

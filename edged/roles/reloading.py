@@ -70,6 +70,7 @@ EFFECTS: dict[str, Effect] = {
     "pop.shard": _NAME,
     "pop.publisher_grace_s": _live("for publishers that are lost from now on"),
     "pop.ingest_urls": _restart("every PoP knows this one by them"),
+    "pop.reach": _live("with the next orders; without the table, none are obeyed any more"),
     "pop.reach.holds_max": _REACH,
     "pop.reach.hold_mbps_max": _REACH,
     "pop.reach.grace_s": _live("for what is no longer ordered from then on"),

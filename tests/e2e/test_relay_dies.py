@@ -30,7 +30,7 @@ async def third_pop(pair: Pair, folder: Path) -> AsyncIterator[tuple[PopRole, st
     """A PoP in this process, so that the test can say what it is ordered; and where viewers go."""
     config = configure(
         {
-            "pop": {"name": "sin1"},
+            "pop": {"name": "sin1", "reach": {}},
             "ingest": {"rtmp": {"listen": "127.0.0.1:0"}},
             "playback": {"listen": "127.0.0.1:0"},
             "irs_client": {"addresses": [f"127.0.0.1:{pair.ports['irs']}"]},

@@ -299,3 +299,11 @@ async def test_a_plan_of_many_leaves_the_loop_to_others(
             planning.cancel_scope.cancel()
         assert turns > 20
         nursery.cancel_scope.cancel()
+
+
+async def test_orders_of_an_epoch_that_is_a_fault_are_not_taken() -> None:
+    pop = Pop("ams1")
+    pop.client._obey(Reach(epoch=2**63 - 1, number=1, ttl_s=5.0, orders=()), "127.0.0.1:1")
+    assert pop.reaches == []
+    pop.client._obey(Reach(epoch=5, number=1, ttl_s=5.0, orders=()), "127.0.0.1:1")
+    assert len(pop.reaches) == 1

@@ -12,6 +12,7 @@ from msgspec import structs
 from edged.media.reach import RTT_BOUNDS_MS, AudienceRow, ReachOrder
 from edged.policy.reach import (
     ADDS_MIN,
+    IDLE_PLANS,
     KEEPS_AUDIENCE,
     Matrix,
     ReachPlan,
@@ -235,6 +236,24 @@ def test_a_relay_is_taken_from_only_where_it_is_nearer_than_the_origin() -> None
         "b/0": (ReachOrder("x", via="a/0"),),
     }
     assert made.relays == {"a/0": "127.0.0.1:1"}
+
+
+def test_the_last_viewer_who_comes_and_goes_changes_nothing() -> None:
+    holder = pop_at("a/0", {"x": 100}, origin_ms=80)
+    watched = pop_at("b/0", {"x": 1}, origin_ms=80, holds=0)
+    empty = pop_at("b/0", {}, origin_ms=80, holds=0)
+    between = line([holder, watched], [0.0, 20.0])
+    planner = ReachPlanner(CONFIG)
+    seen = [plan(planner, [holder, empty], between).channels["x"].via]
+    for _ in range(4):
+        turns = (watched, empty, empty)
+        seen += [plan(planner, [holder, pop], between).channels["x"].via for pop in turns]
+    assert seen[0] == {}
+    assert seen[1:] == [{"b/0": "a/0"}] * 12
+    for _ in range(IDLE_PLANS):
+        made = plan(planner, [holder, empty], between)
+    assert made.channels["x"].via == {}
+    assert len(planner._idle) <= 1
 
 
 @pytest.mark.parametrize(("ms", "stays"), [(77.4, True), (77.6, False)])

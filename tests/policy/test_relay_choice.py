@@ -10,10 +10,6 @@ from hypothesis import strategies as st
 from edged.policy.relay_choice import (
     AVOID_S,
     AVOIDED_MAX,
-    FIRST_S_MAX,
-    STALL_S_MAX,
-    STALL_S_MIN,
-    Progress,
     RelayChoice,
     RelayFacts,
 )
@@ -23,37 +19,6 @@ GOOD = RelayFacts(is_up=True, ms=10.0, origin_ms=80.0, relayed_on=0)
 
 def choice(relayed_max: int = 9) -> RelayChoice:
     return RelayChoice(random.Random(1), relayed_max)  # noqa: S311 - a test's chance
-
-
-def test_parts_that_stop_are_missed_in_less_than_a_second() -> None:
-    progress, now = Progress(0.0), 0.0
-    for _ in range(20):
-        now += 0.2
-        progress.came(now)
-        progress.came(now)  # Sound, in the same turn.
-    assert not progress.is_stalled(now + STALL_S_MIN - 0.01)
-    assert progress.is_stalled(now + STALL_S_MIN + 0.01)
-    progress.slept(now + 5.0)
-    assert not progress.is_stalled(now + 5.0 + STALL_S_MIN - 0.01)
-
-
-def test_streams_of_segments_alone_are_given_their_time() -> None:
-    progress, now = Progress(0.0), 0.0
-    for _ in range(5):
-        now += 4.0
-        progress.came(now)
-    assert not progress.is_stalled(now + 9.9)
-    assert progress.is_stalled(now + 10.1)
-    for _ in range(5):
-        now += 8.0
-        progress.came(now)
-    assert progress.is_stalled(now + STALL_S_MAX + 0.1)
-
-
-def test_the_first_has_time_to_come() -> None:
-    progress = Progress(0.0)
-    assert not progress.is_stalled(FIRST_S_MAX)
-    assert progress.is_stalled(FIRST_S_MAX + 0.1)
 
 
 @pytest.mark.parametrize(

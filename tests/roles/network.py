@@ -38,7 +38,7 @@ def raw_network(folder: Path, *, pops: tuple[str, ...] = ("west",)) -> list[dict
     ]
     raws += [
         {
-            "pop": {"name": name},
+            "pop": {"name": name, "reach": {}},
             "ingest": {"rtmp": {"listen": "127.0.0.1:0"}},
             "playback": {"listen": "127.0.0.1:0"},
             "stream_keys": {"static": [{"channel": "alice", "key": KEY, "title": "Alice"}]},

@@ -15,7 +15,7 @@ from edged.playback.hls import FULL_WHY, Channel
 from edged.policy.reach_config import PopReachConfig
 from edged.roles.pop import PopRole
 from edged.roles.reach import ReachShown, make_handlers
-from edged.roles.reaching import SPECS, TELL_S, Reaching
+from edged.roles.reaching import GUESS_MBPS, SPECS, TELL_S, Reaching
 from edged.runtime.metrics import Metrics
 from edged.wire.table import encoded_bytes
 from tests.backbone.network import until
@@ -34,6 +34,7 @@ class Playback:
     def __init__(self) -> None:
         self.known: dict[str, Channel] = {}
         self.why = ""
+        self.subscribed = 0
 
     @property
     def channels(self) -> dict[str, Channel]:
@@ -43,6 +44,8 @@ class Playback:
         if not self.why:
             channel = self.known.setdefault(name, Channel(name, 0.0))
             channel.held = True
+            self.subscribed += not channel.subscribed
+            channel.subscribed = True
         return self.why
 
     def let_go(self, name: str) -> None:
@@ -66,6 +69,51 @@ def holding(**limits: float) -> Held:
     reaching = Reaching("ams1", config, playback, lambda: 0.0, rng)
     reaching.tell = told.append
     return Held(playback, reaching, told)
+
+
+def test_a_held_channel_that_fails_is_asked_for_ever_more_rarely() -> None:
+    held, now = holding(), 0.0
+    held.reaching._now = lambda: now
+    held.reaching.ordered(reach(1, "x", ttl_s=600.0))
+    for second in range(120):
+        now = float(second)
+        held.reaching.look(now)
+        held.playback.known["x"].subscribed = False
+    assert 5 <= held.playback.subscribed <= 9
+    now += 120.0
+    held.reaching.look(now)
+    now += 61.0
+    held.reaching.look(now)
+    held.playback.known["x"].subscribed = False
+    before = held.playback.subscribed
+    held.reaching.look(now)
+    assert held.playback.subscribed == before + 1, "after it went on for a while, at once"
+
+
+def test_without_the_table_nothing_is_obeyed_nor_told() -> None:
+    held = holding()
+    held.reaching.ordered(reach(1, "x"))
+    held.reaching.look(0.0)
+    held.reaching.reconfigure(None)
+    held.told.clear()
+    held.reaching.ordered(reach(2, "x", "y"))
+    for second in range(200):
+        held.reaching.look(float(second))
+    assert held.playback.held == set()
+    assert held.told == []
+    held.reaching.reconfigure(PopReachConfig())
+    held.reaching._now = lambda: 200.0
+    held.reaching.ordered(reach(3, "y"))
+    held.reaching.look(200.0)
+    assert held.playback.held == {"y"}
+
+
+def test_what_was_begun_since_the_last_measurement_counts() -> None:
+    held = holding(hold_mbps_max=50.0)
+    held.reaching.ordered(reach(1, *(f"c{number}" for number in range(100))))
+    for second in range(20):
+        held.reaching.look(float(second))
+    assert len(held.playback.held) == 50 / GUESS_MBPS
 
 
 def test_what_is_ordered_is_held_until_its_grace_is_over() -> None:

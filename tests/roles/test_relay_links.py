@@ -10,9 +10,9 @@ from edged.backbone.fence import Fence
 from edged.backbone.local_end import LocalEnd
 from edged.errors import RemoteProtocolError
 from edged.media.routing import OriginReport, ReportedState
-from edged.media.stream import DescriptionChange
+from edged.media.stream import DescriptionChange, PriorityClass
 from edged.roles import relay_links
-from edged.roles.relay_links import LINKS_MAX, PINGS_S, RelayLinks
+from edged.roles.relay_links import ALIVE_S, LINKS_MAX, PINGS_S, RelayLinks
 from edged.runtime.pump import Pump
 from edged.runtime.supervision import Supervisor
 from edged.wire.backbone.messages import DirectoryDelta
@@ -42,22 +42,26 @@ async def test_links_come_and_go_with_orders(monkeypatch: pytest.MonkeyPatch) ->
         nursery.start_soon(pump.run)
         links.keep(["ams1/0"], {"ams1/0": made.address}, set(), pump.now())
         assert links.get("ams1/0") is not None
-        assert not links.is_up("ams1/0")
+        assert not links.is_up("ams1/0", PriorityClass.BASIC)
         assert links.ms("ams1/0") is None
-        await until(lambda: links.is_up("ams1/0"))
+        await until(lambda: links.is_up("ams1/0", PriorityClass.BASIC))
         await until(lambda: links.ms("ams1/0") is not None)
         assert links.peers().keys() == {"ams1/0"}
+        links.keep(["ams1/0"], {"ams1/0": made.address}, set(), pump.now())
+        assert links.is_alive("ams1/0", pump.now()), "pings have come"
+        assert not links.is_alive("ams1/0", pump.now() + ALIVE_S)
+        assert not links.is_alive("lhr1/0", pump.now())
         for session in list(made.server._sessions):
             session.connection.abort("the path broke")
-        await until(lambda: not links.is_up("ams1/0"))
+        await until(lambda: not links.is_up("ams1/0", PriorityClass.BASIC))
         assert links.ms("ams1/0") is None
         assert len(changes) >= 5
-        await until(lambda: links.is_up("ams1/0"))
+        await until(lambda: links.is_up("ams1/0", PriorityClass.BASIC))
         links.keep([], {}, {"ams1/0"}, pump.now())
         assert links.get("ams1/0") is not None, "something comes by it"
         links.keep([], {}, set(), pump.now())
         assert links.get("ams1/0") is None
-        assert not links.is_up("ams1/0")
+        assert not links.is_up("ams1/0", PriorityClass.BASIC)
         await until(lambda: not made.server._sessions)
         nursery.cancel_scope.cancel()
 

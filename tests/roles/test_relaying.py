@@ -11,12 +11,13 @@ from edged.backbone.local_end import LocalEnd
 from edged.backbone.relay_server import RelayServer
 from edged.errors import ConfigError
 from edged.media.reach import Reach, ReachOrder
-from edged.media.stream import StreamId
+from edged.media.stream import PriorityClass, StreamId
 from edged.playback.hls import Channel
 from edged.policy.reach_config import PopReachConfig
 from edged.policy.reach_orders import ReachOrders
-from edged.policy.relay_choice import AVOID_S, FIRST_S_MAX
-from edged.roles.relaying import SPECS, Relaying
+from edged.policy.relay_choice import AVOID_S
+from edged.policy.relay_progress import ALIVE_S_MIN, FIRST_S_MAX, STALL_S_MIN
+from edged.roles.relaying import GUESS_MBPS, SPECS, Relaying
 from edged.runtime.metrics import Metrics
 from edged.runtime.pump import Pump
 from edged.runtime.supervision import Supervisor
@@ -46,12 +47,20 @@ class Parts:
     def sources(self, channel: str) -> tuple[str, ...]:
         return self.here.get(channel, ())
 
+    def received(self, channel: str) -> int:
+        return 0
+
+    def priority(self, channel: str) -> PriorityClass | None:
+        return PriorityClass.PARTNER if channel == "c1" else PriorityClass.BASIC
+
 
 class Links:
     """Links that are up as the test says."""
 
     def __init__(self) -> None:
         self.up = set(RELAYS)
+        self.lost = set[PriorityClass]()
+        self.alive = set[str]()  # Heard, whatever comes.
         self.wanted: list[str] = []
         self.away_ms: dict[str, float] = {}
 
@@ -60,8 +69,11 @@ class Links:
     ) -> None:
         self.wanted = list(wanted)
 
-    def is_up(self, relay: str) -> bool:
-        return relay in self.up
+    def is_up(self, relay: str, priority: PriorityClass | None) -> bool:
+        return relay in self.up and priority not in self.lost
+
+    def is_alive(self, relay: str, now: float) -> bool:
+        return relay in self.alive
 
     def ms(self, relay: str) -> float | None:
         return self.away_ms.get(relay)
@@ -178,7 +190,7 @@ def test_a_channel_that_stops_alone_leaves_alone() -> None:
     made.tick()
     for _ in range(20):
         made.clock.time += 0.2
-        for name, taker in list(made.relaying._takers.items()):
+        for (name, _), taker in list(made.relaying._takers.items()):
             if name == "c1" or made.clock.time < 101:
                 taker(StreamId(name, 1), rendition())
         made.relaying.tick(made.clock.time)
@@ -201,6 +213,19 @@ def test_a_relay_that_brings_nothing_at_first_is_given_up() -> None:
     assert made.relayed == 0
     made.tick(AVOID_S + 2)
     assert made.relayed == 1, "and tried again later"
+
+
+def test_a_publisher_s_pause_is_no_silence_of_a_relay_that_is_heard() -> None:
+    made = make(1)
+    made.order("c0")
+    for _ in range(20):
+        made.tick()
+    made.links.alive.add("ams1/0")
+    made.tick(STALL_S_MIN + 0.1, brings=False)
+    assert made.relayed == 1
+    made.tick(ALIVE_S_MIN - STALL_S_MIN, brings=False)
+    assert made.relayed == 0
+    assert list(made.relaying.avoided()) == ["ams1/0 c0"], "it may be that channel alone"
 
 
 def test_our_own_pause_is_no_silence_of_theirs() -> None:
@@ -299,6 +324,47 @@ def test_without_a_listener_nothing_is_relayed() -> None:
         assert spec.name in text
     assert 'edged_reach_relayed{role="pop sin1"} 1' in text
     assert 'to="relay",why="ordered"' in text
+
+
+def test_what_was_taken_since_the_last_measurement_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = make(1, listen="127.0.0.1:0", relay_mbps_max=50.0)  # type: ignore[arg-type]
+    server = made.relaying.server
+    assert server is not None
+    taken = [0]
+    monkeypatch.setattr(RelayServer, "subscriptions", property(lambda _: taken[0]))
+    while not made.relaying.why_not("c0"):
+        taken[0] += 1
+        assert taken[0] <= 50 / GUESS_MBPS
+    assert made.relaying.why_not("c0") == "50 Mbps are relayed already"
+    made.tick()
+    assert made.relaying.why_not("c0") == "", "measured it is nothing"
+
+
+def test_a_session_that_is_lost_moves_the_channels_of_its_class_alone() -> None:
+    made = make()
+    made.order("c0", "c1", "c2")
+    made.tick()
+    made.links.lost.add(PriorityClass.PARTNER)
+    made.tick()
+    assert [sources[0] for sources in made.parts.here.values()] == ["ams1/0", "fra1", "ams1/0"]
+    assert list(made.relaying.avoided()) == ["ams1/0 c1"]
+
+
+def test_200_watched_channels_leave_a_relay_that_is_lost_at_the_usual_pace() -> None:
+    made = make(200)
+    made.order(*made.channels)
+    for _ in range(80):
+        made.tick()
+    assert made.relayed == 200
+    for channel in made.channels.values():
+        channel.count.note_released(9, made.clock.time)
+    made.links.up.clear()
+    began = made.clock.time
+    while made.relayed:
+        made.tick(brings=False)
+    assert 2.5 < made.clock.time - began < 3.5, "README says so"
 
 
 def test_plain_tcp_beyond_loopback_is_refused() -> None:
