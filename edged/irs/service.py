@@ -140,8 +140,7 @@ class IrsService:
             coming=self._coming,
         )
         self.links.on_changed = self.planner.hurry
-        self._tls, self._marks = tls, marks
-        self._supervisor = supervisor or Supervisor("irs")
+        self._tls, self._marks, self._supervisor = tls, marks, supervisor or Supervisor("irs")
         self.sources = FailureSources(self._supervisor, now_unix, self.links.restrict)
         self._places, self._origins_max = Places(sessions_max), origins_max
         self._sessions: set[Peer] = set()
