@@ -17,6 +17,7 @@ from edged.tools.conform.observe import Observation, RenditionLog, edition_of
 from edged.wire.m3u8_values import US
 
 GOP_S_MAX = 2.0
+ROUND_TRIPS = 3  # A part should last for so many.
 GOP_S_SLACK = 0.1
 REPORT = b"#EXT-X-RENDITION-REPORT"  # May have changed from one answer to the next.
 
@@ -131,9 +132,12 @@ def durations(seen: Observation) -> Judgement:
     problems: list[str] = []
     for log in seen.renditions:
         target_us = log.last.part_target_us
-        if target_us is not None and target_us / US < seen.link.rtt_s:
+        # How late we are ourselves is in what we took the round trip for.
+        rtt_s = max(seen.link.rtt_s - seen.stall_s, 0.0)
+        if target_us is not None and target_us / US < ROUND_TRIPS * rtt_s:
+            least = "1 x at least" if target_us / US < rtt_s else f"{ROUND_TRIPS} x is better"
             problems.append(f"PART-TARGET {target_us / US:g} s, the round trip takes "
-                            f"{seen.link.rtt_s:.3f} s")  # fmt: skip
+                            f"{seen.link.rtt_s:.3f} s: {least}")  # fmt: skip
         if log.has_video:
             problems += [
                 f"{log.name}: {gop_s:.2f} s from one independent part to the next"

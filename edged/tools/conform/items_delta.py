@@ -8,6 +8,7 @@ from edged.wire.m3u8_values import US
 
 LONG_WINDOW_S = 120  # From which on Apple asks for delta updates (authoring rules, 14.4).
 SKIP, SKIP_V2 = "skip", "skip v2"
+NO_UPDATE = "no update that skips something and a whole playlist of the same version were got"
 # What a segment carries with it, and what an update says otherwise by its nature.
 SEGMENT_TAGS = {
     *("EXTINF", "EXT-X-BYTERANGE", "EXT-X-DISCONTINUITY", "EXT-X-KEY", "EXT-X-MAP", "EXT-X-GAP"),
@@ -36,7 +37,7 @@ def delta_updates(seen: Observation) -> Judgement:
         judged = _judge(answer, known, found, until_s, ranges=name == SKIP_V2)
         count += judged is not None
         problems += judged or []
-    return settle(problems, count, "no update and whole playlist of the same version were got")
+    return settle(problems, count, NO_UPDATE)
 
 
 def _not_offered(seen: Observation) -> Judgement:
@@ -66,7 +67,10 @@ def _ignored(answer: Answer) -> list[str]:
 def _judge(
     answer: Answer, before: ReadMedia, entire: ReadMedia, until_s: float, *, ranges: bool
 ) -> list[str] | None:
-    """An update, against the whole playlist of its version; None: it is of another."""
+    """An update, against the whole playlist of its version.
+
+    None: it is of another, or has nothing to skip.
+    """
     update = playlist_of(answer)
     if isinstance(update, str):
         return [update]
@@ -77,7 +81,7 @@ def _judge(
     skippable = _skippable(entire, until_s)
     if update.skip is None:  # A server may reckon without the segment that is not whole.
         told = f"no EXT-X-SKIP, though {skippable} segments are older than {until_s:g} s"
-        return [f"{answer.url}: {told}"] if skippable > 1 else []
+        return [f"{answer.url}: {told}"] if skippable > 1 else None
     where = f"{answer.url}: line {update.tag_lines['EXT-X-SKIP']}"
     if update.skip.segments > skippable:
         return [

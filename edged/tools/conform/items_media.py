@@ -1,17 +1,28 @@
-"""Items 16 to 21, 23 and 25: the media behind the playlists, and when it comes."""
+"""Items 16 to 18, 23 and 25: the media behind the playlists, and when it comes."""
 
 import itertools
 
+from edged.tools.conform.answer import Answer
 from edged.tools.conform.item import (
     NO_PARTS,
     Item,
     Judgement,
-    NotSeen,
     has_parts,
     settle,
     settle_explained,
 )
-from edged.tools.conform.media import Piece, Place, Tracks, place_of, together
+from edged.tools.conform.items_holes import missing_us
+from edged.tools.conform.media import (
+    OK,
+    PARTIAL,
+    PROBED_RANGE,
+    Piece,
+    Tracks,
+    bytes_of,
+    place_of,
+    together,
+    told,
+)
 from edged.tools.conform.observe import Observation, RenditionLog, Seen
 from edged.tools.conform.pace import ROUNDING_US, Pace
 from edged.wire.cmaf.reader import ReadInit
@@ -21,16 +32,9 @@ from edged.wire.m3u8_values import US
 LATE_S = 0.1  # Of a part, on top of PART-TARGET: the network between us.
 LATE_SHARE = 0.5
 SEGMENT_TARGETS_MAX = 1.5
-LISTED_TARGETS = 3
+LENGTH_US_MAX = 1_000  # Of each duration: what rounding makes of it.
 BODY_S_MAX = 0.1  # From the first byte of a part to its last, and
 BODY_BYTES_PER_S = 1_000_000  # what a link carries at least.
-TICKS_APART_MAX_S = 0.002  # What rounding makes of timestamps.
-
-
-def _segments(log: RenditionLog) -> list[tuple[ReadSegment, Piece]]:
-    """The whole segments that were fetched."""
-    found = [(log.last.segment(msn), piece) for msn, piece in sorted(log.segments.items())]
-    return [(segment, piece) for segment, piece in found if segment is not None]
 
 
 def _parts(log: RenditionLog, segment: ReadSegment) -> list[tuple[int, ReadPart, Piece]] | None:
@@ -39,19 +43,6 @@ def _parts(log: RenditionLog, segment: ReadSegment) -> list[tuple[int, ReadPart,
     found = [(n, part, log.parts.get(place_of(part))) for n, part in listed]
     known = [(n, part, piece) for n, part, piece in found if piece is not None]
     return known if listed and len(known) == len(listed) else None
-
-
-def told(place: Place) -> str:
-    """A part, or a segment, as people are told of it."""
-    uri, part = place
-    if part is None:
-        return uri
-    end = "" if part.length is None else str(part.start + part.length - 1)
-    return f"{uri} bytes {part.start}-{end}"
-
-
-def _where(log: RenditionLog, msn: int, part: int | None = None) -> str:
-    return log.at(log.last.line(msn, part))
 
 
 def _unread(where: str, pieces: list[Piece]) -> list[str]:
@@ -67,14 +58,17 @@ def _unread(where: str, pieces: list[Piece]) -> list[str]:
 def same_samples(seen: Observation) -> Judgement:
     """16."""
     problems: list[str] = []
+    explained: list[str] = []
     count = 0
     for log in seen.renditions:
-        for segment, whole in _segments(log):
+        lengths, excused = _lengths(log)
+        problems, explained = problems + lengths, explained + excused
+        for segment, whole in log.fetched:
             parts = _parts(log, segment)
             if parts is None or any(part.gap for part in segment.parts):
                 continue
             pieces = [piece for _, _, piece in parts]
-            where = _where(log, segment.msn)
+            where = log.where(segment.msn)
             if unread := _unread(where, [whole, *pieces]):
                 count, problems = count + 1, problems + unread
             elif whole.init is not None:
@@ -85,7 +79,43 @@ def same_samples(seen: Observation) -> Judgement:
                     for difference in _differences(whole.tracks, together(pieces))
                 ]
     why = "no whole segment with all its parts, of MP4, was seen" if has_parts(seen) else NO_PARTS
-    return settle(problems, count, why)
+    return settle_explained(problems, explained, count, why)
+
+
+def _lengths(log: RenditionLog) -> tuple[list[str], list[str]]:
+    """Segments whose parts are not as long together, and those whose pictures do not fit parts.
+
+    Parts that are listed with a segment as it becomes whole are all of them.
+    """
+    problems: list[str] = []
+    explained: list[str] = []
+    judged: set[int] = set()
+    fetched = set(log.segments)
+    for one in log.seen:
+        for segment in one.playlist.segments:
+            msn, whole_us = segment.msn, segment.duration_us
+            if not segment.is_whole or not segment.parts or whole_us is None or msn in judged:
+                continue
+            if msn <= log.first.last_whole and msn not in fetched:
+                continue
+            judged.add(msn)
+            parts_us = sum(part.duration_us for part in segment.parts)
+            slack_us = LENGTH_US_MAX * (len(segment.parts) + 1)
+            apart_us = whole_us - parts_us
+            if abs(apart_us) <= slack_us or abs(apart_us - missing_us(log, segment)) <= slack_us:
+                continue  # What is missing in it is item 21's.
+            text = (
+                f"{log.at(one.playlist.line(msn))}: the {len(segment.parts)} parts of segment "
+                f"{msn} last {parts_us / US:g} s, its EXTINF is {whole_us / US:g} s"
+            )
+            full_us = (log.last.part_target_us or 0) - ROUNDING_US
+            is_full = any(part.duration_us >= full_us for part in segment.parts)
+            if apart_us > 0 and is_full and Pace(log).is_variable:
+                text += ": a variable frame rate: a picture is longer than a part may be"
+                explained.append(text)
+            else:
+                problems.append(text)
+    return problems, explained
 
 
 def _differences(whole: Tracks, parts: Tracks) -> list[str]:
@@ -126,10 +156,10 @@ def independent_parts(seen: Observation) -> Judgement:
     problems: list[str] = []
     count = 0
     for log in seen.renditions:
-        for segment, _ in _segments(log):
+        for segment, _ in log.fetched:
             parts = _parts(log, segment)
             for index, part, piece in parts or []:
-                where = f"{_where(log, segment.msn, index)}: {told(piece.place)}"
+                where = f"{log.where(segment.msn, index)}: {told(piece.place)}"
                 if piece.problem:
                     problems.append(f"{where}: {piece.problem}")
                 if piece.init is None or piece.problem or not piece.came:
@@ -142,7 +172,7 @@ def independent_parts(seen: Observation) -> Judgement:
                     problems.append(f"{where} is marked INDEPENDENT=YES, and has no such frame")
             if parts and not any(part.independent for part in segment.parts):
                 problems.append(
-                    f"{_where(log, segment.msn)}: segment {segment.msn} has no independent part"
+                    f"{log.where(segment.msn)}: segment {segment.msn} has no independent part"
                 )
     return settle(problems, count, "no parts could be read" if has_parts(seen) else NO_PARTS)
 
@@ -203,133 +233,6 @@ def _late(
         else:
             late.append(text)
     return late, explained
-
-
-def parts_are_listed_for_a_while(seen: Observation) -> Judgement:
-    """19."""
-    if not has_parts(seen):
-        return NotSeen(NO_PARTS)
-    problems: list[str] = []
-    for log in seen.renditions:
-        target_s = log.last.target_duration_s or 0
-        after_us = 0
-        for segment in reversed(log.last.segments):
-            old = after_us > (LISTED_TARGETS + 1) * target_s * US
-            if old and segment.parts:
-                problems.append(
-                    f"{_where(log, segment.msn, 0)}: parts of segment {segment.msn}, "
-                    f"{after_us / US:.1f} s from the end, are listed still, {LISTED_TARGETS} x TD "
-                    f"is {LISTED_TARGETS * target_s} s"
-                )
-                break
-            young = (
-                segment.is_whole and after_us + segment.media_us <= LISTED_TARGETS * target_s * US
-            )
-            if young and not segment.parts and not segment.gap and log.last.part_target_us:
-                problems.append(
-                    f"{_where(log, segment.msn)}: no parts of segment {segment.msn}, "
-                    f"{after_us / US:.1f} s from the end, {LISTED_TARGETS} x TD is "
-                    f"{LISTED_TARGETS * target_s} s"
-                )
-            after_us += segment.media_us
-        problems += [
-            f"{log.name}: {told(part.place)}: status {part.answer.status}, though it is listed"
-            for part in log.parts.values()
-            if not part.came and not part.hinted
-        ]
-    return problems
-
-
-def segments_stay(seen: Observation) -> Judgement:
-    """20."""
-    problems: list[str] = []
-    count = 0
-    for log in seen.renditions:
-        count += len(log.left)
-        problems += [f"{one.url}: status {one.status}, it has just left" for one in log.left
-                     if one.status not in (200, 206)]  # fmt: skip
-        target_s = log.last.target_duration_s or 0
-        listed_us = sum(segment.media_us for segment in log.last.segments)
-        if log.last.media_sequence > 0 and listed_us < LISTED_TARGETS * target_s * US:
-            problems.append(
-                f"{log.name}: {listed_us / US:.1f} s are listed, 3 x TD, "
-                f"{LISTED_TARGETS * target_s} s, at least"
-            )
-        problems += _renamed(log)
-    return settle(problems, count, "no segment left the playlist")
-
-
-def _renamed(log: RenditionLog) -> list[str]:
-    """Segments that were another resource before."""
-    problems: dict[str, None] = {}
-    known: dict[int, Place] = {}
-    for one in log.seen:
-        for segment in one.playlist.segments:
-            place = place_of(segment)
-            if segment.is_whole and known.setdefault(segment.msn, place) != place:
-                where = log.at(one.playlist.line(segment.msn))
-                problems[f"{where}: segment {segment.msn} is {told(place)}, it was "
-                         f"{told(known[segment.msn])}"] = None  # fmt: skip
-    return list(problems)
-
-
-def no_holes(seen: Observation) -> Judgement:
-    """21."""
-    problems: list[str] = []
-    explained: list[str] = []
-    count = 0
-    for log in seen.renditions:
-        before: tuple[int, dict[int, float]] = (-2, {})  # MSN, and where its tracks end, in s.
-        for segment, piece in _segments(log):
-            where = f"{_where(log, segment.msn)}: segment {segment.msn}, {told(piece.place)}"
-            if not piece.came or piece.problem:
-                problems += [f"{where}: {piece.problem or f'status {piece.answer.status}'}"]
-            if piece.init is None or not piece.came or piece.problem:
-                continue
-            if not any(piece.tracks.values()):
-                problems.append(f"{where}: without a sample")
-                continue
-            spans = _spans(piece.tracks, log.inits[piece.init])
-            follows = before[0] == segment.msn - 1 and not segment.discontinuity
-            for number, (begin_s, _) in spans.items() if follows else ():
-                if number not in before[1]:
-                    continue
-                count += 1
-                apart_s = begin_s - before[1][number]
-                if abs(apart_s) <= TICKS_APART_MAX_S:
-                    continue
-                text = (
-                    f"{where}: track {number} begins {apart_s:+.3f} s off the end of segment "
-                    f"{before[0]}, without EXT-X-DISCONTINUITY or EXT-X-GAP"
-                )
-                if apart_s > 0 and _fills_its_last_part(log, before[0]):
-                    text += ": a variable frame rate: its last picture is longer than a part may be"
-                    explained.append(text)
-                else:
-                    problems.append(text)
-            before = segment.msn, {number: end_s for number, (_, end_s) in spans.items()}
-    why = "no two segments without a discontinuity could be read"
-    return settle_explained(problems, explained, count, why)
-
-
-def _fills_its_last_part(log: RenditionLog, msn: int) -> bool:
-    """Whether a segment of a variable frame rate ends with a part of PART-TARGET."""
-    segment, target_us = log.last.segment(msn), log.last.part_target_us
-    if segment is None or not segment.parts or target_us is None:
-        return False
-    return segment.parts[-1].duration_us >= target_us - ROUNDING_US and Pace(log).is_variable
-
-
-def _spans(tracks: Tracks, init: ReadInit) -> dict[int, tuple[float, float]]:
-    """From when to when each track of a segment has samples, in s."""
-    return {
-        number: (
-            samples[0].dts / init[number].timescale,
-            (samples[-1].dts + samples[-1].duration) / init[number].timescale,
-        )
-        for number, samples in tracks.items()
-        if samples
-    }
 
 
 def hints_are_kept(seen: Observation) -> Judgement:
@@ -419,16 +322,30 @@ def byte_ranges(seen: Observation) -> Judgement:
             count += piece.place[1] is not None
             if piece.range_problem:
                 problems.append(f"{log.name}: {piece.place[0]}: {piece.range_problem}")
-    return settle(problems, count, "each part and segment that was fetched is a file of its own")
+    found = seen.probes.get("range")
+    if found is not None and found.status == PARTIAL:  # Who answers with all of it may do so.
+        count += 1
+        problems += _not_the_range(seen, found)
+    why = "each part and segment that was fetched is a file of its own, and ranges are not served"
+    return settle(problems, count, why)
+
+
+def _not_the_range(seen: Observation, found: Answer) -> list[str]:
+    """How a range of a segment is not what stands there in the whole of it."""
+    entire = seen.probes.get("entire")
+    body, problem = bytes_of(found, ("", PROBED_RANGE))
+    if problem:
+        return [f"{found.url}: {problem}"]
+    start, length = PROBED_RANGE.start, PROBED_RANGE.length or 0
+    if entire is not None and entire.status == OK and entire.body[start : start + length] != body:
+        return [f"{found.url}: a range of it is not what stands there in the whole of it"]
+    return []
 
 
 ITEMS = (
     Item(16, "must", "the parts together are the segment", same_samples),
     Item(17, "should", "INDEPENDENT where a frame is; each segment has one", independent_parts),
     Item(18, "must", "a part each PART-TARGET, a segment each 1.5 x TD", in_time),
-    Item(19, "should", "parts are listed for 3 x TD", parts_are_listed_for_a_while),
-    Item(20, "must", "segments stay when they have left the playlist", segments_stay),
-    Item(21, "must", "no hole without EXT-X-GAP or EXT-X-DISCONTINUITY", no_holes),
     Item(23, "must", "what is hinted comes, when it is whole", hints_are_kept),
     Item(25, "recommended", "byte ranges, where parts are such", byte_ranges),
 )

@@ -1,4 +1,6 @@
-"""Items 10 to 15, 22, 24 and 30: what the playlists say (RFC 8216bis §4.4, §6.2.5, B.1)."""
+"""Items 10 to 15, 22 and 24: what the playlists say (RFC 8216bis §4.4, §6.2.5, B.1)."""
+
+import itertools
 
 from edged.tools.conform.item import (
     NO_PARTS,
@@ -10,12 +12,11 @@ from edged.tools.conform.item import (
     settle_explained,
 )
 from edged.tools.conform.item import status_of as _status
+from edged.tools.conform.media import map_of, place_of, told
 from edged.tools.conform.observe import PART_SHARE_MIN, Observation, RenditionLog, Seen, deviating
 from edged.tools.conform.pace import Pace
 from edged.wire.m3u8_reader import ReadMedia
 from edged.wire.m3u8_values import US
-
-VIDEO_CODECS = ("avc", "hvc", "hev", "av01", "vp0", "dvh")
 
 
 def part_inf(seen: Observation) -> Judgement:
@@ -145,10 +146,29 @@ def hint_is_there(seen: Observation) -> Judgement:
     if not live:
         return NotSeen("no live playlist was seen" if has_parts(seen) else NO_PARTS)
     missing = [log.name for log, playlist in live if "PART" not in _hints(playlist)]
-    return [
+    problems = [
         f"{name}: {missing.count(name)} playlists without a hint at the next part"
         for name in sorted(set(missing))
     ]
+    return problems + [problem for log in seen.renditions for problem in _unhinted_maps(log)]
+
+
+def _unhinted_maps(log: RenditionLog) -> list[str]:
+    """Parts that came as they were hinted, with another init that was not."""
+    problems = []
+    for before, one in itertools.pairwise(log.seen):
+        hinted = {(hint.uri, hint.range) for hint in before.playlist.hints}
+        known = {map_of(segment) for segment in before.playlist.segments[-1:]}
+        for segment in one.playlist.segments:
+            init = map_of(segment)
+            if init is None or not known or init in known | hinted:
+                continue
+            if any((part.uri, part.range) in hinted for part in segment.parts):
+                problems.append(
+                    f"{log.at(one.playlist.line(segment.msn))}: no hint of TYPE=MAP at "
+                    f"{told(init)}, though a part was hinted that needs it"
+                )
+    return problems
 
 
 def _hints(playlist: ReadMedia) -> list[str]:
@@ -168,28 +188,34 @@ def hints_end_and_are_one(seen: Observation) -> Judgement:
                 told = f"{log.name}: more than one hint of a type: {', '.join(kinds)}"
                 problems.setdefault(told, _hint_line(one))
     found = judged if isinstance(judged, list) else []
-    return [*found, *(what + where for what, where in problems.items())]
+    abandoned = [problem for log in seen.renditions for problem in _abandoned(log)]
+    return [*found, *(what + where for what, where in problems.items()), *abandoned]
+
+
+def _abandoned(log: RenditionLog) -> list[str]:
+    """Hinted parts that never came into the playlist, and were answered all the same."""
+    problems = []
+    listed = {
+        place_of(part)
+        for one in log.seen
+        for segment in one.playlist.segments
+        for part in segment.parts
+    }
+    awaited = {(hint.uri, hint.range) for hint in log.last.hints}
+    for piece in log.parts.values():
+        if not piece.hinted or piece.place in listed or piece.place in awaited:
+            continue
+        if piece.answer.status != 404:  # noqa: PLR2004 - as of any unknown name
+            problems.append(
+                f"{log.name}: {told(piece.place)} was hinted and never came: status "
+                f"{piece.answer.status}, not 404"
+            )
+    return problems
 
 
 def _hint_line(one: Seen) -> str:
     line = one.playlist.tag_lines.get("EXT-X-PRELOAD-HINT")
     return f", line {line}" if line else ""
-
-
-def multivariant(seen: Observation) -> Judgement:
-    """30."""
-    if seen.multivariant is None:
-        return NotSeen("this is a media playlist")
-    problems: list[str] = []
-    for variant in seen.multivariant.variants:
-        needed = ["BANDWIDTH", "AVERAGE-BANDWIDTH", "CODECS"]
-        codecs = variant.attributes.get("CODECS", "").split(",")
-        if any(codec.strip().startswith(VIDEO_CODECS) for codec in codecs):
-            needed += ["RESOLUTION", "FRAME-RATE"]
-        missing = [name for name in needed if not variant.attributes.get(name)]
-        if missing:
-            problems.append(f"EXT-X-STREAM-INF of {variant.uri}: no {', '.join(missing)}")
-    return problems
 
 
 ITEMS = (
@@ -202,6 +228,4 @@ ITEMS = (
     Item(22, "profile", "a live playlist hints at the next part", hint_is_there),
     Item(24, "should", "404 for unknown names; one hint of a type, none at the end",
          hints_end_and_are_one),
-    Item(30, "Apple must", "variants say codecs, bandwidths, resolution and frame rate",
-         multivariant),
 )  # fmt: skip

@@ -96,6 +96,7 @@ def dates(seen: Observation) -> Judgement:
             for span in timeline.spans
             if abs(span.off_us) > slack_us
         ]
+        problems += _other_sequences(log)
     first, ours = timelines[0]
     for log, theirs in timelines[1:]:
         slack_us = max(first.last.part_target_us or WHOLE_US, log.last.part_target_us or WHOLE_US)
@@ -107,6 +108,31 @@ def dates(seen: Observation) -> Judgement:
         ]
         problems += _media_apart((first, ours), (log, theirs), slack_us)
     return problems
+
+
+def _other_sequences(log: RenditionLog) -> list[str]:
+    """Segments whose discontinuity sequence is another than it was, as when dropped ones go."""
+    problems: dict[int, str] = {}
+    known: dict[int, int] = {}
+    told = 0
+    for one in log.seen:
+        playlist, line = one.playlist, one.playlist.tag_lines.get("EXT-X-DISCONTINUITY-SEQUENCE", 0)
+        if playlist.discontinuity_sequence < told:
+            problems.setdefault(
+                -1,
+                f"{log.at(line)}: EXT-X-DISCONTINUITY-SEQUENCE is "
+                f"{playlist.discontinuity_sequence}, it was {told}",
+            )
+        told = playlist.discontinuity_sequence
+        for segment in playlist.segments:
+            before = known.setdefault(segment.msn, segment.discontinuity_sequence)
+            if before != segment.discontinuity_sequence:
+                problems.setdefault(
+                    segment.msn,
+                    f"{log.at(playlist.line(segment.msn))}: the discontinuity sequence of segment "
+                    f"{segment.msn} is {segment.discontinuity_sequence}, it was {before}",
+                )
+    return list(problems.values())
 
 
 def _media_apart(

@@ -13,6 +13,7 @@ from edged.wire.m3u8_reader import ReadPart, ReadRange, ReadSegment
 
 OK, PARTIAL = 200, 206
 UNKNOWN_END = 2**53 - 1  # Of a hinted range without a length (RFC 8216bis §6.2.6).
+PROBED_RANGE = ReadRange(10, 90)  # Of a segment, to see whether ranges are served.
 PIECES_MAX = 512  # Parts of a rendition that are kept, the newest; their samples:
 SAMPLES_KEPT_MAX = 50_000
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(?:\d+|\*)", re.ASCII)
@@ -56,6 +57,15 @@ class Piece(Struct, frozen=True, kw_only=True):
 def place_of(named: ReadPart | ReadSegment) -> Place:
     """Where a part, or a segment, is."""
     return named.uri, named.range
+
+
+def told(place: Place) -> str:
+    """A part, or a segment, as people are told of it."""
+    uri, part = place
+    if part is None:
+        return uri
+    end = "" if part.length is None else str(part.start + part.length - 1)
+    return f"{uri} bytes {part.start}-{end}"
 
 
 def map_of(segment: ReadSegment) -> Place | None:

@@ -73,6 +73,8 @@ class RenditionLog(Struct, kw_only=True):
     unhinted: int = 0  # Parts that were fetched without a hint, while it was followed.
     segments: dict[int, Piece] = field(default_factory=dict)  # Whole ones, by MSN.
     left: list[Answer] = field(default_factory=list)  # Segments that have left the playlist.
+    # Parts that are listed no more, and for how long, in s.
+    unlisted: list[tuple[Answer, float]] = field(default_factory=list)
     inits: dict[Place, ReadInit] = field(default_factory=dict)
 
     @property
@@ -102,6 +104,16 @@ class RenditionLog(Struct, kw_only=True):
     def at(self, line: int) -> str:
         """Where something stands, as in what compilers print."""
         return f"{self.name}:{line}" if line else self.name
+
+    def where(self, msn: int, part: int | None = None) -> str:
+        """Where a segment, or a part of it, stands at last."""
+        return self.at(self.last.line(msn, part))
+
+    @property
+    def fetched(self) -> list[tuple[ReadSegment, Piece]]:
+        """The whole segments that were fetched."""
+        found = [(self.last.segment(msn), piece) for msn, piece in sorted(self.segments.items())]
+        return [(segment, piece) for segment, piece in found if segment is not None]
 
     def add(self, answer: Answer, asked: tuple[int, int | None] | None) -> None:
         """Another version; raises `RemoteProtocolError` if it is none."""
@@ -168,6 +180,18 @@ class Follower:
             if log.last.segments:
                 await self._need_init(log, map_of(log.last.segments[-1]))
             seen.renditions.append(log)
+
+    async def renew(self) -> None:
+        """The multivariant playlist as it is at last: formats and bandwidths change."""
+        seen = self._seen
+        if seen.multivariant is None:
+            return
+        try:
+            last = await self._client.get(seen.url, fields=GZIP)
+            if last.status == 200:  # noqa: PLR2004 - else it has ended
+                seen.multivariant = read_multivariant(last.body)
+        except EdgedError as error:
+            seen.broken.append(str(error))
 
     async def follow(self, log: RenditionLog, until: float) -> None:
         """Reload by blocking requests, and ask for each part as soon as it is hinted."""

@@ -1,5 +1,6 @@
 """Asks a stream's server what players do not ask, and watches the stream meanwhile."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from urllib.parse import urljoin
 
@@ -9,7 +10,7 @@ from msgspec.structs import replace
 from edged.errors import EdgedError, RemoteProtocolError
 from edged.tools.conform.answer import Answer
 from edged.tools.conform.client import HttpClient
-from edged.tools.conform.media import place_of, range_field
+from edged.tools.conform.media import PROBED_RANGE, Place, place_of, range_field
 from edged.tools.conform.observe import (
     BLOCKED_S_MAX,
     GZIP,
@@ -24,9 +25,12 @@ from edged.tools.conform.observe import (
     watch_ourselves,
     with_query,
 )
-from edged.wire.m3u8_reader import read_media
+from edged.wire.m3u8_reader import ReadSegment, read_media
+from edged.wire.m3u8_values import US
 
 IDENTITY = (("accept-encoding", "identity"),)
+KEPT_TARGETS = 3  # For how many a part is to be had when it is listed no more.
+LATE_S = 1.0  # Before which it is asked for.
 RACES_MAX = 5  # How often requests for one version may be answered by two.
 
 Ask = tuple[str, Sequence[tuple[str, str]]]  # What is added to the query, and the fields.
@@ -56,6 +60,7 @@ async def observe(
                 watching.cancel_scope.cancel()
             for log in seen.renditions:
                 await follower.fetch_media(log)
+            await follower.renew()
         if scope.cancelled_caught:
             seen.broken.append(f"the server left something unanswered for {MORE_S_MAX:g} s")
         return seen
@@ -104,19 +109,37 @@ class Prober:
                 "skip entire": ("", GZIP),
             }
         )
+        await self._ask_for_a_range(log)
         await self._ask_for_what_left(log, until)
 
     async def _ask_for_what_left(self, log: RenditionLog, until: float) -> None:
-        """A segment that has left the playlist, at last."""
-        first = log.first.segments[0] if log.first.segments else None
+        """A segment that has left the playlist, and a part that has, at last."""
         await trio.sleep_until(until)
-        if first is None or not first.uri or first.gap or log.last.media_sequence <= first.msn:
-            return
+        now = trio.current_time()
         try:
-            url, fields = log.absolute(first.uri), range_field(place_of(first))
-            log.left.append(replace(await self._client.get(url, fields=fields), body=b""))
+            segment = _left(log, now)
+            if segment is not None:
+                log.left.append(await self._take(log, place_of(segment)))
+            part = _unlisted(log, now)
+            if part is not None:
+                answer = await self._take(log, part[0])
+                log.unlisted.append((answer, answer.asked_at - part[1]))
         except EdgedError as error:
             self._seen.broken.append(str(error))
+
+    async def _take(self, log: RenditionLog, place: Place) -> Answer:
+        url, fields = log.absolute(place[0]), range_field(place)
+        return replace(await self._client.get(url, fields=fields), body=b"", arrivals=())
+
+    async def _ask_for_a_range(self, log: RenditionLog) -> None:
+        """Some bytes of the last whole segment that is a file, and all of them."""
+        files = [
+            one for one in log.last.segments if one.is_whole and not one.gap and one.range is None
+        ]
+        if files:
+            url = log.absolute(files[-1].uri)
+            await self._ask("entire", url, ())
+            await self._ask("range", url, range_field(("", PROBED_RANGE)))
 
     async def _at_once(self, asks: dict[str, Ask]) -> None:
         """Several requests for the same version; again while they are answered by two."""
@@ -147,6 +170,35 @@ class Prober:
             self._seen.probes[name] = replace(answer, arrivals=())
         except EdgedError as error:
             self._seen.broken.append(f"{name}: {error}")
+
+
+def _left(log: RenditionLog, now: float) -> ReadSegment | None:
+    """Of the segments that have left the playlist the oldest that is to be had still."""
+    longest_us = max(sum(one.media_us for one in each.playlist.segments) for each in log.seen)
+    for before, one in itertools.pairwise(log.seen):
+        for segment in before.playlist.segments:
+            if segment.msn >= one.playlist.media_sequence:
+                break
+            kept_s = (segment.media_us + longest_us) / US
+            in_time = now < one.answer.head_at + kept_s - LATE_S
+            if in_time and segment.is_whole and not segment.gap:
+                return segment
+    return None
+
+
+def _unlisted(log: RenditionLog, now: float) -> tuple[Place, float] | None:
+    """Of the parts that are listed no more the oldest that is to be had still, and since when."""
+    kept_s = KEPT_TARGETS * (log.last.target_duration_s or 0)
+    for before, one in itertools.pairwise(log.seen):
+        if now >= one.answer.asked_at + kept_s - LATE_S:
+            continue
+        for segment in before.playlist.segments:
+            later = one.playlist.segment(segment.msn)
+            there = {place_of(part) for part in later.parts} if later is not None else set()
+            gone = [p for p in segment.parts if place_of(p) not in there and not p.gap]
+            if gone:
+                return place_of(gone[0]), one.answer.head_at
+    return None
 
 
 def version_of(answer: Answer) -> object:

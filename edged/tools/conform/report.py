@@ -8,10 +8,13 @@ from edged.errors import RemoteProtocolError
 from edged.tools.conform import (
     items_delivery,
     items_delta,
+    items_holes,
+    items_kept,
     items_media,
     items_playlist,
     items_reload,
     items_renditions,
+    items_variants,
 )
 from edged.tools.conform.item import BINDING, PROBLEMS_MAX, Item, Level, NotSeen
 from edged.tools.conform.observe import Observation, RenditionLog
@@ -21,6 +24,7 @@ ITEMS: tuple[Item, ...] = tuple(
         (
             *(*items_reload.ITEMS, *items_playlist.ITEMS, *items_media.ITEMS),
             *(*items_delta.ITEMS, *items_renditions.ITEMS, *items_delivery.ITEMS),
+            *(*items_holes.ITEMS, *items_kept.ITEMS, *items_variants.ITEMS),
         ),
         key=lambda item: item.number,
     )

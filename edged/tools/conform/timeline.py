@@ -26,15 +26,9 @@ class Timeline:
     """All segments that a rendition has listed."""
 
     def __init__(self, log: RenditionLog) -> None:
-        known: dict[int, ReadSegment] = {}
-        for one in log.seen:
-            for segment in one.playlist.segments:
-                old = known.get(segment.msn)
-                # Parts are dropped as their segment grows old.
-                if old is None or not old.is_whole or segment.parts or not old.parts:
-                    known[segment.msn] = segment
-        self._segments = dict(sorted(known.items()))
-        self.spans = _spans(list(self._segments.values()))
+        segments = segments_of(log)
+        self._segments = {segment.msn: segment for segment in segments}
+        self.spans = _spans(segments)
         self._by_msn = {span.msn: span for span in self.spans}
         self._positions = sorted({one.playlist.last for one in log.seen})
         self._times = [one.answer.head_at for one in log.seen]
@@ -62,6 +56,18 @@ class Timeline:
         lowest = self._positions[max(at - 1, 0)]
         at = bisect.bisect_left(self._positions, self._reached[last])
         return lowest, self._positions[min(at + 1, len(self._positions) - 1)]
+
+
+def segments_of(log: RenditionLog) -> list[ReadSegment]:
+    """All segments that a rendition has listed, each as whole as it was, and with its parts."""
+    known: dict[int, ReadSegment] = {}
+    for one in log.seen:
+        for segment in one.playlist.segments:
+            old = known.get(segment.msn)
+            # Parts are dropped as their segment grows old.
+            if old is None or not old.is_whole or segment.parts or not old.parts:
+                known[segment.msn] = segment
+    return [known[msn] for msn in sorted(known)]
 
 
 def _spans(segments: list[ReadSegment]) -> list[Span]:

@@ -1,8 +1,8 @@
 """Fragmented MP4 as a client reads it: what samples a chunk has, of which track and timescale.
 
-ISO/IEC 14496-12 §8.8 (moof, traf, tfhd, tfdt, trun), §8.3.2 (tkhd) and §8.4.2 (mdhd). CMAF has one
-track in a file (23000-19 §7.3), others' may have several, muxed. For checks of anybody's media;
-nothing is decoded.
+ISO/IEC 14496-12 §8.8 (moof, traf, tfhd, tfdt, trun), §8.3.2 (tkhd), §8.4.2 (mdhd) and §8.5.2
+(stsd). CMAF has one track in a file (23000-19 §7.3), others' may have several, muxed. For checks of
+anybody's media; nothing is decoded.
 """
 
 import struct
@@ -19,6 +19,7 @@ NON_SYNC = 0x10000  # sample_is_non_sync_sample (§8.8.3.1).
 _CONTAINERS = {b"moov", b"trak", b"mdia", b"moof", b"traf", b"mvex", b"minf", b"stbl"}
 _BASE_DATA_OFFSET, _DESCRIPTION, _DURATION, _SIZE, _FLAGS = 1, 2, 8, 0x10, 0x20  # tfhd's flags.
 _BASE_IS_MOOF = 0x020000
+_ENTRIES_AT, _WIDTH_AT = 8, 24  # In stsd's body, and in that of a VisualSampleEntry.
 _T_OFFSET, _T_FIRST, _T_DURATION, _T_SIZE, _T_FLAGS, _T_COMPOSITION = (
     *(1, 4, 0x100, 0x200, 0x400, 0x800),  # trun's.
 )
@@ -40,6 +41,8 @@ class ReadTrack(Struct, kw_only=True):
 
     timescale: int = 0
     handler: str = ""  # "vide", "soun".
+    formats: tuple[str, ...] = ()  # Of its sample entries, as "avc1".
+    sizes: tuple[tuple[int, int], ...] = ()  # Of pictures: as coded, as shown, and turned.
     default_duration: int = 0
     default_size: int = 0
     default_flags: int = 0
@@ -57,7 +60,7 @@ def read_init(data: bytes) -> ReadInit:
             described.append({})
         elif kind == b"trex":
             extended.append(data[start:end])
-        elif kind in (b"tkhd", b"mdhd", b"hdlr") and described:
+        elif kind in (b"tkhd", b"mdhd", b"hdlr", b"stsd") and described:
             described[-1].setdefault(kind, data[start:end])
     if not 0 < len(described) <= TRACKS_MAX:
         raise RemoteProtocolError(f"init segment of {len(described)} tracks, limit {TRACKS_MAX}")
@@ -78,7 +81,25 @@ def _read_track(found: dict[bytes, bytes]) -> tuple[int, ReadTrack]:
     timescale = _u32(mdhd, 20 if mdhd[:1] == b"\1" else 12)
     if not timescale:
         raise RemoteProtocolError(f"init segment with timescale 0 of track {number}")
-    return number, ReadTrack(timescale=timescale, handler=found[b"hdlr"][8:12].decode("latin-1"))
+    handler = found[b"hdlr"][8:12].decode("latin-1")
+    stsd = found.get(b"stsd", b"")
+    entries = list(_walk(stsd, _ENTRIES_AT))
+    sizes: list[tuple[int, int]] = []
+    if handler == "vide":
+        shown = _u32(tkhd, len(tkhd) - 8) >> 16, _u32(tkhd, len(tkhd) - 4) >> 16
+        sizes = [*(_size_at(stsd, at + _WIDTH_AT) for _, _, at, _ in entries), shown, shown[::-1]]
+    return number, ReadTrack(
+        timescale=timescale,
+        handler=handler,
+        formats=tuple(kind.decode("latin-1") for kind, _, _, _ in entries),
+        sizes=tuple(dict.fromkeys(sizes)),
+    )
+
+
+def _size_at(stsd: bytes, at: int) -> tuple[int, int]:
+    """Width and height of a VisualSampleEntry (§12.1.3)."""
+    both = _u32(stsd, at)
+    return both >> 16, both & 0xFFFF
 
 
 def read_samples(data: bytes, init: ReadInit, origin: int = 0) -> dict[int, list[ReadSample]]:

@@ -1,6 +1,9 @@
+from msgspec.structs import replace
+
 from edged.tools.conform.observe import Observation
-from edged.wire.m3u8_reader import ReadHint, ReadVariant
+from edged.wire.m3u8_reader import ReadHint
 from tests.tools.conform.faulty import (
+    Change,
     Fault,
     change_control,
     change_part,
@@ -43,23 +46,29 @@ def _hint_at_the_end(seen: Observation) -> None:
     seen.main.last.ended = True
 
 
-def _no_codecs(seen: Observation) -> None:
-    assert seen.multivariant is not None
-    (variant,) = seen.multivariant.variants
-    attributes = {k: v for k, v in variant.attributes.items() if k not in ("CODECS", "BANDWIDTH")}
-    seen.multivariant.variants = [ReadVariant(variant.uri, attributes)]
-
-
-def _no_resolution(seen: Observation) -> None:
-    assert seen.multivariant is not None
-    (variant,) = seen.multivariant.variants
-    attributes = {k: v for k, v in variant.attributes.items() if k != "RESOLUTION"}
-    seen.multivariant.variants = [ReadVariant(variant.uri, attributes)]
-
-
 def _date_ranges_alone(seen: Observation) -> None:
     change_control("CAN-SKIP-UNTIL", None)(seen)
     change_control("CAN-SKIP-DATERANGES", "YES")(seen)
+
+
+def _another_init(seen: Observation) -> None:
+    """The last part came as it was hinted, and is to be read with another init."""
+    segment = seen.main.last.segments[-1]
+    seen.main.last.segments[-1] = replace(segment, map_uri="another.mp4", discontinuity=True)
+    came = segment.parts[-1]
+    before = seen.main.seen[-2].playlist
+    before.hints[:] = [ReadHint("PART", came.uri, came.range)]
+
+
+def _abandoned(status: int) -> Change:
+    def change(seen: Observation) -> None:
+        piece = next(piece for piece in seen.main.parts.values() if piece.hinted)
+        answer = replace(piece.answer, status=status)
+        seen.main.parts["never.m4s", None] = replace(
+            piece, place=("never.m4s", None), answer=answer
+        )
+
+    return change
 
 
 FAULTS: list[Fault] = [
@@ -77,9 +86,9 @@ FAULTS: list[Fault] = [
     (22, _no_hint, "fail", "v0.m3u8: 1 playlists without"),
     (24, change_probe("unknown", status=200), "warn", "status 200, not 404"),
     (24, _two_hints, "warn", "more than one hint"),
+    (22, _another_init, "fail", "no hint of TYPE=MAP at another.mp4"),
+    (24, _abandoned(200), "warn", "never.m4s was hinted and never came: status 200, not 404"),
     (24, _hint_at_the_end, "warn", "a hint behind EXT-X-ENDLIST"),
-    (30, _no_codecs, "fail", "no BANDWIDTH, CODECS"),
-    (30, _no_resolution, "fail", "no RESOLUTION"),
 ]
 
 
@@ -87,8 +96,6 @@ test_faults_are_found = finds(FAULTS)
 
 
 def test_what_a_stream_gives_no_occasion_for(good: Observation) -> None:
-    good.multivariant = None
-    assert verdict(good, 30).status == "not seen"
     for log in good.renditions:
         for one in log.seen:
             one.playlist.part_target_us = None
@@ -98,6 +105,17 @@ def test_what_a_stream_gives_no_occasion_for(good: Observation) -> None:
     change_control("HOLD-BACK", None)(good)
     change_control("CAN-SKIP-UNTIL", None)(good)
     assert verdict(good, 12).details == ["neither CAN-SKIP-UNTIL nor HOLD-BACK is there"]
+
+
+def test_what_was_hinted_and_never_came_is_unknown(good: Observation) -> None:
+    _abandoned(404)(good)
+    assert verdict(good, 24).status == "pass"
+
+
+def test_an_init_that_was_hinted(good: Observation) -> None:
+    _another_init(good)
+    good.main.seen[-2].playlist.hints.append(ReadHint("MAP", "another.mp4"))
+    assert verdict(good, 22).status == "pass"
 
 
 def test_what_one_rendition_lacks_does_not_hide_what_another_does(good: Observation) -> None:

@@ -64,7 +64,21 @@ def _other_discontinuity(seen: Observation) -> None:
     seen.main.last.segments[1].discontinuity_sequence += 1
 
 
+def _goes_back(seen: Observation) -> None:
+    """All renditions alike: what has been dropped is counted no more."""
+    for log in seen.renditions:
+        for one in log.seen:
+            playlist = one.playlist
+            playlist.discontinuity_sequence = 3 if one is not log.seen[-1] else 0
+            playlist.segments = [
+                replace(each, discontinuity_sequence=playlist.discontinuity_sequence)
+                for each in playlist.segments
+            ]
+
+
 FAULTS: list[Fault] = [
+    (29, _goes_back, "fail", "EXT-X-DISCONTINUITY-SEQUENCE is 0, it was 3"),
+    (29, _goes_back, "fail", "the discontinuity sequence of segment 0 is 0, it was 3"),
     (28, _no_reports, "fail", "v0.m3u8: no report of a0.m3u8"),
     (28, _reports(999, 0), "fail", "a0.m3u8 at (999, 0), it was between"),
     (28, _reports(0, 0), "fail", "a0.m3u8 at (0, 0), it was between"),

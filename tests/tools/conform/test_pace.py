@@ -7,7 +7,8 @@ from msgspec.structs import replace
 
 from edged.tools.conform.answer import Answer
 from edged.tools.conform.item import Judgement, Unavoidable
-from edged.tools.conform.items_media import hints_are_kept, in_time, no_holes
+from edged.tools.conform.items_holes import no_holes
+from edged.tools.conform.items_media import hints_are_kept, in_time
 from edged.tools.conform.items_playlist import part_durations
 from edged.tools.conform.media import Piece, Sample
 from edged.tools.conform.observe import Observation, RenditionLog

@@ -10,12 +10,13 @@ from edged.errors import PeerLostError, RemoteProtocolError
 from edged.tools.conform import probe as probe_module
 from edged.tools.conform.items_media import in_time
 from edged.tools.conform.observe import Observation
-from edged.tools.conform.probe import observe, version_of
+from edged.tools.conform.probe import _left, _unlisted, observe, version_of
 from edged.tools.conform.report import judge
 from tests.tools.conform.conftest import RUNS_MAX
 from tests.tools.conform.h2_server import answer_of, h2_server
 from tests.tools.conform.ranged_stream import RangedStream
 from tests.tools.conform.test_client import Server, secure, serving
+from tests.tools.conform.test_timeline import log_of
 
 Answers = Callable[[str], bytes | None]  # From the target; None: 404.
 VOD = (
@@ -268,3 +269,84 @@ def test_what_is_no_playlist_has_no_version(ours: Observation) -> None:
     assert version_of(plain) is not None
     assert version_of(replace(plain, status=404)) is None
     assert version_of(replace(plain, body=b"<html>")) is None
+
+
+LEAVING = """#EXTM3U
+#EXT-X-TARGETDURATION:2
+#EXT-X-PART-INF:PART-TARGET=1
+#EXT-X-MEDIA-SEQUENCE:{first}
+"""
+
+
+def leaving(first: int, parts_from: int) -> bytes:
+    """Segments of 2 s from `first` to 9, with parts from another on."""
+    text = LEAVING.format(first=first)
+    for msn in range(first, 10):
+        if msn >= parts_from:
+            text += f'#EXT-X-PART:DURATION=2,URI="p{msn}"\n'
+        text += f"#EXTINF:2,\ns{msn}\n"
+    return text.encode()
+
+
+async def ask_for_what_left(*gone: str) -> tuple[list[str], Observation]:
+    """A playlist that loses its first segment, and the parts of two; `gone` is not to be had."""
+    asked: list[str] = []
+    begun_at = trio.current_time()
+
+    def answer(target: str) -> bytes | None:
+        asked.append(target)
+        if target.startswith("/live.m3u8"):
+            later = trio.current_time() > begun_at + 1
+            return leaving(1, 7) if later else leaving(0, 5)
+        return None if target.removeprefix("/") in gone else b"media"
+
+    async with serving(http(answer)) as (base, _):
+        seen = await observe(f"{base}/live.m3u8", 2.5)
+    return asked, seen
+
+
+async def test_what_is_listed_no_more_is_asked_for() -> None:
+    asked, seen = await ask_for_what_left()
+    assert {"/s0", "/p5"} <= set(asked)
+    assert [answer.status for answer in seen.main.left] == [200]
+    ((answer, since_s),) = seen.main.unlisted
+    assert answer.status == 200
+    assert 0 < since_s < 2.5
+    statuses = {verdict.number: verdict.status for verdict in judge(seen).verdicts}
+    assert statuses[20] == "pass"
+
+
+async def test_what_is_gone_too_soon_is_found() -> None:
+    _, seen = await ask_for_what_left("s0", "p5")
+    found = {verdict.number: verdict for verdict in judge(seen).verdicts}
+    assert [found[number].status for number in (19, 20)] == ["fail"] * 2
+    assert "p5: status 404, " in found[19].details[0]
+    assert "s0: status 404, it has just left" in found[20].details[0]
+
+
+def test_what_may_have_gone_is_not_asked_for() -> None:
+    """A segment after its duration and the playlist's, 22 s; a part after 3 x TD; and a gap."""
+    log = log_of(*((at, leaving(*form).decode()) for at, form in ((0, (0, 5)), (1, (1, 7)))))
+    first = log.first.segments[0]
+    assert [_left(log, now) for now in (2.0, 21.9, 22.0)] == [first, first, None]
+    assert [_unlisted(log, now) is not None for now in (2.0, 5.9, 6.0)] == [True, True, False]
+    first.gap = True
+    assert _left(log, 2.0) is None
+
+
+async def test_the_multivariant_playlist_is_taken_as_it_is_at_last() -> None:
+    count = 0
+
+    def answer(target: str) -> bytes | None:
+        nonlocal count
+        if "master" not in target:
+            return VOD
+        count += 1
+        return MASTER.replace(b"=1", b"=%d" % count)
+
+    async with serving(http(answer)) as (base, _):
+        seen = await observe(f"{base}/master.m3u8", 0.5)
+    assert seen.multivariant is not None
+    told = [variant.attributes["BANDWIDTH"] for variant in seen.multivariant.variants]
+    assert told == [str(count)]
+    assert count > 1

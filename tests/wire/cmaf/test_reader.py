@@ -28,6 +28,7 @@ def test_what_we_write_is_read_as_ffmpeg_reads_it() -> None:
     pieces = fragments(Kind.VIDEO, units, 7, 3000)
     init = read_init(INIT)
     assert [(t.timescale, t.handler) for t in init.values()] == [(90_000, "vide")]
+    assert [(t.formats, t.sizes) for t in init.values()] == [(("avc1",), ((64, 48), (48, 64)))]
     data = b"".join(pieces)
     (samples,) = read_samples(data, init).values()
     packets = read_back(INIT, *pieces)
@@ -42,6 +43,7 @@ def test_sound_has_no_flags_of_its_own() -> None:
     sample = encode_audio("aac", frames=20)
     init = read_init(make_init(track(Codec.AAC, sample.extradata)))
     assert [(t.timescale, t.handler) for t in init.values()] == [(48_000, "soun")]
+    assert [(t.formats, t.sizes) for t in init.values()] == [(("mp4a",), ())]
     units = [unit(b"sound", pts=1024 * n, dts=1024 * n) for n in range(5)]
     fragment = make_fragment(Kind.AUDIO, 0, 2**33, units, [1024] * 5)
     (samples,) = read_samples(fragment, init).values()
@@ -69,7 +71,9 @@ def ffmpegs(flags: str, sample: Sample) -> bytes:
 def test_what_ffmpeg_writes_is_read_as_ffmpeg_reads_it(flags: str) -> None:
     data = ffmpegs(flags, VIDEO)
     at = data.index(b"moof") - 4
-    (samples,) = read_samples(data[at:], read_init(data[:at]), origin=at).values()
+    init = read_init(data[:at])
+    assert [(t.formats, t.sizes[0]) for t in init.values()] == [(("avc1",), (64, 48))]
+    (samples,) = read_samples(data[at:], init, origin=at).values()
     with av.open(io.BytesIO(data), "r", format="mp4") as container:
         packets = [packet for packet in container.demux() if packet.size]
     # FFmpeg moves decode times where composition offsets are below 0: presentation counts.

@@ -53,9 +53,15 @@ Request = tuple[str, str, Fields, bool, str]
 USUAL = [("accept", "*/*"), ("priority", "u=5")]
 kinds = st.sampled_from(["plain", "plain", "priority", "itself"])
 # Method, target, other fields, whether the path may enter the table, kind of frame.
-requests = st.tuples(st.sampled_from(["GET", "HEAD", "POST"]), targets, extras, st.booleans(), kinds)
+requests = st.tuples(
+    st.sampled_from(["GET", "HEAD", "POST"]), targets, extras, st.booleans(), kinds
+)
 usual_requests = st.tuples(
-    st.just("GET"), st.one_of(paths, paths, paths, targets), st.just(USUAL), st.sampled_from([False] * 5 + [True]), kinds
+    st.just("GET"),
+    st.one_of(paths, paths, paths, targets),
+    st.just(USUAL),
+    st.sampled_from([False] * 5 + [True]),
+    kinds,
 )
 # A request, the stream's step, whether it is answered at once; or a priority of a stream that is so
 # far ahead; or "drain": the peer has heard that it is to ask for no more.
@@ -126,7 +132,7 @@ class Pair:
         assert self.whole.ended or self.whole.session._receiver.intake.refusing
 
     def why_not(self, wire: bytes, kind: str) -> str:
-        """"taken", or what alone keeps a request from being taken as the usual one; else ""."""
+        """ "taken", or what alone keeps a request from being taken as the usual one; else ""."""
         intake, streams = self.whole.session._receiver.intake, self.whole.session._streams
         usual, at = intake._usual, 9 if kind == "plain" else 14
         if self.whole.ended or usual is None or usual.changes != intake._decoder.changes:
