@@ -24,7 +24,7 @@ from edged.tools.conform.media import (
     told,
 )
 from edged.tools.conform.observe import Observation, RenditionLog, Seen
-from edged.tools.conform.pace import ROUNDING_US, Pace
+from edged.tools.conform.pace import Pace
 from edged.wire.cmaf.reader import ReadInit
 from edged.wire.m3u8_reader import ReadHint, ReadPart, ReadRange, ReadSegment
 from edged.wire.m3u8_values import US
@@ -58,11 +58,9 @@ def _unread(where: str, pieces: list[Piece]) -> list[str]:
 def same_samples(seen: Observation) -> Judgement:
     """16."""
     problems: list[str] = []
-    explained: list[str] = []
     count = 0
     for log in seen.renditions:
-        lengths, excused = _lengths(log)
-        problems, explained = problems + lengths, explained + excused
+        problems += _lengths(log)
         for segment, whole in log.fetched:
             parts = _parts(log, segment)
             if parts is None or any(part.gap for part in segment.parts):
@@ -79,16 +77,15 @@ def same_samples(seen: Observation) -> Judgement:
                     for difference in _differences(whole.tracks, together(pieces))
                 ]
     why = "no whole segment with all its parts, of MP4, was seen" if has_parts(seen) else NO_PARTS
-    return settle_explained(problems, explained, count, why)
+    return settle(problems, count, why)
 
 
-def _lengths(log: RenditionLog) -> tuple[list[str], list[str]]:
-    """Segments whose parts are not as long together, and those whose pictures do not fit parts.
+def _lengths(log: RenditionLog) -> list[str]:
+    """Segments that are not as long as their parts, gaps and holes together.
 
     Parts that are listed with a segment as it becomes whole are all of them.
     """
     problems: list[str] = []
-    explained: list[str] = []
     judged: set[int] = set()
     fetched = set(log.segments)
     for one in log.seen:
@@ -98,24 +95,19 @@ def _lengths(log: RenditionLog) -> tuple[list[str], list[str]]:
                 continue
             if msn <= log.first.last_whole and msn not in fetched:
                 continue
+            if not all(part.gap or place_of(part) in log.parts for part in segment.parts):
+                continue  # It may have a hole.
             judged.add(msn)
             parts_us = sum(part.duration_us for part in segment.parts)
             slack_us = LENGTH_US_MAX * (len(segment.parts) + 1)
             apart_us = whole_us - parts_us
             if abs(apart_us) <= slack_us or abs(apart_us - missing_us(log, segment)) <= slack_us:
                 continue  # What is missing in it is item 21's.
-            text = (
+            problems.append(
                 f"{log.at(one.playlist.line(msn))}: the {len(segment.parts)} parts of segment "
                 f"{msn} last {parts_us / US:g} s, its EXTINF is {whole_us / US:g} s"
             )
-            full_us = (log.last.part_target_us or 0) - ROUNDING_US
-            is_full = any(part.duration_us >= full_us for part in segment.parts)
-            if apart_us > 0 and is_full and Pace(log).is_variable:
-                text += ": a variable frame rate: a picture is longer than a part may be"
-                explained.append(text)
-            else:
-                problems.append(text)
-    return problems, explained
+    return problems
 
 
 def _differences(whole: Tracks, parts: Tracks) -> list[str]:

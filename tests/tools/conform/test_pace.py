@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from edged.tools.conform.answer import Answer
 from edged.tools.conform.item import Judgement, Unavoidable
 from edged.tools.conform.items_holes import no_holes
-from edged.tools.conform.items_media import hints_are_kept, in_time
+from edged.tools.conform.items_media import hints_are_kept, in_time, same_samples
 from edged.tools.conform.items_playlist import part_durations
 from edged.tools.conform.media import Piece, Sample
 from edged.tools.conform.observe import Observation, RenditionLog
@@ -224,6 +224,23 @@ def test_a_hole_behind_a_picture_that_no_part_has_room_for() -> None:
     seen = watched(ends, UNEVEN, capped=True)
     seen.main.last.part_target_us = None
     assert told(no_holes(seen))[0] == "fail"
+
+
+def test_a_hole_inside_a_segment_behind_such_a_picture() -> None:
+    """And then its parts are not as long as it is."""
+    amid = [*UNEVEN, [20, 380], FULL]
+    seen = watched(amid, UNEVEN, capped=True)
+    status, problems = told(no_holes(seen))
+    assert status == "warn", problems
+    assert "part 4: track 1 goes on +0.200 s off its end before" in problems[0]
+    assert problems[0].endswith(": a picture is longer than a part may be")
+    assert same_samples(seen) == [], "what is missing is told of by item 21"
+    seen = watched(amid, UNEVEN, capped=True, listed={(0, 0): 150})
+    status, problems = told(same_samples(seen))
+    assert status == "fail"
+    assert "the 5 parts of segment 0 last 0.95 s, its EXTINF is 1.2 s" in problems[0]
+    lost = watched([*[FULL] * 4, [40, 380], FULL], [FULL], capped=True)
+    assert told(no_holes(lost))[0] == "warn", "there is no other rendition that has it"
 
 
 def test_a_discontinuity_ends_a_timeline() -> None:

@@ -12,7 +12,7 @@ from edged.wire.h2.frames import END_HEADERS, END_STREAM, HAS_PRIORITY, PREFACE,
 from edged.wire.h2.head import H2Request
 from edged.wire.h2.hpack import KnownStrings
 from edged.wire.h2.limits import H2Limits
-from edged.wire.h2.session import DRAIN_MARK
+from edged.wire.h2.receiving import DRAIN_MARK
 from edged.wire.h2.usual import UsualRequest, learn_usual
 from edged.wire.request import RequestReceived
 from tests.wire.h2.peer import Peer
