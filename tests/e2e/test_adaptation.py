@@ -15,6 +15,7 @@ from tests.e2e.browser import Page, open_browser
 from tests.e2e.clip import Rung, make_ladder_clip
 from tests.e2e.machine import run_undisturbed
 from tests.e2e.network import open_network
+from tests.e2e.pictures import SLACK, STILL_MS_MAX, longest_still_ms, note_pictures
 from tests.e2e.proxy import Weather, open_proxy
 from tests.e2e.test_watch_page import STATE, require_player, stats
 
@@ -30,6 +31,7 @@ RTT_S = 0.02
 DOWN_S_MAX = 10.0
 SLOW_S = 7.0  # From the change down: what comes after it must hold.
 UP_S_MAX = 20.0  # hls.js takes one rung at a time, and not on the first good sign.
+COUNTED = ("stalls", "starts", "seeksToEdge")  # In the page's snapshot.
 HEIGHT = "window.edged.video.videoHeight"
 NOTE_HEIGHTS = """(() => {
   window.heights = [window.edged.video.videoHeight];
@@ -41,6 +43,9 @@ class Adapted(Struct, frozen=True):
     """What a viewer had of it."""
 
     stalls: int
+    starts: int  # That the page began anew,
+    seeks: int  # and that it jumped to the live edge.
+    still_ms: float  # The longest that one picture stood.
     slow: list[int]  # The heights while it was slow, the first before.
     after: list[int]
 
@@ -54,6 +59,7 @@ async def adapt(page: Page, url: str, weather: Weather) -> Adapted:
     await trio.sleep(3)  # Over any seek at start.
     await page.wait_for(f"{HEIGHT} === 360", UP_S_MAX)  # A busy machine is a slow network, too.
     await page.evaluate(NOTE_HEIGHTS)
+    await note_pictures(page)
     before = await stats(page)
     weather.down.bytes_per_s = SLOW_BYTES_PER_S
     await page.wait_for(f"{HEIGHT} < 360", DOWN_S_MAX)
@@ -62,11 +68,20 @@ async def adapt(page: Page, url: str, weather: Weather) -> Adapted:
     weather.down.bytes_per_s = None
     await page.wait_for(f"{HEIGHT} === 360", UP_S_MAX)
     await trio.sleep(2)
+    still_ms = await longest_still_ms(page)
     after, heights = await stats(page), await page.evaluate("window.heights")
     assert isinstance(slow, list)
     assert isinstance(heights, list)
     assert after["protocol"] == "h2"
-    return Adapted(int(str(after["stalls"])) - int(str(before["stalls"])), slow, heights)
+    more = {name: int(str(after[name])) - int(str(before[name])) for name in COUNTED}
+    return Adapted(
+        stalls=more["stalls"],
+        starts=more["starts"],
+        seeks=more["seeksToEdge"],
+        still_ms=still_ms,
+        slow=slow,
+        after=heights,
+    )
 
 
 async def test_down_the_ladder_and_up_again() -> None:
@@ -91,7 +106,9 @@ async def test_down_the_ladder_and_up_again() -> None:
             url = f"https://127.0.0.1:{proxy.port}/watch/one"
             adapted = await run_undisturbed(lambda: adapt(page, url, weather))
             nursery.cancel_scope.cancel()
+    print(adapted)
     assert adapted.slow[0] == 360
     assert max(adapted.slow[1:]) < 360, "1 Mbps is too little for it"
     assert 360 in adapted.after
-    assert adapted.stalls == 0, adapted
+    assert (adapted.stalls, adapted.starts, adapted.seeks) == (0, 0, 0), adapted
+    assert adapted.still_ms <= SLACK * STILL_MS_MAX, adapted

@@ -6,6 +6,7 @@ holds the goals for ten minutes. Latencies are from the bit strip of each presen
 """
 
 import contextlib
+import itertools
 import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -45,11 +46,13 @@ GOPS_S = {"one": 2.0, "two": 1.0, "three": 1.0}
 FIRST_FRAME_MS_MAX = 1_000.0
 SETTLE_S = 2.0  # Over any seek at start.
 PLAYING = "document.querySelector('video').currentTime > 0"
+STILL_MS_MAX = 500.0  # Between two pictures, which last 33 ms.
 COUNT_STALLS = """(() => {
   const video = document.querySelector("video"), listens = "stalls" in window;
   window.stalls = 0;
-  if (!listens) video.addEventListener("waiting", () => (window.stalls += video.seeking ? 0 : 1));
+  if (!listens) video.addEventListener("waiting", () => (window.stalls += 1));
 })()"""
+SEEKS = "window.edged?.snapshot().seeksToEdge ?? 0"  # Those of our own page.
 PROTOCOLS = """[...new Set(performance.getEntriesByType('resource')
   .filter((each) => each.name.includes('/live/')).map((each) => each.nextHopProtocol))]"""
 SOUND_BYTES = "document.querySelector('video').webkitAudioDecodedByteCount"
@@ -61,6 +64,7 @@ class Watched(Struct, frozen=True, kw_only=True):
 
     glass: GlassReport
     stalls: int
+    still_ms: float  # The longest that one picture stood.
     frames_share: float
     protocols: object
     sound_bytes_per_s: float  # That were decoded.
@@ -68,6 +72,7 @@ class Watched(Struct, frozen=True, kw_only=True):
     def check(self) -> None:
         """It was smooth, whatever the latency."""
         assert self.stalls == 0, self.tell()
+        assert self.still_ms <= STILL_MS_MAX, self.tell()
         assert self.frames_share >= FRAMES_SHARE_MIN, self.tell()
         assert self.glass.unread == 0
         assert self.protocols == ["h2"]
@@ -78,6 +83,7 @@ class Watched(Struct, frozen=True, kw_only=True):
         glass = self.glass
         return (
             f"p50 {glass.p50_ms:.0f} ms, p99 {glass.p99_ms:.0f} ms, {self.stalls} stalls, "
+            f"one picture for {self.still_ms:.0f} ms, "
             f"{100 * self.frames_share:.1f} % of the frames, "
             f"{self.sound_bytes_per_s / 1000:.1f} KB of sound a second"
         )
@@ -89,20 +95,30 @@ async def watch(page: Page, picture: TestPicture, seconds: float) -> Watched:
     await page.evaluate(COUNT_STALLS)
     await start_glass(page)
     before, began_at = await page.evaluate(SOUND_BYTES), trio.current_time()
+    seeks, began_ms = await page.evaluate(SEEKS), time.time() * 1000
     await trio.sleep(seconds)
     took_s = trio.current_time() - began_at
     glass = await read_glass(page, started_unix_us=picture.started_unix_us, fps=FPS)
+    still_ms = longest_still_ms(glass, began_ms, time.time() * 1000)
+    is_first_seek = seeks == 0 and await page.evaluate(SEEKS) != 0  # The page's one at start.
     stalls, after = await page.evaluate("window.stalls"), await page.evaluate(SOUND_BYTES)
     assert isinstance(stalls, int)
     assert isinstance(before, int)
     assert isinstance(after, int)
     return Watched(
         glass=glass,
-        stalls=stalls,
+        stalls=max(stalls - is_first_seek, 0),
+        still_ms=still_ms,
         frames_share=len({sample.counter for sample in glass.samples}) / float(took_s * FPS),
         protocols=await page.evaluate(PROTOCOLS),
         sound_bytes_per_s=(after - before) / took_s,
     )
+
+
+def longest_still_ms(glass: GlassReport, began_ms: float, ended_ms: float) -> float:
+    """The longest from one presented picture to the next, or to either end."""
+    times = [began_ms, *(sample.presented_unix_ms for sample in glass.samples), ended_ms]
+    return max(later - earlier for earlier, later in itertools.pairwise(times))
 
 
 class Picture(TestPicture):
@@ -154,6 +170,7 @@ def join(stretches: Sequence[Watched]) -> Watched:
     return Watched(
         glass=join_reports([each.glass for each in stretches]),
         stalls=sum(each.stalls for each in stretches),
+        still_ms=max(each.still_ms for each in stretches),
         frames_share=share,
         protocols=stretches[-1].protocols,
         sound_bytes_per_s=min(each.sound_bytes_per_s for each in stretches),

@@ -17,6 +17,7 @@ from tests.e2e.browser import Page, open_browser
 from tests.e2e.clip import make_clip, publish_ffmpeg
 from tests.e2e.machine import RUNS_MAX, Stillness, watch_machine
 from tests.e2e.network import open_edged
+from tests.e2e.pictures import SLACK, STILL_MS_MAX, note_pictures
 from tests.e2e.test_ladder_slots import until_ladder, until_made, write_config
 from tests.e2e.test_watch_page import require_player
 
@@ -24,21 +25,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.light, pytest.mark.timeout(180)]
 
 MISSING = "window.edged.player.hls.levels.filter((l) => l.loadError).map((l) => l.height)"
 VIDEO = "document.querySelector('video')"
-STILL_MS_MAX = 300.0  # Between two pictures; one lasts 33 ms. CI grants twice that.
-SLACK = 2.0
-NOTE_PICTURES = """(() => {
-  const video = document.querySelector("video");
-  window.still = 0;
-  window.stalls = 0;
-  let last = performance.now();
-  video.addEventListener("waiting", () => (window.stalls += video.seeking ? 0 : 1));
-  const note = (now) => {
-    window.still = Math.max(window.still, now - last);
-    last = now;
-    video.requestVideoFrameCallback(note);
-  };
-  video.requestVideoFrameCallback(note);
-})()"""
 
 
 class Viewer(Struct, frozen=True):
@@ -58,7 +44,7 @@ class Viewer(Struct, frozen=True):
 
     async def seen(self) -> "Seen":
         """Since the pictures were noted."""
-        found = await self.page.evaluate(f"[{VIDEO}.videoHeight, window.still, window.stalls]")
+        found = await self.page.evaluate(f"[{VIDEO}.videoHeight, window.stillMs(), window.stalls]")
         assert isinstance(found, list)
         return Seen(*found)
 
@@ -96,7 +82,7 @@ async def watch_a_rung_go(clip: Path) -> tuple[dict[str, Seen], Stillness]:
                 await viewer.choose(90)
             await trio.sleep(2)
             for viewer in viewers:
-                await viewer.page.evaluate(NOTE_PICTURES)
+                await note_pictures(viewer.page)
             async with watch_machine() as stillness:
                 await trio.sleep(1)
                 nursery.start_soon(publish_ffmpeg, clip, f"{rtmp}/key-of-star-only")

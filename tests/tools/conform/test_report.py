@@ -1,13 +1,26 @@
+import re
+from pathlib import Path
+
 import pytest
 
 from edged.tools.conform import report as report_module
 from edged.tools.conform.item import Item, Unavoidable
 from edged.tools.conform.observe import Observation
 from edged.tools.conform.report import ITEMS, judge
+from tests.e2e.conformance import UNSEEN
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_all_36_items_are_judged_once() -> None:
     assert [item.number for item in ITEMS] == list(range(1, 37))
+
+
+def test_each_item_is_shown_by_a_run_in_ci() -> None:
+    """Each run sees to what the table says of it (`check_shown`)."""
+    assert not frozenset.intersection(*UNSEEN.values())
+    runs = "".join(path.read_text() for path in (ROOT / "tests/e2e").glob("test_*.py"))
+    assert set(re.findall(r'check_shown\("([^"]+)"', runs)) == UNSEEN.keys()
 
 
 def test_nothing_is_wrong_with_what_is_right(good: Observation) -> None:
