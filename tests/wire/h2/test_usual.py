@@ -172,7 +172,7 @@ def test_it_is_as_if_it_had_come_in_two_pieces() -> None:
     """And it was the usual one often enough, or all but it for each reason that there is."""
     reached: Counter[str] = Counter()
 
-    @settings(deadline=None, max_examples=200)
+    @settings(deadline=None, max_examples=200, derandomize=True)  # So that it is reached always.
     @given(scripts, st.integers(0, 30), st.sampled_from([0, 2, 2, 2]))
     def behave_alike(
         script: list[Asked | tuple[int, bytes]], drained_at: int, asked_before: int
