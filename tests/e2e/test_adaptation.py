@@ -15,7 +15,7 @@ from tests.e2e.browser import Page, open_browser
 from tests.e2e.clip import Rung, make_ladder_clip
 from tests.e2e.machine import run_undisturbed
 from tests.e2e.network import open_network
-from tests.e2e.pictures import SLACK, STILL_MS_MAX, longest_still_ms, note_pictures
+from tests.e2e.pictures import SLACK, STILL_MS_MAX, Still, longest_still, note_pictures
 from tests.e2e.proxy import Weather, open_proxy
 from tests.e2e.test_watch_page import STATE, require_player, stats
 
@@ -45,7 +45,7 @@ class Adapted(Struct, frozen=True):
     stalls: int
     starts: int  # That the page began anew,
     seeks: int  # and that it jumped to the live edge.
-    still_ms: float  # The longest that one picture stood.
+    still: Still
     slow: list[int]  # The heights while it was slow, the first before.
     after: list[int]
 
@@ -68,7 +68,7 @@ async def adapt(page: Page, url: str, weather: Weather) -> Adapted:
     weather.down.bytes_per_s = None
     await page.wait_for(f"{HEIGHT} === 360", UP_S_MAX)
     await trio.sleep(2)
-    still_ms = await longest_still_ms(page)
+    still = await longest_still(page)
     after, heights = await stats(page), await page.evaluate("window.heights")
     assert isinstance(slow, list)
     assert isinstance(heights, list)
@@ -78,7 +78,7 @@ async def adapt(page: Page, url: str, weather: Weather) -> Adapted:
         stalls=more["stalls"],
         starts=more["starts"],
         seeks=more["seeksToEdge"],
-        still_ms=still_ms,
+        still=still,
         slow=slow,
         after=heights,
     )
@@ -111,4 +111,4 @@ async def test_down_the_ladder_and_up_again() -> None:
     assert max(adapted.slow[1:]) < 360, "1 Mbps is too little for it"
     assert 360 in adapted.after
     assert (adapted.stalls, adapted.starts, adapted.seeks) == (0, 0, 0), adapted
-    assert adapted.still_ms <= SLACK * STILL_MS_MAX, adapted
+    assert adapted.still.ms <= SLACK * STILL_MS_MAX, adapted

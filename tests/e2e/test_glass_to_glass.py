@@ -52,6 +52,7 @@ COUNT_STALLS = """(() => {
   window.stalls = 0;
   if (!listens) video.addEventListener("waiting", () => (window.stalls += 1));
 })()"""
+DROPPED = "document.querySelector('video').getVideoPlaybackQuality().droppedVideoFrames"
 SEEKS = "window.edged?.snapshot().seeksToEdge ?? 0"  # Those of our own page.
 PROTOCOLS = """[...new Set(performance.getEntriesByType('resource')
   .filter((each) => each.name.includes('/live/')).map((each) => each.nextHopProtocol))]"""
@@ -65,6 +66,7 @@ class Watched(Struct, frozen=True, kw_only=True):
     glass: GlassReport
     stalls: int
     still_ms: float  # The longest that one picture stood.
+    dropped: int  # Pictures that the browser had decoded and did not come to show.
     frames_share: float
     protocols: object
     sound_bytes_per_s: float  # That were decoded.
@@ -83,7 +85,7 @@ class Watched(Struct, frozen=True, kw_only=True):
         glass = self.glass
         return (
             f"p50 {glass.p50_ms:.0f} ms, p99 {glass.p99_ms:.0f} ms, {self.stalls} stalls, "
-            f"one picture for {self.still_ms:.0f} ms, "
+            f"one picture for {self.still_ms:.0f} ms, {self.dropped} dropped, "
             f"{100 * self.frames_share:.1f} % of the frames, "
             f"{self.sound_bytes_per_s / 1000:.1f} KB of sound a second"
         )
@@ -95,6 +97,7 @@ async def watch(page: Page, picture: TestPicture, seconds: float) -> Watched:
     await page.evaluate(COUNT_STALLS)
     await start_glass(page)
     before, began_at = await page.evaluate(SOUND_BYTES), trio.current_time()
+    dropped = await page.evaluate(DROPPED)
     seeks, began_ms = await page.evaluate(SEEKS), time.time() * 1000
     await trio.sleep(seconds)
     took_s = trio.current_time() - began_at
@@ -102,13 +105,17 @@ async def watch(page: Page, picture: TestPicture, seconds: float) -> Watched:
     still_ms = longest_still_ms(glass, began_ms, time.time() * 1000)
     is_first_seek = seeks == 0 and await page.evaluate(SEEKS) != 0  # The page's one at start.
     stalls, after = await page.evaluate("window.stalls"), await page.evaluate(SOUND_BYTES)
+    dropped_after = await page.evaluate(DROPPED)
     assert isinstance(stalls, int)
+    assert isinstance(dropped, int)
+    assert isinstance(dropped_after, int)
     assert isinstance(before, int)
     assert isinstance(after, int)
     return Watched(
         glass=glass,
         stalls=max(stalls - is_first_seek, 0),
         still_ms=still_ms,
+        dropped=dropped_after - dropped,
         frames_share=len({sample.counter for sample in glass.samples}) / float(took_s * FPS),
         protocols=await page.evaluate(PROTOCOLS),
         sound_bytes_per_s=(after - before) / took_s,
@@ -171,6 +178,7 @@ def join(stretches: Sequence[Watched]) -> Watched:
         glass=join_reports([each.glass for each in stretches]),
         stalls=sum(each.stalls for each in stretches),
         still_ms=max(each.still_ms for each in stretches),
+        dropped=sum(each.dropped for each in stretches),
         frames_share=share,
         protocols=stretches[-1].protocols,
         sound_bytes_per_s=min(each.sound_bytes_per_s for each in stretches),

@@ -17,7 +17,7 @@ from tests.e2e.browser import Page, open_browser
 from tests.e2e.clip import make_clip, publish_ffmpeg
 from tests.e2e.machine import RUNS_MAX, Stillness, watch_machine
 from tests.e2e.network import open_edged
-from tests.e2e.pictures import SLACK, STILL_MS_MAX, note_pictures
+from tests.e2e.pictures import SLACK, STILL_MS_MAX, Still, longest_still, note_pictures
 from tests.e2e.test_ladder_slots import until_ladder, until_made, write_config
 from tests.e2e.test_watch_page import require_player
 
@@ -44,16 +44,17 @@ class Viewer(Struct, frozen=True):
 
     async def seen(self) -> "Seen":
         """Since the pictures were noted."""
-        found = await self.page.evaluate(f"[{VIDEO}.videoHeight, window.stillMs(), window.stalls]")
+        found = await self.page.evaluate(f"[{VIDEO}.videoHeight, window.stalls]")
         assert isinstance(found, list)
-        return Seen(*found)
+        height, stalls = found
+        return Seen(height, await longest_still(self.page), stalls)
 
 
 class Seen(Struct, frozen=True):
     """What a viewer saw of it."""
 
     height: int
-    still_ms: float  # The longest that one picture stood.
+    still: Still
     stalls: int
 
 
@@ -109,4 +110,4 @@ async def test_viewers_of_a_preempted_rung_go_on_with_the_source() -> None:
     for each in seen.values():
         assert each.height == 180
         assert each.stalls == 0, seen
-        assert each.still_ms <= SLACK * STILL_MS_MAX, seen
+        assert each.still.ms <= SLACK * STILL_MS_MAX, seen
