@@ -7,7 +7,7 @@ own task; forwardings and subscriptions survive it.
 
 import random
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Protocol
 
 import structlog
@@ -51,6 +51,7 @@ from edged.wire.backbone.messages import (
 BACKOFF_S_MIN, BACKOFF_S_MAX = 0.1, 5.0
 STEADY_S = 10.0  # A session that lived so long starts the backoff anew.
 FORWARDINGS_MAX = 10_000  # To one origin: the wire's STREAMS_MAX.
+ORIGIN_ROLES: Set[str] = frozenset({"origin"})
 
 logger = structlog.get_logger("edged.backbone")
 
@@ -89,8 +90,6 @@ class LinkOwner(Protocol):
 class OriginLink:
     """All sessions from this PoP shard to one origin, or to a PoP shard that relays: "ams1/0"."""
 
-    roles = frozenset({"origin"})  # What its certificate has to say.
-
     def __init__(
         self,
         pump: Pump,
@@ -103,12 +102,13 @@ class OriginLink:
         tls: ssl.SSLContext | None,
         rng: random.Random,
         fence: Fence,
+        roles: Set[str] = ORIGIN_ROLES,
     ) -> None:
+        """`roles`: what the certificate there has to say, one of them."""
         host = parse_address(address)[0]
         if tls is None:
             check_plain(host, f"backbone to {origin}")
-        self.origin = origin
-        self.address = address
+        self.origin, self.address, self._roles = origin, address, roles
         self.unreachable = False  # As the control session's last attempt found.
         self._pump, self._owner, self._local, self._tls, self._rng = pump, owner, local, tls, rng
         self._sessions: dict[PriorityClass | None, BackboneSession] = {}
@@ -481,7 +481,7 @@ class OriginLink:
                 connection,
                 self,
                 hello,
-                roles=self.roles,
+                roles=self._roles,
                 name=self.origin.partition("/")[0],
                 client=True,
                 marks=self._local.marks,

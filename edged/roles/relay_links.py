@@ -26,19 +26,14 @@ LINKS_MAX = 64  # Orders that name more of them are not carried out.
 # Since the last byte: each session's ping is answered once a second.
 ALIVE_S = 1.1
 PINGS_S = 3.5  # Until its pings tell how far it is: the first of a busy loop tell of that.
+RELAY_ROLES = frozenset({"pop"})  # What the certificate of one that relays has to say.
 SESSIONS = (None, *PriorityClass)  # Control, and media of each class.
 
 logger = structlog.get_logger("edged.pop")
 
 
-class RelayLink(OriginLink):
-    """All sessions from this PoP shard to one that relays."""
-
-    roles = frozenset({"pop"})
-
-
 class _Link:
-    def __init__(self, link: RelayLink) -> None:
+    def __init__(self, link: OriginLink) -> None:
         self.link = link
         self.scope = trio.CancelScope()
         self.up_at: float | None = None  # When the last of its sessions came to stand.
@@ -137,7 +132,7 @@ class RelayLinks:
 
     def _open(self, relay: str, address: str) -> None:
         assert self.nursery is not None
-        link = RelayLink(
+        link = OriginLink(
             self._pump,
             Hub(),  # No units come from there.
             self,
@@ -147,6 +142,7 @@ class RelayLinks:
             tls=self._tls,
             rng=self._rng,
             fence=self._fence,
+            roles=RELAY_ROLES,
         )
         known = self._links[relay] = _Link(link)
         self.nursery.start_soon(self._run_link, known)

@@ -124,13 +124,14 @@ class Relaying:
         server_tls: ssl.SSLContext | None,
         supervisor: Supervisor,
         rng: random.Random | None = None,
+        now: Callable[[], float] = trio.current_time,
     ) -> None:
         """`channels`: of playback; `origin_of`: where the newest run of a channel is, or ""."""
         self.draining = False
         self.address = ""  # Where other PoPs reach us; "": nowhere.
         self._config, self._orders, self._parts = config, orders, parts
         self._channels, self._origin_of, self._origin_ms = channels, origin_of, origin_ms
-        self._pump, self._supervisor = pump, supervisor
+        self._now, self._supervisor = now, supervisor
         self._rng = rng or random.Random()  # noqa: S311 - spreads what is done, keeps no secret
         self.choice = RelayChoice(self._rng, config.relayed_max)
         self._pace = Pace(config.changes_per_s)
@@ -174,11 +175,11 @@ class Relaying:
 
     async def _run_ticks(self) -> None:
         while True:
-            due = self._pump.now() + TICK_S
+            due = self._now() + TICK_S
             with trio.move_on_at(due):
                 await self._woken.wait()
             self._woken = trio.Event()
-            now = self._pump.now()
+            now = self._now()
             if now > due + LATE_S_MAX:
                 for taker in self._takers.values():
                     taker.progress.slept(now)
@@ -207,13 +208,13 @@ class Relaying:
         """What takes what comes from a relay, and hands it on."""
         known = self._takers.get((channel, relay))
         if known is None:
-            known = self._takers[channel, relay] = _Taker(relay, self._pump.now)
+            known = self._takers[channel, relay] = _Taker(relay, self._now)
         known.take = take
         return known
 
     def ended(self, channel: str, relay: str, why: str) -> None:
         """A relay brings a channel no more, by its own word."""
-        self._avoid(relay, channel, why, self._pump.now())
+        self._avoid(relay, channel, why, self._now())
         if self._chosen.get(channel) == relay:
             del self._chosen[channel]
             self._changes["origin", "refused"] += 1
@@ -284,7 +285,7 @@ class Relaying:
 
     def avoided(self) -> dict[str, str]:
         """Relays that are not gone to for a while, and why."""
-        return dict(self.choice.avoided(self._pump.now()))
+        return dict(self.choice.avoided(self._now()))
 
     def relayed_on(self) -> dict[str, int]:
         """Channels that go from here to other PoPs, and to how many."""
@@ -292,7 +293,7 @@ class Relaying:
 
     def seen(self) -> list[SourceSeen]:
         """Each channel that comes from a relay, or is ordered to."""
-        orders = self._orders.in_force(self._pump.now())
+        orders = self._orders.in_force(self._now())
         ordered = {name: order.via for name, order in orders.items() if order.via}
         return [
             SourceSeen(

@@ -9,9 +9,10 @@ from msgspec import Struct
 
 from edged.backbone.local_end import LocalEnd
 from edged.backbone.relay_server import RelayServer
+from edged.backbone.sender import OriginLink
 from edged.media.parts import PackagedEvent, Part, StreamEnded
 from edged.media.stream import StreamId
-from edged.roles.relay_links import RelayLink
+from edged.roles.relay_links import RELAY_ROLES
 from edged.runtime.pump import Pump
 from edged.wire.backbone.events import Expected
 from edged.wire.backbone.link import BackboneLink
@@ -70,7 +71,7 @@ async def relay() -> AsyncIterator[Relay]:
 class Subscriber:
     """A PoP that takes a channel from the relay, and what came."""
 
-    def __init__(self, link: RelayLink) -> None:
+    def __init__(self, link: OriginLink) -> None:
         self.link = link
         self.taken: list[tuple[StreamId, PackagedEvent]] = []
         self.ended: list[str] = []
@@ -86,7 +87,7 @@ async def subscriber(made: Relay, *, relay_name: str = "ams1/0") -> AsyncIterato
     import random  # noqa: PLC0415 - here alone
 
     pump, pop = Pump(), Pop("sin1")
-    link = RelayLink(
+    link = OriginLink(
         pump,
         pop.hub,
         pop,
@@ -96,6 +97,7 @@ async def subscriber(made: Relay, *, relay_name: str = "ams1/0") -> AsyncIterato
         tls=None,
         rng=random.Random(1),  # noqa: S311 - a test's chance
         fence=pop.fence,
+        roles=RELAY_ROLES,
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pump.run)

@@ -82,8 +82,8 @@ class Links:
         return self.away_ms
 
 
-class Clock(Pump):
-    """A pump whose time the test sets."""
+class Clock:
+    """Whose time the test sets."""
 
     time = 100.0
 
@@ -127,7 +127,8 @@ def make(count: int = 3, **limits: float) -> Made:
         channels=lambda: channels,
         origin_of=lambda _: "fra1",
         origin_ms=lambda _: 80.0,
-        pump=clock,
+        pump=Pump(),
+        now=clock.now,
         local=LocalEnd(role="pop", name="sin1", instance=1),
         fence=Fence(),
         client_tls=None,
