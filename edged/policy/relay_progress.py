@@ -17,6 +17,7 @@ STALL_S_MIN: Final = 0.7  # Three parts of the usual length, 0.2 s, and a loop t
 ALIVE_S_MIN: Final = 0.85  # While the relay is heard otherwise: publishers pause for 0.8 s.
 STALL_S_MAX: Final = 10.0  # Of streams that come in segments alone.
 STALL_GAPS: Final = 2.5  # Of the longest gap that was usual, or of the longest part.
+STALL_PACES: Final = 1.2  # Of the longest part: gaps that are known may all be of bursts.
 GAPS_MIN: Final = 3
 GAPS_MAX: Final = 32  # Remembered.
 GAP_S_MIN: Final = 0.005  # Shorter ones are of one burst.
@@ -89,10 +90,11 @@ class Progress:
 
     def is_stalled(self, now: float, *, alive: bool = False) -> bool:
         """Whether nothing has come for too long; `alive`: the relay is heard otherwise."""
-        limit_s = FIRST_S_MAX  # With too few to tell what is usual.
-        if len(self._gaps) >= GAPS_MIN:
+        if len(self._gaps) < GAPS_MIN:  # Too few to tell what is usual.
+            limit_s = max(FIRST_S_MAX, STALL_GAPS * self._pace_s)
+        else:
             limit_s = max(ALIVE_S_MIN if alive else STALL_S_MIN, STALL_GAPS * max(self._gaps))
-        limit_s = max(limit_s, STALL_GAPS * self._pace_s)
+            limit_s = max(limit_s, STALL_PACES * self._pace_s)
         return now - self._at > min(STALL_S_MAX, limit_s)
 
     def is_slow(self, now: float) -> bool:

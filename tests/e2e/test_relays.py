@@ -203,7 +203,7 @@ async def test_a_relay_that_fails_is_left_at_once_without_irs(
         await made.watched_further()
         made.check()
         (why,) = made.south.relaying.avoided().values()
-        expected = "the way there was lost" if how == "lost" else "nothing came from there any more"
+        expected = "the way there was lost" if how == "lost" else "nothing came of it any more"
         assert why.startswith(expected)
         (seen,) = made.south.reaching.seen().sources
         assert seen.source == "fra1"
