@@ -7,7 +7,7 @@ own task; forwardings and subscriptions survive it.
 
 import random
 import ssl
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from typing import Protocol
 
 import structlog
@@ -51,7 +51,7 @@ from edged.wire.backbone.messages import (
 BACKOFF_S_MIN, BACKOFF_S_MAX = 0.1, 5.0
 STEADY_S = 10.0  # A session that lived so long starts the backoff anew.
 FORWARDINGS_MAX = 10_000  # To one origin: the wire's STREAMS_MAX.
-ORIGIN_ROLES: Set[str] = frozenset({"origin"})
+ORIGIN_ROLES = frozenset({"origin"})
 
 logger = structlog.get_logger("edged.backbone")
 
@@ -90,7 +90,7 @@ class LinkOwner(Protocol):
 class OriginLink:
     """All sessions from this PoP shard to one origin, or to a PoP shard that relays: "ams1/0"."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- each by its name
         self,
         pump: Pump,
         hub: Hub,
@@ -102,7 +102,7 @@ class OriginLink:
         tls: ssl.SSLContext | None,
         rng: random.Random,
         fence: Fence,
-        roles: Set[str] = ORIGIN_ROLES,
+        roles: frozenset[str] = ORIGIN_ROLES,
     ) -> None:
         """`roles`: what the certificate there has to say, one of them."""
         host = parse_address(address)[0]

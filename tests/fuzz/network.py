@@ -14,7 +14,7 @@ import msgspec
 from edged.backbone.local_end import LocalEnd
 from edged.backbone.receiver import HEARTBEAT_TICKS
 from edged.backbone.segment_fetches import SegmentKey
-from edged.backbone.sender import OriginLink
+from edged.backbone.sender import ORIGIN_ROLES
 from edged.backbone.session import BackboneSession
 from edged.config import Config
 from edged.errors import EdgedError
@@ -432,7 +432,7 @@ class AtPop(Talk):
             cast("Connection", self.connection),
             link,
             local.hello(purpose, priority),
-            roles=OriginLink.roles,
+            roles=ORIGIN_ROLES,
             name="ams",
             client=True,
         )

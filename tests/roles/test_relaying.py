@@ -372,7 +372,7 @@ def test_plain_tcp_beyond_loopback_is_refused() -> None:
     made = make()
     with pytest.raises(ConfigError, match="relay"):
         RelayServer(
-            made.clock,
+            Pump(),
             made.relaying,
             local=LocalEnd(role="pop", name="sin1", instance=1),
             listen="0.0.0.0:1950",
