@@ -25,7 +25,6 @@ AGAIN_S = (
 )
 WINDOW_S = 4.0  # Of moves asked for at once: long beside SETTLE_S, short beside a lease.
 SETTLE_S = 2.0  # Two telemetry intervals after the last move is due.
-SHED_AGAIN_S = 10.0  # What is shed makes room, which is believed at a tenth of an origin a second.
 LOOK_S = 1.0  # Between plans that bring no moves: PoPs tell nothing new before.
 
 
@@ -66,7 +65,6 @@ class MovePlanner:
         self._looked_at = -math.inf
         self._moved = False  # By the last plan.
         self._coming: dict[str, int] = {}
-        self._shed_at = -math.inf
 
     def plan(
         self,
@@ -107,10 +105,9 @@ class MovePlanner:
             self._migration.restart()
         self.last = MovePlan(number=self.plans, cold=cold, inputs=inputs)
         self.plans += 1
-        if self._shed is not None and now >= self._shed_at + SHED_AGAIN_S:
+        if self._shed is not None:
             self.sheds = plan_sheds(problem, self._shed)
             problem = without(problem, self.sheds)
-            self._shed_at = now if self.sheds else -math.inf
         moves = self._migration.plan(problem)
         self._moved = bool(moves)
         self._coming = {}

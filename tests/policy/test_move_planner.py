@@ -12,7 +12,6 @@ from edged.policy.move_planner import (
     LOOK_S,
     NEARER_S,
     SETTLE_S,
-    SHED_AGAIN_S,
     WINDOW_S,
     MovePlanner,
 )
@@ -157,11 +156,6 @@ def test_what_no_move_can_save_is_named_where_that_is_wanted() -> None:
     assert [(move.to_origin, move.units) for move in moves] == [("far", 20)]
     assert world.plan(1.0) == []
     assert world.planner.sheds == [], "it is not asked for twice"
-    world.units["near"] = 60  # As if it had been for too many.
-    assert sum(move.units for move in world.plan(SHED_AGAIN_S - 0.1)) == 20
-    assert world.planner.sheds == [], "the room that it made is not believed yet"
-    world.plan(2 * SHED_AGAIN_S)
-    assert [shed.units for shed in world.planner.sheds] == [10]
 
 
 @pytest.mark.parametrize("drains", [True, False])
