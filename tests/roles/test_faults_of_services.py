@@ -472,6 +472,7 @@ async def test_what_carries_orders_of_reach_out_fails(tmp_path: Path, faults: Fa
         await setting.begun_anew("pop", "reach")
 
 
+@pytest.mark.pure
 async def test_what_relays_fails(tmp_path: Path, faults: Faults) -> None:
     async with healthy_network(tmp_path, relay_to_others) as setting:
         relaying = setting.pop.relaying

@@ -26,6 +26,7 @@ from edged.media.latency import LATENCY_LABELS, Latency
 from edged.media.routing import RouteRequest
 from edged.media.stream import Grant, StreamId
 from edged.playback.token_keys import import_key, sign_token
+from edged.policy.reach_config import ReachConfig
 from edged.policy.stream_keys import make_signed_key
 from edged.roles.all_in_one import Process
 from edged.roles.draining import DrainLine
@@ -460,6 +461,17 @@ def values(**keys: object) -> Callable[[Host], dict[str, object]]:
     return lambda _: {key.replace("__", "."): value for key, value in keys.items()}
 
 
+async def reach_is_told(host: Host) -> None:
+    board = host.irs.service.reach
+    assert board.config is not None
+    assert (board.config.interval_s, board.config.orders_per_pop_max) == (6.0, 300)
+    reaching, relaying = host.pop.reaching, host.pop.relaying
+    assert (reaching.holding.holds_max, reaching.holding.grace_s) == (100, 20.0)
+    assert (reaching._config.hold_mbps_max, relaying._config.relay_mbps_max) == (1000.0, 4000.0)
+    assert (relaying._config.relays_max, relaying.choice.relayed_max) == (400, 150)
+    assert reaching._pace.per_s == relaying._pace.per_s == 40.0
+
+
 async def packages_by_class(host: Host) -> None:
     """A stream of each class that begins now, as `origin.packager` says now."""
     wanted = zip(LATENCY_LABELS, (300, 310, 320, 330), (False, False, False, True), strict=True)
@@ -606,6 +618,29 @@ STEPS: list[tuple[Callable[[Host], dict[str, object]], Check]] = [
             playback__cache__disk_bytes_max=2**27,
         ),
         windows_are_told,
+    ),
+    (
+        values(irs__reach={}, pop__reach={}),
+        compare(lambda host: host.irs.service.reach.config, ReachConfig()),
+    ),
+    (
+        values(
+            irs__reach__interval_s=6.0,
+            irs__reach__ttl_s=90.0,
+            irs__reach__near_ms=50.0,
+            irs__reach__viewers_per_replica=60,
+            irs__reach__replicas_max=11,
+            irs__reach__margin_ms=6.0,
+            irs__reach__orders_per_pop_max=300,
+            pop__reach__holds_max=100,
+            pop__reach__hold_mbps_max=1000.0,
+            pop__reach__grace_s=20.0,
+            pop__reach__changes_per_s=40.0,
+            pop__reach__relays_max=400,
+            pop__reach__relay_mbps_max=4000.0,
+            pop__reach__relayed_max=150,
+        ),
+        reach_is_told,
     ),
     (rights, asks_bob_s_viewers),
     (
