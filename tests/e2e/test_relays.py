@@ -168,6 +168,7 @@ async def test_to_a_relay_and_back_the_viewer_notices_nothing(tmp_path: Path) ->
         assert made.south.uplinks.parts.handovers_forced == 0
 
 
+@pytest.mark.slow
 async def test_orders_that_expire_end_relaying_and_renewed_ones_begin_it_again(
     tmp_path: Path,
 ) -> None:
@@ -210,6 +211,7 @@ async def test_a_relay_that_fails_is_left_at_once_without_irs(
         assert made.sources(made.south) == ("fra1",)
 
 
+@pytest.mark.slow
 async def test_a_relay_that_was_avoided_is_gone_to_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,6 +228,7 @@ async def test_a_relay_that_was_avoided_is_gone_to_again(
         made.check()
 
 
+@pytest.mark.slow
 async def test_a_relay_that_refuses_costs_nothing(tmp_path: Path) -> None:
     """It does not hold the channel: the origin is heard all the time."""
     async with relayed(tmp_path) as made:
@@ -258,6 +261,7 @@ async def test_two_that_are_ordered_to_take_from_each_other_make_no_loop(tmp_pat
         made.check()
 
 
+@pytest.mark.slow
 async def test_who_takes_a_channel_from_a_relay_relays_it_to_nobody(tmp_path: Path) -> None:
     async with relayed(tmp_path) as made:
         await made.go_by_relay()
@@ -275,6 +279,7 @@ async def test_who_takes_a_channel_from_a_relay_relays_it_to_nobody(tmp_path: Pa
         made.check()
 
 
+@pytest.mark.slow
 async def test_what_others_take_from_here_stays_without_an_order(tmp_path: Path) -> None:
     async with relayed(tmp_path) as made:
         await made.go_by_relay()
@@ -317,6 +322,7 @@ async def test_a_drained_origin_is_followed_by_the_relay(tmp_path: Path) -> None
         made.check()
 
 
+@pytest.mark.slow
 async def test_limits_of_a_relay_are_said(tmp_path: Path) -> None:
     async with relayed(tmp_path) as made:
         made.order(made.east)
