@@ -49,7 +49,7 @@ def _show_plan(plan: ReachAnswer) -> None:
 def describe_plan(plan: ReachAnswer) -> list[str]:
     """What is planned, in lines."""
     if not plan.enabled:
-        return ["no replicas are planned: there is no [irs.reach]"]
+        return [f"no replicas are planned: there is no {escape('[irs.reach]')}"]
     lines = [f"{plan.channels} channels have {plan.replicas} replicas"]
     if plan.planned_s_ago is None:
         lines = ["[yellow]nothing is planned yet[/]"]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import trio
 from msgspec import structs
+from rich.text import Text
 
 from edged.api.admin import AdminConfig, Arguments, serve_admin
 from edged.cli.reach import describe_plan, describe_pop
@@ -85,7 +86,8 @@ def test_what_is_planned_and_what_is_done_is_shown(tmp_path: Path) -> None:
 
 def test_where_nothing_is_planned_it_says_why() -> None:
     off = structs.replace(PLAN, enabled=False)
-    assert describe_plan(off) == ["no replicas are planned: there is no [irs.reach]"]
+    (line,) = describe_plan(off)
+    assert Text.from_markup(line).plain == "no replicas are planned: there is no [irs.reach]"
     early = structs.replace(PLAN, planned_s_ago=None, waiting_for=[])
     assert describe_plan(early) == ["[yellow]nothing is planned yet[/]"]
     unheard = structs.replace(POP, epoch=-1, orders=0)
