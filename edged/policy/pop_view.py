@@ -6,6 +6,7 @@ lease still allows (`quotas` - `used`). `routing_table.choose_origin` decides ov
 """
 
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -32,6 +33,8 @@ from edged.policy.rules import RuleSet
 
 HOLD_S_MIN = 0.5  # Five heartbeats: by then the refusal shows in them.
 HOLD_S_MAX = 8.0
+HEARTBEAT_LAG_S = 0.05  # From its writing to its reading, beside the way; also of an open stream.
+UNKNOWN_BY_HEARTBEAT_MAX = 4096  # Changes of an origin that a heartbeat may not know of yet.
 RTT_SMOOTHING = 0.2  # Weight of the newest probe: a second's worth at 5 Hz.
 TAGS_MAX = 20_000  # Of streams here and elsewhere; a PoP shard carries a tenth of that.
 
@@ -48,6 +51,7 @@ class Candidate:
         "blocked",
         "domain",
         "held",
+        "newest",
         "origin",
         "placed_since",
         "quotas",
@@ -64,11 +68,33 @@ class Candidate:
         # By class: how many units we may have there in all; `kept` is for partners alone.
         self.quotas = (row.quota + kept, *(row.quota,) * (len(CLASSES) - 1))
         self.used = 0  # Units of ours there.
-        self.placed_since = 0  # Units of ours placed since its last heartbeat.
+        self.placed_since = 0  # Units of ours that its last heartbeat does not know of.
+        self.newest: deque[tuple[float, int]] = deque(maxlen=UNKNOWN_BY_HEARTBEAT_MAX)
         self.rtt_ms = math.inf  # Not measured yet.
         self.held = NOT_HELD  # By class: until then nothing of it goes there.
         self.asked_until = -math.inf  # Until then nothing beyond its room is asked of it.
         self.blocked = ""  # Why nothing may go there; "" = it may.
+
+    def count(self, units: int, now: float) -> None:
+        """Note that units were placed there now, or (negative) given back."""
+        self.used += units
+        self.newest.append((now, units))
+        self.placed_since = max(0, self.placed_since + units)
+
+    def heard(self, now: float) -> bool:
+        """Note that a heartbeat came: it knows of what reached the origin before it was sent.
+
+        What is younger than a round trip, it cannot; for a moment that may be counted twice.
+        Returns whether there is such.
+        """
+        known_until = now - HEARTBEAT_LAG_S
+        if math.isfinite(self.rtt_ms):
+            known_until -= self.rtt_ms / 1000
+        newest = self.newest
+        while newest and newest[0][0] <= known_until:
+            newest.popleft()
+        self.placed_since = max(0, sum(units for _, units in newest)) if newest else 0
+        return bool(newest)
 
 
 class _Hold:
@@ -133,12 +159,13 @@ class PopView:
         self.lease_until = -math.inf if from_disk else now + table.lease_ttl_s
         self.states_until = -math.inf if from_disk else now + table.ttl_s
         self._states_believed = True
-        placed_since = {name: known.placed_since for name, known in self.by_name.items()}
+        before = self.by_name
         kept = {} if table.kept is UNSET else table.kept
         self.by_name = {row.origin: Candidate(row, kept.get(row.origin, 0)) for row in table.rows}
         for name, candidate in self.by_name.items():
             candidate.used = sum(self._units.get(name, ()))
-            candidate.placed_since = placed_since.get(name, 0)
+            if (known := before.get(name)) is not None:
+                candidate.placed_since, candidate.newest = known.placed_since, known.newest
             candidate.rtt_ms = self._rtt_ms.get(name, math.inf)
             candidate.held = tuple(self._holds[name].until) if name in self._holds else NOT_HELD
             candidate.asked_until = self._asked_until.get(name, -math.inf)
@@ -192,7 +219,7 @@ class PopView:
         """Take a heartbeat that the origin sent straight to us."""
         candidate = self.by_name.get(report.origin)
         if candidate is not None:
-            candidate.placed_since = 0
+            candidate.heard(now)
         changes = self.capacitor.heartbeat(report, now)
         if candidate is not None and report.ladder_cost:
             self.tell_ladders.add(report.origin)
@@ -213,13 +240,13 @@ class PopView:
             self.refresh(now)
         return changes
 
-    def placed(self, origin: str, request: RouteRequest) -> None:
+    def placed(self, origin: str, request: RouteRequest, now: float) -> None:
         """Count a stream that has just been sent to an origin."""
-        self._count(origin, request, 1)
+        self._count(origin, request, 1, now)
 
-    def released(self, origin: str, request: RouteRequest) -> None:
+    def released(self, origin: str, request: RouteRequest, now: float) -> None:
         """Count a stream that left an origin: its units are free for this PoP at once."""
-        self._count(origin, request, -1)
+        self._count(origin, request, -1, now)
 
     def accepted(self, origin: str, priority: PriorityClass) -> None:
         """Note that the origin took a stream: the next hold of its class begins short again.
@@ -402,14 +429,13 @@ class PopView:
         around = self.ranked[max(0, place - 1) : place + 2]
         return all(_nearness(one) <= _nearness(other) for one, other in pairwise(around))
 
-    def _count(self, origin: str, request: RouteRequest, sign: int) -> None:
+    def _count(self, origin: str, request: RouteRequest, sign: int, now: float) -> None:
         counts = self._units.setdefault(origin, [0] * len(CLASSES))
         counts[request.priority] += sign * request.cost
         assert counts[request.priority] >= 0, "released more than was placed"
         candidate = self.by_name.get(origin)
         if candidate is not None:
-            candidate.used += sign * request.cost
-            candidate.placed_since = max(0, candidate.placed_since + sign * request.cost)
+            candidate.count(sign * request.cost, now)
         elif not any(counts):
             del self._units[origin]
         self.learn_tags(origin, request.tags, sign)

@@ -96,7 +96,7 @@ class Placing:
         if forwarding.refusal is not None:
             raise forwarding.refusal
         self.view.note_request(request, placed=True)
-        self.view.placed(decision.origin, request)
+        self.view.placed(decision.origin, request, self.now())
         placement = Placement(
             stream,
             request,
@@ -264,7 +264,7 @@ class Placing:
     def _release(self, placement: Placement) -> None:
         channel = placement.stream.channel
         self.placements.pop(channel, None)
-        self.view.released(placement.decision.origin, placement.request)
+        self.view.released(placement.decision.origin, placement.request, self.now())
         self.tags.learn(channel, self._listing.lookup(channel))
         self.moves.drop(channel, "it is over, or goes elsewhere")
         if placement.forwarding.state == "waiting":  # Else the end of its ring ends it.

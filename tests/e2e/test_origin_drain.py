@@ -63,25 +63,28 @@ async def test_nobody_notices_and_a_full_origin_gets_nothing() -> None:
                     nursery.start_soon(viewers[channel].watch)
                 await pair.pop.wait_log("stream placed", count=len(CHANNELS))
                 homes = pair.homes()
-                assert sorted(homes.values()) == ["fra1"] * 3 + ["fra2"] * 3
+                left, full = sorted(pair.origins, key=[*homes.values()].count)
+                leaving = [name for name, home in homes.items() if home == left]
+                assert 2 <= len(leaving) <= 3
                 await wait_until(lambda: all(viewers[name].tracks for name in CHANNELS), 12.0)
-                told = await drain(pair, "fra1", "--deadline", "0.7s", code=1)
-                assert "origin fra1: 3 left (ams1/0 3), 0 moved" in told
+                told = await drain(pair, left, "--deadline", "0.7s", code=1)
+                count = len(leaving)
+                assert f"origin {left}: {count} left (ams1/0 {count}), 0 moved" in told
                 assert "no room" in told
                 for event in ("stream moved", "stream not moved", "stream goes on elsewhere"):
                     assert pair.pop.log(event) == []
 
-                path = pair.folder / "fra2.toml"  # With room there it goes on by itself.
+                path = pair.folder / f"{full}.toml"  # With room there it goes on by itself.
                 path.write_text(path.read_text().replace("slots = 4", "slots = 40"))
                 await run_edged(pair.folder, "reload", "-c", str(path))
-                await pair.pop.wait_log("stream moved", count=3)
+                await pair.pop.wait_log("stream moved", count=count)
                 assert pair.pop.log("publisher ended") == []
-            assert len(pair.origins["fra1"].log("packaging ended")) == 3
+            assert len(pair.origins[left].log("packaging ended")) == count
             with trio.fail_after(10):  # PoPs tell once a second.
-                while "origin fra1: empty, 3 moved" not in await drain(pair):  # noqa: ASYNC110
+                while f"origin {left}: empty, {count} moved" not in await drain(pair):  # noqa: ASYNC110
                     await trio.sleep(0.2)
             moved = [str(line["channel"]) for line in pair.pop.log("stream moved")]
-            assert sorted(moved) == sorted(name for name, at in homes.items() if at == "fra1")
+            assert sorted(moved) == sorted(leaving)
             for viewer in viewers.values():
                 for track in viewer.tracks.values():
                     assert (track.discontinuities, track.gaps, len(track.inits)) == (0, 0, 1)
@@ -91,8 +94,8 @@ async def test_nobody_notices_and_a_full_origin_gets_nothing() -> None:
             ]
             assert [line["units_lost"] for line in closed] == [0] * (len(CHANNELS) + len(moved))
             assert len(pair.pop.log("publisher started")) == len(CHANNELS)
-            assert [line["why"] for line in pair.irs.log("stream moved")] == ["drain"] * 3
-            assert "fra1 has streams again" in await drain(pair, "fra1", "--undo")
+            assert [line["why"] for line in pair.irs.log("stream moved")] == ["drain"] * count
+            assert f"{left} has streams again" in await drain(pair, left, "--undo")
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ class Price(Policy):
         super().__init__(around)
         self._places = {name: place for place, name in enumerate(self.origins)}
         self.views = [PopView(name) for name in self.pops]
-        # By origin: PoPs that have placed something there since its last heartbeat.
+        # By origin: PoPs that have placed something there that no heartbeat of it knows of.
         self.placed_since: dict[str, list[PopView]] = {name: [] for name in self.origins}
         self._refused: set[int] = set()  # PoPs that were, since they told IRS.
 
@@ -75,18 +75,18 @@ class Price(Policy):
             return NOWHERE
         return self._places[decision.origin]
 
-    def offered(self, stream: Stream) -> None:
+    def offered(self, stream: Stream, now: float) -> None:
         """Count it, for telemetry too."""
         view, request = self.views[stream.pop], REQUESTS[stream.priority]
         name = self.origins[stream.origin]
         view.note_request(request, placed=True)
-        view.placed(name, request)
+        view.placed(name, request, now)
         self.placed_since[name].append(view)
 
-    def released(self, stream: Stream) -> None:
+    def released(self, stream: Stream, now: float) -> None:
         """Count it no more."""
         request = REQUESTS[stream.priority]
-        self.views[stream.pop].released(self.origins[stream.origin], request)
+        self.views[stream.pop].released(self.origins[stream.origin], request, now)
 
     def accepted(self, stream: Stream) -> None:
         """The next hold of its class begins short."""
@@ -117,10 +117,11 @@ class Price(Policy):
         """What `PopView.heartbeat` and `handle_timeout` do beside the shared Capacitor."""
         for report in heard:
             if placed := self.placed_since[report.origin]:
-                for view in placed:
-                    if (candidate := view.by_name.get(report.origin)) is not None:
-                        candidate.placed_since = 0
-                placed.clear()
+                self.placed_since[report.origin] = []
+                for view in dict.fromkeys(placed):
+                    candidate = view.by_name.get(report.origin)
+                    if candidate is not None and candidate.heard(now):
+                        self.placed_since[report.origin].append(view)
         if changes:
             for view in self.views:
                 view.refresh(now)

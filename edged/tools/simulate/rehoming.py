@@ -43,18 +43,18 @@ class Rehoming(Leases):
         self._moved_at = -math.inf
         self._looks_again = False
 
-    def move_begun(self, stream: Stream, to: int) -> None:
+    def move_begun(self, stream: Stream, to: int, now: float) -> None:
         """It is offered to another origin, and counted at both."""
         view, request = self.views[stream.pop], REQUESTS[stream.priority]
         name = self.origins[to]
-        view.placed(name, request)
+        view.placed(name, request, now)
         self.placed_since[name].append(view)
 
     def move_ended(self, stream: Stream, to: int, now: float, *, taken: bool) -> None:
         """It is counted at one again: where it is to stay."""
         view, request = self.views[stream.pop], REQUESTS[stream.priority]
         left = stream.origin if taken else to
-        view.released(self.origins[left], request)
+        view.released(self.origins[left], request, now)
         if not taken and stream.stage is Stage.LIVE:
             self.moves_refused += 1
             view.refused(self.origins[to], now, priority=stream.priority)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def offer(policy: Price, one: Stream, origin: int) -> None:
     one.origin = origin
-    policy.offered(one)
+    policy.offered(one, 0.5)
 
 
 def test_every_pop_has_its_own_view_of_one_capacitor() -> None:
@@ -57,7 +57,7 @@ def test_a_refusal_is_told_to_the_view_and_holds() -> None:
     one = stream(0)
     offer(policy, one, 0)
     policy.refused(one, 0.6, drains=False)
-    policy.released(one)
+    policy.released(one, 0.6)
     assert policy.choose(stream(0), 0.7) == 1
     assert policy.choose(stream(0), 1.2) == 0, "it is held for half a second"
     view = policy.views[0]
