@@ -7,6 +7,11 @@ a part ends: the sum of its samples' durations never says anything else.
 Each part begins where the last one ended. So the decode time of a picture moves, if need be, when
 it begins a part: because the last one had no room for all of a picture's time, or because its end
 was foreseen at a pace that did not last. When it is presented does not change.
+
+Where a publisher leaves units out, no part is listed for the hole: every rendition misses them, the
+segment has all that there is, and GAP=YES would take the whole of it from players (RFC 8216bis
+§4.4.4.7), up to the next key frame where 0.3 s are missing. They seek over a hole. GAP stands where
+a part, or all of a segment, is not to be had.
 """
 
 import itertools

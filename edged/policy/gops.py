@@ -4,6 +4,13 @@ from msgspec import Struct
 
 from edged.media.access_unit import AccessUnit
 
+ALIKE_DEN = 500  # 4 ms of 2 s: rounding, and no picture more or less.
+
+
+def are_alike(one: int, other: int) -> bool:
+    """Whether two lengths in ticks are the same but for rounding."""
+    return abs(one - other) * ALIKE_DEN <= max(one, other)
+
 
 class Gops(Struct, array_like=True):
     """What has been seen of one rendition; all in ticks of its timescale. Plain data."""
@@ -11,12 +18,15 @@ class Gops(Struct, array_like=True):
     last_dts: int | None = None  # Of the last random access on this timeline.
     ticks: int = 0  # The last whole GOP; 0 before the first.
     shift: int = 0  # From dts to pts at random access.
+    is_steady: bool = True  # The last one was as long as the one before it.
 
     def note(self, unit: AccessUnit) -> None:
         """A unit with random access has come."""
         last = self.last_dts
         if last is not None and unit.dts > last:
-            self.ticks = unit.dts - last
+            ticks = unit.dts - last
+            self.is_steady = self.ticks == 0 or are_alike(ticks, self.ticks)
+            self.ticks = ticks
         self.last_dts = unit.dts
         self.shift = unit.pts - unit.dts
 

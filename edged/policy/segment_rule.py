@@ -122,11 +122,19 @@ class SegmentRule:
         late = elapsed + leader.gops.ticks > self._limit_ticks(timescale)
         return late and elapsed * 2 >= segment
 
-    def expected_end(self, cutter: RenditionCutter, start: int) -> int | None:
+    def expected_end(
+        self, cutter: RenditionCutter, start: int, after: int | None = None
+    ) -> int | None:
         """The decode time from which on units of the leading rendition are of the next segment.
 
-        `start` is that of the segment's first unit. None while the length of a GOP is not known.
+        `start` is that of the segment's first unit. Where the end did not come as foreseen, as with
+        a key frame that got lost, it is behind `after`. None while the length of a GOP is not
+        known, and while GOPs differ so that nobody can tell.
         """
+        end = self._foreseen_end(cutter, start, after)
+        return None if end is None or (after is not None and end <= after) else end
+
+    def _foreseen_end(self, cutter: RenditionCutter, start: int, after: int | None) -> int | None:
         timescale = cutter.rendition.timescale
         half_gap = cutter.cadence.gap_ticks // 2  # A little early: times are not exact.
         segment = int(self._config.segment_s * timescale)
@@ -135,7 +143,12 @@ class SegmentRule:
         last, gop = cutter.gops.last_dts, cutter.gops.ticks
         if last is None or gop <= 0:
             return None
-        gops = max(1, -(-(start + segment - segment // EARLY_DEN - last) // gop))
+        least = start + segment - segment // EARLY_DEN
+        if after is not None:
+            if not cutter.gops.is_steady:
+                return None
+            least = max(least, after + cutter.cadence.gap_ticks)
+        gops = max(1, -(-(least - last) // gop))
         end = last + gops * gop
         limit = self._limit_ticks(timescale)
         if end - start > limit:
@@ -144,6 +157,28 @@ class SegmentRule:
             if gops < 1 or (end - start) * 2 < segment:
                 return start + limit - cutter.cadence.gap_ticks + 1
         return end - half_gap
+
+    def expect(
+        self, cutter: RenditionCutter, leader: RenditionCutter | None, leader_pts: int | None
+    ) -> None:
+        """Tell a cutter from which decode time on units likely belong to the next segment.
+
+        `leader_pts` is where the leading rendition's segment of now is expected to end.
+        """
+        if cutter.boundaries:
+            pts, timescale = cutter.boundaries[0].pts, cutter.boundaries[0].timescale
+        elif leader is None or leader_pts is None or cutter.msn != leader.msn:
+            cutter.expected_end = None
+            return
+        else:
+            pts, timescale = leader_pts, leader.rendition.timescale
+        # Those with B-frames decode earlier than they present, all by about as much.
+        end = -(-pts * cutter.rendition.timescale // timescale)
+        if cutter.is_video:
+            end -= cutter.gops.shift
+            if leader is not None and cutter is not leader:
+                end = self.follower_end(cutter, end, leader)
+        cutter.expected_end = end
 
     def _limit_ticks(self, timescale: int) -> int:
         return int((self._config.target_duration_s + LATE_S_MAX) * timescale)

@@ -297,6 +297,8 @@ class Segmenter:
         if (unit.random_access and cutter.is_video) or (cutter is leader and not cutter.started):
             self._note_start(cutter, unit)
         cutter.add_unit(unit, out)
+        if cutter is self._leader and self._is_beyond_end(cutter, unit):
+            self._expect_segment_end(cutter, cutter.segment_start, after=unit.dts)
         self._bound_segments(cutter, out)
 
     def _bound_segments(self, cutter: RenditionCutter, out: list[PackagedEvent]) -> None:
@@ -443,7 +445,7 @@ class Segmenter:
             self._discontinuities_left = min(left, DISCONTINUITIES_MAX)
         for other in self._cutters.values():
             other.boundaries.append(boundary)
-            self._expect(other)
+            self._rule.expect(other, self._leader, self._expected_pts)
         assert self._leader is not None, "who adds a boundary has begun"
         independent = unit.random_access or not cutter.is_video
         self.on_boundary(SegmentStart.of_next(self._leader, unit, random_access=independent))
@@ -466,7 +468,7 @@ class Segmenter:
             cutter.restart(boundary.offset_s * timescale)
         if boundary.jumped:
             cutter.gops.forget()
-        self._expect(cutter)
+        self._rule.expect(cutter, self._leader, self._expected_pts)
         return boundary
 
     def _note_start(self, cutter: RenditionCutter, unit: AccessUnit) -> None:
@@ -474,27 +476,22 @@ class Segmenter:
         if unit.random_access and cutter.is_video:
             cutter.gops.note(unit)
         if (leader := self._leader) is not cutter:
-            self._expect(cutter)
+            self._rule.expect(cutter, self._leader, self._expected_pts)
             return
-        end = self._rule.expected_end(leader, leader.segment_start if leader.started else unit.dts)
+        self._expect_segment_end(leader, leader.segment_start if leader.started else unit.dts)
+
+    def _is_beyond_end(self, leader: RenditionCutter, unit: AccessUnit) -> bool:
+        """Whether the segment goes on with a unit from which on the next one was foreseen."""
+        end, end_pts = leader.expected_end, self._expected_pts
+        if end is None or end_pts is None or leader.boundaries:
+            return False
+        return unit.dts >= end and unit.pts >= end_pts
+
+    def _expect_segment_end(
+        self, leader: RenditionCutter, start: int, after: int | None = None
+    ) -> None:
+        """Foresee the next boundary, behind `after` if it did not come where it was foreseen."""
+        end = self._rule.expected_end(leader, start, after)
         self._expected_pts = None if end is None else end + leader.gops.shift
         for other in self._cutters.values():
-            self._expect(other)
-
-    def _expect(self, cutter: RenditionCutter) -> None:
-        """Tell a cutter from which decode time on units likely belong to the next segment."""
-        leader = self._leader
-        if cutter.boundaries:
-            pts, timescale = cutter.boundaries[0].pts, cutter.boundaries[0].timescale
-        elif leader is None or self._expected_pts is None or cutter.msn != leader.msn:
-            cutter.expected_end = None
-            return
-        else:
-            pts, timescale = self._expected_pts, leader.rendition.timescale
-        # Those with B-frames decode earlier than they present, all by about as much.
-        end = -(-pts * cutter.rendition.timescale // timescale)
-        if cutter.is_video:
-            end -= cutter.gops.shift
-            if leader is not None and cutter is not leader:
-                end = self._rule.follower_end(cutter, end, leader)
-        cutter.expected_end = end
+            self._rule.expect(other, self._leader, self._expected_pts)

@@ -1,6 +1,7 @@
 import itertools
 import math
 import random
+from collections.abc import Sequence
 from fractions import Fraction
 
 import hypothesis
@@ -457,6 +458,44 @@ def test_item_23_forecasts_come_true_once_a_gop_is_known(gop_s: float, open_gop:
         ]
         # Of the first segment nobody knows how long it will be. 1.5 s GOPs end within a part.
         assert all(part.msn == 0 for part in wrong)
+
+
+def wrong_hints(run: Run, name: str) -> list[Part]:
+    return [
+        before
+        for before, after in itertools.pairwise(run.parts(name))
+        if (before.next_msn, before.next_index) != (after.msn, after.index)
+    ]
+
+
+def test_item_23_a_key_frame_that_is_lost_costs_one_hint() -> None:
+    """GOPs of 2 s, one of 4 s: its segment does not end where the others would."""
+    run = with_key_frames([0, 2, 4, 6, 10, 12, 14, 16, 18], seconds=18)
+    places = [(part.msn, part.index) for part in wrong_hints(run, "v0") if part.msn > 0]
+    # What comes behind the longer GOP is foreseen by it.
+    assert places == [(3, 9), (4, 9)]
+    assert len([part for part in wrong_hints(run, "a0") if part.msn > 0]) <= 2
+
+
+@hypothesis.settings(max_examples=40, deadline=None)
+@hypothesis.given(st.lists(st.floats(0.3, 4.0), min_size=4, max_size=12))
+def test_item_23_an_end_that_did_not_come_is_not_foreseen_again(gops_s: list[float]) -> None:
+    run = with_key_frames(list(itertools.accumulate(gops_s, initial=0.0)), sum(gops_s))
+    wrong = {(part.msn, part.index): part for part in wrong_hints(run, "v0")}
+    for (msn, index), part in wrong.items():
+        again = wrong.get((msn, index + 1))
+        assert again is None or part.next_index > 0 or again.next_index > 0
+
+
+def with_key_frames(at_s: Sequence[float], seconds: float) -> Run:
+    """30 fps with sound; key frames as near as may be to these times."""
+    keys = {round(at * 30) for at in at_s}
+    pictures = [
+        unit.replaced(random_access=number in keys)
+        for number, unit in enumerate(video_units(video_times(THIRTY, seconds), 2))
+    ]
+    units = in_order((90_000, pictures), (48_000, audio_units(seconds)))
+    return segment([video_track(THIRTY), audio_track()], units)
 
 
 def units_of_parts(run: Run, name: str) -> list[list[AccessUnit]]:
