@@ -6,7 +6,6 @@ lease still allows (`quotas` - `used`). `routing_table.choose_origin` decides ov
 """
 
 import math
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -33,8 +32,6 @@ from edged.policy.rules import RuleSet
 
 HOLD_S_MIN = 0.5  # Five heartbeats: by then the refusal shows in them.
 HOLD_S_MAX = 8.0
-HEARTBEAT_LAG_S = 0.05  # From its writing to its reading, beside the way; also of an open stream.
-UNKNOWN_BY_HEARTBEAT_MAX = 4096  # Changes of an origin that a heartbeat may not know of yet.
 RTT_SMOOTHING = 0.2  # Weight of the newest probe: a second's worth at 5 Hz.
 TAGS_MAX = 20_000  # Of streams here and elsewhere; a PoP shard carries a tenth of that.
 
@@ -51,7 +48,7 @@ class Candidate:
         "blocked",
         "domain",
         "held",
-        "newest",
+        "offered",
         "origin",
         "placed_since",
         "quotas",
@@ -69,32 +66,20 @@ class Candidate:
         self.quotas = (row.quota + kept, *(row.quota,) * (len(CLASSES) - 1))
         self.used = 0  # Units of ours there.
         self.placed_since = 0  # Units of ours that its last heartbeat does not know of.
-        self.newest: deque[tuple[float, int]] = deque(maxlen=UNKNOWN_BY_HEARTBEAT_MAX)
+        self.offered: dict[str, int] = {}  # By channel: those of them that it has not answered yet.
         self.rtt_ms = math.inf  # Not measured yet.
         self.held = NOT_HELD  # By class: until then nothing of it goes there.
         self.asked_until = -math.inf  # Until then nothing beyond its room is asked of it.
         self.blocked = ""  # Why nothing may go there; "" = it may.
 
-    def count(self, units: int, now: float) -> None:
-        """Note that units were placed there now, or (negative) given back."""
-        self.used += units
-        self.newest.append((now, units))
-        self.placed_since = max(0, self.placed_since + units)
+    def heard(self) -> bool:
+        """Note that a heartbeat came: it knows of what the origin took before it was sent.
 
-    def heard(self, now: float) -> bool:
-        """Note that a heartbeat came: it knows of what reached the origin before it was sent.
-
-        What is younger than a round trip, it cannot; for a moment that may be counted twice.
-        Returns whether there is such.
+        That of which the answer has come, too. What is on its way there it cannot know; returns
+        whether there is such.
         """
-        known_until = now - HEARTBEAT_LAG_S
-        if math.isfinite(self.rtt_ms):
-            known_until -= self.rtt_ms / 1000
-        newest = self.newest
-        while newest and newest[0][0] <= known_until:
-            newest.popleft()
-        self.placed_since = max(0, sum(units for _, units in newest)) if newest else 0
-        return bool(newest)
+        self.placed_since = sum(self.offered.values()) if self.offered else 0
+        return bool(self.offered)
 
 
 class _Hold:
@@ -165,7 +150,7 @@ class PopView:
         for name, candidate in self.by_name.items():
             candidate.used = sum(self._units.get(name, ()))
             if (known := before.get(name)) is not None:
-                candidate.placed_since, candidate.newest = known.placed_since, known.newest
+                candidate.placed_since, candidate.offered = known.placed_since, known.offered
             candidate.rtt_ms = self._rtt_ms.get(name, math.inf)
             candidate.held = tuple(self._holds[name].until) if name in self._holds else NOT_HELD
             candidate.asked_until = self._asked_until.get(name, -math.inf)
@@ -219,7 +204,7 @@ class PopView:
         """Take a heartbeat that the origin sent straight to us."""
         candidate = self.by_name.get(report.origin)
         if candidate is not None:
-            candidate.heard(now)
+            candidate.heard()
         changes = self.capacitor.heartbeat(report, now)
         if candidate is not None and report.ladder_cost:
             self.tell_ladders.add(report.origin)
@@ -240,19 +225,27 @@ class PopView:
             self.refresh(now)
         return changes
 
-    def placed(self, origin: str, request: RouteRequest, now: float) -> None:
-        """Count a stream that has just been sent to an origin."""
-        self._count(origin, request, 1, now)
+    def placed(self, origin: str, request: RouteRequest, *, is_there: bool = False) -> None:
+        """Count a stream that has just been sent to an origin, or `is_there` already."""
+        self._count(origin, request, 1)
+        candidate = self.by_name.get(origin)
+        if candidate is not None and not is_there:
+            candidate.offered[request.channel] = request.cost
 
-    def released(self, origin: str, request: RouteRequest, now: float) -> None:
+    def released(self, origin: str, request: RouteRequest) -> None:
         """Count a stream that left an origin: its units are free for this PoP at once."""
-        self._count(origin, request, -1, now)
+        self._count(origin, request, -1)
+        if (candidate := self.by_name.get(origin)) is not None:
+            candidate.offered.pop(request.channel, None)
 
-    def accepted(self, origin: str, priority: PriorityClass) -> None:
+    def accepted(self, origin: str, channel: str, priority: PriorityClass) -> None:
         """Note that the origin took a stream: the next hold of its class begins short again.
 
-        So does that of those above, which would have been taken too.
+        So does that of those above, which would have been taken too. The next heartbeat knows of
+        the stream.
         """
+        if (candidate := self.by_name.get(origin)) is not None:
+            candidate.offered.pop(channel, None)
         if (hold := self._holds.get(origin)) is not None:
             hold.length_s[: priority + 1] = [0.0] * (priority + 1)
 
@@ -429,13 +422,14 @@ class PopView:
         around = self.ranked[max(0, place - 1) : place + 2]
         return all(_nearness(one) <= _nearness(other) for one, other in pairwise(around))
 
-    def _count(self, origin: str, request: RouteRequest, sign: int, now: float) -> None:
+    def _count(self, origin: str, request: RouteRequest, sign: int) -> None:
         counts = self._units.setdefault(origin, [0] * len(CLASSES))
         counts[request.priority] += sign * request.cost
         assert counts[request.priority] >= 0, "released more than was placed"
         candidate = self.by_name.get(origin)
         if candidate is not None:
-            candidate.count(sign * request.cost, now)
+            candidate.used += sign * request.cost
+            candidate.placed_since = max(0, candidate.placed_since + sign * request.cost)
         elif not any(counts):
             del self._units[origin]
         self.learn_tags(origin, request.tags, sign)

@@ -5,7 +5,6 @@ origin admits by its slots, as far as they are not others' than the snapshot's. 
 between two replays is the rules' doing, and nothing else.
 """
 
-import math
 from collections import deque
 from collections.abc import Sequence
 
@@ -146,8 +145,10 @@ class _World:
     def _count(self, stream: _Stream, origin: str, sign: int) -> None:
         request = stream.taken.request
         view = self.views[stream.pop]
-        at = -math.inf  # The heartbeat that comes next knows of it.
-        (view.placed if sign > 0 else view.released)(origin, request, at)
+        if sign > 0:
+            view.placed(origin, request, is_there=True)
+        else:
+            view.released(origin, request)
         for key, other in self.views.items():
             if key != stream.pop and request.tags:
                 other.learn_tags(origin, request.tags, sign)

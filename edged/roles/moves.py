@@ -105,7 +105,7 @@ class Moves:
             return error.rejected.get(to) or _why_nowhere(error, placement.decision.origin)
         except EdgedError as error:
             return str(error)
-        placing.view.placed(decision.origin, placement.request, placing.now())
+        placing.view.placed(decision.origin, placement.request)
         self._moves[channel] = _Move(
             placement, decision, forwarding, why, number, done, placing.now()
         )
@@ -186,7 +186,7 @@ class Moves:
             return
         for lingering in [one for one in self._lingering if one.forwarding is forwarding]:
             self._lingering.remove(lingering)
-            self._placing.view.released(forwarding.origin, lingering.request, self._placing.now())
+            self._placing.view.released(forwarding.origin, lingering.request)
 
     def take_lead(self, placement: "Placement", detail: str) -> bool:
         """Have the new home be the run's before it has accepted: the old one is lost.
@@ -294,7 +294,7 @@ class Moves:
         del self._moves[placement.stream.channel]
         placement.forwarding.trims = True
         placing.stop_forwarding(move.forwarding, "stays where it is")
-        placing.view.released(move.forwarding.origin, placement.request, placing.now())
+        placing.view.released(move.forwarding.origin, placement.request)
         logger.warning(
             "stream not moved",
             channel=placement.stream.channel,
@@ -315,7 +315,7 @@ class Moves:
         placing, forwarding = self._placing, lingering.forwarding
         if not forwarding.finished:
             placing.stop_forwarding(forwarding, "goes on elsewhere")
-        placing.view.released(forwarding.origin, lingering.request, placing.now())
+        placing.view.released(forwarding.origin, lingering.request)
 
 
 def _why_nowhere(error: RouteUnavailableError, at: str) -> str:

@@ -96,7 +96,7 @@ class Placing:
         if forwarding.refusal is not None:
             raise forwarding.refusal
         self.view.note_request(request, placed=True)
-        self.view.placed(decision.origin, request, self.now())
+        self.view.placed(decision.origin, request)
         placement = Placement(
             stream,
             request,
@@ -217,7 +217,8 @@ class Placing:
         placement = self._of(forwarding)
         if placement is not None:
             placement.accepted, placement.joins = True, False
-        self.view.accepted(forwarding.origin, forwarding.stream.grant.priority)
+        stream = forwarding.stream
+        self.view.accepted(forwarding.origin, stream.channel, stream.grant.priority)
 
     def refused(self, forwarding: Forwarding, code: str, reason: str) -> None:
         """The origin has the final word: try another, or give the publisher up."""
@@ -264,7 +265,7 @@ class Placing:
     def _release(self, placement: Placement) -> None:
         channel = placement.stream.channel
         self.placements.pop(channel, None)
-        self.view.released(placement.decision.origin, placement.request, self.now())
+        self.view.released(placement.decision.origin, placement.request)
         self.tags.learn(channel, self._listing.lookup(channel))
         self.moves.drop(channel, "it is over, or goes elsewhere")
         if placement.forwarding.state == "waiting":  # Else the end of its ring ends it.

@@ -83,9 +83,9 @@ class RouteFinding:
         """As if the channel's older run here, if any, had given its place back."""
         older = self._placements.get(request.channel)
         if older is not None:
-            self._view.released(older.decision.origin, older.request, self._now())
+            self._view.released(older.decision.origin, older.request)
         try:
             yield
         finally:
             if older is not None:
-                self._view.placed(older.decision.origin, older.request, self._now())
+                self._view.placed(older.decision.origin, older.request, is_there=older.accepted)

@@ -176,8 +176,8 @@ async def test_every_table_and_every_move_is_made_again_over_reloads_and_rehomin
             pop.view.observe_rtt("o1", 90.0)
             pop.view.observe_rtt("o2", 5.0)
             for channel in ("a", "b"):
-                pop.view.placed("o1", RouteRequest(channel=channel, tags=("vip",)), 0.0)
-                pop.view.placed("o1", RouteRequest(channel=f"{channel} free"), 0.0)
+                pop.view.placed("o1", RouteRequest(channel=channel, tags=("vip",)))
+                pop.view.placed("o1", RouteRequest(channel=f"{channel} free"))
         await trio.sleep(5.0)
         service.reconfigure(
             msgspec.structs.replace(

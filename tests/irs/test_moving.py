@@ -44,7 +44,7 @@ class Pop:
     async def has(self, streams: int, origin: str = "o1") -> None:
         """So many streams of ours are there, and IRS knows it."""
         for _ in range(streams):
-            self.client.view.placed(origin, RouteRequest(channel="any"), 0.0)
+            self.client.view.placed(origin, RouteRequest(channel="any"))
         key = f"{self.name}/0"
         units = self.network.irs.collectors.units
         await until(lambda: units().get(key, {}).get(origin) == streams)

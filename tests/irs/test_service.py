@@ -243,7 +243,7 @@ async def test_leases_follow_what_pops_tell_and_never_exceed_what_is_free(
         two, _ = network.add_pop("ams")
         await trio.sleep(1)
         request = RouteRequest(channel="alice", cost=30)
-        one.view.placed("o1", request, 0.0)
+        one.view.placed("o1", request)
         one.view.note_request(request, placed=True)
         origin.free = 70
         await trio.sleep(3)

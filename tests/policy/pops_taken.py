@@ -76,5 +76,5 @@ def take(  # noqa: PLR0913 -- a network in one line, each key named by the calle
         )
         view.heartbeat(report, 0.0)
     for each in streams:
-        view.placed(each.origin, each.request, 0.0)
+        view.placed(each.origin, each.request)
     return take_pop(view, streams, elsewhere or {}, shard=shard, now=0.0, unix=at)

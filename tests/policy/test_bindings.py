@@ -94,7 +94,7 @@ def test_a_stream_goes_where_its_binding_says(
             assert not binding.then
         for name in binding.first:
             view.set_link(name, up=True, now=0.0)
-        view.placed(origin, request, 0.0)
+        view.placed(origin, request)
 
 
 @hypothesis.given(
@@ -109,9 +109,9 @@ def test_what_is_told_is_part_of_what_is_there(
     for request in requests:
         view.note_request(request, placed=True)
         there.append((data.draw(st.sampled_from(NAMES)), request))
-        view.placed(*there[-1], 0.0)
+        view.placed(*there[-1])
     for at in data.draw(st.lists(st.sampled_from(there), unique_by=id) if there else st.just([])):
-        view.released(*at, 0.0)
+        view.released(*at)
         there.remove(at)
     telemetry = view.take_telemetry()
     sums: dict[str, list[int]] = {}
@@ -137,7 +137,7 @@ def test_what_is_told_is_part_of_what_is_there(
 def test_without_rules_nothing_is_bound() -> None:
     view = make_view()
     view.note_request(RouteRequest(channel="alice"), placed=True)
-    view.placed("o1", RouteRequest(channel="alice"), 0.0)
+    view.placed("o1", RouteRequest(channel="alice"))
     assert told(view) == ()
     assert told(PopView("lhr")) == ()
 
@@ -145,12 +145,12 @@ def test_without_rules_nothing_is_bound() -> None:
 def test_rules_that_come_later_bind_what_is_there() -> None:
     view = make_view()
     alice = RouteRequest(channel="alice", priority=PARTNER)
-    view.placed("o1", alice, 0.0)
+    view.placed("o1", alice)
     pinned = make_view(Rule(match=Match(channel="alice"), pin="o2")).table
     assert pinned is not None
     view.accept_table(msgspec.structs.replace(pinned, version=2), 1.0)
     assert told(view) == (BoundUnits(("o2",), (), {"o1": (1, 0, 0)}),)
-    view.released("o1", alice, 0.0)
+    view.released("o1", alice)
     assert told(view) == ()
 
 
@@ -158,9 +158,9 @@ def test_a_backup_is_bound_away_from_the_domain_of_the_primary_alone() -> None:
     view = make_view(Rule(anti_affinity="p:"))
     primary = RouteRequest(channel="alice", tags=("p:1",))
     backup = RouteRequest(channel="alice-backup", tags=("p:1",))
-    view.placed("o0", primary, 0.0)
+    view.placed("o0", primary)
     assert told(view) == ()  # Nothing stands in its own way.
-    view.placed("o2", backup, 0.0)
+    view.placed("o2", backup)
     assert told(view) == (
         BoundUnits(("o0", "o1", "o3"), ("o2",), {"o0": (0, 0, 1)}),
         BoundUnits(("o2", "o3"), ("o0", "o1"), {"o2": (0, 0, 1)}),
@@ -179,7 +179,7 @@ def test_of_more_sets_than_can_be_told_the_least_are_not() -> None:
         view.accept_table(table, 0.0)
         if version == 1:
             for name in names:
-                view.placed(name, RouteRequest(channel=name, cost=2 if name != "p07" else 1), 0.0)
+                view.placed(name, RouteRequest(channel=name, cost=2 if name != "p07" else 1))
         bound = told(view)
         assert len(bound) == BOUNDS_MAX
         assert ("p07" in {each.first[0] for each in bound}) == (version == 1)

@@ -137,7 +137,8 @@ def test_what_was_placed_since_the_last_heartbeat_counts() -> None:
     placed = []
     for _ in range(3):
         decision = choose(view)
-        view.placed(decision.origin, want(), -1.0)
+        view.placed(decision.origin, want())
+        view.accepted(decision.origin, want().channel, want().priority)
         placed.append(decision.origin)
     assert placed == ["o1", "o1", "o2"]
     beat(view, "o1", (1, 1, 1))

@@ -126,19 +126,19 @@ def test_origins_stand_in_order_after_every_measurement(measured: list[tuple[str
 
 def test_streams_are_counted_also_across_tables_that_lose_their_origin() -> None:
     view = make_view(row("o1"), row("o2"))
-    view.placed("o1", ALICE, 0.0)
-    view.placed("o2", ALICE, 0.0)
+    view.placed("o1", ALICE)
+    view.placed("o2", ALICE)
     view.accept_table(table(row("o2"), version=2), 1.0)
     view.accept_table(table(row("o1"), row("o2"), version=3), 2.0)
     assert view.by_name["o1"].used == 2
     view.accept_table(table(row("o2"), version=4), 3.0)
-    view.released("o1", ALICE, 0.0)
-    view.released("o2", ALICE, 0.0)
+    view.released("o1", ALICE)
+    view.released("o2", ALICE)
     view.accept_table(table(row("o1"), version=5), 4.0)
     assert view.by_name["o1"].used == 0
     assert view.take_telemetry().units == {}
     with pytest.raises(AssertionError, match="released more"):
-        view.released("o1", ALICE, 0.0)
+        view.released("o1", ALICE)
 
 
 def test_room_counts_what_was_placed_since_the_heartbeat_and_keeps_the_reserve() -> None:
@@ -149,37 +149,42 @@ def test_room_counts_what_was_placed_since_the_heartbeat_and_keeps_the_reserve()
     view.heartbeat(report("o1", free=5), 0.0)
     assert view.room(known, priority=partner, now=0.0) == 5
     assert view.room(known, priority=basic, now=0.0) == 4
-    view.placed("o1", ALICE, 0.0)
+    view.placed("o1", ALICE)
     assert view.room(known, priority=basic, now=0.0) == 2
     view.accept_table(table(row("o1"), version=2), 0.0)
     assert view.room(view.by_name["o1"], priority=basic, now=0.0) == 2
+    view.accepted("o1", ALICE.channel, ALICE.priority)
     view.heartbeat(report("o1", free=3), 0.1)
     assert view.room(view.by_name["o1"], priority=basic, now=0.1) == 2
 
 
-def test_a_heartbeat_that_was_on_its_way_does_not_know_of_what_was_placed_meanwhile() -> None:
+def test_a_heartbeat_does_not_know_of_what_is_on_its_way() -> None:
     """Else a burst, which heartbeats come between, goes to one origin and beyond its room."""
     view = make_view(row("o1"))
-    view.observe_rtt("o1", 100.0)
-    view.heartbeat(report("o1", free=9), 0.0)
     partner = PriorityClass.PARTNER
+    bob = RouteRequest(channel="bob", cost=3)
 
-    def room(now: float) -> int:
-        return view.room(view.by_name["o1"], priority=partner, now=now)
+    def room(*, free: int | None = None) -> int:
+        if free is not None:
+            view.heartbeat(report("o1", free=free), 0.0)
+        return view.room(view.by_name["o1"], priority=partner, now=0.0)
 
-    view.placed("o1", ALICE, 0.10)
-    view.heartbeat(report("o1", free=9), 0.15)  # Sent before the stream was there.
-    assert room(0.15) == 9 - ALICE.cost
-    view.accept_table(table(row("o1"), version=2), 0.15)
-    view.placed("o1", ALICE, 0.20)
-    view.heartbeat(report("o1", free=9 - ALICE.cost), 0.26)  # Knows of the first alone.
-    assert room(0.26) == 9 - 2 * ALICE.cost
-    view.released("o1", ALICE, 0.27)  # Refused: it needs no place.
-    assert room(0.27) == 9 - ALICE.cost
-    view.heartbeat(report("o1", free=9 - ALICE.cost), 0.40)
-    assert room(0.40) == 9 - ALICE.cost
-    view.heartbeat(report("o1", free=9 - ALICE.cost), 0.50)
-    assert room(0.50) == 9 - ALICE.cost
+    assert room(free=9) == 9
+    view.placed("o1", ALICE)
+    assert room(free=9) == 7
+    view.accept_table(table(row("o1"), version=2), 0.0)
+    view.placed("o1", bob)
+    assert room() == 4
+    view.accepted("o1", ALICE.channel, ALICE.priority)
+    assert room() == 4, "until a heartbeat tells of it"
+    assert room(free=7) == 4
+    view.released("o1", bob)  # It was refused.
+    assert room() == 7
+    assert room(free=7) == 7
+    with_place = RouteRequest(channel="carol")
+    view.placed("o1", with_place, is_there=True)
+    assert room() == 6
+    assert room(free=6) == 6
 
 
 def test_holds_grow_until_a_stream_is_taken() -> None:
@@ -189,7 +194,7 @@ def test_holds_grow_until_a_stream_is_taken() -> None:
     assert view.by_name["o1"].held == (HOLD_S_MAX,) * 3
     view.accept_table(table(row("o1"), version=2), 1.0)
     assert view.by_name["o1"].held == (HOLD_S_MAX,) * 3
-    view.accepted("o1", PriorityClass.BASIC)
+    view.accepted("o1", "any", PriorityClass.BASIC)
     assert view.timed_out("o1", 9.0) == HOLD_S_MIN
     assert view.timed_out("gone", 9.0) == HOLD_S_MIN
 
@@ -201,13 +206,13 @@ def test_a_refusal_holds_its_class_and_those_below() -> None:
     assert view.by_name["o1"].held == (-math.inf, -math.inf, 1.0)
     assert view.refused("o1", 0.0, priority=PriorityClass.AFFILIATE) == HOLD_S_MIN
     assert view.by_name["o1"].held == (-math.inf, HOLD_S_MIN, 2.0)
-    view.accepted("o1", PriorityClass.PARTNER)  # It says nothing of the classes below.
+    view.accepted("o1", "any", PriorityClass.PARTNER)  # It says nothing of the classes below.
     assert view.refused("o1", 0.0, priority=basic) == 4.0
-    view.accepted("o1", PriorityClass.AFFILIATE)
+    view.accepted("o1", "any", PriorityClass.AFFILIATE)
     assert view.refused("o1", 0.0, priority=PriorityClass.AFFILIATE) == HOLD_S_MIN
-    view.accepted("o1", basic)
+    view.accepted("o1", "any", basic)
     assert view.refused("o1", 0.0, priority=basic) == HOLD_S_MIN
-    view.accepted("never refused", basic)
+    view.accepted("never refused", "any", basic)
 
 
 def test_an_origin_is_reached_by_its_link_and_its_heartbeats() -> None:
@@ -234,10 +239,10 @@ def test_an_origin_is_reached_by_its_link_and_its_heartbeats() -> None:
 
 def test_tags_say_where_a_group_is() -> None:
     view = make_view(row("o1"))
-    view.placed("o1", ALICE, 0.0)
+    view.placed("o1", ALICE)
     view.learn_tags("o2", ("e:1", "e:2"))
     assert view.homes("e:1") == {"o1": 1, "o2": 1}
-    view.released("o1", ALICE, 0.0)
+    view.released("o1", ALICE)
     view.learn_tags("o2", ("e:1", "e:2"), -1)
     view.learn_tags("o2", ("e:3",), -1)
     assert view.homes("e:1") == {}
@@ -278,7 +283,7 @@ def test_what_is_known_of_strangers_is_bounded() -> None:
 
 def test_telemetry_counts_since_the_last_one() -> None:
     view = make_view(row("o1"), row("o2"))
-    view.placed("o1", ALICE, 0.0)
+    view.placed("o1", ALICE)
     view.note_request(ALICE, placed=True)
     view.note_request(RouteRequest(channel="bob"), placed=False)
     view.refused("o2", 0.0)

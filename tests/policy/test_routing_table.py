@@ -107,11 +107,11 @@ def test_nearest_with_room_by_lease() -> None:
         decision = choose_origin(want(), view, 0.0)
         assert (decision.rule, decision.table_version) == ("nearest", 7)
         assert decision.address == f"{decision.origin}:1"
-        view.placed(decision.origin, want(), 0.0)
+        view.placed(decision.origin, want())
         chosen.append(decision.origin)
     assert chosen == ["o1", "o1", "o2"]
     assert decision.alternatives == {"o1": LEASE_USED_UP}
-    view.released("o1", want(), 0.0)
+    view.released("o1", want())
     assert choose_origin(want(), view, 0.0).origin == "o1"
     assert choose_origin(want(cost=1), view, 0.0).origin == "o1"
     assert "o1" in refusal(want(cost=2), view)
@@ -162,7 +162,7 @@ def test_a_surge_by_price_spreads_by_our_own_newest_placements() -> None:
     for _ in range(300):
         decision = choose_origin(want(), view, 0.0)
         counts[decision.origin] += 1
-        view.placed(decision.origin, want(), 0.0)
+        view.placed(decision.origin, want())
     assert counts == {"o1": 100, "o2": 100, "o3": 100}
     assert set(refusal(want(), view).values()) == {f"{LEASE_USED_UP}; {NO_ROOM}"}
 
@@ -191,12 +191,12 @@ def test_kept_units_are_for_partners_and_for_rules_that_say_so() -> None:
             chosen.append(error.rejected["o1"])
             continue
         assert decision.rule == "nearest"
-        view.placed(decision.origin, request, 0.0)
+        view.placed(decision.origin, request)
         chosen.append(decision.origin)
     used_up = f"{LEASE_USED_UP}; no heartbeat heard here"
     # Partners leave what is kept for them while they find room beside it.
     assert chosen == ["o1", "o1", "o2", used_up, "o1", "o1"]
-    view.released("o1", partner, 0.0)  # Whoever leaves, it is a partner that may follow.
+    view.released("o1", partner)  # Whoever leaves, it is a partner that may follow.
     assert LEASE_USED_UP in refusal(want(), view)["o1"]
     assert choose_origin(partner, view, 0.0).origin == "o1"
     quotas = {row.origin: row.quota for row in explain_origin(partner, view, 0.0).origins}
@@ -217,7 +217,7 @@ def test_pin_is_that_origin_or_refusal() -> None:
     view = make_view({"o1": 5, "o2": 1}, rule)
     decision = choose_origin(want(), view, 0.0)
     assert (decision.origin, decision.rule, decision.matched) == ("o2", "pin", "pin-it")
-    view.placed("o2", want(), 0.0)
+    view.placed("o2", want())
     assert refusal(want(), view) == {
         "o1": "rule pins the stream to o2",
         "o2": f"{LEASE_USED_UP}; no heartbeat heard here",
@@ -233,7 +233,7 @@ def test_prefer_comes_first_in_its_order_while_there_is_room() -> None:
     chosen = []
     for _ in range(3):
         decision = choose_origin(want(), view, 0.0)
-        view.placed(decision.origin, want(), 0.0)
+        view.placed(decision.origin, want())
         chosen.append((decision.origin, decision.rule))
     assert chosen == [("o3", "prefer"), ("o2", "prefer"), ("o1", "nearest")]
 
@@ -270,7 +270,7 @@ def test_anti_affinity_keeps_backup_out_of_the_failure_domain() -> None:
         {"o1": 5, "o2": 5, "o3": 5}, rule, domains={"o1": "rack", "o2": "rack", "o3": ""}
     )
     request = want(tags=("pair:x",))
-    view.placed("o1", request, 0.0)
+    view.placed("o1", request)
     assert choose_origin(request, view, 0.0).origin == "o3"
     view.set_link("o3", up=False, now=0.0)
     assert choose_origin(request, view, 0.0).origin == "o1"  # Better there than nowhere.
@@ -354,16 +354,16 @@ def test_rules_forbid_a_move() -> None:
     assert why_not(want("shy"), view, "o1") == "rule avoids it"
     assert "farther than" in why_not(want("near"), view, "o1")
     alone = want(tags=("event:1",))
-    view.placed("o0", alone, 0.0)
+    view.placed("o0", alone)
     assert choose_target(alone, view, 0.0, at="o0", to="o1").origin == "o1"
-    view.placed("o0", alone, 0.0)
+    view.placed("o0", alone)
     assert why_not(alone, view, "o1") == "its group 'event:1' is elsewhere"
-    view.placed("o1", alone, 0.0)
+    view.placed("o1", alone)
     assert choose_target(alone, view, 0.0, at="o0", to="o1").origin == "o1"
     feed = want(tags=("feed:1",))
-    view.placed("o0", feed, 0.0)
+    view.placed("o0", feed)
     assert choose_target(feed, view, 0.0, at="o0", to="o1").origin == "o1"
-    view.placed("o2", feed, 0.0)
+    view.placed("o2", feed)
     assert "in the same failure domain" in why_not(feed, view, "o1")
     assert choose_target(feed, view, 0.0, at="o2", to="o1").origin == "o1"
 
@@ -372,12 +372,12 @@ def test_a_stream_that_moves_is_not_another_of_its_group() -> None:
     rule, domains = Rule(anti_affinity="feed:"), {"o0": "east", "o1": "west", "o2": "east"}
     view = make_view({"o0": 5, "o1": 5, "o2": 5}, rule, domains=domains)
     feed = want(tags=("feed:1", "other"))
-    view.placed("o0", feed, 0.0)
-    view.placed("o1", feed, 0.0)
+    view.placed("o0", feed)
+    view.placed("o1", feed)
     view.set_drained(("o0",), 0.0)
     assert choose_target(feed, view, 0.0, at="o0", to="").origin == "o2", "the other is at o1"
     assert view.homes("feed:1") == {"o0": 1, "o1": 1}, "as before"
-    view.placed("o0", feed, 0.0)
+    view.placed("o0", feed)
     assert choose_target(feed, view, 0.0, at="o0", to="").origin == "o1", "one in each anyhow"
     view.set_drained(("o0", "o1", "o2"), 0.0)
     with pytest.raises(RouteUnavailableError):
@@ -420,7 +420,7 @@ def test_stale_masks_fall_by_themselves() -> None:
 
 def test_explain_says_how_every_origin_looked() -> None:
     view = make_view({"o1": 1, "o2": 5, "o3": 5})
-    view.placed("o1", want(), 0.0)
+    view.placed("o1", want())
     beat(view, "o2", 80)
     shown = explain_origin(want(), view, 4.0)
     assert shown.decision is not None
@@ -501,7 +501,7 @@ def test_what_may_never_happen(
         if now >= 10.0 or request.cost > lease_left[origin]:  # Not by lease, so by heartbeats.
             may_use_reserve = request.priority is PARTNER or rule.reserve
             assert request.cost <= left[origin] - (0 if may_use_reserve else 1)
-        view.placed(origin, request, 0.0)
+        view.placed(origin, request)
         left[origin] -= request.cost
 
 

@@ -196,7 +196,7 @@ def test_no_decision_breaks_the_rule_that_matches(
         nearer = NAMES[: NAMES.index(origin)]
         assert set(nearer) <= set(decision.alternatives)  # Each with why not.
         assert all(decision.alternatives.values())
-        view.placed(origin, request, 0.0)
+        view.placed(origin, request)
 
 
 def is_allowed(rule: Rule, origin: str, view: PopView) -> bool:
@@ -280,7 +280,7 @@ def test_the_nearest_that_would_is_asked_when_nothing_has_room(asks: str) -> Non
     assert (decision.origin, decision.rule, decision.matched) == ("o1", asks, "vip")
     assert decision.terms.on_full == asks
     assert decision.alternatives["o0"].startswith(f"{LEASE_USED_UP}; {NO_ROOM}; ")
-    view.placed("o1", want(), 0.0)
+    view.placed("o1", want())
     assert choose_origin(want("bob"), view, 0.0).origin == "o2"  # Our newest is counted.
     view.refused("o1", 0.0, asked=True)
     view.refused("o2", 0.0, asked=True)

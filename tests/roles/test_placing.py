@@ -265,7 +265,7 @@ async def test_a_held_stream_goes_back_where_a_drain_was_undone() -> None:
     one = Origin("one")
     async with one.serving() as server, running_pop(one) as pop:
         placement = await held(pop, one, server)
-        pop.view.accepted("one", PriorityClass.BASIC)  # As its next answer would say.
+        pop.view.accepted("one", "alice", PriorityClass.BASIC)  # As its next answer would say.
         await until(lambda: len(one.opened) == 2)
         assert one.opened[1].splice == b"as of unit 5"
         assert placement.held_at is None

@@ -225,7 +225,7 @@ class Network:
         if stream.stage is not Stage.LIVE or stream.going or stream.origin == to:
             return
         stream.going = True
-        self.policy.move_begun(stream, to, self.now)
+        self.policy.move_begun(stream, to)
         half_s = self._half_s(self.geography.rtt_ms[stream.pop][to])
         self._put(self.now + half_s, self._decide_move, stream, to)
 
@@ -278,7 +278,7 @@ class Network:
         stream.offers += 1
         stream.tried |= 1 << origin
         stream.counted = True
-        self.policy.offered(stream, self.now)
+        self.policy.offered(stream)
         half_s = self._half_s(self.geography.rtt_ms[stream.pop][origin])
         self._put(self.now + half_s, self._decide, stream, stream.offers)
 
@@ -348,7 +348,7 @@ class Network:
     def _release(self, stream: Stream) -> None:
         if stream.counted:
             stream.counted = False
-            self.policy.released(stream, self.now)
+            self.policy.released(stream)
 
     # Time.
 

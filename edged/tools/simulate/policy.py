@@ -64,10 +64,10 @@ class Policy:
     def begin(self, now: float) -> None:
         """The network is there; no stream is yet."""
 
-    def offered(self, stream: Stream, now: float) -> None:
+    def offered(self, stream: Stream) -> None:
         """The stream is on its way to `stream.origin`, and counted there."""
 
-    def released(self, stream: Stream, now: float) -> None:
+    def released(self, stream: Stream) -> None:
         """It is not counted there any more."""
 
     def accepted(self, stream: Stream) -> None:
@@ -79,7 +79,7 @@ class Policy:
     def unanswered(self, stream: Stream, now: float) -> None:
         """Its origin says nothing."""
 
-    def move_begun(self, stream: Stream, to: int, now: float) -> None:
+    def move_begun(self, stream: Stream, to: int) -> None:
         """A live stream is offered to another origin."""
 
     def move_ended(self, stream: Stream, to: int, now: float, *, taken: bool) -> None:

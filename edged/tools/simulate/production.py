@@ -22,6 +22,16 @@ from edged.tools.simulate.streams import Stream
 REQUESTS = [RouteRequest(channel="simulated", priority=priority) for priority in PriorityClass]
 
 
+def channel_of(stream: Stream) -> str:
+    """Its channel: each stream has one of its own."""
+    return stream.stream_id.channel
+
+
+def request_of(stream: Stream) -> RouteRequest:
+    """What its PoP places."""
+    return RouteRequest(channel=channel_of(stream), priority=stream.priority)
+
+
 class Price(Policy):
     """By price alone."""
 
@@ -31,7 +41,7 @@ class Price(Policy):
         super().__init__(around)
         self._places = {name: place for place, name in enumerate(self.origins)}
         self.views = [PopView(name) for name in self.pops]
-        # By origin: PoPs that have placed something there that no heartbeat of it knows of.
+        # By origin: PoPs that have placed there what its last heartbeat may not know of.
         self.placed_since: dict[str, list[PopView]] = {name: [] for name in self.origins}
         self._refused: set[int] = set()  # PoPs that were, since they told IRS.
 
@@ -75,23 +85,22 @@ class Price(Policy):
             return NOWHERE
         return self._places[decision.origin]
 
-    def offered(self, stream: Stream, now: float) -> None:
+    def offered(self, stream: Stream) -> None:
         """Count it, for telemetry too."""
-        view, request = self.views[stream.pop], REQUESTS[stream.priority]
+        view, request = self.views[stream.pop], request_of(stream)
         name = self.origins[stream.origin]
         view.note_request(request, placed=True)
-        view.placed(name, request, now)
+        view.placed(name, request)
         self.placed_since[name].append(view)
 
-    def released(self, stream: Stream, now: float) -> None:
+    def released(self, stream: Stream) -> None:
         """Count it no more."""
-        request = REQUESTS[stream.priority]
-        self.views[stream.pop].released(self.origins[stream.origin], request, now)
+        self.views[stream.pop].released(self.origins[stream.origin], request_of(stream))
 
     def accepted(self, stream: Stream) -> None:
         """The next hold of its class begins short."""
         view = self.views[stream.pop]
-        view.accepted(self.origins[stream.origin], stream.priority)
+        view.accepted(self.origins[stream.origin], channel_of(stream), stream.priority)
 
     def refused(self, stream: Stream, now: float, *, drains: bool) -> None:
         """Hold the origin, and tell IRS with the next telemetry."""
@@ -117,11 +126,11 @@ class Price(Policy):
         """What `PopView.heartbeat` and `handle_timeout` do beside the shared Capacitor."""
         for report in heard:
             if placed := self.placed_since[report.origin]:
-                self.placed_since[report.origin] = []
+                self.placed_since[report.origin] = still = []
                 for view in dict.fromkeys(placed):
                     candidate = view.by_name.get(report.origin)
-                    if candidate is not None and candidate.heard(now):
-                        self.placed_since[report.origin].append(view)
+                    if candidate is not None and candidate.heard():
+                        still.append(view)
         if changes:
             for view in self.views:
                 view.refresh(now)

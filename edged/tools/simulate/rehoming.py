@@ -22,7 +22,7 @@ from edged.policy.planner import PopLeases
 from edged.policy.solver import FlowSolver
 from edged.tools.simulate.irs import PUSH_S, Known
 from edged.tools.simulate.policy import Surroundings
-from edged.tools.simulate.production import REQUESTS, Leases
+from edged.tools.simulate.production import Leases, channel_of, request_of
 from edged.tools.simulate.streams import Stage, Stream
 
 MOVES_PER_S = 1000  # Of the whole network: the most that IRS can be set to; its default is 100.
@@ -43,18 +43,20 @@ class Rehoming(Leases):
         self._moved_at = -math.inf
         self._looks_again = False
 
-    def move_begun(self, stream: Stream, to: int, now: float) -> None:
+    def move_begun(self, stream: Stream, to: int) -> None:
         """It is offered to another origin, and counted at both."""
-        view, request = self.views[stream.pop], REQUESTS[stream.priority]
+        view, request = self.views[stream.pop], request_of(stream)
         name = self.origins[to]
-        view.placed(name, request, now)
+        view.placed(name, request)
         self.placed_since[name].append(view)
 
     def move_ended(self, stream: Stream, to: int, now: float, *, taken: bool) -> None:
         """It is counted at one again: where it is to stay."""
-        view, request = self.views[stream.pop], REQUESTS[stream.priority]
+        view, request = self.views[stream.pop], request_of(stream)
         left = stream.origin if taken else to
-        view.released(self.origins[left], request, now)
+        view.released(self.origins[left], request)
+        if taken:
+            view.accepted(self.origins[to], channel_of(stream), stream.priority)
         if not taken and stream.stage is Stage.LIVE:
             self.moves_refused += 1
             view.refused(self.origins[to], now, priority=stream.priority)

@@ -262,7 +262,7 @@ class _Network:
                         request = RouteRequest(
                             channel="c", priority=PriorityClass(k), cost=round(units)
                         )
-                        view.placed(name, request, 0.0)
+                        view.placed(name, request, is_there=True)
                         self.free[name] -= request.cost
 
     async def live(self) -> None:
@@ -277,12 +277,12 @@ class _Network:
             name = rng.choice(self.world.origins)
             view.observe_rtt(name, max(1.0, rng.gauss(50, 20)))
             if self.free[name] > 0:
-                view.placed(name, request, 0.0)
+                view.placed(name, request, is_there=True)
                 self.free[name] -= 1
                 there[view.pop].append(name)
             if len(there[view.pop]) > 3:
                 left = there[view.pop].pop(0)
-                view.released(left, request, 0.0)
+                view.released(left, request)
                 self.free[left] += 1
 
     async def tell(self, name: str) -> float:

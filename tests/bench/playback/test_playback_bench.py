@@ -46,7 +46,7 @@ def test_a_round_beside_nginx() -> None:
     require_found("libnghttp2-dev", found=header.exists())
     if shutil.which("nginx", path="/usr/sbin:/usr/bin") is None:
         require("nginx")
-    done = run_round(Options(seconds=0.5, waiters=20, idle=100))
+    done = run_round(Options(seconds=0.5, waiters=20, idle=600))
     assert [(row.what, row.protocol) for row in done.rows] == [
         (what, protocol) for protocol in PROTOCOLS for what in ("playlist", "part")
     ]

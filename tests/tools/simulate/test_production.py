@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from edged.media.routing import OriginState
-from edged.media.stream import PriorityClass
+from edged.media.stream import PriorityClass, StreamId
 from edged.tools.simulate.board import TICK_S
 from edged.tools.simulate.policy import NOWHERE
 from edged.tools.simulate.production import Leases, Price
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def offer(policy: Price, one: Stream, origin: int) -> None:
     one.origin = origin
-    policy.offered(one, 0.5)
+    policy.offered(one)
 
 
 def test_every_pop_has_its_own_view_of_one_capacitor() -> None:
@@ -42,12 +42,18 @@ def test_what_was_placed_counts_until_the_next_heartbeat() -> None:
     policy = Price(bench.around)
     policy.begin(0.5)
     view = policy.views[0]
-    for _ in range(3):
-        offer(policy, stream(0), 0)
+    offered = [stream(0) for _ in range(3)]
+    for number, one in enumerate(offered):
+        one.stream_id = StreamId(str(number), 1)
+        offer(policy, one, 0)
     assert (view.by_name["nyc1"].placed_since, view.by_name["nyc1"].used) == (3, 3)
     policy.tick(0.6, [report for report in bench.board.heard if report.origin != "nyc1"], [])
     assert view.by_name["nyc1"].placed_since == 3
     policy.tick(0.7, bench.board.heard, [])
+    assert view.by_name["nyc1"].placed_since == 3, "they may be on their way yet"
+    for one in offered:
+        policy.accepted(one)
+    policy.tick(0.8, bench.board.heard, [])
     assert (view.by_name["nyc1"].placed_since, view.by_name["nyc1"].used) == (0, 3)
 
 
@@ -57,7 +63,7 @@ def test_a_refusal_is_told_to_the_view_and_holds() -> None:
     one = stream(0)
     offer(policy, one, 0)
     policy.refused(one, 0.6, drains=False)
-    policy.released(one, 0.6)
+    policy.released(one)
     assert policy.choose(stream(0), 0.7) == 1
     assert policy.choose(stream(0), 1.2) == 0, "it is held for half a second"
     view = policy.views[0]

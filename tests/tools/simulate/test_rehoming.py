@@ -73,14 +73,14 @@ def test_who_is_moved_is_counted_at_both_until_it_is_decided() -> None:
     policy.begin(0.5)
     one = stream(0)
     one.origin, one.stage = 1, Stage.LIVE
-    policy.offered(one, 0.5)
+    policy.offered(one)
     view = policy.views[0]
-    policy.move_begun(one, 0, 0.5)
+    policy.move_begun(one, 0)
     assert (view.by_name["lhr1"].used, view.by_name["nyc1"].used) == (1, 1)
     policy.move_ended(one, 0, 1.0, taken=True)
     one.origin = 0
     assert (view.by_name["lhr1"].used, view.by_name["nyc1"].used) == (0, 1)
-    policy.move_begun(one, 2, 0.5)
+    policy.move_begun(one, 2)
     policy.move_ended(one, 2, 1.0, taken=False)
     assert (view.by_name["nyc1"].used, view.by_name["nrt1"].used) == (1, 0)
     assert view.by_name["nrt1"].held[PriorityClass.BASIC] > 1.0, "it refused"
@@ -92,7 +92,7 @@ def test_who_has_ended_meanwhile_was_not_refused() -> None:
     policy.begin(0.5)
     one = stream(0)
     one.origin = 1
-    policy.move_begun(one, 0, 0.5)
+    policy.move_begun(one, 0)
     one.stage = Stage.OVER
     policy.move_ended(one, 0, 1.0, taken=False)
     assert policy.views[0].by_name["nyc1"].used == 0
