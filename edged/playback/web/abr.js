@@ -6,7 +6,12 @@
 //   as a TLS record comes as a whole: here only the least wait of late is left out, which is the round trip.
 // - Its average forgets a fast network over many seconds. A viewer near live has half a second: so a part that takes longer than
 //   it lasts counts alone, while it is still under way, and the lowest rung is changed to as long as what is left to play
-//   suffices for that. What has been asked for is in the network's queues by then, and is not given up.
+//   suffices for that. What has been asked for is in the network's queues by then, and is not given up; but a part that begins
+//   with a key frame is: the other rung's follows in its stead.
+// - It changes rungs at any part, back to the last key frame. A browser that has decoded beyond that shows the old picture until
+//   the next one comes: here a change waits for a part that begins with a key frame, where there is time for that.
+// - A change of mind while the other rung's playlist is on its way made it take the old one's, which it has already, for one that
+//   stands still, and wait for two seconds: here a change that has begun comes to its end.
 
 const SLOW = 1.1; // Times its duration: such a part comes slower than it plays.
 const LOOK_MS = 30; // Between two looks at the part that is under way.
@@ -17,6 +22,8 @@ const UP_SHARE = 0.7; // Of the bandwidth, that a better rung can count on.
 const NEAR_S = 2; // no more than this is buffered.
 const FLEE_TRIPS = 3; // For a playlist, an init and the first part.
 const FLEE_SPARE_S = 0.15;
+const CHANGE_MS = 1_500; // That a change may take; then it is thought over.
+const ROUNDED_S = 0.001; // Times of parts are sums.
 const CALM_MS = 1_500; // Between two of these: by then it has come to that rung, and may have left it again.
 const FAR_MS = 33; // Apple wants three round trips, at least, in a part: our shortest are of 100 ms.
 const LOST_MS = 1_000; // One packet twice, 200 ms and then 400, TCP's least timeout; and two that wait for what it held up.
@@ -51,8 +58,14 @@ export function partUnderWay(parts, sn) {
 
 // How many seconds of another rung are needed for a picture at `time`: from the last key frame before it to the newest part.
 function neededS({ partList, partEnd }, time) {
-  const from = partList.findLast((part) => part.independent && part.start <= time) ?? partList[0];
+  const from = partList.findLast((part) => part.independent && part.start <= time + ROUNDED_S) ?? partList[0];
   return Math.max(partEnd - from.start, 0);
+}
+
+// When the next key frame is due, if all are as far from each other as the last two; null while nobody knows.
+export function nextKeyStart(parts) {
+  const keys = parts.filter((part) => part.independent).map((part) => part.start);
+  return keys.length > 1 ? 2 * keys.at(-1) - keys.at(-2) : null;
 }
 
 // The lowest rung that is made at present; where none is known to be, hls.js's own lowest.
@@ -91,7 +104,10 @@ export function makeAbrController(Hls, roundTrip) {
   const { Events } = Hls;
   return class extends Hls.DefaultConfig.abrController {
     #calmUntil = 0;
-    #level = -1; // That the last part is of.
+    #level = -1; // That the last part is of,
+    #last = null; // and its place: its segment's number and its own; null after a whole segment.
+    #change = null; // That is under way: the rung, and since when.
+    #stays = false; // Another is wanted, at the next key frame.
     #fledTo = Infinity; // Until a part of that rung has come.
     #timer;
 
@@ -108,11 +124,63 @@ export function makeAbrController(Hls, roundTrip) {
     // Up only where what the better rung needs first, back to its key frame, comes before what is buffered has been played.
     get nextAutoLevel() {
       const wanted = super.nextAutoLevel;
-      return wanted > this.#level && !this.#hasTimeFor(wanted) ? this.#level : wanted;
+      const chosen = this.#choose(wanted);
+      this.#stays = chosen !== wanted;
+      return chosen;
     }
 
+    #choose(wanted) {
+      const level = this.#level;
+      if (!this.hls || level < 0) return wanted;
+      const begun = this.#begunChange();
+      if (begun >= 0) return wanted < Math.min(begun, level) ? wanted : begun;
+      if (wanted === level || this.hls.levels[level]?.loadError) return wanted;
+      if (wanted > level) return this.#isAtKeyFrame() ? this.#bestInTime(wanted) : level;
+      return this.#fledTo < Infinity || this.#isAtKeyFrame() || !this.#canFinish() ? wanted : level;
+    }
+
+    // hls.js sets what it has just asked for, and asks anew only when a part has come: who stays until a key frame is listed has
+    // not made up his mind.
     set nextAutoLevel(level) {
-      super.nextAutoLevel = level;
+      if (!this.#stays || level !== this.#level) super.nextAutoLevel = level;
+    }
+
+    // The rung that hls.js has begun to change to, while nothing of it has come; else -1.
+    #begunChange() {
+      const { loadLevel } = this.hls;
+      if (!(loadLevel >= 0) || loadLevel === this.#level) {
+        this.#change = null;
+        return -1;
+      }
+      const now = performance.now();
+      if (this.#change?.level !== loadLevel) this.#change = { level: loadLevel, at: now };
+      return now - this.#change.at < CHANGE_MS ? loadLevel : -1;
+    }
+
+    // Whether a key frame is next, and is listed: another rung can go on from there, and nothing is decoded twice.
+    #isAtKeyFrame() {
+      const list = this.hls.levels[this.#level].details?.partList;
+      const last = this.#last;
+      const at = last && list ? list.findIndex(({ fragment, index }) => fragment.sn === last.sn && index === last.index) : -1;
+      return at < 0 || list[at + 1]?.independent === true;
+    }
+
+    // Whether this rung's pictures up to its next key frame come before what is buffered runs out.
+    #canFinish() {
+      const { levels, mainForwardBufferInfo: buffer } = this.hls;
+      const { details, maxBitrate } = levels[this.#level];
+      if (!buffer || !details?.partList) return false;
+      const leftS = Math.max((nextKeyStart(details.partList) ?? Infinity) - buffer.end, 0);
+      const lateS = leftS * Math.max(maxBitrate / this.bwEstimator.getEstimate() - 1, 0);
+      const bytesPerMs = maxBitrate / 8_000; // Nothing is in its way by then.
+      return buffer.len - lateS > fleeS({ leftBytes: 0, neededBytes: 0, bytesPerMs, roundTripMs: roundTrip.ms }) + details.partTarget;
+    }
+
+    // The best rung up to the wanted one that comes in time; else that of now.
+    #bestInTime(wanted) {
+      let best = wanted;
+      while (best > this.#level && !this.#hasTimeFor(best)) best -= 1;
+      return best;
     }
 
     #hasTimeFor(wanted) {
@@ -142,7 +210,10 @@ export function makeAbrController(Hls, roundTrip) {
     onFragLoaded(event, data) {
       super.onFragLoaded(event, data);
       const { frag, part } = data;
-      if (frag.type === "main") this.#level = frag.level;
+      if (frag.type === "main") {
+        this.#level = frag.level;
+        this.#last = part ? { sn: frag.sn, index: part.index } : null;
+      }
       if (!part || frag.type !== "main") return;
       const { loading, loaded } = part.stats;
       const tookMs = loading.end - loading.start;
@@ -176,7 +247,10 @@ export function makeAbrController(Hls, roundTrip) {
       const bytes = total || Math.round((level.maxBitrate * part.duration) / 8);
       const came = loaded || Math.min(bytes, RECORD_BYTES);
       const rate = came / spentMs;
-      if (isTooSlow(roundTrip.ms + bytes / rate, part.duration)) this.#fleeInTime(frag, rate, bytes - loaded);
+      if (!isTooSlow(roundTrip.ms + bytes / rate, part.duration)) return;
+      this.#fleeInTime(frag, rate, bytes - loaded);
+      const isParsing = this.hls.streamController.state !== "FRAG_LOADING";
+      if (part.independent && !isParsing && frag.level > this.#fledTo) this.#giveUp(frag, part);
     }
 
     // Not before it must be: a packet that was lost makes one part late, and no network slow.
