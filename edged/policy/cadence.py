@@ -27,6 +27,9 @@ MEASURED_DELTAS = 8  # What is enough to believe one that does.
 REPACED_DELTAS = 24  # On a grid in a row, before one that has left its grid is foreseen again.
 GRID_TICKS = 2  # A rounded time less a rounded time; what is off by more has left the grid.
 SKIPS_MAX = 3  # Deltas in a row with units missing: units get lost, but not each second one.
+# Hundredths of a unit: one that would begin so shortly before a segment's end may be in it, or not;
+PLAN_SLACK = 1  # where ticks are no whole units,
+PLAN_SLACK_JITTERED = 10  # and where times are whole milliseconds.
 PERIOD_UNITS_MAX = 16  # Rates whose period is longer are off by up to a tick at a part's end.
 # Frames per second that encoders use; the commonest first, for ties.
 _RATES = (
@@ -45,6 +48,10 @@ class Cadence(Struct, frozen=True, kw_only=True):
     period_units: int = 0  # So many units last exactly `period_ticks`; 0 when irregular.
     period_ticks: int = 0
     rate: Fraction | None = None  # Units per second, when constant.
+    # Of audio: what a part is meant to last. Its parts end where so many of these have passed since
+    # the segment began, as the picture's do, or a unit later; 0: each is as long as it may be.
+    step_ticks: int = 0
+    unit_ticks: int = 0  # Of audio: what a unit lasts, however its times jitter; 0: not known.
 
     @property
     def constant(self) -> bool:
@@ -74,6 +81,15 @@ def measure_cadence(track: Track, dts: Sequence[int], part_us: int) -> Cadence:
 
     What the configuration declares counts only if the times bear it out.
     """
+    cadence = _measure(track, dts, part_us)
+    if track.kind is Kind.AUDIO:
+        unit_ticks = _ceil(track.timescale / cadence.rate) if cadence.rate is not None else 0
+        step_ticks = part_us * track.timescale // US
+        cadence = msgspec.structs.replace(cadence, step_ticks=step_ticks, unit_ticks=unit_ticks)
+    return cadence
+
+
+def _measure(track: Track, dts: Sequence[int], part_us: int) -> Cadence:
     declared = declared_unit(track)
     deltas = [later - earlier for earlier, later in itertools.pairwise(dts)]
     if not deltas:
@@ -90,6 +106,29 @@ def measure_cadence(track: Track, dts: Sequence[int], part_us: int) -> Cadence:
         if _follows(dts, unit, jitter, skips=unit == declared):
             return _jittered(track.timescale, unit, part_us)
     return _irregular(track.timescale, max(deltas), part_us)
+
+
+def sound_part_is_due(ticks: int, left_ticks: int, cadence: Cadence, timescale: int) -> bool:
+    """Whether a part of audio ends after `ticks`; its segment does `left_ticks` from its start.
+
+    The segment's last part is as long as it may be, or as can be, and those before it are about
+    alike. Needs a rate. Hot path: one or two of a part; so whole numbers only.
+    """
+    rate = cadence.rate
+    assert rate is not None, "asked for nothing else"
+    per, unit = rate.numerator, rate.denominator * timescale  # Units are ticks * per / unit.
+    slack = PLAN_SLACK if cadence.constant else PLAN_SLACK_JITTERED
+    if cadence.period_units == 1:
+        slack = 0
+    units = -(-(left_ticks * per * 100 + slack * unit) // (100 * unit))
+    most = max(cadence.part_ticks * per // unit, 1)
+    before_last = -(-units // most) - 1
+    if before_last < 1:
+        return False  # It is the last one, and has what comes.
+    least = min(-(-cadence.floor_ticks * per // unit), most)
+    rest = units - min(most, units - before_last * least)
+    due = (2 * rest + before_last) // (2 * before_last)
+    return (2 * ticks * per + unit) // (2 * unit) >= due
 
 
 class Pace:

@@ -23,12 +23,15 @@ from edged.media.access_unit import AccessUnit
 from edged.media.parts import InitSegment, PackagedEvent, Part, Rendition, SegmentEnded
 from edged.media.track import Kind, Track
 from edged.policy.boundary import Boundary
-from edged.policy.cadence import US, Cadence, Pace
+from edged.policy.cadence import US, Cadence, Pace, sound_part_is_due
 from edged.policy.gops import Gops
 
 UNITS_MAX = 512  # Of a part: units whose times do not advance; then it is cut early.
 BYTES_MAX = 32 * 2**20  # Of a part: 1 s at 256 Mbps; then it is cut early.
 AUDIO_SHIFT_US_MAX: Final = 1_000  # Audio is presented when it is decoded; nobody hears this much.
+# Sound that misses less, as where a file begins anew, goes on a little early: for a hole that small
+# a player stands still.
+AUDIO_HOLE_US_MAX: Final = 100_000
 # Of fragments: above the parts that a window takes of a segment.
 SEQUENCES_PER_SEGMENT: Final = 1024
 
@@ -69,6 +72,8 @@ class RenditionCutter:
         self.last: AccessUnit | None = None  # Of this timeline.
         self.boundaries: deque[Boundary] = deque()
         self.expected_end: int | None = None  # dts from which units likely are of the next segment.
+        # Where the segment ends, as exactly as it is foreseen; the one before is a little early.
+        self.planned_end: int | None = None
         self.offset_ticks = 0
         self.discontinuity_sequence = 0
         self.parts_cut = 0
@@ -190,7 +195,7 @@ class RenditionCutter:
         self.index = 0
         self.segment_bytes = 0
         self.started = False
-        self.expected_end = None
+        self.expected_end = self.planned_end = None
 
     def restart(self, offset_ticks: int) -> None:
         """What follows stands behind a discontinuity, on a timeline of its own."""
@@ -209,7 +214,8 @@ class RenditionCutter:
         if self._cut_to is None or before is None:
             return dts
         if self.rendition.kind is Kind.AUDIO:
-            near = abs(dts - self._cut_to) * US <= AUDIO_SHIFT_US_MAX * self.track.timescale
+            late_us = (dts - self._cut_to) * US // self.track.timescale
+            near = -AUDIO_SHIFT_US_MAX <= late_us <= AUDIO_HOLE_US_MAX
         else:
             near = dts - before <= self.cadence.part_ticks
         return self._cut_to if near else dts
@@ -218,7 +224,8 @@ class RenditionCutter:
         """Cut if the part, long enough, has no room for another unit; the pace is constant."""
         pace = self.cadence
         total = self.end_dts - self._units[0].dts
-        if total + pace.period_ticks // pace.period_units > pace.part_ticks:
+        has_room = total + pace.period_ticks // pace.period_units <= pace.part_ticks
+        if not has_room or self._is_due(self.end_dts):
             self._cut(len(self._units), self.end_dts, out)
 
     def _cut_before(self, unit: AccessUnit, out: list[PackagedEvent]) -> None:
@@ -233,8 +240,28 @@ class RenditionCutter:
                 return
             # Too long with the last unit, too short without: media is absent for a while.
             self._cut(len(self._units), unit.dts, out)
-        elif total >= pace.floor_ticks and total + pace.gap_ticks > pace.part_ticks:
+            return
+        gap_ticks = pace.gap_ticks
+        if pace.rate is not None and pace.unit_ticks:
+            gap_ticks = pace.unit_ticks  # One that comes later than that begins the next part.
+        has_room = total + gap_ticks <= pace.part_ticks
+        if total >= pace.floor_ticks and (not has_room or self._is_due(unit.dts)):
             self._cut(len(self._units), unit.dts, out)
+
+    def _is_due(self, end: int) -> bool:
+        """Whether a part of audio is to end there, as short as it may be or longer.
+
+        Units seldom fill a part evenly: where each took as many as it may, the segment's last part
+        would be a short one, and hls.js passes over such when it comes late (to it a segment is
+        whole when 0.2 s of it lack).
+        """
+        pace = self.cadence
+        if not pace.step_ticks:
+            return False
+        if self.planned_end is None or pace.rate is None:
+            return end - self.segment_start >= pace.step_ticks * (self.index + 1)
+        first, timescale = self._units[0].dts, self.track.timescale
+        return sound_part_is_due(end - first, self.planned_end - first, pace, timescale)
 
     def _cut(
         self, count: int, until: int, out: list[PackagedEvent], *, ends_segment: bool = False

@@ -20,6 +20,7 @@ from edged.media.parts import PackagedEvent, Part, Rendition, SegmentEnded
 from edged.media.track import Kind, Track
 from edged.policy.cadence import US, Cadence, is_measured, measure_cadence
 from edged.policy.cutter import FragmentWriter, RenditionCutter
+from edged.policy.gops import are_alike
 from edged.policy.known_tracks import CONFIGS_MAX
 from edged.policy.rendition_window import PARTS_MAX
 from edged.policy.renditions import describe_rendition, init_digest
@@ -42,6 +43,7 @@ class _Rung(Struct):
     cutter: RenditionCutter | None = None
     starts: deque[SegmentStart] = field(default_factory=deque)  # Yet to be passed.
     current: SegmentStart | None = None  # Of the segment of now.
+    before_us: int = 0  # How long the segment before the last one was.
     waiting: list[AccessUnit] = field(default_factory=list)
     waiting_bytes: int = 0
     is_away: bool = True  # It has not come to the beginning of a segment since it was lost.
@@ -200,6 +202,8 @@ class RungSegmenter:
 
     def _enter(self, rung: _Rung, cutter: RenditionCutter, start: SegmentStart) -> None:
         """A cutter's next segment is this one."""
+        if rung.current is not None:
+            rung.before_us = rung.current.boundary.segment_us or start.boundary.segment_us
         rung.current = start
         cutter.msn = start.msn
         self._expect(rung, cutter)
@@ -207,11 +211,17 @@ class RungSegmenter:
     @staticmethod
     def _expect(rung: _Rung, cutter: RenditionCutter) -> None:
         """Foresee the end of the segment of now: mostly the source is ahead."""
+        timescale = cutter.track.timescale
+        cutter.expected_end = cutter.planned_end = None
         if rung.starts and not rung.starts[0].boundary.jumped:
             boundary = rung.starts[0].boundary
-            cutter.expected_end = -(-boundary.pts * cutter.track.timescale // boundary.timescale)
-        else:
-            cutter.expected_end = None
+            cutter.expected_end = -(-boundary.pts * timescale // boundary.timescale)
+            cutter.planned_end = cutter.expected_end
+        elif not rung.starts and rung.current is not None:
+            begun = rung.current.boundary
+            if begun.segment_us and are_alike(begun.segment_us, rung.before_us):
+                length = begun.segment_us * timescale // US
+                cutter.planned_end = -(-begun.pts * timescale // begun.timescale) + length
 
     def _push(
         self, rung: _Rung, cutter: RenditionCutter, unit: AccessUnit, out: list[PackagedEvent]

@@ -136,7 +136,7 @@ class SegmentRule:
 
     def _foreseen_end(self, cutter: RenditionCutter, start: int, after: int | None) -> int | None:
         timescale = cutter.rendition.timescale
-        half_gap = cutter.cadence.gap_ticks // 2  # A little early: times are not exact.
+        half_gap = self._early_ticks(cutter)
         segment = int(self._config.segment_s * timescale)
         if cutter.rendition.kind is Kind.AUDIO:
             return start + segment - half_gap
@@ -165,13 +165,16 @@ class SegmentRule:
 
         `leader_pts` is where the leading rendition's segment of now is expected to end.
         """
+        early, is_sure = 0, True
         if cutter.boundaries:
             pts, timescale = cutter.boundaries[0].pts, cutter.boundaries[0].timescale
         elif leader is None or leader_pts is None or cutter.msn != leader.msn:
-            cutter.expected_end = None
+            cutter.expected_end = cutter.planned_end = None
             return
         else:
             pts, timescale = leader_pts, leader.rendition.timescale
+            if leader.is_video:
+                early, is_sure = self._early_ticks(leader), leader.gops.is_steady
         # Those with B-frames decode earlier than they present, all by about as much.
         end = -(-pts * cutter.rendition.timescale // timescale)
         if cutter.is_video:
@@ -179,6 +182,13 @@ class SegmentRule:
             if leader is not None and cutter is not leader:
                 end = self.follower_end(cutter, end, leader)
         cutter.expected_end = end
+        planned = end + early * cutter.rendition.timescale // timescale
+        cutter.planned_end = planned if is_sure else None
+
+    @staticmethod
+    def _early_ticks(leader: RenditionCutter) -> int:
+        """How much sooner than foreseen the end is expected: times are not exact."""
+        return leader.cadence.gap_ticks // 2
 
     def _limit_ticks(self, timescale: int) -> int:
         return int((self._config.target_duration_s + LATE_S_MAX) * timescale)

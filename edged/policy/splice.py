@@ -100,6 +100,7 @@ class CutterState(Struct, array_like=True, kw_only=True):
     units: list[UnitState]
     cut_to: Ticks | None
     discontinuity: bool
+    planned_end: Ticks | None = None
 
 
 class SegmenterState(Struct, array_like=True, kw_only=True):
@@ -252,6 +253,7 @@ def _save_cutter(cutter: RenditionCutter) -> CutterState:
         units=[_bare(unit) for unit in cutter._units],
         cut_to=cutter._cut_to,
         discontinuity=cutter._discontinuity,
+        planned_end=cutter.planned_end,
     )
 
 
@@ -291,6 +293,7 @@ def _restore_cutter(state: CutterState, writer: FragmentWriter) -> RenditionCutt
     pace._times.extend(state.pace.times)
     cutter._units, cutter._cut_to = _whole(state.units), state.cut_to
     cutter._discontinuity = state.discontinuity
+    cutter.planned_end = state.planned_end
     return cutter
 
 

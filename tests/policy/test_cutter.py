@@ -162,10 +162,10 @@ def test_audio_begins_when_it_is_presented() -> None:
         feed(cutter, [dts])
         return cutter.tfdt
 
-    assert next_part_at(10_240 + 48) == 10_240, "a millisecond is not heard"
-    assert next_part_at(10_240 - 48) == 10_240
-    assert next_part_at(10_240 + 49) == 10_289
+    assert next_part_at(10_240 - 48) == 10_240, "a millisecond is not heard"
     assert next_part_at(10_240 - 49) == 10_191
+    assert next_part_at(10_240 + 4800) == 10_240, "a hole that players would stand still for"
+    assert next_part_at(10_240 + 4801) == 15_041
 
 
 def test_an_irregular_part_waits_for_the_next_unit() -> None:

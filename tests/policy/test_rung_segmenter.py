@@ -168,10 +168,12 @@ def test_audio_that_is_encoded_goes_along() -> None:
     tracks, units = source_of()
     made = [unit.replaced(track_id=AAC) for unit in units if unit.track_id == 2]
     outcome = run(tracks, units, made)
-    assert [p.tfdt for p in outcome.parts("a128")] == [p.tfdt for p in outcome.parts("a0")]
-    assert [(p.msn, p.index) for p in outcome.parts("a128")] == [
-        (p.msn, p.index) for p in outcome.parts("a0")
-    ]
+    source, encoded = (
+        # How long the first segment is going to be, only the source's segmenter knew.
+        [(part.msn, part.index, part.tfdt) for part in outcome.parts(name) if part.msn > 0]
+        for name in ("a0", "a128")
+    )
+    assert encoded == source
 
 
 def test_the_hint_of_a_segments_last_part_is_the_next_segment() -> None:
@@ -358,8 +360,9 @@ def test_sound_that_begins_behind_the_picture_on_a_new_timeline(late_s: float) -
     made = [u.replaced(track_id=RUNG if u.track_id == 1 else AAC) for u in units]
     outcome = run([video_track(Fraction(30)), audio_track()], units, made, at=by_wallclock)
     assert outcome.rungs.statistics().units_dropped == 0
-    places = [(part.msn, part.index, part.tfdt) for part in outcome.parts("a0")]
-    assert [(part.msn, part.index, part.tfdt) for part in outcome.parts("a128")] == places
+    assert outcome.starts("a128") == outcome.starts("a0")
+    source, rung = outcome.parts("a0"), outcome.parts("a128")
+    assert sum(part.duration for part in rung) == sum(part.duration for part in source)
 
 
 def encode_in_order(units: list[AccessUnit]) -> list[AccessUnit]:

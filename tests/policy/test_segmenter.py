@@ -120,6 +120,71 @@ def test_item_14_part_durations_of_audio_alone(sample_rate: int) -> None:
     assert len(lengths) == 5
 
 
+@pytest.mark.parametrize("sample_rate", [48_000, 44_100, 32_000])
+@pytest.mark.parametrize("gop_s", [1, 2, 3])
+@pytest.mark.parametrize("in_ms", [False, True])
+def test_the_last_part_of_sound_is_no_short_one(
+    *, sample_rate: int, gop_s: float, in_ms: bool
+) -> None:
+    """hls.js passes over a short one that comes late: a picture's parts and the sound's end alike.
+
+    AAC has 9.375 units in 200 ms, or 8.6, or 6.25.
+    """
+    sound = list(audio_units(SECONDS, sample_rate=sample_rate))
+    if in_ms:  # As RTMP has them.
+        ms = [round(1000 * unit.dts / sample_rate) * sample_rate // 1000 for unit in sound]
+        sound = [unit.replaced(pts=at, dts=at) for unit, at in zip(sound, ms, strict=True)]
+    pictures = video_units(video_times(THIRTY, SECONDS), gop_s)
+    units = in_order((90_000, pictures), (sample_rate, sound))
+    run = segment([video_track(THIRTY), audio_track(sample_rate)], units)
+    check_part_durations(run, "a0")
+    check_contiguous(run, "a0")
+    counts = {ended.msn: ended.parts for ended in run.segments("v0")}
+    unit_s = 1024 / sample_rate
+    lasts = []
+    for ended in run.segments("a0")[:-1]:
+        assert abs(ended.parts - counts[ended.msn]) <= 1
+        parts = [part for part in run.parts("a0") if part.msn == ended.msn]
+        lengths = [part.duration / sample_rate for part in parts]
+        assert min(lengths) > 0.2 - 1.5 * unit_s - 0.002, lengths
+        for place, end in enumerate(itertools.accumulate(lengths[:-1]), start=1):
+            assert abs(end - counts[ended.msn] / ended.parts * 0.2 * place) <= 2 * unit_s
+        lasts.append(lengths[-1])
+    # The length of the first GOP is not known, and whole ms leave a doubt about a unit at the end.
+    short = [last for last in lasts[1:] if last <= 0.2]
+    assert len(short) <= in_ms * len(lasts) / 5, lasts
+
+
+@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.given(
+    hole_ms=st.integers(2, 99),
+    at=st.integers(1, 300),
+    in_ms=st.booleans(),
+    gop_s=st.sampled_from([1, 2, 3]),
+)
+def test_a_small_hole_of_sound_is_none_in_what_is_played(
+    hole_ms: int, at: int, in_ms: bool, gop_s: int
+) -> None:
+    """As where a file begins anew: its sound ends some ms before its picture."""
+    sound = list(audio_units(8))
+    sound = [
+        unit.replaced(pts=unit.dts + 48 * hole_ms, dts=unit.dts + 48 * hole_ms) if n >= at else unit
+        for n, unit in enumerate(sound)
+    ]
+    if in_ms:
+        ms = [unit.dts // 48 * 48 for unit in sound]
+        sound = [unit.replaced(pts=dts, dts=dts) for unit, dts in zip(sound, ms, strict=True)]
+    pictures = video_units(video_times(THIRTY, 8), gop_s)
+    run = segment(
+        [video_track(THIRTY), audio_track()], in_order((90_000, pictures), (48_000, sound))
+    )
+    check_contiguous(run, "a0")
+    decoded = [unit.dts for unit in sound]
+    for part in run.parts("a0"):
+        nearest = min(abs(part.tfdt - dts) for dts in decoded)
+        assert nearest <= 48 * (hole_ms + 1)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_item_14_part_durations_of_a_variable_rate(seed: int) -> None:
     pictures = video_units(vfr_times(SECONDS, seed), 2)
@@ -299,8 +364,8 @@ def test_item_16_pictures_are_presented_when_they_were_whatever_the_pace(name: s
         assert sum(shift != 0 for shift in moved) <= 2
 
 
-def test_audio_is_never_moved_when_its_pace_changes() -> None:
-    """Opus of 20 ms, then 60, then 10: it is presented when it is decoded."""
+def test_audio_is_moved_twice_at_most_when_its_pace_changes() -> None:
+    """Opus of 20 ms, then 60, then 10: it is presented when it is decoded, and there is no hole."""
     steps = [960] * 150 + [2880] * 60 + [480] * 300
     times = list(itertools.accumulate(steps, initial=0))
     units = [
@@ -317,7 +382,8 @@ def test_audio_is_never_moved_when_its_pace_changes() -> None:
         for seq, dts in enumerate(times)
     ]
     run = segment([audio_track()], units)
-    assert {part.tfdt for part in run.parts("a0")} <= set(times)
+    moved = [part.tfdt for part in run.parts("a0") if part.tfdt not in times]
+    assert len(moved) <= 2
     assert all(part.duration * 1_000_000 <= 200_000 * 48_000 for part in run.parts("a0"))
     overlaps = [
         before.tfdt + before.duration - after.tfdt
@@ -471,10 +537,10 @@ def wrong_hints(run: Run, name: str) -> list[Part]:
 def test_item_23_a_key_frame_that_is_lost_costs_one_hint() -> None:
     """GOPs of 2 s, one of 4 s: its segment does not end where the others would."""
     run = with_key_frames([0, 2, 4, 6, 10, 12, 14, 16, 18], seconds=18)
-    places = [(part.msn, part.index) for part in wrong_hints(run, "v0") if part.msn > 0]
-    # What comes behind the longer GOP is foreseen by it.
-    assert places == [(3, 9), (4, 9)]
-    assert len([part for part in wrong_hints(run, "a0") if part.msn > 0]) <= 2
+    for name in ("v0", "a0"):
+        places = [(part.msn, part.index) for part in wrong_hints(run, name) if part.msn > 0]
+        # What comes behind the longer GOP is foreseen by it.
+        assert places == [(3, 9), (4, 9)]
 
 
 @hypothesis.settings(max_examples=40, deadline=None)
