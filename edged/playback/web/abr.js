@@ -121,7 +121,6 @@ export function makeAbrController(Hls, roundTrip) {
       super.destroy();
     }
 
-    // Up only where what the better rung needs first, back to its key frame, comes before what is buffered has been played.
     get nextAutoLevel() {
       const wanted = super.nextAutoLevel;
       const chosen = this.#choose(wanted);
@@ -176,12 +175,18 @@ export function makeAbrController(Hls, roundTrip) {
       return buffer.len - lateS > fleeS({ leftBytes: 0, neededBytes: 0, bytesPerMs, roundTripMs: roundTrip.ms }) + details.partTarget;
     }
 
-    // The best rung up to the wanted one that comes in time; else that of now.
+    // The best rung up to the wanted one that comes in time, of those that are made and need no other decoder; else that of now.
     #bestInTime(wanted) {
-      let best = wanted;
-      while (best > this.#level && !this.#hasTimeFor(best)) best -= 1;
-      return best;
+      const { levels } = this.hls;
+      const { codecSet } = levels[this.#level];
+      for (let best = wanted; best > this.#level; best -= 1) {
+        const isOne = best === wanted || (!levels[best].loadError && levels[best].codecSet === codecSet);
+        if (isOne && this.#hasTimeFor(best)) return best;
+      }
+      return this.#level;
     }
+
+    // Whether what it needs first, back to its key frame, comes before what is buffered has been played.
 
     #hasTimeFor(wanted) {
       const { levels, mainForwardBufferInfo: buffer } = this.hls;

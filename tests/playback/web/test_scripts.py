@@ -136,6 +136,7 @@ class Stock {
   onFragLoaded() {}
   onFragBuffered() { this.bwEstimator.sample(1, 1); }
   get nextAutoLevel() { return hls.wanted; }
+  set nextAutoLevel(level) { given.push(["set", level]); }
   resetEstimator(bps) { given.push(["estimate", Math.round(bps)]); }
 }
 const { makeAbrController, RoundTrip } = await import(`${web}/abr.js`);
@@ -156,9 +157,9 @@ const hls = { levels, autoLevelEnabled: true, minAutoLevel: 0,
   media: { paused: false }, streamController: { fragCurrent: frag },
   trigger: (what) => given.push(what) };
 const abr = new Abr(hls);
-const load = async (waitMs, tookMs, bytes = 40_000, of = frag) => {
+const load = async (waitMs, tookMs, bytes = 40_000, of = frag, index = -1) => {
   const loading = { start: nowMs, first: nowMs + waitMs, end: nowMs + tookMs };
-  const part = { duration: 0.2, stats: { loading, loaded: bytes } };
+  const part = { index, duration: 0.2, stats: { loading, loaded: bytes } };
   abr.onFragLoaded("loaded", { frag: of, part });
   nowMs += tookMs;
   await new Promise((resolve) => setTimeout(resolve, 1));
@@ -272,6 +273,104 @@ def test_up_only_where_the_better_rung_comes_in_time(change: str, level: int) ->
     console.log(JSON.stringify(abr.nextAutoLevel));
     """
     assert run(ABR + script) == level
+
+
+def test_not_all_that_is_wanted_comes_in_time_and_what_is_between_does() -> None:
+    """Of those that are made, and that the browser's decoder goes on with."""
+    script = """
+    hls.wanted = 2; hls.bps = 3_100_000; hls.mainForwardBufferInfo.len = 0.8;
+    details.partTarget = 0.2;
+    await load(20, 40, 40_000, { ...frag, level: 0 });
+    const between = abr.nextAutoLevel;
+    levels[1].loadError = 1; const broken = abr.nextAutoLevel;
+    levels[1].loadError = 0; levels[1].codecSet = "av01"; const other = abr.nextAutoLevel;
+    hls.bps = 5_000_000; const all = abr.nextAutoLevel;
+    console.log(JSON.stringify([between, broken, other, all]));
+    """
+    assert run(ABR + script) == [1, 0, 0, 2]
+
+
+def test_a_change_waits_for_a_key_frame_that_is_listed() -> None:
+    """What hls.js then sets is not what it is to stay at: it would ask no more until the next."""
+    script = """
+    hls.wanted = 2; hls.bps = 5_000_000; hls.mainForwardBufferInfo = { len: 0.7, end: 20.6 };
+    details.partTarget = 0.2;
+    await load(20, 40, 40_000, { ...frag, level: 1 }, 1);
+    const inside = abr.nextAutoLevel; abr.nextAutoLevel = inside;
+    await load(20, 40, 40_000, { ...frag, level: 1 }, 2);
+    const unknown = abr.nextAutoLevel; abr.nextAutoLevel = unknown;
+    const quiet = given.length;
+    partList.push({ index: 0, duration: 0.2, start: 20.6, independent: true, fragment: { sn: 8 },
+      stats: stats(0, 0) });
+    details.partEnd = 20.8;
+    const listed = abr.nextAutoLevel; abr.nextAutoLevel = listed;
+    console.log(JSON.stringify([inside, unknown, quiet, listed, given]));
+    """
+    assert run(ABR + script) == [1, 1, 0, 2, [["set", 2]]]
+
+
+@pytest.mark.parametrize(
+    ("change", "level"),
+    [
+        ("0", 2),  # 0.4 s of a rung of 1.6 Mbps come in 0.49 s, and 0.7 s are there.
+        ("hls.bps = 600_000", 0),  # In 1.07 s.
+        ("hls.mainForwardBufferInfo.len = 0.45", 0),
+        ("levels[2].loadError = 1", 0),
+        ("partList[0].independent = false", 0),  # Nobody knows when the next one comes.
+        ("partList[2].independent = true", 0),  # It is next.
+        ("hls.wanted = 1", 2),
+    ],
+)
+def test_down_at_a_key_frame_too_if_there_is_time_for_that(change: str, level: int) -> None:
+    """Parts of 0.2 s, with a key frame each 0.6 s: the last one, at 20.0 s."""
+    script = f"""
+    hls.wanted = 0; hls.bps = 1_300_000; hls.mainForwardBufferInfo = {{ len: 0.7, end: 20.2 }};
+    details.partTarget = 0.2; details.partEnd = 20.6;
+    partList.unshift({{ ...partList[0], index: 3, start: 19.4, fragment: {{ sn: 6 }} }});
+    partList[1].start = 20.0;
+    {change};
+    await load(20, 40, 40_000, frag, 0);
+    console.log(JSON.stringify(abr.nextAutoLevel));
+    """
+    assert run(ABR + script) == level
+
+
+def test_a_change_that_has_begun_comes_to_its_end() -> None:
+    """hls.js takes the playlist of the rung that it goes back to for one that stands still."""
+    script = """
+    await load(20, 40, 40_000, { ...frag, level: 1 }, 2);
+    hls.loadLevel = 2; hls.wanted = 1; const up = abr.nextAutoLevel;
+    hls.wanted = 0; const worse = abr.nextAutoLevel;
+    hls.wanted = 1; nowMs += 1_499; const still = abr.nextAutoLevel;
+    nowMs += 1; const over = abr.nextAutoLevel;
+    hls.loadLevel = 0; hls.wanted = 2; const down = abr.nextAutoLevel;
+    await load(20, 40, 40_000, { ...frag, level: 0 }, 2);
+    hls.wanted = 0; const done = abr.nextAutoLevel;
+    console.log(JSON.stringify([up, worse, still, over, down, done]));
+    """
+    assert run(ABR + script) == [2, 0, 2, 1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("change", "gone"),
+    [
+        ("0", True),
+        ("hls.streamController.state = 'PARSING'", False),
+        ("partList[2].independent = false", False),
+        ("hls.mainForwardBufferInfo.len = 1.7", False),
+    ],
+)
+def test_a_slow_part_with_a_key_frame_is_given_up_under_way(*, change: str, gone: bool) -> None:
+    """The other rung goes on in its stead; not while hls.js parses, when it would stand still."""
+    script = f"""
+    partList[2].independent = true; hls.streamController.state = "FRAG_LOADING";
+    {change};
+    await load(20, 40);
+    partList[2].stats = stats(nowMs, 0);
+    nowMs += 151; look();
+    console.log(JSON.stringify(given.includes("requests aborted")));
+    """
+    assert run(ABR + script) is gone
 
 
 @pytest.mark.parametrize(("wait_ms", "took_ms"), [(260, 270), (30, 250), (280, 300)])
