@@ -13,6 +13,7 @@ from edged.media.routing import (
     BOUNDS_MAX,
     CLASSES,
     ORIGINS_MAX,
+    BoundUnits,
     ByClass,
     OriginReport,
     OriginState,
@@ -22,7 +23,7 @@ from edged.media.routing import (
 from edged.media.stream import PriorityClass
 from edged.policy.capacitor import Capacitor, StateChanged
 from edged.policy.planner import ARRIVALS_SMOOTHING, OriginSupply, PopDemand
-from edged.policy.pop_needs import BoundDemand
+from edged.policy.pop_needs import BoundDemand, bound_demand
 from edged.policy.restrictions import Restriction, restrict_room
 from edged.runtime.listeners import parse_address
 from edged.wire.table import POPS_MAX, OriginHello
@@ -66,12 +67,9 @@ class _Pop:
         """For the planner, those included that have come lately and are gone."""
         told = {(each.first, each.then): each for each in self.told.bound}
         return tuple(
-            BoundDemand(
-                first=first,
-                then=then,
-                units=told[first, then].units if (first, then) in told else {},
-                arrivals_per_s=self.bound_per_s.get((first, then), 0.0),
-                newcomers=(first, then) in told and told[first, then].newcomers,
+            bound_demand(
+                told.get((first, then), BoundUnits(first, then)),
+                self.bound_per_s.get((first, then), 0.0),
             )
             for first, then in sorted(told.keys() | self.bound_per_s.keys())
         )

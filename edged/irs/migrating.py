@@ -11,10 +11,12 @@ import trio
 from edged.errors import SolverError
 from edged.irs.collectors import Collectors
 from edged.policy.flows import LinkLimit
+from edged.policy.move_refusals import RefusedMove
 from edged.policy.moves import DRAIN, MAKES_ROOM, NEARER, UnitMoves
 from edged.policy.planner import PlanPolicy
 from edged.runtime.faults import contained
 from edged.runtime.metrics import MetricSpec, Sample
+from edged.wire.table import MoveRefused
 
 if TYPE_CHECKING:
     from edged.policy.move_planner import MovePlan, MovePlanner
@@ -105,6 +107,13 @@ class Migrating:
         if moves:
             self._ask(moves, planner.moves_s(moves))
         self._keep(moves, "")
+
+    def refused(self, pop: str, refused: MoveRefused) -> None:
+        """A PoP has not made moves that it was asked for: for a while nobody asks the same."""
+        if self._planner is None or not refused.number:
+            return
+        move = RefusedMove(pop, refused.from_origin, refused.to_origin, refused.class_)
+        self._planner.refusals.note(move, refused.reason, trio.current_time())
 
     def coming(self) -> dict[str, int]:
         """Units that were asked to move to each origin, and may not be there yet."""

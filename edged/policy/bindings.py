@@ -1,16 +1,18 @@
-"""Which origins a rule leaves a stream, and in what order: for its PoP, and for who plans leases.
+"""Which origins a rule leaves a stream, and in what order: for its PoP, and for who plans.
 
 A rule's word holds always (pin, avoid, max_rtt_ms) or while there is room (prefer, group_by,
 anti_affinity). A binding is both without the reasons: where a stream is to go first, where then.
+Of what is live a way says in how far that is also where it may be moved.
 """
 
+import enum
 import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from edged.media.routing import BOUNDS_MAX, CLASSES, BoundUnits, RouteRequest, Rule
+from edged.media.routing import BOUNDS_MAX, CLASSES, BoundUnits, ByClass, RouteRequest, Rule
 from edged.media.stream import PriorityClass
 from edged.policy.rules import RuleSet, shared_tag
 
@@ -93,13 +95,64 @@ def parts_relatives(request: RouteRequest, rule: Rule, own: "PopView", *, at: st
     return ""
 
 
+def why_kept(request: RouteRequest, rule: Rule, own: "PopView", *, at: str, to: str) -> str:
+    """Why a rule does not let a live stream move there; "" when it does."""
+    return why_forbidden(own.by_name[to], rule) or parts_relatives(request, rule, own, at=at, to=to)
+
+
+def why_rules_keep(request: RouteRequest, own: "PopView", *, at: str, to: str) -> str:
+    """The same of all rules; what is not in the table is no matter of rules."""
+    rule = own.rules.first_match(request) if own.rules and to in own.by_name else None
+    return "" if rule is None else why_kept(request, rule, own, at=at, to=to)
+
+
+class Way(enum.Enum):
+    """Where a live stream that a rule binds may be moved."""
+
+    ALL = enum.auto()
+    FIRST = enum.auto()  # To those alone that its binding has first.
+    NONE = enum.auto()
+
+
+def find_way(
+    request: RouteRequest, rule: Rule, own: "PopView", first: tuple[str, ...], *, at: str
+) -> Way:
+    """Where a live stream may be moved, whose binding has these first: all of them, or none.
+
+    Never farther than `parts_relatives` lets it. Of a group that is at several origins each stream
+    may go where most of it is.
+    """
+    group = shared_tag(rule.group_by, request.tags)
+    together = group is not None and sum(own.homes(group).values()) > 1
+    if not together and shared_tag(rule.anti_affinity, request.tags) is None:
+        return Way.ALL
+    if any(parts_relatives(request, rule, own, at=at, to=name) for name in first):
+        return Way.NONE
+    return Way.FIRST
+
+
 class _Sum:
-    __slots__ = ("arrivals", "newcomers", "units")
+    __slots__ = ("arrivals", "firm", "fixed", "newcomers", "units")
 
     def __init__(self) -> None:
         self.units: dict[str, list[int]] = {}
+        self.firm: dict[str, list[int]] = {}  # Of these, by Way.FIRST
+        self.fixed: dict[str, list[int]] = {}  # and by Way.NONE.
         self.arrivals = 0
         self.newcomers = False
+
+    def add(self, origin: str, priority: PriorityClass, units: int, way: Way) -> None:
+        """Count what is at an origin."""
+        for counts in (self.units, *self._held(way)):
+            counts.setdefault(origin, [0] * len(CLASSES))[priority] += units
+
+    def let_go(self, origin: str, priority: PriorityClass, units: int) -> None:
+        """Count so much of what is fixed as what may be moved to the first."""
+        self.fixed[origin][priority] -= units
+        self.firm.setdefault(origin, [0] * len(CLASSES))[priority] += units
+
+    def _held(self, way: Way) -> tuple[dict[str, list[int]], ...]:
+        return {Way.ALL: (), Way.FIRST: (self.firm,), Way.NONE: (self.fixed,)}[way]
 
     @property
     def weight(self) -> tuple[bool, int]:
@@ -140,9 +193,8 @@ class Bindings:
             self._rules, self._matched = own.rules, {}
         sums = _Sums(own, self._match)
         for (origin, request), streams in self._streams.items():
-            if (known := sums.of(request, origin)) is not None:
-                units = known.units.setdefault(origin, [0] * len(CLASSES))
-                units[request.priority] += streams * request.cost
+            sums.add(origin, request, streams)
+        sums.let_one_of_each_go()
         for request, streams in arrived.items():
             if (known := sums.of(request)) is not None:
                 known.arrivals += streams * request.cost
@@ -158,6 +210,15 @@ class Bindings:
         return self._matched[request]
 
 
+class _Apart(Struct, frozen=True):
+    """A stream that is to be apart from others, and may be moved."""
+
+    sum: _Sum
+    origin: str
+    request: RouteRequest
+    joined: bool  # Another is in the same failure domain.
+
+
 class _Sums:
     """By binding, as a view is now."""
 
@@ -168,18 +229,49 @@ class _Sums:
         self._own, self._match = own, match
         self._free = Binding(tuple(sorted(own.by_name)))
         self._alike: dict[int, Binding] = {}  # Of rules that bind all their streams alike.
+        self._apart: dict[str, list[_Apart]] = {}  # By tag.
 
-    def of(self, request: RouteRequest, at: str = "") -> _Sum | None:
-        """Where a stream counts; None: it is free to go anywhere."""
+    def of(self, request: RouteRequest) -> _Sum | None:
+        """Where a stream that comes counts; None: it is free to go anywhere."""
         rule = self._match(request, self._own.rules)
+        binding = self._free if rule is None else self._bind(request, rule)
+        return None if binding == self._free else self.known.setdefault(binding, _Sum())
+
+    def add(self, origin: str, request: RouteRequest, streams: int) -> None:
+        """Count what is at an origin, unless it is free to go anywhere."""
+        own = self._own
+        rule = self._match(request, own.rules)
         if rule is None:
-            return None
+            return
+        binding, way = self._bind(request, rule, at=origin), Way.ALL
+        if rule.group_by or rule.anti_affinity:
+            way = find_way(request, rule, own, binding.first, at=origin)
+        if binding == self._free and way is not Way.NONE:
+            return
+        known = self.known.setdefault(binding, _Sum())
+        apart = shared_tag(rule.anti_affinity, request.tags)
+        if apart is not None and way is not Way.NONE:
+            joined = origin in own.by_name and bool(
+                parts_relatives(request, rule, own, at=origin, to=origin)
+            )
+            found = self._apart.setdefault(apart, [])
+            found.append(_Apart(known, origin, request, joined))
+            way = Way.NONE
+        known.add(origin, request.priority, streams * request.cost, way)
+
+    def let_one_of_each_go(self) -> None:
+        """Of streams that are to be apart one at a time may be moved: two could meet elsewhere."""
+        for found in self._apart.values():
+            one = next((each for each in found if each.joined), found[0])
+            one.sum.let_go(one.origin, one.request.priority, one.request.cost)
+
+    def _bind(self, request: RouteRequest, rule: Rule, *, at: str = "") -> Binding:
         binding = self._alike.get(id(rule))
         if binding is None:
             binding = find_binding(request, rule, self._own, at=at)
             if not (rule.group_by or rule.anti_affinity):
                 self._alike[id(rule)] = binding
-        return None if binding == self._free else self.known.setdefault(binding, _Sum())
+        return binding
 
 
 def _told(sums: dict[Binding, _Sum]) -> tuple[BoundUnits, ...]:
@@ -190,12 +282,24 @@ def _told(sums: dict[Binding, _Sum]) -> tuple[BoundUnits, ...]:
         BoundUnits(
             first=binding.first,
             then=binding.then,
-            units={
-                origin: (units[0], units[1], units[2])
-                for origin, units in sums[binding].units.items()
-            },
+            units={origin: _by_class(units) for origin, units in sums[binding].units.items()},
             arrivals=sums[binding].arrivals,
             newcomers=sums[binding].newcomers,
+            held=_told_held(sums[binding]),
         )
         for binding in sorted(most, key=lambda each: (each.first, each.then))
     )
+
+
+def _told_held(known: _Sum) -> tuple[tuple[ByClass, ByClass], ...]:
+    if not known.firm and not known.fixed:
+        return ()
+    nothing = [0] * len(CLASSES)
+    return tuple(
+        (_by_class(known.firm.get(origin, nothing)), _by_class(known.fixed.get(origin, nothing)))
+        for origin in known.units
+    )
+
+
+def _by_class(units: list[int]) -> ByClass:
+    return (units[0], units[1], units[2])

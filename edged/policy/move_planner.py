@@ -15,9 +15,10 @@ from msgspec import Struct, structs
 
 from edged.policy.flows import PLANS_PER_CHECKPOINT, FlowSolve, LinkLimit
 from edged.policy.migration import Migration
-from edged.policy.moves import GAIN_MS_MIN, MoveInputs, UnitMoves, is_wrong
+from edged.policy.move_refusals import MoveRefusals
+from edged.policy.moves import GAIN_MS_MIN, MoveInputs, UnitMoves, find_overloaded, is_wrong
 from edged.policy.planner import OriginSupply, PopDemand, with_ladders_only
-from edged.policy.shedding import UnitSheds, plan_sheds, without
+from edged.policy.shedding import UnitSheds, of_pops, plan_sheds, without
 
 NEARER_S = 20.0  # Between looks for what could come nearer; that is never urgent.
 AGAIN_S = (
@@ -64,6 +65,7 @@ class MovePlanner:
         self._settled_at = -math.inf
         self._looked_at = -math.inf
         self._moved = False  # By the last plan.
+        self.refusals = MoveRefusals()  # Whoever hears of one notes it.
         self._coming: dict[str, int] = {}
 
     def plan(
@@ -90,9 +92,11 @@ class MovePlanner:
             reserve_fraction=reserve_fraction,
             gain_ms_min=self.gain_ms_min,
             drains=self.drains,
+            rules=True,
+            refused=self.refusals.held(now),
         )
         problem = inputs.problem()
-        if not is_wrong(problem):
+        if not (is_wrong(problem) or (self._shed is not None and find_overloaded(problem))):
             if now < self._looked_at + (AGAIN_S if self._moved else NEARER_S):
                 return []
             # What only comes nearer keeps its ladder.
@@ -106,8 +110,8 @@ class MovePlanner:
         self.last = MovePlan(number=self.plans, cold=cold, inputs=inputs)
         self.plans += 1
         if self._shed is not None:
-            self.sheds = plan_sheds(problem, self._shed)
-            problem = without(problem, self.sheds)
+            sheds = plan_sheds(problem, self._shed)
+            self.sheds, problem = of_pops(problem, sheds), without(problem, sheds)
         moves = self._migration.plan(problem)
         self._moved = bool(moves)
         self._coming = {}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
-from edged.media.routing import NO_UNITS, ByClass
+from edged.media.routing import NO_UNITS, BoundUnits, ByClass
 from edged.policy.flows import RTT_MS_MAX, RTT_UNKNOWN_MS
 from edged.policy.lease_shares import ARRIVALS_FLOOR, PopNeed
 
@@ -24,13 +24,32 @@ LAST_RESORT_MS = 400.0  # As the price of a full origin: what a rule puts behind
 
 
 class BoundDemand(Struct, frozen=True, kw_only=True):
-    """Streams of a shard whose rules leave them these origins: `first`, else `then`."""
+    """Streams of a shard whose rules leave them these origins: `first`, else `then`.
+
+    Of `units` those that are live are moved to `first` alone (`firm`), or not at all (`fixed`).
+    """
 
     first: tuple[str, ...]
     then: tuple[str, ...] = ()
     units: dict[str, ByClass] = {}  # Now at each origin.
+    firm: dict[str, ByClass] = {}
+    fixed: dict[str, ByClass] = {}
     arrivals_per_s: float = 0.0
     newcomers: bool = False  # So is who comes and is not known yet.
+
+
+def bound_demand(told: BoundUnits, arrivals_per_s: float) -> BoundDemand:
+    """Of what a PoP told; what an older one does not tell is taken to be so of none."""
+    held = dict(zip(told.units, told.held, strict=False))
+    return BoundDemand(
+        first=told.first,
+        then=told.then,
+        units=told.units,
+        firm={origin: firm for origin, (firm, _) in held.items() if any(firm)},
+        fixed={origin: fixed for origin, (_, fixed) in held.items() if any(fixed)},
+        arrivals_per_s=arrivals_per_s,
+        newcomers=told.newcomers,
+    )
 
 
 class Part(Struct, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 import trio
 from structlog.testing import capture_logs
@@ -13,9 +14,10 @@ from edged.irs.migrating import LOOK_INTERVAL_S, METRICS, Migrating
 from edged.media.routing import OriginReport, PathProbe, PopTelemetry, ReportedState
 from edged.policy import linear_program
 from edged.policy.flows import LinkLimit
+from edged.policy.move_refusals import HOLD_S_MIN
 from edged.policy.moves import NEARER, UnitMoves
 from edged.policy.planner import PlanPolicy
-from edged.wire.table import OriginHello
+from edged.wire.table import MoveRefused, OriginHello
 
 
 class Asked:
@@ -95,6 +97,39 @@ async def test_an_overloaded_link_is_seen_soon(autojump_clock: MockClock) -> Non
         assert (move.units, move.reason) == (20, "link cable")
         nursery.cancel_scope.cancel()
     assert asked.migrating.planned == {"link": 20}
+
+
+async def test_what_was_refused_is_not_asked_again_so_soon_but_another_is(
+    autojump_clock: MockClock,
+) -> None:
+    asked = Asked()
+    asked.migrating.refused("ams/0", refusal("near", "far"))  # Of an IRS before: nothing yet.
+    asked.tell("ams/0", near=30)
+    asked.links = (LinkLimit(name="cable", mbps=60.0, mbps_per_unit=6.0, pairs=(("ams", "near"),)),)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(asked.migrating.run)
+        await trio.sleep(1.0)
+        asked.migrating.refused("ams/0", refusal("near", "far"))
+        asked.migrating.refused("ams/0", msgspec.structs.replace(refusal("far", "near"), number=0))
+        refused_at = trio.current_time()
+        await trio.sleep(HOLD_S_MIN - 0.5)
+        assert len(asked.calls) == 1, "there is no other"
+        await trio.sleep(2.0)
+        assert len(asked.calls) == 2
+        assert asked.calls[1][0] >= refused_at + HOLD_S_MIN
+        asked.migrating.refused("ams/0", refusal("near", "far"))
+        hello = OriginHello(origin="third", incarnation=1, address="third:1")
+        asked.world.origin_joined(hello)
+        asked.beat("third", ReportedState.UP)
+        await trio.sleep(5.0)
+        nursery.cancel_scope.cancel()
+    assert [move.to_origin for move in asked.calls[2][1]] == ["third"]
+
+
+def refusal(at: str, to: str) -> MoveRefused:
+    return MoveRefused(
+        number=1, channel="", from_origin=at, to_origin=to, reason="rule avoids it", class_="basic"
+    )
 
 
 async def test_drains_are_the_pops_own(autojump_clock: MockClock) -> None:
