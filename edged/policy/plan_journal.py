@@ -57,6 +57,7 @@ class PlanInputs(Struct, frozen=True, kw_only=True):
     policy: PlanPolicy
     reserve_fraction: float
     horizon_s: float
+    pins: bool = False  # Of format 3: the program counts pins as such, and not as rows.
 
     def make_plan(self, solve: FlowSolve) -> LeasePlan:
         """Plan by them, as IRS did and as a replay does; `solve`: of a `FlowSolver`."""
@@ -67,6 +68,7 @@ class PlanInputs(Struct, frozen=True, kw_only=True):
             solve=solve if self.policy == "leases" else None,
             horizon_s=self.horizon_s,
             links=self.links,
+            pins=self.pins,
         )
 
 

@@ -82,13 +82,11 @@ def find_parts(
     for first, then in sorted(keys):
         shares = [_bound(shard, (first, then), floor) for shard in shards]
         label = f"{name} to {','.join(first) or 'nowhere'}{' or ' if then else ''}{','.join(then)}"
-        costs = {
-            origin: rtt
-            if origin in first
-            else min(RTT_MS_MAX, (rtt if rtt < RTT_MS_MAX else RTT_UNKNOWN_MS) + LAST_RESORT_MS)
-            for origin in origins
-            for rtt in (rtt_ms.get(origin, math.inf),)
-        }
+        costs = {origin: rtt_ms.get(origin, math.inf) for origin in first}
+        for origin in then:
+            rtt = rtt_ms.get(origin, math.inf)
+            rtt = (rtt if rtt < RTT_MS_MAX else RTT_UNKNOWN_MS) + LAST_RESORT_MS
+            costs[origin] = min(RTT_MS_MAX, rtt)
         allowed = frozenset((*first, *then))
         parts.append(_part(label, shares, origins, open_, costs, of_pop=name, allowed=allowed))
     return parts
@@ -219,7 +217,7 @@ def _part(
         displaced=displaced,
         arrivals_per_s=math.fsum(share.arrivals_per_s for share in shares),
         # Whole milliseconds: what is less decides nothing, and would keep the solver busy.
-        rtt_ms=[_whole(rtt_ms.get(origin, math.inf)) for origin in origins],
+        rtt_ms=_whole_of(rtt_ms, origins),
         of_pop=of_pop,
         allowed=allowed,
         floor=round(math.fsum(share.floor for share in shares), 6),
@@ -246,9 +244,10 @@ def _nearest(shards: Sequence["PopDemand"]) -> dict[str, float]:
     return rtt_ms
 
 
-def _whole(rtt_ms: float) -> float:
-    """What is no number is not known either."""
-    return round(rtt_ms) if 0 <= rtt_ms < math.inf else math.inf
+def _whole_of(rtt_ms: Mapping[str, float], origins: Sequence[str]) -> list[float]:
+    """What is no number is not known either; nor is, here, where streams may not go."""
+    found = [rtt_ms.get(origin, math.inf) for origin in origins]
+    return [round(rtt) if 0 <= rtt < math.inf else math.inf for rtt in found]
 
 
 def _add(one: ByClass, other: ByClass) -> ByClass:
