@@ -230,6 +230,11 @@ class Collectors:
             for key, pop in sorted(self._pops.items())
         ]
 
+    def told_at(self) -> float | None:
+        """When the PoP that is here and has told nothing for longest told last; None: none has."""
+        told = [pop.told_at for pop in self._pops.values() if pop.left_at is None]
+        return min((at for at in told if at is not None), default=None)
+
     def origin_ms(self) -> dict[str, dict[str, float]]:
         """Of each PoP that is connected, its round trips to origins."""
         return {

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 LOOK_INTERVAL_S = 0.5  # A link that fills, or an origin that drains, waits no longer to be seen.
 
+TELEMETRY_S_MAX = 2.0  # Between two words of a PoP: what is younger is not late.
+LATE_S_MAX = 15.0  # One that tells nothing at all does not keep the others from being moved.
+
 METRICS = (
     MetricSpec(
         name="edged_irs_moves_planned_total",
@@ -93,6 +96,7 @@ class Migrating:
                 now=now,
                 reserve_fraction=self.reserve_fraction,
                 links=self._links(),
+                known_at=self._known_at(now),
             )
         except (SolverError, ImportError) as error:
             if str(error) != self._failure:
@@ -117,7 +121,16 @@ class Migrating:
 
     def coming(self) -> dict[str, int]:
         """Units that were asked to move to each origin, and may not be there yet."""
-        return {} if self._planner is None else self._planner.coming(trio.current_time())
+        if self._planner is None:
+            return {}
+        return self._planner.coming(self._known_at(trio.current_time()))
+
+    def _known_at(self, now: float) -> float:
+        """Of when what is known is: now, unless a PoP is late to tell."""
+        told_at = self._collectors.told_at()
+        if told_at is None:
+            return now
+        return min(now, max(told_at + TELEMETRY_S_MAX, now - LATE_S_MAX))
 
     def _ask(self, moves: Sequence[UnitMoves], within_s: float) -> None:
         reasons = Counter[str]()

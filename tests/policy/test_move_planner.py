@@ -37,7 +37,7 @@ class World:
         self.ladders: dict[str, ByClass] = {}
         self.bound: tuple[BoundDemand, ...] = ()
 
-    def plan(self, now: float) -> list[UnitMoves]:
+    def plan(self, now: float, known_at: float | None = None) -> list[UnitMoves]:
         room: ByClass = (500, 500, 500)
         return self.planner.plan(
             [
@@ -62,6 +62,7 @@ class World:
             now=now,
             reserve_fraction=0.0,
             links=self.links,
+            known_at=known_at,
         )
 
     def make(self, moves: list[UnitMoves]) -> int:
@@ -101,6 +102,20 @@ def test_what_is_coming_is_told_until_it_is_settled() -> None:
     settled_at = 7 / PER_S + SETTLE_S
     assert world.planner.coming(settled_at - 0.1) == {"near": 7}
     assert world.planner.coming(settled_at) == {}
+
+
+def test_by_what_is_known_of_before_nothing_is_asked_for_again() -> None:
+    """Though the link still looks too full: that was so ten seconds ago."""
+    world = World()
+    world.states["old"] = OriginState.DOWN
+    world.units["near"] = 100
+    world.links = (LinkLimit(name="cable", mbps=360.0, mbps_per_unit=6.0, pairs=(("p", "near"),)),)
+    assert sum(move.units for move in world.plan(20.0, known_at=10.0)) == 40
+    settled_at = 20.0 + WINDOW_S + SETTLE_S
+    assert world.plan(settled_at + 9.9, known_at=settled_at - 0.1) == []
+    assert world.planner.coming(settled_at - 0.1) == {"far": 40}
+    assert world.planner.coming(settled_at) == {}
+    assert world.plan(settled_at + 10.0, known_at=settled_at) != []
 
 
 def test_few_moves_are_looked_at_again_no_sooner_than_that() -> None:
