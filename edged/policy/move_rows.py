@@ -6,21 +6,19 @@
                  whose group a move would part
 
 A row of the migration program is one of these of one shard, so no move is planned that the PoP's
-rules forbid, nor more of one than there are streams that they allow it. Of what a rule wants first
-the rest is as far as behind a full origin: nothing is moved there only to come nearer, and what is
-there comes back.
+rules forbid, nor more of one than there are streams that they allow it. What a rule puts behind is
+as far as a full origin for who would move there: nobody does only to come nearer. Rules themselves
+move nothing: where a stream is it may stay.
 """
 
-import math
 from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
 from edged.media.routing import CLASSES, NO_UNITS, ByClass
-from edged.policy.flows import RTT_MS_MAX, RTT_UNKNOWN_MS
 from edged.policy.move_refusals import RefusedMove, targets_refused
 from edged.policy.planner import PopDemand
-from edged.policy.pop_needs import LAST_RESORT_MS, PARTS_MAX, BoundDemand
+from edged.policy.pop_needs import PARTS_MAX, BoundDemand
 
 
 class MoveRow(Struct, frozen=True, kw_only=True):
@@ -30,21 +28,10 @@ class MoveRow(Struct, frozen=True, kw_only=True):
     shard: str
     placed: Sequence[ByClass]  # By origin.
     allowed: frozenset[str] | None  # None: all.
-    first: frozenset[str] | None = None  # Those that a rule wants; None: all alike.
-
-    def rtt_ms(self, origins: Sequence[str], measured: Sequence[float]) -> list[float]:
-        """Milliseconds to each origin, as they weigh for these streams."""
-        if self.first is None:
-            return list(measured)
-        return [
-            rtt
-            if origin in self.first
-            else min(RTT_MS_MAX, (rtt if math.isfinite(rtt) else RTT_UNKNOWN_MS) + LAST_RESORT_MS)
-            for origin, rtt in zip(origins, measured, strict=True)
-        ]
+    behind: frozenset[str] = frozenset()  # Of these, those that a rule puts behind others.
 
 
-_Key = tuple[tuple[str, ...] | None, tuple[str, ...]]  # First, allowed.
+_Key = tuple[tuple[str, ...], tuple[str, ...]]  # Allowed, behind.
 _Units = list[list[int]]  # By origin, class.
 
 
@@ -70,7 +57,7 @@ def find_rows(
         shards.append(shard)
     bound = [(shard.weight(key), shard.pop, key) for shard in shards for key in shard.bound]
     if len(bound) > most:
-        bound.sort(key=lambda each: (-each[0], each[1], _order(each[2])))
+        bound.sort(key=lambda each: (-each[0], *each[1:]))
         kept = {each[1:] for each in bound[:most]}
         for shard in shards:
             for key in [each for each in shard.bound if (shard.pop, each) not in kept]:
@@ -107,27 +94,28 @@ class _Shard:
         if place is None or not targets & self._open:
             return
         classes = [k for k, each in enumerate(CLASSES) if class_ in {"", each.label}]
-        everywhere: _Key = (None, tuple(sorted(self._open)))
+        everywhere: _Key = (tuple(sorted(self._open)), ())
         for key, units in [(everywhere, self._free), *self.bound.items()]:
-            allowed = frozenset(key[1]) - targets
-            for k in classes if len(allowed) < len(key[1]) else ():
-                self._add((key[0], tuple(sorted(allowed))), place, k, units[place][k])
+            if targets.isdisjoint(key[0]):
+                continue
+            allowed, behind = (tuple(name for name in of if name not in targets) for of in key)
+            for k in classes:
+                self._add((allowed, behind), place, k, units[place][k])
                 units[place][k] = 0
         self.bound = {key: units for key, units in self.bound.items() if any(map(any, units))}
 
     def rows(self) -> list[MoveRow]:
         """Their names tell them apart."""
         rows = [MoveRow(label=self.pop, shard=self.pop, placed=_by_class(self._free), allowed=None)]
-        for key, units in sorted(self.bound.items(), key=lambda each: _order(each[0])):
-            first, allowed = key
-            wants = "" if first is None else f", first {','.join(first) or 'nowhere'}"
+        for (allowed, behind), units in sorted(self.bound.items()):
+            last = f", last to {','.join(behind)}" if behind else ""
             rows.append(
                 MoveRow(
-                    label=f"{self.pop} to {','.join(allowed)}{wants}",
+                    label=f"{self.pop} to {','.join(allowed)}{last}",
                     shard=self.pop,
                     placed=_by_class(units),
                     allowed=frozenset(allowed),
-                    first=None if first is None else frozenset(first),
+                    behind=frozenset(behind),
                 )
             )
         if self._fixed:
@@ -142,11 +130,10 @@ class _Shard:
         return rows
 
     def _bind(self, bound: BoundDemand) -> None:
-        first = frozenset(bound.first) & self._places.keys()
-        allowed = first | (frozenset(bound.then) & self._places.keys())
-        wants = None if len(first) == len(self._places) else tuple(sorted(first))
-        of_all = (wants, tuple(sorted(allowed & self._open)))
-        of_first = (wants, tuple(sorted(first & self._open)))
+        first = tuple(sorted(self._open.intersection(bound.first)))
+        behind = tuple(sorted(self._open.intersection(bound.then)))
+        of_first: _Key = (first, ())
+        of_all: _Key = (tuple(sorted((*first, *behind))), behind)
         nothing: ByClass = NO_UNITS
         for origin, counts in bound.units.items():
             place = self._places.get(origin)
@@ -163,12 +150,11 @@ class _Shard:
                 self._add(of_all, place, k, count - stay - near)
 
     def _add(self, key: _Key, place: int, k: int, count: int) -> None:
-        origins = {name for name in key[1] if self._places[name] != place}
         if not count:
             return
-        if not origins:
+        if not any(self._places[name] != place for name in key[0]):
             self._fix(place, k, count)
-        elif key[0] is None and len(key[1]) == len(self._open):
+        elif len(key[0]) == len(self._open) and not key[1]:
             self._free[place][k] += count
         else:
             self.bound.setdefault(key, _nothing(len(self._places)))[place][k] += count
@@ -177,11 +163,6 @@ class _Shard:
         if count:
             self._fixed = self._fixed or _nothing(len(self._places))
             self._fixed[place][k] += count
-
-
-def _order(key: _Key) -> tuple[bool, tuple[str, ...], tuple[str, ...]]:
-    first, allowed = key
-    return first is not None, first or (), allowed
 
 
 def _nothing(places: int) -> _Units:

@@ -16,6 +16,7 @@ from edged.policy.lease_shares import HORIZON_S_MAX
 from edged.policy.move_refusals import RefusedMove
 from edged.policy.move_rows import MoveRow, find_rows
 from edged.policy.planner import OriginSupply, PopDemand, find_reserves, rooms_of
+from edged.policy.pop_needs import LAST_RESORT_MS
 
 GAIN_MS_MIN = 5.0  # Of round trip, for which a stream is moved when nothing else is wrong.
 CLASS_STEP = 0.1  # By which a class must gain more than the one below: the lower are moved first.
@@ -40,6 +41,8 @@ class MigrationProblem(Struct, frozen=True, kw_only=True):
     budget: int  # Units that may move now.
     draining: frozenset[str] = frozenset()  # Origins to be left; nothing goes there.
     forbidden: frozenset[tuple[str, str]] = frozenset()  # (PoP, origin): nothing goes there.
+    # (PoP, origin): who moves there would rather not, by LAST_RESORT_MS.
+    behind: frozenset[tuple[str, str]] = frozenset()
     links: tuple[LinkLimit, ...] = ()  # Limits for all units, those there now included.
     gain_ms_min: float = GAIN_MS_MIN
     of: Sequence[str] = ()  # By row; empty: each is a PoP.
@@ -52,6 +55,11 @@ class MigrationProblem(Struct, frozen=True, kw_only=True):
         """Milliseconds from a PoP to an origin, by their places."""
         rtt_ms = self.rtt_ms[row][place]
         return min(max(0.0, rtt_ms), RTT_MS_MAX) if math.isfinite(rtt_ms) else RTT_UNKNOWN_MS
+
+    def way_ms(self, row: int, place: int) -> float:
+        """The same as it counts for who moves there."""
+        later = (self.pops[row], self.origins[place]) in self.behind
+        return self.rtt(row, place) + (LAST_RESORT_MS if later else 0.0)
 
     def move_cost_ms(self, k: int) -> float:
         """Milliseconds that one unit of the class at place `k` must gain."""
@@ -131,7 +139,7 @@ def migration_problem(
         origins=names,
         placed=[row.placed for row in rows],
         room=[rooms_of(*each) for each in zip(known, reserves, strict=True)],
-        rtt_ms=[row.rtt_ms(names, measured[row.shard]) for row in rows],
+        rtt_ms=[measured[row.shard] for row in rows],
         budget=budget,
         draining=draining,
         forbidden=frozenset(
@@ -141,6 +149,7 @@ def migration_problem(
             for name in names
             if name not in row.allowed
         ),
+        behind=frozenset((row.label, name) for row in rows for name in row.behind),
         links=tuple(
             LinkLimit(
                 name=link.name,
@@ -290,7 +299,7 @@ def _pair(
     )
     targets = sorted(
         (place for place, units in arrive.items() if units > 0),
-        key=lambda place: (problem.rtt(row, place), place),
+        key=lambda place: (problem.way_ms(row, place), place),
     )
     moves = []
     for place in sources:
@@ -417,7 +426,7 @@ def _reason(
 
 def _gain(problem: MigrationProblem, move: _Move) -> float:
     """Milliseconds by which one unit of the move comes nearer."""
-    return problem.rtt(move.row, move.place) - problem.rtt(move.row, move.to)
+    return problem.rtt(move.row, move.place) - problem.way_ms(move.row, move.to)
 
 
 def _named(

@@ -45,6 +45,7 @@ def problems(draw: st.DrawFn, *, small: bool = False) -> MigrationProblem:
             draw(st.lists(st.sampled_from(origins), min_size=int(small), max_size=1))
         ),
         forbidden=frozenset(draw(some_pairs)) if draw(st.booleans()) else frozenset(),
+        behind=frozenset(draw(some_pairs)) if draw(st.booleans()) else frozenset(),
         links=tuple(
             LinkLimit(
                 name=name,
@@ -133,7 +134,7 @@ def score(problem: MigrationProblem, moves: Sequence[UnitMoves]) -> Score:
     for move in moves:
         row = rows[move.pop]
         to, place = places[move.to_origin], places[move.from_origin]
-        farther += move.units * (problem.rtt(row, to) - problem.rtt(row, place))
+        farther += move.units * (problem.way_ms(row, to) - problem.rtt(row, place))
         steps = PriorityClass.BASIC - move.priority
         farther += move.units * (problem.gain_ms_min + 0.1 * problem.gain_ms_min * steps)
     return (round(over, 5), -drained, round(farther, 5))

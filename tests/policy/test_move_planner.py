@@ -206,14 +206,16 @@ def test_of_what_may_not_leave_a_link_is_shed_what_it_cannot_carry() -> None:
     assert sum(move.units for move in moves) == 5
 
 
-def test_what_a_rule_prefers_comes_back_there_and_nothing_leaves_it_to_come_nearer() -> None:
+def test_nothing_leaves_what_its_rule_prefers_to_come_nearer_but_off_a_full_link() -> None:
     world = World()
     world.states["old"] = OriginState.DOWN
     world.units["near"], world.units["far"] = 3, 8
     units = {"near": (0, 0, 3), "far": (0, 0, 6)}
     world.bound = (BoundDemand(first=("far",), then=("near",), units=units),)
-    found = {(move.from_origin, move.to_origin): move.units for move in world.plan(0.0)}
-    assert found == {("near", "far"): 3, ("far", "near"): 2}
+    assert world.make(world.plan(0.0)) == 2, "what no rule binds; and a rule alone moves nothing"
+    world.links = (LinkLimit(name="cable", mbps=1.0, mbps_per_unit=1.0, pairs=(("p", "far"),)),)
+    assert world.make(world.plan(10.0)) == 5
+    assert world.units["far"] == 1
 
 
 @pytest.mark.parametrize("drains", [True, False])
