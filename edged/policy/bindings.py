@@ -67,9 +67,7 @@ def find_binding(request: RouteRequest, rule: Rule, own: "PopView", *, at: str =
         first = preferred
     apart = shared_tag(rule.anti_affinity, request.tags)
     if apart is not None:
-        homes = own.homes(apart)
-        others = {name for name, count in homes.items() if count > (name == at)}
-        taken = {known.domain for name in others if (known := own.by_name.get(name)) is not None}
+        taken = _domains_of_others(apart, own, at)
         outside = [known for known in allowed if known.domain not in taken]
         first = [known for known in first if known in outside] or outside or first
     names = {known.origin for known in first}
@@ -77,6 +75,15 @@ def find_binding(request: RouteRequest, rule: Rule, own: "PopView", *, at: str =
         tuple(sorted(names)),
         tuple(sorted(known.origin for known in allowed if known.origin not in names)),
     )
+
+
+def _domains_of_others(tag: str, own: "PopView", at: str) -> set[str]:
+    """The failure domains that others with this tag are in than the stream that is `at` one."""
+    return {
+        known.domain
+        for name, count in own.homes(tag).items()
+        if count > (name == at) and (known := own.by_name.get(name)) is not None
+    }
 
 
 def parts_relatives(request: RouteRequest, rule: Rule, own: "PopView", *, at: str, to: str) -> str:
@@ -87,11 +94,8 @@ def parts_relatives(request: RouteRequest, rule: Rule, own: "PopView", *, at: st
         if sum(homes.values()) > 1 and not homes.get(to):
             return f"its group {group!r} is elsewhere"
     apart = shared_tag(rule.anti_affinity, request.tags)
-    if apart is not None:
-        others = {name for name, count in own.homes(apart).items() if count > (name == at)}
-        taken = {own.by_name[name].domain for name in others if name in own.by_name}
-        if own.by_name[to].domain in taken:
-            return f"another with {apart!r} is in the same failure domain"
+    if apart is not None and own.by_name[to].domain in _domains_of_others(apart, own, at):
+        return f"another with {apart!r} is in the same failure domain"
     return ""
 
 
@@ -123,11 +127,17 @@ def find_way(
     may go where most of it is.
     """
     group = shared_tag(rule.group_by, request.tags)
-    together = group is not None and sum(own.homes(group).values()) > 1
-    if not together and shared_tag(rule.anti_affinity, request.tags) is None:
+    homes = {} if group is None else own.homes(group)
+    together = sum(homes.values()) > 1
+    apart = shared_tag(rule.anti_affinity, request.tags)
+    if not together and apart is None:
         return Way.ALL
-    if any(parts_relatives(request, rule, own, at=at, to=name) for name in first):
+    if together and not all(homes.get(name) for name in first):
         return Way.NONE
+    if apart is not None:
+        taken = _domains_of_others(apart, own, at)
+        if any(own.by_name[name].domain in taken for name in first):
+            return Way.NONE
     return Way.FIRST
 
 
@@ -143,16 +153,16 @@ class _Sum:
 
     def add(self, origin: str, priority: PriorityClass, units: int, way: Way) -> None:
         """Count what is at an origin."""
-        for counts in (self.units, *self._held(way)):
-            counts.setdefault(origin, [0] * len(CLASSES))[priority] += units
+        _add(self.units, origin, priority, units)
+        if way is Way.FIRST:
+            _add(self.firm, origin, priority, units)
+        elif way is Way.NONE:
+            _add(self.fixed, origin, priority, units)
 
     def let_go(self, origin: str, priority: PriorityClass, units: int) -> None:
         """Count so much of what is fixed as what may be moved to the first."""
         self.fixed[origin][priority] -= units
-        self.firm.setdefault(origin, [0] * len(CLASSES))[priority] += units
-
-    def _held(self, way: Way) -> tuple[dict[str, list[int]], ...]:
-        return {Way.ALL: (), Way.FIRST: (self.firm,), Way.NONE: (self.fixed,)}[way]
+        _add(self.firm, origin, priority, units)
 
     @property
     def weight(self) -> tuple[bool, int]:
@@ -210,6 +220,13 @@ class Bindings:
         return self._matched[request]
 
 
+def _add(sums: dict[str, list[int]], origin: str, priority: PriorityClass, units: int) -> None:
+    counts = sums.get(origin)
+    if counts is None:
+        counts = sums[origin] = [0] * len(CLASSES)
+    counts[priority] += units
+
+
 class _Apart(Struct, frozen=True):
     """A stream that is to be apart from others, and may be moved."""
 
@@ -228,14 +245,21 @@ class _Sums:
         self.known: dict[Binding, _Sum] = {}
         self._own, self._match = own, match
         self._free = Binding(tuple(sorted(own.by_name)))
-        self._alike: dict[int, Binding] = {}  # Of rules that bind all their streams alike.
+        self._alike: dict[int, _Sum | None] = {}  # Of rules that bind all their streams alike.
         self._apart: dict[str, list[_Apart]] = {}  # By tag.
 
     def of(self, request: RouteRequest) -> _Sum | None:
         """Where a stream that comes counts; None: it is free to go anywhere."""
         rule = self._match(request, self._own.rules)
-        binding = self._free if rule is None else self._bind(request, rule)
-        return None if binding == self._free else self.known.setdefault(binding, _Sum())
+        if rule is None:
+            return None
+        if id(rule) in self._alike:
+            return self._alike[id(rule)]
+        binding = find_binding(request, rule, self._own)
+        found = None if binding == self._free else self._sum_of(binding)
+        if not (rule.group_by or rule.anti_affinity):
+            self._alike[id(rule)] = found
+        return found
 
     def add(self, origin: str, request: RouteRequest, streams: int) -> None:
         """Count what is at an origin, unless it is free to go anywhere."""
@@ -243,17 +267,19 @@ class _Sums:
         rule = self._match(request, own.rules)
         if rule is None:
             return
-        binding, way = self._bind(request, rule, at=origin), Way.ALL
-        if rule.group_by or rule.anti_affinity:
-            way = find_way(request, rule, own, binding.first, at=origin)
+        if not (rule.group_by or rule.anti_affinity):
+            if (known := self.of(request)) is not None:
+                known.add(origin, request.priority, streams * request.cost, Way.ALL)
+            return
+        binding = find_binding(request, rule, own, at=origin)
+        way = find_way(request, rule, own, binding.first, at=origin)
         if binding == self._free and way is not Way.NONE:
             return
-        known = self.known.setdefault(binding, _Sum())
+        known = self._sum_of(binding)
         apart = shared_tag(rule.anti_affinity, request.tags)
         if apart is not None and way is not Way.NONE:
-            joined = origin in own.by_name and bool(
-                parts_relatives(request, rule, own, at=origin, to=origin)
-            )
+            here = own.by_name.get(origin)
+            joined = here is not None and here.domain in _domains_of_others(apart, own, origin)
             found = self._apart.setdefault(apart, [])
             found.append(_Apart(known, origin, request, joined))
             way = Way.NONE
@@ -265,13 +291,11 @@ class _Sums:
             one = next((each for each in found if each.joined), found[0])
             one.sum.let_go(one.origin, one.request.priority, one.request.cost)
 
-    def _bind(self, request: RouteRequest, rule: Rule, *, at: str = "") -> Binding:
-        binding = self._alike.get(id(rule))
-        if binding is None:
-            binding = find_binding(request, rule, self._own, at=at)
-            if not (rule.group_by or rule.anti_affinity):
-                self._alike[id(rule)] = binding
-        return binding
+    def _sum_of(self, binding: Binding) -> _Sum:
+        found = self.known.get(binding)
+        if found is None:
+            found = self.known[binding] = _Sum()
+        return found
 
 
 def _told(sums: dict[Binding, _Sum]) -> tuple[BoundUnits, ...]:
