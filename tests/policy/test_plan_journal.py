@@ -57,7 +57,7 @@ def magic_of(number: int) -> bytes:
 
 
 def test_of_format_2_all_is_read_and_its_moves_knew_no_rules() -> None:
-    records = [rules_record(), *make_records(1), *make_moves(3, rules=False)]
+    records: list[Record] = [rules_record(), *make_records(1), *make_moves(3, rules=False)]
     before = []
     for each in records:  # As they were written then.
         body = msgspec.msgpack.decode(encode(each))
