@@ -153,23 +153,22 @@ class Wishes(Struct, frozen=True):
 
 def wishes_of(pop: "PopDemand", floor: float) -> Wishes:
     """What of a shard may go where; `floor`: of who comes and is not known yet."""
-    free = _free(pop, floor)
+    arrivals, floor_left = _free_arrivals(pop, floor)
     more: dict[str, float] = {}
     for bound in pop.bound:
         wish = (floor if bound.newcomers else 0.0) + max(0.0, bound.arrivals_per_s)
         for origin in (*bound.first, *bound.then):
             more[origin] = more.get(origin, 0.0) + wish
-    return Wishes(free.floor + free.arrivals_per_s, more)
+    return Wishes(floor_left + arrivals, more)
 
 
 def _free(shard: "PopDemand", floor: float) -> _Share:
     """What no rule binds."""
-    arrivals = max(0.0, shard.arrivals_per_s)
+    arrivals, floor = _free_arrivals(shard, floor)
     if not shard.bound:
         return _Share(shard.units, arrivals, floor)
     units = dict(shard.units)
     for bound in shard.bound:
-        arrivals = max(0.0, arrivals - max(0.0, bound.arrivals_per_s))
         for origin, counts in bound.units.items():
             one, other, third = units.get(origin, NO_UNITS)
             units[origin] = (
@@ -177,7 +176,15 @@ def _free(shard: "PopDemand", floor: float) -> _Share:
                 max(0, other - counts[1]),
                 max(0, third - counts[2]),
             )
-    return _Share(units, arrivals, 0.0 if any(bound.newcomers for bound in shard.bound) else floor)
+    return _Share(units, arrivals, floor)
+
+
+def _free_arrivals(shard: "PopDemand", floor: float) -> tuple[float, float]:
+    """Arrivals that no rule binds, and the floor if it is theirs."""
+    arrivals = max(0.0, shard.arrivals_per_s)
+    for bound in shard.bound:
+        arrivals = max(0.0, arrivals - max(0.0, bound.arrivals_per_s))
+    return arrivals, 0.0 if any(bound.newcomers for bound in shard.bound) else floor
 
 
 def _bound(shard: "PopDemand", key: _Key, floor: float) -> _Share:
@@ -246,6 +253,9 @@ def _nearest(shards: Sequence["PopDemand"]) -> dict[str, float]:
 
 def _whole_of(rtt_ms: Mapping[str, float], origins: Sequence[str]) -> list[float]:
     """What is no number is not known either; nor is, here, where streams may not go."""
+    if len(rtt_ms) < len(origins):
+        whole = {name: round(rtt) for name, rtt in rtt_ms.items() if 0 <= rtt < math.inf}
+        return [whole.get(origin, math.inf) for origin in origins]
     found = [rtt_ms.get(origin, math.inf) for origin in origins]
     return [round(rtt) if 0 <= rtt < math.inf else math.inf for rtt in found]
 
