@@ -21,7 +21,7 @@ from edged.irs.journal import journal_files, solver_version
 from edged.media.stream import PriorityClass
 from edged.policy import plan_journal
 from edged.policy.flows import RTT_MS_MAX, Binding
-from edged.policy.plan_journal import PlanRecord, Record, read_journal
+from edged.policy.plan_journal import FORMAT, FORMAT_OF_RULES, PlanRecord, Record, read_journal
 from edged.policy.plan_replay import (
     Mover,
     PlanExplanation,
@@ -345,7 +345,13 @@ def _print_beside(played: Played) -> None:
             " tables of them (rules, times), nor moves",
             soft_wrap=True,
         )
-    elif played.tables_unknown:
+    elif played.moves_same and min(played.formats, default=FORMAT) < FORMAT_OF_RULES:
+        console.print(
+            "· an older edged wrote some of it: its plans of moves knew neither what rules let"
+            " which stream go where nor what PoPs had refused",
+            soft_wrap=True,
+        )
+    if 1 not in played.formats and played.tables_unknown:
         console.print(
             f"· {played.tables_unknown:,} plans of which no table can be made: the rules are not"
             " in what can be read",

@@ -13,6 +13,7 @@ from edged.media.routing import (
     BOUNDS_MAX,
     CLASSES,
     ORIGINS_MAX,
+    BoundUnits,
     ByClass,
     OriginReport,
     OriginState,
@@ -22,7 +23,7 @@ from edged.media.routing import (
 from edged.media.stream import PriorityClass
 from edged.policy.capacitor import Capacitor, StateChanged
 from edged.policy.planner import ARRIVALS_SMOOTHING, OriginSupply, PopDemand
-from edged.policy.pop_needs import BoundDemand
+from edged.policy.pop_needs import BoundDemand, bound_demand
 from edged.policy.restrictions import Restriction, restrict_room
 from edged.runtime.listeners import parse_address
 from edged.wire.table import POPS_MAX, OriginHello
@@ -66,12 +67,9 @@ class _Pop:
         """For the planner, those included that have come lately and are gone."""
         told = {(each.first, each.then): each for each in self.told.bound}
         return tuple(
-            BoundDemand(
-                first=first,
-                then=then,
-                units=told[first, then].units if (first, then) in told else {},
-                arrivals_per_s=self.bound_per_s.get((first, then), 0.0),
-                newcomers=(first, then) in told and told[first, then].newcomers,
+            bound_demand(
+                told.get((first, then), BoundUnits(first, then)),
+                self.bound_per_s.get((first, then), 0.0),
             )
             for first, then in sorted(told.keys() | self.bound_per_s.keys())
         )
@@ -231,6 +229,11 @@ class Collectors:
             )
             for key, pop in sorted(self._pops.items())
         ]
+
+    def told_at(self) -> float | None:
+        """When the PoP that is here and has told nothing for longest told last; None: none has."""
+        told = [pop.told_at for pop in self._pops.values() if pop.left_at is None]
+        return min((at for at in told if at is not None), default=None)
 
     def origin_ms(self) -> dict[str, dict[str, float]]:
         """Of each PoP that is connected, its round trips to origins."""

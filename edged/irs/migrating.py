@@ -11,15 +11,20 @@ import trio
 from edged.errors import SolverError
 from edged.irs.collectors import Collectors
 from edged.policy.flows import LinkLimit
+from edged.policy.move_refusals import RefusedMove
 from edged.policy.moves import DRAIN, MAKES_ROOM, NEARER, UnitMoves
 from edged.policy.planner import PlanPolicy
 from edged.runtime.faults import contained
 from edged.runtime.metrics import MetricSpec, Sample
+from edged.wire.table import MoveRefused
 
 if TYPE_CHECKING:
     from edged.policy.move_planner import MovePlan, MovePlanner
 
 LOOK_INTERVAL_S = 0.5  # A link that fills, or an origin that drains, waits no longer to be seen.
+
+TELEMETRY_S_MAX = 2.0  # Between two words of a PoP: what is younger is not late.
+LATE_S_MAX = 15.0  # One that tells nothing at all does not keep the others from being moved.
 
 METRICS = (
     MetricSpec(
@@ -91,6 +96,7 @@ class Migrating:
                 now=now,
                 reserve_fraction=self.reserve_fraction,
                 links=self._links(),
+                known_at=self._known_at(now),
             )
         except (SolverError, ImportError) as error:
             if str(error) != self._failure:
@@ -106,9 +112,25 @@ class Migrating:
             self._ask(moves, planner.moves_s(moves))
         self._keep(moves, "")
 
+    def refused(self, pop: str, refused: MoveRefused) -> None:
+        """A PoP has not made moves that it was asked for: for a while nobody asks the same."""
+        if self._planner is None or not refused.number:
+            return
+        move = RefusedMove(pop, refused.from_origin, refused.to_origin, refused.class_)
+        self._planner.refusals.note(move, refused.reason, trio.current_time())
+
     def coming(self) -> dict[str, int]:
         """Units that were asked to move to each origin, and may not be there yet."""
-        return {} if self._planner is None else self._planner.coming(trio.current_time())
+        if self._planner is None:
+            return {}
+        return self._planner.coming(self._known_at(trio.current_time()))
+
+    def _known_at(self, now: float) -> float:
+        """Of when what is known is: now, unless a PoP is late to tell."""
+        told_at = self._collectors.told_at()
+        if told_at is None:
+            return now
+        return min(now, max(told_at + TELEMETRY_S_MAX, now - LATE_S_MAX))
 
     def _ask(self, moves: Sequence[UnitMoves], within_s: float) -> None:
         reasons = Counter[str]()

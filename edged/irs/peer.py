@@ -107,6 +107,7 @@ class Peer:
                 service.watch.moved(self.key, news)
             case MoveRefused():
                 service.moving.refused(self.key, news)
+                service.migrating.refused(self.key, news)
                 service.watch.kept(self.key, news)
             case LiveReport():
                 service.live.reported(self.key, news)

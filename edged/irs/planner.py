@@ -115,6 +115,7 @@ class Planner:
             policy=self.policy,
             reserve_fraction=self.reserve_fraction,
             horizon_s=self.lease_ttl_s,
+            pins=True,
         )
         plan = inputs.make_plan(self._solver.solve)
         self.plans += 1
@@ -134,7 +135,7 @@ class Planner:
         if self.last is None or (solution := self.last.solution) is None:
             return
         for each in PriorityClass:
-            units = math.fsum(classes[each] for classes in solution.unserved)
+            units = math.fsum(classes[each] for classes in solution.all_unserved())
             yield Sample("edged_irs_unserved_units", units, {"class": each.label})
 
     def _note(self, plan: LeasePlan) -> None:

@@ -225,7 +225,7 @@ class NetworkWatch:
         plan = service.planner.last
         unserved = 0.0
         if plan is not None and plan.solution is not None:
-            unserved = sum(map(sum, plan.solution.unserved))
+            unserved = sum(map(sum, plan.solution.all_unserved()))
         return IrsPoint(
             standing=service.seat.claim.standing.value,
             epoch=service.epoch,

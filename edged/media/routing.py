@@ -269,7 +269,10 @@ class BoundUnits(Struct, frozen=True, array_like=True):
     """Streams of a PoP whose rules leave them some of the origins, or prefer some.
 
     They go to one of `first`, else to one of `then`, and nowhere else. `newcomers`: so will a
-    stream of which no more is known than that it comes to this PoP.
+    stream of which no more is known than that it comes to this PoP. `held`, in the order of
+    `units`: of these, those that once live are moved to one of `first` alone, as their group is
+    there, and those that are not moved, which would part them or join what is to be apart. Empty:
+    none of them is so held.
     """
 
     first: Annotated[tuple[Name, ...], Meta(max_length=ORIGINS_MAX)]
@@ -277,6 +280,7 @@ class BoundUnits(Struct, frozen=True, array_like=True):
     units: Annotated[dict[Name, ByClass], Meta(max_length=ORIGINS_MAX)] = {}  # Now there.
     arrivals: Count = 0  # Units that wanted a place.
     newcomers: bool = False
+    held: Annotated[tuple[tuple[ByClass, ByClass], ...], Meta(max_length=ORIGINS_MAX)] = ()
 
 
 class PopTelemetry(Struct, frozen=True, array_like=True):

@@ -1,16 +1,18 @@
-"""Which origins a rule leaves a stream, and in what order: for its PoP, and for who plans leases.
+"""Which origins a rule leaves a stream, and in what order: for its PoP, and for who plans.
 
 A rule's word holds always (pin, avoid, max_rtt_ms) or while there is room (prefer, group_by,
 anti_affinity). A binding is both without the reasons: where a stream is to go first, where then.
+Of what is live a way says in how far that is also where it may be moved.
 """
 
+import enum
 import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from edged.media.routing import BOUNDS_MAX, CLASSES, BoundUnits, RouteRequest, Rule
+from edged.media.routing import BOUNDS_MAX, CLASSES, BoundUnits, ByClass, RouteRequest, Rule
 from edged.media.stream import PriorityClass
 from edged.policy.rules import RuleSet, shared_tag
 
@@ -65,9 +67,7 @@ def find_binding(request: RouteRequest, rule: Rule, own: "PopView", *, at: str =
         first = preferred
     apart = shared_tag(rule.anti_affinity, request.tags)
     if apart is not None:
-        homes = own.homes(apart)
-        others = {name for name, count in homes.items() if count > (name == at)}
-        taken = {known.domain for name in others if (known := own.by_name.get(name)) is not None}
+        taken = _domains_of_others(apart, own, at)
         outside = [known for known in allowed if known.domain not in taken]
         first = [known for known in first if known in outside] or outside or first
     names = {known.origin for known in first}
@@ -75,6 +75,15 @@ def find_binding(request: RouteRequest, rule: Rule, own: "PopView", *, at: str =
         tuple(sorted(names)),
         tuple(sorted(known.origin for known in allowed if known.origin not in names)),
     )
+
+
+def _domains_of_others(tag: str, own: "PopView", at: str) -> set[str]:
+    """The failure domains that others with this tag are in than the stream that is `at` one."""
+    return {
+        known.domain
+        for name, count in own.homes(tag).items()
+        if count > (name == at) and (known := own.by_name.get(name)) is not None
+    }
 
 
 def parts_relatives(request: RouteRequest, rule: Rule, own: "PopView", *, at: str, to: str) -> str:
@@ -85,21 +94,75 @@ def parts_relatives(request: RouteRequest, rule: Rule, own: "PopView", *, at: st
         if sum(homes.values()) > 1 and not homes.get(to):
             return f"its group {group!r} is elsewhere"
     apart = shared_tag(rule.anti_affinity, request.tags)
-    if apart is not None:
-        others = {name for name, count in own.homes(apart).items() if count > (name == at)}
-        taken = {own.by_name[name].domain for name in others if name in own.by_name}
-        if own.by_name[to].domain in taken:
-            return f"another with {apart!r} is in the same failure domain"
+    if apart is not None and own.by_name[to].domain in _domains_of_others(apart, own, at):
+        return f"another with {apart!r} is in the same failure domain"
     return ""
 
 
+def why_kept(request: RouteRequest, rule: Rule, own: "PopView", *, at: str, to: str) -> str:
+    """Why a rule does not let a live stream move there; "" when it does."""
+    return why_forbidden(own.by_name[to], rule) or parts_relatives(request, rule, own, at=at, to=to)
+
+
+def why_rules_keep(request: RouteRequest, own: "PopView", *, at: str, to: str) -> str:
+    """The same of all rules; what is not in the table is no matter of rules."""
+    rule = own.rules.first_match(request) if own.rules and to in own.by_name else None
+    return "" if rule is None else why_kept(request, rule, own, at=at, to=to)
+
+
+class Way(enum.Enum):
+    """Where a live stream that a rule binds may be moved."""
+
+    ALL = enum.auto()
+    FIRST = enum.auto()  # To those alone that its binding has first.
+    NONE = enum.auto()
+
+
+def find_way(
+    request: RouteRequest, rule: Rule, own: "PopView", first: tuple[str, ...], *, at: str
+) -> Way:
+    """Where a live stream may be moved, whose binding has these first: all of them, or none.
+
+    Never farther than `parts_relatives` lets it. Of a group that is at several origins each stream
+    may go where most of it is.
+    """
+    group = shared_tag(rule.group_by, request.tags)
+    homes = {} if group is None else own.homes(group)
+    together = sum(homes.values()) > 1
+    apart = shared_tag(rule.anti_affinity, request.tags)
+    if not together and apart is None:
+        return Way.ALL
+    if together and not all(homes.get(name) for name in first):
+        return Way.NONE
+    if apart is not None:
+        taken = _domains_of_others(apart, own, at)
+        if any(own.by_name[name].domain in taken for name in first):
+            return Way.NONE
+    return Way.FIRST
+
+
 class _Sum:
-    __slots__ = ("arrivals", "newcomers", "units")
+    __slots__ = ("arrivals", "firm", "fixed", "newcomers", "units")
 
     def __init__(self) -> None:
         self.units: dict[str, list[int]] = {}
+        self.firm: dict[str, list[int]] = {}  # Of these, by Way.FIRST
+        self.fixed: dict[str, list[int]] = {}  # and by Way.NONE.
         self.arrivals = 0
         self.newcomers = False
+
+    def add(self, origin: str, priority: PriorityClass, units: int, way: Way) -> None:
+        """Count what is at an origin."""
+        _add(self.units, origin, priority, units)
+        if way is Way.FIRST:
+            _add(self.firm, origin, priority, units)
+        elif way is Way.NONE:
+            _add(self.fixed, origin, priority, units)
+
+    def let_go(self, origin: str, priority: PriorityClass, units: int) -> None:
+        """Count so much of what is fixed as what may be moved to the first."""
+        self.fixed[origin][priority] -= units
+        _add(self.firm, origin, priority, units)
 
     @property
     def weight(self) -> tuple[bool, int]:
@@ -140,9 +203,8 @@ class Bindings:
             self._rules, self._matched = own.rules, {}
         sums = _Sums(own, self._match)
         for (origin, request), streams in self._streams.items():
-            if (known := sums.of(request, origin)) is not None:
-                units = known.units.setdefault(origin, [0] * len(CLASSES))
-                units[request.priority] += streams * request.cost
+            sums.add(origin, request, streams)
+        sums.let_one_of_each_go()
         for request, streams in arrived.items():
             if (known := sums.of(request)) is not None:
                 known.arrivals += streams * request.cost
@@ -158,6 +220,22 @@ class Bindings:
         return self._matched[request]
 
 
+def _add(sums: dict[str, list[int]], origin: str, priority: PriorityClass, units: int) -> None:
+    counts = sums.get(origin)
+    if counts is None:
+        counts = sums[origin] = [0] * len(CLASSES)
+    counts[priority] += units
+
+
+class _Apart(Struct, frozen=True):
+    """A stream that is to be apart from others, and may be moved."""
+
+    sum: _Sum
+    origin: str
+    request: RouteRequest
+    joined: bool  # Another is in the same failure domain.
+
+
 class _Sums:
     """By binding, as a view is now."""
 
@@ -167,19 +245,57 @@ class _Sums:
         self.known: dict[Binding, _Sum] = {}
         self._own, self._match = own, match
         self._free = Binding(tuple(sorted(own.by_name)))
-        self._alike: dict[int, Binding] = {}  # Of rules that bind all their streams alike.
+        self._alike: dict[int, _Sum | None] = {}  # Of rules that bind all their streams alike.
+        self._apart: dict[str, list[_Apart]] = {}  # By tag.
 
-    def of(self, request: RouteRequest, at: str = "") -> _Sum | None:
-        """Where a stream counts; None: it is free to go anywhere."""
+    def of(self, request: RouteRequest) -> _Sum | None:
+        """Where a stream that comes counts; None: it is free to go anywhere."""
         rule = self._match(request, self._own.rules)
         if rule is None:
             return None
-        binding = self._alike.get(id(rule))
-        if binding is None:
-            binding = find_binding(request, rule, self._own, at=at)
-            if not (rule.group_by or rule.anti_affinity):
-                self._alike[id(rule)] = binding
-        return None if binding == self._free else self.known.setdefault(binding, _Sum())
+        if id(rule) in self._alike:
+            return self._alike[id(rule)]
+        binding = find_binding(request, rule, self._own)
+        found = None if binding == self._free else self._sum_of(binding)
+        if not (rule.group_by or rule.anti_affinity):
+            self._alike[id(rule)] = found
+        return found
+
+    def add(self, origin: str, request: RouteRequest, streams: int) -> None:
+        """Count what is at an origin, unless it is free to go anywhere."""
+        own = self._own
+        rule = self._match(request, own.rules)
+        if rule is None:
+            return
+        if not (rule.group_by or rule.anti_affinity):
+            if (known := self.of(request)) is not None:
+                known.add(origin, request.priority, streams * request.cost, Way.ALL)
+            return
+        binding = find_binding(request, rule, own, at=origin)
+        way = find_way(request, rule, own, binding.first, at=origin)
+        if binding == self._free and way is not Way.NONE:
+            return
+        known = self._sum_of(binding)
+        apart = shared_tag(rule.anti_affinity, request.tags)
+        if apart is not None and way is not Way.NONE:
+            here = own.by_name.get(origin)
+            joined = here is not None and here.domain in _domains_of_others(apart, own, origin)
+            found = self._apart.setdefault(apart, [])
+            found.append(_Apart(known, origin, request, joined))
+            way = Way.NONE
+        known.add(origin, request.priority, streams * request.cost, way)
+
+    def let_one_of_each_go(self) -> None:
+        """Of streams that are to be apart one at a time may be moved: two could meet elsewhere."""
+        for found in self._apart.values():
+            one = next((each for each in found if each.joined), found[0])
+            one.sum.let_go(one.origin, one.request.priority, one.request.cost)
+
+    def _sum_of(self, binding: Binding) -> _Sum:
+        found = self.known.get(binding)
+        if found is None:
+            found = self.known[binding] = _Sum()
+        return found
 
 
 def _told(sums: dict[Binding, _Sum]) -> tuple[BoundUnits, ...]:
@@ -190,12 +306,24 @@ def _told(sums: dict[Binding, _Sum]) -> tuple[BoundUnits, ...]:
         BoundUnits(
             first=binding.first,
             then=binding.then,
-            units={
-                origin: (units[0], units[1], units[2])
-                for origin, units in sums[binding].units.items()
-            },
+            units={origin: _by_class(units) for origin, units in sums[binding].units.items()},
             arrivals=sums[binding].arrivals,
             newcomers=sums[binding].newcomers,
+            held=_told_held(sums[binding]),
         )
         for binding in sorted(most, key=lambda each: (each.first, each.then))
     )
+
+
+def _told_held(known: _Sum) -> tuple[tuple[ByClass, ByClass], ...]:
+    if not known.firm and not known.fixed:
+        return ()
+    nothing = [0] * len(CLASSES)
+    return tuple(
+        (_by_class(known.firm.get(origin, nothing)), _by_class(known.fixed.get(origin, nothing)))
+        for origin in known.units
+    )
+
+
+def _by_class(units: list[int]) -> ByClass:
+    return (units[0], units[1], units[2])

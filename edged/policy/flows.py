@@ -71,6 +71,18 @@ def find_crossed(
     return crossed
 
 
+class FlowPin(Struct, frozen=True):
+    """Units that one origin alone may have; "": none may.
+
+    As a row of the problem that forbids all others, but that takes neither a row nor a choice.
+    """
+
+    pop: str  # Its name for links; several may have the same.
+    origin: str
+    demand: Sequence[float]  # By class.
+    rtt_ms: float
+
+
 class FlowProblem(Struct, frozen=True, kw_only=True):
     """What is wanted and what there is; lists are in the order of `pops` and `origins`.
 
@@ -86,6 +98,7 @@ class FlowProblem(Struct, frozen=True, kw_only=True):
     rtt_ms: Sequence[Sequence[float]]  # By PoP, origin; infinite: not known.
     forbidden: frozenset[tuple[str, str]] = frozenset()  # (PoP, origin)
     links: tuple[LinkLimit, ...] = ()
+    pins: tuple[FlowPin, ...] = ()  # Beside `demand`; each has the classes that this has.
 
 
 class FlowSolution(Struct, frozen=True, kw_only=True):
@@ -98,13 +111,22 @@ class FlowSolution(Struct, frozen=True, kw_only=True):
     cost_ms: float
     iterations: int
     cold: bool  # Begun anew, not from the last solution.
+    pinned: list[list[float]] = []  # Of the pins, those that are placed, by class.
+    pins_unserved: list[list[float]] = []
 
     @property
     def served(self) -> float:
         """Units placed."""
         return math.fsum(
-            units for origins in self.units for classes in origins for units in classes
+            units
+            for origins in (*self.units, self.pinned)
+            for classes in origins
+            for units in classes
         )
+
+    def all_unserved(self) -> list[list[float]]:
+        """Units that find no place, by class, of each PoP and each pin."""
+        return [*self.unserved, *self.pins_unserved]
 
 
 class FlowSolve(Protocol):
@@ -176,40 +198,68 @@ def explain_flows(problem: FlowProblem, solution: FlowSolution) -> FlowExplanati
                     for place, origin in enumerate(problem.origins)
                 }
                 unserved.append(Unserved(pop=pop, class_label=label, units=units, why=why))
+    places = {origin: place for place, origin in enumerate(problem.origins)}
+    for pin, left in zip(problem.pins, solution.pins_unserved, strict=True):
+        for k, label in enumerate(labels):
+            if left[k] > TIGHT:
+                why = dict.fromkeys(problem.origins, "forbidden")
+                if (place := places.get(pin.origin)) is not None:
+                    link = full_links.get((pin.pop, pin.origin), "")
+                    why[pin.origin] = _why_full(problem, solution, link, (place, k))
+                unserved.append(Unserved(pop=pin.pop, class_label=label, units=left[k], why=why))
     return FlowExplanation(binding=binding, unserved=unserved)
 
 
 def _labels(problem: FlowProblem) -> list[str]:
     """Of the classes that the problem has: the lowest ones."""
-    width = len(problem.demand[0]) if problem.demand else len(CLASSES)
+    width = next((len(of) for of in (*problem.demand, *problem.capacity)), len(CLASSES))
     return [each.label for each in CLASSES[len(CLASSES) - width :]]
 
 
-def _full_links(problem: FlowProblem, solution: FlowSolution) -> dict[tuple[int, int], str]:
-    """Which full link each (PoP, origin) crosses, by their places."""
-    full = {}
+def _full_links(problem: FlowProblem, solution: FlowSolution) -> dict[tuple[str, str], str]:
+    """Which full link each (PoP, origin) crosses."""
+    full: dict[tuple[str, str], str] = {}
     of_links = find_places(problem.pops, problem.origins, [link.pairs for link in problem.links])
     for link, crossing in zip(problem.links, of_links, strict=True):
         used = math.fsum(units for row, place in crossing for units in solution.units[row][place])
+        pairs = set(link.pairs)
+        for pin, units in zip(problem.pins, solution.pinned, strict=True):
+            if (pin.pop, pin.origin) in pairs:
+                used += math.fsum(units)
         if used >= link.units - TIGHT:
-            full.update(dict.fromkeys(crossing, link.name))
+            full.update(dict.fromkeys(link.pairs, link.name))
     return full
 
 
 def _why_not(
     problem: FlowProblem,
     solution: FlowSolution,
-    full_links: dict[tuple[int, int], str],
+    full_links: dict[tuple[str, str], str],
     wanted: tuple[int, int, int],
 ) -> str:
     """Why one more unit of this (PoP, origin, class), by their places, has no room."""
     row, place, k = wanted
-    if (problem.pops[row], problem.origins[place]) in problem.forbidden:
+    pair = problem.pops[row], problem.origins[place]
+    if pair in problem.forbidden:
         return "forbidden"
-    if (row, place) in full_links:
-        return f"link {full_links[row, place]} is full"
+    return _why_full(problem, solution, full_links.get(pair, ""), (place, k))
+
+
+def _why_full(
+    problem: FlowProblem, solution: FlowSolution, full_link: str, wanted: tuple[int, int]
+) -> str:
+    place, k = wanted
+    if full_link:
+        return f"link {full_link} is full"
+    origin = problem.origins[place]
+    pinned = [
+        units
+        for pin, units in zip(problem.pins, solution.pinned, strict=True)
+        if pin.origin == origin
+    ]
     for width in range(k + 1):
-        used = math.fsum(units for origins in solution.units for units in origins[place][width:])
+        there = (*(origins[place] for origins in solution.units), *pinned)
+        used = math.fsum(units for classes in there for units in classes[width:])
         limit = problem.capacity[place][width]
         if used >= limit - TIGHT:
             return "full" if width == 0 else f"full but for {limit_name(problem, width)}"

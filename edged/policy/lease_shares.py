@@ -9,6 +9,7 @@ the nearest first, so that no free slot is idle; except across a link that is fu
 import math
 from collections.abc import Sequence
 from math import inf
+from typing import TypeVar
 
 from msgspec import Struct, structs
 
@@ -17,6 +18,7 @@ from edged.policy.flows import (
     RTT_MS_MAX,
     RTT_UNKNOWN_MS,
     TIGHT,
+    FlowPin,
     FlowProblem,
     FlowSolution,
     FlowSolve,
@@ -93,28 +95,30 @@ def share_by_flows(
     *,
     horizon_s: float,
     links: tuple[LinkLimit, ...] = (),
+    pins: bool = True,
 ) -> Shares:
-    """Share by linear programs; raises SolverError."""
+    """Share by linear programs; raises SolverError.
+
+    `pins`: who may go to one origin alone is no row of these, but a pin; the optimum is the same.
+    """
+    split = _Split(pops, [origin.name for origin in origins], pins=pins)
     links = _with_parts(links, pops)
-    forbidden = frozenset(
-        (pop.name, origin.name)
-        for pop in pops
-        if pop.allowed is not None
-        for origin in origins
-        if origin.name not in pop.allowed
-    )
+    demand = [pop.demand(horizon_s) for pop in pops]
     problem = FlowProblem(
-        pops=[pop.name for pop in pops],
-        origins=[origin.name for origin in origins],
-        demand=[pop.demand(horizon_s) for pop in pops],
+        pops=split.names,
+        origins=split.origins,
+        demand=split.of_rows(demand),
         capacity=[origin.capacity for origin in origins],
-        rtt_ms=[pop.rtt_ms for pop in pops],
-        forbidden=forbidden,
+        rtt_ms=[pop.rtt_ms for pop in split.of_rows(pops)],
+        forbidden=split.forbidden,
         links=links,
+        pins=split.make_pins(demand, near=False),
     )
     solution = solve(problem)
     detours = _detours(problem, solution)
-    links = _links_left(problem, [[sum(counts) for counts in pop.units] for pop in pops])
+    if links:
+        there = [[sum(counts) for counts in pop.units] for pop in pops]
+        links = _links_left(links, pops, split.origins, there)
     needs = [pop.slots_needed(horizon_s) for pop in pops]
     total = sum(origin.free for origin in origins)
     if sum(needs) > total:
@@ -122,43 +126,113 @@ def share_by_flows(
     growth = FlowProblem(  # Its costs are detours: what counts is how far from the best it goes.
         pops=problem.pops,
         origins=problem.origins,
-        demand=[(need,) for need in needs],
+        demand=[(need,) for need in split.of_rows(needs)],
         capacity=[(origin.free,) for origin in origins],
         rtt_ms=detours,
-        forbidden=forbidden,
+        forbidden=problem.forbidden,
         links=links,
+        pins=split.make_pins([(need,) for need in needs], near=True),
     )
-    granted = _grow(growth, origins, solve)
-    _share_rest(pops, origins, granted, detours, _links_left(growth, granted))
+    granted = _grow(growth, origins, split, solve)
+    if links:
+        links = _links_left(links, pops, split.origins, granted)
+    _share_rest(pops, origins, granted, split.of_all(detours), links)
     return Shares(units=granted, problem=problem, solution=solution)
 
 
-def _grow(growth: FlowProblem, origins: Sequence[OriginOffer], solve: FlowSolve) -> list[list[int]]:
-    """Units by PoP, origin: where they would have a ladder first, and what is left anywhere."""
-    makers = [min(origin.free, origin.ladders or 0) for origin in origins]
-    granted = [[0] * len(origins) for _ in growth.pops]
-    if any(makers) and makers != [origin.free for origin in origins]:
-        first = structs.replace(growth, capacity=[(units,) for units in makers])
-        _add_whole(granted, solve(first))
-        growth = structs.replace(
+_Item = TypeVar("_Item")
+
+
+class _Split:
+    """Who is a row of the programs, and who a pin."""
+
+    def __init__(self, pops: Sequence[PopNeed], origins: list[str], *, pins: bool) -> None:
+        self.origins, self.pops = origins, pops
+        places = {origin: place for place, origin in enumerate(origins)}
+        self._rows: list[int] = []
+        self._pins: list[tuple[int, int]] = []  # Which, and the place of its origin; -1: none.
+        forbidden = []
+        for index, pop in enumerate(pops):
+            if pop.allowed is None:
+                self._rows.append(index)
+                continue
+            open_ = [places[origin] for origin in pop.allowed if origin in places]
+            if pins and len(open_) <= 1:
+                self._pins.append((index, open_[0] if open_ else -1))
+                continue
+            self._rows.append(index)
+            forbidden += [(pop.name, name) for name in origins if name not in pop.allowed]
+        self.forbidden = frozenset(forbidden)
+        self.names = [pops[index].name for index in self._rows]
+
+    def of_rows(self, items: Sequence[_Item]) -> list[_Item]:
+        """Of one for each PoP or part those of rows."""
+        return [items[index] for index in self._rows] if self._pins else list(items)
+
+    def of_all(self, detours: list[list[float]]) -> list[list[float]]:
+        """Of one for each row one for each PoP or part: a pin's one way is no detour."""
+        if not self._pins:
+            return detours
+        straight = [0.0] * len(self.origins)
+        found = [straight] * len(self.pops)
+        for index, of_row in zip(self._rows, detours, strict=True):
+            found[index] = of_row
+        return found
+
+    def make_pins(self, demand: Sequence[Sequence[float]], *, near: bool) -> tuple[FlowPin, ...]:
+        """The pins with this demand of all; `near`: all ways are short."""
+        made = []
+        for index, place in self._pins:
+            pop = self.pops[index]
+            origin = self.origins[place] if place >= 0 else ""
+            rtt_ms = 0.0 if near or place < 0 else pop.rtt_ms[place]
+            made.append(FlowPin(pop.name, origin, demand[index], rtt_ms))
+        return tuple(made)
+
+    def add_whole(self, granted: list[list[int]], given: FlowSolution) -> None:
+        """Add to what each PoP or part has of each origin the whole units of these."""
+        for index, of_pop in zip(self._rows, given.units, strict=True):
+            row = granted[index]
+            for place, (units,) in enumerate(of_pop):
+                if units:
+                    row[place] += math.floor(units + TIGHT)
+        for (index, place), (units,) in zip(self._pins, given.pinned, strict=True):
+            if units:
+                granted[index][place] += math.floor(units + TIGHT)
+
+    def less(self, growth: FlowProblem, granted: list[list[int]]) -> FlowProblem:
+        """What is wanted yet when so much is granted."""
+        had = [sum(row) for row in granted]
+        return structs.replace(
             growth,
             demand=[
-                (need - sum(row),) for (need,), row in zip(growth.demand, granted, strict=True)
+                (need - units,)
+                for (need,), units in zip(growth.demand, self.of_rows(had), strict=True)
             ],
+            pins=tuple(
+                structs.replace(pin, demand=(pin.demand[0] - had[index],))
+                for pin, (index, _) in zip(growth.pins, self._pins, strict=True)
+            ),
             capacity=[
                 (units - sum(row[place] for row in granted),)
                 for place, (units,) in enumerate(growth.capacity)
             ],
-            links=_links_left(growth, granted),
+            links=_links_left(growth.links, self.pops, self.origins, granted),
         )
-    _add_whole(granted, solve(growth))
+
+
+def _grow(
+    growth: FlowProblem, origins: Sequence[OriginOffer], split: _Split, solve: FlowSolve
+) -> list[list[int]]:
+    """Units by PoP or part, origin: where they would have a ladder first, the rest anywhere."""
+    makers = [min(origin.free, origin.ladders or 0) for origin in origins]
+    granted = [[0] * len(origins) for _ in split.pops]
+    if any(makers) and makers != [origin.free for origin in origins]:
+        first = structs.replace(growth, capacity=[(units,) for units in makers])
+        split.add_whole(granted, solve(first))
+        growth = split.less(growth, granted)
+    split.add_whole(granted, solve(growth))
     return granted
-
-
-def _add_whole(granted: list[list[int]], given: FlowSolution) -> None:
-    for row, of_pop in zip(granted, given.units, strict=True):
-        for place, (units,) in enumerate(of_pop):
-            row[place] += math.floor(units + TIGHT)
 
 
 def _with_parts(links: tuple[LinkLimit, ...], pops: Sequence[PopNeed]) -> tuple[LinkLimit, ...]:
@@ -236,13 +310,18 @@ def _detours(problem: FlowProblem, solution: FlowSolution) -> list[list[float]]:
     return detours
 
 
-def _links_left(problem: FlowProblem, units: list[list[int]]) -> tuple[LinkLimit, ...]:
+def _links_left(
+    links: tuple[LinkLimit, ...],
+    pops: Sequence[PopNeed],
+    origins: Sequence[str],
+    units: list[list[int]],
+) -> tuple[LinkLimit, ...]:
     """The links with what these units leave of them."""
-    if not problem.links:
+    if not links:
         return ()
     left = []
-    of_links = find_places(problem.pops, problem.origins, [link.pairs for link in problem.links])
-    for link, crossing in zip(problem.links, of_links, strict=True):
+    of_links = find_places([pop.name for pop in pops], origins, [link.pairs for link in links])
+    for link, crossing in zip(links, of_links, strict=True):
         used = sum(units[row][place] for row, place in crossing)
         left.append(
             LinkLimit(

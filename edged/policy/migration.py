@@ -22,6 +22,7 @@ import numpy as np
 from edged.policy.flows import TIGHT, UNSERVED_MS, find_places
 from edged.policy.linear_program import INFINITY, Entries, Floats, LinearProgram, Numbers
 from edged.policy.moves import MigrationProblem, UnitMoves, is_wrong, make_moves
+from edged.policy.pop_needs import LAST_RESORT_MS
 
 OVER_MS, DRAIN_MS = UNSERVED_MS[0], UNSERVED_MS[2]  # Per unit; both far beyond any detour.
 
@@ -104,8 +105,11 @@ def _numbers(problem: MigrationProblem, placed: Floats, *, steps: bool) -> Numbe
         if name in problem.draining:
             stay[:, place] += DRAIN_MS
             room_for_moves[:, place] = 0.0
-    for row, place in find_places(problem.pops, problem.origins, [problem.forbidden])[0]:
+    closed, behind = find_places(problem.pops, problem.origins, [problem.forbidden, problem.behind])
+    for row, place in closed:
         room_for_moves[row, place] = 0.0
+    for row, place in behind:
+        move[row, place] += LAST_RESORT_MS
     demand = placed.sum(axis=1).ravel()
     room = np.maximum(np.array(problem.room, dtype=np.float64), 0.0)
     if steps:

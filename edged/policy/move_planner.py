@@ -15,9 +15,10 @@ from msgspec import Struct, structs
 
 from edged.policy.flows import PLANS_PER_CHECKPOINT, FlowSolve, LinkLimit
 from edged.policy.migration import Migration
-from edged.policy.moves import GAIN_MS_MIN, MoveInputs, UnitMoves, is_wrong
+from edged.policy.move_refusals import MoveRefusals
+from edged.policy.moves import GAIN_MS_MIN, MoveInputs, UnitMoves, find_overloaded, is_wrong
 from edged.policy.planner import OriginSupply, PopDemand, with_ladders_only
-from edged.policy.shedding import UnitSheds, plan_sheds, without
+from edged.policy.shedding import UnitSheds, of_pops, plan_sheds, without
 
 NEARER_S = 20.0  # Between looks for what could come nearer; that is never urgent.
 AGAIN_S = (
@@ -61,9 +62,10 @@ class MovePlanner:
         self.sheds: list[UnitSheds] = []  # By the last plan.
         self._shed = shed
         self._migration = Migration()
-        self._settled_at = -math.inf
+        self._settled_at = self._next_at = -math.inf
         self._looked_at = -math.inf
         self._moved = False  # By the last plan.
+        self.refusals = MoveRefusals()  # Whoever hears of one notes it.
         self._coming: dict[str, int] = {}
 
     def plan(
@@ -74,13 +76,16 @@ class MovePlanner:
         now: float,
         reserve_fraction: float,
         links: tuple[LinkLimit, ...] = (),
+        known_at: float | None = None,
     ) -> list[UnitMoves]:
         """What is to move now, in this order and within `moves_s` of it; mostly nothing.
 
-        `pops`: those that can be asked. Raises SolverError; then it waits as after a plan.
+        `pops`: those that can be asked. `known_at`: of when that is what is known, None being now;
+        it is not settled before that tells of it. Raises SolverError; then it waits as after a
+        plan.
         """
         self.sheds = []
-        if now < self._settled_at:
+        if now < self._next_at or (now if known_at is None else known_at) < self._settled_at:
             return []
         inputs = MoveInputs(
             origins=list(origins),
@@ -90,24 +95,26 @@ class MovePlanner:
             reserve_fraction=reserve_fraction,
             gain_ms_min=self.gain_ms_min,
             drains=self.drains,
+            rules=True,
+            refused=self.refusals.held(now),
         )
         problem = inputs.problem()
-        if not is_wrong(problem):
+        if not (is_wrong(problem) or (self._shed is not None and find_overloaded(problem))):
             if now < self._looked_at + (AGAIN_S if self._moved else NEARER_S):
                 return []
             # What only comes nearer keeps its ladder.
             inputs = structs.replace(inputs, origins=list(with_ladders_only(origins)))
             problem = inputs.problem()
         self._looked_at, self._moved = now, False
-        self._settled_at = now + LOOK_S
+        self._next_at = now + LOOK_S
         cold = self.plans % PLANS_PER_CHECKPOINT == 0
         if cold:
             self._migration.restart()
         self.last = MovePlan(number=self.plans, cold=cold, inputs=inputs)
         self.plans += 1
         if self._shed is not None:
-            self.sheds = plan_sheds(problem, self._shed)
-            problem = without(problem, self.sheds)
+            sheds = plan_sheds(problem, self._shed)
+            self.sheds, problem = of_pops(problem, sheds), without(problem, sheds)
         moves = self._migration.plan(problem)
         self._moved = bool(moves)
         self._coming = {}
@@ -117,9 +124,12 @@ class MovePlanner:
             self._settled_at = now + self.moves_s(moves) + SETTLE_S
         return moves
 
-    def coming(self, now: float) -> dict[str, int]:
-        """Units on their way to each origin: no lease may have the slots that they will take."""
-        return self._coming if now < self._settled_at else {}
+    def coming(self, known_at: float) -> dict[str, int]:
+        """Units that were on their way to each origin when that was so, by what is known.
+
+        No lease may have the slots that they will take, or have taken since.
+        """
+        return self._coming if known_at < self._settled_at else {}
 
     def moves_s(self, moves: Sequence[UnitMoves]) -> float:
         """How long they take."""

@@ -7,13 +7,16 @@ that drain; and less round trip, where that pays for the moves.
 import math
 from collections.abc import Iterable, Sequence
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from edged.media.routing import NO_UNITS, OriginState
 from edged.media.stream import PriorityClass
 from edged.policy.flows import RTT_MS_MAX, RTT_UNKNOWN_MS, TIGHT, LinkLimit, find_crossed
 from edged.policy.lease_shares import HORIZON_S_MAX
+from edged.policy.move_refusals import RefusedMove
+from edged.policy.move_rows import MoveRow, find_rows
 from edged.policy.planner import OriginSupply, PopDemand, find_reserves, rooms_of
+from edged.policy.pop_needs import LAST_RESORT_MS
 
 GAIN_MS_MIN = 5.0  # Of round trip, for which a stream is moved when nothing else is wrong.
 CLASS_STEP = 0.1  # By which a class must gain more than the one below: the lower are moved first.
@@ -22,7 +25,11 @@ NEARER, DRAIN, MAKES_ROOM = "nearer", "drain", "makes room for others"
 
 
 class MigrationProblem(Struct, frozen=True, kw_only=True):
-    """What is where; lists are in the order of `pops` and `origins`, classes highest first."""
+    """What is where; lists are in the order of `pops` and `origins`, classes highest first.
+
+    Where rules tell streams of a PoP apart it has several rows, each as a PoP of its own: `of` says
+    of each row whose it is.
+    """
 
     pops: Sequence[str]
     origins: Sequence[str]
@@ -34,13 +41,25 @@ class MigrationProblem(Struct, frozen=True, kw_only=True):
     budget: int  # Units that may move now.
     draining: frozenset[str] = frozenset()  # Origins to be left; nothing goes there.
     forbidden: frozenset[tuple[str, str]] = frozenset()  # (PoP, origin): nothing goes there.
+    # (PoP, origin): who moves there would rather not, by LAST_RESORT_MS.
+    behind: frozenset[tuple[str, str]] = frozenset()
     links: tuple[LinkLimit, ...] = ()  # Limits for all units, those there now included.
     gain_ms_min: float = GAIN_MS_MIN
+    of: Sequence[str] = ()  # By row; empty: each is a PoP.
+
+    def pop(self, row: int) -> str:
+        """The PoP that a row is of."""
+        return self.of[row] if self.of else self.pops[row]
 
     def rtt(self, row: int, place: int) -> float:
         """Milliseconds from a PoP to an origin, by their places."""
         rtt_ms = self.rtt_ms[row][place]
         return min(max(0.0, rtt_ms), RTT_MS_MAX) if math.isfinite(rtt_ms) else RTT_UNKNOWN_MS
+
+    def way_ms(self, row: int, place: int) -> float:
+        """The same as it counts for who moves there."""
+        later = (self.pops[row], self.origins[place]) in self.behind
+        return self.rtt(row, place) + (LAST_RESORT_MS if later else 0.0)
 
     def move_cost_ms(self, k: int) -> float:
         """Milliseconds that one unit of the class at place `k` must gain."""
@@ -57,6 +76,8 @@ class MoveInputs(Struct, frozen=True, kw_only=True):
     reserve_fraction: float
     gain_ms_min: float
     drains: bool
+    rules: bool = False  # Whether it keeps to rules: journals of format 2 have plans that did not.
+    refused: tuple[RefusedMove, ...] = ()  # Not to be planned again.
 
     def problem(self) -> MigrationProblem:
         """As it is solved."""
@@ -68,6 +89,8 @@ class MoveInputs(Struct, frozen=True, kw_only=True):
             links=self.links,
             gain_ms_min=self.gain_ms_min,
             drains=self.drains,
+            rules=self.rules,
+            refused=self.refused,
         )
 
 
@@ -80,11 +103,14 @@ def migration_problem(
     links: tuple[LinkLimit, ...] = (),
     gain_ms_min: float = GAIN_MS_MIN,
     drains: bool = True,
+    rules: bool = True,
+    refused: tuple[RefusedMove, ...] = (),
 ) -> MigrationProblem:
     """What is where by what IRS was told, by PoP shard: each moves its own streams.
 
     Origins that are down or suspect are left out: PoPs see to their streams there themselves.
-    Those that drain are, too, where `drains` is not set.
+    Those that drain are, too, where `drains` is not set. `rules`: whether streams go only where
+    the rules of their PoP let them; else none is bound, nor is anything `refused`.
     """
     known = [
         origin
@@ -93,32 +119,54 @@ def migration_problem(
     ]
     names = [origin.origin for origin in known]
     reserves = find_reserves(known, pops, fraction_max=reserve_fraction, horizon_s=HORIZON_S_MAX)
-    shards: dict[str, list[str]] = {}
+    draining = frozenset(each.origin for each in known if each.state is OriginState.DRAIN)
     nearest: dict[str, dict[str, float]] = {}
     for pop in pops:
-        shards.setdefault(pop.name, []).append(pop.pop)
         best = nearest.setdefault(pop.name, {})
         for name, rtt_ms in pop.rtt_ms.items():
             best[name] = min(rtt_ms, best.get(name, math.inf))
+    if rules:
+        rows = find_rows(pops, names, frozenset(names) - draining, refused)
+    else:
+        rows = [_whole(pop, names) for pop in pops]
+    of_pop: dict[str, list[str]] = {}
+    for row in rows:
+        of_pop.setdefault(row.shard.partition("/")[0], []).append(row.label)
+    measured = {pop.pop: _measured(pop, names, nearest[pop.name]) for pop in pops}
     return MigrationProblem(
-        pops=[pop.pop for pop in pops],
+        pops=[row.label for row in rows],
+        of=[row.shard for row in rows],
         origins=names,
-        placed=[[pop.units.get(name, NO_UNITS) for name in names] for pop in pops],
+        placed=[row.placed for row in rows],
         room=[rooms_of(*each) for each in zip(known, reserves, strict=True)],
-        rtt_ms=[_measured(pop, names, nearest[pop.name]) for pop in pops],
+        rtt_ms=[measured[row.shard] for row in rows],
         budget=budget,
-        draining=frozenset(origin.origin for origin in known if origin.state is OriginState.DRAIN),
+        draining=draining,
+        forbidden=frozenset(
+            (row.label, name)
+            for row in rows
+            if row.allowed is not None
+            for name in names
+            if name not in row.allowed
+        ),
+        behind=frozenset((row.label, name) for row in rows for name in row.behind),
         links=tuple(
             LinkLimit(
                 name=link.name,
                 mbps=link.mbps,
                 mbps_per_unit=link.mbps_per_unit,
-                pairs=tuple((key, name) for pop, name in link.pairs for key in shards.get(pop, ())),
+                pairs=tuple((key, name) for pop, name in link.pairs for key in of_pop.get(pop, ())),
             )
             for link in links
         ),
         gain_ms_min=gain_ms_min,
     )
+
+
+def _whole(pop: PopDemand, names: Sequence[str]) -> MoveRow:
+    """A shard whose streams may go anywhere."""
+    placed = [pop.units.get(name, NO_UNITS) for name in names]
+    return MoveRow(label=pop.pop, shard=pop.pop, placed=placed, allowed=None)
 
 
 def _measured(pop: PopDemand, names: Sequence[str], nearest: dict[str, float]) -> list[float]:
@@ -133,13 +181,29 @@ def _measured(pop: PopDemand, names: Sequence[str], nearest: dict[str, float]) -
 
 
 def is_wrong(problem: MigrationProblem) -> bool:
-    """Whether a link is over its limit, or something is where it should not stay."""
-    return bool(find_overloaded(problem)) or any(
-        any(classes)
-        for row in problem.placed
-        for name, classes in zip(problem.origins, row, strict=True)
-        if name in problem.draining
-    )
+    """Whether a link is over its limit, or something is where it should not stay, and may leave.
+
+    What rules keep there is no reason to move what is elsewhere.
+    """
+    crossed = find_crossed(problem.pops, problem.origins, problem.links)
+    over = _overloaded(problem, crossed)
+    if not over and not problem.draining:
+        return False
+    for row, pop in enumerate(problem.pops):
+        targets = {
+            place
+            for place, name in enumerate(problem.origins)
+            if name not in problem.draining and (pop, name) not in problem.forbidden
+        }
+        for place, classes in enumerate(problem.placed[row]):
+            if not any(classes):
+                continue
+            if problem.origins[place] in problem.draining and targets:
+                return True
+            full = over & set(crossed.get((row, place), ()))
+            if any(full - set(crossed.get((row, to), ())) for to in targets - {place}):
+                return True
+    return False
 
 
 def find_overloaded(problem: MigrationProblem) -> frozenset[int]:
@@ -235,7 +299,7 @@ def _pair(
     )
     targets = sorted(
         (place for place, units in arrive.items() if units > 0),
-        key=lambda place: (problem.rtt(row, place), place),
+        key=lambda place: (problem.way_ms(row, place), place),
     )
     moves = []
     for place in sources:
@@ -362,7 +426,7 @@ def _reason(
 
 def _gain(problem: MigrationProblem, move: _Move) -> float:
     """Milliseconds by which one unit of the move comes nearer."""
-    return problem.rtt(move.row, move.place) - problem.rtt(move.row, move.to)
+    return problem.rtt(move.row, move.place) - problem.way_ms(move.row, move.to)
 
 
 def _named(
@@ -373,7 +437,7 @@ def _named(
     lowest = PriorityClass.BASIC - (len(problem.room[0]) - 1 if problem.room else 0)
     named = [
         UnitMoves(
-            pop=problem.pops[move.row],
+            pop=problem.pop(move.row),
             from_origin=problem.origins[move.place],
             to_origin=problem.origins[move.to],
             priority=PriorityClass(lowest + move.k),
@@ -383,4 +447,16 @@ def _named(
         for move in moves
     ]
     order = {MAKES_ROOM: 0, DRAIN: 2, NEARER: 3}
-    return sorted(named, key=lambda each: order.get(each.reason, 1))
+    return sorted(_merge(named), key=lambda each: order.get(each.reason, 1))
+
+
+def _merge(moves: Iterable[UnitMoves]) -> list[UnitMoves]:
+    """One of several rows' alike: which of its streams go the PoP sees by its rules."""
+    merged: dict[tuple[str, str, str, PriorityClass, str], UnitMoves] = {}
+    for move in moves:
+        key = (move.pop, move.from_origin, move.to_origin, move.priority, move.reason)
+        known = merged.get(key)
+        merged[key] = (
+            move if known is None else structs.replace(move, units=known.units + move.units)
+        )
+    return list(merged.values())

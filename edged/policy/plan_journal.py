@@ -6,8 +6,9 @@ pushed, `MovesRecord`s, and before those that name them the `RulesRecord`s of th
 that was cut, as IRS was killed, is not read; what else is wrong is an error, and what comes before
 it was read.
 
-Format 1 had plans alone: leases, but neither what made tables of them (rules, ttls, what PoPs know)
-nor moves. It is read as far as it goes.
+Format 1 had plans alone: leases, but neither what made tables of them (rules, ttls, what PoPs
+know) nor moves. Format 2 had moves, but not what rules let which stream go where, nor what PoPs had
+refused: nobody asked. Both are read as far as they go.
 """
 
 import hashlib
@@ -28,9 +29,9 @@ from edged.policy.moves import MoveInputs
 from edged.policy.planner import LeasePlan, OriginSupply, PlanPolicy, PopDemand, plan_leases
 from edged.policy.pushed_tables import Push, Pushed, TableDigests, Variant, make_tables
 
-FORMAT: Final = 2
-MAGIC: Final = b"edged plans 2\n"
-MAGIC_BEFORE: Final = b"edged plans 1\n"
+FORMAT: Final = 3
+FORMAT_OF_RULES: Final = 3  # From it on plans of moves keep to rules.
+MAGIC: Final = b"edged plans 3\n"
 RECORD_BYTES_MAX: Final = 16 * 2**20  # Deflated; 100 PoPs and 10 origins are some 16 KB.
 FILE_BYTES_MAX: Final = 2**30  # What is read at once.
 INFLATED_BYTES_MAX: Final = 64 * 2**20
@@ -56,6 +57,7 @@ class PlanInputs(Struct, frozen=True, kw_only=True):
     policy: PlanPolicy
     reserve_fraction: float
     horizon_s: float
+    pins: bool = False  # Of format 3: the program counts pins as such, and not as rows.
 
     def make_plan(self, solve: FlowSolve) -> LeasePlan:
         """Plan by them, as IRS did and as a replay does; `solve`: of a `FlowSolver`."""
@@ -66,6 +68,7 @@ class PlanInputs(Struct, frozen=True, kw_only=True):
             solve=solve if self.policy == "leases" else None,
             horizon_s=self.horizon_s,
             links=self.links,
+            pins=self.pins,
         )
 
 
@@ -194,8 +197,7 @@ def read_journal(data: bytes, name: str) -> tuple[JournalHeader, Iterator[Record
         raise RemoteProtocolError(
             f"{name}: its header is of format {header.format}, its first line of {number}"
         )
-    whole = number == FORMAT
-    return header, _records(bodies, name, Record if whole else PlanRecord)
+    return header, _records(bodies, name, Record if number > 1 else PlanRecord)
 
 
 def _records(bodies: Iterator[tuple[int, bytes]], name: str, kinds: object) -> Iterator[Record]:

@@ -108,6 +108,7 @@ def plan_leases(
     horizon_s: float = 10.0,
     links: tuple[LinkLimit, ...] = (),
     margin_fraction: float = MARGIN_PART,
+    pins: bool = True,
 ) -> LeasePlan:
     """Make the rows of every PoP shard.
 
@@ -115,6 +116,8 @@ def plan_leases(
     lease, unless little is free: there is what those before have let place.
     `solve`: of a `FlowSolver`; without one the policy is "proportional". `horizon_s`: for how long
     the leases are to suffice. `links`: limits of the backbone for all units, those there included.
+    `pins`: whether programs count who may go to one origin alone as pins; the optimum is the same,
+    but it may be another of equal ones.
     """
     origins = sorted(origins, key=lambda supply: supply.origin)
     reserves = find_reserves(origins, pops, fraction_max=reserve_fraction, horizon_s=horizon_s)
@@ -126,7 +129,7 @@ def plan_leases(
     shares, failure, by_flows = None, "", None
     if solve is not None:
         try:
-            by_flows, shares = _share_by_flows(supplies, pops, solve, horizon_s, links)
+            by_flows, shares = _share_by_flows(supplies, pops, solve, horizon_s, links, pins=pins)
         except SolverError as error:
             failure = str(error)
     if shares is None:
@@ -217,6 +220,8 @@ def _share_by_flows(
     solve: FlowSolve,
     horizon_s: float,
     links: tuple[LinkLimit, ...],
+    *,
+    pins: bool,
 ) -> tuple[Shares, list[list[int]]]:
     """How it came about, and free units by origin, shard."""
     names = [supply.origin.origin for supply in supplies]
@@ -230,24 +235,36 @@ def _share_by_flows(
         for name, indices in sorted(by_name.items())
         for part in find_parts(name, [pops[index] for index in indices], names, open_)
     ]
+    there = _units_at(pops)
     offers = [
         OriginOffer(
             name=name,
             free=supply.free,
-            capacity=_capacity(supply, sum(sum(pop.units.get(name, NO_UNITS)) for pop in pops)),
+            capacity=_capacity(supply, there[name]),
             ladders=_ladders_for_all(supply.origin),
         )
         for name, supply in zip(names, supplies, strict=True)
     ]
     needs = [part.need for part, _ in parts]
-    shares = share_by_flows(needs, offers, solve, horizon_s=horizon_s, links=links)
+    shares = share_by_flows(needs, offers, solve, horizon_s=horizon_s, links=links, pins=pins)
     divided = [[0] * len(pops) for _ in supplies]
     for (part, indices), row in zip(parts, shares.units, strict=True):
         for place, units in enumerate(row):
+            if not units:
+                continue
             of_shards = share_out(units, part.weights, first=place) if indices[1:] else [units]
             for index, share in zip(indices, of_shards, strict=True):
                 divided[place][index] += share
     return shares, divided
+
+
+def _units_at(pops: Sequence[PopDemand]) -> Counter[str]:
+    """Of all PoPs, by origin."""
+    units = Counter[str]()
+    for pop in pops:
+        for name, (partner, affiliate, basic) in pop.units.items():
+            units[name] += partner + affiliate + basic
+    return units
 
 
 def _ladders_for_all(origin: OriginSupply) -> int | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
-from edged.media.routing import NO_UNITS, ByClass
+from edged.media.routing import NO_UNITS, BoundUnits, ByClass
 from edged.policy.flows import RTT_MS_MAX, RTT_UNKNOWN_MS
 from edged.policy.lease_shares import ARRIVALS_FLOOR, PopNeed
 
@@ -24,13 +24,32 @@ LAST_RESORT_MS = 400.0  # As the price of a full origin: what a rule puts behind
 
 
 class BoundDemand(Struct, frozen=True, kw_only=True):
-    """Streams of a shard whose rules leave them these origins: `first`, else `then`."""
+    """Streams of a shard whose rules leave them these origins: `first`, else `then`.
+
+    Of `units` those that are live are moved to `first` alone (`firm`), or not at all (`fixed`).
+    """
 
     first: tuple[str, ...]
     then: tuple[str, ...] = ()
     units: dict[str, ByClass] = {}  # Now at each origin.
+    firm: dict[str, ByClass] = {}
+    fixed: dict[str, ByClass] = {}
     arrivals_per_s: float = 0.0
     newcomers: bool = False  # So is who comes and is not known yet.
+
+
+def bound_demand(told: BoundUnits, arrivals_per_s: float) -> BoundDemand:
+    """Of what a PoP told; what an older one does not tell is taken to be so of none."""
+    held = dict(zip(told.units, told.held, strict=False))
+    return BoundDemand(
+        first=told.first,
+        then=told.then,
+        units=told.units,
+        firm={origin: firm for origin, (firm, _) in held.items() if any(firm)},
+        fixed={origin: fixed for origin, (_, fixed) in held.items() if any(fixed)},
+        arrivals_per_s=arrivals_per_s,
+        newcomers=told.newcomers,
+    )
 
 
 class Part(Struct, frozen=True, kw_only=True):
@@ -63,13 +82,11 @@ def find_parts(
     for first, then in sorted(keys):
         shares = [_bound(shard, (first, then), floor) for shard in shards]
         label = f"{name} to {','.join(first) or 'nowhere'}{' or ' if then else ''}{','.join(then)}"
-        costs = {
-            origin: rtt
-            if origin in first
-            else min(RTT_MS_MAX, (rtt if rtt < RTT_MS_MAX else RTT_UNKNOWN_MS) + LAST_RESORT_MS)
-            for origin in origins
-            for rtt in (rtt_ms.get(origin, math.inf),)
-        }
+        costs = {origin: rtt_ms.get(origin, math.inf) for origin in first}
+        for origin in then:
+            rtt = rtt_ms.get(origin, math.inf)
+            rtt = (rtt if rtt < RTT_MS_MAX else RTT_UNKNOWN_MS) + LAST_RESORT_MS
+            costs[origin] = min(RTT_MS_MAX, rtt)
         allowed = frozenset((*first, *then))
         parts.append(_part(label, shares, origins, open_, costs, of_pop=name, allowed=allowed))
     return parts
@@ -136,23 +153,22 @@ class Wishes(Struct, frozen=True):
 
 def wishes_of(pop: "PopDemand", floor: float) -> Wishes:
     """What of a shard may go where; `floor`: of who comes and is not known yet."""
-    free = _free(pop, floor)
+    arrivals, floor_left = _free_arrivals(pop, floor)
     more: dict[str, float] = {}
     for bound in pop.bound:
         wish = (floor if bound.newcomers else 0.0) + max(0.0, bound.arrivals_per_s)
         for origin in (*bound.first, *bound.then):
             more[origin] = more.get(origin, 0.0) + wish
-    return Wishes(free.floor + free.arrivals_per_s, more)
+    return Wishes(floor_left + arrivals, more)
 
 
 def _free(shard: "PopDemand", floor: float) -> _Share:
     """What no rule binds."""
-    arrivals = max(0.0, shard.arrivals_per_s)
+    arrivals, floor = _free_arrivals(shard, floor)
     if not shard.bound:
         return _Share(shard.units, arrivals, floor)
     units = dict(shard.units)
     for bound in shard.bound:
-        arrivals = max(0.0, arrivals - max(0.0, bound.arrivals_per_s))
         for origin, counts in bound.units.items():
             one, other, third = units.get(origin, NO_UNITS)
             units[origin] = (
@@ -160,7 +176,15 @@ def _free(shard: "PopDemand", floor: float) -> _Share:
                 max(0, other - counts[1]),
                 max(0, third - counts[2]),
             )
-    return _Share(units, arrivals, 0.0 if any(bound.newcomers for bound in shard.bound) else floor)
+    return _Share(units, arrivals, floor)
+
+
+def _free_arrivals(shard: "PopDemand", floor: float) -> tuple[float, float]:
+    """Arrivals that no rule binds, and the floor if it is theirs."""
+    arrivals = max(0.0, shard.arrivals_per_s)
+    for bound in shard.bound:
+        arrivals = max(0.0, arrivals - max(0.0, bound.arrivals_per_s))
+    return arrivals, 0.0 if any(bound.newcomers for bound in shard.bound) else floor
 
 
 def _bound(shard: "PopDemand", key: _Key, floor: float) -> _Share:
@@ -200,7 +224,7 @@ def _part(
         displaced=displaced,
         arrivals_per_s=math.fsum(share.arrivals_per_s for share in shares),
         # Whole milliseconds: what is less decides nothing, and would keep the solver busy.
-        rtt_ms=[_whole(rtt_ms.get(origin, math.inf)) for origin in origins],
+        rtt_ms=_whole_of(rtt_ms, origins),
         of_pop=of_pop,
         allowed=allowed,
         floor=round(math.fsum(share.floor for share in shares), 6),
@@ -227,9 +251,13 @@ def _nearest(shards: Sequence["PopDemand"]) -> dict[str, float]:
     return rtt_ms
 
 
-def _whole(rtt_ms: float) -> float:
-    """What is no number is not known either."""
-    return round(rtt_ms) if 0 <= rtt_ms < math.inf else math.inf
+def _whole_of(rtt_ms: Mapping[str, float], origins: Sequence[str]) -> list[float]:
+    """What is no number is not known either; nor is, here, where streams may not go."""
+    if len(rtt_ms) < len(origins):
+        whole = {name: round(rtt) for name, rtt in rtt_ms.items() if 0 <= rtt < math.inf}
+        return [whole.get(origin, math.inf) for origin in origins]
+    found = [rtt_ms.get(origin, math.inf) for origin in origins]
+    return [round(rtt) if 0 <= rtt < math.inf else math.inf for rtt in found]
 
 
 def _add(one: ByClass, other: ByClass) -> ByClass:

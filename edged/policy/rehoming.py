@@ -13,7 +13,7 @@ about to stop ought to be basic ones.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Struct
 
@@ -69,6 +69,14 @@ class Due(Struct, frozen=True):
     number: int  # Of the migration; 0: a drain.
 
 
+WhyNot = Callable[[Due], str]
+
+
+def _no_reason(due: Due) -> str:
+    del due
+    return ""
+
+
 class Refusal(Struct, frozen=True):
     """What did not move, and why; `channel` "": `count` of a `Picking`."""
 
@@ -78,6 +86,7 @@ class Refusal(Struct, frozen=True):
     to_origin: str
     reason: str
     count: int = 1
+    priority: PriorityClass | None = None  # Of a `Picking`.
 
 
 class _Pick(Struct):
@@ -86,6 +95,7 @@ class _Pick(Struct):
     picking: Picking
     left: int
     reason: str = NONE_LEFT  # The last one was refused for.
+    never: set[str] = set()  # That may not go there.
 
 
 class _Job(Struct):
@@ -208,13 +218,18 @@ class Rehoming:
         """Leave what is there where it is; False: nobody wanted it emptied."""
         return self._drains.pop(origin, None) is not None
 
-    def take_due(self, streams: Iterable[Live], now: float) -> list[Due]:
-        """The moves that begin now, of these streams; each is to be settled."""
+    def take_due(
+        self, streams: Iterable[Live], now: float, *, why_not: WhyNot = _no_reason
+    ) -> list[Due]:
+        """The moves that begin now, of these streams; each is to be settled.
+
+        `why_not`: of a move that nobody should try; none is picked for it, and no turn is lost.
+        """
         here = {stream.channel: stream for stream in streams}
         due: list[Due] = []
         for job in list(self._jobs.values()):
             if job.ready_at <= now < job.deadline and self._has_room:
-                due += self._take_of_job(job, here, now)
+                due += self._take_of_job(job, here, now, why_not)
         for origin, drain in self._drains.items():
             if drain.ready_at <= now and self._has_room:
                 due += self._take_of_drain(origin, drain, here, now)
@@ -285,9 +300,11 @@ class Rehoming:
     def _has_room(self) -> bool:
         return len(self._in_flight) < IN_FLIGHT_MAX
 
-    def _take_of_job(self, job: _Job, here: dict[str, Live], now: float) -> list[Due]:
+    def _take_of_job(
+        self, job: _Job, here: dict[str, Live], now: float, why_not: WhyNot
+    ) -> list[Due]:
         """One move at most: the next waits for its turn."""
-        found = self._next_wish(job, here) or self._next_pick(job, here)
+        found = self._next_wish(job, here) or self._next_pick(job, here, why_not)
         if found is None:
             job.ready_at = now + STEP_S_MAX  # What is in flight may yet be refused.
             if not job.in_flight and not job.wishes:
@@ -313,7 +330,9 @@ class Rehoming:
             self._untold += _refusals(_Job(job.number, 0, 0, 0, [wish], []), NOT_THERE)
         return None
 
-    def _next_pick(self, job: _Job, here: dict[str, Live]) -> tuple[Due, _Pick] | None:
+    def _next_pick(
+        self, job: _Job, here: dict[str, Live], why_not: WhyNot
+    ) -> tuple[Due, _Pick] | None:
         for pick in job.picks:
             if pick.left <= 0:
                 continue
@@ -322,12 +341,17 @@ class Rehoming:
                 if (
                     (stream.origin, stream.priority) == (wanted.from_origin, wanted.priority)
                     and stream.channel not in job.tried
+                    and stream.channel not in pick.never
                     and stream.channel not in self._in_flight
                     and stream.channel not in self._settled_until
                 ):
+                    due = Due(stream.channel, stream.origin, wanted.to_origin, job.number)
+                    if reason := why_not(due):
+                        pick.never.add(stream.channel)
+                        pick.reason = reason
+                        continue
                     job.tried.add(stream.channel)
                     pick.left -= 1
-                    due = Due(stream.channel, stream.origin, wanted.to_origin, job.number)
                     return due, pick
         return None
 
@@ -365,6 +389,14 @@ def _refusals(job: _Job, reason: str) -> list[Refusal]:
             wanted = pick.picking
             why = "; ".join(filter(None, (reason, pick.reason)))
             told.append(
-                Refusal(number, "", wanted.from_origin, wanted.to_origin, why, count=pick.left)
+                Refusal(
+                    number,
+                    "",
+                    wanted.from_origin,
+                    wanted.to_origin,
+                    why,
+                    count=pick.left,
+                    priority=wanted.priority,
+                )
             )
     return told

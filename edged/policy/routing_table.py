@@ -17,7 +17,7 @@ from msgspec import Struct
 from edged.errors import RouteUnavailableError
 from edged.media.routing import PLAIN_TERMS, OnFull, OriginState, RouteRequest, Rule, Terms
 from edged.media.stream import PriorityClass
-from edged.policy.bindings import group_order, parts_relatives, why_forbidden
+from edged.policy.bindings import group_order, why_forbidden, why_kept
 from edged.policy.pop_view import Candidate, PopView
 from edged.policy.rules import label, shared_tag, why_no_match
 
@@ -227,10 +227,8 @@ def _why_no_target(
         return "it is there"
     if candidate.blocked:
         return candidate.blocked
-    if rule is not None:
-        why = why_forbidden(candidate, rule) or parts_relatives(request, rule, own, at=at, to=to)
-        if why:
-            return why
+    if rule is not None and (why := why_kept(request, rule, own, at=at, to=to)):
+        return why
     if candidate.held[request.priority] > now:
         return HELD
     reserve = rule is not None and rule.reserve

@@ -21,7 +21,7 @@ from edged.policy.moves import MigrationProblem, find_overloaded
 class UnitSheds(Struct, frozen=True, kw_only=True):
     """So many units of a PoP's class that an origin is to lose, and the link that is why."""
 
-    pop: str
+    pop: str  # Or a row of the problem: see `of_pops`.
     origin: str
     priority: PriorityClass
     units: int
@@ -59,6 +59,18 @@ def plan_sheds(problem: MigrationProblem, solve: FlowSolve) -> list[UnitSheds]:
                         )
                     )
     return sheds
+
+
+def of_pops(problem: MigrationProblem, sheds: Sequence[UnitSheds]) -> list[UnitSheds]:
+    """The same by PoP shards, where those are by rows of the problem."""
+    rows = {name: row for row, name in enumerate(problem.pops)}
+    merged: dict[tuple[str, str, PriorityClass, str], UnitSheds] = {}
+    for each in sheds:
+        pop = problem.pop(rows[each.pop])
+        key = (pop, each.origin, each.priority, each.link)
+        units = each.units + (merged[key].units if key in merged else 0)
+        merged[key] = msgspec.structs.replace(each, pop=pop, units=units)
+    return list(merged.values())
 
 
 def without(problem: MigrationProblem, sheds: Sequence[UnitSheds]) -> MigrationProblem:

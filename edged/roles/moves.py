@@ -20,6 +20,7 @@ from msgspec import Struct
 from edged.backbone.forwarding import Forwarding
 from edged.errors import EdgedError, RouteUnavailableError
 from edged.media.stream import StreamId
+from edged.policy.bindings import why_rules_keep
 from edged.policy.departures import ANSWER_S_MAX
 from edged.policy.handover import HANDOVER_S_MAX
 from edged.policy.routing_table import Decision, choose_target
@@ -110,6 +111,14 @@ class Moves:
             placement, decision, forwarding, why, number, done, placing.now()
         )
         return ""
+
+    def why_never(self, channel: str, to: str) -> str:
+        """Why the rules do not let a stream go there; "" when they do."""
+        placement, placing = self._placing.placements.get(channel), self._placing
+        if placement is None:
+            return ""
+        at = placement.decision.origin
+        return why_rules_keep(placement.request, placing.view, at=at, to=to)
 
     def _offer(self, placement: "Placement", decision: Decision) -> Forwarding:
         """Offer it there as well; raises EdgedError if that cannot be done."""

@@ -6,12 +6,13 @@ What moves next, and how fast, `policy/rehoming.py` decides; how one moves, `mov
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import cast
 
 import structlog
 import trio
 
 from edged.media.epochs import DRAINS_MAX
-from edged.media.routing import CLASSES, RoutingTable
+from edged.media.routing import CLASSES, ClassLabel, RoutingTable
 from edged.policy.rehoming import Due, Live, Picking, Refusal, Rehoming, Wish
 from edged.roles.moves import LINGER_S, MoveDone
 from edged.roles.status import DrainedSeen
@@ -23,6 +24,7 @@ from edged.wire.table import REASON_CHARS_MAX, Drain, Migrate, Moved, MoveRefuse
 TURN_S_MIN = 0.01  # Between two turns: the highest budget is one move in each.
 MIGRATE, DRAIN, FAILURE = "migrate", "drain", "failure"
 CLASS_OF = {priority.label: priority for priority in CLASSES}
+LABEL_OF = {priority: cast("ClassLabel", priority.label) for priority in CLASSES}
 
 logger = structlog.get_logger("edged.pop")
 
@@ -82,7 +84,7 @@ class Rehomer:
     def turn(self) -> None:
         """Begin what is due now."""
         now = self._now()
-        for due in self._core.take_due(self._streams(), now):
+        for due in self._core.take_due(self._streams(), now, why_not=self._why_never):
             reason = "internal error"
             with contained(logger, "move failed", channel=due.channel):
                 cause = MIGRATE if due.number else DRAIN
@@ -92,6 +94,9 @@ class Rehomer:
             if reason:
                 self._tell(self._core.settled(due.channel, reason, now))
         self._tell(self._core.expire(now))
+
+    def _why_never(self, due: Due) -> str:
+        return self._uplinks.placing.moves.why_never(due.channel, due.to_origin)
 
     # What IRS says.
 
@@ -217,6 +222,7 @@ class Rehomer:
                     to_origin=refusal.to_origin,
                     count=refusal.count,
                     reason=refusal.reason[:REASON_CHARS_MAX],
+                    class_="" if refusal.priority is None else LABEL_OF[refusal.priority],
                 )
             )
 

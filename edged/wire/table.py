@@ -19,7 +19,7 @@ A table's CRC is CRC-32 of its msgpack, which is deterministic: Structs keep the
 
 import struct
 import zlib
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -174,7 +174,8 @@ class MoveRefused(Struct, frozen=True, tag="move-refused", kw_only=True):
     """A stream stays where it is, undisturbed, though IRS wanted it elsewhere, and why.
 
     Of a drain it is told once of each stream, which is tried again. `channel` "": of so many
-    (`count`) of a `Pick` no stream was moved by the deadline.
+    (`count`) of a `Pick` no stream was moved by the deadline; `class_` is its class, "" of a PoP
+    that is too old to say.
     """
 
     number: Number  # Of the Migrate; 0: of a drain.
@@ -183,6 +184,7 @@ class MoveRefused(Struct, frozen=True, tag="move-refused", kw_only=True):
     to_origin: Annotated[str, Meta(max_length=63)] = ""  # "": wherever there is room.
     count: Number = 1
     reason: Reason
+    class_: ClassLabel | Literal[""] = ""
 
 
 class Move(Struct, frozen=True, array_like=True):

@@ -14,8 +14,8 @@ from edged.irs.journal import solver_version
 from edged.policy import plan_journal
 from edged.policy.flows import Binding
 from edged.policy.plan_journal import (
+    FORMAT,
     MAGIC,
-    MAGIC_BEFORE,
     JournalHeader,
     Record,
     encode,
@@ -28,13 +28,12 @@ from tests.policy.journal_worlds import make_moves, make_records, rules_record
 SEED, SCARCE = 0, 3  # At a table of this version some find no place.
 
 
-def write(path: Path, records: Sequence[Record], solver: str = "", *, magic: bytes = MAGIC) -> None:
-    header = JournalHeader(
-        edged="1", solver=solver or solver_version(), format=1 if magic == MAGIC_BEFORE else 2
-    )
+def write(path: Path, records: Sequence[Record], solver: str = "", *, number: int = FORMAT) -> None:
+    header = JournalHeader(edged="1", solver=solver or solver_version(), format=number)
     whole: list[JournalHeader | Record] = [header, rules_record(), *records]
-    if magic == MAGIC_BEFORE:
+    if number == 1:
         whole.remove(rules_record())
+    magic = b"edged plans %d\n" % number
     path.write_bytes(magic + b"".join(frame(encode(each)) for each in whole))
 
 
@@ -109,7 +108,7 @@ def test_of_an_older_journal_the_leases_are_made_again_and_what_it_lacks_is_said
     folder: Path,
 ) -> None:
     records = [msgspec.structs.replace(each, tables=None) for each in make_records(12)]
-    write(folder / "1.plans", records, magic=MAGIC_BEFORE)
+    write(folder / "1.plans", records, number=1)
     answer = Answer("irs", "replay", folder)
     assert answer.code == 0
     lines = answer.out.splitlines()
@@ -118,9 +117,20 @@ def test_of_an_older_journal_the_leases_are_made_again_and_what_it_lacks_is_said
         "· an older edged wrote some of it: of those plans it has the leases, not what made tables"
         " of them (rules, times), nor moves"
     )
-    (folder / "1.plans").write_bytes(b"edged plans 3\nwhat is to come")
+    (folder / "1.plans").write_bytes(b"edged plans 4\nwhat is to come")
     answer = Answer("irs", "replay", folder)
-    assert "is a journal of format 3, of a newer edged; this one reads up to 2" in answer.err
+    assert "is a journal of format 4, of a newer edged; this one reads up to 3" in answer.err
+
+
+def test_moves_of_a_journal_before_rules_are_made_again_and_it_is_said(folder: Path) -> None:
+    write(folder / "3.plans", list(make_moves(9, rules=False)), number=2)
+    answer = Answer("irs", "replay", folder)
+    assert answer.code == 0
+    assert answer.out.splitlines()[-2:] == [
+        "✓ 9 plans of moves, and what PoPs were asked",
+        "· an older edged wrote some of it: its plans of moves knew neither what rules let which"
+        " stream go where nor what PoPs had refused",
+    ]
 
 
 def test_plans_whose_rules_are_in_what_cannot_be_read_are_counted(folder: Path) -> None:
@@ -128,7 +138,7 @@ def test_plans_whose_rules_are_in_what_cannot_be_read_are_counted(folder: Path) 
     lost = msgspec.structs.replace(rules_record(), digest=b"another")
     records: list[Record] = [lost, *make_records(12)]
     path = folder / "1.plans"
-    header = JournalHeader(edged="1", solver=solver_version(), format=2)
+    header = JournalHeader(edged="1", solver=solver_version(), format=FORMAT)
     path.write_bytes(MAGIC + b"".join(frame(encode(each)) for each in (header, *records)))
     answer = Answer("irs", "replay", folder)
     assert answer.code == 0

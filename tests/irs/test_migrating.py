@@ -3,19 +3,21 @@
 import sys
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 import trio
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from edged.irs.collectors import Collectors
-from edged.irs.migrating import LOOK_INTERVAL_S, METRICS, Migrating
+from edged.irs.migrating import LATE_S_MAX, LOOK_INTERVAL_S, METRICS, Migrating
 from edged.media.routing import OriginReport, PathProbe, PopTelemetry, ReportedState
 from edged.policy import linear_program
 from edged.policy.flows import LinkLimit
+from edged.policy.move_refusals import HOLD_S_MIN
 from edged.policy.moves import NEARER, UnitMoves
 from edged.policy.planner import PlanPolicy
-from edged.wire.table import OriginHello
+from edged.wire.table import MoveRefused, OriginHello
 
 
 class Asked:
@@ -65,6 +67,7 @@ async def test_who_is_here_is_asked_once_and_it_is_said(autojump_clock: MockCloc
     assert (at, within_s) == (LOOK_INTERVAL_S, 0.2)
     assert asked.migrating.coming() == {"near": 20}
     await trio.sleep(0.2)
+    asked.tell("ams/0", near=20)
     assert asked.migrating.coming() == {}, "the origins' heartbeats tell by now"
     assert [(move.pop, move.from_origin, move.to_origin, move.units) for move in moves] == [
         ("ams/0", "far", "near", 20)
@@ -95,6 +98,68 @@ async def test_an_overloaded_link_is_seen_soon(autojump_clock: MockClock) -> Non
         assert (move.units, move.reason) == (20, "link cable")
         nursery.cancel_scope.cancel()
     assert asked.migrating.planned == {"link": 20}
+
+
+async def test_what_was_refused_is_not_asked_again_so_soon_but_another_is(
+    autojump_clock: MockClock,
+) -> None:
+    asked = Asked()
+    asked.migrating.refused("ams/0", refusal("near", "far"))  # Of an IRS before: nothing yet.
+    asked.tell("ams/0", near=30)
+    asked.links = (LinkLimit(name="cable", mbps=60.0, mbps_per_unit=6.0, pairs=(("ams", "near"),)),)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(asked.migrating.run)
+        await trio.sleep(1.0)
+        asked.migrating.refused("ams/0", refusal("near", "far"))
+        asked.migrating.refused("ams/0", msgspec.structs.replace(refusal("far", "near"), number=0))
+        refused_at = trio.current_time()
+        await trio.sleep(HOLD_S_MIN - 0.5)
+        asked.tell("ams/0", near=30)
+        assert len(asked.calls) == 1, "there is no other"
+        await trio.sleep(2.0)
+        assert len(asked.calls) == 2
+        assert asked.calls[1][0] >= refused_at + HOLD_S_MIN
+        asked.migrating.refused("ams/0", refusal("near", "far"))
+        hello = OriginHello(origin="third", incarnation=1, address="third:1")
+        asked.world.origin_joined(hello)
+        asked.beat("third", ReportedState.UP)
+        await trio.sleep(3.0)
+        asked.tell("ams/0", near=30)
+        await trio.sleep(1.0)
+        nursery.cancel_scope.cancel()
+    assert [move.to_origin for move in asked.calls[2][1]] == ["third"]
+
+
+def refusal(at: str, to: str) -> MoveRefused:
+    return MoveRefused(
+        number=1, channel="", from_origin=at, to_origin=to, reason="rule avoids it", class_="basic"
+    )
+
+
+async def test_the_next_plan_waits_until_all_have_told_of_the_last_but_not_for_ever(
+    autojump_clock: MockClock,
+) -> None:
+    """`lhr` is late: it tells of before the moves for ten seconds."""
+    asked = Asked()
+    asked.tell("lhr/0")
+    asked.tell("ams/0", near=30)
+    asked.links = (LinkLimit(name="cable", mbps=60.0, mbps_per_unit=6.0, pairs=(("ams", "near"),)),)
+    asked.migrating.look()
+    assert asked.migrating.coming() == {"far": 20}
+    for _ in range(10):
+        await trio.sleep(1.0)
+        asked.tell("ams/0", near=30)
+        asked.migrating.look()
+    assert len(asked.calls) == 1
+    assert asked.migrating.coming() == {"far": 20}, "no lease has these yet"
+    asked.tell("lhr/0")
+    assert asked.migrating.coming() == {}
+    asked.migrating.look()
+    assert len(asked.calls) == 2
+    await trio.sleep(LATE_S_MAX + 3.0)
+    asked.tell("ams/0", near=30)
+    asked.migrating.look()
+    assert len(asked.calls) == 3, "lhr tells nothing any more"
 
 
 async def test_drains_are_the_pops_own(autojump_clock: MockClock) -> None:

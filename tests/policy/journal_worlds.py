@@ -9,6 +9,7 @@ from edged.media.routing import Match, OriginState, Rule
 from edged.policy.flows import PLANS_PER_CHECKPOINT, LinkLimit
 from edged.policy.migration import Migration
 from edged.policy.move_orders import MovesAsked, digest_of_moves
+from edged.policy.move_refusals import RefusedMove
 from edged.policy.moves import MoveInputs
 from edged.policy.plan_journal import (
     MovesRecord,
@@ -20,6 +21,7 @@ from edged.policy.plan_journal import (
     record_tables,
 )
 from edged.policy.planner import LeasePlan, OriginSupply, PlanPolicy, PopDemand
+from edged.policy.pop_needs import BoundDemand
 from edged.policy.pushed_tables import (
     Push,
     Pushed,
@@ -104,16 +106,44 @@ def push_tables(plan: LeasePlan, number: int) -> TablesRecord:
     return record_tables(pushed, TableDigests())
 
 
+def bind(rng: random.Random, pops: list[PopDemand]) -> list[PopDemand]:
+    """Some of what is at `fra` may go to one other origin alone, or not at all."""
+    return [
+        msgspec.structs.replace(
+            pop,
+            bound=(
+                BoundDemand(first=("nyc",), units={"fra": (0, 0, there // 2)}),
+                BoundDemand(
+                    first=("ams",),
+                    then=("fra",),
+                    units={"fra": (0, 0, there // 3)},
+                    fixed={"fra": (0, 0, rng.randrange(3))},
+                ),
+            ),
+        )
+        for pop in pops
+        for _, _, there in pop.units.values()
+    ]
+
+
 def make_moves(
-    count: int, *, seed: int = 1, first: int = 0, per_checkpoint: int = PLANS_PER_CHECKPOINT
+    count: int,
+    *,
+    seed: int = 1,
+    first: int = 0,
+    per_checkpoint: int = PLANS_PER_CHECKPOINT,
+    rules: bool = True,
 ) -> Iterator[MovesRecord]:
-    """Plans of moves, one after the other."""
+    """Plans of moves, one after the other; `rules`: as of format 3."""
     rng, migration = random.Random(seed), Migration()  # noqa: S311 - no secret
     for number in range(first, first + count):
         given = make_inputs(rng)
+        pops = bind(rng, given.pops) if rules else given.pops
+        refused = tuple(RefusedMove(pop.pop, "fra", "ams", "basic") for pop in pops[: number % 3])
         inputs = MoveInputs(
-            origins=given.origins, pops=given.pops, links=given.links, budget=30,
-            reserve_fraction=0.01, gain_ms_min=5.0, drains=True,
+            origins=given.origins, pops=pops, links=given.links, budget=30,
+            reserve_fraction=0.01, gain_ms_min=5.0, drains=True, rules=rules,
+            refused=refused if rules else (),
         )  # fmt: skip
         cold = number % per_checkpoint == 0
         if cold:

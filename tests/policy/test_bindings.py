@@ -10,18 +10,20 @@ from edged.media.routing import (
     BOUNDS_MAX,
     BoundUnits,
     Match,
+    OriginReport,
     OriginRow,
     OriginState,
     PopTelemetry,
+    ReportedState,
     RouteRequest,
     RoutingTable,
     Rule,
 )
 from edged.media.stream import PriorityClass
 from edged.policy import bindings
-from edged.policy.bindings import Binding, find_binding
+from edged.policy.bindings import Binding, Way, find_binding, find_way
 from edged.policy.pop_view import PopView
-from edged.policy.routing_table import choose_origin
+from edged.policy.routing_table import choose_origin, choose_target
 
 NAMES = ["o0", "o1", "o2", "o3"]
 PARTNER, BASIC = PriorityClass.PARTNER, PriorityClass.BASIC
@@ -161,10 +163,74 @@ def test_a_backup_is_bound_away_from_the_domain_of_the_primary_alone() -> None:
     view.placed("o0", primary)
     assert told(view) == ()  # Nothing stands in its own way.
     view.placed("o2", backup)
+    one, none = (0, 0, 1), (0, 0, 0)
     assert told(view) == (
-        BoundUnits(("o0", "o1", "o3"), ("o2",), {"o0": (0, 0, 1)}),
-        BoundUnits(("o2", "o3"), ("o0", "o1"), {"o2": (0, 0, 1)}),
+        BoundUnits(("o0", "o1", "o3"), ("o2",), {"o0": one}, held=((one, none),)),
+        BoundUnits(("o2", "o3"), ("o0", "o1"), {"o2": one}, held=((none, one),)),
+    ), "and one of them may be moved: both could meet at o3"
+    view.released("o2", backup)
+    view.placed("o2", backup)
+    view.placed("o1", RouteRequest(channel="alice-third", tags=("p:1",)))
+    held = {each.first: dict(zip(each.units, each.held, strict=True)) for each in told(view)}
+    assert held == {
+        ("o3",): {"o0": (one, none), "o1": (none, one)},
+        ("o2", "o3"): {"o2": (none, one)},
+    }, "one of those first that are not apart yet"
+
+
+@hypothesis.given(
+    rules=st.lists(RULES, max_size=2), requests=st.lists(REQUESTS, max_size=8), data=st.data()
+)
+@hypothesis.settings(max_examples=150, deadline=None)
+def test_a_live_stream_may_be_moved_where_its_way_says(
+    rules: list[Rule], requests: list[RouteRequest], data: st.DataObject
+) -> None:
+    """As the PoP itself would choose for it, with room everywhere."""
+    view = make_view(*rules)
+    there: list[tuple[str, RouteRequest]] = []
+    for name in NAMES:
+        report = OriginReport(name, 1, ReportedState.UP, 1000, (900, 900, 900))
+        view.heartbeat(report, 0.0)
+    for request in requests:
+        there.append((data.draw(st.sampled_from(NAMES)), request))
+        view.placed(*there[-1])
+    for at, request in there:
+        rule = view.rules.first_match(request)
+        if rule is None:
+            continue
+        binding = find_binding(request, rule, view, at=at)
+        way = find_way(request, rule, view, binding.first, at=at)
+        ways = {Way.ALL: (*binding.first, *binding.then), Way.FIRST: binding.first, Way.NONE: ()}
+        for to in set(ways[way]) - {at}:
+            assert choose_target(request, view, 0.0, at=at, to=to).origin == to
+        if not rule.group_by and not rule.anti_affinity:
+            assert way is Way.ALL, "and nowhere else"
+
+
+def test_of_a_group_that_is_parted_each_may_go_where_most_are() -> None:
+    view = make_view(Rule(group_by="e:"))
+    for channel, at in (("a", "o1"), ("b", "o1"), ("c", "o3")):
+        view.placed(at, RouteRequest(channel=channel, tags=("e:1",)))
+    view.placed("o3", RouteRequest(channel="alone", tags=("e:2",)))
+    none = (0, 0, 0)
+    assert told(view) == (
+        BoundUnits(
+            ("o1",),
+            ("o0", "o2", "o3"),
+            {"o1": (0, 0, 2), "o3": (0, 0, 1)},
+            held=(((0, 0, 2), none), ((0, 0, 1), none)),
+        ),
+        BoundUnits(("o3",), ("o0", "o1", "o2"), {"o3": (0, 0, 1)}),
     )
+
+
+def test_what_no_move_may_touch_is_told_though_it_could_come_anywhere() -> None:
+    """Four of a kind in all three domains: one more would go anywhere, and none is moved."""
+    view = make_view(Rule(anti_affinity="p:"))
+    for channel, at in (("a", "o0"), ("b", "o0"), ("c", "o2"), ("d", "o3")):
+        view.placed(at, RouteRequest(channel=channel, tags=("p:1",)))
+    held = [each.held for each in told(view) if each.first == tuple(NAMES)]
+    assert held == [(((0, 0, 0), (0, 0, 2)),)]
 
 
 def test_of_more_sets_than_can_be_told_the_least_are_not() -> None:

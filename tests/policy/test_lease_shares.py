@@ -247,3 +247,49 @@ def test_what_others_would_win_by_a_slot_is_its_price() -> None:
     assert shares.units[0][0] <= 4
     assert shares.units[0][1] >= 17
     assert shares.units[1][0] >= 16
+
+
+@hypothesis.given(cables(), st.data())
+@hypothesis.settings(max_examples=100, deadline=None)
+def test_with_pins_the_best_placement_is_as_good_and_shares_keep_to_the_same(
+    given: tuple[list[str], list[int], tuple[LinkLimit, ...]], data: st.DataObject
+) -> None:
+    """Against the program in which who may go to one origin alone is a row as any other."""
+    names, free, links = given
+    origins = [
+        OriginOffer(
+            name=f"o{n}",
+            free=units,
+            capacity=(units + 20, units + 15, units + 15),
+            ladders=data.draw(st.sampled_from([None, 0, units // 2])),
+        )
+        for n, units in enumerate(free)
+    ]
+    places = [origin.name for origin in origins]
+    needs = []
+    for name in names:
+        for part in range(data.draw(st.integers(1, 3))):
+            allowed = data.draw(st.sets(st.sampled_from([*places, "gone"]), max_size=2))
+            needs.append(
+                pop(
+                    f"{name} part {part}" if part else name,
+                    units=[(1, 0, data.draw(st.integers(0, 30))) for _ in free],
+                    arrivals_per_s=data.draw(st.floats(0.0, 5.0)),
+                    rtt_ms=[float(data.draw(st.integers(0, 90))) for _ in free],
+                    of_pop=name if part else "",
+                    allowed=frozenset(allowed) if part else None,
+                )
+            )
+    one, other = (
+        share_by_flows(needs, origins, FlowSolver().solve, horizon_s=10.0, links=links, pins=pins)
+        for pins in (True, False)
+    )
+    assert one.solution.cost_ms == pytest.approx(other.solution.cost_ms, rel=1e-9, abs=1e-3)
+    assert len(one.problem.pins) + len(one.problem.pops) == len(other.problem.pops) == len(needs)
+    for need, row in zip(needs, one.units, strict=True):
+        assert all(units == 0 or need.may_go(at) for at, units in zip(places, row, strict=True))
+    for place, origin in enumerate(origins):
+        granted = [sum(row[place] for row in shares.units) for shares in (one, other)]
+        assert max(granted) <= origin.free
+        if not links:
+            assert granted[0] == granted[1], "no slot is idle that another answer would share out"

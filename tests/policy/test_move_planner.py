@@ -17,6 +17,7 @@ from edged.policy.move_planner import (
 )
 from edged.policy.moves import DRAIN, NEARER, UnitMoves
 from edged.policy.planner import OriginSupply, PopDemand
+from edged.policy.pop_needs import BoundDemand
 from edged.policy.restrictions import Restriction
 from edged.policy.solver import FlowSolver
 from edged.policy.well import Well
@@ -34,8 +35,9 @@ class World:
         self.links: tuple[LinkLimit, ...] = ()
         self.rtt_ms = {"near": 5.0, "far": 50.0, "old": 4.0}
         self.ladders: dict[str, ByClass] = {}
+        self.bound: tuple[BoundDemand, ...] = ()
 
-    def plan(self, now: float) -> list[UnitMoves]:
+    def plan(self, now: float, known_at: float | None = None) -> list[UnitMoves]:
         room: ByClass = (500, 500, 500)
         return self.planner.plan(
             [
@@ -54,11 +56,13 @@ class World:
                     pop="p/0",
                     units={name: (0, 0, count) for name, count in self.units.items()},
                     rtt_ms=self.rtt_ms,
+                    bound=self.bound,
                 )
             ],
             now=now,
             reserve_fraction=0.0,
             links=self.links,
+            known_at=known_at,
         )
 
     def make(self, moves: list[UnitMoves]) -> int:
@@ -98,6 +102,20 @@ def test_what_is_coming_is_told_until_it_is_settled() -> None:
     settled_at = 7 / PER_S + SETTLE_S
     assert world.planner.coming(settled_at - 0.1) == {"near": 7}
     assert world.planner.coming(settled_at) == {}
+
+
+def test_by_what_is_known_of_before_nothing_is_asked_for_again() -> None:
+    """Though the link still looks too full: that was so ten seconds ago."""
+    world = World()
+    world.states["old"] = OriginState.DOWN
+    world.units["near"] = 100
+    world.links = (LinkLimit(name="cable", mbps=360.0, mbps_per_unit=6.0, pairs=(("p", "near"),)),)
+    assert sum(move.units for move in world.plan(20.0, known_at=10.0)) == 40
+    settled_at = 20.0 + WINDOW_S + SETTLE_S
+    assert world.plan(settled_at + 9.9, known_at=settled_at - 0.1) == []
+    assert world.planner.coming(settled_at - 0.1) == {"far": 40}
+    assert world.planner.coming(settled_at) == {}
+    assert world.plan(settled_at + 10.0, known_at=settled_at) != []
 
 
 def test_few_moves_are_looked_at_again_no_sooner_than_that() -> None:
@@ -156,6 +174,48 @@ def test_what_no_move_can_save_is_named_where_that_is_wanted() -> None:
     assert [(move.to_origin, move.units) for move in moves] == [("far", 20)]
     assert world.plan(1.0) == []
     assert world.planner.sheds == [], "it is not asked for twice"
+
+
+def test_a_link_is_relieved_by_those_who_may_leave_and_what_may_not_is_no_hurry() -> None:
+    """Of 30 over a link for 10 a rule keeps 25: five leave, and that is all there is to do."""
+    world = World()
+    world.states["old"] = OriginState.DOWN
+    world.units["near"] = 30
+    world.bound = (BoundDemand(first=("near",), units={"near": (0, 0, 25)}),)
+    world.links = (LinkLimit(name="cable", mbps=10.0, mbps_per_unit=1.0, pairs=(("p", "near"),)),)
+    moves = world.plan(0.0)
+    assert [(move.pop, move.to_origin, move.units) for move in moves] == [("p/0", "far", 5)]
+    world.make(moves)
+    assert world.plan(10.0) == []
+    plans = world.planner.plans
+    assert world.plan(11.0) == []
+    assert world.planner.plans == plans, "it looks no sooner again than when all is well"
+
+
+def test_of_what_may_not_leave_a_link_is_shed_what_it_cannot_carry() -> None:
+    world = World()
+    world.planner = MovePlanner(moves_per_s=PER_S, shed=FlowSolver().solve)
+    world.states["old"] = OriginState.DOWN
+    world.units["near"] = 30
+    world.bound = (BoundDemand(first=("near",), units={"near": (0, 0, 25)}),)
+    world.links = (LinkLimit(name="cable", mbps=10.0, mbps_per_unit=1.0, pairs=(("p", "near"),)),)
+    moves = world.plan(0.0)
+    assert [(each.pop, each.origin, each.units) for each in world.planner.sheds] == [
+        ("p/0", "near", 15)
+    ]
+    assert sum(move.units for move in moves) == 5
+
+
+def test_nothing_leaves_what_its_rule_prefers_to_come_nearer_but_off_a_full_link() -> None:
+    world = World()
+    world.states["old"] = OriginState.DOWN
+    world.units["near"], world.units["far"] = 3, 8
+    units = {"near": (0, 0, 3), "far": (0, 0, 6)}
+    world.bound = (BoundDemand(first=("far",), then=("near",), units=units),)
+    assert world.make(world.plan(0.0)) == 2, "what no rule binds; and a rule alone moves nothing"
+    world.links = (LinkLimit(name="cable", mbps=1.0, mbps_per_unit=1.0, pairs=(("p", "far"),)),)
+    assert world.make(world.plan(10.0)) == 5
+    assert world.units["far"] == 1
 
 
 @pytest.mark.parametrize("drains", [True, False])

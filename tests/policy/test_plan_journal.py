@@ -16,8 +16,8 @@ from edged.errors import RemoteProtocolError
 from edged.media.routing import UNIX_MAX
 from edged.policy import plan_journal
 from edged.policy.plan_journal import (
+    FORMAT,
     MAGIC,
-    MAGIC_BEFORE,
     RECORD_BYTES_MAX,
     JournalHeader,
     PlanRecord,
@@ -30,7 +30,7 @@ from edged.policy.plan_journal import (
 from edged.policy.planner import LeasePlan, plan_leases
 from tests.policy.journal_worlds import make_inputs, make_moves, make_records, rules_record
 
-HEADER = JournalHeader(edged="1", solver="HiGHS 1", format=2)
+HEADER = JournalHeader(edged="1", solver="HiGHS 1", format=FORMAT)
 
 
 def journal(
@@ -52,6 +52,24 @@ def test_what_is_written_is_read() -> None:
     assert list(found) == records
 
 
+def magic_of(number: int) -> bytes:
+    return b"edged plans %d\n" % number
+
+
+def test_of_format_2_all_is_read_and_its_moves_knew_no_rules() -> None:
+    records: list[Record] = [rules_record(), *make_records(1), *make_moves(3, rules=False)]
+    before = []
+    for each in records:  # As they were written then.
+        body = msgspec.msgpack.decode(encode(each))
+        if body["type"] == "moves":
+            del body["inputs"]["rules"], body["inputs"]["refused"]
+        before.append(frame(msgspec.msgpack.encode(body)))
+    first = frame(encode(msgspec.structs.replace(HEADER, format=2)))
+    header, found = read_journal(magic_of(2) + first + b"".join(before), "a.plans")
+    assert header.format == 2
+    assert list(found) == records
+
+
 def test_of_format_1_the_plans_are_read() -> None:
     records = [msgspec.structs.replace(each, tables=None) for each in make_records(3)]
     before = []
@@ -60,7 +78,7 @@ def test_of_format_1_the_plans_are_read() -> None:
         del body["type"], body["tables"]
         before.append(frame(msgspec.msgpack.encode(body)))
     first = frame(msgspec.msgpack.encode({"edged": "1", "solver": "HiGHS 1"}))
-    header, found = read_journal(MAGIC_BEFORE + first + b"".join(before), "a.plans")
+    header, found = read_journal(magic_of(1) + first + b"".join(before), "a.plans")
     assert header == msgspec.structs.replace(HEADER, format=1)
     assert list(found) == records
 
@@ -77,11 +95,11 @@ def test_what_a_crash_has_cut_is_left_out() -> None:
     [
         (b"", "a.plans is no journal of plans"),
         (b"edged plan 2\n", "a.plans is no journal of plans"),
-        (b"edged plans 3\n", "a.plans is a journal of format 3, of a newer edged; .* up to 2"),
+        (b"edged plans 4\n", "a.plans is a journal of format 4, of a newer edged; .* up to 3"),
         (b"edged plans 02\n", "a.plans is no journal of plans"),
         (
-            journal([], magic=MAGIC_BEFORE),
-            "a.plans: its header is of format 2, its first line of 1",
+            journal([], magic=magic_of(1)),
+            "a.plans: its header is of format 3, its first line of 1",
         ),
         (MAGIC, "a.plans: its header cannot be read"),
         (MAGIC + frame(b"\xc0"), "a.plans: its header cannot be read"),
@@ -116,7 +134,7 @@ def test_what_inflates_too_far_is_refused(
     size: int, whole: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan_journal, "INFLATED_BYTES_MAX", 1000)
-    body = msgspec.msgpack.encode({"edged": "", "solver": "x" * (size - 26), "format": 2})
+    body = msgspec.msgpack.encode({"edged": "", "solver": "x" * (size - 26), "format": 3})
     assert len(body) == size
     data = MAGIC + frame(body)
     if whole:

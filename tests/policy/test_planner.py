@@ -285,8 +285,8 @@ def test_who_is_pinned_to_what_is_full_gets_nothing_elsewhere(solve: FlowSolve |
     quotas = {row.origin: row.quota for row in plan.leases["ams/0"].rows}
     assert quotas["ams1"] == 9  # What is there already.
     if plan.problem is not None and plan.solution is not None:
-        assert plan.problem.pops[1] == "ams to lhr1"
-        assert sum(plan.solution.unserved[1]) == 40 + 9 - 3
+        assert [(pin.pop, pin.origin) for pin in plan.problem.pins] == [("ams to lhr1", "lhr1")]
+        assert sum(plan.solution.pins_unserved[0]) == 40 + 9 - 3
 
 
 def test_what_is_displaced_gets_leases_where_its_rules_let_it_go() -> None:
@@ -309,7 +309,8 @@ def test_what_is_displaced_gets_leases_where_its_rules_let_it_go() -> None:
     quotas = {row.origin: row.quota for row in plan.leases["ams/0"].rows}
     assert quotas["fra1"] >= 20
     assert plan.problem is not None
-    assert plan.problem.pops == ["ams", "ams to fra1", "lhr"]
+    assert plan.problem.pops == ["ams", "lhr"]
+    assert [pin.pop for pin in plan.problem.pins] == ["ams to fra1"]
 
 
 @hypothesis.given(WORLDS, LINKS)

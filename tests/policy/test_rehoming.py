@@ -85,14 +85,31 @@ def test_of_a_class_the_pop_picks_others_in_place_of_the_refused() -> None:
     assert core.settled("z", "full", 0.3) == []
     assert core.take_due(here, 0.4) == []
     (told,) = core.expire(0.4)
-    assert told == Refusal(7, "", "a", "b", "full", count=1)
+    assert told == Refusal(7, "", "a", "b", "full", count=1, priority=BASIC)
     assert core.next_timeout() == math.inf
+
+
+def test_what_rules_keep_is_passed_over_and_costs_no_turn() -> None:
+    core = started(picks=(Picking("a", "b", BASIC, 2),), budget_per_s=2.0)
+    here = lives("x", "y", "z")
+    asked = []
+
+    def why_not(due: Due) -> str:
+        asked.append(due.channel)
+        return "" if due.channel == "z" else "a rule"
+
+    assert core.take_due(here, 0.0, why_not=why_not) == [Due("z", "a", "b", 7)]
+    assert core.settled("z", "", 0.1) == []
+    assert core.take_due(here, 0.5, why_not=why_not) == []
+    (told,) = core.expire(0.5)
+    assert told == Refusal(7, "", "a", "b", "a rule", count=1, priority=BASIC)
+    assert asked == ["x", "y", "z"], "once each"
 
 
 def test_nothing_to_pick_is_told_at_once() -> None:
     core = started(picks=(Picking("a", "b", PARTNER, 3),))
     assert core.take_due(lives("x"), 0.0) == []
-    assert core.expire(0.0) == [Refusal(7, "", "a", "b", NONE_LEFT, count=3)]
+    assert core.expire(0.0) == [Refusal(7, "", "a", "b", NONE_LEFT, count=3, priority=PARTNER)]
 
 
 def test_what_was_moved_is_not_picked_again_so_soon() -> None:
@@ -118,7 +135,7 @@ def test_what_has_not_begun_by_the_deadline_stays() -> None:
     told = core.expire(5.0)
     assert told == [
         Refusal(7, "y", "a", "b", TOO_LATE),
-        Refusal(7, "", "a", "b", f"{TOO_LATE}; {NONE_LEFT}", count=2),
+        Refusal(7, "", "a", "b", f"{TOO_LATE}; {NONE_LEFT}", count=2, priority=BASIC),
     ]
     assert core.settled("x", "", 6.0) == []  # What had begun may end.
     assert core.next_timeout() == math.inf

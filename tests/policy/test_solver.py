@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from edged.errors import SolverError
 from edged.policy import linear_program
-from edged.policy.flows import UNSERVED_MS, FlowProblem, FlowSolution, LinkLimit
+from edged.policy.flows import (
+    UNSERVED_MS,
+    FlowPin,
+    FlowProblem,
+    FlowSolution,
+    LinkLimit,
+    explain_flows,
+)
 from edged.policy.solver import PROGRAMS_MAX, FlowSolver
 from tests.policy.flow_problems import least_cost, problems
 
@@ -48,6 +55,109 @@ def test_nothing_is_better_of_all_that_there_is(problem: FlowProblem) -> None:
     if not problem.links:
         assert solution.cost_ms == pytest.approx(best, abs=1e-3)
         assert all(units == int(units) for row in solution.units for of in row for units in of)
+
+
+@st.composite
+def pinned(draw: st.DrawFn) -> FlowProblem:
+    """With pins to origins that are there, one that is not, and none; some cross the link."""
+    problem = draw(problems())
+    width = len(problem.capacity[0])
+    pins = tuple(
+        FlowPin(
+            f"pin{number}",
+            draw(st.sampled_from([*problem.origins, *problem.origins, "gone", ""])),
+            draw(st.lists(st.integers(0, 3), min_size=width, max_size=width)),
+            draw(st.sampled_from([0.0, 7.0, 900.0, 2000.0, math.inf])),
+        )
+        for number in range(draw(st.integers(1, 4)))
+    )
+    pairs = [(pin.pop, pin.origin) for pin in pins if pin.origin in problem.origins]
+    crossing = draw(st.sets(st.sampled_from(pairs))) if pairs else set[tuple[str, str]]()
+    links = tuple(
+        msgspec.structs.replace(link, pairs=(*link.pairs, *sorted(crossing)))
+        for link in problem.links
+    )
+    return msgspec.structs.replace(problem, pins=pins, links=links)
+
+
+def with_rows(problem: FlowProblem) -> FlowProblem:
+    """Each pin as a PoP that may not go anywhere else."""
+    pins = problem.pins
+    return msgspec.structs.replace(
+        problem,
+        pins=(),
+        pops=[*problem.pops, *(pin.pop for pin in pins)],
+        demand=[*problem.demand, *(pin.demand for pin in pins)],
+        rtt_ms=[*problem.rtt_ms, *([pin.rtt_ms] * len(problem.origins) for pin in pins)],
+        forbidden=problem.forbidden
+        | {(pin.pop, name) for pin in pins for name in problem.origins if name != pin.origin},
+    )
+
+
+@hypothesis.given(pinned())
+@hypothesis.settings(max_examples=200, deadline=None)
+def test_pins_are_as_good_as_the_rows_that_they_stand_for(problem: FlowProblem) -> None:
+    solution, whole = FlowSolver().solve(problem), FlowSolver().solve(with_rows(problem))
+    assert solution.cost_ms == pytest.approx(whole.cost_ms, rel=1e-9, abs=1e-3)
+    assert solution.served == pytest.approx(whole.served, abs=1e-6)
+    for k in range(len(problem.capacity[0])):
+        left = math.fsum(classes[k] for classes in solution.all_unserved())
+        assert left == pytest.approx(math.fsum(row[k] for row in whole.unserved), abs=1e-6)
+    # Its answer is one of those of the whole program.
+    rows = [
+        [units if origin == pin.origin else [0.0] * len(units) for origin in problem.origins]
+        for pin, units in zip(problem.pins, solution.pinned, strict=True)
+    ]
+    check_limits(
+        with_rows(problem),
+        msgspec.structs.replace(
+            solution, units=[*solution.units, *rows], unserved=solution.all_unserved()
+        ),
+    )
+    explained = explain_flows(problem, solution)
+    assert sum(each.units for each in explained.unserved) == pytest.approx(
+        math.fsum(map(math.fsum, solution.all_unserved())), abs=1e-4
+    )
+    assert all(each.why for each in explained.unserved)
+
+
+@hypothesis.given(st.lists(st.integers(0, 1000), min_size=2, max_size=5), st.floats(0.5, 1.5))
+@hypothesis.settings(max_examples=20, deadline=None)
+def test_with_pins_warm_is_as_good_as_cold(seeds: list[int], load: float) -> None:
+    solver = FlowSolver()
+    for seed in seeds:
+        problem = world(seed, load=load)
+        pins = tuple(
+            FlowPin(name, problem.origins[row % 4], [0, 1, 9 + seed % 7], 5.0)
+            for row, name in enumerate(problem.pops)
+        )
+        problem = msgspec.structs.replace(problem, pins=pins)
+        warm = solver.solve(problem)
+        whole = FlowSolver().solve(with_rows(renamed(problem)))
+        assert warm.cost_ms == pytest.approx(whole.cost_ms, rel=1e-9)
+    assert not warm.cold
+
+
+def renamed(problem: FlowProblem) -> FlowProblem:
+    pins = tuple(msgspec.structs.replace(pin, pop=f"pin {pin.pop}") for pin in problem.pins)
+    return msgspec.structs.replace(problem, pins=pins)
+
+
+def test_pins_alone_are_a_problem_too() -> None:
+    problem = FlowProblem(
+        pops=[],
+        origins=["o"],
+        demand=[],
+        capacity=[[3.0]],
+        rtt_ms=[],
+        pins=(FlowPin("p", "o", [2.0], 5.0), FlowPin("q", "o", [2.0], 7.0)),
+    )
+    solution = FlowSolver().solve(problem)
+    assert (solution.pinned, solution.pins_unserved) == ([[2.0], [1.0]], [[0.0], [1.0]])
+    (left,) = explain_flows(problem, solution).unserved
+    assert (left.pop, left.units, left.why) == ("q", 1.0, {"o": "full"})
+    nowhere = msgspec.structs.replace(problem, origins=[], capacity=[])
+    assert FlowSolver().solve(nowhere).pins_unserved == [[2.0], [2.0]]
 
 
 def world(seed: int, *, pops: int = 12, origins: int = 4, load: float = 0.9) -> FlowProblem:

@@ -3,12 +3,12 @@
 import contextlib
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from edged.backbone.receiver import BackboneServer
 from edged.errors import PublishRefusedError
-from edged.media.routing import RouteRequest, RoutingTable, Rule
-from edged.media.stream import PriorityClass
+from edged.media.routing import Match, RouteRequest, RoutingTable, Rule
 from edged.policy.pop_view import DRAINED
 from edged.policy.rehoming import NONE_LEFT, TOO_LATE
 from edged.roles import rehoming as rehoming_module
@@ -100,9 +100,27 @@ async def test_the_pop_picks_as_many_of_a_class_as_it_is_told_to() -> None:
         assert sorted(net.homes.values()) == ["one", "two", "two"]
         (refused,) = net.refused
         assert refused == MoveRefused(
-            number=3, channel="", from_origin="one", to_origin="two", reason=NONE_LEFT
+            number=3,
+            channel="",
+            from_origin="one",
+            to_origin="two",
+            reason=NONE_LEFT,
+            class_="partner",
         )
-        assert PriorityClass.PARTNER.label == "partner"
+
+
+async def test_what_a_rule_keeps_is_not_even_tried_in_place_of_others() -> None:
+    """At one move each five seconds: one that is refused would have cost the turn."""
+    async with network() as net:
+        rule = Rule(name="stay", match=Match(channel="alice"), pin="one")
+        net.pop.push_table(net.one, net.two, rules=(rule,))
+        slow = msgspec.structs.replace(migrate(picks=(Pick("one", "two", "basic", 1),)), left_s=4.0)
+        net.rehomer.command(msgspec.structs.replace(slow, budget_per_s=0.2))
+        await until(lambda: len(net.told) == 1)
+        assert net.homes == {"alice": "one", "bob": "two", "carol": "one"}
+        assert net.pop.uplinks.placing.moves.why_never("alice", "two").startswith("rule pins")
+        assert net.pop.uplinks.placing.moves.why_never("bob", "one") == ""
+        assert net.pop.uplinks.placing.moves.why_never("dave", "one") == "", "it is not there"
 
 
 async def test_a_full_origin_gets_nothing_and_nothing_is_disturbed() -> None:

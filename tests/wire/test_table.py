@@ -284,7 +284,10 @@ def test_older_peers_read_what_newer_ones_say_of_moves() -> None:
 def test_the_longest_telemetry_fits_a_frame() -> None:
     names = tuple(f"{n:063}" for n in range(ORIGINS_MAX))
     half = ORIGINS_MAX // 2
-    units = dict.fromkeys(names, (UNITS_MAX,) * 3)
+    most = (UNITS_MAX, UNITS_MAX, UNITS_MAX)
+    units = dict.fromkeys(names, most)
+    held = ((most, most),) * ORIGINS_MAX
+    bound = BoundUnits(names[:half], names[half:], units, UNITS_MAX, newcomers=True, held=held)
     told = Telemetry(
         PopTelemetry(
             units,
@@ -295,7 +298,7 @@ def test_the_longest_telemetry_fits_a_frame() -> None:
             dict.fromkeys(names, PathProbe(*(0.5,) * 5)),
             OFFER,
             dict.fromkeys(names, (0.5, 0.5)),
-            (BoundUnits(names[:half], names[half:], units, UNITS_MAX),) * BOUNDS_MAX,
+            (bound,) * BOUNDS_MAX,
         )
     )
     assert len(msgspec.msgpack.encode(told)) <= FRAME_BYTES_MAX

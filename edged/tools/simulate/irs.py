@@ -45,6 +45,7 @@ class Known(Struct, frozen=True):
     supplies: list[OriginSupply]
     demands: list[PopDemand]
     links: tuple[LinkLimit, ...]
+    at: float
 
 
 class IrsModel:
@@ -62,7 +63,7 @@ class IrsModel:
         self.age_s = self._config.telemetry_age_s
         self.capacitor = Capacitor()
         self.alive = True
-        self.coming: Callable[[float], Mapping[str, int]] = lambda _now: {}  # Live, to each origin.
+        self.coming: Callable[[float], Mapping[str, int]] = lambda _known_at: {}  # To origins.
         self.plans = self.fallbacks = 0
         self._solver = FlowSolver()
         self._told_links: set[str] = set()
@@ -166,7 +167,7 @@ class IrsModel:
             )
             for pop, each in told.items()
         ]
-        return Known(self._supplies(now), demands, self._links())
+        return Known(self._supplies(now), demands, self._links(), now)
 
     def _snapshot(self, now: float, life: int) -> None:
         """Keep what is known now, to be planned with when it is as old as that is."""
@@ -183,7 +184,7 @@ class IrsModel:
         if self.plans % PLANS_PER_CHECKPOINT == 0:
             self._solver.restart()
         plan = plan_leases(
-            without_coming(state.supplies, self.coming(now)),
+            without_coming(state.supplies, self.coming(state.at)),
             state.demands,
             reserve_fraction=self._config.reserve_fraction,
             solve=self._solver.solve,

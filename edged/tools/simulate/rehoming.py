@@ -78,6 +78,7 @@ class Rehoming(Leases):
                 now=now,
                 reserve_fraction=self.around.scenario.irs.reserve_fraction,
                 links=known.links,
+                known_at=known.at,
             )
         except SolverError:
             moves = []  # As production: it waits, and begins cold.
