@@ -17,7 +17,7 @@ from tests.e2e.pair import Pair, open_pair
 from tests.e2e.viewer import Viewer
 from tests.roles.network import configure, running
 
-pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.light, pytest.mark.timeout(120)]
 
 CLIP_S = 14
 LEFT_S_MAX = 1.5  # The goal is 1 s; CI's machine is shared.
