@@ -58,32 +58,57 @@ def group_order(group: str, allowed: list["Candidate"], own: "PopView") -> list[
 
 def find_binding(request: RouteRequest, rule: Rule, own: "PopView", *, at: str = "") -> Binding:
     """What the rule leaves a stream; `at`: the origin that has it, "" for one that comes."""
-    allowed = [known for known in own.by_name.values() if not why_forbidden(known, rule)]
-    first = allowed
-    group = shared_tag(rule.group_by, request.tags)
-    if group is not None:
-        first = group_order(group, allowed, own)[:1]
-    elif preferred := [known for known in allowed if known.origin in rule.prefer]:
-        first = preferred
+    allowed = _find_allowed(rule, own)
+    home = _find_home(shared_tag(rule.group_by, request.tags), allowed, own, at=at)
     apart = shared_tag(rule.anti_affinity, request.tags)
-    if apart is not None:
-        taken = _domains_of_others(apart, own, at)
-        outside = [known for known in allowed if known.domain not in taken]
-        first = [known for known in first if known in outside] or outside or first
-    names = {known.origin for known in first}
+    taken = _NONE if apart is None else _domains_of_others(apart, own, at)
+    return _bind(rule, allowed, home, taken)
+
+
+_Allowed = dict[str, "Candidate"]  # By name.
+_NONE: frozenset[str] = frozenset()
+
+
+def _find_allowed(rule: Rule, own: "PopView") -> _Allowed:
+    return {name: known for name, known in own.by_name.items() if not why_forbidden(known, rule)}
+
+
+def _find_home(group: str | None, allowed: _Allowed, own: "PopView", *, at: str) -> str:
+    """The first of `group_order`; "": no group decides, nor does one that goes where it goes."""
+    if group is None or not allowed:
+        return ""
+    homes = own.homes(group)
+    if at and sum(homes.values()) <= 1:
+        return ""
+    found = {name: count for name, count in homes.items() if name in allowed}
+    most = max(found.values(), default=0)
+    firsts = [name for name, count in found.items() if count == most] or list(allowed)
+    if len(firsts) == 1:
+        return firsts[0]
+    return group_order(group, [allowed[name] for name in firsts], own)[0].origin
+
+
+def _bind(rule: Rule, allowed: _Allowed, home: str, taken: frozenset[str]) -> Binding:
+    """By where a stream's group is, and the domains that it is to be apart from."""
+    first = [home] if home else [name for name in allowed if name in rule.prefer] or [*allowed]
+    if taken:
+        outside = [name for name, known in allowed.items() if known.domain not in taken]
+        first = [name for name in first if name in outside] or outside or first
     return Binding(
-        tuple(sorted(names)),
-        tuple(sorted(known.origin for known in allowed if known.origin not in names)),
+        first=tuple(sorted(first)),
+        then=tuple(sorted(name for name in allowed if name not in first)),
     )
 
 
-def _domains_of_others(tag: str, own: "PopView", at: str) -> set[str]:
+def _domains_of_others(tag: str, own: "PopView", at: str) -> frozenset[str]:
     """The failure domains that others with this tag are in than the stream that is `at` one."""
-    return {
-        known.domain
-        for name, count in own.homes(tag).items()
-        if count > (name == at) and (known := own.by_name.get(name)) is not None
-    }
+    return frozenset(
+        [
+            known.domain
+            for name, count in own.homes(tag).items()
+            if count > (name == at) and (known := own.by_name.get(name)) is not None
+        ]
+    )
 
 
 def parts_relatives(request: RouteRequest, rule: Rule, own: "PopView", *, at: str, to: str) -> str:
@@ -105,8 +130,8 @@ def why_kept(request: RouteRequest, rule: Rule, own: "PopView", *, at: str, to: 
 
 
 def why_rules_keep(request: RouteRequest, own: "PopView", *, at: str, to: str) -> str:
-    """The same of all rules; what is not in the table is no matter of rules."""
-    rule = own.rules.first_match(request) if own.rules and to in own.by_name else None
+    """The same of all rules, for what is live; what is not in the table is no matter of rules."""
+    rule = own.rule_of(request) if own.rules and to in own.by_name else None
     return "" if rule is None else why_kept(request, rule, own, at=at, to=to)
 
 
@@ -127,17 +152,22 @@ def find_way(
     may go where most of it is.
     """
     group = shared_tag(rule.group_by, request.tags)
-    homes = {} if group is None else own.homes(group)
-    together = sum(homes.values()) > 1
     apart = shared_tag(rule.anti_affinity, request.tags)
-    if not together and apart is None:
+    taken = None if apart is None else _domains_of_others(apart, own, at)
+    return _way({} if group is None else own.homes(group), taken, own, first)
+
+
+def _way(
+    homes: dict[str, int], taken: frozenset[str] | None, own: "PopView", first: tuple[str, ...]
+) -> Way:
+    """By where the group is, and the domains that it is to be apart from; None: from none."""
+    together = sum(homes.values()) > 1
+    if not together and taken is None:
         return Way.ALL
     if together and not all(homes.get(name) for name in first):
         return Way.NONE
-    if apart is not None:
-        taken = _domains_of_others(apart, own, at)
-        if any(own.by_name[name].domain in taken for name in first):
-            return Way.NONE
+    if taken and any(own.by_name[name].domain in taken for name in first):
+        return Way.NONE
     return Way.FIRST
 
 
@@ -199,9 +229,7 @@ class Bindings:
         arrived, self._arrived = self._arrived, {}
         if not own.rules or not own.by_name:
             return ()
-        if own.rules is not self._rules:
-            self._rules, self._matched = own.rules, {}
-        sums = _Sums(own, self._match)
+        sums = _Sums(own, self.match)
         for (origin, request), streams in self._streams.items():
             sums.add(origin, request, streams)
         sums.let_one_of_each_go()
@@ -214,7 +242,10 @@ class Bindings:
             self._matched = {}
         return _told(sums.known)
 
-    def _match(self, request: RouteRequest, rules: RuleSet) -> Rule | None:
+    def match(self, request: RouteRequest, rules: RuleSet) -> Rule | None:
+        """The rule that decides for a stream that is live, remembered while these are in force."""
+        if rules is not self._rules:
+            self._rules, self._matched = rules, {}
         if request not in self._matched:
             self._matched[request] = rules.first_match(request)
         return self._matched[request]
@@ -246,6 +277,9 @@ class _Sums:
         self._own, self._match = own, match
         self._free = Binding(tuple(sorted(own.by_name)))
         self._alike: dict[int, _Sum | None] = {}  # Of rules that bind all their streams alike.
+        # Of the others, by rule: most of their streams have the same ties.
+        self._allowed: dict[int, _Allowed] = {}
+        self._bound: dict[tuple[int, str, frozenset[str]], Binding] = {}
         self._apart: dict[str, list[_Apart]] = {}  # By tag.
 
     def of(self, request: RouteRequest) -> _Sum | None:
@@ -271,15 +305,17 @@ class _Sums:
             if (known := self.of(request)) is not None:
                 known.add(origin, request.priority, streams * request.cost, Way.ALL)
             return
-        binding = find_binding(request, rule, own, at=origin)
-        way = find_way(request, rule, own, binding.first, at=origin)
-        if binding == self._free and way is not Way.NONE:
+        group = shared_tag(rule.group_by, request.tags)
+        apart = shared_tag(rule.anti_affinity, request.tags)
+        taken = None if apart is None else _domains_of_others(apart, own, origin)
+        binding = self._binding_of(rule, group, taken or _NONE, origin)
+        way = _way({} if group is None else own.homes(group), taken, own, binding.first)
+        if way is not Way.NONE and binding == self._free:
             return
         known = self._sum_of(binding)
-        apart = shared_tag(rule.anti_affinity, request.tags)
-        if apart is not None and way is not Way.NONE:
+        if apart is not None and taken is not None and way is not Way.NONE:
             here = own.by_name.get(origin)
-            joined = here is not None and here.domain in _domains_of_others(apart, own, origin)
+            joined = here is not None and here.domain in taken
             found = self._apart.setdefault(apart, [])
             found.append(_Apart(known, origin, request, joined))
             way = Way.NONE
@@ -290,6 +326,20 @@ class _Sums:
         for found in self._apart.values():
             one = next((each for each in found if each.joined), found[0])
             one.sum.let_go(one.origin, one.request.priority, one.request.cost)
+
+    def _binding_of(
+        self, rule: Rule, group: str | None, taken: frozenset[str], origin: str
+    ) -> Binding:
+        """As `find_binding` has it."""
+        allowed = self._allowed.get(id(rule))
+        if allowed is None:
+            allowed = self._allowed[id(rule)] = _find_allowed(rule, self._own)
+        home = _find_home(group, allowed, self._own, at=origin)
+        ties = id(rule), home, taken
+        found = self._bound.get(ties)
+        if found is None:
+            found = self._bound[ties] = _bind(rule, allowed, home, taken)
+        return found
 
     def _sum_of(self, binding: Binding) -> _Sum:
         found = self.known.get(binding)

@@ -1,5 +1,7 @@
 """What a rule leaves a stream: told as the decision itself would have it."""
 
+from collections import Counter
+
 import hypothesis
 import msgspec
 import pytest
@@ -21,9 +23,10 @@ from edged.media.routing import (
 )
 from edged.media.stream import PriorityClass
 from edged.policy import bindings
-from edged.policy.bindings import Binding, Way, find_binding, find_way
+from edged.policy.bindings import Binding, Way, find_binding, find_way, why_rules_keep
 from edged.policy.pop_view import PopView
 from edged.policy.routing_table import choose_origin, choose_target
+from edged.policy.rules import RuleSet
 
 NAMES = ["o0", "o1", "o2", "o3"]
 PARTNER, BASIC = PriorityClass.PARTNER, PriorityClass.BASIC
@@ -211,7 +214,6 @@ def test_of_a_group_that_is_parted_each_may_go_where_most_are() -> None:
     view = make_view(Rule(group_by="e:"))
     for channel, at in (("a", "o1"), ("b", "o1"), ("c", "o3")):
         view.placed(at, RouteRequest(channel=channel, tags=("e:1",)))
-    view.placed("o3", RouteRequest(channel="alone", tags=("e:2",)))
     none = (0, 0, 0)
     assert told(view) == (
         BoundUnits(
@@ -220,8 +222,55 @@ def test_of_a_group_that_is_parted_each_may_go_where_most_are() -> None:
             {"o1": (0, 0, 2), "o3": (0, 0, 1)},
             held=(((0, 0, 2), none), ((0, 0, 1), none)),
         ),
-        BoundUnits(("o3",), ("o0", "o1", "o2"), {"o3": (0, 0, 1)}),
     )
+
+
+def test_who_is_all_of_its_group_takes_it_along() -> None:
+    """Nothing keeps it far away but what its rule says of all; who comes goes where it is."""
+    view = make_view(Rule(group_by="e:", avoid=("o1",)))
+    view.placed("o3", RouteRequest(channel="a", tags=("e:1",)))
+    free = ("o0", "o2", "o3")
+    assert told(view) == (BoundUnits(free, (), {"o3": (0, 0, 1)}, newcomers=True),)
+    newer = RouteRequest(channel="b", tags=("e:1",))
+    view.note_request(newer, placed=True)
+    (_, bound) = told(view)
+    assert bound == BoundUnits(("o3",), ("o0", "o2"), arrivals=1)
+    view.learn_tags("o3", newer.tags)  # It is at another PoP.
+    (_, bound) = told(view)
+    assert bound.first == ("o3",)
+    assert bound.units == {"o3": (0, 0, 1)}
+
+
+@hypothesis.given(
+    rules=st.lists(RULES, max_size=2), requests=st.lists(REQUESTS, max_size=8), data=st.data()
+)
+@hypothesis.settings(max_examples=150, deadline=None)
+def test_what_is_told_is_what_is_so_of_each(
+    rules: list[Rule], requests: list[RouteRequest], data: st.DataObject
+) -> None:
+    """Of those that are to be apart as many may be moved as there are tags, and no other."""
+    view = make_view(*rules)
+    there = [(data.draw(st.sampled_from(NAMES)), request) for request in requests]
+    for at, request in there:
+        view.placed(at, request)
+    free = Binding(tuple(NAMES))
+    units, kept = Counter[tuple[Binding, str]](), 0
+    for at, request in there:
+        rule = view.rules.first_match(request)
+        if rule is None:
+            continue
+        binding = find_binding(request, rule, view, at=at)
+        way = find_way(request, rule, view, binding.first, at=at)
+        if binding != free or way is Way.NONE:
+            units[binding, at] += request.cost
+            kept += request.cost * (way is Way.NONE)
+    bound = told(view)
+    assert units == {
+        (Binding(each.first, each.then), at): sum(counts)
+        for each in bound
+        for at, counts in each.units.items()
+    }
+    assert kept <= sum(sum(fixed) for each in bound for _, fixed in each.held)
 
 
 def test_what_no_move_may_touch_is_told_though_it_could_come_anywhere() -> None:
@@ -249,6 +298,31 @@ def test_of_more_sets_than_can_be_told_the_least_are_not() -> None:
         bound = told(view)
         assert len(bound) == BOUNDS_MAX
         assert ("p07" in {each.first[0] for each in bound}) == (version == 1)
+
+
+def test_the_rule_of_a_live_stream_is_searched_once_while_the_rules_stand() -> None:
+    view = make_view(Rule(match=Match(channel="a"), pin="o1"))
+    a, b = RouteRequest(channel="a"), RouteRequest(channel="b")
+    view.placed("o0", a)
+    assert why_rules_keep(a, view, at="o0", to="o2") == "rule pins the stream to o1"
+    assert why_rules_keep(a, view, at="o0", to="o1") == ""
+    assert why_rules_keep(b, view, at="o0", to="o2") == ""
+    assert view.table is not None
+    newer = (Rule(match=Match(channel="b"), pin="o3"),)
+    view.accept_table(msgspec.structs.replace(view.table, version=2, rules=newer), 1.0)
+    assert why_rules_keep(a, view, at="o0", to="o2") == ""
+    assert why_rules_keep(b, view, at="o0", to="o2") == "rule pins the stream to o3"
+    searched: list[RouteRequest] = []
+
+    class Counting(RuleSet):
+        def first_match(self, request: RouteRequest) -> Rule | None:
+            searched.append(request)
+            return super().first_match(request)
+
+    view.rules = Counting(newer, "lhr")
+    for to in NAMES:
+        why_rules_keep(a, view, at="o0", to=to)
+    assert searched == [a]
 
 
 def test_streams_beyond_the_limit_are_free_to_go(monkeypatch: pytest.MonkeyPatch) -> None:
