@@ -26,6 +26,7 @@ JOBS_MAX = 16  # Migrations at a time: a plan a second with deadlines of several
 SPREAD_FRACTION = 0.5  # Of the time that a drain has; the second half is for those refused.
 STEP_S_MAX = 0.5  # Few streams are gone soon.
 RETRY_S_MIN, RETRY_S_MAX = 1.0, 15.0  # A hold after a refusal lasts 0.5 to 8 s.
+LOOKS_MAX = 64  # A turn, at rules, once there is a stream to pick: another might suit it better.
 SETTLED_S = 30.0  # What was moved is not picked again so soon: plans must not play with it.
 
 TOO_MANY = f"{JOBS_MAX} migrations are under way already"
@@ -95,7 +96,8 @@ class _Pick(Struct):
     picking: Picking
     left: int
     reason: str = NONE_LEFT  # The last one was refused for.
-    never: set[str] = set()  # That may not go there.
+    never: dict[str, str] = {}  # That may not go there, and why.
+    may: set[str] = set()
 
 
 class _Job(Struct):
@@ -336,24 +338,66 @@ class Rehoming:
         for pick in job.picks:
             if pick.left <= 0:
                 continue
-            wanted = pick.picking
-            for stream in here.values():
-                if (
-                    (stream.origin, stream.priority) == (wanted.from_origin, wanted.priority)
-                    and stream.channel not in job.tried
-                    and stream.channel not in pick.never
-                    and stream.channel not in self._in_flight
-                    and stream.channel not in self._settled_until
-                ):
-                    due = Due(stream.channel, stream.origin, wanted.to_origin, job.number)
-                    if reason := why_not(due):
-                        pick.never.add(stream.channel)
-                        pick.reason = reason
-                        continue
-                    job.tried.add(stream.channel)
-                    pick.left -= 1
-                    return due, pick
+            while (due := self._most_bound(job, pick, here, why_not)) is not None:
+                if reason := why_not(due):  # By now: what was known is old.
+                    pick.never[due.channel] = reason
+                    for each in job.picks:
+                        each.may = set()
+                    continue
+                job.tried.add(due.channel)
+                pick.left -= 1
+                return due, pick
         return None
+
+    def _most_bound(
+        self, job: _Job, pick: _Pick, here: dict[str, Live], why_not: WhyNot
+    ) -> Due | None:
+        """Of the streams that a picking may have the first that the fewest others may have.
+
+        So what can go anywhere is left for them, as far as LOOKS_MAX lets it be known.
+        """
+        wanted = pick.picking
+        others = [
+            other
+            for other in job.picks
+            if other is not pick
+            and other.left > 0
+            and (other.picking.from_origin, other.picking.priority)
+            == (wanted.from_origin, wanted.priority)
+        ]
+        looks = LOOKS_MAX
+        best: str | None = None
+        fewest = len(others) + 1
+        for stream in here.values():
+            channel = stream.channel
+            if (
+                (stream.origin, stream.priority) != (wanted.from_origin, wanted.priority)
+                or channel in job.tried
+                or channel in self._in_flight
+                or channel in self._settled_until
+            ):
+                continue
+            unknown = [
+                each
+                for each in (pick, *others)
+                if channel not in each.may and channel not in each.never
+            ]
+            if best is not None and looks < len(unknown):
+                continue
+            looks -= len(unknown)
+            for each in unknown:
+                _ask(stream, each, job.number, why_not)
+            if reason := pick.never.get(channel):
+                pick.reason = reason if pick.reason == NONE_LEFT else pick.reason
+                continue
+            ways = sum(channel in other.may for other in others)
+            if ways < fewest:
+                best, fewest = channel, ways
+                if not ways:
+                    break
+        if best is None:
+            return None
+        return Due(best, wanted.from_origin, wanted.to_origin, job.number)
 
     def _take_of_drain(
         self, origin: str, drain: _Drain, here: dict[str, Live], now: float
@@ -375,6 +419,15 @@ class Rehoming:
         drain.ready_at = now + drain.step_s
         self._in_flight[stream.channel] = due, None
         return [due]
+
+
+def _ask(stream: Live, pick: _Pick, number: int, why_not: WhyNot) -> None:
+    """Learn whether a stream may be picked for it."""
+    due = Due(stream.channel, stream.origin, pick.picking.to_origin, number)
+    if reason := why_not(due):
+        pick.never[stream.channel] = reason
+    else:
+        pick.may.add(stream.channel)
 
 
 def _refusals(job: _Job, reason: str) -> list[Refusal]:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections import Counter
 
 import hypothesis
 import pytest
@@ -14,6 +15,7 @@ from edged.policy.rehoming import (
     BUDGET_PER_S_MAX,
     IN_FLIGHT_MAX,
     JOBS_MAX,
+    LOOKS_MAX,
     NONE_LEFT,
     NOT_THERE,
     RETRY_S_MAX,
@@ -103,7 +105,57 @@ def test_what_rules_keep_is_passed_over_and_costs_no_turn() -> None:
     assert core.take_due(here, 0.5, why_not=why_not) == []
     (told,) = core.expire(0.5)
     assert told == Refusal(7, "", "a", "b", "a rule", count=1, priority=BASIC)
-    assert asked == ["x", "y", "z"], "once each"
+    assert asked == ["x", "y", "z", "z"], "once each, and again of who goes"
+
+
+def test_what_can_go_anywhere_is_left_for_those_moves_that_others_cannot_make() -> None:
+    """`z` alone may go to c, `x` and `y` may go to both: the first of them leaves c alone."""
+    picks = (Picking("a", "b", BASIC, 1), Picking("a", "c", BASIC, 1), Picking("a", "d", BASIC, 1))
+    core = started(picks=picks)
+    may = {"x": "bcd", "y": "cb", "z": "b"}
+    here = lives(*may)
+
+    def why_not(due: Due) -> str:
+        return "" if due.to_origin in may[due.channel] else "a rule"
+
+    due = [core.take_due(here, now, why_not=why_not) for now in (0.0, 0.1, 0.2)]
+    assert due == [[Due("z", "a", "b", 7)], [Due("y", "a", "c", 7)], [Due("x", "a", "d", 7)]]
+
+
+def test_rules_are_asked_for_the_sake_of_others_so_often_a_turn_and_then_go_on() -> None:
+    picks = (Picking("a", "b", BASIC, 2), Picking("a", "c", BASIC, 1))
+    core = started(picks=picks)
+    here = lives(*(f"s{n:03}" for n in range(2 * LOOKS_MAX)))
+    asked = Counter[str]()
+
+    def why_not(due: Due) -> str:
+        asked[due.to_origin] += 1
+        return "a rule" if (due.to_origin, due.channel) == ("c", here[-1].channel) else ""
+
+    (due,) = core.take_due(here, 0.0, why_not=why_not)
+    assert (due.channel, asked.total()) == ("s000", LOOKS_MAX + 1), "it looked no farther"
+    for turn in range(1, 5):
+        (due,) = core.take_due(here, float(turn), why_not=why_not)
+        if due.channel == here[-1].channel:
+            break
+        core.settled(due.channel, "full", float(turn))
+    assert due.channel == here[-1].channel
+
+
+def test_streams_that_rules_keep_are_passed_over_however_many_they_are() -> None:
+    core = started(picks=(Picking("a", "b", BASIC, 1), Picking("a", "c", BASIC, 1)))
+    here = lives(*(f"s{n:03}" for n in range(2 * LOOKS_MAX)), "x")
+    (due,) = core.take_due(here, 0.0, why_not=lambda due: "" if due.channel == "x" else "a rule")
+    assert due.channel == "x"
+
+
+def test_a_rule_that_forbids_by_now_costs_no_turn() -> None:
+    picks = (Picking("a", "b", BASIC, 2), Picking("a", "c", BASIC, 1))
+    core, here = started(picks=picks), lives("x", "y", "z")
+    assert core.take_due(here, 0.0, why_not=lambda _: "") == [Due("x", "a", "b", 7)]
+    forbidden = Due("y", "a", "b", 7)
+    due = core.take_due(here, 0.1, why_not=lambda due: "its group" if due == forbidden else "")
+    assert due == [Due("z", "a", "b", 7)]
 
 
 def test_nothing_to_pick_is_told_at_once() -> None:
