@@ -16,7 +16,7 @@ from edged.policy.moves import DRAIN, MAKES_ROOM, NEARER, UnitMoves
 from edged.policy.planner import PlanPolicy
 from edged.runtime.faults import contained
 from edged.runtime.metrics import MetricSpec, Sample
-from edged.wire.table import MoveRefused
+from edged.wire.table import Moved, MoveRefused
 
 if TYPE_CHECKING:
     from edged.policy.move_planner import MovePlan, MovePlanner
@@ -119,11 +119,18 @@ class Migrating:
         move = RefusedMove(pop, refused.from_origin, refused.to_origin, refused.class_)
         self._planner.refusals.note(move, refused.reason, trio.current_time())
 
+    def moved(self, pop: str, moved: Moved) -> None:
+        """A PoP has made a move that it was asked for."""
+        if self._planner is not None and moved.number:
+            self._planner.refusals.made(pop, moved.from_origin, moved.to_origin)
+
     def coming(self) -> dict[str, int]:
-        """Units that were asked to move to each origin, and may not be there yet."""
-        if self._planner is None:
-            return {}
-        return self._planner.coming(self._known_at(trio.current_time()))
+        """Units that were asked to move to each origin, and may not be there yet.
+
+        What is there origins tell themselves, ten times a second: a PoP that is late to tell keeps
+        no free slots from leases.
+        """
+        return {} if self._planner is None else self._planner.coming(trio.current_time())
 
     def _known_at(self, now: float) -> float:
         """Of when what is known is: now, unless a PoP is late to tell."""

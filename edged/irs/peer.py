@@ -104,6 +104,7 @@ class Peer:
         match news:
             case Moved():
                 service.moving.moved(self.key, news)
+                service.migrating.moved(self.key, news)
                 service.watch.moved(self.key, news)
             case MoveRefused():
                 service.moving.refused(self.key, news)

@@ -17,7 +17,7 @@ from edged.policy.flows import LinkLimit
 from edged.policy.move_refusals import HOLD_S_MIN
 from edged.policy.moves import NEARER, UnitMoves
 from edged.policy.planner import PlanPolicy
-from edged.wire.table import MoveRefused, OriginHello
+from edged.wire.table import Moved, MoveRefused, OriginHello
 
 
 class Asked:
@@ -67,7 +67,6 @@ async def test_who_is_here_is_asked_once_and_it_is_said(autojump_clock: MockCloc
     assert (at, within_s) == (LOOK_INTERVAL_S, 0.2)
     assert asked.migrating.coming() == {"near": 20}
     await trio.sleep(0.2)
-    asked.tell("ams/0", near=20)
     assert asked.migrating.coming() == {}, "the origins' heartbeats tell by now"
     assert [(move.pop, move.from_origin, move.to_origin, move.units) for move in moves] == [
         ("ams/0", "far", "near", 20)
@@ -136,6 +135,54 @@ def refusal(at: str, to: str) -> MoveRefused:
     )
 
 
+async def test_where_some_are_refused_and_others_go_it_is_asked_again_each_time(
+    autojump_clock: MockClock,
+) -> None:
+    """Of each forty one is refused: the link is not left too full for longer each time."""
+    asked = Asked()
+    asked.migrating.moved("ams/0", moved(1))  # Of an IRS before.
+    near = 90
+    asked.tell("ams/0", near=near)
+    asked.links = (LinkLimit(name="cable", mbps=60.0, mbps_per_unit=6.0, pairs=(("ams", "near"),)),)
+    held_until = 0.0
+    for turn in range(4):
+        asked.migrating.look()
+        assert len(asked.calls) == turn + 1
+        assert trio.current_time() >= held_until
+        near -= 5
+        asked.migrating.moved("ams/0", moved(1))
+        await trio.sleep(1.0)
+        asked.migrating.refused("ams/0", refusal("near", "far"))
+        held_until = trio.current_time() + HOLD_S_MIN
+        await trio.sleep(HOLD_S_MIN - 0.1)
+        asked.tell("ams/0", near=near)
+        asked.migrating.look()
+        assert len(asked.calls) == turn + 1, "held"
+        await trio.sleep(1.1)
+        asked.tell("ams/0", near=near)
+    asked.migrating.moved("ams/0", moved(0))
+    asked.migrating.look()
+    await trio.sleep(1.0)
+    asked.migrating.refused("ams/0", refusal("near", "far"))
+    await trio.sleep(HOLD_S_MIN + 1.0)
+    asked.tell("ams/0", near=near)
+    asked.migrating.look()
+    assert len(asked.calls) == 5, "nothing was moved that was asked for: it is held for longer"
+
+
+def moved(number: int) -> Moved:
+    return Moved(
+        channel="x",
+        publication=1,
+        home_epoch=2,
+        from_origin="near",
+        to_origin="far",
+        unit_seq=0,
+        why="migrate",
+        number=number,
+    )
+
+
 async def test_the_next_plan_waits_until_all_have_told_of_the_last_but_not_for_ever(
     autojump_clock: MockClock,
 ) -> None:
@@ -151,9 +198,8 @@ async def test_the_next_plan_waits_until_all_have_told_of_the_last_but_not_for_e
         asked.tell("ams/0", near=30)
         asked.migrating.look()
     assert len(asked.calls) == 1
-    assert asked.migrating.coming() == {"far": 20}, "no lease has these yet"
+    assert asked.migrating.coming() == {}, "the origin itself tells how full it is"
     asked.tell("lhr/0")
-    assert asked.migrating.coming() == {}
     asked.migrating.look()
     assert len(asked.calls) == 2
     await trio.sleep(LATE_S_MAX + 3.0)

@@ -41,6 +41,22 @@ def test_what_comes_late_of_the_same_plan_counts_once() -> None:
     assert refusals.held(HOLD_S_MIN + 1.0) == ()
 
 
+def test_what_others_made_meanwhile_is_held_as_for_the_first_time() -> None:
+    refusals, now = MoveRefusals(), 0.0
+    refusals.made("lhr/0", "a", "b")
+    for _ in range(3):
+        refusals.note(MOVE, FORBIDDEN, now)
+        refusals.made("lhr/0", "a", "b")
+        refusals.made("lhr/0", "a", "c")
+        assert refusals.held(now + HOLD_S_MIN - 0.1) == (MOVE,), "it is held all the same"
+        now += HOLD_S_MIN
+        assert refusals.held(now) == ()
+    refusals.note(MOVE, FORBIDDEN, now)
+    refusals.made("ams/0", "a", "b")
+    refusals.note(MOVE, FORBIDDEN, now + HOLD_S_MIN)
+    assert refusals.held(now + 3 * HOLD_S_MIN - 0.1) == (MOVE,)
+
+
 @pytest.mark.parametrize("reason", [TOO_MANY, SAME_NUMBER, f"{TOO_LATE}; {NONE_LEFT}"])
 def test_what_was_not_tried_says_nothing(reason: str) -> None:
     refusals = MoveRefusals()
