@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from edged.media.stream import PriorityClass
-from edged.policy.flows import TIGHT, FlowProblem, FlowSolve, find_crossed
+from edged.policy.flows import TIGHT, FlowPin, FlowProblem, FlowSolve, find_crossed
 from edged.policy.moves import MigrationProblem, find_overloaded
 
 
@@ -34,7 +34,12 @@ def plan_sheds(problem: MigrationProblem, solve: FlowSolve) -> list[UnitSheds]:
     if not over or not problem.pops or not problem.origins:
         return []
     width = len(problem.room[0])
-    solution = solve(_flows(problem, width))
+    flows = _flows(problem, width)
+    solution = solve(flows)
+    of_kept = {
+        (pin.pop, pin.origin): left
+        for pin, left in zip(flows.pins, solution.pins_unserved, strict=True)
+    }
     crossed = find_crossed(problem.pops, problem.origins, problem.links)
     sheds = []
     for row, pop in enumerate(problem.pops):
@@ -46,6 +51,8 @@ def plan_sheds(problem: MigrationProblem, solve: FlowSolve) -> list[UnitSheds]:
         for k in range(width):
             left = math.ceil(solution.unserved[row][k] - TIGHT)
             for at in order:
+                if (kept := of_kept.get((pop, problem.origins[at]))) is not None:
+                    left = math.ceil(kept[k] - TIGHT)
                 units = min(left, problem.placed[row][at][k])
                 if units > 0:
                     left -= units
@@ -86,14 +93,25 @@ def without(problem: MigrationProblem, sheds: Sequence[UnitSheds]) -> MigrationP
 
 
 def _flows(problem: MigrationProblem, width: int) -> FlowProblem:
-    """All that is live, wherever it may go, or where it is already."""
+    """All that is live, wherever it may go, or where it is already.
+
+    What may go nowhere is where it is, or it goes: of one row what is here must not count as there.
+    """
     pops, origins = range(len(problem.pops)), range(len(problem.origins))
     there = [sum(sum(problem.placed[row][at]) for row in pops) for at in origins]
+    kept = {
+        row: None
+        for row, pop in enumerate(problem.pops)
+        if all((pop, origin) in problem.forbidden for origin in problem.origins)
+    }
     return FlowProblem(
         pops=problem.pops,
         origins=problem.origins,
         demand=[
-            [float(sum(problem.placed[row][at][k] for at in origins)) for k in range(width)]
+            [
+                0.0 if row in kept else float(sum(problem.placed[row][at][k] for at in origins))
+                for k in range(width)
+            ]
             for row in pops
         ],
         capacity=[[float(there[at] + max(0, room)) for room in problem.room[at]] for at in origins],
@@ -105,4 +123,10 @@ def _flows(problem: MigrationProblem, width: int) -> FlowProblem:
             if (pop, origin) in problem.forbidden and not any(problem.placed[row][at])
         ),
         links=problem.links,
+        pins=tuple(
+            FlowPin(problem.pops[row], problem.origins[at], problem.placed[row][at], 0.0)
+            for row in kept
+            for at in origins
+            if any(problem.placed[row][at])
+        ),
     )

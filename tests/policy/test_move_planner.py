@@ -206,6 +206,23 @@ def test_of_what_may_not_leave_a_link_is_shed_what_it_cannot_carry() -> None:
     assert sum(move.units for move in moves) == 5
 
 
+def test_what_may_go_nowhere_is_shed_though_others_of_its_kind_are_elsewhere() -> None:
+    """One stream that a rule keeps at `far` is no place there for those that it keeps at `near`."""
+    world = World()
+    world.planner = MovePlanner(moves_per_s=PER_S, shed=FlowSolver().solve)
+    world.states["old"] = OriginState.DOWN
+    world.units.update(near=25, far=1)
+    world.bound = (
+        BoundDemand(first=("near",), units={"near": (0, 0, 25)}),
+        BoundDemand(first=("far",), units={"far": (0, 0, 1)}),
+    )
+    world.links = (LinkLimit(name="cable", mbps=10.0, mbps_per_unit=1.0, pairs=(("p", "near"),)),)
+    assert world.plan(0.0) == []
+    assert [(each.pop, each.origin, each.units) for each in world.planner.sheds] == [
+        ("p/0", "near", 15)
+    ]
+
+
 def test_nothing_leaves_what_its_rule_prefers_to_come_nearer_but_off_a_full_link() -> None:
     world = World()
     world.states["old"] = OriginState.DOWN
