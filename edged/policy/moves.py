@@ -46,6 +46,7 @@ class MigrationProblem(Struct, frozen=True, kw_only=True):
     links: tuple[LinkLimit, ...] = ()  # Limits for all units, those there now included.
     gain_ms_min: float = GAIN_MS_MIN
     of: Sequence[str] = ()  # By row; empty: each is a PoP.
+    hopeless_counts: bool = False  # What no move mends is wrong, too: so it was in format 2.
 
     def pop(self, row: int) -> str:
         """The PoP that a row is of."""
@@ -160,6 +161,7 @@ def migration_problem(
             for link in links
         ),
         gain_ms_min=gain_ms_min,
+        hopeless_counts=not rules,
     )
 
 
@@ -187,6 +189,8 @@ def is_wrong(problem: MigrationProblem) -> bool:
     """
     crossed = find_crossed(problem.pops, problem.origins, problem.links)
     over = _overloaded(problem, crossed)
+    if problem.hopeless_counts and over:
+        return True
     if not over and not problem.draining:
         return False
     for row, pop in enumerate(problem.pops):
@@ -198,7 +202,8 @@ def is_wrong(problem: MigrationProblem) -> bool:
         for place, classes in enumerate(problem.placed[row]):
             if not any(classes):
                 continue
-            if problem.origins[place] in problem.draining and targets:
+            hopes = targets or problem.hopeless_counts
+            if problem.origins[place] in problem.draining and hopes:
                 return True
             full = over & set(crossed.get((row, place), ()))
             if any(full - set(crossed.get((row, to), ())) for to in targets - {place}):

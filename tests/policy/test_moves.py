@@ -3,6 +3,7 @@
 import math
 
 import hypothesis
+import pytest
 from hypothesis import strategies as st
 
 from edged.media.routing import ByClass, OriginState
@@ -14,6 +15,7 @@ from edged.policy.moves import (
     NEARER,
     MigrationProblem,
     UnitMoves,
+    is_wrong,
     make_moves,
     migration_problem,
 )
@@ -35,6 +37,29 @@ def asked(draw: st.DrawFn) -> tuple[MigrationProblem, Changes, Changes]:
         ]
 
     return problem, changes(), changes()
+
+
+@pytest.mark.parametrize("drains", [True, False])
+def test_what_no_move_can_mend_is_wrong_in_journals_of_before_alone(drains: bool) -> None:
+    """By what is wrong a plan is made with one program or another: a replay needs the same."""
+    supply = OriginSupply(
+        origin="a",
+        address="a:1",
+        state=OriginState.DRAIN if drains else OriginState.UP,
+        slots_total=100,
+        room=(50, 50, 50),
+    )
+    uplink = LinkLimit(name="uplink", mbps=10.0, mbps_per_unit=1.0, pairs=(("p", "a"),))
+    for rules in (True, False):
+        problem = migration_problem(
+            [supply],
+            [PopDemand(pop="p/0", units={"a": (0, 0, 30)}, rtt_ms={"a": 5.0})],
+            budget=10,
+            reserve_fraction=0.0,
+            links=() if drains else (uplink,),
+            rules=rules,
+        )
+        assert is_wrong(problem) == (not rules)
 
 
 @hypothesis.given(asked())
