@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 STREAMS_MAX = 50_000  # That are remembered one by one; those beyond count as free to go.
 ARRIVALS_MAX = 5000  # Since IRS was told last; while it is gone, those of the first minutes.
 SPARE_MAX = 1000  # Requests whose rule is remembered though they are not live.
+_UNKNOWN = Rule()  # Of that request; it is none of any set.
 _SOMEONE = RouteRequest(channel="", priority=PriorityClass.BASIC)
 
 
@@ -246,9 +247,10 @@ class Bindings:
         """The rule that decides for a stream that is live, remembered while these are in force."""
         if rules is not self._rules:
             self._rules, self._matched = rules, {}
-        if request not in self._matched:
-            self._matched[request] = rules.first_match(request)
-        return self._matched[request]
+        found = self._matched.get(request, _UNKNOWN)
+        if found is _UNKNOWN:
+            found = self._matched[request] = rules.first_match(request)
+        return found
 
 
 def _add(sums: dict[str, list[int]], origin: str, priority: PriorityClass, units: int) -> None:
@@ -280,6 +282,7 @@ class _Sums:
         # Of the others, by rule: most of their streams have the same ties.
         self._allowed: dict[int, _Allowed] = {}
         self._bound: dict[tuple[int, str, frozenset[str]], Binding] = {}
+        self._grouped: dict[tuple[int, str | None], tuple[_Sum | None, Way]] = {}  # And none apart.
         self._apart: dict[str, list[_Apart]] = {}  # By tag.
 
     def of(self, request: RouteRequest) -> _Sum | None:
@@ -307,17 +310,19 @@ class _Sums:
             return
         group = shared_tag(rule.group_by, request.tags)
         apart = shared_tag(rule.anti_affinity, request.tags)
+        found = self._grouped.get((id(rule), group)) if apart is None else None
         taken = None if apart is None else _domains_of_others(apart, own, origin)
-        binding = self._binding_of(rule, group, taken or _NONE, origin)
-        way = _way({} if group is None else own.homes(group), taken, own, binding.first)
-        if way is not Way.NONE and binding == self._free:
+        if found is None:
+            found = self._tie(rule, group, taken, origin)
+            if apart is None:
+                self._grouped[id(rule), group] = found
+        known, way = found
+        if known is None:
             return
-        known = self._sum_of(binding)
         if apart is not None and taken is not None and way is not Way.NONE:
             here = own.by_name.get(origin)
             joined = here is not None and here.domain in taken
-            found = self._apart.setdefault(apart, [])
-            found.append(_Apart(known, origin, request, joined))
+            self._apart.setdefault(apart, []).append(_Apart(known, origin, request, joined))
             way = Way.NONE
         known.add(origin, request.priority, streams * request.cost, way)
 
@@ -327,19 +332,23 @@ class _Sums:
             one = next((each for each in found if each.joined), found[0])
             one.sum.let_go(one.origin, one.request.priority, one.request.cost)
 
-    def _binding_of(
-        self, rule: Rule, group: str | None, taken: frozenset[str], origin: str
-    ) -> Binding:
-        """As `find_binding` has it."""
+    def _tie(
+        self, rule: Rule, group: str | None, taken: frozenset[str] | None, origin: str
+    ) -> tuple[_Sum | None, Way]:
+        """Where what is live counts, None being nowhere, and its way; as `find_binding` has it."""
         allowed = self._allowed.get(id(rule))
         if allowed is None:
             allowed = self._allowed[id(rule)] = _find_allowed(rule, self._own)
         home = _find_home(group, allowed, self._own, at=origin)
-        ties = id(rule), home, taken
-        found = self._bound.get(ties)
-        if found is None:
-            found = self._bound[ties] = _bind(rule, allowed, home, taken)
-        return found
+        ties = id(rule), home, taken or _NONE
+        binding = self._bound.get(ties)
+        if binding is None:
+            binding = self._bound[ties] = _bind(rule, allowed, home, taken or _NONE)
+        homes = {} if group is None else self._own.homes(group)
+        way = _way(homes, taken, self._own, binding.first)
+        if way is not Way.NONE and binding == self._free:
+            return None, way
+        return self._sum_of(binding), way
 
     def _sum_of(self, binding: Binding) -> _Sum:
         found = self.known.get(binding)

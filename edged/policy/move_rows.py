@@ -121,7 +121,7 @@ class _Shard:
         if self._fixed:
             rows.append(
                 MoveRow(
-                    label=f"{self.pop} to nowhere",
+                    label=f"{self.pop} that stay",  # No origin is called so.
                     shard=self.pop,
                     placed=_by_class(self._fixed),
                     allowed=frozenset(),

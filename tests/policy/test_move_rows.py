@@ -220,6 +220,20 @@ def test_they_can_be_made_one_after_the_other(
     assert can_be_made(view, placed, wanted)
 
 
+def test_an_origin_may_have_any_name() -> None:
+    pop = PopDemand(
+        pop="a/0",
+        units={"o1": (0, 0, 3)},
+        bound=(
+            BoundDemand(first=("nowhere",), units={"o1": (0, 0, 1)}),
+            BoundDemand(first=("o1",), units={"o1": (0, 0, 1)}),
+        ),
+    )
+    names = ["nowhere", "o1", "o2"]
+    rows = find_rows([pop], names, frozenset(names))
+    assert len({row.label for row in rows}) == len(rows) == 3
+
+
 UNITS = st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9))
 PLACES = st.sampled_from([*NAMES[:3], "gone"])
 BY_PLACE = st.dictionaries(PLACES, UNITS, max_size=3)
@@ -297,9 +311,9 @@ def test_what_is_where_alone_it_may_be_is_fixed_and_the_rest_by_where_it_may_go(
         ("a/0 to o0", [none, (0, 0, 2), none]),
         ("a/0 to o0,o1,o2, last to o0,o1", [(1, 0, 0), none, none]),
         ("a/0 to o1", [(0, 3, 0), none, none]),
-        ("a/0 to nowhere", [(0, 1, 3), none, none]),
+        ("a/0 that stay", [(0, 1, 3), none, none]),
     ]
     one, other = find_rows([shard], NAMES[:3], frozenset(NAMES[:3]), most=0)
-    assert other.label == "a/0 to nowhere"
+    assert other.label == "a/0 that stay"
     assert other.placed == [(1, 4, 3), (0, 0, 2), none]
     assert one.placed == [(0, 0, 6), none, none]
