@@ -21,7 +21,7 @@ UNITS_MAX = 2**31  # Compute units of one origin; a bound for arithmetic, not fo
 TEXT_CHARS_MAX = 256
 TAGS_PER_RULE_MAX = 64
 INGEST_URLS_MAX = 4  # One per protocol.
-BOUNDS_MAX = 16  # Sets of origins that rules leave a PoP's streams: half a frame at the most names.
+BOUNDS_MAX = 16  # Sets of origins that rules leave a PoP's streams: 0.7 of a frame, with all names.
 LOAD_STEP = 0.05  # Finer changes would be told to every PoP each second, and decide nothing.
 UNIX_MAX = 253_402_300_799.0  # The last second of 9999: beyond it `datetime` has no dates.
 
