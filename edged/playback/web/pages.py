@@ -22,7 +22,16 @@ from edged.runtime.web_files import base_of, content_type
 from edged.wire.request import RequestReceived
 
 ASSETS = (
-    *("abr.js", "clock.js", "edged.css", "icon.svg", "index.js", "menu.js", "nearer.js"),
+    *(
+        "abr.js",
+        "clock.js",
+        "edged.css",
+        "icon.svg",
+        "index.js",
+        "menu.js",
+        "nearer.js",
+        "parts.js",
+    ),
     *("player.js", "watch.js"),
 )
 KEPT_FOR_EVER = "public, max-age=31536000, immutable"

@@ -3,6 +3,7 @@
 
 import { holdBackFor, makeAbrController, RoundTrip } from "./abr.js";
 import { Calm, rateFor } from "./nearer.js";
+import { passOverBuffered } from "./parts.js";
 
 const PROBE_MS = 2_000; // While the channel is offline, ended or unreachable.
 const EMPTY_MS = 400; // While a stream that has just begun has no whole segment, which hls.js needs.
@@ -263,6 +264,12 @@ export class Player {
       if (data.type === ErrorTypes.MEDIA_ERROR && mediaErrors === 1) hls.recoverMediaError();
       else this.#finish?.(data.details);
     });
+    const passOver = (controller, details) => {
+      const buffered = controller?.mediaBuffer?.buffered;
+      if (tracker && buffered) passOverBuffered(details.partList, (segment) => tracker.getState(segment), buffered);
+    };
+    hls.on(Events.LEVEL_UPDATED, (_, { details }) => passOver(hls.streamController, details));
+    hls.on(Events.AUDIO_TRACK_UPDATED, (_, { details }) => passOver(hls.audioStreamController, details));
     hls.on(Events.FRAG_LOADED, () => (this.#loadedAt = performance.now()));
     hls.on(Events.MANIFEST_PARSED, () => this.#video.play().catch(() => {})); // Refused autoplay: the page shows a button.
     hls.loadSource(this.#source);

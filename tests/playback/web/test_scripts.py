@@ -405,6 +405,33 @@ def test_nobody_flees_who_has_time_or_nowhere_to_go(calm: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("state", "end", "expected"),
+    [
+        ("OK", 76.999999, "76/1 76/2"),  # As a browser rounds it.
+        ("OK", 76.7, "76/1"),
+        ("OK", 76.2, ""),
+        ("PARTIAL", 76.999999, ""),  # It is being loaded.
+        ("NOT_LOADED", 76.999999, ""),  # It is another rung's.
+    ],
+)
+def test_what_is_buffered_is_not_waited_for(state: str, end: float, expected: str) -> None:
+    """Parts of 1/3 s: hls.js has forgotten two of them, and the next segment's first is to come."""
+    script = f"""
+    const {{ passOverBuffered }} = await import(`${{web}}/parts.js`);
+    const part = (sn, index, loaded) => (
+      {{ fragment: {{ sn }}, index, loaded, gap: false, start: sn + index / 3, end: sn + (index + 1) / 3 }});
+    const parts = [part(76, 0, true), part(76, 1, false), part(76, 2, false), part(77, 0, false)];
+    const buffered = {{ length: 1, start: () => 46, end: () => {end} }};
+    const stateOf = ({{ sn }}) => (sn === 76 ? "{state}" : "NOT_LOADED");
+    passOverBuffered(parts, stateOf, buffered);
+    passOverBuffered(undefined, stateOf, buffered); // A playlist without parts.
+    const gaps = parts.filter((one) => one.gap);
+    console.log(JSON.stringify(gaps.map((one) => `${{one.fragment.sn}}/${{one.index}}`).join(" ")));
+    """  # noqa: E501
+    assert run(script) == expected
+
+
+@pytest.mark.parametrize(
     ("behind_s", "hold_back_s", "buffer_s", "rate", "wanted"),
     [
         (0.6, 0.6, 0.5, 1, 1),
