@@ -130,12 +130,18 @@ export function makeAbrController(Hls, roundTrip) {
 
     #choose(wanted) {
       const level = this.#level;
-      if (!this.hls || level < 0) return wanted;
+      if (!this.hls?.levels[level]) return wanted; // None has come, or hls.js has left some out.
       const begun = this.#begunChange();
-      if (begun >= 0) return wanted < Math.min(begun, level) ? wanted : begun;
-      if (wanted === level || this.hls.levels[level]?.loadError) return wanted;
+      if (begun >= 0) return wanted < Math.min(begun, this.#isFleeing(begun) ? begun : level) ? wanted : begun;
+      if (wanted === level || this.hls.levels[level].loadError) return wanted;
       if (wanted > level) return this.#isAtKeyFrame() ? this.#bestInTime(wanted) : level;
-      return this.#fledTo < Infinity || this.#isAtKeyFrame() || !this.#canFinish() ? wanted : level;
+      return this.#isFleeing(level) || this.#isAtKeyFrame() || !this.#canFinish() ? wanted : level;
+    }
+
+    // Whether that rung is being left because the network has become slow. Not for long, and not for who has chosen a rung: if the
+    // other one does not come, or is not wanted any more, nothing else is to be given up for it.
+    #isFleeing(level) {
+      return level > this.#fledTo && this.hls.autoLevelEnabled && performance.now() < this.#calmUntil;
     }
 
     // hls.js sets what it has just asked for, and asks anew only when a part has come: who stays until a key frame is listed has
@@ -144,10 +150,10 @@ export function makeAbrController(Hls, roundTrip) {
       if (!this.#stays || level !== this.#level) super.nextAutoLevel = level;
     }
 
-    // The rung that hls.js has begun to change to, while nothing of it has come; else -1.
+    // The rung that hls.js has begun to change to, while nothing of it has come; else -1, as where it cannot be had.
     #begunChange() {
-      const { loadLevel } = this.hls;
-      if (!(loadLevel >= 0) || loadLevel === this.#level) {
+      const { loadLevel, levels } = this.hls;
+      if (!levels[loadLevel] || levels[loadLevel].loadError || loadLevel === this.#level) {
         this.#change = null;
         return -1;
       }
@@ -187,7 +193,6 @@ export function makeAbrController(Hls, roundTrip) {
     }
 
     // Whether what it needs first, back to its key frame, comes before what is buffered has been played.
-
     #hasTimeFor(wanted) {
       const { levels, mainForwardBufferInfo: buffer } = this.hls;
       const { details, loadError } = levels[this.#level] ?? {};
@@ -209,7 +214,7 @@ export function makeAbrController(Hls, roundTrip) {
       }
       super.onFragBuffered(event, data);
       this.bwEstimator = bwEstimator;
-      if (data.part && data.frag.type === "main" && data.frag.level > this.#fledTo) this.#giveUp(data.frag, data.part);
+      if (data.part && data.frag.type === "main" && this.#isFleeing(data.frag.level)) this.#giveUp(data.frag, data.part);
     }
 
     onFragLoaded(event, data) {
@@ -227,8 +232,8 @@ export function makeAbrController(Hls, roundTrip) {
       // Another one would take as long, and is not begun unless there is time for that, too.
       const rate = rateOf(part.stats, roundTrip.ms);
       if (isTooSlow(roundTrip.ms + loaded / rate, part.duration)) this.#fleeInTime(frag, rate, loaded);
-      if (frag.level <= this.#fledTo) this.#fledTo = Infinity;
-      else this.#hideNext(frag, part);
+      if (this.#isFleeing(frag.level)) this.#hideNext(frag, part);
+      else this.#fledTo = Infinity;
     }
 
     // hls.js asks for the next part as soon as this returns, if it is listed; it is not to.
@@ -255,7 +260,7 @@ export function makeAbrController(Hls, roundTrip) {
       if (!isTooSlow(roundTrip.ms + bytes / rate, part.duration)) return;
       this.#fleeInTime(frag, rate, bytes - loaded);
       const isParsing = this.hls.streamController.state !== "FRAG_LOADING";
-      if (part.independent && !isParsing && frag.level > this.#fledTo) this.#giveUp(frag, part);
+      if (part.independent && !isParsing && this.#isFleeing(frag.level)) this.#giveUp(frag, part);
     }
 
     // Not before it must be: a packet that was lost makes one part late, and no network slow.
@@ -272,6 +277,7 @@ export function makeAbrController(Hls, roundTrip) {
       this.#calmUntil = now + CALM_MS;
       this.#fledTo = lowest;
       this.resetEstimator(8_000 * bytesPerMs);
+      this.#stays = false;
       hls.nextAutoLevel = lowest; // From the next part on: hls.js stands still if it gives one up while it parses another.
     }
 

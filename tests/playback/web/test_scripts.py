@@ -373,6 +373,70 @@ def test_a_slow_part_with_a_key_frame_is_given_up_under_way(*, change: str, gone
     assert run(ABR + script) is gone
 
 
+def test_a_change_that_has_begun_comes_to_its_end_unless_that_rung_is_fled_from() -> None:
+    """Up from the lowest, and the network becomes slow with the first part: back to it at once."""
+    script = """
+    partList[2].independent = true; hls.streamController.state = "FRAG_LOADING";
+    await load(20, 40, 40_000, { ...frag, level: 0 }, 1);
+    hls.loadLevel = 2; hls.wanted = 1; const begun = abr.nextAutoLevel;
+    partList[2].stats = stats(nowMs, 0); nowMs += 151; look();
+    hls.wanted = 0; const then = abr.nextAutoLevel;
+    console.log(JSON.stringify([begun, then, given.filter((each) => each[0] !== "estimate")]));
+    """
+    fled = ["requests aborted", "aborted"]
+    assert run(ABR + script) == [2, 0, fled]
+    # Where hls.js sets what it is to stay at, that is not taken; where it is fled to, it is.
+    script = f"""
+    Object.defineProperty(hls, "nextAutoLevel", {{ set: (to) => {{ abr.nextAutoLevel = to; }} }});
+    {script}
+    """
+    assert run(ABR + script) == [2, 0, [["set", 0], *fled]]
+
+
+def test_a_change_to_a_rung_that_cannot_be_had_does_not_go_on() -> None:
+    """hls.js asks at once where to go instead, and does not ask again if it is told the same."""
+    script = """
+    await load(20, 40, 40_000, { ...frag, level: 0 }, 2);
+    hls.loadLevel = 2; hls.wanted = 2; const begun = abr.nextAutoLevel;
+    levels[2].loadError = 1; hls.wanted = 0; const gone = abr.nextAutoLevel;
+    console.log(JSON.stringify([begun, gone]));
+    """
+    assert run(ABR + script) == [2, 0]
+
+
+def test_a_rung_that_is_left_out_of_the_list_is_not_asked_for_its_parts() -> None:
+    script = """
+    await load(20, 40, 40_000, frag, 0);
+    levels.pop(); hls.wanted = 1;
+    console.log(JSON.stringify(abr.nextAutoLevel));
+    """
+    assert run(ABR + script) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "times"),
+    [
+        ("0", 2),
+        ("hls.autoLevelEnabled = false", 1),  # Who chooses a slow rung gets it.
+        ("levels[0].loadError = 1; frag.level = 1", 2),  # The next one up, whose time is not over,
+        ("levels[0].loadError = 1; frag.level = 1; nowMs += 1_500", 1),  # and when it is.
+    ],
+)
+def test_nothing_is_given_up_for_ever_for_a_rung_that_does_not_come(
+    change: str, times: int
+) -> None:
+    """The same key frame would be asked for again and again."""
+    script = f"""
+    partList[2].independent = true; hls.streamController.state = "FRAG_LOADING";
+    await load(20, 40);
+    partList[2].stats = stats(nowMs, 0); nowMs += 151; look();
+    {change};
+    partList[2].stats = stats(nowMs, 0); nowMs += 400; look();
+    console.log(JSON.stringify(given.filter((each) => each === "requests aborted").length));
+    """
+    assert run(ABR + script) == times
+
+
 @pytest.mark.parametrize(("wait_ms", "took_ms"), [(260, 270), (30, 250), (280, 300)])
 def test_a_packet_that_was_lost_makes_no_link_slow(wait_ms: int, took_ms: int) -> None:
     script = f"await load(20, 40); await load({wait_ms}, {took_ms});"
