@@ -242,7 +242,7 @@ class RenditionCutter:
             self._cut(len(self._units), unit.dts, out)
             return
         gap_ticks = pace.gap_ticks
-        if pace.rate is not None and pace.unit_ticks:
+        if pace.unit_ticks and pace.rate is not None and not pace.constant:
             gap_ticks = pace.unit_ticks  # One that comes later than that begins the next part.
         has_room = total + gap_ticks <= pace.part_ticks
         if total >= pace.floor_ticks and (not has_room or self._is_due(unit.dts)):

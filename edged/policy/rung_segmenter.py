@@ -19,7 +19,7 @@ from edged.media.access_unit import AccessUnit
 from edged.media.parts import PackagedEvent, Part, Rendition, SegmentEnded
 from edged.media.track import Kind, Track
 from edged.policy.cadence import US, Cadence, is_measured, measure_cadence
-from edged.policy.cutter import FragmentWriter, RenditionCutter
+from edged.policy.cutter import AUDIO_HOLE_US_MAX, FragmentWriter, RenditionCutter
 from edged.policy.gops import are_alike
 from edged.policy.known_tracks import CONFIGS_MAX
 from edged.policy.rendition_window import PARTS_MAX
@@ -251,15 +251,17 @@ class RungSegmenter:
         start = rung.starts.popleft()
         boundary, timescale = start.boundary, cutter.track.timescale
         end = None if boundary.jumped else -(-boundary.pts * timescale // boundary.timescale)
-        until = end
+        until, whole_ticks = end, cutter.cadence.gap_ticks
         if unit is not None and end is not None and _is_at(unit, cutter.track, start):
             until = unit.dts
+            if not cutter.is_video:  # What is missing is closed, and none of it is absent.
+                whole_ticks = max(whole_ticks, AUDIO_HOLE_US_MAX * timescale // US)
         hole_ticks = 0
         if cutter.started and until is not None:
             hole_ticks = until - cutter.end_dts
         self._absent += not cutter.started
         parts_missing = max(-(-hole_ticks // cutter.cadence.part_ticks), 0)
-        if hole_ticks <= cutter.cadence.gap_ticks:
+        if hole_ticks <= whole_ticks:
             parts_missing = 0  # It is whole: a picture may last a little longer.
         gap_ticks = max(boundary.segment_us * timescale // US, 1)
         cutter.end_segment(until if cutter.started else None, gap_ticks, out)

@@ -154,7 +154,8 @@ class SegmentRule:
         if end - start > limit:
             gops = (start + limit - last) // gop
             end = last + gops * gop
-            if gops < 1 or (end - start) * 2 < segment:
+            is_over = after is not None and end - half_gap <= after
+            if gops < 1 or is_over or (end - start) * 2 < segment:
                 return start + limit - cutter.cadence.gap_ticks + 1
         return end - half_gap
 

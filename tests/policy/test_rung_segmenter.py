@@ -176,6 +176,27 @@ def test_audio_that_is_encoded_goes_along() -> None:
     assert encoded == source
 
 
+@pytest.mark.parametrize(("units_lost", "is_whole"), [(1, True), (4, True), (5, False)])
+def test_a_small_hole_of_sound_at_a_segments_end_is_no_absent_media(
+    *, units_lost: int, is_whole: bool
+) -> None:
+    """It is closed: players would skip all of the segment for what none of it lacks."""
+    tracks, units = source_of()
+    end = 288_000  # At 6 s.
+    made = [
+        unit.replaced(track_id=AAC)
+        for unit in units
+        if unit.track_id == 2 and not end - 1024 * units_lost <= unit.dts < end
+    ]
+    outcome = run(tracks, units, made)
+    parts = outcome.parts("a128")
+    for before, after in itertools.pairwise(parts):
+        assert after.tfdt == before.tfdt + before.duration
+    for msn, ended in outcome.segments("a128").items():
+        have = sum(part.msn == msn for part in parts)
+        assert (ended.parts == have) is (is_whole or msn != 2)
+
+
 def test_the_hint_of_a_segments_last_part_is_the_next_segment() -> None:
     tracks, units = source_of()
     outcome = run(tracks, units, encode(units))

@@ -155,6 +155,20 @@ def test_the_last_part_of_sound_is_no_short_one(
     assert len(short) <= in_ms * len(lasts) / 5, lasts
 
 
+def test_the_last_part_of_sound_is_no_short_one_at_another_pace_either() -> None:
+    """Opus of 60 ms, then of 10: parts are not cut for want of room for what it had before."""
+    times = list(itertools.accumulate([2880] * 40 + [480] * 1000, initial=0))
+    unit = next(iter(audio_units(1)))
+    sound = [unit.replaced(pts=at, dts=at) for at in times]
+    pictures = video_units(video_times(THIRTY, 12.4), 2)
+    units = in_order((90_000, pictures), (48_000, sound))
+    run = segment([video_track(THIRTY), audio_track()], units)
+    check_part_durations(run, "a0")
+    for msn in range(2, 6):
+        lengths = [part.duration for part in run.parts("a0") if part.msn == msn]
+        assert lengths[-1] == max(lengths) == 4 * 2880
+
+
 @hypothesis.settings(max_examples=60, deadline=None)
 @hypothesis.given(
     hole_ms=st.integers(2, 99),
@@ -183,6 +197,24 @@ def test_a_small_hole_of_sound_is_none_in_what_is_played(
     for part in run.parts("a0"):
         nearest = min(abs(part.tfdt - dts) for dts in decoded)
         assert nearest <= 48 * (hole_ms + 1)
+
+
+@pytest.mark.parametrize("hole_ms", [20, 50, 99])
+@pytest.mark.parametrize("pictures", [True, False])
+def test_holes_of_sound_that_are_closed_do_not_add_up(*, hole_ms: int, pictures: bool) -> None:
+    """One each second: what comes behind one is presented when it was, but for its first unit."""
+    sound = list(audio_units(20))
+    late = [unit.dts + 48 * hole_ms * (unit.dts // 48_000) for unit in sound]
+    sound = [unit.replaced(pts=at, dts=at) for unit, at in zip(sound, late, strict=True)]
+    seen = (90_000, video_units(video_times(THIRTY, 22), 2))
+    units = in_order((48_000, sound), *([seen] if pictures else []))
+    run = segment([audio_track(), *([video_track(THIRTY)] if pictures else [])], units)
+    check_contiguous(run, "a0")
+    check_part_durations(run, "a0")
+    check_sums(run, "a0")
+    for part in run.parts("a0"):
+        assert min(abs(part.tfdt - at) for at in late) <= 48 * hole_ms
+    assert part.tfdt + part.duration == late[-1] + 1024
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -541,6 +573,15 @@ def test_item_23_a_key_frame_that_is_lost_costs_one_hint() -> None:
         places = [(part.msn, part.index) for part in wrong_hints(run, name) if part.msn > 0]
         # What comes behind the longer GOP is foreseen by it.
         assert places == [(3, 9), (4, 9)]
+
+
+def test_item_23_an_end_at_the_limit_is_foreseen_where_no_key_frame_came_before() -> None:
+    """Of GOPs of 2 s, two key frames in a row are lost: the segment ends after 4.4 s."""
+    run = with_key_frames([0, 2, 4, 6, 12, 14, 16], seconds=16)
+    longest = max(run.segments("v0"), key=lambda ended: ended.duration)
+    assert longest.duration / 90_000 == pytest.approx(4.4, abs=0.04)
+    places = [part.index for part in wrong_hints(run, "v0") if part.msn == longest.msn]
+    assert places == [9, 19]
 
 
 @hypothesis.settings(max_examples=40, deadline=None)
