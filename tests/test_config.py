@@ -766,8 +766,8 @@ def test_webhooks(tmp_path: Path) -> None:
     assert problems_of(POP + HOOK + 'events = ["none"]') == [
         "webhooks[0].events[0]: 'none' is not allowed (Invalid enum value 'none');"
         " one of 'health_cleared', 'health_warned', 'publisher_lost', 'publisher_returned',"
-        " 'stream_rehomed', 'stream_taken_over', 'stream_went_live', 'stream_went_offline',"
-        " 'title_changed'"
+        " 'stream_rehomed', 'stream_shed', 'stream_taken_over', 'stream_went_live',"
+        " 'stream_went_offline', 'title_changed'"
     ]
 
 

@@ -129,6 +129,8 @@ def _print_route(route: RouteAnswer) -> None:
             console.print(f"  [yellow]{escape(decision.note)}[/]", soft_wrap=True)
     else:
         console.print(f"  would be refused: [bold red]{escape(now.refusal)}[/]")
+    if route.shed:
+        console.print(f"  [yellow]{escape(route.shed)}[/]", soft_wrap=True)
     for name, why in now.unmatched.items():
         console.print(f"  rule {escape(repr(name))} does not match: {escape(why)}", soft_wrap=True)
     if now.table is None:

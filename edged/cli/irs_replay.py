@@ -20,8 +20,8 @@ from edged.errors import ConfigError, RemoteProtocolError, ToolMissingError
 from edged.irs.journal import journal_files, solver_version
 from edged.media.stream import PriorityClass
 from edged.policy import plan_journal
-from edged.policy.flows import RTT_MS_MAX, Binding
-from edged.policy.plan_journal import FORMAT, FORMAT_OF_RULES, PlanRecord, Record, read_journal
+from edged.policy.flows import RTT_MS_MAX, Binding, FlowSolve
+from edged.policy.plan_journal import PlanRecord, Record, read_journal
 from edged.policy.plan_replay import (
     Mover,
     PlanExplanation,
@@ -63,6 +63,7 @@ class Played(Struct, frozen=True, kw_only=True):
     moves: int = 0  # Plans of moves.
     moves_same: int = 0
     moves_skipped: int = 0
+    sheds: int = 0  # Of the same, those by which streams had to go.
     formats: list[int] = []  # Of the files.
     first_unix: float
     last_unix: float
@@ -100,8 +101,8 @@ def replay(
         else:
             _print_explained(explained)
         return
-    solver, mover = _load_solver(), _load_mover()
-    played = _play(replay_plans(journal.records(), solver, mover), journal)
+    solver, mover, shed = _load_solver(), _load_mover(), _load_shedder()
+    played = _play(replay_plans(journal.records(), solver, mover, shed), journal)
     if as_json:
         print_json(played)
     else:
@@ -200,9 +201,15 @@ def _load_mover() -> Mover:
     return Migration()
 
 
+def _load_shedder() -> FlowSolve:
+    from edged.policy.solver import solve_cold  # noqa: PLC0415 - numpy and HiGHS
+
+    return solve_cold
+
+
 def _play(replayed: Iterator[Replayed | ReplayedMoves], journal: _Journal) -> Played:
     counts, of_moves = Counter[Verdict](), Counter[Verdict]()
-    tables = tables_unknown = 0
+    tables = tables_unknown = sheds = 0
     different: list[Differing] = []
     took_ms: list[float] = []
     first_unix = last_unix = 0.0
@@ -217,6 +224,7 @@ def _play(replayed: Iterator[Replayed | ReplayedMoves], journal: _Journal) -> Pl
             different += _differing(each)
             if isinstance(each, ReplayedMoves):
                 of_moves[each.verdict] += 1
+                sheds += each.verdict == "same" and bool(each.sheds)
                 continue
             counts[_whole(each)] += 1
             if each.plan is not None:
@@ -239,6 +247,7 @@ def _play(replayed: Iterator[Replayed | ReplayedMoves], journal: _Journal) -> Pl
         moves=of_moves.total(),
         moves_same=of_moves["same"],
         moves_skipped=of_moves["skipped"],
+        sheds=sheds,
         formats=list(journal.formats),
         first_unix=first_unix,
         last_unix=last_unix,
@@ -331,6 +340,11 @@ def _print_beside(played: Played) -> None:
     if played.moves_same:
         console.print(
             f"[green]✓[/] {played.moves_same:,} plans of moves, and what PoPs were asked",
+            soft_wrap=True,
+        )
+    if played.sheds:
+        console.print(
+            f"[green]✓[/] {played.sheds:,} of these with streams that had to go, and the orders",
             soft_wrap=True,
         )
     if played.moves_skipped:

@@ -46,14 +46,15 @@ from edged.wire.irs_link import (
 )
 from edged.wire.table import (
     FILE_BYTES_MAX,
+    Command,
     Drain,
     Goodbye,
     Heartbeat,
     Migrate,
-    Moved,
-    MoveRefused,
+    News,
     OriginHello,
     Pops,
+    Shed,
     Telemetry,
     decode_file,
     encode_file,
@@ -105,7 +106,7 @@ class PopClient:
         marks: bool = True,
         on_table: Callable[[RoutingTable], None] = lambda _: None,
         on_states: Callable[[list[StateChanged]], None] = lambda _: None,
-        on_command: Callable[[Migrate | Drain], None] = lambda _: None,
+        on_command: Callable[[Command], None] = lambda _: None,
         on_pops: Callable[[Pops], None] = lambda _: None,
         on_joined: Callable[[], None] = lambda: None,
         on_taken_over: Callable[[], None] = lambda: None,
@@ -113,7 +114,7 @@ class PopClient:
         live: Callable[[], Mapping[str, LiveRow]] = dict,
         on_reach: Callable[[Reach], None] = lambda _: None,
     ) -> None:
-        """`on_states`: what silence made of origins; `on_command`: what IRS wants moved.
+        """`on_states`: what silence made of origins; `on_command`: what IRS wants moved, or shed.
 
         `on_pops`: what IRS tells of other PoPs; `offer`: what it is to tell them of this one;
         `live`: what is published here, by channel; `on_reach`: what IRS wants here, watched or not.
@@ -171,8 +172,8 @@ class PopClient:
             if self.config.table_file:
                 nursery.start_soon(self._persist)
 
-    def send_moved(self, moved: Moved | MoveRefused) -> None:
-        """Tell IRS that a live stream has a new home, or why it has none though IRS wanted it."""
+    def send_moved(self, moved: News) -> None:
+        """Tell IRS that a live stream has a new home, or why it has none; or what was shed."""
         for link, driver in self.sessions.values():
             link.send(moved, trio.current_time())
             driver.wake()
@@ -247,13 +248,15 @@ class PopClient:
                 self._note_grant(event, address)
             case CommandRefused(message, reason):
                 log.warning("irs not obeyed", irs=address, command=message, reason=reason)
-            case Migrate() | Drain() | Pops() | Reach():
+            case Migrate() | Drain() | Shed() | Pops() | Reach():
                 self._obey(event, address)
             case Goodbye():
                 self.twins.take_goodbye(address, event)
 
-    def _obey(self, command: Migrate | Drain | Pops | Reach, address: str) -> None:
+    def _obey(self, command: Command | Pops | Reach, address: str) -> None:
         match command:
+            case Shed():
+                self._on_command(command)
             case Migrate() | Drain():
                 log.info("irs wants streams moved", command=type(command).__name__)
                 self._on_command(command)

@@ -29,11 +29,13 @@ from edged.policy.plan_journal import (
     PlanInputs,
     PlanRecord,
     RulesRecord,
+    ShedsRecord,
     digest_of,
     record_tables,
 )
 from edged.policy.planner import LeasePlan
 from edged.policy.pushed_tables import Pushed, TableDigests
+from edged.policy.shed_orders import ShedsAsked, digest_of_units
 from edged.runtime.metrics import MetricSpec, Sample
 
 if TYPE_CHECKING:
@@ -85,15 +87,16 @@ class Journal:
         now_unix: Callable[[], float],
         pushed: Callable[[], Pushed | None] = lambda: None,
         asked: Callable[[], MovesAsked | None] = lambda: None,
+        sheds_asked: Callable[[], ShedsAsked | None] = lambda: None,
     ) -> None:
         """`stamp`: epoch and version of the tables that came of the newest plan; `pushed`: these.
 
-        `asked`: what came of the newest plan of moves that has any.
+        `asked`: what came of the newest plan of moves that has any; `sheds_asked`: of sheds.
         """
         self.config = config
         self.kept = self.lost = 0
         self._stamp, self._now_unix = stamp, now_unix
-        self._pushed, self._asked = pushed, asked
+        self._pushed, self._asked, self._sheds_asked = pushed, asked, sheds_asked
         self._digests = TableDigests()
         self._rules = (b"", b"")  # Those in force: digest and record.
         self._rules_written = b""  # The newest record of them in the file that is written now.
@@ -128,6 +131,13 @@ class Journal:
 
     def keep_moves(self, made: "MovePlan", moves: Sequence[UnitMoves], failure: str) -> None:
         """Note a plan of moves, as `irs.migrating.KeepMoves`."""
+        sheds = None
+        if made.sheds:
+            sheds = ShedsRecord(
+                leaving=made.leaving,
+                digest=digest_of_units(made.sheds),
+                asked=self._sheds_asked(),
+            )
         record = MovesRecord(
             number=made.number,
             unix=self._now_unix(),
@@ -137,6 +147,7 @@ class Journal:
             failure=failure,
             digest=digest_of_moves(moves),
             asked=self._asked() if moves else None,
+            sheds=sheds,
         )
         self._take(_Queued(plan_journal.encode(record), b""))
 

@@ -65,6 +65,8 @@ class BackboneConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     sites: Annotated[tuple[SiteConfig, ...], Meta(max_length=SITES_MAX)] = ()
     links: Annotated[tuple[LinkConfig, ...], Meta(max_length=LINKS_MAX)] = ()
     paths: Annotated[tuple[PathConfig, ...], Meta(max_length=PATHS_MAX)] = ()
+    # Whether streams are ended, basic first, that links cannot carry wherever they are moved.
+    shedding: bool = True
     sources: dict[str, dict[str, object]] = {}  # A table per plug-in, as its own Struct.
 
 

@@ -1,4 +1,7 @@
-"""Moves of live streams: planned from what is collected, and handed to who has PoPs make them."""
+"""Moves of live streams: planned from what is collected, and handed to who has PoPs make them.
+
+So is what no move can save, where links are too full: who sheds it, if anybody may, is told.
+"""
 
 import math
 from collections import Counter
@@ -10,10 +13,11 @@ import trio
 
 from edged.errors import SolverError
 from edged.irs.collectors import Collectors
-from edged.policy.flows import LinkLimit
-from edged.policy.move_refusals import RefusedMove
+from edged.irs.shedding import Shedding
+from edged.policy.flows import FlowSolve, LinkLimit
 from edged.policy.moves import DRAIN, MAKES_ROOM, NEARER, UnitMoves
 from edged.policy.planner import PlanPolicy
+from edged.policy.shed_patience import LINGERS_S, SHED_AFTER_S
 from edged.runtime.faults import contained
 from edged.runtime.metrics import MetricSpec, Sample
 from edged.wire.table import Moved, MoveRefused
@@ -55,10 +59,12 @@ class Migrating:
         warmup_s: float,
         links: Callable[[], tuple[LinkLimit, ...]] = tuple,
         may: Callable[[], bool] = lambda: True,
+        shedding: Shedding | None = None,
     ) -> None:
         """`request(moves, within_s)` has them made; `warmup_s`: until the origins are there.
 
-        `may`: whether this IRS is the one to ask for moves now.
+        `may`: whether this IRS is the one to ask for moves now. `shedding`: who has streams ended
+        that no move can save, where it is enabled.
 
         Streams at origins that drain are not this one's to move: PoPs do, told that it drains.
         """
@@ -69,7 +75,7 @@ class Migrating:
         self.planned = Counter[str]()  # Units, by reason.
         self._collectors = collectors
         self._request = request
-        self._links, self._may = links, may
+        self._links, self._may, self._shedding = links, may, shedding
         self._planner: MovePlanner | None = None
         self._failure = ""
         self.keepers: list[KeepMoves] = []  # Called with each plan, once PoPs are asked.
@@ -81,22 +87,26 @@ class Migrating:
             await trio.sleep(LOOK_INTERVAL_S)
             if self.policy == "leases" and self._may():
                 self.look()
+            else:
+                self._stand_by()
 
     def look(self) -> None:
         """Plan once, if it is time, and ask for what comes of it."""
-        now = trio.current_time()
+        now, links = trio.current_time(), self._links()
         here = {pop.pop for pop in self._collectors.pops() if pop.connected}
+        demands = [pop for pop in self._collectors.demands(now, math.inf) if pop.pop in here]
+        if self._shedding is not None:
+            self._shedding.keep(demands, links)
         try:
             planner = self._load()
             planner.moves_per_s = self.moves_per_s
             plans = planner.plans
             moves = planner.plan(
                 self._collectors.supplies(now),
-                [pop for pop in self._collectors.demands(now, math.inf) if pop.pop in here],
+                demands,
                 now=now,
                 reserve_fraction=self.reserve_fraction,
-                links=self._links(),
-                known_at=self._known_at(now),
+                links=links,
             )
         except (SolverError, ImportError) as error:
             if str(error) != self._failure:
@@ -108,6 +118,8 @@ class Migrating:
         if planner.plans == plans:
             return
         self._failure = ""
+        if planner.sheds and self._shedding is not None:
+            self._shedding.order(planner.sheds, demands, links)
         if moves:
             self._ask(moves, planner.moves_s(moves))
         self._keep(moves, "")
@@ -132,12 +144,12 @@ class Migrating:
         """
         return {} if self._planner is None else self._planner.coming(trio.current_time())
 
-    def _known_at(self, now: float) -> float:
-        """Of when what is known is: now, unless a PoP is late to tell."""
-        told_at = self._collectors.told_at()
-        if told_at is None:
-            return now
-        return min(now, max(told_at + TELEMETRY_S_MAX, now - LATE_S_MAX))
+    def _stand_by(self) -> None:
+        """Another IRS plans, or nobody does by programs: what was seen so far is no reason."""
+        if self._planner is not None:
+            self._planner.stand_by()
+        if self._shedding is not None:
+            self._shedding.stand_by()
 
     def _ask(self, moves: Sequence[UnitMoves], within_s: float) -> None:
         reasons = Counter[str]()
@@ -164,5 +176,19 @@ class Migrating:
         if self._planner is None:
             from edged.policy.move_planner import MovePlanner  # noqa: PLC0415
 
-            self._planner = MovePlanner(moves_per_s=self.moves_per_s, drains=False)
+            self._planner = MovePlanner(
+                moves_per_s=self.moves_per_s,
+                drains=False,
+                shed_after_s=SHED_AFTER_S,
+                lingers_s=LINGERS_S,
+            )
+        self._planner.shed = self._shed_solver()
         return self._planner
+
+    def _shed_solver(self) -> FlowSolve | None:
+        """What names what has to go; each time by itself, so that a replay comes to the same."""
+        if self._shedding is None or not self._shedding.enabled:
+            return None
+        from edged.policy.solver import solve_cold  # noqa: PLC0415
+
+        return solve_cold

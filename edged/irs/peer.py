@@ -17,7 +17,16 @@ from edged.media.routing import RULES_PROTO
 from edged.policy.pushed_tables import Variant
 from edged.runtime.tls import Identity
 from edged.wire.irs_link import IrsLink, TableAcked, TableRefused
-from edged.wire.table import Heartbeat, Moved, MoveRefused, OriginHello, PopHello, Telemetry
+from edged.wire.table import (
+    Heartbeat,
+    Moved,
+    MoveRefused,
+    News,
+    OriginHello,
+    PopHello,
+    ShedDone,
+    Telemetry,
+)
 
 if TYPE_CHECKING:
     from edged.irs.service import IrsService
@@ -77,7 +86,7 @@ class Peer:
                 service.note(service.collectors.telemetry(self.key, told, now))
             case TableAcked() | TableRefused() | EpochAnswer():
                 self._take_answer(event)
-            case Moved() | MoveRefused() | LiveReport() | Audience():
+            case Moved() | MoveRefused() | ShedDone() | LiveReport() | Audience():
                 self._take_news(event)
 
     def _take_answer(self, answer: TableAcked | TableRefused | EpochAnswer) -> None:
@@ -98,7 +107,7 @@ class Peer:
                     check_plausible(epoch, service.now_unix(), self.key)
                 service.seat.answered(self.key, answer)
 
-    def _take_news(self, news: Moved | MoveRefused | LiveReport | Audience) -> None:
+    def _take_news(self, news: News | LiveReport | Audience) -> None:
         """What a PoP says of its streams."""
         service = self.service
         match news:
@@ -110,6 +119,9 @@ class Peer:
                 service.moving.refused(self.key, news)
                 service.migrating.refused(self.key, news)
                 service.watch.kept(self.key, news)
+            case ShedDone():
+                service.shedding.done(self.key, news)
+                service.watch.shed(self.key, news)
             case LiveReport():
                 service.live.reported(self.key, news)
             case Audience():

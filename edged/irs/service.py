@@ -28,6 +28,7 @@ from edged.irs.pops import PopsTeller
 from edged.irs.reach import ReachBoard
 from edged.irs.seat import Seat
 from edged.irs.session import HANDSHAKE_S_MAX, JITTER_MAX, drain_readable, shake_hands
+from edged.irs.shedding import Shedding
 from edged.irs.sources import FailureSources
 from edged.irs.watch import NetworkWatch
 from edged.media.epochs import check_plausible, is_plausible
@@ -159,6 +160,8 @@ class IrsService:
             moves_per_s=config.moves_per_s,
         )
         self.collectors.state_of = self.moving.state_of
+        self.shedding = Shedding(self._pops, lambda: self.epoch, trio.current_time)
+        self.shedding.enabled = config.shedding
         self.migrating = Migrating(
             self.collectors,
             self._request_moves,
@@ -168,6 +171,7 @@ class IrsService:
             warmup_s=config.warmup_s,
             links=self.links.limits,
             may=lambda: self.seat.moves,
+            shedding=self.shedding,
         )
         self.seat = Seat(
             self._pops,
@@ -180,6 +184,7 @@ class IrsService:
             warmup_s=config.warmup_s,
         )
         self.reach, self.watch = self._make_reach(), NetworkWatch(self, now_unix, entropy(4).hex())
+        self.shedding.on_ordered, self.shedding.on_opened = self.watch.closed, self.watch.opened
 
     def _make_reach(self) -> ReachBoard:
         return ReachBoard(
@@ -206,7 +211,7 @@ class IrsService:
         self.planner.policy = self.migrating.policy = config.policy
         self.planner.reserve_fraction = self.migrating.reserve_fraction = config.reserve_fraction
         self.migrating.moves_per_s = self.moving.moves_per_s = config.moves_per_s
-        self.migrating.warmup_s = config.warmup_s
+        self.migrating.warmup_s, self.shedding.enabled = config.warmup_s, config.shedding
         self.links.configure(config)
         self.reach.reconfigure(config.reach)
         self._offer_anew()

@@ -28,9 +28,10 @@ from edged.policy.network_sample import (
     differences,
     link_row,
 )
+from edged.policy.shedding import UnitSheds
 from edged.runtime.faults import contained
 from edged.runtime.metrics import MetricSpec, Sample
-from edged.wire.table import Moved, MoveRefused
+from edged.wire.table import Moved, MoveRefused, ShedDone
 
 if TYPE_CHECKING:
     from edged.irs.service import IrsService
@@ -141,6 +142,39 @@ class NetworkWatch:
                 channels=(refused.channel,) if refused.channel else (),
             )
         )
+
+    def shed(self, key: str, done: ShedDone) -> None:
+        """A PoP has ended streams for which a link has no room."""
+        if not done.ended:
+            return
+        self._gatherer.add(
+            NetworkEvent(
+                at=self._now_unix(),
+                kind="shed",
+                pop=_name(key),
+                origin=done.origin,
+                link=done.link,
+                why=done.class_,
+                count=done.ended,
+                channels=done.channels,
+            )
+        )
+
+    def closed(self, sheds: Sequence[UnitSheds]) -> None:
+        """Streams have to go: new ones of their class cross those links by lease alone."""
+        classes: dict[str, PriorityClass] = {}
+        for each in sheds:
+            classes[each.link] = min(each.priority, classes.get(each.link, each.priority))
+        for link, priority in classes.items():
+            self._gatherer.add(
+                NetworkEvent(
+                    at=self._now_unix(), kind="full", link=link, after="begun", why=priority.label
+                )
+            )
+
+    def opened(self, link: str) -> None:
+        """That is over."""
+        self._gatherer.add(NetworkEvent(at=self._now_unix(), kind="full", link=link, after="over"))
 
     # Each SAMPLE_INTERVAL_S.
 

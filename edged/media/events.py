@@ -16,6 +16,7 @@ EventKind = Literal[
     "title_changed",
     "stream_taken_over",
     "stream_rehomed",
+    "stream_shed",
     "publisher_lost",
     "publisher_returned",
     "health_warned",
@@ -86,6 +87,15 @@ class StreamRehomed(StreamEvent, frozen=True, kw_only=True):
     home_epoch: int = 1  # From here on.
 
 
+class StreamShed(StreamEvent, frozen=True, kw_only=True):
+    """IRS had a stream ended, as a link cannot carry it; that it is offline is told as well."""
+
+    link: str
+    origin: str  # Where it went.
+    priority: str  # Its class.
+    number: int  # Of the order.
+
+
 class PublisherLost(StreamEvent, frozen=True, kw_only=True):
     """The encoder is gone without a goodbye; the stream waits for it."""
 
@@ -122,6 +132,7 @@ EVENT_TYPES: tuple[type[StreamEvent], ...] = (
     TitleChanged,
     StreamTakenOver,
     StreamRehomed,
+    StreamShed,
     PublisherLost,
     PublisherReturned,
     HealthWarned,
@@ -133,6 +144,7 @@ Event = (
     | TitleChanged
     | StreamTakenOver
     | StreamRehomed
+    | StreamShed
     | PublisherLost
     | PublisherReturned
     | HealthWarned

@@ -5,7 +5,8 @@
 What has been asked for is not asked for twice: until it is settled nothing new is. From then on an
 overloaded link, or streams at an origin that drains, is reason enough; without one it takes
 NEARER_S, but AGAIN_S where streams came nearer: they have made room for others. Asks and answers
-are the shell's.
+are the shell's. What no move can save is named beside the moves, if that is wanted and it has been
+so for long enough (`shed_patience`).
 """
 
 import math
@@ -15,10 +16,10 @@ from msgspec import Struct, structs
 
 from edged.policy.flows import PLANS_PER_CHECKPOINT, FlowSolve, LinkLimit
 from edged.policy.migration import Migration
-from edged.policy.move_refusals import MoveRefusals
-from edged.policy.moves import GAIN_MS_MIN, MoveInputs, UnitMoves, find_overloaded, is_wrong
+from edged.policy.moves import GAIN_MS_MIN, MigrationProblem, MoveInputs, UnitMoves, is_wrong
 from edged.policy.planner import OriginSupply, PopDemand, with_ladders_only
-from edged.policy.shedding import UnitSheds, of_pops, plan_sheds, without
+from edged.policy.shed_patience import ShedPatience
+from edged.policy.shedding import UnitSheds, plan_sheds, without, without_leaving
 
 NEARER_S = 20.0  # Between looks for what could come nearer; that is never urgent.
 AGAIN_S = (
@@ -35,6 +36,8 @@ class MovePlan(Struct, frozen=True, kw_only=True):
     number: int  # Since this planner began, from 0 on.
     cold: bool  # Its program began cold with it.
     inputs: MoveInputs
+    leaving: list[UnitMoves] = []  # That were made before, and may be told of at both homes.
+    sheds: list[UnitSheds] = []  # What goes beside the moves.
 
 
 class MovePlanner:
@@ -47,11 +50,14 @@ class MovePlanner:
         drains: bool = True,
         gain_ms_min: float = GAIN_MS_MIN,
         shed: FlowSolve | None = None,
+        shed_after_s: float = 0.0,
+        lingers_s: float = 0.0,
     ) -> None:
         """`drains`: whether streams at origins that drain are this one's to move.
 
         `shed`: of a `FlowSolver`, to name what no move can save; without one all stays, and links
-        are beyond their limits.
+        are beyond their limits. `shed_after_s`: not before it was so for that long. `lingers_s`: so
+        long a stream that has moved is told of at both its homes.
         """
         assert moves_per_s > 0, "the configuration bounds it"
         self.moves_per_s = moves_per_s
@@ -60,7 +66,8 @@ class MovePlanner:
         self.plans = 0
         self.last: MovePlan | None = None
         self.sheds: list[UnitSheds] = []  # By the last plan.
-        self._shed = shed
+        self.shed = shed
+        self._patience = ShedPatience(after_s=shed_after_s, lingers_s=lingers_s)
         self._migration = Migration()
         self._settled_at = self._next_at = -math.inf
         self._looked_at = -math.inf
@@ -99,7 +106,8 @@ class MovePlanner:
             refused=self.refusals.held(now),
         )
         problem = inputs.problem()
-        if not (is_wrong(problem) or (self._shed is not None and find_overloaded(problem))):
+        if not is_wrong(problem):
+            self._patience.begin_anew()
             if now < self._looked_at + (AGAIN_S if self._moved else NEARER_S):
                 return []
             # What only comes nearer keeps its ladder.
@@ -110,26 +118,42 @@ class MovePlanner:
         cold = self.plans % PLANS_PER_CHECKPOINT == 0
         if cold:
             self._migration.restart()
-        self.last = MovePlan(number=self.plans, cold=cold, inputs=inputs)
+        leaving = self._patience.leaving(now)
+        plan = MovePlan(number=self.plans, cold=cold, inputs=inputs, leaving=leaving)
+        self.last = plan
         self.plans += 1
-        if self._shed is not None:
-            sheds = plan_sheds(problem, self._shed)
-            self.sheds, problem = of_pops(problem, sheds), without(problem, sheds)
-        moves = self._migration.plan(problem)
+        sheds = self._name_sheds(problem, leaving, now)
+        moves = self._migration.plan(without(problem, sheds))
+        self.sheds = sheds
+        if sheds:
+            self.last = structs.replace(plan, sheds=sheds)
+            self._patience.begin_anew()
         self._moved = bool(moves)
         self._coming = {}
         for move in moves:
             self._coming[move.to_origin] = self._coming.get(move.to_origin, 0) + move.units
-        if moves or self.sheds:
-            self._settled_at = now + self.moves_s(moves) + SETTLE_S
+        if moves or sheds:
+            done_at = now + self.moves_s(moves)
+            self._settled_at = done_at + SETTLE_S
+            self._patience.moves_asked(moves, done_at)
         return moves
 
-    def coming(self, known_at: float) -> dict[str, int]:
-        """Units that were on their way to each origin when that was so, by what is known.
+    def stand_by(self) -> None:
+        """Another IRS plans meanwhile: what is seen from then on counts alone."""
+        self._patience.begin_anew()
 
-        No lease may have the slots that they will take, or have taken since.
-        """
-        return self._coming if known_at < self._settled_at else {}
+    def _name_sheds(
+        self, problem: MigrationProblem, leaving: Sequence[UnitMoves], now: float
+    ) -> list[UnitSheds]:
+        """What has to go now."""
+        if self.shed is None:
+            return []
+        named = plan_sheds(without_leaving(problem, leaving), self.shed)
+        return self._patience.judge(named, now)
+
+    def coming(self, now: float) -> dict[str, int]:
+        """Units on their way to each origin: no lease may have the slots that they will take."""
+        return self._coming if now < self._settled_at else {}
 
     def moves_s(self, moves: Sequence[UnitMoves]) -> float:
         """How long they take."""

@@ -73,4 +73,4 @@ class EventGatherer:
         return events
 
 
-COUNTED: Final = frozenset({"moved", "kept", "wanted"})
+COUNTED: Final = frozenset({"moved", "kept", "wanted", "shed"})

@@ -42,7 +42,7 @@ class NetworkEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What happened, in words that the page makes sentences of; `at` is Unix seconds."""
 
     at: float
-    kind: str  # "moved", "kept", "wanted", "origin", "link", "drain", "limit", "pop", ...
+    kind: str  # "moved", "kept", "wanted", "origin", "link", "shed", "full", "drain", "pop"...
     pop: str = ""
     origin: str = ""  # Where streams came from, or whom it is about.
     to: str = ""  # Where they went.

@@ -25,9 +25,10 @@ from edged.errors import RemoteProtocolError
 from edged.media.routing import RoutingTable, Rule, Unix
 from edged.policy.flows import FlowSolve, LinkLimit
 from edged.policy.move_orders import MovesAsked
-from edged.policy.moves import MoveInputs
+from edged.policy.moves import MoveInputs, UnitMoves
 from edged.policy.planner import LeasePlan, OriginSupply, PlanPolicy, PopDemand, plan_leases
 from edged.policy.pushed_tables import Push, Pushed, TableDigests, Variant, make_tables
+from edged.policy.shed_orders import ShedsAsked
 
 FORMAT: Final = 3
 FORMAT_OF_RULES: Final = 3  # From it on plans of moves keep to rules.
@@ -125,6 +126,14 @@ class PlanRecord(Struct, frozen=True, kw_only=True, tag="plan"):
         return make_tables(push, plan.leases, rules, variants)
 
 
+class ShedsRecord(Struct, frozen=True, kw_only=True):
+    """What a plan of moves named beside them: streams that no move can save."""
+
+    leaving: list[UnitMoves]  # What was moved before, and may be told of at both homes.
+    digest: bytes  # Of the sheds, `digest_of_units`.
+    asked: ShedsAsked | None  # What PoPs were ordered.
+
+
 class MovesRecord(Struct, frozen=True, kw_only=True, tag="moves"):
     """A plan of moves that was made."""
 
@@ -136,6 +145,7 @@ class MovesRecord(Struct, frozen=True, kw_only=True, tag="moves"):
     failure: str
     digest: bytes  # Of the moves, `digest_of_moves`.
     asked: MovesAsked | None  # What PoPs were asked; None where nothing is to move.
+    sheds: ShedsRecord | None = None  # None: nothing has to go, or not yet.
 
 
 Record = PlanRecord | MovesRecord | RulesRecord

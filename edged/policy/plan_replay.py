@@ -4,7 +4,7 @@ The solver goes on from its last solution, so a plan can be had again only from 
 began cold, through all that came between.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, Protocol
 
 from msgspec import Struct
@@ -12,7 +12,13 @@ from msgspec import Struct
 from edged.errors import SolverError
 from edged.media.routing import NO_UNITS, RoutingTable, Rule
 from edged.media.stream import PriorityClass
-from edged.policy.flows import FlowExplanation, FlowProblem, FlowSolution, explain_flows
+from edged.policy.flows import (
+    FlowExplanation,
+    FlowProblem,
+    FlowSolution,
+    FlowSolve,
+    explain_flows,
+)
 from edged.policy.move_orders import digest_of_moves
 from edged.policy.moves import MigrationProblem, UnitMoves
 from edged.policy.plan_journal import (
@@ -25,6 +31,8 @@ from edged.policy.plan_journal import (
 )
 from edged.policy.planner import LeasePlan
 from edged.policy.pushed_tables import TableDigests
+from edged.policy.shed_orders import digest_of_units
+from edged.policy.shedding import UnitSheds, plan_sheds, without, without_leaving
 
 Verdict = Literal["same", "different", "skipped"]
 
@@ -64,12 +72,16 @@ class Replayed(Struct, frozen=True):
 
 
 class ReplayedMoves(Struct, frozen=True):
-    """A plan of moves, and what it came to now: the moves, and what PoPs are asked of them."""
+    """A plan of moves, and what it came to now: the moves, and what PoPs are asked of them.
+
+    So are sheds, where it has any.
+    """
 
     record: MovesRecord
     verdict: Verdict
     moves: list[UnitMoves] | None  # None where it was skipped.
     failure: str = ""  # Why the solver makes none now.
+    sheds: list[UnitSheds] = []
 
 
 class OriginPlanned(Struct, frozen=True, kw_only=True):
@@ -100,9 +112,16 @@ class PlanExplanation(Struct, frozen=True, kw_only=True):
 
 
 def replay(
-    records: Iterable[Record], solver: Solver, mover: Mover | None = None
+    records: Iterable[Record],
+    solver: Solver,
+    mover: Mover | None = None,
+    shed: FlowSolve | None = None,
 ) -> Iterator[Replayed | ReplayedMoves]:
-    """Make each plan again; without a `mover` those of moves are skipped."""
+    """Make each plan again; without a `mover` those of moves are skipped.
+
+    `shed`: `solver.solve_cold`, as IRS names with it what has to go; without it plans that named
+    something are skipped.
+    """
     leases, moves = _Sequence(), _Sequence()
     rules: dict[bytes, tuple[Rule, ...]] = {}
     digests = TableDigests()
@@ -113,7 +132,7 @@ def replay(
             case PlanRecord():
                 yield _replay_plan(record, solver, leases, rules, digests)
             case MovesRecord():
-                yield _replay_moves(record, mover, moves)
+                yield _replay_moves(record, mover, moves, shed)
 
 
 class _Sequence:
@@ -155,20 +174,36 @@ def _replay_plan(
     return Replayed(record, verdict, plan, tables, "same" if alike else "different")
 
 
-def _replay_moves(record: MovesRecord, mover: Mover | None, sequence: _Sequence) -> ReplayedMoves:
-    if not sequence.follows(record.number, cold=record.cold) or mover is None:
+def _replay_moves(
+    record: MovesRecord, mover: Mover | None, sequence: _Sequence, shed: FlowSolve | None
+) -> ReplayedMoves:
+    follows = sequence.follows(record.number, cold=record.cold)
+    if not follows or mover is None or (record.sheds is not None and shed is None):
         return ReplayedMoves(record, "skipped", None)
     if record.cold:
         mover.restart()
-    moves, failure = list[UnitMoves](), ""
+    moves, sheds, failure = list[UnitMoves](), list[UnitSheds](), ""
+    problem = record.inputs.problem()
     try:
-        moves = mover.plan(record.inputs.problem())
+        if record.sheds is not None and shed is not None:
+            sheds = plan_sheds(without_leaving(problem, record.sheds.leaving), shed)
+        moves = mover.plan(without(problem, sheds))
     except SolverError as error:
         failure = str(error)
     same = digest_of_moves(moves) == record.digest and failure == record.failure
     if same and record.asked is not None:
         same = record.asked.remake(moves) == record.asked.digest
-    return ReplayedMoves(record, "same" if same else "different", moves, failure)
+    same = same and _are_same_sheds(record, sheds)
+    return ReplayedMoves(record, "same" if same else "different", moves, failure, sheds)
+
+
+def _are_same_sheds(record: MovesRecord, sheds: Sequence[UnitSheds]) -> bool:
+    if record.sheds is None:
+        return True
+    asked = record.sheds.asked
+    if digest_of_units(sheds) != record.sheds.digest:
+        return False
+    return asked is None or asked.remake(sheds, record.inputs.pops) == asked.digest
 
 
 def explain_plan(replayed: Replayed) -> PlanExplanation:

@@ -29,6 +29,7 @@ from edged.media.routing import (
 from edged.media.stream import PriorityClass
 from edged.policy.bindings import Bindings
 from edged.policy.capacitor import Capacitor, StateChanged
+from edged.policy.full_paths import FullPaths
 from edged.policy.rules import RuleSet
 
 HOLD_S_MIN = 0.5  # Five heartbeats: by then the refusal shows in them.
@@ -118,6 +119,7 @@ class PopView:
         self._rtt_ms: dict[str, float] = {}
         self._probes: dict[str, PathProbe] = {}
         self.drained: frozenset[str] = frozenset()  # That are to be empty: nothing new goes there.
+        self.full = FullPaths()  # Over links that are, so that streams were shed.
         self.carried_mbps: dict[str, tuple[float, float]] = {}  # To each origin, and from it.
         self._links: dict[str, str] = {}  # Origin -> "" when up, else why not.
         self._holds: dict[str, _Hold] = {}
@@ -146,6 +148,7 @@ class PopView:
         self.states_until = -math.inf if from_disk else now + table.ttl_s
         self._states_believed = True
         before = self.by_name
+        self.full.table_changed(now)
         kept = {} if table.kept is UNSET else table.kept
         self.by_name = {row.origin: Candidate(row, kept.get(row.origin, 0)) for row in table.rows}
         for name, candidate in self.by_name.items():
@@ -346,6 +349,10 @@ class PopView:
         self._arrivals = self._unplaced = 0
         self._refusals, self._timeouts = {}, {}
         return telemetry
+
+    def units_at(self, origin: str, priority: PriorityClass) -> int:
+        """Units of ours there, as telemetry tells them."""
+        return self._units[origin][priority] if origin in self._units else 0
 
     def link_state(self, origin: str) -> str:
         """Why our session to the origin does not stand; "" when it does."""

@@ -4,7 +4,8 @@ Order: the first rule that matches (pin; group; prefer) -> the nearest origin wh
 -> the least price, from the origins' own heartbeats, where no lease has room or leases expired ->
 where its rule says so, the first origin that takes it beyond its room: without a ladder, or in
 place of a stream of a lower class -> refusal with a reason for each origin. Nothing ever goes to an
-origin that is dead, masked, not connected, or held after a refusal of what it would be asked again.
+origin that is dead, masked, not connected, or held after a refusal of what it would be asked again;
+nor, of classes that were shed from a full link, by price over it (`full_paths`).
 The origin has the final word. Where origins tell how many more ladders they make, each step is for
 those first that still make one for the class, and only then for those that would play source-only.
 """
@@ -154,9 +155,9 @@ def _find_any(
     if now < own.lease_until:
         mine = _effective_class(request, reserve=reserve)
         shared = PriorityClass.BASIC if rule is None else mine
-        found = _first_with_lease(tier, request, now, passed, quota_of=shared)
+        found = _first_with_lease(tier, request, own, now, passed, quota_of=shared)
         if found is None and mine is not shared:
-            found = _first_with_lease(tier, request, now, passed, quota_of=mine)
+            found = _first_with_lease(tier, request, own, now, passed, quota_of=mine)
         if found is not None:
             return found, True
     return _least_price(tier, request, own, now, passed, reserve=reserve), False
@@ -370,7 +371,7 @@ def _first_to_ask(
             why = HELD_ASKED
         elif request.cost > own.room_beyond(candidate, request.priority, asks):
             why = NOTHING_BEYOND[asks]
-        else:
+        elif not (why := own.full.why(candidate.origin, request.priority, now)):
             return candidate
         passed[candidate.origin] = f"{passed[candidate.origin]}; {why}"
     return None
@@ -406,6 +407,7 @@ def _tiers(
 def _first_with_lease(
     tier: list[Candidate],
     request: RouteRequest,
+    own: PopView,
     now: float,
     passed: dict[str, str],
     *,
@@ -418,6 +420,8 @@ def _first_with_lease(
             passed[candidate.origin] = HELD
         elif candidate.used + request.cost > candidate.quotas[quota_of]:
             passed[candidate.origin] = LEASE_USED_UP
+        elif why := own.full.why(candidate.origin, request.priority, now, leased=True):
+            passed[candidate.origin] = why
         else:
             return candidate
     return None
@@ -436,11 +440,10 @@ def _least_price(
     best: Candidate | None = None
     best_cost = 0.0
     for candidate in tier:
-        if candidate.blocked:
-            passed[candidate.origin] = candidate.blocked
-            continue
-        if candidate.held[request.priority] > now:
-            passed[candidate.origin] = HELD
+        held = HELD if candidate.held[request.priority] > now else ""
+        full = own.full.why(candidate.origin, request.priority, now)
+        if not_there := candidate.blocked or held or full:
+            passed[candidate.origin] = not_there
             continue
         room = own.room(candidate, priority=priority, now=now)
         if request.cost > room:

@@ -14,8 +14,8 @@ import msgspec
 from msgspec import Struct
 
 from edged.media.stream import PriorityClass
-from edged.policy.flows import TIGHT, FlowPin, FlowProblem, FlowSolve, find_crossed
-from edged.policy.moves import MigrationProblem, find_overloaded
+from edged.policy.flows import TIGHT, FlowProblem, FlowSolve, find_crossed
+from edged.policy.moves import MigrationProblem, UnitMoves, find_overloaded
 
 
 class UnitSheds(Struct, frozen=True, kw_only=True):
@@ -89,6 +89,25 @@ def without(problem: MigrationProblem, sheds: Sequence[UnitSheds]) -> MigrationP
     for each in sheds:
         k = each.priority - PriorityClass.BASIC + width - 1
         placed[rows[each.pop]][places[each.origin]][k] -= each.units
+    return msgspec.structs.replace(problem, placed=placed)
+
+
+def without_leaving(problem: MigrationProblem, moves: Sequence[UnitMoves]) -> MigrationProblem:
+    """What is left when these are gone from where they were, or less: some may be gone already.
+
+    A stream that has moved goes to its old home for a while yet, and is told of at both.
+    """
+    if not moves:
+        return problem
+    width = len(problem.room[0]) if problem.room else 0
+    placed = [[list(classes) for classes in row] for row in problem.placed]
+    rows = {pop: row for row, pop in enumerate(problem.pops)}
+    places = {origin: place for place, origin in enumerate(problem.origins)}
+    for move in moves:
+        row, place = rows.get(move.pop), places.get(move.from_origin)
+        if row is not None and place is not None:
+            k = move.priority - PriorityClass.BASIC + width - 1
+            placed[row][place][k] = max(0, placed[row][place][k] - move.units)
     return msgspec.structs.replace(problem, placed=placed)
 
 

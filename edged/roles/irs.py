@@ -17,6 +17,7 @@ from edged.irs import (
     planner,
     reach,
     seat,
+    shedding,
     sources,
     state,
     watch,
@@ -56,6 +57,7 @@ class IrsRole:
         metrics.register(planner.METRICS, self.service.planner.read_metrics)
         metrics.register(moving.METRICS, self.service.moving.read_metrics)
         metrics.register(migrating.METRICS, self.service.migrating.read_metrics)
+        metrics.register(shedding.METRICS, self.service.shedding.read_metrics)
         metrics.register(links.METRICS, self.service.links.read_metrics)
         metrics.register(seat.METRICS, self.service.seat.read_metrics)
         metrics.register(state.METRICS, self.service.seat.keeper.read_metrics)
@@ -113,6 +115,7 @@ class IrsRole:
             now_unix=time.time,
             pushed=lambda: service.pushed,
             asked=lambda: service.moving.asked,
+            sheds_asked=lambda: service.shedding.asked,
         )
         service.planner.keepers.append(kept.keep)
         service.migrating.keepers.append(kept.keep_moves)

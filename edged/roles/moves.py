@@ -83,6 +83,10 @@ class Moves:
         """Streams that still go to the origin that they have left."""
         return len(self._lingering)
 
+    def is_moving(self, channel: str) -> bool:
+        """Whether a stream is offered to another origin now."""
+        return channel in self._moves
+
     def begin(
         self, channel: str, to: str, why: str, done: Callable[[MoveDone], None], number: int = 0
     ) -> str:

@@ -51,6 +51,7 @@ from edged.roles.rehoming import Rehomer
 from edged.roles.relaying import Relaying
 from edged.roles.reloading import quietly, take_into_use
 from edged.roles.rights import RightsOffice
+from edged.roles.shedding import Shedder
 from edged.roles.telling import Telling
 from edged.roles.uplinks import Uplinks
 from edged.runtime.event_stream import EventStream
@@ -60,6 +61,7 @@ from edged.runtime.metrics import Metrics
 from edged.runtime.pump import Pump
 from edged.runtime.supervision import Supervisor
 from edged.runtime.tls import MutualTls, PublicTls, keep_certificates
+from edged.wire.table import Command, Shed
 
 if TYPE_CHECKING:
     from edged.api.service import ApiService
@@ -83,6 +85,7 @@ class RouteAnswer(Struct, kw_only=True):
     table_age_s: float | None  # None without a table.
     now: Explanation
     request: RouteRequest | None = None  # The stream, as it is or as it was asked about.
+    shed: str = ""  # When and why it was shed here last; "" if it was not.
 
 
 class PopRole:
@@ -134,6 +137,7 @@ class PopRole:
         self.descriptions.on_changed = telling.described
         self.rehomer = Rehomer(self.uplinks, self.pump.now)
         telling.on_rehomed = self.rehomer.moved
+        self.shedder = Shedder(self.uplinks.placing, self.door.stop, self.pump.now)
         self.hls = HlsService(
             lookup=self.uplinks.lookup,
             subscribe=self.uplinks.parts.subscribe,
@@ -203,6 +207,7 @@ class PopRole:
         for part in (
             self.events,
             self.rehomer,
+            self.shedder,
             self.webhooks,
             self.ingest_health,
             self.rights,
@@ -262,7 +267,7 @@ class PopRole:
             shard=self._pop.shard,
             on_table=self.rehomer.table_changed,
             on_states=self.uplinks.states_changed,
-            on_command=self.rehomer.command,
+            on_command=self._obey,
             on_joined=self.rehomer.joined,
             on_taken_over=self.rehomer.taken_over,
             on_pops=self.offers.told,
@@ -272,10 +277,16 @@ class PopRole:
             tls=None if self._tls is None else self._tls.client,
             marks=self._config.backbone.dscp,
         )
-        self.rehomer.tell = self.irs.send_moved
+        self.rehomer.tell = self.shedder.tell = self.irs.send_moved
         self.reaching.tell = self.irs.send_audience
         await self.supervisor.start(nursery, "irs client", self.irs.run)
         self.supervisor.start_soon(nursery, "re-homing", self.rehomer.run)
+
+    def _obey(self, command: Command) -> None:
+        if isinstance(command, Shed):
+            self.shedder.command(command)
+        else:
+            self.rehomer.command(command)
 
     async def _start_api(self, nursery: trio.Nursery) -> None:
         side = PopSide(
@@ -451,6 +462,7 @@ class PopRole:
             table_age_s=None if table is None else max(0.0, time.time() - table.issued),
             now=explanation,
             request=request,
+            shed=self.shedder.why_shed(channel),
         )
 
     def _live_channels(self) -> Iterable[LiveChannel]:

@@ -157,6 +157,7 @@ EFFECTS: dict[str, Effect] = {
     "irs.sites": _LINKS,
     "irs.links": _LINKS,
     "irs.paths": _LINKS,
+    "irs.shedding": _live("with the next look, within 0.5 s; what was shed stays so"),
     "irs.state_file": _restart("it is read and locked once, when the process starts"),
     "irs.tls": _TLS,
     "irs.tls.ca": _FILES,

@@ -58,10 +58,15 @@ class RouteFinding:
 
     def choose(self, request: RouteRequest) -> Decision:
         """Choose for a stream that is to be placed; raises `PublishRefusedError`, and counts it."""
+        now = self._now()
         try:
-            return choose_origin(request, self._view, self._now())
+            return choose_origin(request, self._view, now)
         except RouteUnavailableError as error:
             self._view.note_request(request, placed=False)
+            if links := self._view.full.full_links(request.priority, error.rejected, now):
+                label = request.priority.label
+                why = f"{links}: there is no room for {label} streams now; try again later"
+                raise PublishRefusedError("full", why, str(error)) from error
             raise PublishRefusedError("no_route", NO_ROUTE, str(error)) from error
 
     def choose_incumbent(self, request: RouteRequest, origin: str) -> Decision:

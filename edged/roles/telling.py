@@ -7,6 +7,7 @@ from edged.media.events import (
     PublisherReturned,
     StreamEvent,
     StreamRehomed,
+    StreamShed,
     StreamTakenOver,
     StreamWentLive,
     StreamWentOffline,
@@ -104,6 +105,19 @@ class Telling:
                 to_origin=after,
                 unit_seq=max(0, unit_seq),
                 why=why[:REASON_CHARS_MAX],
+                number=number,
+            )
+        )
+
+    def shed(self, stream: LiveStream, origin: str, link: str, number: int) -> None:
+        """A stream has to go, as a link is full; `number`: of the order of IRS."""
+        self.emit(
+            StreamShed(
+                channel=stream.channel,
+                publication=_name(stream.stream_id),
+                link=link,
+                origin=origin,
+                priority=stream.grant.priority.label,
                 number=number,
             )
         )

@@ -2,10 +2,10 @@
 
     IrsLink (at IRS)      HELLO ── pop-hello ──▶ POP      ack, nack, telemetry, moved, move-refused
                                                           epoch-answer (also unasked), live,
-                                                          audience
+                                                          audience, shed-done
                           HELLO ── origin-hello ─▶ ORIGIN  heartbeat
-    PeerLink (at a PoP or origin) says hello at once; then snapshot, delta, migrate, drain, pops,
-    epoch-ask, memo, live-ask, reach (PoPs only), alive and goodbye come in.
+    PeerLink (at a PoP or origin) says hello at once; then snapshot, delta, migrate, drain, shed,
+    pops, epoch-ask, memo, live-ask, reach (PoPs only), alive and goodbye come in.
 
 A peer speaks at least once a second (telemetry, heartbeats, alive). After SILENCE_S_MAX it is lost;
 but when our own timer fired late, the silence may be ours, and its count begins anew.
@@ -29,6 +29,7 @@ from edged.wire.table import (
     REASON_CHARS_MAX,
     Ack,
     Alive,
+    Command,
     Delta,
     Drain,
     FrameReader,
@@ -39,9 +40,12 @@ from edged.wire.table import (
     Moved,
     MoveRefused,
     Nack,
+    News,
     OriginHello,
     PopHello,
     Pops,
+    Shed,
+    ShedDone,
     Snapshot,
     Telemetry,
     encode_frame,
@@ -134,6 +138,7 @@ _IRS_TRANSITIONS: dict[tuple[State, type[Message]], State] = {
     (State.POP, Telemetry): State.POP,
     (State.POP, Moved): State.POP,
     (State.POP, MoveRefused): State.POP,
+    (State.POP, ShedDone): State.POP,
     (State.POP, EpochAnswer): State.POP,
     (State.POP, LiveReport): State.POP,
     (State.POP, Audience): State.POP,
@@ -240,7 +245,7 @@ class IrsLink(_Timed):
                     events.append(message)
                 case Heartbeat() | Telemetry() | Moved() | MoveRefused():
                     events.append(message)
-                case EpochAnswer() | LiveReport() | Audience():
+                case EpochAnswer() | LiveReport() | Audience() | ShedDone():
                     events.append(message)
                 case Ack():
                     events += self._receive_ack(message, now)
@@ -322,6 +327,17 @@ class IrsLink(_Timed):
             self._send(command, now)
         return listens
 
+    @property
+    def sheds_streams(self) -> bool:
+        """Whether the PoP does what a `shed` says."""
+        return self._hello is not None and self._hello.sheds_streams
+
+    def shed(self, command: Shed, now: float) -> bool:
+        """Have the PoP end streams; False: it is too old, or would not listen to us."""
+        if listens := self.sheds_streams and not self.paused:
+            self._send(command, now)
+        return listens
+
     def refuse(self, reason: str, now: float) -> None:
         """End the session with a reason; the shell flushes, then closes."""
         self._send(Goodbye(reason[:REASON_CHARS_MAX], self.twin), now)
@@ -386,6 +402,7 @@ class PeerLink(_Timed):
         self._holder, self._gate = holder, gate
         self._tells_live = isinstance(hello, PopHello) and hello.tells_live
         self._reaches = isinstance(hello, PopHello) and hello.reaches
+        self._sheds = isinstance(hello, PopHello) and hello.sheds_streams
         self._send(hello, now)
 
     def receive_data(self, data: bytes | bytearray, now: float) -> list[PeerEvent]:
@@ -399,7 +416,7 @@ class PeerLink(_Timed):
                     events.append(message)
                 case Snapshot() | Delta() if self._holder is not None:
                     events.append(self._receive_push(message, self._holder, now))
-                case Migrate() | Drain() | Pops() | Reach() if self._obeys(message):
+                case Migrate() | Drain() | Shed() | Pops() | Reach() if self._obeys(message):
                     events.append(self._refuse(message, now) or message)
                 case LiveAsk() if self._tells_live:
                     events.append(message)
@@ -416,7 +433,7 @@ class PeerLink(_Timed):
 
     def send(
         self,
-        message: Heartbeat | Telemetry | Moved | MoveRefused | EpochAnswer | LiveReport | Audience,
+        message: Heartbeat | Telemetry | News | EpochAnswer | LiveReport | Audience,
         now: float,
     ) -> None:
         """Queue what this peer tells."""
@@ -449,13 +466,24 @@ class PeerLink(_Timed):
             return [GrantReleased()]
         return [GrantBegan(ask.irs, ask.epoch)] if answer.begins else []
 
-    def _obeys(self, message: Migrate | Drain | Pops | Reach) -> bool:
-        known = not isinstance(message, Reach) or self._reaches
+    def _obeys(self, message: Command | Pops | Reach) -> bool:
+        known = {Reach: self._reaches, Shed: self._sheds}.get(type(message), True)
         return known and self._holder is not None
 
     def _refuse(self, message: Message, now: float) -> CommandRefused | None:
         reason = "" if self._gate is None else self._gate.why_not(now)
+        if isinstance(message, Shed) and not reason:
+            reason = self._why_old(message.epoch, now)
         return CommandRefused(type(message).__name__, reason) if reason else None
+
+    def _why_old(self, epoch: int, now: float) -> str:
+        """Why an order of an epoch is none to end streams by; raises RemoteProtocolError."""
+        if self._gate is not None:
+            return self._gate.why_not(now, epoch)
+        table = None if self._holder is None else self._holder.table
+        if table is not None and epoch < table.epoch:
+            return f"it is of epoch {epoch}, the table of {table.epoch}"
+        return ""
 
 
 def _check_proto(proto: int) -> None:

@@ -8,6 +8,7 @@ On TCP: frames of u32 length (big-endian) + one msgpack map, tagged by `type`:
     IRS    -> PoP  epoch-ask, memo; PoP -> IRS  epoch-answer: if the PoP's hello says so
     IRS    -> PoP  live-ask; PoP -> IRS  live: if the PoP's hello says so
     IRS    -> PoP  reach; PoP -> IRS  audience, to one that has sent a reach: if its hello says so
+    IRS    -> PoP  shed; PoP -> IRS  shed-done, to each that ends something: if its hello says so
     origin -> IRS  origin-hello, heartbeat
     IRS    -> origin  alive, goodbye
 
@@ -54,6 +55,7 @@ POPS_MAX = 512  # Shards of the network; a row is about 100 bytes.
 MOVES_MAX = 1000  # Of one Migrate: a second's worth at the rate that cleared a cut link.
 PICKS_MAX = 1000  # Of one Migrate: from and to every origin, by class, is more than a plan has.
 MOVES_PER_S = 20.0  # Of a drain whose IRS says nothing of it.
+SHED_CHANNELS_MAX = 3  # Named of those that ended together, as the page shows; the log has all.
 REASON_CHARS_MAX = 200
 
 FILE_MAGIC = b"EDGT"
@@ -81,6 +83,7 @@ class PopHello(Struct, frozen=True, tag="pop-hello", kw_only=True):
     moves_streams: bool = False  # It does what `migrate` and `drain` say; older ones only read it.
     tells_live: bool = False  # It answers a `live-ask`; those before it would close on one.
     reaches: bool = False  # It takes the orders of a `reach`; those before it would close on one.
+    sheds_streams: bool = False  # It obeys a `shed`; those before it would close on one.
     grants_epochs: bool = False  # It has more IRSs than one, and takes tables of whom it granted.
     by: Address = ""  # As which of them it reaches us; "": it names one, or is too old to say.
 
@@ -229,6 +232,54 @@ class Drain(Struct, frozen=True, tag="drain", kw_only=True):
     budget_per_s: Annotated[float, Meta(gt=0, le=1e6)] = MOVES_PER_S
 
 
+class ShedPick(Struct, frozen=True, array_like=True):
+    """So many streams of a class at an origin that have to go: which, the PoP chooses.
+
+    `there`: how many there were by its telemetry. It leaves as many as this is more than `count`:
+    what has gone by itself, or by another order, is not ended once more.
+    """
+
+    origin: Name
+    class_: ClassLabel
+    count: Annotated[int, Meta(ge=1, le=2**31)]
+    there: Count
+    link: Text  # Which is full.
+
+
+class FullWay(Struct, frozen=True, array_like=True):
+    """The way to an origin crosses a full link, over which streams were shed up to this class."""
+
+    origin: Name
+    class_: ClassLabel
+    link: Text
+
+
+class Shed(Struct, frozen=True, tag="shed", kw_only=True):
+    """End these live streams now, and let new ones of their class over full links by lease alone.
+
+    Obeyed once: only if (epoch, number) is newer than that of every one before.
+    """
+
+    epoch: Number
+    number: Number  # Rises within an epoch.
+    picks: Annotated[tuple[ShedPick, ...], Meta(max_length=PICKS_MAX)] = ()
+    full: Annotated[tuple[FullWay, ...], Meta(max_length=ORIGINS_MAX)] = ()  # All that there are.
+    full_s: Seconds = 0.0  # So long they are believed without being told again.
+
+
+class ShedDone(Struct, frozen=True, tag="shed-done", kw_only=True):
+    """What came of one pick of a `shed`: fewer ended where fewer were there by then."""
+
+    epoch: Number
+    number: Number
+    origin: Name
+    class_: ClassLabel
+    link: Text
+    wanted: Count
+    ended: Count
+    channels: Annotated[tuple[Text, ...], Meta(max_length=SHED_CHANNELS_MAX)] = ()  # The first.
+
+
 class PopKey(Struct, frozen=True, array_like=True):
     """Which PoP shard."""
 
@@ -273,6 +324,8 @@ Message = (
     | MoveRefused
     | Migrate
     | Drain
+    | Shed
+    | ShedDone
     | Pops
     | EpochAsk
     | EpochAnswer
@@ -284,6 +337,9 @@ Message = (
     | Alive
     | Goodbye
 )
+
+Command = Migrate | Drain | Shed  # What IRS wants of live streams.
+News = Moved | MoveRefused | ShedDone  # What came of it.
 
 _encoder = msgspec.msgpack.Encoder()
 _message_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)

@@ -152,6 +152,7 @@ class TableHolder:
             moves_streams=True,
             tells_live=True,
             reaches=True,
+            sheds_streams=True,
         )
 
     def receive(self, push: Snapshot | Delta) -> Ack | Nack:

@@ -19,11 +19,14 @@ function because(event) {
   return { group: why, away: "moved", rest: why || "IRS wanted it so" };
 }
 
+const COUNTED = ["moved", "kept", "shed"]; // Of streams: the same of several PoPs is one line.
 const streams = (count) => plural(count, "stream");
 const KINDS = {
   moved: (event) => ({ state: ["drain", "migrate"].includes(event.before) ? "ok" : "warn", head: `${streams(event.count)} ${because(event).away}`, rest: because(event).rest }),
   wanted: (event) => ({ state: "idle", head: `${streams(event.count)} asked to move to ${event.to}`, rest: because(event).rest }),
   kept: (event) => ({ state: "warn", head: `${streams(event.count)} stayed at ${event.origin}${event.to ? `, not moved to ${event.to}` : ""}`, rest: event.why ?? "" }),
+  shed: (event) => ({ state: "bad", head: `${streams(event.count)} of ${event.origin} shed`, rest: `the link ${event.link} is full, and ${event.why} goes first` }),
+  full: (event) => ({ state: event.after === "begun" ? "bad" : "ok", head: event.after === "begun" ? `Link ${event.link} has no room for ${event.why}` : `Link ${event.link} has room for all classes again`, rest: event.after === "begun" ? "new ones cross it as others leave" : "" }),
   origin: (event) => ({ state: { down: "bad", suspect: "warn", drain: "warn" }[event.after] ?? "ok", head: `Origin ${event.origin} ${{ up: event.before ? "is up again" : "is there", down: "is down", suspect: "is suspect", probation: "is back, on probation", drain: "drains" }[event.after] ?? `is ${event.after}`}`, rest: event.why ?? "" }),
   link: (event) => ({ state: { cut: "bad", closed: "warn", filling: "warn" }[event.after] ?? "ok", head: `Link ${event.link} ${{ cut: "is cut", closed: "is closed", up: event.before === "unknown" ? "is up" : "is up again", filling: `is filling: ${event.count} % used`, eased: "has room again", unknown: "is not told of any more" }[event.after] ?? event.after}`, rest: event.why ?? "" }),
   drain: (event) => ({ state: event.after === "begun" ? "warn" : "ok", head: event.after === "begun" ? `Drain of ${event.origin} begins` : `Drain of ${event.origin} is over`, rest: event.why ? `asked by ${event.why}` : "" }),
@@ -50,8 +53,8 @@ export function lines(events, { within_s: within = 30, most = 60, about = null }
   for (let index = events.length - 1; index >= 0 && found.length <= most; index--) {
     const event = events[index];
     if (event.kind === "wanted" || (about && !concerns(event, about))) continue;
-    const counted = event.kind === "moved" || event.kind === "kept";
-    const key = event.kind === "moved" ? because(event).group : [event.origin, event.to, event.why].join("\n");
+    const counted = COUNTED.includes(event.kind);
+    const key = event.kind === "moved" ? because(event).group : [event.origin, event.to, event.link, event.why].join("\n");
     const known = counted ? open.get(`${event.kind} ${key}`) : undefined;
     const line = known && known.until - event.at <= within ? known : { key: `${event.index} ${index} ${event.kind}`, until: event.at, event: { ...event, count: 0 }, ways: new Map(), pops: new Set(), channels: new Set() };
     if (line !== known) {
@@ -69,7 +72,7 @@ export function lines(events, { within_s: within = 30, most = 60, about = null }
 
 // Which ways they went, of which PoPs; of a single stream, its channel.
 function where({ event, ways, pops, channels }) {
-  if (event.kind !== "moved" && event.kind !== "kept") return "";
+  if (!COUNTED.includes(event.kind)) return "";
   const counts = [...ways].sort(([, one], [, other]) => other - one);
   const shown = counts.length === 1 ? counts.map(([way]) => way) : counts.map(([way, count]) => `${way} ${number(count)}`);
   const which = event.count === 1 && channels.size === 1 ? [...channels][0] : "";
