@@ -9,13 +9,13 @@ from edged.media.routing import Match, OriginState, Rule
 from edged.policy.flows import PLANS_PER_CHECKPOINT, LinkLimit
 from edged.policy.migration import Migration
 from edged.policy.move_orders import MovesAsked, digest_of_moves
-from edged.policy.move_refusals import RefusedMove
-from edged.policy.moves import MoveInputs
+from edged.policy.moves import MoveInputs, UnitMoves
 from edged.policy.plan_journal import (
     MovesRecord,
     PlanInputs,
     PlanRecord,
     RulesRecord,
+    ShedsRecord,
     TablesRecord,
     digest_of,
     record_tables,
@@ -30,7 +30,9 @@ from edged.policy.pushed_tables import (
     digest_of_rules,
     make_tables,
 )
-from edged.policy.solver import FlowSolver
+from edged.policy.shed_orders import ShedsAsked, digest_of_units
+from edged.policy.shedding import plan_sheds, without, without_leaving
+from edged.policy.solver import FlowSolver, solve_cold
 
 BEGAN_UNIX = 1_790_000_000.0
 EPOCH = 7
@@ -160,4 +162,32 @@ def make_moves(
         yield MovesRecord(
             number=number, unix=BEGAN_UNIX + number, epoch=EPOCH, cold=cold, inputs=inputs,
             failure="", digest=digest_of_moves(moves), asked=asked,
+        )  # fmt: skip
+
+
+def make_sheds(count: int, *, seed: int = 1) -> Iterator[MovesRecord]:
+    """Plans of moves over a link that is too small, all with something that has to go."""
+    rng, migration = random.Random(seed), Migration()  # noqa: S311 - no secret
+    link = LinkLimit(
+        name="x", mbps=20.0, mbps_per_unit=5.0, pairs=tuple((f"pop{n}", "fra") for n in range(5))
+    )
+    moves: list[UnitMoves] = []
+    for number in range(count):
+        given = make_inputs(rng)
+        origins = [msgspec.structs.replace(each, room=(2, 1, 0)) for each in given.origins]
+        inputs = MoveInputs(
+            origins=[msgspec.structs.replace(each, state=OriginState.UP) for each in origins],
+            pops=given.pops, links=(link,), budget=30, reserve_fraction=0.01, gain_ms_min=5.0,
+            drains=True,
+        )  # fmt: skip
+        problem, leaving = inputs.problem(), list(moves)
+        sheds = plan_sheds(without_leaving(problem, leaving), solve_cold)
+        moves = migration.plan(without(problem, sheds))
+        told = tuple(sorted({each.pop for each in sheds}))
+        asked = ShedsAsked(epoch=EPOCH, number=number, targets_max=3, told=told, digest=b"")
+        asked = msgspec.structs.replace(asked, digest=asked.remake(sheds, inputs.pops))
+        yield MovesRecord(
+            number=number, unix=BEGAN_UNIX + number, epoch=EPOCH, cold=number == 0, inputs=inputs,
+            failure="", digest=digest_of_moves(moves), asked=None,
+            sheds=ShedsRecord(leaving=leaving, digest=digest_of_units(sheds), asked=asked),
         )  # fmt: skip

@@ -19,7 +19,8 @@ from edged.policy.moves import DRAIN, NEARER, UnitMoves
 from edged.policy.planner import OriginSupply, PopDemand
 from edged.policy.pop_needs import BoundDemand
 from edged.policy.restrictions import Restriction
-from edged.policy.solver import FlowSolver
+from edged.policy.shed_patience import LINGERS_S, SHED_AFTER_S
+from edged.policy.solver import FlowSolver, solve_cold
 from edged.policy.well import Well
 
 PER_S = 10.0
@@ -35,10 +36,10 @@ class World:
         self.links: tuple[LinkLimit, ...] = ()
         self.rtt_ms = {"near": 5.0, "far": 50.0, "old": 4.0}
         self.ladders: dict[str, ByClass] = {}
-        self.bound: tuple[BoundDemand, ...] = ()
+        self.room = 500
 
-    def plan(self, now: float, known_at: float | None = None) -> list[UnitMoves]:
-        room: ByClass = (500, 500, 500)
+    def plan(self, now: float) -> list[UnitMoves]:
+        room: ByClass = (self.room, self.room, self.room)
         return self.planner.plan(
             [
                 OriginSupply(
@@ -176,63 +177,52 @@ def test_what_no_move_can_save_is_named_where_that_is_wanted() -> None:
     assert world.planner.sheds == [], "it is not asked for twice"
 
 
-def test_a_link_is_relieved_by_those_who_may_leave_and_what_may_not_is_no_hurry() -> None:
-    """Of 30 over a link for 10 a rule keeps 25: five leave, and that is all there is to do."""
+def crowded(planner: MovePlanner, room: int) -> World:
+    """A hundred at `near`, whose link carries thirty; `far` has that much room."""
     world = World()
+    world.planner, world.room = planner, room
     world.states["old"] = OriginState.DOWN
-    world.units["near"] = 30
-    world.bound = (BoundDemand(first=("near",), units={"near": (0, 0, 25)}),)
-    world.links = (LinkLimit(name="cable", mbps=10.0, mbps_per_unit=1.0, pairs=(("p", "near"),)),)
-    moves = world.plan(0.0)
-    assert [(move.pop, move.to_origin, move.units) for move in moves] == [("p/0", "far", 5)]
-    world.make(moves)
-    assert world.plan(10.0) == []
-    plans = world.planner.plans
-    assert world.plan(11.0) == []
-    assert world.planner.plans == plans, "it looks no sooner again than when all is well"
+    world.units["near"] = 100
+    world.links = (LinkLimit(name="cable", mbps=30.0, mbps_per_unit=1.0, pairs=(("p", "near"),)),)
+    return world
 
 
-def test_of_what_may_not_leave_a_link_is_shed_what_it_cannot_carry() -> None:
-    world = World()
-    world.planner = MovePlanner(moves_per_s=PER_S, shed=FlowSolver().solve)
-    world.states["old"] = OriginState.DOWN
-    world.units["near"] = 30
-    world.bound = (BoundDemand(first=("near",), units={"near": (0, 0, 25)}),)
-    world.links = (LinkLimit(name="cable", mbps=10.0, mbps_per_unit=1.0, pairs=(("p", "near"),)),)
-    moves = world.plan(0.0)
-    assert [(each.pop, each.origin, each.units) for each in world.planner.sheds] == [
-        ("p/0", "near", 15)
-    ]
-    assert sum(move.units for move in moves) == 5
-
-
-def test_what_may_go_nowhere_is_shed_though_others_of_its_kind_are_elsewhere() -> None:
-    """One stream that a rule keeps at `far` is no place there for those that it keeps at `near`."""
-    world = World()
-    world.planner = MovePlanner(moves_per_s=PER_S, shed=FlowSolver().solve)
-    world.states["old"] = OriginState.DOWN
-    world.units.update(near=25, far=1)
-    world.bound = (
-        BoundDemand(first=("near",), units={"near": (0, 0, 25)}),
-        BoundDemand(first=("far",), units={"far": (0, 0, 1)}),
+def patient(**more: float) -> MovePlanner:
+    return MovePlanner(
+        moves_per_s=100.0, shed=solve_cold, shed_after_s=SHED_AFTER_S, lingers_s=LINGERS_S, **more
     )
-    world.links = (LinkLimit(name="cable", mbps=10.0, mbps_per_unit=1.0, pairs=(("p", "near"),)),)
-    assert world.plan(0.0) == []
-    assert [(each.pop, each.origin, each.units) for each in world.planner.sheds] == [
-        ("p/0", "near", 15)
-    ]
 
 
-def test_nothing_leaves_what_its_rule_prefers_to_come_nearer_but_off_a_full_link() -> None:
-    world = World()
-    world.states["old"] = OriginState.DOWN
-    world.units["near"], world.units["far"] = 3, 8
-    units = {"near": (0, 0, 3), "far": (0, 0, 6)}
-    world.bound = (BoundDemand(first=("far",), then=("near",), units=units),)
-    assert world.make(world.plan(0.0)) == 2, "what no rule binds; and a rule alone moves nothing"
-    world.links = (LinkLimit(name="cable", mbps=1.0, mbps_per_unit=1.0, pairs=(("p", "far"),)),)
-    assert world.make(world.plan(10.0)) == 5
-    assert world.units["far"] == 1
+def test_nothing_is_named_before_it_was_so_for_long_enough() -> None:
+    world = crowded(patient(), room=0)
+    shed_at = []
+    for tick in range(12):
+        world.plan(float(tick))
+        if world.planner.sheds:
+            shed_at.append(tick)
+            assert sum(each.units for each in world.planner.sheds) == 70
+            assert world.planner.last is not None
+            assert world.planner.last.sheds == world.planner.sheds
+    assert shed_at == [3, 8], "and for as long again where nobody has obeyed"
+    world.plan(13.0)
+    world.planner.stand_by()
+    world.plan(14.0)
+    assert world.planner.sheds == [], "another one has planned meanwhile"
+
+
+def test_what_moves_and_is_told_of_at_both_homes_costs_nobody_else() -> None:
+    """All fits after 70 moves, which linger where they were: 100 and 70 are told of meanwhile."""
+    world = crowded(patient(), room=70)
+    moves = world.plan(0.0)
+    assert sum(move.units for move in moves) == 70
+    world.units["far"], world.room = 70, 0
+    for tick in range(1, 9):
+        world.plan(float(tick))
+        assert world.planner.sheds == []
+    world.units["near"] = 30
+    for tick in range(9, 30):
+        world.plan(float(tick))
+        assert world.planner.sheds == []
 
 
 @pytest.mark.parametrize("drains", [True, False])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from edged.errors import SolverError
 from edged.media.routing import OriginRow, OriginState
+from edged.media.stream import PriorityClass
 from edged.policy.flows import FlowProblem, FlowSolution
 from edged.policy.migration import Migration
 from edged.policy.moves import MigrationProblem, UnitMoves
@@ -24,8 +25,14 @@ from edged.policy.plan_replay import (
     replay,
 )
 from edged.policy.planner import LeasePlan, OriginSupply, PopDemand, PopLeases
-from edged.policy.solver import FlowSolver
-from tests.policy.journal_worlds import VARIANTS, make_moves, make_records, rules_record
+from edged.policy.solver import FlowSolver, solve_cold
+from tests.policy.journal_worlds import (
+    VARIANTS,
+    make_moves,
+    make_records,
+    make_sheds,
+    rules_record,
+)
 
 
 class Failing:
@@ -194,6 +201,33 @@ def test_moves_that_are_others_or_asked_of_others_are_told() -> None:
     failing = list(replay(records[:1], FlowSolver(), FailingMover()))
     assert isinstance(failing[0], ReplayedMoves)
     assert failing[0].failure == "no moves"
+
+
+def test_what_had_to_go_is_named_again_and_so_are_the_orders() -> None:
+    records = list(make_sheds(12))
+    replayed = list(replay(records, FlowSolver(), Migration(), solve_cold))
+    assert [each.verdict for each in replayed] == ["same"] * 12
+    assert all(isinstance(each, ReplayedMoves) and each.sheds for each in replayed)
+    unknown = [each.verdict for each in replay(records, FlowSolver(), Migration())]
+    assert unknown == ["skipped"] * 12
+    sheds = records[5].sheds
+    assert sheds is not None
+    assert sheds.asked is not None
+    later = msgspec.structs.replace(sheds.asked, number=99)
+    for other in (
+        msgspec.structs.replace(sheds, digest=b"another"),
+        msgspec.structs.replace(sheds, asked=later),
+        msgspec.structs.replace(sheds, leaving=[LEAVES]),
+    ):
+        changed = [*records[:5], msgspec.structs.replace(records[5], sheds=other), *records[6:]]
+        verdicts = [each.verdict for each in replay(changed, FlowSolver(), Migration(), solve_cold)]
+        assert verdicts == ["different" if n == 5 else "same" for n in range(12)]
+
+
+LEAVES = UnitMoves(
+    pop="pop1/0", from_origin="fra", to_origin="ams", priority=PriorityClass.BASIC, units=9,
+    reason="",
+)  # fmt: skip
 
 
 class FailingMover:

@@ -9,8 +9,8 @@ import pytest
 
 from edged.media.stream import PriorityClass
 from edged.policy.flows import LinkLimit
-from edged.policy.moves import MigrationProblem, find_overloaded
-from edged.policy.shedding import UnitSheds, _flows, plan_sheds, without
+from edged.policy.moves import MigrationProblem, UnitMoves, find_overloaded
+from edged.policy.shedding import UnitSheds, _flows, plan_sheds, without, without_leaving
 from edged.policy.solver import FlowSolver
 from tests.policy.migration_problems import problems
 
@@ -84,6 +84,21 @@ def test_partners_go_when_nothing_else_is_left() -> None:
     sheds = plan_sheds(island(mbps=0.0, room=30), FlowSolver().solve)
     assert sum(each.units for each in sheds if each.priority is BASIC) == 160
     assert sum(each.units for each in sheds if each.priority is PARTNER) == 10
+
+
+def test_what_leaves_is_not_counted_where_it_was() -> None:
+    problem = island(mbps=200.0)
+    move = UnitMoves(
+        pop="rio/0", from_origin="far", to_origin="near", priority=BASIC, units=30, reason=""
+    )
+    left = without_leaving(problem, [move])
+    assert left.placed[0] == [[20, 0, 50], [0, 0, 0]]
+    assert left.placed[1] == problem.placed[1]
+    more = msgspec.structs.replace(move, units=500, priority=PARTNER)
+    assert without_leaving(problem, [more]).placed[0][0] == [0, 0, 80], "it may be gone already"
+    gone = msgspec.structs.replace(move, pop="nobody/0")
+    assert without_leaving(problem, [gone]).placed == problem.placed
+    assert without_leaving(problem, []) is problem
 
 
 @pytest.mark.parametrize("empty", ["pops", "origins"])

@@ -44,6 +44,9 @@ from edged.wire.table import (
     OriginHello,
     PopHello,
     Pops,
+    Shed,
+    ShedDone,
+    ShedPick,
     Snapshot,
     Telemetry,
     encode_frame,
@@ -151,6 +154,37 @@ def test_only_a_pop_that_moves_streams_is_told_to() -> None:
     feed(older, PopHello(pop="lhr"))
     assert not older.command(drain, 0.0)
     assert older.data_to_send() == b""
+
+
+SHED = Shed(epoch=EPOCH, number=1, picks=(ShedPick("o1", "basic", 2, 5, "sea"),))
+SHED_DONE = ShedDone(
+    epoch=EPOCH, number=1, origin="o1", class_="basic", link="sea", wanted=2, ended=2
+)
+
+
+def test_only_a_pop_that_knows_how_is_told_to_shed_and_what_it_did_arrives() -> None:
+    irs, pop = joined()
+    assert irs.sheds_streams
+    assert irs.shed(SHED, 0.0)
+    assert pop.receive_data(irs.data_to_send(), 0.0) == [SHED]
+    pop.send(SHED_DONE, 0.0)
+    assert irs.receive_data(pop.data_to_send(), 0.0) == [SHED_DONE]
+    irs.pause()
+    assert not irs.shed(SHED, 0.0), "it has granted another one"
+    older = make_irs()
+    feed(older, PopHello(pop="lhr", moves_streams=True))
+    assert not older.shed(SHED, 0.0)
+    assert older.data_to_send() == b""
+    with pytest.raises(RemoteProtocolError, match="unexpected Shed from irs"):
+        PeerLink(PopHello(pop="lhr"), TableHolder(), 0.0).receive_data(encode_frame(SHED), 0.0)
+
+
+def test_nothing_is_shed_on_the_word_of_an_older_epoch() -> None:
+    _, pop = joined(TableHolder(table(1, epoch=EPOCH + 1)))
+    reason = f"it is of epoch {EPOCH}, the table of {EPOCH + 1}"
+    assert pop.receive_data(encode_frame(SHED), 0.0) == [CommandRefused("Shed", reason)]
+    newer = msgspec.structs.replace(SHED, epoch=EPOCH + 1)
+    assert pop.receive_data(encode_frame(newer), 0.0) == [newer]
 
 
 @pytest.mark.parametrize(

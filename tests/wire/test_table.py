@@ -48,28 +48,32 @@ from edged.media.routing import (
     Rule,
 )
 from edged.wire.table import (
-    FRAME_BYTES_MAX,
-    HELLO_BYTES_MAX,
-    MOVES_MAX,
-    PICKS_MAX,
     Ack,
     Alive,
     Delta,
     Drain,
+    FRAME_BYTES_MAX,
     FrameReader,
+    FullWay,
     Goodbye,
+    HELLO_BYTES_MAX,
     Heartbeat,
+    MOVES_MAX,
     Message,
     Migrate,
     Move,
-    Moved,
     MoveRefused,
+    Moved,
     Nack,
     OriginHello,
+    PICKS_MAX,
     Pick,
     PopHello,
     PopKey,
     Pops,
+    Shed,
+    ShedDone,
+    ShedPick,
     Snapshot,
     Telemetry,
     apply_delta,
@@ -179,6 +183,23 @@ EVERY_MESSAGE: list[Message] = [
         left_s=5.0,
     ),
     Drain(origin="ams1", until=1.7e9, undone=True, left_s=60.0, budget_per_s=2.5),
+    Shed(
+        epoch=5,
+        number=8,
+        picks=(ShedPick("ams1", "basic", 3, 12, "fra-ams to ams"),),
+        full=(FullWay("ams1", "affiliate", "fra-ams to ams"),),
+        full_s=30.0,
+    ),
+    ShedDone(
+        epoch=5,
+        number=8,
+        origin="ams1",
+        class_="basic",
+        link="fra-ams to ams",
+        wanted=3,
+        ended=2,
+        channels=("alice", "bob"),
+    ),
     MoveRefused(number=7, channel="alice", from_origin="ams1", to_origin="fra1", reason="full"),
     Pops(whole=True, changed=(PopRow("lhr", 2, OFFER),), removed=(PopKey("ams", 1),)),
     EpochAsk(irs="a1b2", number=3, kind="want", epoch=6, memo=(5, 2)),
@@ -346,6 +367,7 @@ def test_older_peers_take_what_newer_ones_say_and_the_other_way_round() -> None:
     del hello["wants_kept"]
     assert not msgspec.convert(hello, PopHello).wants_kept
     assert not msgspec.convert(hello, PopHello).moves_streams
+    assert not msgspec.convert(hello, PopHello).sheds_streams
     unknown = IngestOffer(("rtmp://x/live",), "asleep", 0.0)  # A state of the future.
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(unknown), type=IngestOffer) == unknown
 
