@@ -211,6 +211,18 @@ def event(kind: str, **more: object) -> NetworkEvent:
             *("warn", "4 streams stayed at a, not moved to b", "no room"),
         ),
         (
+            event("shed", origin="a", link="l to nyc", why="basic", count=4),
+            *("bad", "4 streams of a shed", "the link l to nyc is full, and basic goes first"),
+        ),
+        (
+            event("full", link="l to nyc", after="begun", why="basic"),
+            *("bad", "Link l to nyc has no room for basic", "new ones cross it as others leave"),
+        ),
+        (
+            event("full", link="l to nyc", after="over"),
+            *("ok", "Link l to nyc has room for all classes again", ""),
+        ),
+        (
             event("origin", origin="a", before="up", after="down", why="3 missed"),
             *("bad", "Origin a is down", "3 missed"),
         ),

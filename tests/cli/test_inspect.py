@@ -266,6 +266,13 @@ def test_explain_says_where_by_which_rule_and_why_not_elsewhere(
         assert told["live"] == answer.live
 
 
+def test_explain_says_that_a_channel_was_shed(tmp_path: Path) -> None:
+    socket, told = tmp_path / "admin.sock", route(live=False)
+    told.shed = "shed: link fra-ams to ams is full, order 3, 12 s ago"
+    with edged_at(socket, [], [told]):
+        assert told.shed in Answer("route", "explain", "alice", "--socket", socket).out
+
+
 def test_explain_asks_of_a_stream_of_another_sort(tmp_path: Path) -> None:
     socket = tmp_path / "admin.sock"
     ASKED.clear()

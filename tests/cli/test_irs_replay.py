@@ -23,7 +23,7 @@ from edged.policy.plan_journal import (
 )
 from edged.policy.plan_replay import PlanExplanation
 from tests.cli.invoke import Answer
-from tests.policy.journal_worlds import make_moves, make_records, rules_record
+from tests.policy.journal_worlds import make_moves, make_records, make_sheds, rules_record
 
 SEED, SCARCE = 0, 3  # At a table of this version some find no place.
 
@@ -83,6 +83,16 @@ def test_tables_that_are_others_are_listed_though_the_leases_are_the_same(folder
     assert answer.code == 1
     assert "✕ 1 of 19 came out otherwise" in answer.out.splitlines()
     assert ["7", "v6", "tables"] in [line.split()[:3] for line in answer.out.splitlines()]
+
+
+def test_what_had_to_go_is_named_again(folder: Path) -> None:
+    write(folder / "3.plans", list(make_sheds(6)))
+    answer = Answer("irs", "replay", folder)
+    assert answer.code == 0
+    assert answer.out.splitlines()[-2:] == [
+        "✓ 6 plans of moves, and what PoPs were asked",
+        "✓ 6 of these with streams that had to go, and the orders",
+    ]
 
 
 def test_moves_are_made_again(folder: Path) -> None:

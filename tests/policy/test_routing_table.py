@@ -22,6 +22,7 @@ from edged.media.routing import (
     Rule,
 )
 from edged.media.stream import PriorityClass
+from edged.policy.full_paths import TOLD_S, FullPath
 from edged.policy.pop_view import DRAINED, PopView
 from edged.policy.routing_table import (
     HELD,
@@ -115,6 +116,41 @@ def test_nearest_with_room_by_lease() -> None:
     assert choose_origin(want(), view, 0.0).origin == "o1"
     assert choose_origin(want(cost=1), view, 0.0).origin == "o1"
     assert "o1" in refusal(want(cost=2), view)
+
+
+def test_over_a_full_link_only_a_lease_counts_and_higher_classes() -> None:
+    view = make_view({"o1": 1, "o2": 0})
+    beat(view, "o1", 50)
+    view.full.told([FullPath("o1", BASIC, "sea")], until=9.0)
+    assert choose_origin(want(), view, 0.0).rule == "nearest", "leases heed links"
+    view.placed("o1", want())
+    rejected = {"o1": "link sea is full", "o2": f"{LEASE_USED_UP}; no heartbeat heard here"}
+    assert refusal(want(), view) == rejected
+    assert choose_origin(want(priority=PARTNER), view, 0.0).origin == "o1"
+    (first, _) = explain_origin(want(), view, 0.0).origins
+    assert first.verdict == "link sea is full"
+    beat(view, "o2", 50)
+    assert choose_origin(want(), view, 0.0).origin == "o2", "there is room elsewhere"
+    assert choose_origin(want(), view, 9.0).origin == "o1", "irs is gone"
+
+
+def test_what_was_just_shed_does_not_come_back_by_the_lease_that_counts_it_still() -> None:
+    view = make_view({"o1": 5})
+    view.full.told([FullPath("o1", BASIC, "sea")], until=30.0)
+    view.full.shed("o1", 0.0)
+    assert refusal(want(), view) == {"o1": "link sea is full"}
+    assert view.table is not None
+    view.accept_table(view.table, TOLD_S)
+    assert choose_origin(want(), view, TOLD_S).origin == "o1"
+
+
+def test_nothing_is_asked_beyond_the_room_of_an_origin_over_a_full_link() -> None:
+    view = make_view({"o1": 0}, Rule(on_full="source-only"))
+    report = OriginReport("o1", 1, ReportedState.UP, 100, (0, 0, 0), source_only_free=9)
+    view.heartbeat(report, 0.0)
+    assert choose_origin(want(), view, 0.0).rule == "source-only"
+    view.full.told([FullPath("o1", BASIC, "sea")], until=30.0)
+    assert "link sea is full" in refusal(want(), view)["o1"]
 
 
 def test_without_a_table_nothing_is_chosen() -> None:

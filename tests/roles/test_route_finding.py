@@ -5,6 +5,8 @@ import trio
 
 from edged.errors import PublishRefusedError
 from edged.media.routing import Match, RouteRequest, Rule
+from edged.media.stream import PriorityClass
+from edged.policy.full_paths import FullPath
 from edged.roles import route_finding
 from tests.backbone.network import Origin
 from tests.roles.setting import REQUEST, running_pop
@@ -27,6 +29,16 @@ async def test_a_publisher_may_wait_for_the_first_origin() -> None:
             with trio.fail_after(5):
                 await routed.wait()
             assert pop.place(pop.open()).decision.origin == "one"
+
+
+async def test_who_is_refused_for_a_full_link_is_told_so() -> None:
+    one = Origin("one")
+    async with one.serving(), running_pop(one, quota=0) as pop:
+        now = pop.pump.now()
+        pop.view.full.told([FullPath("one", PriorityClass.BASIC, "sea")], until=now + 60)
+        why = "full: link sea is full: there is no room for basic streams now; try again later"
+        with pytest.raises(PublishRefusedError, match=why):
+            pop.place(pop.open())
 
 
 async def test_it_waits_no_longer_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,12 +42,13 @@ def test_each_has_what_it_is_about() -> None:
     telling.taken_over(stream, StreamId("alice", 47))
     telling.taken_over(stream)
     telling.went_offline(stream, "goodbye", 12.5)
+    telling.shed(stream, "fra2", "sea", 4)
     assert {event.channel for event in told} == {"alice"}
     assert {event.publication for event in told} == {"1f"}
     assert [msgspec.to_builtins(event)["event"] for event in told] == [
         *("stream_went_live", "title_changed", "publisher_lost"),
         *("publisher_returned", "publisher_returned", "stream_rehomed"),
-        *("stream_taken_over", "stream_taken_over", "stream_went_offline"),
+        *("stream_taken_over", "stream_taken_over", "stream_went_offline", "stream_shed"),
     ]
     fields = [msgspec.to_builtins(event) for event in told]
     assert (fields[0]["priority"], fields[0]["protocol"]) == ("partner", "rtmps")
@@ -57,6 +58,9 @@ def test_each_has_what_it_is_about() -> None:
     assert [fields[6]["by_publication"], fields[7]["by_publication"]] == ["2f", ""]
     assert [fields[6]["by_pop"], fields[7]["by_pop"]] == ["ams1", ""]
     assert (fields[8]["reason"], fields[8]["duration_s"]) == ("goodbye", 2.5)
+    assert [fields[9][key] for key in ("link", "origin", "priority", "number")] == [
+        *("sea", "fra2", "partner", 4)
+    ]
 
 
 @pytest.mark.parametrize("chars", [REASON_CHARS_MAX, REASON_CHARS_MAX + 1])
