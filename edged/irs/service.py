@@ -160,19 +160,7 @@ class IrsService:
             moves_per_s=config.moves_per_s,
         )
         self.collectors.state_of = self.moving.state_of
-        self.shedding = Shedding(self._pops, lambda: self.epoch, trio.current_time)
-        self.shedding.enabled = config.shedding
-        self.migrating = Migrating(
-            self.collectors,
-            self._request_moves,
-            moves_per_s=config.moves_per_s,
-            reserve_fraction=config.reserve_fraction,
-            policy=config.policy,
-            warmup_s=config.warmup_s,
-            links=self.links.limits,
-            may=lambda: self.seat.moves,
-            shedding=self.shedding,
-        )
+        self.shedding, self.migrating = self._make_migrating()
         self.seat = Seat(
             self._pops,
             self.moving,
@@ -185,6 +173,21 @@ class IrsService:
         )
         self.reach, self.watch = self._make_reach(), NetworkWatch(self, now_unix, entropy(4).hex())
         self.shedding.on_ordered, self.shedding.on_opened = self.watch.closed, self.watch.opened
+
+    def _make_migrating(self) -> tuple[Shedding, Migrating]:
+        config, shedding = self.config, Shedding(self._pops, lambda: self.epoch, trio.current_time)
+        shedding.enabled = config.shedding
+        return shedding, Migrating(
+            self.collectors,
+            self._request_moves,
+            moves_per_s=config.moves_per_s,
+            reserve_fraction=config.reserve_fraction,
+            policy=config.policy,
+            warmup_s=config.warmup_s,
+            links=self.links.limits,
+            may=lambda: self.seat.moves,
+            shedding=shedding,
+        )
 
     def _make_reach(self) -> ReachBoard:
         return ReachBoard(

@@ -44,7 +44,7 @@ def test_any_can_be_read_again(kind: type[StreamEvent]) -> None:
     given: dict[str, object] = {"channel": "a", "publication": "1"}
     for field in msgspec.structs.fields(kind):
         if field.required and field.name not in given:
-            given[field.name] = {"severity": "info", "value": 1.0, "limit": 2.0}.get(
+            given[field.name] = {"severity": "info", "value": 1.0, "limit": 2.0, "number": 3}.get(
                 field.name, "text"
             )
     event = msgspec.convert({"event": kind.__struct_config__.tag, **given}, kind)
