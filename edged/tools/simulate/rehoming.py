@@ -7,8 +7,8 @@ IRS looks with each push of leases, and each LOOK_S from a plan that relieves a 
 routes, until QUIET_S after the last; in life it looks twice a second at what it is told once. Which
 streams of a PoP and class go is the PoP's choice: the oldest at that origin. Streams at an origin
 that drains are not its to move, as in production: the origin lets go of them. What no move can save
-where links are too full it names, and PoPs end the newest of these: policy that production's IRS
-has but does not order yet.
+where links are too full it names, and PoPs end the newest of these, at once: production's IRS waits
+until three seconds of telemetry agree.
 """
 
 import math
