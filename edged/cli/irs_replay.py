@@ -20,14 +20,13 @@ from edged.errors import ConfigError, RemoteProtocolError, ToolMissingError
 from edged.irs.journal import journal_files, solver_version
 from edged.media.stream import PriorityClass
 from edged.policy import plan_journal
-from edged.policy.flows import RTT_MS_MAX, Binding, FlowSolve
+from edged.policy.flows import RTT_MS_MAX, Binding, FlowProgram
 from edged.policy.plan_journal import PlanRecord, Record, read_journal
 from edged.policy.plan_replay import (
     Mover,
     PlanExplanation,
     Replayed,
     ReplayedMoves,
-    Solver,
     Verdict,
     explain_plan,
 )
@@ -101,7 +100,7 @@ def replay(
         else:
             _print_explained(explained)
         return
-    solver, mover, shed = _load_solver(), _load_mover(), _load_shedder()
+    solver, mover, shed = _load_solver(), _load_mover(), _load_solver()
     played = _play(replay_plans(journal.records(), solver, mover, shed), journal)
     if as_json:
         print_json(played)
@@ -186,7 +185,7 @@ def _read(path: Path) -> bytes:
         raise ConfigError(f"{path}: {error.strerror or error}") from error
 
 
-def _load_solver() -> Solver:
+def _load_solver() -> FlowProgram:
     """A solver; raises ToolMissingError where there is none."""
     try:
         from edged.policy.solver import FlowSolver  # noqa: PLC0415 - numpy and HiGHS
@@ -199,12 +198,6 @@ def _load_mover() -> Mover:
     from edged.policy.migration import Migration  # noqa: PLC0415 - numpy and HiGHS
 
     return Migration()
-
-
-def _load_shedder() -> FlowSolve:
-    from edged.policy.solver import solve_cold  # noqa: PLC0415 - numpy and HiGHS
-
-    return solve_cold
 
 
 def _play(replayed: Iterator[Replayed | ReplayedMoves], journal: _Journal) -> Played:

@@ -46,7 +46,6 @@ from edged.wire.irs_link import (
 )
 from edged.wire.table import (
     FILE_BYTES_MAX,
-    Command,
     Drain,
     Goodbye,
     Heartbeat,
@@ -106,7 +105,8 @@ class PopClient:
         marks: bool = True,
         on_table: Callable[[RoutingTable], None] = lambda _: None,
         on_states: Callable[[list[StateChanged]], None] = lambda _: None,
-        on_command: Callable[[Command], None] = lambda _: None,
+        on_command: Callable[[Migrate | Drain], None] = lambda _: None,
+        on_shed: Callable[[Shed], None] = lambda _: None,
         on_pops: Callable[[Pops], None] = lambda _: None,
         on_joined: Callable[[], None] = lambda: None,
         on_taken_over: Callable[[], None] = lambda: None,
@@ -114,7 +114,7 @@ class PopClient:
         live: Callable[[], Mapping[str, LiveRow]] = dict,
         on_reach: Callable[[Reach], None] = lambda _: None,
     ) -> None:
-        """`on_states`: what silence made of origins; `on_command`: what IRS wants moved, or shed.
+        """`on_states`: what silence made of origins; `on_command`, `on_shed`: what IRS wants moved, or ended.
 
         `on_pops`: what IRS tells of other PoPs; `offer`: what it is to tell them of this one;
         `live`: what is published here, by channel; `on_reach`: what IRS wants here, watched or not.
@@ -133,7 +133,7 @@ class PopClient:
         self._rng = rng or random.Random()  # noqa: S311 - spreads reconnects, keeps no secret
         self._on_table = on_table
         self._on_states = on_states
-        self._on_command = on_command
+        self._on_command, self._on_shed = on_command, on_shed
         self._on_pops = on_pops
         self._on_reach = on_reach
         self._reached_by: set[str] = set()  # Sessions of whom that came: they are told who watches.
@@ -253,10 +253,10 @@ class PopClient:
             case Goodbye():
                 self.twins.take_goodbye(address, event)
 
-    def _obey(self, command: Command | Pops | Reach, address: str) -> None:
+    def _obey(self, command: Migrate | Drain | Shed | Pops | Reach, address: str) -> None:
         match command:
             case Shed():
-                self._on_command(command)
+                self._on_shed(command)
             case Migrate() | Drain():
                 log.info("irs wants streams moved", command=type(command).__name__)
                 self._on_command(command)

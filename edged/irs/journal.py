@@ -132,11 +132,12 @@ class Journal:
     def keep_moves(self, made: "MovePlan", moves: Sequence[UnitMoves], failure: str) -> None:
         """Note a plan of moves, as `irs.migrating.KeepMoves`."""
         sheds = None
-        if made.sheds:
+        if made.named is not None:
             sheds = ShedsRecord(
                 leaving=made.leaving,
-                digest=digest_of_units(made.sheds),
-                asked=self._sheds_asked(),
+                digest=digest_of_units(made.named),
+                gone=bool(made.sheds),
+                asked=self._sheds_asked() if made.sheds else None,
             )
         record = MovesRecord(
             number=made.number,

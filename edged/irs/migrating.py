@@ -14,7 +14,7 @@ import trio
 from edged.errors import SolverError
 from edged.irs.collectors import Collectors
 from edged.irs.shedding import Shedding
-from edged.policy.flows import FlowSolve, LinkLimit
+from edged.policy.flows import FlowProgram, LinkLimit
 from edged.policy.moves import DRAIN, MAKES_ROOM, NEARER, UnitMoves
 from edged.policy.planner import PlanPolicy
 from edged.policy.shed_patience import LINGERS_S, SHED_AFTER_S
@@ -77,6 +77,7 @@ class Migrating:
         self._request = request
         self._links, self._may, self._shedding = links, may, shedding
         self._planner: MovePlanner | None = None
+        self._shedder: FlowProgram | None = None
         self._failure = ""
         self.keepers: list[KeepMoves] = []  # Called with each plan, once PoPs are asked.
 
@@ -185,10 +186,12 @@ class Migrating:
         self._planner.shed = self._shed_solver()
         return self._planner
 
-    def _shed_solver(self) -> FlowSolve | None:
-        """What names what has to go; each time by itself, so that a replay comes to the same."""
+    def _shed_solver(self) -> FlowProgram | None:
+        """What names what has to go."""
         if self._shedding is None or not self._shedding.enabled:
-            return None
-        from edged.policy.solver import solve_cold  # noqa: PLC0415
+            self._shedder = None
+        elif self._shedder is None:
+            from edged.policy.solver import FlowSolver  # noqa: PLC0415
 
-        return solve_cold
+            self._shedder = FlowSolver()
+        return self._shedder

@@ -135,6 +135,16 @@ class FlowSolve(Protocol):
     def __call__(self, problem: FlowProblem) -> FlowSolution: ...
 
 
+class FlowProgram(Protocol):
+    """What `solver.FlowSolver` is."""
+
+    def solve(self, problem: FlowProblem) -> FlowSolution:
+        """Raises SolverError."""
+
+    def restart(self) -> None:
+        """Begin cold."""
+
+
 class Binding(Struct, frozen=True, kw_only=True):
     """A limit that is reached, and what one more unit of it would be worth."""
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct, structs
 
-from edged.policy.flows import PLANS_PER_CHECKPOINT, FlowSolve, LinkLimit
+from edged.policy.flows import PLANS_PER_CHECKPOINT, FlowProgram, LinkLimit
 from edged.policy.migration import Migration
 from edged.policy.moves import GAIN_MS_MIN, MigrationProblem, MoveInputs, UnitMoves, is_wrong
 from edged.policy.planner import OriginSupply, PopDemand, with_ladders_only
@@ -37,7 +37,8 @@ class MovePlan(Struct, frozen=True, kw_only=True):
     cold: bool  # Its program began cold with it.
     inputs: MoveInputs
     leaving: list[UnitMoves] = []  # That were made before, and may be told of at both homes.
-    sheds: list[UnitSheds] = []  # What goes beside the moves.
+    named: list[UnitSheds] | None = None  # What no move can save; None: nobody has asked.
+    sheds: list[UnitSheds] = []  # Of these what goes beside the moves: all, or nothing yet.
 
 
 class MovePlanner:
@@ -49,14 +50,14 @@ class MovePlanner:
         moves_per_s: float,
         drains: bool = True,
         gain_ms_min: float = GAIN_MS_MIN,
-        shed: FlowSolve | None = None,
+        shed: FlowProgram | None = None,
         shed_after_s: float = 0.0,
         lingers_s: float = 0.0,
     ) -> None:
         """`drains`: whether streams at origins that drain are this one's to move.
 
-        `shed`: of a `FlowSolver`, to name what no move can save; without one all stays, and links
-        are beyond their limits. `shed_after_s`: not before it was so for that long. `lingers_s`: so
+        `shed`: a `FlowSolver`, to name what no move can save; without one all stays, and links are
+        beyond their limits. `shed_after_s`: not before it was so for that long. `lingers_s`: so
         long a stream that has moved is told of at both its homes.
         """
         assert moves_per_s > 0, "the configuration bounds it"
@@ -66,7 +67,7 @@ class MovePlanner:
         self.plans = 0
         self.last: MovePlan | None = None
         self.sheds: list[UnitSheds] = []  # By the last plan.
-        self.shed = shed
+        self.shed = self._shed_before = shed
         self._patience = ShedPatience(after_s=shed_after_s, lingers_s=lingers_s)
         self._migration = Migration()
         self._settled_at = self._next_at = -math.inf
@@ -114,19 +115,23 @@ class MovePlanner:
             inputs = structs.replace(inputs, origins=list(with_ladders_only(origins)))
             problem = inputs.problem()
         self._looked_at, self._moved = now, False
-        self._next_at = now + LOOK_S
-        cold = self.plans % PLANS_PER_CHECKPOINT == 0
+        self._settled_at = now + LOOK_S
+        # A replay goes on from there: so it must also know where who names what has to go began.
+        cold = self.plans % PLANS_PER_CHECKPOINT == 0 or self.shed is not self._shed_before
+        self._shed_before = self.shed
         if cold:
             self._migration.restart()
-        leaving = self._patience.leaving(now)
-        plan = MovePlan(number=self.plans, cold=cold, inputs=inputs, leaving=leaving)
-        self.last = plan
+            if self.shed is not None:
+                self.shed.restart()
+        self.last = plan = MovePlan(number=self.plans, cold=cold, inputs=inputs)
         self.plans += 1
-        sheds = self._name_sheds(problem, leaving, now)
+        if self.shed is not None and is_wrong(problem):
+            plan = self._name_sheds(self.shed, plan, problem, now)
+        sheds, self.last = plan.sheds, structs.replace(plan, sheds=[])
         moves = self._migration.plan(without(problem, sheds))
         self.sheds = sheds
         if sheds:
-            self.last = structs.replace(plan, sheds=sheds)
+            self.last = plan
             self._patience.begin_anew()
         self._moved = bool(moves)
         self._coming = {}
@@ -143,13 +148,14 @@ class MovePlanner:
         self._patience.begin_anew()
 
     def _name_sheds(
-        self, problem: MigrationProblem, leaving: Sequence[UnitMoves], now: float
-    ) -> list[UnitSheds]:
-        """What has to go now."""
-        if self.shed is None:
-            return []
-        named = plan_sheds(without_leaving(problem, leaving), self.shed)
-        return self._patience.judge(named, now)
+        self, shed: FlowProgram, plan: MovePlan, problem: MigrationProblem, now: float
+    ) -> MovePlan:
+        """The plan with what no move can save, and what of it has to go now."""
+        leaving = self._patience.leaving(now)
+        self.last = structs.replace(plan, leaving=leaving, named=[])
+        named = plan_sheds(without_leaving(problem, leaving), shed.solve)
+        sheds = self._patience.judge(named, now)
+        return structs.replace(self.last, named=named, sheds=sheds)
 
     def coming(self, now: float) -> dict[str, int]:
         """Units on their way to each origin: no lease may have the slots that they will take."""

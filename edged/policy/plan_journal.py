@@ -127,11 +127,12 @@ class PlanRecord(Struct, frozen=True, kw_only=True, tag="plan"):
 
 
 class ShedsRecord(Struct, frozen=True, kw_only=True):
-    """What a plan of moves named beside them: streams that no move can save."""
+    """Streams that no move can save, as a plan of moves has named them; perhaps none."""
 
     leaving: list[UnitMoves]  # What was moved before, and may be told of at both homes.
-    digest: bytes  # Of the sheds, `digest_of_units`.
-    asked: ShedsAsked | None  # What PoPs were ordered.
+    digest: bytes  # Of these, `digest_of_units`.
+    gone: bool = False  # They had to go; else it was not so for long enough yet.
+    asked: ShedsAsked | None = None  # What PoPs were ordered.
 
 
 class MovesRecord(Struct, frozen=True, kw_only=True, tag="moves"):
@@ -145,7 +146,7 @@ class MovesRecord(Struct, frozen=True, kw_only=True, tag="moves"):
     failure: str
     digest: bytes  # Of the moves, `digest_of_moves`.
     asked: MovesAsked | None  # What PoPs were asked; None where nothing is to move.
-    sheds: ShedsRecord | None = None  # None: nothing has to go, or not yet.
+    sheds: ShedsRecord | None = None  # None: nobody has asked.
 
 
 Record = PlanRecord | MovesRecord | RulesRecord

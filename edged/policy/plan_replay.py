@@ -14,9 +14,7 @@ from edged.media.routing import NO_UNITS, RoutingTable, Rule
 from edged.media.stream import PriorityClass
 from edged.policy.flows import (
     FlowExplanation,
-    FlowProblem,
-    FlowSolution,
-    FlowSolve,
+    FlowProgram,
     explain_flows,
 )
 from edged.policy.move_orders import digest_of_moves
@@ -35,16 +33,6 @@ from edged.policy.shed_orders import digest_of_units
 from edged.policy.shedding import UnitSheds, plan_sheds, without, without_leaving
 
 Verdict = Literal["same", "different", "skipped"]
-
-
-class Solver(Protocol):
-    """What `solver.FlowSolver` is."""
-
-    def solve(self, problem: FlowProblem) -> FlowSolution:
-        """Raises SolverError."""
-
-    def restart(self) -> None:
-        """Begin cold."""
 
 
 class Mover(Protocol):
@@ -81,7 +69,7 @@ class ReplayedMoves(Struct, frozen=True):
     verdict: Verdict
     moves: list[UnitMoves] | None  # None where it was skipped.
     failure: str = ""  # Why the solver makes none now.
-    sheds: list[UnitSheds] = []
+    sheds: list[UnitSheds] = []  # That had to go.
 
 
 class OriginPlanned(Struct, frozen=True, kw_only=True):
@@ -113,14 +101,14 @@ class PlanExplanation(Struct, frozen=True, kw_only=True):
 
 def replay(
     records: Iterable[Record],
-    solver: Solver,
+    solver: FlowProgram,
     mover: Mover | None = None,
-    shed: FlowSolve | None = None,
+    shed: FlowProgram | None = None,
 ) -> Iterator[Replayed | ReplayedMoves]:
     """Make each plan again; without a `mover` those of moves are skipped.
 
-    `shed`: `solver.solve_cold`, as IRS names with it what has to go; without it plans that named
-    something are skipped.
+    `shed`: another solver, which names what no move can save; without it plans for which that was
+    asked are skipped.
     """
     leases, moves = _Sequence(), _Sequence()
     rules: dict[bytes, tuple[Rule, ...]] = {}
@@ -150,7 +138,7 @@ class _Sequence:
 
 def _replay_plan(
     record: PlanRecord,
-    solver: Solver,
+    solver: FlowProgram,
     sequence: _Sequence,
     known: dict[bytes, tuple[Rule, ...]],
     digests: TableDigests,
@@ -175,26 +163,30 @@ def _replay_plan(
 
 
 def _replay_moves(
-    record: MovesRecord, mover: Mover | None, sequence: _Sequence, shed: FlowSolve | None
+    record: MovesRecord, mover: Mover | None, sequence: _Sequence, shed: FlowProgram | None
 ) -> ReplayedMoves:
+    asks = record.sheds
     follows = sequence.follows(record.number, cold=record.cold)
-    if not follows or mover is None or (record.sheds is not None and shed is None):
+    if not follows or mover is None or (asks is not None and shed is None):
         return ReplayedMoves(record, "skipped", None)
     if record.cold:
         mover.restart()
-    moves, sheds, failure = list[UnitMoves](), list[UnitSheds](), ""
+    if record.cold and shed is not None:
+        shed.restart()
+    moves, named, failure = list[UnitMoves](), list[UnitSheds](), ""
     problem = record.inputs.problem()
     try:
-        if record.sheds is not None and shed is not None:
-            sheds = plan_sheds(without_leaving(problem, record.sheds.leaving), shed)
-        moves = mover.plan(without(problem, sheds))
+        if asks is not None and shed is not None:
+            named = plan_sheds(without_leaving(problem, asks.leaving), shed.solve)
+        gone = named if asks is not None and asks.gone else []
+        moves = mover.plan(without(problem, gone))
     except SolverError as error:
-        failure = str(error)
+        failure, gone = str(error), []
     same = digest_of_moves(moves) == record.digest and failure == record.failure
     if same and record.asked is not None:
         same = record.asked.remake(moves) == record.asked.digest
-    same = same and _are_same_sheds(record, sheds)
-    return ReplayedMoves(record, "same" if same else "different", moves, failure, sheds)
+    same = same and _are_same_sheds(record, named)
+    return ReplayedMoves(record, "same" if same else "different", moves, failure, gone)
 
 
 def _are_same_sheds(record: MovesRecord, sheds: Sequence[UnitSheds]) -> bool:

@@ -74,11 +74,6 @@ class FlowSolver:
         return _solution(problem, known.program.solve(numbers), known.flows)
 
 
-def solve_cold(problem: FlowProblem) -> FlowSolution:
-    """Solve one problem by itself: the solution depends on nothing else."""
-    return FlowSolver().solve(problem)
-
-
 def _build(problem: FlowProblem, width: int) -> _Program:
     places = find_places(
         problem.pops, problem.origins, [problem.forbidden, *(link.pairs for link in problem.links)]

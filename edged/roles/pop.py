@@ -61,7 +61,6 @@ from edged.runtime.metrics import Metrics
 from edged.runtime.pump import Pump
 from edged.runtime.supervision import Supervisor
 from edged.runtime.tls import MutualTls, PublicTls, keep_certificates
-from edged.wire.table import Command, Shed
 
 if TYPE_CHECKING:
     from edged.api.service import ApiService
@@ -267,7 +266,8 @@ class PopRole:
             shard=self._pop.shard,
             on_table=self.rehomer.table_changed,
             on_states=self.uplinks.states_changed,
-            on_command=self._obey,
+            on_command=self.rehomer.command,
+            on_shed=self.shedder.command,
             on_joined=self.rehomer.joined,
             on_taken_over=self.rehomer.taken_over,
             on_pops=self.offers.told,
@@ -281,12 +281,6 @@ class PopRole:
         self.reaching.tell = self.irs.send_audience
         await self.supervisor.start(nursery, "irs client", self.irs.run)
         self.supervisor.start_soon(nursery, "re-homing", self.rehomer.run)
-
-    def _obey(self, command: Command) -> None:
-        if isinstance(command, Shed):
-            self.shedder.command(command)
-        else:
-            self.rehomer.command(command)
 
     async def _start_api(self, nursery: trio.Nursery) -> None:
         side = PopSide(

@@ -152,6 +152,7 @@ IrsEvent = (
     | Telemetry
     | Moved
     | MoveRefused
+    | ShedDone
     | EpochAnswer
     | LiveReport
     | Audience
@@ -164,6 +165,7 @@ PeerEvent = (
     | PushRefused
     | Migrate
     | Drain
+    | Shed
     | Pops
     | GrantBegan
     | GrantReleased

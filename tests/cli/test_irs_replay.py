@@ -91,7 +91,7 @@ def test_what_had_to_go_is_named_again(folder: Path) -> None:
     assert answer.code == 0
     assert answer.out.splitlines()[-2:] == [
         "✓ 6 plans of moves, and what PoPs were asked",
-        "✓ 6 of these with streams that had to go, and the orders",
+        "✓ 4 of these with streams that had to go, and the orders",
     ]
 
 

@@ -29,9 +29,9 @@ from edged.policy.plan_replay import ReplayedMoves, replay
 from edged.policy.pop_view import PopView
 from edged.policy.routing_table import choose_origin
 from edged.policy.shed_patience import SHED_AFTER_S
-from edged.policy.solver import FlowSolver, solve_cold
+from edged.policy.solver import FlowSolver
 from edged.roles.shedding import Shedder
-from edged.wire.table import Command, Shed
+from edged.wire.table import Drain, Migrate, Shed
 from tests.irs.network import CLIENT, NOW_UNIX, Network, until
 from tests.irs.test_watch import events
 
@@ -58,7 +58,7 @@ class Pop:
         self.network, self.name = network, name
         self.view = PopView(name)
         self.view.observe_rtt("fra1", 10.0)
-        self.commands: list[Command] = []
+        self.commands: list[Migrate | Drain | Shed] = []
         self.told: list[tuple[str, str]] = []  # Channel, and what its publisher is told.
         self.placements: dict[str, SimpleNamespace] = {}
         placing = SimpleNamespace(
@@ -68,7 +68,9 @@ class Pop:
             telling=SimpleNamespace(shed=lambda *_: None),
         )
         self.shedder = Shedder(cast("Placing", placing), self._stop, trio.current_time)
-        self.client = PopClient(CLIENT, self.view, on_command=self._obey)
+        self.client = PopClient(
+            CLIENT, self.view, on_command=self.commands.append, on_shed=self._shed
+        )
         self.shedder.tell = self.client.send_moved
         if not sheds_streams:
             hello = self.client.holder.hello
@@ -113,10 +115,9 @@ class Pop:
             return error.rejected["fra1"]
         return ""
 
-    def _obey(self, command: Command) -> None:
+    def _shed(self, command: Shed) -> None:
         self.commands.append(command)
-        if isinstance(command, Shed):
-            self.shedder.command(command)
+        self.shedder.command(command)
 
     def _stop(self, stream: object, code: str, reason: str) -> None:
         channel = cast("SimpleNamespace", stream).channel
@@ -209,7 +210,7 @@ async def test_exactly_what_the_link_cannot_carry_goes_basic_first_and_once(
         for path in journal_files(tmp_path)
         for record in read_journal(path.read_bytes(), path.name)[1]
     ]
-    replayed = list(replay(records, FlowSolver(), Migration(), solve_cold))
+    replayed = list(replay(records, FlowSolver(), Migration(), FlowSolver()))
     assert {each.verdict for each in replayed} == {"same"}
     (again,) = [each for each in replayed if isinstance(each, ReplayedMoves) and each.sheds]
     assert [(each.units, each.priority) for each in again.sheds] == [(4, BASIC)]

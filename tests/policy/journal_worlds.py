@@ -32,7 +32,7 @@ from edged.policy.pushed_tables import (
 )
 from edged.policy.shed_orders import ShedsAsked, digest_of_units
 from edged.policy.shedding import plan_sheds, without, without_leaving
-from edged.policy.solver import FlowSolver, solve_cold
+from edged.policy.solver import FlowSolver
 
 BEGAN_UNIX = 1_790_000_000.0
 EPOCH = 7
@@ -166,8 +166,8 @@ def make_moves(
 
 
 def make_sheds(count: int, *, seed: int = 1) -> Iterator[MovesRecord]:
-    """Plans of moves over a link that is too small, all with something that has to go."""
-    rng, migration = random.Random(seed), Migration()  # noqa: S311 - no secret
+    """Plans of moves over a link that is too small: of three two by which something has to go."""
+    rng, migration, solver = random.Random(seed), Migration(), FlowSolver()  # noqa: S311
     link = LinkLimit(
         name="x", mbps=20.0, mbps_per_unit=5.0, pairs=tuple((f"pop{n}", "fra") for n in range(5))
     )
@@ -181,13 +181,18 @@ def make_sheds(count: int, *, seed: int = 1) -> Iterator[MovesRecord]:
             drains=True,
         )  # fmt: skip
         problem, leaving = inputs.problem(), list(moves)
-        sheds = plan_sheds(without_leaving(problem, leaving), solve_cold)
-        moves = migration.plan(without(problem, sheds))
-        told = tuple(sorted({each.pop for each in sheds}))
-        asked = ShedsAsked(epoch=EPOCH, number=number, targets_max=3, told=told, digest=b"")
-        asked = msgspec.structs.replace(asked, digest=asked.remake(sheds, inputs.pops))
+        named = plan_sheds(without_leaving(problem, leaving), solver.solve)
+        gone = named if number % 3 else []
+        moves = migration.plan(without(problem, gone))
+        asked = None
+        if gone:
+            told = tuple(sorted({each.pop for each in gone}))
+            asked = ShedsAsked(epoch=EPOCH, number=number, targets_max=3, told=told, digest=b"")
+            asked = msgspec.structs.replace(asked, digest=asked.remake(gone, inputs.pops))
+        sheds = ShedsRecord(
+            leaving=leaving, digest=digest_of_units(named), gone=bool(gone), asked=asked
+        )
         yield MovesRecord(
             number=number, unix=BEGAN_UNIX + number, epoch=EPOCH, cold=number == 0, inputs=inputs,
-            failure="", digest=digest_of_moves(moves), asked=None,
-            sheds=ShedsRecord(leaving=leaving, digest=digest_of_units(sheds), asked=asked),
+            failure="", digest=digest_of_moves(moves), asked=None, sheds=sheds,
         )  # fmt: skip

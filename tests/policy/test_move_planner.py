@@ -20,7 +20,7 @@ from edged.policy.planner import OriginSupply, PopDemand
 from edged.policy.pop_needs import BoundDemand
 from edged.policy.restrictions import Restriction
 from edged.policy.shed_patience import LINGERS_S, SHED_AFTER_S
-from edged.policy.solver import FlowSolver, solve_cold
+from edged.policy.solver import FlowSolver
 from edged.policy.well import Well
 
 PER_S = 10.0
@@ -168,7 +168,7 @@ def test_what_no_move_can_save_is_named_where_that_is_wanted() -> None:
     )
     moves = world.plan(0.0)
     assert (sum(move.units for move in moves), world.planner.sheds) == (20, [])
-    world.planner = MovePlanner(moves_per_s=PER_S, shed=FlowSolver().solve)
+    world.planner = MovePlanner(moves_per_s=PER_S, shed=FlowSolver())
     moves = world.plan(0.0)
     (shed,) = world.planner.sheds
     assert (shed.pop, shed.origin, shed.units, shed.link) == ("p/0", "near", 50, "cable")
@@ -187,9 +187,9 @@ def crowded(planner: MovePlanner, room: int) -> World:
     return world
 
 
-def patient(**more: float) -> MovePlanner:
+def patient() -> MovePlanner:
     return MovePlanner(
-        moves_per_s=100.0, shed=solve_cold, shed_after_s=SHED_AFTER_S, lingers_s=LINGERS_S, **more
+        moves_per_s=100.0, shed=FlowSolver(), shed_after_s=SHED_AFTER_S, lingers_s=LINGERS_S
     )
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from edged.errors import SolverError
 from edged.media.routing import OriginRow, OriginState
 from edged.media.stream import PriorityClass
-from edged.policy.flows import FlowProblem, FlowSolution
+from edged.policy.flows import FlowProblem, FlowProgram, FlowSolution
 from edged.policy.migration import Migration
 from edged.policy.moves import MigrationProblem, UnitMoves
 from edged.policy.plan_journal import PushedTo, Record, digest_of
@@ -20,12 +20,11 @@ from edged.policy.plan_replay import (
     PlanExplanation,
     Replayed,
     ReplayedMoves,
-    Solver,
     explain_plan,
     replay,
 )
 from edged.policy.planner import LeasePlan, OriginSupply, PopDemand, PopLeases
-from edged.policy.solver import FlowSolver, solve_cold
+from edged.policy.solver import FlowSolver
 from tests.policy.journal_worlds import (
     VARIANTS,
     make_moves,
@@ -45,7 +44,7 @@ class Failing:
         pass
 
 
-def replay_plans(records: Iterable[Record], solver: Solver) -> list[Replayed]:
+def replay_plans(records: Iterable[Record], solver: FlowProgram) -> list[Replayed]:
     return [plan_of(each) for each in replay(records, solver)]
 
 
@@ -205,12 +204,14 @@ def test_moves_that_are_others_or_asked_of_others_are_told() -> None:
 
 def test_what_had_to_go_is_named_again_and_so_are_the_orders() -> None:
     records = list(make_sheds(12))
-    replayed = list(replay(records, FlowSolver(), Migration(), solve_cold))
+    replayed = list(replay(records, FlowSolver(), Migration(), FlowSolver()))
     assert [each.verdict for each in replayed] == ["same"] * 12
-    assert all(isinstance(each, ReplayedMoves) and each.sheds for each in replayed)
+    gone = [bool(each.sheds) for each in replayed if isinstance(each, ReplayedMoves)]
+    assert gone == [each.sheds is not None and each.sheds.gone for each in records]
+    assert Counter(gone) == {True: 8, False: 4}, "the others wait"
     unknown = [each.verdict for each in replay(records, FlowSolver(), Migration())]
     assert unknown == ["skipped"] * 12
-    sheds = records[5].sheds
+    sheds = records[4].sheds
     assert sheds is not None
     assert sheds.asked is not None
     later = msgspec.structs.replace(sheds.asked, number=99)
@@ -219,9 +220,11 @@ def test_what_had_to_go_is_named_again_and_so_are_the_orders() -> None:
         msgspec.structs.replace(sheds, asked=later),
         msgspec.structs.replace(sheds, leaving=[LEAVES]),
     ):
-        changed = [*records[:5], msgspec.structs.replace(records[5], sheds=other), *records[6:]]
-        verdicts = [each.verdict for each in replay(changed, FlowSolver(), Migration(), solve_cold)]
-        assert verdicts == ["different" if n == 5 else "same" for n in range(12)]
+        changed = [*records[:4], msgspec.structs.replace(records[4], sheds=other), *records[5:]]
+        verdicts = [
+            each.verdict for each in replay(changed, FlowSolver(), Migration(), FlowSolver())
+        ]
+        assert verdicts == ["different" if n == 4 else "same" for n in range(12)]
 
 
 LEAVES = UnitMoves(

@@ -33,7 +33,7 @@ SHEDS = [
 
 def stream(channel: str, at: float = 0.0, **more: object) -> Sheddable:
     made = Sheddable(channel, "far", BASIC, 1, at)
-    return msgspec.structs.replace(made, **more)  # type: ignore[arg-type]
+    return msgspec.structs.replace(made, **more)
 
 
 def test_each_pop_is_told_its_own_and_how_many_there_were() -> None:

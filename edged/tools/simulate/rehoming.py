@@ -38,7 +38,7 @@ class Rehoming(Leases):
     def __init__(self, around: Surroundings) -> None:
         super().__init__(around)
         self.moves_refused = 0
-        self._planner = MovePlanner(moves_per_s=MOVES_PER_S, drains=False, shed=FlowSolver().solve)
+        self._planner = MovePlanner(moves_per_s=MOVES_PER_S, drains=False, shed=FlowSolver())
         self.irs.coming = self._planner.coming
         self._moved_at = -math.inf
         self._looks_again = False
