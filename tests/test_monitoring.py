@@ -377,6 +377,10 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         },
         {f'edged_irs_origins{{{HOST}, state="up"}}': "1x30"},
     ),
+    "EdgedStreamsShed": (
+        {f'edged_irs_sheds_total{{{HOST}, class="basic"}}': "0x20 40x9"},
+        {f'edged_irs_sheds_total{{{HOST}, class="basic"}}': "40x30"},
+    ),
     "EdgedTableOld": (
         {
             f"edged_routing_table_age_seconds{{{POP}}}": "0+60x30",

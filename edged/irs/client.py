@@ -114,9 +114,10 @@ class PopClient:
         live: Callable[[], Mapping[str, LiveRow]] = dict,
         on_reach: Callable[[Reach], None] = lambda _: None,
     ) -> None:
-        """`on_states`: what silence made of origins; `on_command`, `on_shed`: what IRS wants moved, or ended.
+        """`on_states`: what silence made of origins; `on_command`: what IRS wants moved.
 
         `on_pops`: what IRS tells of other PoPs; `offer`: what it is to tell them of this one;
+        `on_shed`: which streams it wants ended, as links are full;
         `live`: what is published here, by channel; `on_reach`: what IRS wants here, watched or not.
         `on_joined`: a session begins, or its grant where there are several IRSs, before anything
         comes of it. `on_taken_over`: it is another IRS's than before.
