@@ -17,7 +17,7 @@ from edged.irs.shedding import Shedding
 from edged.policy.flows import FlowProgram, LinkLimit
 from edged.policy.moves import DRAIN, MAKES_ROOM, NEARER, UnitMoves
 from edged.policy.planner import PlanPolicy
-from edged.policy.shed_patience import LINGERS_S, SHED_AFTER_S
+from edged.policy.shed_patience import LINGERS_S, RESTS_S, SHED_AFTER_S, ShedPatience
 from edged.runtime.faults import contained
 from edged.runtime.metrics import MetricSpec, Sample
 from edged.wire.table import Moved, MoveRefused
@@ -177,11 +177,9 @@ class Migrating:
         if self._planner is None:
             from edged.policy.move_planner import MovePlanner  # noqa: PLC0415
 
+            patience = ShedPatience(after_s=SHED_AFTER_S, lingers_s=LINGERS_S, rests_s=RESTS_S)
             self._planner = MovePlanner(
-                moves_per_s=self.moves_per_s,
-                drains=False,
-                shed_after_s=SHED_AFTER_S,
-                lingers_s=LINGERS_S,
+                moves_per_s=self.moves_per_s, drains=False, patience=patience
             )
         self._planner.shed = self._shed_solver()
         return self._planner

@@ -51,14 +51,12 @@ class MovePlanner:
         drains: bool = True,
         gain_ms_min: float = GAIN_MS_MIN,
         shed: FlowProgram | None = None,
-        shed_after_s: float = 0.0,
-        lingers_s: float = 0.0,
+        patience: ShedPatience | None = None,
     ) -> None:
         """`drains`: whether streams at origins that drain are this one's to move.
 
         `shed`: a `FlowSolver`, to name what no move can save; without one all stays, and links are
-        beyond their limits. `shed_after_s`: not before it was so for that long. `lingers_s`: so
-        long a stream that has moved is told of at both its homes.
+        beyond their limits. `patience`: for how long; without it nobody waits.
         """
         assert moves_per_s > 0, "the configuration bounds it"
         self.moves_per_s = moves_per_s
@@ -68,7 +66,7 @@ class MovePlanner:
         self.last: MovePlan | None = None
         self.sheds: list[UnitSheds] = []  # By the last plan.
         self.shed = self._shed_before = shed
-        self._patience = ShedPatience(after_s=shed_after_s, lingers_s=lingers_s)
+        self._patience = patience or ShedPatience(after_s=0.0, lingers_s=0.0, rests_s=0.0)
         self._migration = Migration()
         self._settled_at = self._next_at = -math.inf
         self._looked_at = -math.inf
@@ -132,7 +130,7 @@ class MovePlanner:
         self.sheds = sheds
         if sheds:
             self.last = plan
-            self._patience.begin_anew()
+            self._patience.gone(now)
         self._moved = bool(moves)
         self._coming = {}
         for move in moves:

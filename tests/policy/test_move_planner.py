@@ -19,7 +19,7 @@ from edged.policy.moves import DRAIN, NEARER, UnitMoves
 from edged.policy.planner import OriginSupply, PopDemand
 from edged.policy.pop_needs import BoundDemand
 from edged.policy.restrictions import Restriction
-from edged.policy.shed_patience import LINGERS_S, SHED_AFTER_S
+from edged.policy.shed_patience import LINGERS_S, RESTS_S, SHED_AFTER_S, ShedPatience
 from edged.policy.solver import FlowSolver
 from edged.policy.well import Well
 
@@ -189,24 +189,28 @@ def crowded(planner: MovePlanner, room: int) -> World:
 
 def patient() -> MovePlanner:
     return MovePlanner(
-        moves_per_s=100.0, shed=FlowSolver(), shed_after_s=SHED_AFTER_S, lingers_s=LINGERS_S
+        moves_per_s=100.0,
+        shed=FlowSolver(),
+        patience=ShedPatience(after_s=SHED_AFTER_S, lingers_s=LINGERS_S, rests_s=RESTS_S),
     )
 
 
 def test_nothing_is_named_before_it_was_so_for_long_enough() -> None:
     world = crowded(patient(), room=0)
     shed_at = []
-    for tick in range(12):
+    for tick in range(20):
         world.plan(float(tick))
         if world.planner.sheds:
             shed_at.append(tick)
             assert sum(each.units for each in world.planner.sheds) == 70
             assert world.planner.last is not None
             assert world.planner.last.sheds == world.planner.sheds
-    assert shed_at == [3, 8], "and for as long again where nobody has obeyed"
-    world.plan(13.0)
+    assert shed_at == [3, 16], "and once its room would be believed, where nobody has obeyed"
+    for tick in range(20, 29):
+        world.plan(float(tick))
+        assert world.planner.sheds == []
     world.planner.stand_by()
-    world.plan(14.0)
+    world.plan(29.0)
     assert world.planner.sheds == [], "another one has planned meanwhile"
 
 

@@ -5,7 +5,13 @@ from hypothesis import strategies as st
 
 from edged.media.stream import PriorityClass
 from edged.policy.moves import UnitMoves
-from edged.policy.shed_patience import GAP_S_MAX, LINGERS_S, SHED_AFTER_S, ShedPatience
+from edged.policy.shed_patience import (
+    GAP_S_MAX,
+    LINGERS_S,
+    RESTS_S,
+    SHED_AFTER_S,
+    ShedPatience,
+)
 from edged.policy.shedding import UnitSheds
 from edged.roles.moves import LINGER_S
 
@@ -16,7 +22,7 @@ MOVE = UnitMoves(
 
 
 def make() -> ShedPatience:
-    return ShedPatience(after_s=SHED_AFTER_S, lingers_s=LINGERS_S)
+    return ShedPatience(after_s=SHED_AFTER_S, lingers_s=LINGERS_S, rests_s=RESTS_S)
 
 
 def test_what_is_named_for_long_enough_goes_and_then_it_waits_anew() -> None:
@@ -24,9 +30,11 @@ def test_what_is_named_for_long_enough_goes_and_then_it_waits_anew() -> None:
     assert patience.judge([SHED], 10.0) == []
     assert patience.judge([SHED], 12.9) == []
     assert patience.judge([SHED], 13.0) == [SHED]
-    patience.begin_anew()
-    assert patience.judge([SHED], 15.0) == []
-    assert patience.judge([SHED], 18.0) == [SHED]
+    patience.gone(13.0)
+    assert RESTS_S == 10.0, "by then the room of a whole origin is believed"
+    assert [patience.judge([SHED], 13.0 + at) for at in (2, 4, 6, 8, 9.9)] == [[]] * 5
+    assert patience.judge([SHED], 23.0) == []
+    assert patience.judge([SHED], 26.0) == [SHED]
 
 
 def test_one_plan_in_between_by_which_all_can_stay_begins_it_anew() -> None:
@@ -45,7 +53,8 @@ def test_who_has_not_looked_for_long_knows_nothing() -> None:
 
 
 def test_without_patience_it_goes_at_once_as_in_the_simulator() -> None:
-    patience = ShedPatience(after_s=0.0, lingers_s=0.0)
+    patience = ShedPatience(after_s=0.0, lingers_s=0.0, rests_s=0.0)
+    patience.gone(0.0)
     patience.moves_asked([MOVE], 5.0)
     assert patience.leaving(0.0) == []
     assert patience.judge([SHED], 0.0) == [SHED]
