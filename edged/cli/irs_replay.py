@@ -21,7 +21,7 @@ from edged.irs.journal import journal_files, solver_version
 from edged.media.stream import PriorityClass
 from edged.policy import plan_journal
 from edged.policy.flows import RTT_MS_MAX, Binding, FlowProgram
-from edged.policy.plan_journal import PlanRecord, Record, read_journal
+from edged.policy.plan_journal import FORMAT, FORMAT_OF_RULES, PlanRecord, Record, read_journal
 from edged.policy.plan_replay import (
     Mover,
     PlanExplanation,

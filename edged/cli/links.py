@@ -20,7 +20,10 @@ def links(
     shard: ShardOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the backbone's links at IRS: state, use each way, round trip, loss and price."""
+    """Show the backbone's links at IRS: state, use each way, round trip, loss and price.
+
+    One over which streams were shed is closed to new ones of their class and those below.
+    """
     asked = ask_all("links", {}, Where(config=config, socket=socket, shard=shard))
     found = asked.lines(LinkStatus)
     if as_json:
@@ -34,8 +37,12 @@ def links(
 
 def _row(link: LinkStatus) -> tuple[str | Text, ...]:
     there, back = (
-        f"{use:.1%}" + (f" ({outside:.0f} Mbps of others)" if outside else "")
-        for use, outside in zip(link.utilisation, link.outside_mbps, strict=True)
+        f"{use:.1%}"
+        + (f" ({outside:.0f} Mbps of others)" if outside else "")
+        + (f", closed to {closed} and below" if closed else "")
+        for use, outside, closed in zip(
+            link.utilisation, link.outside_mbps, link.closed, strict=True
+        )
     )
     others = [name for name in link.told_as if name != link.link]
     told = f"with {', '.join(others)}" if others else ""

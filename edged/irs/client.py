@@ -11,7 +11,7 @@ import os
 import random
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -54,6 +54,7 @@ from edged.wire.table import (
     OriginHello,
     Pops,
     Shed,
+    ShedDone,
     Telemetry,
     decode_file,
     encode_file,
@@ -135,9 +136,11 @@ class PopClient:
         self._on_table = on_table
         self._on_states = on_states
         self._on_command, self._on_shed = on_command, on_shed
-        self._on_pops = on_pops
-        self._on_reach = on_reach
+        self._on_pops, self._on_reach = on_pops, on_reach
         self._reached_by: set[str] = set()  # Sessions of whom that came: they are told who watches.
+        self._shed_by: set[str] = (
+            set()
+        )  # They hear what came of it; an older one would close on it.
         self._on_joined, self._on_taken_over = on_joined, on_taken_over
         self._granted_to = ""  # Whose run of an IRS it was last.
         self._now_unix = now_unix
@@ -173,23 +176,22 @@ class PopClient:
             if self.config.table_file:
                 nursery.start_soon(self._persist)
 
-    def send_moved(self, moved: News) -> None:
+    def send_moved(self, news: News) -> None:
         """Tell IRS that a live stream has a new home, or why it has none; or what was shed."""
-        for link, driver in self.sessions.values():
-            link.send(moved, trio.current_time())
-            driver.wake()
+        done = isinstance(news, ShedDone)
+        self._send(news, self._shed_by & self.sessions.keys() if done else self.sessions)
 
     def send_audience(self, audience: Audience) -> None:
         """Tell who watches what to those who plan with it."""
-        for address in self._reached_by & self.sessions.keys():
-            link, driver = self.sessions[address]
-            link.send(audience, trio.current_time())
-            driver.wake()
+        self._send(audience, self._reached_by & self.sessions.keys())
 
     def _send_live(self, address: str, report: LiveReport) -> None:
-        if (session := self.sessions.get(address)) is not None:
-            link, driver = session
-            link.send(report, trio.current_time())
+        self._send(report, {address} & self.sessions.keys())
+
+    def _send(self, message: News | Audience | LiveReport, addresses: Iterable[str]) -> None:
+        for address in addresses:
+            link, driver = self.sessions[address]
+            link.send(message, trio.current_time())
             driver.wake()
 
     async def _run_session(self, address: str) -> str:
@@ -228,6 +230,7 @@ class PopClient:
                 self.changed_at = trio.current_time()
                 self.live.ended(address)
                 self._reached_by.discard(address)
+                self._shed_by.discard(address)
                 if self.grants is not None:
                     self.grants.session_ended(address)
 
@@ -257,6 +260,7 @@ class PopClient:
     def _obey(self, command: Migrate | Drain | Shed | Pops | Reach, address: str) -> None:
         match command:
             case Shed():
+                self._shed_by.add(address)
                 self._on_shed(command)
             case Migrate() | Drain():
                 log.info("irs wants streams moved", command=type(command).__name__)

@@ -136,6 +136,7 @@ class Journal:
             sheds = ShedsRecord(
                 leaving=made.leaving,
                 digest=digest_of_units(made.named),
+                refused=made.lasting,
                 gone=bool(made.sheds),
                 asked=self._sheds_asked() if made.sheds else None,
             )

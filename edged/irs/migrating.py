@@ -15,9 +15,10 @@ from edged.errors import SolverError
 from edged.irs.collectors import Collectors
 from edged.irs.shedding import Shedding
 from edged.policy.flows import FlowProgram, LinkLimit
+from edged.policy.move_refusals import RefusedMove
 from edged.policy.moves import DRAIN, MAKES_ROOM, NEARER, UnitMoves
 from edged.policy.planner import PlanPolicy
-from edged.policy.shed_patience import LINGERS_S, RESTS_S, SHED_AFTER_S, ShedPatience
+from edged.policy.shed_patience import ShedPatience
 from edged.runtime.faults import contained
 from edged.runtime.metrics import MetricSpec, Sample
 from edged.wire.table import Moved, MoveRefused
@@ -108,6 +109,7 @@ class Migrating:
                 now=now,
                 reserve_fraction=self.reserve_fraction,
                 links=links,
+                known_at=self._known_at(now),
             )
         except (SolverError, ImportError) as error:
             if str(error) != self._failure:
@@ -145,6 +147,13 @@ class Migrating:
         """
         return {} if self._planner is None else self._planner.coming(trio.current_time())
 
+    def _known_at(self, now: float) -> float:
+        """Of when what is known is: now, unless a PoP is late to tell."""
+        told_at = self._collectors.told_at()
+        if told_at is None:
+            return now
+        return min(now, max(told_at + TELEMETRY_S_MAX, now - LATE_S_MAX))
+
     def _stand_by(self) -> None:
         """Another IRS plans, or nobody does by programs: what was seen so far is no reason."""
         if self._planner is not None:
@@ -177,11 +186,14 @@ class Migrating:
         if self._planner is None:
             from edged.policy.move_planner import MovePlanner  # noqa: PLC0415
 
-            patience = ShedPatience(after_s=SHED_AFTER_S, lingers_s=LINGERS_S, rests_s=RESTS_S)
             self._planner = MovePlanner(
-                moves_per_s=self.moves_per_s, drains=False, patience=patience
+                moves_per_s=self.moves_per_s,
+                drains=False,
+                patience=ShedPatience.of_production(),
             )
         self._planner.shed = self._shed_solver()
+        if self._planner.shed is None:
+            self._planner.stand_by()  # Switched on again it waits anew.
         return self._planner
 
     def _shed_solver(self) -> FlowProgram | None:

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, cast
 
 import structlog
+from msgspec import structs
 
 from edged.media.routing import CLASSES, ORIGINS_MAX, ClassLabel
 from edged.policy.flows import LinkLimit
-from edged.policy.full_links import FullLinks
+from edged.policy.full_links import FULL_S, FullLinks
 from edged.policy.full_paths import FullPath
 from edged.policy.planner import PopDemand
 from edged.policy.shed_orders import (
@@ -27,11 +28,11 @@ from edged.policy.shed_orders import (
     units_of,
 )
 from edged.policy.shedding import UnitSheds
+from edged.policy.well import LinkStatus, direction_name
 from edged.runtime.metrics import MetricSpec, Sample
 from edged.wire.irs_link import IrsLink
 from edged.wire.table import PICKS_MAX, FullWay, Shed, ShedDone, ShedPick
 
-FULL_S = 30.0  # A PoP believes that a link is full for so long: longer than a take-over.
 RENEW_S = 3.0  # Of those that are full; one that joins hears of them within it.
 
 METRICS = (
@@ -86,7 +87,8 @@ class Shedding:
         self._sessions, self._epoch, self._now = sessions, epoch, now
         self._number = 0
         self._full = FullLinks()
-        self._ways: dict[str, Ways] = {}  # By PoP shard, as it was told last.
+        # By PoP shard, as it was told last, and in which session.
+        self._ways: dict[str, tuple[Session, Ways]] = {}
         self._renew_at = 0.0
         self._counts: Counter[tuple[str, str]] = Counter()  # "ordered" or "ended", class.
 
@@ -117,7 +119,8 @@ class Shedding:
         for order in told:
             for target in order.targets:
                 self._counts["ordered", target.priority.label] += target.units
-        left_out = [order.pop for order in orders if order not in told]
+        heard = set(self.asked.told)
+        left_out = [order.pop for order in orders if order.pop not in heard]
         log.warning(
             "streams have to go",
             number=number,
@@ -133,10 +136,12 @@ class Shedding:
     def keep(self, pops: Iterable[PopDemand], limits: Sequence[LinkLimit]) -> None:
         """Look which links are still full, and tell PoPs, twice a second."""
         now = self._now()
+        why, opened = "has room again", self._full.look(limits, pops, now)
         if not self.enabled:
+            why, opened = "nothing is shed any more", [*opened, *self._full.names]
             self._full.clear()
-        for link in self._full.look(limits, pops, now):
-            log.info("link has room again for what was shed", link=link)
+        for link in opened:
+            log.info("link is open to what was shed", link=link, why=why)
             self.on_opened(link)
         if self._ways or self._full.names:
             self._tell_ways(self._ways_now(limits), now)
@@ -166,6 +171,20 @@ class Shedding:
         """Links that are closed to classes that were shed."""
         return sorted(self._full.names)
 
+    def show(self, links: Iterable[LinkStatus]) -> list[LinkStatus]:
+        """The same, and to whom they are closed each way."""
+        classes = {name: priority.label for name, priority in self._full.names.items()}
+        return [
+            structs.replace(
+                link,
+                closed=(
+                    classes.get(direction_name(link.link, link.ends[1]), ""),
+                    classes.get(direction_name(link.link, link.ends[0]), ""),
+                ),
+            )
+            for link in links
+        ]
+
     def read_metrics(self) -> Iterable[Sample]:
         """Values of METRICS."""
         for priority in CLASSES:
@@ -190,7 +209,8 @@ class Shedding:
             self._renew_at = now + RENEW_S
         told = set(but)
         for key in [*ways, *(self._ways.keys() - ways.keys())]:
-            changed = ways.get(key, ()) != self._ways.get(key, ())
+            session, before = self._ways.get(key, (None, ()))
+            changed = ways.get(key, ()) != before or session is not self._sessions.get(key)
             if key not in told and (changed or renew):
                 self._number += 1
                 if not self._send(key, ways, now):
@@ -221,7 +241,7 @@ class Shedding:
             return False
         session.wake()
         if full:
-            self._ways[key] = full
+            self._ways[key] = (session, full)
         else:
             self._ways.pop(key, None)
         return True

@@ -19,6 +19,7 @@ from edged.policy.planner import PopDemand
 from edged.policy.shedding import UnitSheds
 
 OPEN_S = 10.0  # So long it has room: what a lease lets in again takes less to show.
+FULL_S = 30.0  # A PoP believes that a link is full for so long: longer than a take-over.
 ROOM_PART = 0.05  # Of its units, and one at least: less is what comes and goes.
 
 

@@ -5,7 +5,7 @@ until a table has come that was made without them, leases do not count there eit
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from msgspec import Struct
 
@@ -54,7 +54,6 @@ class FullPaths:
             return ""
         return f"link {path.link} is full"
 
-    def full_links(self, priority: PriorityClass, origins: Mapping[str, str], now: float) -> str:
-        """The links that keep a stream from some of these origins: "link x is full", or ""."""
-        whys = dict.fromkeys(why for name in origins if (why := self.why(name, priority, now)))
-        return "; ".join(whys)
+    def keeps_from(self, origins: Iterable[str], priority: PriorityClass, now: float) -> bool:
+        """Whether it is a full link that a stream may not go to some of these."""
+        return any(self.why(name, priority, now) for name in origins)

@@ -16,10 +16,19 @@ from msgspec import Struct, structs
 
 from edged.policy.flows import PLANS_PER_CHECKPOINT, FlowProgram, LinkLimit
 from edged.policy.migration import Migration
-from edged.policy.moves import GAIN_MS_MIN, MigrationProblem, MoveInputs, UnitMoves, is_wrong
+from edged.policy.move_refusals import MoveRefusals, RefusedMove
+from edged.policy.moves import (
+    GAIN_MS_MIN,
+    MigrationProblem,
+    MoveInputs,
+    UnitMoves,
+    find_overloaded,
+    is_wrong,
+)
 from edged.policy.planner import OriginSupply, PopDemand, with_ladders_only
+from edged.policy.shed_orders import units_of
 from edged.policy.shed_patience import ShedPatience
-from edged.policy.shedding import UnitSheds, plan_sheds, without, without_leaving
+from edged.policy.shedding import UnitSheds, of_pops, plan_sheds, without, without_leaving
 
 NEARER_S = 20.0  # Between looks for what could come nearer; that is never urgent.
 AGAIN_S = (
@@ -36,9 +45,14 @@ class MovePlan(Struct, frozen=True, kw_only=True):
     number: int  # Since this planner began, from 0 on.
     cold: bool  # Its program began cold with it.
     inputs: MoveInputs
+    lasting: tuple[RefusedMove, ...] = ()  # Of what was refused, what no shed may hope for.
     leaving: list[UnitMoves] = []  # That were made before, and may be told of at both homes.
-    named: list[UnitSheds] | None = None  # What no move can save; None: nobody has asked.
+    named: list[UnitSheds] | None = None  # What no move can save, by row; None: nobody has asked.
     sheds: list[UnitSheds] = []  # Of these what goes beside the moves: all, or nothing yet.
+
+    def shed_problem(self) -> MigrationProblem:
+        """What sheds are named in: nobody is ended for a move that was refused but once."""
+        return structs.replace(self.inputs, refused=self.lasting).problem()
 
 
 class MovePlanner:
@@ -91,7 +105,8 @@ class MovePlanner:
         plan.
         """
         self.sheds = []
-        if now < self._next_at or (now if known_at is None else known_at) < self._settled_at:
+        told_at = now if known_at is None else known_at
+        if now < self._next_at or told_at < self._settled_at:
             return []
         inputs = MoveInputs(
             origins=list(origins),
@@ -105,32 +120,30 @@ class MovePlanner:
             refused=self.refusals.held(now),
         )
         problem = inputs.problem()
-        if not is_wrong(problem):
+        over = self.shed is not None and bool(find_overloaded(problem))
+        if not over:
             self._patience.begin_anew()
+        if not (over or is_wrong(problem)):
             if now < self._looked_at + (AGAIN_S if self._moved else NEARER_S):
                 return []
             # What only comes nearer keeps its ladder.
             inputs = structs.replace(inputs, origins=list(with_ladders_only(origins)))
             problem = inputs.problem()
         self._looked_at, self._moved = now, False
-        self._settled_at = now + LOOK_S
+        self._next_at = now + LOOK_S
         # A replay goes on from there: so it must also know where who names what has to go began.
         cold = self.plans % PLANS_PER_CHECKPOINT == 0 or self.shed is not self._shed_before
         self._shed_before = self.shed
         if cold:
-            self._migration.restart()
-            if self.shed is not None:
-                self.shed.restart()
-        self.last = plan = MovePlan(number=self.plans, cold=cold, inputs=inputs)
+            self._restart()
+        self.last = made = MovePlan(number=self.plans, cold=cold, inputs=inputs)
         self.plans += 1
-        if self.shed is not None and is_wrong(problem):
-            plan = self._name_sheds(self.shed, plan, problem, now)
-        sheds, self.last = plan.sheds, structs.replace(plan, sheds=[])
-        moves = self._migration.plan(without(problem, sheds))
-        self.sheds = sheds
+        sheds = self._name_sheds(made, now, told_at) if over else []
         if sheds:
-            self.last = plan
-            self._patience.gone(now)
+            problem = self.last.shed_problem()
+        moves = self._migration.plan(without(problem, sheds))
+        if sheds:
+            self.sheds, self.last = of_pops(problem, sheds), structs.replace(self.last, sheds=sheds)
         self._moved = bool(moves)
         self._coming = {}
         for move in moves:
@@ -138,26 +151,35 @@ class MovePlanner:
         if moves or sheds:
             done_at = now + self.moves_s(moves)
             self._settled_at = done_at + SETTLE_S
-            self._patience.moves_asked(moves, done_at)
+            self._patience.asked(moves, self.sheds, units_of(pops), now, done_at)
         return moves
 
     def stand_by(self) -> None:
         """Another IRS plans meanwhile: what is seen from then on counts alone."""
         self._patience.begin_anew()
 
-    def _name_sheds(
-        self, shed: FlowProgram, plan: MovePlan, problem: MigrationProblem, now: float
-    ) -> MovePlan:
-        """The plan with what no move can save, and what of it has to go now."""
-        leaving = self._patience.leaving(now)
-        self.last = structs.replace(plan, leaving=leaving, named=[])
-        named = plan_sheds(without_leaving(problem, leaving), shed.solve)
-        sheds = self._patience.judge(named, now)
-        return structs.replace(self.last, named=named, sheds=sheds)
+    def _restart(self) -> None:
+        self._migration.restart()
+        if self.shed is not None:
+            self.shed.restart()
 
-    def coming(self, now: float) -> dict[str, int]:
-        """Units on their way to each origin: no lease may have the slots that they will take."""
-        return self._coming if now < self._settled_at else {}
+    def _name_sheds(self, made: MovePlan, now: float, told_at: float) -> list[UnitSheds]:
+        """What no move can save, and has to go now."""
+        assert self.shed is not None, "else nobody asks"
+        lasting, units = self.refusals.lasting(now), units_of(made.inputs.pops)
+        leaving = self._patience.leaving(units, told_at)
+        self.last = structs.replace(made, lasting=lasting, leaving=leaving, named=[])
+        problem = without_leaving(self.last.shed_problem(), leaving)
+        named = plan_sheds(problem, self.shed.solve)
+        self.last = structs.replace(self.last, named=named)
+        return self._patience.judge(named, told_at)
+
+    def coming(self, known_at: float) -> dict[str, int]:
+        """Units that were on their way to each origin when that was so, by what is known.
+
+        No lease may have the slots that they will take, or have taken since.
+        """
+        return self._coming if known_at < self._settled_at else {}
 
     def moves_s(self, moves: Sequence[UnitMoves]) -> float:
         """How long they take."""

@@ -74,6 +74,14 @@ class MoveRefusals:
             del self._holds[move]
         return tuple(sorted(each for each, hold in self._holds.items() if now < hold.until))
 
+    def lasting(self, now: float) -> tuple[RefusedMove, ...]:
+        """Of these what was refused again after its hold, so that nobody may count on it."""
+        return tuple(
+            move
+            for move in self.held(now)
+            if self._holds[move].length_s > HOLD_S_MIN and not self._holds[move].made
+        )
+
 
 def _is_past(hold: _Hold, now: float) -> bool:
     """Whether a move that is refused now is so for the first time."""

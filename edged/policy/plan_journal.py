@@ -25,6 +25,7 @@ from edged.errors import RemoteProtocolError
 from edged.media.routing import RoutingTable, Rule, Unix
 from edged.policy.flows import FlowSolve, LinkLimit
 from edged.policy.move_orders import MovesAsked
+from edged.policy.move_refusals import RefusedMove
 from edged.policy.moves import MoveInputs, UnitMoves
 from edged.policy.planner import LeasePlan, OriginSupply, PlanPolicy, PopDemand, plan_leases
 from edged.policy.pushed_tables import Push, Pushed, TableDigests, Variant, make_tables
@@ -131,6 +132,7 @@ class ShedsRecord(Struct, frozen=True, kw_only=True):
 
     leaving: list[UnitMoves]  # What was moved before, and may be told of at both homes.
     digest: bytes  # Of these, `digest_of_units`.
+    refused: tuple[RefusedMove, ...] = ()  # What no shed was to hope for, of what the plan has.
     gone: bool = False  # They had to go; else it was not so for long enough yet.
     asked: ShedsAsked | None = None  # What PoPs were ordered.
 

@@ -7,7 +7,7 @@ began cold, through all that came between.
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, Protocol
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from edged.errors import SolverError
 from edged.media.routing import NO_UNITS, RoutingTable, Rule
@@ -30,7 +30,7 @@ from edged.policy.plan_journal import (
 from edged.policy.planner import LeasePlan
 from edged.policy.pushed_tables import TableDigests
 from edged.policy.shed_orders import digest_of_units
-from edged.policy.shedding import UnitSheds, plan_sheds, without, without_leaving
+from edged.policy.shedding import UnitSheds, of_pops, plan_sheds, without, without_leaving
 
 Verdict = Literal["same", "different", "skipped"]
 
@@ -174,26 +174,32 @@ def _replay_moves(
     if record.cold and shed is not None:
         shed.restart()
     moves, named, failure = list[UnitMoves](), list[UnitSheds](), ""
-    problem = record.inputs.problem()
+    problem, gone = record.inputs.problem(), list[UnitSheds]()
     try:
         if asks is not None and shed is not None:
-            named = plan_sheds(without_leaving(problem, asks.leaving), shed.solve)
-        gone = named if asks is not None and asks.gone else []
+            of_sheds = structs.replace(record.inputs, refused=asks.refused).problem()
+            named = plan_sheds(without_leaving(of_sheds, asks.leaving), shed.solve)
+            if asks.gone:
+                problem, gone = of_sheds, named
         moves = mover.plan(without(problem, gone))
     except SolverError as error:
         failure, gone = str(error), []
     same = digest_of_moves(moves) == record.digest and failure == record.failure
     if same and record.asked is not None:
         same = record.asked.remake(moves) == record.asked.digest
-    same = same and _are_same_sheds(record, named)
-    return ReplayedMoves(record, "same" if same else "different", moves, failure, gone)
+    sheds = of_pops(problem, gone)
+    same = same and _are_same_sheds(record, named, sheds)
+    return ReplayedMoves(record, "same" if same else "different", moves, failure, sheds)
 
 
-def _are_same_sheds(record: MovesRecord, sheds: Sequence[UnitSheds]) -> bool:
+def _are_same_sheds(
+    record: MovesRecord, named: Sequence[UnitSheds], sheds: Sequence[UnitSheds]
+) -> bool:
+    """`sheds`: what is `named` by row of the problem, by PoP."""
     if record.sheds is None:
         return True
     asked = record.sheds.asked
-    if digest_of_units(sheds) != record.sheds.digest:
+    if digest_of_units(named) != record.sheds.digest:
         return False
     return asked is None or asked.remake(sheds, record.inputs.pops) == asked.digest
 

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from edged.media.stream import PriorityClass
-from edged.policy.flows import TIGHT, FlowProblem, FlowSolve, find_crossed
+from edged.policy.flows import TIGHT, FlowPin, FlowProblem, FlowSolve, find_crossed
 from edged.policy.moves import MigrationProblem, UnitMoves, find_overloaded
 
 
@@ -101,13 +101,19 @@ def without_leaving(problem: MigrationProblem, moves: Sequence[UnitMoves]) -> Mi
         return problem
     width = len(problem.room[0]) if problem.room else 0
     placed = [[list(classes) for classes in row] for row in problem.placed]
-    rows = {pop: row for row, pop in enumerate(problem.pops)}
+    rows: dict[str, list[int]] = {}
+    for row in range(len(problem.pops)):
+        rows.setdefault(problem.pop(row), []).append(row)
     places = {origin: place for place, origin in enumerate(problem.origins)}
     for move in moves:
-        row, place = rows.get(move.pop), places.get(move.from_origin)
-        if row is not None and place is not None:
-            k = move.priority - PriorityClass.BASIC + width - 1
-            placed[row][place][k] = max(0, placed[row][place][k] - move.units)
+        left, place = move.units, places.get(move.from_origin)
+        if place is None:
+            continue
+        k = move.priority - PriorityClass.BASIC + width - 1
+        for row in rows.get(move.pop, ()):  # Of which, nobody tells.
+            gone = min(left, placed[row][place][k])
+            placed[row][place][k] -= gone
+            left -= gone
     return msgspec.structs.replace(problem, placed=placed)
 
 

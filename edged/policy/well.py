@@ -63,11 +63,16 @@ class LinkSupply(Struct, frozen=True, kw_only=True):
     def limit(self) -> LinkLimit:
         """As the solver takes it."""
         return LinkLimit(
-            name=f"{self.link} to {self.towards}",
+            name=direction_name(self.link, self.towards),
             mbps=self.mbps,
             mbps_per_unit=self.mbps_per_unit,
             pairs=self.pairs,
         )
+
+
+def direction_name(link: str, towards: str) -> str:
+    """How limits name a link one way."""
+    return f"{link} to {towards}"
 
 
 class LinkStatus(Struct, frozen=True, kw_only=True):
@@ -85,6 +90,7 @@ class LinkStatus(Struct, frozen=True, kw_only=True):
     rtt_ms: float | None  # Of `told_as`, together; None where it cannot be told.
     loss: float | None
     told_as: tuple[str, ...]  # It and those that it is not told from.
+    closed: tuple[str, str] = ("", "")  # To new streams of this class and below; "": to none.
 
 
 class _Seen(Struct, frozen=True):

@@ -137,7 +137,9 @@ class Process:
         services = [role.service for role in self.roles if isinstance(role, IrsRole)]
         if not services:
             raise EdgedError("this edged is no IRS: ask the one that has [[irs.links]]")
-        return [link for service in services for link in service.links.status()]
+        return [
+            link for service in services for link in service.shedding.show(service.links.status())
+        ]
 
     def irs_status(self) -> list[SeatSeen]:
         """What the IRS of this process is among others."""

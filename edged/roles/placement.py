@@ -11,6 +11,9 @@ from edged.runtime.hub import LiveStream
 # What publishers are told names no origin: the detail beside it does, for the log.
 NO_ROUTE = "the network cannot take the stream now; try again"
 CUT_OFF = "the network has lost the way to where the stream went; publish again"
+# Of a class; which link is for operators alone.
+SHED = "shed: a link of the network is full, and {} streams give way; try again later"
+LINK_FULL = "a link of the network is full, and has no room for {} streams now; try again later"
 BROKE_OFF = "the stream broke off inside the network; publish again"
 NO_PLACE = "the network needs the stream's place for one of a higher class; try again later"
 

@@ -9,7 +9,7 @@ from edged.errors import PublishRefusedError, RouteUnavailableError
 from edged.media.routing import RouteRequest
 from edged.policy.pop_view import PopView
 from edged.policy.routing_table import Decision, choose_incumbent, choose_origin
-from edged.roles.placement import NO_ROUTE, Placement
+from edged.roles.placement import LINK_FULL, NO_ROUTE, Placement
 
 ROUTE_WAIT_S_MAX = 3.0  # A publisher that is there before the first origin; encoders wait longer.
 
@@ -63,9 +63,8 @@ class RouteFinding:
             return choose_origin(request, self._view, now)
         except RouteUnavailableError as error:
             self._view.note_request(request, placed=False)
-            if links := self._view.full.full_links(request.priority, error.rejected, now):
-                label = request.priority.label
-                why = f"{links}: there is no room for {label} streams now; try again later"
+            if self._view.full.keeps_from(error.rejected, request.priority, now):
+                why = LINK_FULL.format(request.priority.label)
                 raise PublishRefusedError("full", why, str(error)) from error
             raise PublishRefusedError("no_route", NO_ROUTE, str(error)) from error
 

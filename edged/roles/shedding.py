@@ -1,9 +1,10 @@
 """A PoP ends the live streams that IRS says have to go, as links cannot carry them.
 
 IRS names so many of a class at an origin, and the full link; which these are, the newest, and
-whether an order counts, `policy/shed_orders.py` decides. The publisher is told why. Whoever comes
-back finds a place where the network has room elsewhere, or is refused at the door while the link is
-full (`policy/full_paths.py`). Nothing is shed without such an order: with IRS gone all stay.
+whether an order counts, `policy/shed_orders.py` decides. The publisher is told why, but not which
+link: that is for the log, events and operators. Whoever comes back finds a place where the network
+has room elsewhere, or is refused at the door while the link is full (`policy/full_paths.py`).
+Nothing is shed without such an order: with IRS gone all stay.
 """
 
 from collections import Counter
@@ -15,6 +16,7 @@ import structlog
 from edged.media.routing import CLASSES
 from edged.policy.full_paths import FullPath
 from edged.policy.shed_orders import Sheddable, ShedNumbers, ShedTarget, choose_sheds
+from edged.roles.placement import SHED
 from edged.roles.placing import Placing
 from edged.runtime.faults import contained
 from edged.runtime.hub import LiveStream
@@ -22,6 +24,7 @@ from edged.runtime.metrics import Metrics, MetricSpec, Sample
 from edged.wire.table import SHED_CHANNELS_MAX, Shed, ShedDone, ShedPick
 
 SHOWN_MAX = 1000  # Of the last that were shed; `edged route explain` says it of them.
+Streams = dict[tuple[str, str], list[Sheddable]]  # By origin and class.
 CLASS_OF = {priority.label: priority for priority in CLASSES}
 
 logger = structlog.get_logger("edged.pop")
@@ -65,8 +68,9 @@ class Shedder:
             [FullPath(way.origin, CLASS_OF[way.class_], way.link) for way in command.full],
             until=now + command.full_s,
         )
+        streams = self._streams(command.picks)
         for pick in command.picks:
-            ended = self._shed(pick, command, now)
+            ended = self._shed(pick, command, streams.get((pick.origin, pick.class_), ()), now)
             self.tell(
                 ShedDone(
                     epoch=command.epoch,
@@ -91,11 +95,14 @@ class Shedder:
         """Have its counters read."""
         metrics.register(SPECS, partial(self._samples, role))
 
-    def _shed(self, pick: ShedPick, command: Shed, now: float) -> list[Sheddable]:
+    def _shed(
+        self, pick: ShedPick, command: Shed, streams: Iterable[Sheddable], now: float
+    ) -> list[Sheddable]:
         priority, view = CLASS_OF[pick.class_], self._placing.view
         target = ShedTarget(pick.origin, priority, pick.count, pick.there, pick.link)
         have = view.units_at(pick.origin, priority)
-        chosen = choose_sheds(self._streams(), target, have=have)
+        live = [each for each in streams if each.channel in self._placing.placements]
+        chosen = choose_sheds(live, target, have=have)
         logger.warning(
             "streams are shed",
             number=command.number,
@@ -117,7 +124,7 @@ class Shedder:
 
     def _end(self, chosen: Sheddable, link: str, number: int, now: float) -> None:
         stream = self._placing.placements[chosen.channel].stream
-        reason = f"shed: link {link} is full"
+        why = f"shed: link {link} is full, order {number}"
         logger.warning(
             "stream shed",
             channel=stream.channel,
@@ -129,27 +136,27 @@ class Shedder:
             live_s=round(now - stream.started_at, 1),
         )
         self._placing.telling.shed(stream, chosen.origin, link, number)
-        self._stop(stream, "Rejected", reason)
+        self._stop(stream, "Rejected", SHED.format(chosen.priority.label))
         self._counts[chosen.priority.label] += chosen.units
         self._last.pop(stream.channel, None)
         while len(self._last) >= SHOWN_MAX:
             del self._last[next(iter(self._last))]
-        self._last[stream.channel] = (now, f"{reason}, order {number}")
+        self._last[stream.channel] = (now, why)
 
-    def _streams(self) -> list[Sheddable]:
+    def _streams(self, picks: Iterable[ShedPick]) -> Streams:
+        """What is live of what they name: looked through once, however many they are."""
         moves = self._placing.moves
-        return [
-            Sheddable(
-                channel,
-                placement.decision.origin,
-                placement.request.priority,
-                placement.request.cost,
-                placement.stream.started_at,
-                moves.is_moving(channel),
-            )
-            for channel, placement in self._placing.placements.items()
-            if placement.stream.ended is None
-        ]
+        found: Streams = {(pick.origin, pick.class_): [] for pick in picks}
+        if not found:
+            return found
+        for channel, placement in self._placing.placements.items():
+            origin, priority = placement.decision.origin, placement.request.priority
+            named = found.get((origin, priority.label))
+            if named is not None and placement.stream.ended is None:
+                started_at, moving = placement.stream.started_at, moves.is_moving(channel)
+                cost = placement.request.cost
+                named.append(Sheddable(channel, origin, priority, cost, started_at, moving))
+        return found
 
     def _samples(self, role: str) -> Iterable[Sample]:
         for label in CLASS_OF:

@@ -32,6 +32,7 @@ CUT = structs.replace(
     state="cut",
     why="no living path crosses it",
     outside_mbps=(500.0, 0.0),
+    closed=("", "basic"),
     price_ms=1000.0,
     rtt_ms=None,
     loss=None,
@@ -61,7 +62,8 @@ def test_links_are_shown(tmp_path: Path) -> None:
         first, _ = json.loads(Answer("links", "--socket", socket, "--json").out)
     assert "ams-fra ams to fra up 100000 42.0% 6.0% 6.3 ms 0.12%" in lines
     shown = " ".join(lines)
-    assert "cut 100000 42.0% (500 Mbps of others) 6.0% with iad-x 1000 ms no living path" in shown
+    assert "cut 100000 42.0% (500 Mbps of others) 6.0%, closed to basic and below with" in shown
+    assert "with iad-x 1000 ms no living path" in shown
     assert first["ours_mbps"] == [42000.0, 6000.0]
 
 

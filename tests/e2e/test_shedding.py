@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import trio
 
+from edged.roles.placement import LINK_FULL
+from edged.roles.placement import SHED as SHED_REASON
 from tests.conftest import require
 from tests.e2e.clip import check_same, make_clip, publish_ffmpeg, read_packets
 from tests.e2e.network import run_edged, wait_until
@@ -19,6 +21,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(150)]
 BASICS = ("one", "two", "three", "four", "five")
 SHED = ["five", "four", "three"]  # The newest first.
 LINK = "ams-fra to fra"
+TOLD = SHED_REASON.format("basic")
 WHY = f"shed: link {LINK} is full"
 USE_MAX = 0.88  # Of a link.
 CARRIED = 3.5  # Streams: whole ones stay.
@@ -94,7 +97,7 @@ async def test_exactly_what_has_to_go_is_ended_and_the_partner_loses_nothing() -
             again = Encoder()
             await again.publish(clip, pair.publish_url("five"))
             assert again.failed
-            assert f"link {LINK} is full: there is no room for basic streams now" in again.errors
+            assert LINK_FULL.format("basic") in again.errors
             explained = await explain(pair, "five")
             assert "would be refused: no route for 'five'" in explained
             assert f"{WHY}, order 1," in explained
@@ -109,13 +112,13 @@ async def test_exactly_what_has_to_go_is_ended_and_the_partner_loses_nothing() -
             for line in events
             if line["kind"] == "stream_went_offline" and line["channel"] in SHED
         }
-        assert reasons == dict.fromkeys(SHED, WHY)
+        assert reasons == dict.fromkeys(SHED, TOLD)
         for track in viewer.tracks.values():
             assert (track.discontinuities, track.gaps, len(track.inits)) == (0, 0, 1)
         check_same(read_packets(clip), viewer.packets())
         closed = pair.origins["fra1"].log("stream closed")
         assert [line["units_lost"] for line in closed] == [0] * (len(BASICS) + 1)
-    in_words = sum(WHY in encoders[channel].errors for channel in SHED)
+    in_words = sum(TOLD in encoders[channel].errors for channel in SHED)
     assert in_words > 0, "one that is just sending may see the end alone"
     print(f"shed {took_s:.1f} s after the link was too small; ffmpeg told {in_words} of 3 in words")
 

@@ -17,10 +17,10 @@ from edged.irs.journal import Journal, JournalConfig, journal_files
 from edged.irs.links import BackboneConfig
 from edged.irs.migrating import LOOK_INTERVAL_S
 from edged.irs.service import IrsConfig
-from edged.irs.shedding import FULL_S, METRICS, RENEW_S
+from edged.irs.shedding import METRICS, RENEW_S
 from edged.media.routing import RouteRequest
 from edged.media.stream import PriorityClass, StreamId
-from edged.policy.full_links import OPEN_S
+from edged.policy.full_links import FULL_S, OPEN_S
 from edged.policy.link_map import LinkConfig, SiteConfig
 from edged.policy.migration import Migration
 from edged.policy.network_sample import NetworkEvent
@@ -30,6 +30,7 @@ from edged.policy.pop_view import PopView
 from edged.policy.routing_table import choose_origin
 from edged.policy.shed_patience import SHED_AFTER_S
 from edged.policy.solver import FlowSolver
+from edged.roles.placement import SHED
 from edged.roles.shedding import Shedder
 from edged.wire.table import Drain, Migrate, Shed
 from tests.irs.network import CLIENT, NOW_UNIX, Network, until
@@ -184,7 +185,7 @@ async def test_exactly_what_the_link_cannot_carry_goes_basic_first_and_once(
             await trio.sleep(30.0)
         assert SHED_AFTER_S <= took_s <= SHED_AFTER_S + 3.0
         assert pop.classes == {PARTNER: 2, BASIC: 7}, "nine fit"
-        why = f"shed: link {LINK} is full"
+        why = SHED.format("basic")
         assert pop.told == [(f"ams{number}", why) for number in (12, 11, 10, 7)], "the newest first"
         (order,) = pop.orders
         (pick,) = order.picks
@@ -239,12 +240,14 @@ async def test_who_comes_back_is_refused_while_the_link_is_full_but_partners_are
             assert full in rtm.why_refused(), "it would come over the same link"
         assert len(ams.told) + len(rtm.told) == 3
         assert network.irs.shedding.full == [LINK]
+        (shown,) = network.irs.shedding.show(network.irs.links.status())
+        assert (shown.ends, shown.closed) == (("ams", "fra"), ("basic", ""))
         with capture_logs() as logged:
             for _ in range(3):  # Three publishers leave, and the link has room for OPEN_S.
                 ams._stop(next(iter(ams.placements.values())).stream, "Rejected", "left")
             await until(lambda: not network.irs.shedding.full, within_s=OPEN_S + 3.0)
             await until(lambda: not ams.why_refused(), within_s=1.0)
-        assert "link has room again for what was shed" in [each["event"] for each in logged]
+        assert "link is open to what was shed" in [each["event"] for each in logged]
         assert [each.after for each in events_of(network) if each.kind == "full"] == [
             *("begun", "over")
         ]
@@ -311,6 +314,70 @@ async def test_one_that_is_too_old_is_left_out_and_nobody_sheds_where_it_is_swit
         assert lines
         assert {(each["streams"], *each["left_out"]) for each in lines} == {(0, "ams/0")}
         assert (old.told, old.commands) == ([], [])
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_irs_that_has_never_said_so_hears_nothing_of_it(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be too old, and would close on the word; of two that a PoP tells, one orders."""
+    async with trio.open_nursery() as nursery:
+        active, standby = Network(nursery, CONFIG), Network(nursery, CONFIG)
+        monkeypatch.setattr(
+            type(standby.irs.seat), "moves", property(lambda s: s is active.irs.seat)
+        )
+        (pop,) = await begin(active, "ams")
+        standby.join("standby", pop.client.run_stream)
+        await until(lambda: len(pop.client.sessions) == 2)
+        pop.add(12)
+        await until(lambda: bool(pop.told), within_s=10.0)
+        await trio.sleep(1.0)
+        ended = [
+            {each.labels["class"]: each.value for each in service.shedding.read_metrics()
+             if each.name == "edged_irs_sheds_total"}["basic"]
+            for service in (active.irs, standby.irs)
+        ]  # fmt: skip
+        assert ended == [3, 0]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_pop_that_joins_anew_hears_at_once_which_links_are_full(
+    autojump_clock: MockClock,
+) -> None:
+    async with trio.open_nursery() as nursery:
+        network = Network(nursery, CONFIG)
+        ams, _ = await begin(network, "ams", "rtm")
+        ams.add(12)
+        await until(lambda: bool(ams.told), within_s=10.0)
+        full = [each.full for each in ams.commands if isinstance(each, Shed)][-1]
+        for _ in range(4):  # Whenever it is told anew by itself.
+            await trio.sleep(RENEW_S / 4 + 1.0)
+            ams.cut.cancel()
+            ams.commands.clear()
+            await trio.sleep(0.1)
+            ams.cut = network.join("ams", ams.client.run_stream)
+            await until(lambda: bool(ams.commands), within_s=LOOK_INTERVAL_S + 0.3)
+            assert isinstance(ams.commands[0], Shed)
+            assert ams.commands[0].full == full
+        nursery.cancel_scope.cancel()
+
+
+async def test_switched_off_and_on_it_waits_anew(autojump_clock: MockClock) -> None:
+    off = msgspec.structs.replace(CONFIG, shedding=False)
+    async with trio.open_nursery() as nursery:
+        network = Network(nursery, CONFIG)
+        (pop,) = await begin(network, "ams")
+        pop.add(12)
+        await trio.sleep(SHED_AFTER_S - 0.6)
+        assert pop.told == []
+        network.irs.reconfigure(off)
+        await trio.sleep(2.0)
+        network.irs.reconfigure(CONFIG)
+        assert await until(lambda: bool(pop.told), within_s=10.0) >= SHED_AFTER_S
+        network.irs.reconfigure(off)
+        await trio.sleep(1.0)
+        found = [each.after for each in events_of(network) if each.kind == "full"]
+        assert found == ["begun", "over"]
         nursery.cancel_scope.cancel()
 
 

@@ -9,6 +9,7 @@ from edged.media.routing import Match, OriginState, Rule
 from edged.policy.flows import PLANS_PER_CHECKPOINT, LinkLimit
 from edged.policy.migration import Migration
 from edged.policy.move_orders import MovesAsked, digest_of_moves
+from edged.policy.move_refusals import RefusedMove
 from edged.policy.moves import MoveInputs, UnitMoves
 from edged.policy.plan_journal import (
     MovesRecord,
@@ -31,7 +32,7 @@ from edged.policy.pushed_tables import (
     make_tables,
 )
 from edged.policy.shed_orders import ShedsAsked, digest_of_units
-from edged.policy.shedding import plan_sheds, without, without_leaving
+from edged.policy.shedding import of_pops, plan_sheds, without, without_leaving
 from edged.policy.solver import FlowSolver
 
 BEGAN_UNIX = 1_790_000_000.0
@@ -175,23 +176,30 @@ def make_sheds(count: int, *, seed: int = 1) -> Iterator[MovesRecord]:
     for number in range(count):
         given = make_inputs(rng)
         origins = [msgspec.structs.replace(each, room=(2, 1, 0)) for each in given.origins]
+        names = [each.origin for each in origins]
+        refused = (RefusedMove(given.pops[0].pop, names[0], names[-1]),) if number % 2 else ()
+        lasting = refused if number % 4 == 1 else ()
         inputs = MoveInputs(
             origins=[msgspec.structs.replace(each, state=OriginState.UP) for each in origins],
             pops=given.pops, links=(link,), budget=30, reserve_fraction=0.01, gain_ms_min=5.0,
-            drains=True,
+            drains=True, rules=True, refused=refused,
         )  # fmt: skip
-        problem, leaving = inputs.problem(), list(moves)
-        named = plan_sheds(without_leaving(problem, leaving), solver.solve)
+        leaving = list(moves)
+        of_sheds = msgspec.structs.replace(inputs, refused=lasting).problem()
+        named = plan_sheds(without_leaving(of_sheds, leaving), solver.solve)
         gone = named if number % 3 else []
+        problem = of_sheds if gone else inputs.problem()
         moves = migration.plan(without(problem, gone))
         asked = None
         if gone:
-            told = tuple(sorted({each.pop for each in gone}))
+            sheds_of_pops = of_pops(problem, gone)
+            told = tuple(sorted({each.pop for each in sheds_of_pops}))
             asked = ShedsAsked(epoch=EPOCH, number=number, targets_max=3, told=told, digest=b"")
-            asked = msgspec.structs.replace(asked, digest=asked.remake(gone, inputs.pops))
+            asked = msgspec.structs.replace(asked, digest=asked.remake(sheds_of_pops, inputs.pops))
         sheds = ShedsRecord(
-            leaving=leaving, digest=digest_of_units(named), gone=bool(gone), asked=asked
-        )
+            leaving=leaving, digest=digest_of_units(named), refused=lasting, gone=bool(gone),
+            asked=asked,
+        )  # fmt: skip
         yield MovesRecord(
             number=number, unix=BEGAN_UNIX + number, epoch=EPOCH, cold=number == 0, inputs=inputs,
             failure="", digest=digest_of_moves(moves), asked=None, sheds=sheds,

@@ -45,5 +45,6 @@ def test_what_is_told_is_all_that_is_full() -> None:
     full.told([FullPath("far", BASIC, "sea"), FullPath("old", BASIC, "sea")], until=30.0)
     assert full.why("far", BASIC, 0.0, leased=True) == "", "that it was shed is long over"
     rejected = dict.fromkeys(("far", "old", "near"), "whatever")
-    assert full.full_links(BASIC, rejected, 0.0) == WHY, "each link once"
-    assert full.full_links(PARTNER, rejected, 0.0) == ""
+    assert full.keeps_from(rejected, BASIC, 0.0)
+    assert not full.keeps_from(rejected, PARTNER, 0.0)
+    assert not full.keeps_from(["near"], BASIC, 0.0)

@@ -15,11 +15,12 @@ from edged.policy.move_planner import (
     WINDOW_S,
     MovePlanner,
 )
+from edged.policy.move_refusals import HOLD_S_MIN, RefusedMove
 from edged.policy.moves import DRAIN, NEARER, UnitMoves
 from edged.policy.planner import OriginSupply, PopDemand
 from edged.policy.pop_needs import BoundDemand
 from edged.policy.restrictions import Restriction
-from edged.policy.shed_patience import LINGERS_S, RESTS_S, SHED_AFTER_S, ShedPatience
+from edged.policy.shed_patience import SHED_AFTER_S, ShedPatience
 from edged.policy.solver import FlowSolver
 from edged.policy.well import Well
 
@@ -37,8 +38,9 @@ class World:
         self.rtt_ms = {"near": 5.0, "far": 50.0, "old": 4.0}
         self.ladders: dict[str, ByClass] = {}
         self.room = 500
+        self.bound: tuple[BoundDemand, ...] = ()
 
-    def plan(self, now: float) -> list[UnitMoves]:
+    def plan(self, now: float, known_at: float | None = None) -> list[UnitMoves]:
         room: ByClass = (self.room, self.room, self.room)
         return self.planner.plan(
             [
@@ -191,7 +193,7 @@ def patient() -> MovePlanner:
     return MovePlanner(
         moves_per_s=100.0,
         shed=FlowSolver(),
-        patience=ShedPatience(after_s=SHED_AFTER_S, lingers_s=LINGERS_S, rests_s=RESTS_S),
+        patience=ShedPatience.of_production(),
     )
 
 
@@ -214,6 +216,34 @@ def test_nothing_is_named_before_it_was_so_for_long_enough() -> None:
     assert world.planner.sheds == [], "another one has planned meanwhile"
 
 
+def test_what_is_told_by_old_telemetry_alone_sheds_nobody() -> None:
+    world = crowded(patient(), room=0)
+    for tick in range(20):
+        world.plan(float(tick), known_at=min(2.0, float(tick)))
+        assert world.planner.sheds == [], "it was so for two seconds, as far as is known"
+    world.plan(20.0, known_at=3.0)
+    assert world.planner.sheds
+
+
+def test_a_move_that_was_refused_once_is_no_reason_to_shed_but_one_that_always_is() -> None:
+    world = crowded(patient(), room=500)
+    refused = RefusedMove("p/0", "near", "far", "basic")
+    world.planner.refusals.note(refused, "just moved", 0.0)
+    for tick in range(int(HOLD_S_MIN)):
+        assert world.plan(float(tick)) == []
+        assert world.planner.sheds == []
+    assert world.planner.plans > SHED_AFTER_S
+    world.planner.refusals.note(refused, "just moved", HOLD_S_MIN)
+    for tick in range(10, 16):
+        world.plan(float(tick))
+        if world.planner.sheds:
+            break
+    assert [each.units for each in world.planner.sheds] == [70]
+    last = world.planner.last
+    assert last is not None
+    assert last.lasting == (refused,)
+
+
 def test_what_moves_and_is_told_of_at_both_homes_costs_nobody_else() -> None:
     """All fits after 70 moves, which linger where they were: 100 and 70 are told of meanwhile."""
     world = crowded(patient(), room=70)
@@ -227,6 +257,65 @@ def test_what_moves_and_is_told_of_at_both_homes_costs_nobody_else() -> None:
     for tick in range(9, 30):
         world.plan(float(tick))
         assert world.planner.sheds == []
+
+
+def test_a_link_is_relieved_by_those_who_may_leave_and_what_may_not_is_no_hurry() -> None:
+    """Of 30 over a link for 10 a rule keeps 25: five leave, and that is all there is to do."""
+    world = World()
+    world.states["old"] = OriginState.DOWN
+    world.units["near"] = 30
+    world.bound = (BoundDemand(first=("near",), units={"near": (0, 0, 25)}),)
+    world.links = (LinkLimit(name="cable", mbps=10.0, mbps_per_unit=1.0, pairs=(("p", "near"),)),)
+    moves = world.plan(0.0)
+    assert [(move.pop, move.to_origin, move.units) for move in moves] == [("p/0", "far", 5)]
+    world.make(moves)
+    assert world.plan(10.0) == []
+    plans = world.planner.plans
+    assert world.plan(11.0) == []
+    assert world.planner.plans == plans, "it looks no sooner again than when all is well"
+
+
+def test_of_what_may_not_leave_a_link_is_shed_what_it_cannot_carry() -> None:
+    world = World()
+    world.planner = MovePlanner(moves_per_s=PER_S, shed=FlowSolver())
+    world.states["old"] = OriginState.DOWN
+    world.units["near"] = 30
+    world.bound = (BoundDemand(first=("near",), units={"near": (0, 0, 25)}),)
+    world.links = (LinkLimit(name="cable", mbps=10.0, mbps_per_unit=1.0, pairs=(("p", "near"),)),)
+    moves = world.plan(0.0)
+    assert [(each.pop, each.origin, each.units) for each in world.planner.sheds] == [
+        ("p/0", "near", 15)
+    ]
+    assert sum(move.units for move in moves) == 5
+
+
+def test_what_may_go_nowhere_is_shed_though_others_of_its_kind_are_elsewhere() -> None:
+    """One stream that a rule keeps at `far` is no place there for those that it keeps at `near`."""
+    world = World()
+    world.planner = MovePlanner(moves_per_s=PER_S, shed=FlowSolver())
+    world.states["old"] = OriginState.DOWN
+    world.units.update(near=25, far=1)
+    world.bound = (
+        BoundDemand(first=("near",), units={"near": (0, 0, 25)}),
+        BoundDemand(first=("far",), units={"far": (0, 0, 1)}),
+    )
+    world.links = (LinkLimit(name="cable", mbps=10.0, mbps_per_unit=1.0, pairs=(("p", "near"),)),)
+    assert world.plan(0.0) == []
+    assert [(each.pop, each.origin, each.units) for each in world.planner.sheds] == [
+        ("p/0", "near", 15)
+    ]
+
+
+def test_nothing_leaves_what_its_rule_prefers_to_come_nearer_but_off_a_full_link() -> None:
+    world = World()
+    world.states["old"] = OriginState.DOWN
+    world.units["near"], world.units["far"] = 3, 8
+    units = {"near": (0, 0, 3), "far": (0, 0, 6)}
+    world.bound = (BoundDemand(first=("far",), then=("near",), units=units),)
+    assert world.make(world.plan(0.0)) == 2, "what no rule binds; and a rule alone moves nothing"
+    world.links = (LinkLimit(name="cable", mbps=1.0, mbps_per_unit=1.0, pairs=(("p", "far"),)),)
+    assert world.make(world.plan(10.0)) == 5
+    assert world.units["far"] == 1
 
 
 @pytest.mark.parametrize("drains", [True, False])

@@ -33,6 +33,22 @@ def test_it_is_held_twice_as_long_each_time_and_then_begins_anew() -> None:
     assert refusals.held(now + HOLD_S_MIN) == ()
 
 
+def test_it_lasts_when_it_was_refused_again_after_its_hold() -> None:
+    refusals = MoveRefusals()
+    move = RefusedMove("p/0", "a", "b")
+    refusals.note(move, "no session there", 0.0)
+    refusals.note(move, "no session there", 1.0)
+    assert (refusals.held(2.0), refusals.lasting(2.0)) == ((move,), ())
+    refusals.note(move, "no session there", HOLD_S_MIN + 1.0)
+    assert refusals.lasting(HOLD_S_MIN + 2.0) == (move,)
+    refusals.made("p/0", "a", "b")
+    assert refusals.lasting(HOLD_S_MIN + 2.0) == (), "others have made it"
+    refusals = MoveRefusals()
+    for at in (0.0, HOLD_S_MIN + 1.0):
+        refusals.note(move, "no session there", at)
+    assert refusals.lasting(4 * HOLD_S_MIN) == (), "it is not held any more"
+
+
 def test_what_comes_late_of_the_same_plan_counts_once() -> None:
     refusals = MoveRefusals()
     refusals.note(MOVE, FORBIDDEN, 0.0)

@@ -109,3 +109,18 @@ def test_nobody_and_nowhere_need_no_shedding(empty: str) -> None:
     )  # fmt: skip
     assert plan_sheds(nobody, FlowSolver().solve) == []
     assert without(nobody, []) == nobody
+
+
+def test_what_leaves_is_taken_off_the_rows_of_its_pop() -> None:
+    """Of which of them it is, nobody tells; never more than there is, nor of another PoP."""
+    problem = msgspec.structs.replace(
+        island(mbps=100.0), pops=["rio/0", "rio/0 to near"], of=["rio/0", "rio/0"]
+    )
+    moves = [
+        UnitMoves(pop=pop, from_origin="far", to_origin="near", priority=BASIC, units=units,
+                  reason="")
+        for pop, units in (("rio/0", 90), ("sao/0", 7))
+    ]  # fmt: skip
+    assert [row[0] for row in without_leaving(problem, moves).placed] == [[20, 0, 0], [20, 0, 70]]
+    more = without_leaving(problem, [*moves, msgspec.structs.replace(moves[0], units=71)])
+    assert [row[0] for row in more.placed] == [[20, 0, 0], [20, 0, 0]]

@@ -1,8 +1,11 @@
 """A PoP ends what IRS names, the newest of a class, and whoever comes back hears why."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections import UserDict
+from collections.abc import AsyncIterator, ItemsView
+from typing import cast
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -11,11 +14,12 @@ from edged.media.events import StreamEvent, StreamShed
 from edged.media.routing import ClassLabel, RouteRequest
 from edged.media.stream import PriorityClass
 from edged.roles import shedding as shedding_module
+from edged.roles.placement import LINK_FULL, SHED, Placement
 from edged.roles.shedding import Shedder
 from edged.roles.telling import Telling
 from edged.runtime.hub import LiveStream
 from edged.runtime.metrics import Metrics
-from edged.wire.table import FullWay, Shed, ShedDone, ShedPick
+from edged.wire.table import PICKS_MAX, FullWay, Shed, ShedDone, ShedPick
 from tests.backbone.network import Origin
 from tests.roles.setting import Pop, running_pop
 
@@ -82,7 +86,9 @@ async def test_the_newest_end_and_everybody_hears_why() -> None:
         with capture_logs() as logged:
             net.shedder.command(order(2, 3))
         reason = f"shed: link {LINK} is full"
-        assert net.stopped == [("newer", "Rejected", reason), ("new", "Rejected", reason)]
+        told = ("Rejected", SHED.format("basic"))
+        assert net.stopped == [("newer", *told), ("new", *told)]
+        assert LINK not in told[1], "a publisher is shown no routes"
         assert net.live == {"old", "star"}
         assert net.done == [
             ShedDone(
@@ -148,10 +154,35 @@ async def test_who_comes_back_finds_room_elsewhere_or_is_told_which_link_is_full
         assert net.pop.uplinks.placements["newer"].decision.origin == "two"
         two = net.pop.view.by_name["two"]
         two.blocked = "masked"
-        with pytest.raises(PublishRefusedError, match=f"link {LINK} is full: there is no room for"):
+        with pytest.raises(PublishRefusedError, match=LINK_FULL.format("basic")):
             net.place("again")
         net.place("big", priority=PARTNER)
         assert net.pop.uplinks.placements["big"].decision.origin == "one"
+
+
+async def test_an_order_of_many_picks_looks_through_the_streams_once() -> None:
+    class Counted(UserDict[str, Placement]):
+        looks = 0
+
+        def items(self) -> ItemsView[str, Placement]:
+            self.looks += 1
+            return super().items()
+
+    async with network() as net:
+        placing = net.pop.uplinks.placing
+        counted = Counted(placing.placements)
+        placing.placements = cast("dict[str, Placement]", counted)
+        one = order(1, 3)
+        away = tuple(ShedPick(f"o{at}", "basic", 1, 1, LINK) for at in range(PICKS_MAX - 2))
+        net.shedder.command(msgspec.structs.replace(one, picks=(*one.picks, *away, *one.picks)))
+        assert counted.looks == 1
+        assert net.live == {"old", "new", "star"}, "the same once more is less than nothing"
+        net.shedder.command(
+            msgspec.structs.replace(
+                one, number=2, picks=2 * (ShedPick("one", "basic", 1, 2, LINK),)
+            )
+        )
+        assert net.live == {"old", "star"}
 
 
 async def test_a_bug_in_ending_one_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,9 @@ IRS looks with each push of leases, and each LOOK_S from a plan that relieves a 
 routes, until QUIET_S after the last; in life it looks twice a second at what it is told once. Which
 streams of a PoP and class go is the PoP's choice: the oldest at that origin. Streams at an origin
 that drains are not its to move, as in production: the origin lets go of them. What no move can save
-where links are too full it names, and PoPs end the newest of these, at once: production's IRS waits
-until three seconds of telemetry agree.
+where links are too full it names, and has PoPs end the newest of these, with production's patience;
+and PoPs let nobody of their class back over such a link by price. They are told of it at each look,
+at once.
 """
 
 import math
@@ -16,9 +17,11 @@ from collections.abc import Callable
 
 from edged.errors import SolverError
 from edged.media.stream import PriorityClass
+from edged.policy.full_links import FULL_S, FullLinks
 from edged.policy.move_planner import LOOK_S, MovePlanner
 from edged.policy.moves import MAKES_ROOM, NEARER, UnitMoves
 from edged.policy.planner import PopLeases
+from edged.policy.shed_patience import ShedPatience
 from edged.policy.solver import FlowSolver
 from edged.tools.simulate.irs import PUSH_S, Known
 from edged.tools.simulate.policy import Surroundings
@@ -38,10 +41,23 @@ class Rehoming(Leases):
     def __init__(self, around: Surroundings) -> None:
         super().__init__(around)
         self.moves_refused = 0
-        self._planner = MovePlanner(moves_per_s=MOVES_PER_S, drains=False, shed=FlowSolver())
+        self._planner = MovePlanner(
+            moves_per_s=MOVES_PER_S,
+            drains=False,
+            shed=FlowSolver(),
+            patience=ShedPatience.of_production(),
+        )
         self.irs.coming = self._planner.coming
+        self._full = FullLinks()
+        self._closed = False  # PoPs were told of some.
         self._moved_at = -math.inf
         self._looks_again = False
+
+    def irs_changed(self, now: float, *, up: bool) -> None:
+        """What it has seen so far is no reason to shed, nor is a link full for who begins."""
+        super().irs_changed(now, up=up)
+        self._planner.stand_by()
+        self._full.clear()
 
     def move_begun(self, stream: Stream, to: int) -> None:
         """It is offered to another origin, and counted at both."""
@@ -71,6 +87,8 @@ class Rehoming(Leases):
         self._look(known, now)
 
     def _look(self, known: Known, now: float) -> None:
+        plans = self._planner.plans
+        self._full.look(known.links, known.demands, now)
         try:
             moves = self._planner.plan(
                 known.supplies,
@@ -82,12 +100,19 @@ class Rehoming(Leases):
             )
         except SolverError:
             moves = []  # As production: it waits, and begins cold.
+        made = self._planner.last
+        if self._planner.plans > plans and made is not None and made.named:
+            self._moved_at = now  # Somebody has to go: it looks until they may.
         if moves or self._planner.sheds:
-            if self._planner.sheds or any(move.reason not in NOT_URGENT for move in moves):
+            if any(move.reason not in NOT_URGENT for move in moves):
                 self._moved_at = now
-            self._shed()
+            self._full.shed(self._planner.sheds)
+            self._tell_full(known, now)
+            self._shed(now)
             self._pace(moves, now)
             self.irs.plan(known, now)  # What they are to have is in leases now.
+        else:
+            self._tell_full(known, now)
         if now < self._moved_at + QUIET_S:
             self._look_soon(now)
 
@@ -102,7 +127,15 @@ class Rehoming(Leases):
             known, ready = self.irs.know(now), now + self.irs.age_s + PUSH_S
             self.around.call_at(ready, lambda: self._look(known, ready))
 
-    def _shed(self) -> None:
+    def _tell_full(self, known: Known, now: float) -> None:
+        """Tell PoPs which of their ways cross a full link."""
+        paths = self._full.paths(known.links)
+        if paths or self._closed:
+            for view in self.views:
+                view.full.told(paths.get(view.pop, ()), until=now + FULL_S)
+        self._closed = bool(paths)
+
+    def _shed(self, now: float) -> None:
         """End what IRS named: of a PoP's class at an origin the newest first."""
         sheds = self._planner.sheds
         wanted = {(each.pop.partition("/")[0], each.origin, each.priority) for each in sheds}
@@ -111,6 +144,7 @@ class Rehoming(Leases):
             streams = places.get((each.pop.partition("/")[0], each.origin, each.priority), [])
             for stream in streams[::-1][: each.units]:
                 self.around.shed(stream)
+                self.views[stream.pop].full.shed(each.origin, now)
 
     def _pace(self, moves: list[UnitMoves], now: float) -> None:
         """Have the moves made, evenly over time."""

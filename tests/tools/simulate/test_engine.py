@@ -78,6 +78,7 @@ class CheckedRecorder(Recorder):
         self.streams: dict[Stream, None] = {}  # Those whose publishers are there.
         self.ever_live: set[Stream] = set()
         self.accepted = self.over_after_live = 0
+        self.shed_at: list[float] = []
 
     def came(self, stream: Stream) -> None:
         super().came(stream)
@@ -98,6 +99,7 @@ class CheckedRecorder(Recorder):
     def shed(self, stream: Stream, now: float) -> None:
         super().shed(stream, now)
         assert stream in self.ever_live
+        self.shed_at.append(now)
         self.over_after_live += 1
 
     def ended(self, stream: Stream) -> None:
