@@ -54,7 +54,6 @@ COUNT_STALLS = """(() => {
   if (!listens) video.addEventListener("waiting", () => (window.stalls += 1));
 })()"""
 DROPPED = "document.querySelector('video').getVideoPlaybackQuality().droppedVideoFrames"
-SEEKS = "window.edged?.snapshot().seeksToEdge ?? 0"  # Those of our own page.
 PROTOCOLS = """[...new Set(performance.getEntriesByType('resource')
   .filter((each) => each.name.includes('/live/')).map((each) => each.nextHopProtocol))]"""
 SOUND_BYTES = "document.querySelector('video').webkitAudioDecodedByteCount"
@@ -100,12 +99,11 @@ async def watch(page: Page, picture: TestPicture, seconds: float) -> Watched:
     await start_glass(page)
     before, began_at = await page.evaluate(SOUND_BYTES), trio.current_time()
     dropped = await page.evaluate(DROPPED)
-    seeks, began_ms = await page.evaluate(SEEKS), time.time() * 1000
+    began_ms = time.time() * 1000
     await trio.sleep(seconds)
     took_s = trio.current_time() - began_at
     glass = await read_glass(page, started_unix_us=picture.started_unix_us, fps=FPS)
     still = longest_still(glass, began_ms, time.time() * 1000)
-    is_first_seek = seeks == 0 and await page.evaluate(SEEKS) != 0  # The page's one at start.
     stalls, after = await page.evaluate("window.stalls"), await page.evaluate(SOUND_BYTES)
     dropped_after = await page.evaluate(DROPPED)
     assert isinstance(stalls, int)
@@ -115,7 +113,7 @@ async def watch(page: Page, picture: TestPicture, seconds: float) -> Watched:
     assert isinstance(after, int)
     return Watched(
         glass=glass,
-        stalls=max(stalls - is_first_seek, 0),
+        stalls=stalls,
         still=still,
         dropped=dropped_after - dropped,
         frames_share=len({sample.counter for sample in glass.samples}) / float(took_s * FPS),

@@ -22,7 +22,7 @@ const REWOUND_S = 2; // Nearer to live than this is live.
 const MISSING_MS = 30_000; // A rung that is missing is looked for again: it may be made again.
 const TO_EDGE_MS_MAX = 6_000; // For what is near live to be there before the seek to it, so that the picture goes on.
 const OLDEST_S = 2; // The oldest listed goes while a player asks for it: so far from it one may go back.
-const WHOLE_S = 0.03; // Of a segment that may lack: less than any part, more than times are rounded by.
+const WHOLE_S = 0.004; // Of a segment that may lack: less than any part (some are one unit of sound), and times are rounded by.
 export const LATENCY_MODES = ["low", "standard"]; // By parts, at PART-HOLD-BACK; by whole segments, at HOLD-BACK.
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -56,7 +56,7 @@ export class Player {
   #finish = null; // Ends the present run.
   #seekedAtStart = false;
   #beganAt = null; // When the first picture moved.
-  #loadedAt = 0; // When media came last.
+  #loadedAt = new Map(); // When media came last, by hls.js's kind of playlist: "main", "audio".
   #heldBack = false; // hls.js has been told how far.
   #roundTrip = new RoundTrip();
   #calm = new Calm();
@@ -270,7 +270,8 @@ export class Player {
     };
     hls.on(Events.LEVEL_UPDATED, (_, { details }) => passOver(hls.streamController, details));
     hls.on(Events.AUDIO_TRACK_UPDATED, (_, { details }) => passOver(hls.audioStreamController, details));
-    hls.on(Events.FRAG_LOADED, () => (this.#loadedAt = performance.now()));
+    this.#loadedAt.clear();
+    hls.on(Events.FRAG_LOADED, (_, { frag }) => frag.type !== "subtitle" && this.#loadedAt.set(frag.type, performance.now()));
     hls.on(Events.MANIFEST_PARSED, () => this.#video.play().catch(() => {})); // Refused autoplay: the page shows a button.
     hls.loadSource(this.#source);
     hls.attachMedia(this.#video);
@@ -311,7 +312,7 @@ export class Player {
       if (began && !this.#seekedAtStart) this.#seekAtStart(now);
       else if (began) this.#comeNearer(now);
       if (this.#toEdgeBy !== null && (this.#isEdgeBuffered() || now > this.#toEdgeBy)) this.seekToEdge();
-      const idle = now - Math.max(movedAt, this.#loadedAt);
+      const idle = now - Math.max(movedAt, Math.min(...this.#loadedAt.values()));
       if (began && !video.paused && idle > IDLE_MS && this.#unloadedS > UNLOADED_S) this.#loadAnew(now);
       if (now - movedAt > (began ? FROZEN_MS : FIRST_PICTURE_MS) && !this.#isRefused()) this.#finish?.("no progress");
     };
@@ -319,7 +320,7 @@ export class Player {
 
   // hls.js asks for nothing though there is more, as when changes of the rung met: it begins anew, where live is.
   #loadAnew(now) {
-    this.#loadedAt = now;
+    for (const kind of this.#loadedAt.keys()) this.#loadedAt.set(kind, now);
     this.errors.push("nothing loaded");
     this.hls.stopLoad();
     this.hls.startLoad(-1);
