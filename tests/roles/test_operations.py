@@ -624,6 +624,10 @@ STEPS: list[tuple[Callable[[Host], dict[str, object]], Check]] = [
         compare(lambda host: host.irs.service.reach.config, ReachConfig()),
     ),
     (
+        values(irs__shedding=False),
+        compare(lambda host: host.irs.service.shedding.enabled, False),
+    ),
+    (
         values(
             irs__reach__interval_s=6.0,
             irs__reach__ttl_s=90.0,
