@@ -78,14 +78,15 @@ class Prober:
         """All that is to be asked."""
         log = self._seen.main
         await trio.sleep(0.5)
-        last, parts = log.last.last
+        last, _ = log.last.last
         whole = max(log.last.last_whole, 0)
         unknown = urljoin(log.url, "there-is-no-such-name.m4s")
         asks = {
             "old": with_query(log.url, f"_HLS_msn={max(log.last.media_sequence - 3, 0)}"),
             "part alone": with_query(log.url, "_HLS_part=0"),
             "far": with_query(log.url, f"_HLS_msn={last + 20}"),
-            "far part": with_query(log.url, f"_HLS_msn={last}&_HLS_part={parts + 1000}"),
+            # Of a segment that was whole by then it would be the first of the next one.
+            "far part": with_query(log.url, f"_HLS_msn={last + 1}&_HLS_part=1000"),
             "beyond": with_query(log.url, self._beyond(log, whole)),
             "reserved": with_query(log.url, "_HLS_of_no_meaning=1"),
             "unknown": unknown,
