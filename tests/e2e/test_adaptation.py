@@ -15,7 +15,7 @@ from tests.e2e.browser import Page, open_browser
 from tests.e2e.clip import Rung, make_ladder_clip
 from tests.e2e.machine import run_undisturbed
 from tests.e2e.network import open_network
-from tests.e2e.pictures import SLACK, STILL_MS_MAX, Still, longest_still, note_pictures
+from tests.e2e.pictures import Still, longest_still, note_pictures
 from tests.e2e.proxy import Weather, open_proxy
 from tests.e2e.test_watch_page import STATE, require_player, stats
 
@@ -30,6 +30,7 @@ SLOW_BYTES_PER_S = 1_000_000 / 8
 RTT_S = 0.02
 DOWN_S_MAX = 10.0
 SLOW_S = 7.0  # From the change down: what comes after it must hold.
+GOP_S = 1.0
 UP_S_MAX = 20.0  # hls.js takes one rung at a time, and not on the first good sign.
 COUNTED = ("stalls", "starts", "seeksToEdge")  # In the page's snapshot.
 HEIGHT = "window.edged.video.videoHeight"
@@ -88,7 +89,7 @@ async def test_down_the_ladder_and_up_again() -> None:
     """A second from live, over TLS and HTTP/2, to 1 Mbps and back; rungs by E-RTMP multitrack."""
     require("ffmpeg")
     require_player()
-    clip = make_ladder_clip(RUNGS, (("aac", "eng"),), seconds=45, gop=30)
+    clip = make_ladder_clip(RUNGS, (("aac", "eng"),), seconds=45, gop=round(30 * GOP_S))
     weather = Weather(rtt_s=RTT_S)
     with trio.fail_after(160):
         async with (
@@ -111,4 +112,6 @@ async def test_down_the_ladder_and_up_again() -> None:
     assert max(adapted.slow[1:]) < 360, "1 Mbps is too little for it"
     assert 360 in adapted.after
     assert (adapted.stalls, adapted.starts, adapted.seeks) == (0, 0, 0), adapted
-    assert adapted.still.ms <= SLACK * STILL_MS_MAX, adapted
+    # Mostly 50 ms. Where a rung has to be left between two key frames, and the browser has decoded
+    # beyond the first, it shows the last picture until the second.
+    assert adapted.still.ms <= 1000 * GOP_S, adapted
