@@ -19,9 +19,11 @@ from edged.media.stream import Grant, PriorityClass, StreamId
 from edged.media.track import Track
 from edged.runtime.hub import Hub, LiveStream
 from edged.wire.backbone.messages import (
+    FEATURE_RUNGS,
     EventsOpened,
     KeyFrameWanted,
     Message,
+    RungsWanted,
     SegmentOpened,
     SegmentRefused,
     StreamClosed,
@@ -63,7 +65,9 @@ class FeedSubscription:
         on_stream: OnStream | None,
         on_end: OnEnd | None,
         cold: bool = False,
+        rungs: tuple[str, ...] | None = None,
     ) -> None:
+        self.rungs = rungs  # Of video that is to be pushed; None: all.
         self.cold = cold  # Nothing of it is here, until something has come.
         self.sub_no = sub_no
         self.channel = channel
@@ -115,6 +119,14 @@ class FeedSubscription:
         for event in events:
             self.take(event)
 
+    def want_rungs(self, rungs: tuple[str, ...] | None) -> None:
+        """Have these pushed alone from now on, if the other end can tell them apart."""
+        if rungs == self.rungs:
+            return
+        self.rungs = rungs
+        if self.session is not None and FEATURE_RUNGS in self.session.peer.features:
+            self.session.send(RungsWanted(self.sub_no, rungs))
+
     def want_key_frame(self, track_id: int) -> None:
         """A reader of the units needs a random access point: ask upstream."""
         if self.session is not None and self.stream_no:
@@ -138,14 +150,14 @@ class Feeds:
     def __len__(self) -> int:
         return len(self._subs)
 
-    def add_parts(
+    def add_parts(  # noqa: PLR0917 -- as `subscribe_parts` has them
         self,
         channel: str,
         on_event: OnEvent,
         on_end: OnEnd | None,
         priority: PriorityClass,
-        *,
         cold: bool = False,
+        rungs: tuple[str, ...] | None = None,
     ) -> FeedSubscription:
         """Note a subscription to parts; EdgedError at SUBSCRIPTIONS_MAX."""
         return self._add(
@@ -157,6 +169,7 @@ class Feeds:
                 on_stream=None,
                 on_end=on_end,
                 cold=cold,
+                rungs=rungs,
             )
         )
 
@@ -183,7 +196,7 @@ class Feeds:
         subscription.successor_until = math.inf
         number, channel = subscription.sub_no, subscription.channel
         if subscription.on_event is not None:
-            session.send(SubscribeParts(number, channel, subscription.cold))
+            session.send(SubscribeParts(number, channel, subscription.cold, subscription.rungs))
         else:
             session.send(SubscribeUnits(number, channel))
 

@@ -19,6 +19,7 @@ from edged.media.access_unit import AccessUnit
 from edged.media.parts import PackagedEvent, SegmentPiece
 from edged.media.stream import PriorityClass, StreamId
 from edged.policy.relay_news import RelayNews
+from edged.policy.rung_sieve import Rungs
 from edged.runtime.connection import Connection, PumpClass
 from edged.runtime.hub import Hub
 from edged.runtime.listeners import parse_address, serve
@@ -27,6 +28,7 @@ from edged.wire.backbone.events import FlowEnded, SenderEvent
 from edged.wire.backbone.messages import (
     Hello,
     Message,
+    RungsWanted,
     StreamRefused,
     SubscribeParts,
     SubscriptionRefused,
@@ -34,6 +36,8 @@ from edged.wire.backbone.messages import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edged.runtime.pump import Pump
 
 SESSIONS_MAX = 1024  # 4 of each PoP shard: 256 of them.
@@ -74,6 +78,7 @@ class RelayServer:
         self._sessions: dict[BackboneSession, None] = {}
         self._news: dict[str, RelayNews] = {}  # Of channels that any gets.
         self.refused = 0
+        self.on_rungs: Callable[[str], None] = lambda _: None  # Others are to come; "": of any.
 
     async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen until cancelled; starts with the address bound."""
@@ -103,6 +108,10 @@ class RelayServer:
         news = self._news.setdefault(channel, RelayNews())
         for event in news.take(stream_id, events):
             self._subscriptions.publish_event(stream_id, event)
+
+    def rungs(self, channel: str) -> Rungs:
+        """Which rungs PoPs are to get from here; None: all."""
+        return self._subscriptions.rungs(channel)
 
     def count(self, channel: str) -> int:
         """How many PoPs get a channel from here."""
@@ -140,8 +149,10 @@ class RelayServer:
                 session.send(SubscriptionRefused(message.sub_no, "no_relay", why))
             else:
                 self._subscriptions.subscribe(session, message)
-        elif isinstance(message, (Unsubscribe, StreamRefused)):
+                self.on_rungs(message.channel)
+        elif isinstance(message, (Unsubscribe, StreamRefused, RungsWanted)):
             self._subscriptions.handle(session, message)
+            self.on_rungs("")
         else:
             self._reject(session, type(message).__name__)
 

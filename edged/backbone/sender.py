@@ -109,7 +109,7 @@ class OriginLink:
         if tls is None:
             check_plain(host, f"backbone to {origin}")
         self.origin, self.address, self._roles = origin, address, roles
-        self.unreachable = False  # As the control session's last attempt found.
+        self.unreachable, self.down_why = False, ""  # By control's last attempt; and by any.
         self._pump, self._owner, self._local, self._tls, self._rng = pump, owner, local, tls, rng
         self._sessions: dict[PriorityClass | None, BackboneSession] = {}
         self.sessions = self._sessions  # Those that are up; control is None.
@@ -193,14 +193,14 @@ class OriginLink:
         on_end: OnEnd | None = None,
         priority: PriorityClass = PriorityClass.BASIC,
         cold: bool = False,
+        rungs: tuple[str, ...] | None = None,
     ) -> FeedSubscription:
         """Have the channel's packaged events pushed here, until `unsubscribe`.
 
         After a reconnect the origin replays its window: events seen before come again.
-        `on_end(code, reason)`: the origin ended the subscription; it is gone. `cold`: nothing of
-        it is here.
+        `on_end(code, reason)`: the origin ended it. `cold`: none is here. `rungs`: these alone.
         """
-        subscription = self._feeds.add_parts(channel, on_event, on_end, priority, cold=cold)
+        subscription = self._feeds.add_parts(channel, on_event, on_end, priority, cold, rungs)
         self._feeds.open(subscription, self._sessions.get(priority))
         return subscription
 
@@ -453,7 +453,7 @@ class OriginLink:
                     logger.warning(
                         "backbone down", origin=self.origin, session=purpose, reason=str(error)
                     )
-                reason = str(error)
+                reason = self.down_why = str(error)
                 self.unreachable |= priority is None
             else:
                 self.unreachable &= priority is not None
@@ -461,7 +461,7 @@ class OriginLink:
                     await session.lost_event.wait()
                 finally:
                     session.close("drain", "the PoP is stopping")
-                reason = ""
+                reason, self.down_why = "", session.lost or ""
                 self._reconnects += 1
                 if self._pump.now() - started_at >= STEADY_S:
                     backoff_s = BACKOFF_S_MIN

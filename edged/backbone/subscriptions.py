@@ -11,6 +11,7 @@ from edged.backbone.session import BackboneSession
 from edged.errors import EdgedError
 from edged.media.parts import PackagedEvent, SegmentsListed, StreamEnded
 from edged.media.stream import StreamId
+from edged.policy.rung_sieve import Rungs, RungSieve, SegmentTally
 from edged.runtime.hub import Hub, LiveStream
 from edged.wire.backbone.events import FlowEnded
 from edged.wire.backbone.flows import EventFlow, Flow, choose_replay
@@ -18,6 +19,7 @@ from edged.wire.backbone.messages import (
     FEATURE_SEGMENTS,
     EventsOpened,
     Message,
+    RungsWanted,
     StreamAccepted,
     StreamOpened,
     StreamRefused,
@@ -60,6 +62,7 @@ class _Subscription:
         self.flow: Flow | None = None  # Until its last frame is made, also when the run has ended.
         self.unwatch: Callable[[], None] | None = None
         self.reopens = 0  # Of this run.
+        self.sieve: RungSieve | None = None  # None: all rungs are pushed.
 
 
 class SubscriptionStatistics(Struct, frozen=True, kw_only=True):
@@ -83,6 +86,7 @@ class Subscriptions:
         self._by_channel: dict[str, dict[_Subscription, None]] = {}
         self._by_stream_no: dict[tuple[BackboneSession, int], _Subscription] = {}
         self._to_offer: dict[BackboneSession, dict[_Subscription, None]] = {}
+        self._tallies: dict[str, SegmentTally] = {}  # Of channels of which some get some rungs.
         self._refused = self._events_pushed = 0
 
     def handle(self, session: BackboneSession, message: Message) -> bool:
@@ -90,6 +94,8 @@ class Subscriptions:
         match message:
             case SubscribeParts() | SubscribeUnits():
                 self.subscribe(session, message)
+            case RungsWanted():
+                self.want_rungs(session, message)
             case Unsubscribe():
                 self.unsubscribe(session, message.sub_no)
             case StreamAccepted():
@@ -117,6 +123,8 @@ class Subscriptions:
             self._refuse(session, sub_no, "not_live", f"channel {channel[:100]!r} is not live here")
         else:
             subscription = _Subscription(session, sub_no, channel, parts=parts)
+            if isinstance(message, SubscribeParts) and message.rungs is not None and lists:
+                subscription.sieve = RungSieve(frozenset(message.rungs))
             mine[sub_no] = subscription
             self._by_channel.setdefault(channel, {})[subscription] = None
             session.send(SubscriptionAccepted(sub_no))
@@ -124,6 +132,32 @@ class Subscriptions:
                 self._open_parts(subscription, replay[0], replay[1])
             elif live is not None and not parts:
                 self._open_units(subscription, live)
+
+    def want_rungs(self, session: BackboneSession, message: RungsWanted) -> None:
+        """Push other rungs from the next segment on, and what has begun of those that are new."""
+        subscription = self._by_session.get(session, {}).get(message.sub_no)
+        if subscription is None or not subscription.parts or not _lists(session):
+            return
+        rungs: Rungs = None if message.rungs is None else frozenset(message.rungs)
+        if subscription.sieve is None:
+            subscription.sieve = RungSieve(None)
+        replay = self._replay(subscription.channel, lists=True, cold=True)
+        events = [] if replay is None or replay[0] != subscription.stream_id else replay[1]
+        tally = self._tally(subscription.channel, events)
+        flow, sender = subscription.flow, session.link.sender
+        for event in subscription.sieve.change(rungs, events, tally.videos):
+            if isinstance(flow, EventFlow) and not flow.ending:
+                flow.push(sender, encode_event(event))
+        session.schedule()
+
+    def _tally(self, channel: str, replay: list[PackagedEvent]) -> SegmentTally:
+        """What tells of a channel's whole segments; it knows what has begun by a replay."""
+        tally = self._tallies.get(channel)
+        if tally is None:
+            tally = self._tallies[channel] = SegmentTally()
+            for event in replay:
+                tally.take(event)
+        return tally
 
     def unsubscribe(self, session: BackboneSession, sub_no: int) -> None:
         """End a subscription and what it has open."""
@@ -143,6 +177,8 @@ class Subscriptions:
         if not subscribers:
             return
         encoded, known = encode_event(event), not isinstance(event, SegmentsListed)
+        tally = self._tallies.get(stream_id.channel)
+        listed = None if tally is None else tally.take(event)
         for subscription in subscribers:
             if not subscription.parts or not (known or _lists(subscription.session)):
                 continue
@@ -154,8 +190,14 @@ class Subscriptions:
                 continue  # Fenced: a newer run is pushed already; or refused by the PoP.
             if flow.ending:
                 continue  # Nothing comes after a run's end.
+            pushed = encoded
+            if subscription.sieve is not None and tally is not None:
+                sifted = subscription.sieve.take(event, listed, tally.videos)
+                if sifted is None:
+                    continue
+                pushed = encoded if sifted is event else encode_event(sifted)
             self._events_pushed += 1
-            flow.push(subscription.session.link.sender, encoded)
+            flow.push(subscription.session.link.sender, pushed)
             if isinstance(event, StreamEnded):
                 flow.end_after(subscription.session.link.sender, event.reason)
             subscription.session.schedule()
@@ -230,6 +272,17 @@ class Subscriptions:
         """How many there are to a channel."""
         return len(self._by_channel.get(channel, ()))
 
+    def rungs(self, channel: str) -> Rungs:
+        """Those that any of them is to get; None: all."""
+        wanted = frozenset[str]()
+        for subscription in self._by_channel.get(channel, ()):
+            if subscription.parts:
+                rungs = None if subscription.sieve is None else subscription.sieve.rungs
+                if rungs is None:
+                    return None
+                wanted |= rungs
+        return wanted
+
     def counts(self) -> dict[str, int]:
         """The same of each channel that has any."""
         return {channel: len(subscribers) for channel, subscribers in self._by_channel.items()}
@@ -274,6 +327,9 @@ class Subscriptions:
         session = subscription.session
         self._begin(subscription, stream_id)
         stream_no = self._number(subscription)
+        if subscription.sieve is not None:
+            self._tally(subscription.channel, events)
+            events = subscription.sieve.begin(events)
         replay = choose_replay([encode_event(event) for event in events])
         session.send(EventsOpened(stream_no, subscription.sub_no, stream_id, len(replay)))
         flow = session.link.sender.open_events(stream_no)
@@ -361,6 +417,8 @@ class Subscriptions:
         others.pop(subscription, None)
         if not others:
             self._by_channel.pop(subscription.channel, None)
+        if all(other.sieve is None for other in others):
+            self._tallies.pop(subscription.channel, None)
 
     def _refuse(self, session: BackboneSession, sub_no: int, code: str, reason: str) -> None:
         self._refused += 1

@@ -10,6 +10,7 @@ from rich.text import Text
 from edged.cli.asking import ConfigOption, JsonOption, ShardOption, SocketOption, Where, ask_all
 from edged.cli.output import console, print_json, print_table
 from edged.media.routing import RouteRequest
+from edged.roles.channel_ways import ChannelWay
 from edged.roles.common import StreamLine
 from edged.roles.pop import RouteAnswer
 
@@ -133,6 +134,8 @@ def _print_route(route: RouteAnswer) -> None:
         console.print(f"  [yellow]{escape(route.shed)}[/]", soft_wrap=True)
     for name, why in now.unmatched.items():
         console.print(f"  rule {escape(repr(name))} does not match: {escape(why)}", soft_wrap=True)
+    for line in [] if route.way is None else describe_way(route.way):
+        console.print(f"  {line}", soft_wrap=True)
     if now.table is None:
         console.print("  no routing table has come yet")
     else:
@@ -159,6 +162,42 @@ def _print_route(route: RouteAnswer) -> None:
             for verdict in now.origins
         ],
     )
+
+
+def describe_way(way: ChannelWay) -> list[str]:
+    """How viewers at a PoP get a channel, and why so, in lines."""
+    if not way.origin and not way.source:
+        return []
+    origin = f"origin [bold]{escape(way.origin)}[/]{_away(way.origin_ms)}"
+    source, relay = escape(way.source), escape(way.relay)
+    why = f": {escape(way.why)}" if way.why else ""
+    if not way.source:
+        lines = [f"viewers here would get it from its {origin}{why}"]
+    elif way.source == way.relay:
+        lines = [
+            f"viewers here get it from PoP [bold green]{source}[/]{_away(way.relay_ms)}, as IRS"
+            f" orders; its {origin}"
+        ]
+    elif way.relay:
+        lines = [
+            f"viewers here get it from its {origin}, not from PoP [bold]{relay}[/]"
+            f"{_away(way.relay_ms)}, as IRS orders{why}"
+        ]
+    else:
+        lines = [f"viewers here get it from its {origin}{why}"]
+    if way.held:
+        lines.append("it is held here by order of IRS, watched or not")
+    if way.rungs is not None:
+        rungs = escape(", ".join(way.rungs))
+        lines.append(f"of its video {rungs} come before anybody asks, others on demand")
+    if way.relayed_on:
+        pops = "one other PoP" if way.relayed_on == 1 else f"{way.relayed_on} other PoPs"
+        lines.append(f"it goes on from here to {pops}")
+    return lines
+
+
+def _away(ms: float | None) -> str:
+    return "" if ms is None else f" {ms:.1f} ms away"
 
 
 def _describe_request(request: RouteRequest | None) -> str:

@@ -11,9 +11,14 @@ from edged.cli.asking import ConfigOption, JsonOption, ShardOption, SocketOption
 from edged.cli.inspect import format_duration
 from edged.cli.output import console, print_json, print_table
 from edged.irs.live_board import LiveAnswer
+from edged.irs.reach_seen import HOLDS, PopWay
 from edged.policy.live_registry import LiveConflict, LiveSeen
 
 COLUMNS = ("channel", "PoP", "origin", "class", "protocol", "live", "run", "")
+WAY_COLUMNS = (
+    *("PoP", "viewers", "comes from", "PoP's RTT", "origin's RTT", "held"),
+    *("IRS orders", "rungs"),
+)
 
 
 def live(
@@ -28,7 +33,10 @@ def live(
     shard: ShardOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show at IRS who is live where in the network, and what is published at two PoPs."""
+    """Show at IRS who is live where in the network, and what is published at two PoPs.
+
+    Of one channel: also which PoPs have it for viewers, and by which way.
+    """
     given = {"channel": channel, "text": text, "pop": pop, "origin": origin}
     arguments = {name: word for name, word in given.items() if word} | {"limit": str(limit)}
     asked = ask_all("live", arguments, Where(config=config, socket=socket, shard=shard))
@@ -47,8 +55,35 @@ def _show(answer: LiveAnswer, channel: str) -> None:
         print_table("", COLUMNS, [_row(seen, unix) for seen in answer.streams])
     elif channel:
         console.print(f"[bold]{escape(channel)}[/] is not live")
+    if answer.ways:
+        print_table("", WAY_COLUMNS, [_way_row(way) for way in answer.ways])
     for line in describe(answer):
         console.print(line, soft_wrap=True)
+
+
+def _way_row(way: PopWay) -> tuple[str | Text, ...]:
+    source = way.via or "its origin" if way.here else "not here"
+    return (
+        Text(way.pop, "bold"),
+        str(way.viewers),
+        Text(source, "green" if way.via else "" if way.here else "dim"),
+        _ms(way.via_ms),
+        _ms(way.origin_ms),
+        Text("by order", "green") if way.held else "",
+        describe_order(way),
+        ", ".join(way.rungs) if way.ordered else "",
+    )
+
+
+def describe_order(way: PopWay) -> str:
+    """What IRS has a PoP do with a channel."""
+    if way.ordered == HOLDS:
+        return "hold it"
+    return f"take it from {way.ordered}" if way.ordered else ""
+
+
+def _ms(ms: float | None) -> str:
+    return "" if ms is None else f"{ms:.1f} ms"
 
 
 def describe(answer: LiveAnswer) -> list[str]:

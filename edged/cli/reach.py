@@ -9,7 +9,7 @@ from rich.text import Text
 from edged.cli.asking import ConfigOption, JsonOption, ShardOption, SocketOption, Where, ask_all
 from edged.cli.inspect import format_duration
 from edged.cli.output import console, print_json, print_table
-from edged.irs.reach import ReachAnswer, ReachSeen
+from edged.irs.reach_seen import ReachAnswer, ReachSeen
 from edged.policy.reach_orders import HeldSeen
 from edged.roles.reach import ReachShown
 from edged.roles.reaching import ReachAtPop
@@ -42,7 +42,10 @@ def _show_plan(plan: ReachAnswer) -> None:
     for line in describe_plan(plan):
         console.print(line, soft_wrap=True)
     if plan.seen:
-        columns = ("channel", "origin", "viewers", "near", "replicas", "relayed to", "rungs")
+        columns = (
+            *("channel", "origin", "viewers", "near", "replicas", "unwatched", "relayed to"),
+            "rungs",
+        )
         print_table("", columns, [_plan_row(seen) for seen in plan.seen])
 
 
@@ -50,7 +53,12 @@ def describe_plan(plan: ReachAnswer) -> list[str]:
     """What is planned, in lines."""
     if not plan.enabled:
         return [f"no replicas are planned: there is no {escape('[irs.reach]')}"]
-    lines = [f"{plan.channels} channels have {plan.replicas} replicas"]
+    lines = [
+        f"{plan.channels} channels have {plan.replicas} replicas, which hold"
+        f" {plan.hold_mbps:.1f} Mbps that nobody watches there"
+    ]
+    if plan.moves_waiting:
+        lines.append(f"{plan.moves_waiting} replicas are to end with the next plans")
     if plan.planned_s_ago is None:
         lines = ["[yellow]nothing is planned yet[/]"]
     if plan.waiting_for:
@@ -68,6 +76,7 @@ def _plan_row(seen: ReachSeen) -> tuple[str | Text, ...]:
         str(seen.viewers),
         f"{share:.1f} %",
         ", ".join(seen.replicas),
+        f"{sum(seen.mbps.values()):.1f} Mbps" if seen.mbps else "",
         f"{len(seen.via)} PoPs" if seen.via else "",
         rungs,
     )

@@ -8,6 +8,7 @@ import structlog
 import trio
 from msgspec import Struct
 
+from edged.irs.reach_seen import PopWay
 from edged.irs.session import drain_readable
 from edged.media.live import LiveAsk, LiveReport
 from edged.policy.live_registry import LiveConflict, LiveRegistry, LiveSeen
@@ -58,6 +59,8 @@ class LiveAnswer(Struct, frozen=True, kw_only=True):
     conflicts: list[LiveConflict]  # Those that have lasted.
     unlisted: dict[str, str]  # PoP shards of which not all is known, and why.
     silent: list[str]  # PoP shards that are too old to tell.
+    # Of one channel: which PoPs have it, and by which way; nothing where no reach is planned.
+    ways: list[PopWay] = []
 
 
 class LiveBoard:

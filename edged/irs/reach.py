@@ -4,28 +4,32 @@ Nothing is planned before those that are here have told, or have had time to: an
 taken over leaves all as it is until then, and goes on from what PoPs say that they do.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Set
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
 import trio
-from msgspec import Struct
 
+from edged.irs.reach_seen import PopWay, ReachAnswer, ReachSeen, Told, count_reach, find_ways
 from edged.media.reach import Audience, AudienceRow, Reach
-from edged.policy.network_sample import NetworkMap
+from edged.policy.link_map import LinkMap
+from edged.policy.network_sample import NetworkMap, Pair, Row
 from edged.policy.reach_config import ReachConfig
 from edged.runtime.metrics import MetricSpec, Sample
 from edged.wire.irs_link import IrsLink
 from edged.wire.table import POPS_MAX
 
 if TYPE_CHECKING:
-    from edged.policy.reach import ChannelReach, Matrix, ReachPlan, ReachPlanner, ReachPop
+    from edged.policy.reach import ReachPlanner
+    from edged.policy.reach_plan import ChannelReach, Matrix, ReachPlan, ReachPop
 
 WAIT_S_MAX = 15.0  # For PoPs that are here and do not tell.
 KEPT_S = 30.0  # What a PoP told holds so long after its session: it serves all the same.
 IDLE_S = 5.0  # Between looks whether there is anything to plan.
-STEP_CHANNELS = 20  # Planned at a time: 4 ms of the loop, of 100 PoPs.
+STEP_CHANNELS = 10  # Planned at a time: some 2 ms of the loop, of 100 PoPs.
+DISTANCES_S = 30.0  # For which round trips between PoPs are taken to stay as they are.
 SEEN_MAX = 1000  # Channels shown.
 
 METRICS = (
@@ -35,6 +39,13 @@ METRICS = (
     MetricSpec(name="edged_irs_reach_viewers", help="Viewers of channels that have replicas"),
     MetricSpec(name="edged_irs_reach_covered", help="Of these, how many are near a replica"),
     MetricSpec(name="edged_irs_reach_plan_seconds", help="CPU time of the last plan"),
+    MetricSpec(
+        name="edged_irs_reach_hold_mbps",
+        help="What replicas hold by plan that nobody watches there",
+    ),
+    MetricSpec(
+        name="edged_irs_reach_moves_waiting", help="Replicas that are to end, beyond moves_max"
+    ),
 )
 
 log = structlog.get_logger("edged.irs.reach")
@@ -47,40 +58,6 @@ class Session(Protocol):
 
     def wake(self) -> None:
         """Something is to be sent."""
-
-
-class ReachSeen(Struct, frozen=True, kw_only=True):
-    """One channel, for people."""
-
-    channel: str
-    origin: str
-    viewers: int
-    covered: int
-    replicas: list[str]
-    via: dict[str, str]
-    rungs: dict[str, int]  # Viewers of each, at all PoPs.
-
-
-class ReachAnswer(Struct, frozen=True, kw_only=True):
-    """What is planned: `edged reach` where IRS runs."""
-
-    enabled: bool
-    planned_s_ago: float | None  # None: nothing is planned yet.
-    waiting_for: list[str]  # PoP shards that have not told what is watched there.
-    channels: int
-    replicas: int
-    relayed: int
-    seen: list[ReachSeen]  # Those with the most viewers.
-
-
-class _Told:
-    """A PoP shard, as it told last."""
-
-    def __init__(self, audience: Audience) -> None:
-        self.audience = audience
-        self.rows = {row.channel: row for row in audience.rows}
-        self.left_at: float | None = None
-        self.origin_ms: Mapping[str, float] = {}  # When it was planned for last.
 
 
 class ReachBoard:
@@ -96,7 +73,7 @@ class ReachBoard:
         epoch: Callable[[], int],
         origin_of: Callable[[str], str],
         origin_ms: Callable[[], Mapping[str, Mapping[str, float]]],
-        places: Callable[[], NetworkMap],
+        backbone: Callable[[], tuple[NetworkMap, LinkMap]],
     ) -> None:
         """`listeners`: PoP shards that do what we say; `may`: whether this IRS is to say anything.
 
@@ -104,8 +81,9 @@ class ReachBoard:
         """
         self.config = config
         self._sessions, self._listeners, self._may, self._epoch = sessions, listeners, may, epoch
-        self._origin_of, self._origin_ms, self._places = origin_of, origin_ms, places
-        self._told: dict[str, _Told] = {}
+        self._origin_of, self._origin_ms, self._backbone = origin_of, origin_ms, backbone
+        self._between: tuple[object, float, Matrix] | None = None  # Of what, and until when.
+        self._told: dict[str, Told] = {}
         self._heard: set[str] = set()  # Of those that are here.
         self._number = 0
         self._planner: ReachPlanner | None = None
@@ -135,7 +113,7 @@ class ReachBoard:
 
     def told(self, key: str, audience: Audience) -> None:
         """A PoP tells what is watched there."""
-        before, told = self._told.get(key), _Told(audience)
+        before, told = self._told.get(key), Told(audience)
         told.origin_ms = {} if before is None else before.origin_ms
         self._told[key] = told
         self._heard.add(key)
@@ -165,19 +143,35 @@ class ReachBoard:
             channels=len(known),
             replicas=sum(len(each.replicas) for each in known.values()),
             relayed=sum(len(each.via) for each in known.values()),
-            seen=[
-                ReachSeen(
-                    channel=each.channel,
-                    origin=each.origin,
-                    viewers=each.viewers,
-                    covered=round(each.covered),
-                    replicas=list(each.replicas),
-                    via=each.via,
-                    rungs=self._rungs(each.channel),
-                )
-                for each in chosen
-            ],
+            hold_mbps=0.0 if plan is None else round(plan.hold_mbps, 1),
+            moves_waiting=0 if plan is None else plan.waiting,
+            seen=[self._seen(each) for each in chosen],
         )
+
+    def _seen(self, reach: "ChannelReach") -> ReachSeen:
+        known = {pop: self._told.get(pop) for pop in (*reach.replicas, *reach.via)}
+        far = {pop: told.origin_ms.get(reach.origin) for pop, told in known.items() if told}
+        return ReachSeen(
+            channel=reach.channel,
+            origin=reach.origin,
+            viewers=reach.viewers,
+            covered=round(reach.covered),
+            replicas=list(reach.replicas),
+            via=reach.via,
+            rungs=self._rungs(reach.channel),
+            mbps={pop: round(mbps, 2) for pop, mbps in reach.mbps.items()},
+            holds={pop: list(rungs) for pop, rungs in reach.rungs.items()},
+            origin_ms={pop: round(ms, 1) for pop, ms in far.items() if ms is not None},
+        )
+
+    def ways(self, channel: str) -> list[PopWay]:
+        """Each PoP that has a channel, or is to have it, and by which way; who holds it first."""
+        plan = None if self._planner is None else self._planner.plan.channels.get(channel)
+        return find_ways(channel, self._told, plan, self._origin_of(channel))
+
+    def look(self) -> tuple[dict[str, Row], dict[Pair, int]]:
+        """For the page: of each PoP a row (`REACH_ROW`); and channels from each PoP to another."""
+        return count_reach(self._told, None if self._planner is None else self._planner.plan)
 
     def read_metrics(self) -> Iterable[Sample]:
         """Values of METRICS."""
@@ -189,6 +183,8 @@ class ReachBoard:
         yield Sample("edged_irs_reach_viewers", sum(each.viewers for each in known))
         yield Sample("edged_irs_reach_covered", sum(each.covered for each in known))
         yield Sample("edged_irs_reach_plan_seconds", self._plan_s)
+        yield Sample("edged_irs_reach_hold_mbps", 0.0 if plan is None else plan.hold_mbps)
+        yield Sample("edged_irs_reach_moves_waiting", 0 if plan is None else plan.waiting)
 
     def _reaching(self) -> list[str]:
         listeners = self._listeners()
@@ -215,7 +211,13 @@ class ReachBoard:
         began = time.thread_time()
         planner = self._planner or self._load(config)
         pops = self._pops()
-        planner.begin(pops, self._origins(), self._between_ms(pops))
+        links = self._backbone()[1].links
+        planner.begin(
+            pops,
+            self._origins(),
+            self._between_ms(pops),
+            {key: link.mbps for link in links.values() for key in _directions(link.name)},
+        )
         used_s = time.thread_time() - began
         while not planner.is_done:
             await trio.lowlevel.checkpoint()
@@ -238,7 +240,7 @@ class ReachBoard:
 
     def _done_already(self) -> "dict[str, ChannelReach]":
         """What PoPs hold and relay."""
-        from edged.policy.reach import ChannelReach  # noqa: PLC0415
+        from edged.policy.reach_plan import ChannelReach  # noqa: PLC0415
 
         held: dict[str, list[tuple[int, str]]] = {}
         via: dict[str, dict[str, str]] = {}
@@ -261,7 +263,7 @@ class ReachBoard:
         }
 
     def _pops(self) -> "list[ReachPop]":
-        from edged.policy.reach import ReachPop  # noqa: PLC0415
+        from edged.policy.reach_plan import ReachPop  # noqa: PLC0415
 
         now, origin_ms = trio.current_time(), self._origin_ms()
         for key, told in list(self._told.items()):
@@ -273,12 +275,25 @@ class ReachBoard:
                 pop=key,
                 relay=told.audience.relay,
                 relays_max=told.audience.relays_max,
+                relay_mbps_max=_limit(told.audience.relay_mbps_max),
                 holds_max=told.audience.holds_max,
+                hold_mbps_max=_limit(told.audience.hold_mbps_max),
+                ways=self._ways(key, told.origin_ms),
                 origin_ms=told.origin_ms,
                 audience=told.rows,
             )
             for key, told in sorted(self._told.items())
         ][:POPS_MAX]
+
+    def _ways(self, key: str, origins: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        """Which links, and which way, parts come by from each origin."""
+        links, pop = self._backbone()[1], key.partition("/")[0]
+        ways = {origin: links.way(pop, origin) for origin in origins} if links.links else {}
+        return {
+            origin: tuple(_directions(each.link)[each.forward] for each in way)
+            for origin, way in ways.items()
+            if way
+        }
 
     def _origins(self) -> dict[str, str]:
         channels = {channel for told in self._told.values() for channel in told.rows}
@@ -288,14 +303,18 @@ class ReachBoard:
     def _between_ms(self, pops: "list[ReachPop]") -> "Matrix":
         from edged.policy.reach_distances import estimate_ms  # noqa: PLC0415
 
-        known = self._places()
-        return estimate_ms(
+        known, now = self._backbone()[0], trio.current_time()
+        measured = {
+            (key, peer): ms
+            for key, told in self._told.items()
+            for peer, ms in told.audience.peers.items()
+        }
+        of = (known, [(pop.pop, frozenset(pop.origin_ms)) for pop in pops], measured.keys())
+        if self._between is not None and self._between[0] == of and now < self._between[1]:
+            return self._between[2]
+        between = estimate_ms(
             pops,
-            measured={
-                (key, peer): ms
-                for key, told in self._told.items()
-                for peer, ms in told.audience.peers.items()
-            },
+            measured=measured,
             site_of_pop=known.site_of_pop,
             places={
                 site.name: (site.latitude, site.longitude)
@@ -303,6 +322,8 @@ class ReachBoard:
                 if site.latitude is not None and site.longitude is not None
             },
         )
+        self._between = of, now + DISTANCES_S, between
+        return between
 
     def _rungs(self, channel: str) -> dict[str, int]:
         rungs: dict[str, int] = {}
@@ -334,18 +355,39 @@ class ReachBoard:
         session.wake()
 
 
+def _limit(mbps: float | None) -> float:
+    return math.inf if mbps is None else mbps
+
+
+def _directions(link: str) -> tuple[str, str]:
+    """Both ways of a link: towards its second end, and its first."""
+    return f"{link} >", f"{link} <"
+
+
 def _note(before: "ReachPlan", plan: "ReachPlan") -> None:
     """Say how much has changed."""
-    was = {(each.channel, pop) for each in before.channels.values() for pop in each.replicas}
-    now = {(each.channel, pop) for each in plan.channels.values() for pop in each.replicas}
-    was_via = {(c, *way) for c, each in before.channels.items() for way in each.via.items()}
-    now_via = {(c, *way) for c, each in plan.channels.items() for way in each.via.items()}
+    names = before.channels.keys() | plan.channels.keys()
+    pairs = [(before.channels.get(name), plan.channels.get(name)) for name in names]
+    changed = [(was, now) for was, now in pairs if was is not now]
+    was, now = _copies(each for each, _ in changed), _copies(each for _, each in changed)
+    was_via, now_via = _relayed(each for each, _ in changed), _relayed(each for _, each in changed)
     if was != now or was_via != now_via:
         log.info(
             "reach is planned otherwise",
-            replicas=len(now),
+            replicas=sum(len(each.replicas) for each in plan.channels.values()),
             replicas_begun=len(now - was),
             replicas_ended=len(was - now),
-            relayed=len(now_via),
+            relayed=sum(len(each.via) for each in plan.channels.values()),
             relays_changed=len(was_via ^ now_via),
+            moves_waiting=plan.waiting,
         )
+
+
+def _copies(channels: "Iterable[ChannelReach | None]") -> set[tuple[str, str]]:
+    return {(each.channel, pop) for each in channels if each is not None for pop in each.replicas}
+
+
+def _relayed(channels: "Iterable[ChannelReach | None]") -> set[tuple[str, ...]]:
+    return {
+        (each.channel, *way) for each in channels if each is not None for way in each.via.items()
+    }

@@ -198,7 +198,7 @@ class IrsService:
             epoch=lambda: self.epoch,
             origin_of=self.live.registry.origin_of,
             origin_ms=self.collectors.origin_ms,
-            places=lambda: self.links.places,
+            backbone=lambda: (self.links.places, self.links.well.map),
         )
 
     @property

@@ -191,6 +191,7 @@ class NetworkWatch:
         service = self._service
         pops, flows, units = self._look_at_pops()
         links = service.links.status()
+        reach, relays = service.reach.look()
         return NetworkSample(
             at=self._now_unix(),
             irs=self._look_at_irs(),
@@ -198,6 +199,8 @@ class NetworkWatch:
             origins=dict(self._look_at_origins(units)),
             links={link.link: link_row(link) for link in links},
             flows=flows,
+            reach=reach,
+            relays=relays,
             drains=service.moving.notes(),
             limits=tuple(service.sources.held),
             link_why={link.link: link.why for link in links if link.why},

@@ -23,6 +23,7 @@ RTT_BOUNDS_MS: Final = (5.0, 10.0, 20.0, 30.0, 40.0)
 
 Via = Annotated[str, Meta(max_length=VIA_CHARS_MAX)]
 Rung = Annotated[str, Meta(max_length=RUNG_CHARS_MAX)]
+Mbps = Annotated[float, Meta(ge=0, le=1e6)]
 
 
 class AudienceRow(Struct, frozen=True, array_like=True, gc=False):
@@ -35,6 +36,9 @@ class AudienceRow(Struct, frozen=True, array_like=True, gc=False):
     rungs: Annotated[dict[Rung, Count], Meta(max_length=RUNGS_MAX)] = {}  # Viewers of each.
     via: Via = ""  # The PoP shard that relays it to this one; "": it comes from its origin.
     held: bool = False  # It is here by order, watched or not.
+    # What each rung comes to, as far as it is known, watched or not;
+    mbps: Annotated[dict[Rung, Mbps], Meta(max_length=RUNGS_MAX)] = {}
+    base_mbps: Mbps = 0.0  # and what comes along with any of them: sound.
 
 
 class Audience(Struct, frozen=True, tag="audience", kw_only=True):
@@ -46,6 +50,10 @@ class Audience(Struct, frozen=True, tag="audience", kw_only=True):
     relays_max: Count = 0  # Subscriptions of others that it takes.
     holds_max: Count = 0  # Channels that it holds in advance at most.
     peers: Annotated[dict[Via, Milliseconds], Meta(max_length=PEERS_MAX)] = {}  # Measured.
+    # Of what is held and not watched here, and of what goes from here to others; None: it is not
+    # told, and not limited.
+    hold_mbps_max: Mbps | None = None
+    relay_mbps_max: Mbps | None = None
 
 
 class ReachOrder(Struct, frozen=True, array_like=True, gc=False):
@@ -54,6 +62,8 @@ class ReachOrder(Struct, frozen=True, array_like=True, gc=False):
     channel: Text
     hold: bool = False  # Have it here before anybody watches it.
     via: Via = ""  # Take it from this PoP shard, while that serves; "": from its origin.
+    # Have only these pushed before they are asked for; (): all of them.
+    rungs: Annotated[tuple[Rung, ...], Meta(max_length=RUNGS_MAX)] = ()
 
 
 class Reach(Struct, frozen=True, tag="reach", kw_only=True):

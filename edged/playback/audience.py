@@ -41,23 +41,58 @@ def read_audience(
             ms = rtt_ms(connection)
             if ms is not None:
                 near[sum(ms > bound for bound in RTT_BOUNDS_MS)] += 1
-        rungs = sorted(channel.count.rungs(now).items(), key=lambda item: -item[1])[:RUNGS_MAX]
+        mbps, base_mbps = read_rates(channel)
         yield AudienceRow(
             channel.name,
             viewers,
             tuple(near) if any(near) else (),
-            {name[:RUNG_CHARS_MAX]: count for name, count in rungs if count},
+            _read_rungs(channel, now) if viewers else {},
             held=channel.held,
+            mbps=mbps,
+            base_mbps=base_mbps,
         )
 
 
-def read_mbps(channels: "Iterable[Channel]") -> float:
-    """What of these comes in, of all their renditions, by what is in memory of them."""
+def read_rates(channel: "Channel") -> tuple[dict[str, float], float]:
+    """Mbps of each rung, as far as it is known, and of what comes along with any of them."""
+    stream, rates, base = channel.newest, dict[str, float](), 0.0
+    if stream is None:
+        return rates, base
+    main = stream.window.main
+    for name, window in stream.window.renditions.items():
+        mbps = round(window.bandwidth_bps_mean / 1e6, 3)
+        if name not in main:
+            base += mbps
+        elif mbps and len(rates) < RUNGS_MAX:
+            rates[name[:RUNG_CHARS_MAX]] = mbps
+    return rates, round(base, 3)
+
+
+def _read_rungs(channel: "Channel", now: float) -> dict[str, int]:
+    """Viewers of each rung; one that is asked for has one, be it of a player that polls."""
+    counts = {name: count for name, count in channel.count.rungs(now).items() if count}
+    main = frozenset[str]() if channel.newest is None else channel.newest.window.main
+    for name in channel.count.asked(now):
+        if name in main:
+            counts.setdefault(name, 1)
+    most = sorted(counts.items(), key=lambda item: -item[1])[:RUNGS_MAX]
+    return {name[:RUNG_CHARS_MAX]: count for name, count in most}
+
+
+def read_mbps(channels: "Iterable[Channel]", unwatched_at: float | None = None) -> float:
+    """What of these comes in, of all their renditions, by what is in memory of them.
+
+    `unwatched_at`: now, if what viewers have asked for lately does not count.
+    """
     whole = 0.0
     for channel in channels:
-        if channel.newest is None or channel.newest.ended_at is not None:
+        stream = channel.newest
+        if stream is None or stream.ended_at is not None:
             continue
-        for window in channel.newest.window.renditions.values():
+        asked = set() if unwatched_at is None else set(channel.count.asked(unwatched_at))
+        for name, window in stream.window.renditions.items():
+            if window.is_away or name in asked or (asked and name not in stream.window.main):
+                continue
             segments = [each for each in window.in_memory.values() if each.entry.complete]
             lasts_us = sum(each.entry.duration_us for each in segments)
             if lasts_us:

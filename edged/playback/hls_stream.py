@@ -249,9 +249,11 @@ class HlsStream:
             self._count_waiting(bool(self._part_waiters.setdefault(name, {})))
             exchange.wait(self._part_waiters[name], self._until(now), self._too_long())
             return None
-        return self._answer_stored(name, exchange, now)
+        return self._answer_stored(name, exchange, now, count)
 
-    def _answer_stored(self, name: str, exchange: Exchange, now: float) -> PreparedResponse | None:
+    def _answer_stored(
+        self, name: str, exchange: Exchange, now: float, count: ViewerCount
+    ) -> PreparedResponse | None:
         """Have who asks for what is on disk, or away, wait for it: got once for all who do."""
         rendition, where = name.partition("-")[0], media_numbers(name)
         if where is None or where[1] is not None:
@@ -261,6 +263,7 @@ class HlsStream:
             return self._no_media(name)
         if size > RESPONSE_BYTES_MAX:
             return too_large(name, RESPONSE_BYTES_MAX)
+        count.note_asked(rendition, now)
         others = name in self._read_waiters
         if not self._fetch(rendition, where[0]):
             return TOO_MUCH_READ
@@ -309,6 +312,7 @@ class HlsStream:
             return self._missing(MISSING_BLOCKING_TARGETS if directives.msn is not None else 1)
         if window.rendition.away:
             return self._missing(0)  # Players change to another variant at once.
+        count.note_asked(name, now)
         playlist = self._playlist(name)
         if not window.shown:
             exchange.wait(playlist.first, self._until(now), self._too_long())

@@ -25,6 +25,7 @@ from edged.policy.network_sample import (
     ORIGIN_STATES,
     POP_ROW,
     POP_STATES,
+    REACH_ROW,
     NetworkEvent,
     NetworkMap,
     NetworkSample,
@@ -39,6 +40,7 @@ BLOCK_LINES: Final = 60  # Five minutes: who looks anew asks a dozen times.
 BLOCK_BYTES_MAX: Final = 2**20  # Inflated; a line of 200 PoPs and 99 origins may be half of it.
 ANSWER_BYTES_MAX: Final = 256 * 1024  # Of lines that are not a whole block, but one at least.
 LEVEL: Final = 6
+NOTHING: Final = (0,) * len(REACH_ROW)  # Of a PoP that is not told of.
 
 _GZIP_HEAD: Final = bytes((0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 0, 255))  # RFC 1952 §2.3.1.
 _RAW_DEFLATE: Final = -15
@@ -135,6 +137,7 @@ class NetworkHistory:
         self._names: _Names | None = None
         self._rows: dict[str, dict[int, Row]] = {}
         self._flows: Mapping[Pair, int] = {}
+        self._relays: Mapping[Pair, int] = {}
         self._irs: tuple[object, ...] = ()
 
     def add(
@@ -149,7 +152,7 @@ class NetworkHistory:
         )
         begins = self._is_full() or names != self._names
         if begins:
-            self._rows, self._flows, self._irs = {}, {}, ()
+            self._rows, self._flows, self._relays, self._irs = {}, {}, {}, ()
         self._names = None  # Should this one fail, the next is whole.
         line = self._make_line(sample, names, events, whole=begins)
         self._names = names
@@ -238,11 +241,15 @@ class NetworkHistory:
             ("pops", names.pops, sample.pops),
             ("origins", names.origins, sample.origins),
             ("links", names.links, sample.links),
+            ("reach", names.pops, sample.reach),
         ):
             if changed := self._take_rows(what, order, rows):
                 line[what] = changed
-        if flows := self._take_flows(names, sample.flows):
+        if flows := _changed(names.pops, names.origins, self._flows, sample.flows):
             line["flows"] = flows
+        if relays := _changed(names.pops, names.pops, self._relays, sample.relays):
+            line["relays"] = relays
+        self._flows, self._relays = sample.flows, sample.relays
         if events:
             line["events"] = events
         return msgspec.json.encode(line) + b"\n"
@@ -250,26 +257,10 @@ class NetworkHistory:
     def _take_rows(self, what: str, order: Iterable[str], rows: Mapping[str, Row]) -> list[Row]:
         known, changed = self._rows.setdefault(what, {}), []
         for place, name in enumerate(order):
-            row = rows[name]
-            if known.get(place) != row:
+            row = rows.get(name, NOTHING)
+            if known.get(place, NOTHING) != row:
                 known[place] = row
                 changed.append((place, *row))
-        return changed
-
-    def _take_flows(self, names: _Names, flows: Mapping[Pair, int]) -> list[int]:
-        """Those that changed, three numbers each: the PoP, the origin, units."""
-        before, self._flows = self._flows, flows
-        differ = flows.items() - before.items()  # At once: there may be twenty thousand.
-        ended = before.keys() - flows.keys()
-        if not differ and not ended:
-            return []
-        pops = {name: place for place, name in enumerate(names.pops)}
-        origins = {name: place for place, name in enumerate(names.origins)}
-        changed: list[int] = []
-        for pair, units in itertools.chain(sorted(differ), ((pair, 0) for pair in sorted(ended))):
-            pop, origin = pair
-            if (units or before.get(pair)) and pop in pops and origin in origins:
-                changed += (pops[pop], origins[origin], units)
         return changed
 
     def _describe(self, names: _Names) -> dict[str, object]:
@@ -292,6 +283,29 @@ class NetworkHistory:
                 (name, *(site[end] for end in links[name].ends), links[name].mbps)
                 for name in names.links
             ],
-            "rows": {"pops": POP_ROW, "origins": ORIGIN_ROW, "links": LINK_ROW},
+            "rows": {
+                "pops": POP_ROW,
+                "origins": ORIGIN_ROW,
+                "links": LINK_ROW,
+                "reach": REACH_ROW,
+            },
             "states": {"pops": POP_STATES, "origins": ORIGIN_STATES, "links": LINK_STATES},
         }
+
+
+def _changed(
+    first: Sequence[str], second: Sequence[str], before: Mapping[Pair, int], now: Mapping[Pair, int]
+) -> list[int]:
+    """Pairs of which the number has changed: the places of both, and the number."""
+    differ = now.items() - before.items()  # At once: there may be twenty thousand.
+    ended = before.keys() - now.keys()
+    if not differ and not ended:
+        return []
+    ones = {name: place for place, name in enumerate(first)}
+    others = {name: place for place, name in enumerate(second)}
+    changed: list[int] = []
+    for pair, count in itertools.chain(sorted(differ), ((pair, 0) for pair in sorted(ended))):
+        one, other = pair
+        if (count or before.get(pair)) and one in ones and other in others:
+            changed += (ones[one], others[other], count)
+    return changed

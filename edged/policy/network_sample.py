@@ -29,6 +29,7 @@ ORIGIN_ROW: Final = (
     *("state", "connected", "slots", "used"),
     *("partner", "affiliate", "basic", "usable_percent"),
 )
+REACH_ROW: Final = ("holds", "relayed", "hold_mbps")  # Of PoPs: channels; and Mbps by plan.
 LINK_ROW: Final = (
     *("state", "use_percent", "use_back_percent"),
     *("rtt_tenth_ms", "loss_hundredth_percent", "price_ms"),
@@ -98,6 +99,8 @@ class NetworkSample(Struct, frozen=True, kw_only=True):
     origins: Mapping[str, Row]
     links: Mapping[str, Row]
     flows: Mapping[Pair, int]  # Units; those that are not there have none.
+    reach: Mapping[str, Row] = {}  # Of PoPs that hold, or are relayed, anything.
+    relays: Mapping[Pair, int] = {}  # Channels that a PoP, the second, takes from the first.
     drains: tuple[DrainNote, ...] = ()
     limits: tuple[tuple[str, Restriction], ...] = ()  # Source, what it says.
     link_why: Mapping[str, str] = {}

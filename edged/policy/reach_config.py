@@ -17,6 +17,12 @@ class ReachConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     replicas_max: Annotated[int, Meta(ge=1, le=100)] = 12  # Of one channel.
     margin_ms: Annotated[float, Meta(ge=0, le=1000)] = 5.0  # A relay is nearer by so much.
     orders_per_pop_max: Annotated[int, Meta(ge=1, le=ORDERS_MAX)] = ORDERS_MAX
+    # Of a link's bandwidth, for what is held at PoPs whose viewers do not watch it.
+    link_share: Annotated[float, Meta(gt=0, le=1)] = 0.2
+    # Of the audience: other replicas must reach so much more,
+    gain_min: Annotated[float, Meta(gt=0, le=1)] = 0.1
+    hold_plans: Annotated[int, Meta(ge=1, le=100)] = 3  # in so many plans, one after the other.
+    moves_max: Annotated[int, Meta(ge=1, le=10_000)] = 20  # Replicas that a plan ends.
 
     def __post_init__(self) -> None:
         """Raise ValueError where keys contradict each other."""
@@ -24,6 +30,11 @@ class ReachConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             raise ValueError(
                 f"ttl_s {self.ttl_s:g} must be at least three times interval_s"
                 f" {self.interval_s:g}, or orders expire between plans"
+            )
+        if self.moves_max < self.replicas_max:
+            raise ValueError(
+                f"moves_max {self.moves_max} must be at least replicas_max {self.replicas_max},"
+                " or a channel that has so many can never move"
             )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from edged.policy.earth import Place, cable_rtt_ms
-from edged.policy.reach import Matrix, ReachPop
+from edged.policy.reach_plan import Matrix, ReachPop
 
 LOCAL_MS = 1.0
 

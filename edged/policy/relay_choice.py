@@ -34,6 +34,7 @@ class RelayFacts(NamedTuple):
     ms: float | None  # Measured round trip to it,
     origin_ms: float | None  # and to the origin.
     relayed_on: int  # To so many PoPs the channel goes from here.
+    down_why: str = ""  # Why the way there is not up, where that is known.
 
 
 class RelayChoice:
@@ -78,7 +79,7 @@ class RelayChoice:
         if facts.relayed_on:
             return f"it goes from here to {facts.relayed_on} PoPs"
         if not facts.is_up:
-            return "the way there is not up"
+            return "the way there is not up" + (f": {facts.down_why}" if facts.down_why else "")
         ms, origin_ms = facts.ms, facts.origin_ms
         if ms is not None and origin_ms is not None and ms > origin_ms + FARTHER_MS:
             return f"{ms:.1f} ms away, the origin {origin_ms:.1f} ms"

@@ -99,6 +99,11 @@ class RenditionWindow:
         return len(self.listed[-1].parts) - 1 if self.listed and self.has_parts else -1
 
     @property
+    def is_away(self) -> bool:
+        """Whether it comes as a list alone: its newest whole segment is at an origin."""
+        return self.whole_segments > 0 and self.listed[self.whole_segments - 1].away
+
+    @property
     def has_whole_segment(self) -> bool:
         """Whether any segment is complete."""
         return self.whole_segments > 0

@@ -6,7 +6,10 @@ polls; it is told from a low-latency one, which polls once when it starts, by po
 same connection. Both are counted per window, and the last whole window steadies the number.
 """
 
+from collections.abc import Callable, Iterator
+
 WINDOW_S = 4.0  # A target duration: every plain player polls within it.
+ASKED_S = 15.0  # Since a rung was asked for: a request that blocks lasts 12 s at most.
 
 
 class ViewerCount:
@@ -17,6 +20,19 @@ class ViewerCount:
         self._blocked: dict[str, int] = {}  # By rung.
         self._blocked_before: dict[str, int] = {}
         self._polling = self._polling_before = 0
+        self._asked_at: dict[str, float] = {}  # By rendition: there are few.
+        self.on_asked: Callable[[str], None] | None = None  # One that nobody had asked for lately.
+
+    def note_asked(self, rendition: str, now: float) -> None:
+        """Somebody has asked for a rendition that there is: for its playlist, or an old segment."""
+        before = self._asked_at.get(rendition)
+        self._asked_at[rendition] = now
+        if self.on_asked is not None and (before is None or now - before > ASKED_S):
+            self.on_asked(rendition)
+
+    def asked(self, now: float) -> Iterator[str]:
+        """Renditions that somebody has asked for lately."""
+        return (name for name, at in self._asked_at.items() if now - at <= ASKED_S)
 
     def note_released(self, requests: int, now: float, rung: str = "") -> None:
         """One new part of a rung released that many blocked requests."""

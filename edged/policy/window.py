@@ -192,10 +192,14 @@ class StreamWindow:
         return segment.payload_bytes if segment is not None and segment.away else None
 
     def away_needed(self) -> list[tuple[str, int]]:
-        """Rendition and MSN of what is away of a playlist of the least length, the oldest first."""
+        """Rendition and MSN of what is away of a playlist of the least length, the oldest first.
+
+        Of what comes as a list alone none is needed before somebody asks.
+        """
         return [
             (name, segment.entry.msn)
             for name, window in self.renditions.items()
+            if not window.is_away
             for segment in islice(window.listed, window.droppable, None)
             if segment.away and segment.fetched is None
         ]

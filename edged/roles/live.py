@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from msgspec import structs
+
 from edged.api.admin import Arguments, Handler
 from edged.errors import EdgedError
 from edged.irs.live_board import LiveAnswer, LiveQuery
@@ -14,7 +16,8 @@ TEXT_CHARS_MAX = 256
 
 def make_handlers(roles: Sequence[object]) -> dict[str, Handler]:
     """The command; where no IRS runs it says where to ask."""
-    boards = [role.service.live for role in roles if isinstance(role, IrsRole)]
+    services = [role.service for role in roles if isinstance(role, IrsRole)]
+    boards = [(service.live, service.reach) for service in services]
 
     def live(arguments: Arguments) -> list[LiveAnswer]:
         if not boards:
@@ -23,7 +26,12 @@ def make_handlers(roles: Sequence[object]) -> dict[str, Handler]:
                 " or `edged streams` what is live here"
             )
         query = parse_query(arguments)
-        return [board.answer(query) for board in boards]
+        return [
+            structs.replace(live.answer(query), ways=reach.ways(query.channel))
+            if query.channel
+            else live.answer(query)
+            for live, reach in boards
+        ]
 
     return {"live": live}
 

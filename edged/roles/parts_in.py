@@ -6,18 +6,17 @@ from functools import partial
 
 import structlog
 import trio
-from msgspec import structs
 
 from edged.backbone.directory import Directory, DirectoryRecord
 from edged.backbone.feeds import OnEvent
 from edged.backbone.segment_fetches import GONE, Done, SegmentKey
 from edged.backbone.sender import OriginLink
 from edged.errors import EdgedError
-from edged.media.parts import PackagedEvent, SegmentsListed, StreamEnded
+from edged.media.parts import PackagedEvent, StreamEnded
 from edged.media.stream import PriorityClass, StreamId
 from edged.policy.handover import Handover
 from edged.policy.run_homes import Home, RunHomes
-from edged.roles.parts_sources import Feed, Feeds, Leaving, Relays, Run, is_relay
+from edged.roles.parts_sources import Feed, Feeds, Leaving, Relays, Run, is_relay, tell_oldest
 from edged.runtime.pump import Pump
 
 RUNS_MAX = 20_000  # Known by where they came from: twice the channels of one origin.
@@ -101,9 +100,17 @@ class PartsIn:
 
     def sources(self, channel: str) -> tuple[str, ...]:
         """Who brings a channel: one, or two while it is handed over, the next one first."""
+        return tuple(each.origin for each in self._both(channel))
+
+    def want_rungs(self, channel: str, rungs: tuple[str, ...] | None) -> None:
+        """Have these pushed alone, by all who bring it."""
+        for each in self._both(channel):
+            each.subscription.want_rungs(rungs)
+
+    def _both(self, channel: str) -> list[Feed]:
         feed, leaving = self._feeds.get(channel), self._leaving.get(channel)
-        before = [] if leaving is None else [leaving.feed]
-        return tuple(each.origin for each in (feed, *before) if each is not None)
+        before = None if leaving is None else leaving.feed
+        return [each for each in (feed, before) if each is not None]
 
     def received(self, channel: str) -> int:
         """How many events the first of these has brought, of a replay that is not whole too."""
@@ -215,6 +222,7 @@ class PartsIn:
             on_end=partial(self._subscription_ended, channel, origin),
             priority=priority,  # Its session and its DSCP, as on the way in.
             cold=channel not in self._heard,
+            rungs=None if self.relays is None else self.relays.rungs(channel),
         )
         self._feeds[channel] = Feed(origin, priority, subscription)
 
@@ -419,17 +427,7 @@ class PartsIn:
             self._homes[run] = homes
             if len(self._homes) > RUNS_MAX:
                 del self._homes[next(iter(self._homes))]
-        if run not in self._homes or not any(isinstance(e, SegmentsListed) for e in events):
-            return events
-        return [
-            structs.replace(
-                event,
-                oldest_msn=homes.oldest_msn(event.rendition, event.oldest_msn, self._is_up),
-            )
-            if isinstance(event, SegmentsListed)
-            else event
-            for event in events
-        ]
+        return tell_oldest(events, homes, self._is_up) if run in self._homes else events
 
     def _home(self, source: str, stream_id: StreamId) -> str:
         """The origin that a run is at, whoever brings it; "": its epoch is another's by now."""

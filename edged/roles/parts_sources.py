@@ -2,14 +2,19 @@
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from msgspec import structs
+
 from edged.backbone.feeds import OnEvent
-from edged.media.parts import PackagedEvent
+from edged.media.parts import PackagedEvent, SegmentsListed
 from edged.media.stream import PriorityClass, StreamId
 from edged.policy.handover import Handover
 from edged.policy.segment_ends import SegmentEnds
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edged.backbone.feeds import FeedSubscription
+    from edged.policy.run_homes import Home, RunHomes
 
 
 class Feeds(Protocol):
@@ -53,6 +58,9 @@ class Relays(Protocol):
     def source(self, channel: str) -> str:
         """Which of them a channel is to come from; "": its origin."""
 
+    def rungs(self, channel: str) -> tuple[str, ...] | None:
+        """Which rungs of it are to be pushed; None: all."""
+
     def taker(self, channel: str, relay: str, take: OnEvent) -> OnEvent:
         """What takes what comes from a relay, and hands it on."""
 
@@ -72,3 +80,17 @@ class Relays(Protocol):
 def is_relay(source: str) -> bool:
     """Whether this is a PoP shard's name, no origin's."""
     return "/" in source
+
+
+def tell_oldest(
+    events: list[PackagedEvent], homes: "RunHomes", is_up: "Callable[[Home], bool]"
+) -> list[PackagedEvent]:
+    """These with how far back all homes of a run go that can be asked."""
+    return [
+        structs.replace(
+            event, oldest_msn=homes.oldest_msn(event.rendition, event.oldest_msn, is_up)
+        )
+        if isinstance(event, SegmentsListed)
+        else event
+        for event in events
+    ]

@@ -30,6 +30,7 @@ from edged.policy.routing_table import Decision, Explanation, explain_origin
 from edged.policy.stream_keys import StreamKeys
 from edged.roles import fitness, pop_metrics
 from edged.roles.api import PopSide, make_api
+from edged.roles.channel_ways import ChannelWay
 from edged.roles.common import (
     Commit,
     RoleMetrics,
@@ -85,6 +86,7 @@ class RouteAnswer(Struct, kw_only=True):
     now: Explanation
     request: RouteRequest | None = None  # The stream, as it is or as it was asked about.
     shed: str = ""  # When and why it was shed here last; "" if it was not.
+    way: ChannelWay | None = None  # How viewers here get it.
 
 
 class PopRole:
@@ -457,6 +459,7 @@ class PopRole:
             now=explanation,
             request=request,
             shed=self.shedder.why_shed(channel),
+            way=self.reaching.way(channel),
         )
 
     def _live_channels(self) -> Iterable[LiveChannel]:

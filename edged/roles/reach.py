@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from edged.api.admin import Arguments, Handler
 from edged.errors import EdgedError
-from edged.irs.reach import ReachAnswer
+from edged.irs.reach_seen import ReachAnswer
 from edged.media.routing import TEXT_CHARS_MAX
 from edged.roles.irs import IrsRole
 from edged.roles.pop import PopRole

@@ -17,7 +17,10 @@ from edged.playback.audience import read_audience, read_mbps
 from edged.playback.hls import Channel
 from edged.policy.reach_config import PopReachConfig
 from edged.policy.reach_orders import HeldSeen, Holding, Pace, ReachOrders, Retries
+from edged.roles.channel_ways import ChannelWay, as_list, why_from_there
+from edged.roles.parts_sources import is_relay
 from edged.roles.relaying import SourceSeen
+from edged.roles.wanted_rungs import Wanted
 from edged.runtime.faults import contained
 from edged.runtime.metrics import Metrics, MetricSpec, Sample
 from edged.wire.table import encoded_bytes
@@ -73,6 +76,15 @@ class Relays(Protocol):
 
     def relayed_on(self) -> dict[str, int]:
         """Channels that go from here to other PoPs, and to how many."""
+
+    def brings(self, channel: str) -> str:
+        """Who brings a channel here; "": nobody."""
+
+    def origin(self, channel: str) -> tuple[str, float | None]:
+        """Where a channel is live, and how far that is."""
+
+    def rungs_pushed(self, channel: str) -> Wanted:
+        """Which of its rungs are pushed here; None: all."""
 
     def seen(self) -> list[SourceSeen]:
         """Each channel that comes from a relay, or is ordered to."""
@@ -201,6 +213,30 @@ class Reaching:
             relayed_on={} if relays is None else relays.relayed_on(),
         )
 
+    def way(self, channel: str) -> ChannelWay:
+        """How a channel comes here, and why so."""
+        seen, relays = self.seen(channel), self.relays
+        known = self._playback.channels.get(channel)
+        at = seen.sources[0] if seen.sources else None
+        source, origin, relay = "", "", "" if at is None else at.ordered
+        origin_ms = relay_ms = None
+        if relays is not None:
+            source, (origin, origin_ms) = relays.brings(channel), relays.origin(channel)
+            relay = relay or (source if is_relay(source) else "")
+            relay_ms = relays.peers().get(relay)
+        return ChannelWay(
+            source=source,
+            origin=origin,
+            origin_ms=None if origin_ms is None else round(origin_ms, 2),
+            relay=relay,
+            relay_ms=relay_ms,
+            why=why_from_there(source, relay, at, seen.held),
+            held=any(each.held for each in seen.held),
+            rungs=None if relays is None else as_list(relays.rungs_pushed(channel)),
+            relayed_on=seen.relayed_on.get(channel, 0),
+            viewers=0 if known is None else known.count.viewers(self._now()),
+        )
+
     def register(self, metrics: Metrics, *, role: str) -> None:
         """Have its state read at each scrape."""
 
@@ -237,13 +273,13 @@ class Reaching:
         return why
 
     def _measure(self, now: float) -> float:
-        """What comes in of channels that are here for nobody as yet."""
+        """What comes in of channels that are here by order, and of them nobody watches as yet."""
         held = self.holding.held
         self._retries.keep(held)
         return sum(
-            read_mbps([channel]) or (0.0 if _is_over(channel) else GUESS_MBPS)
+            read_mbps([channel], now) or (0.0 if _is_known(channel) else GUESS_MBPS)
             for channel in self._playback.channels.values()
-            if channel.name in held and not channel.count.viewers(now)
+            if channel.name in held
         )
 
     def _audience(self, now: float) -> Audience:
@@ -265,9 +301,17 @@ class Reaching:
             relay=relays.address if relays is not None and relays.relays_max else "",
             relays_max=0 if relays is None else relays.relays_max,
             peers={} if relays is None else relays.peers(),
+            hold_mbps_max=self._config.hold_mbps_max,
+            relay_mbps_max=self._config.relay_mbps_max,
         )
 
 
-def _is_over(channel: Channel) -> bool:
+def _is_known(channel: Channel) -> bool:
+    """Whether what comes in of it can be told: nothing, or what a whole segment says."""
     stream = channel.newest
-    return not channel.subscribed or (stream is not None and stream.ended_at is not None)
+    if not channel.subscribed:
+        return True
+    if stream is None:
+        return False
+    windows = stream.window.renditions.values()
+    return stream.ended_at is not None or any(each.has_whole_segment for each in windows)

@@ -91,6 +91,11 @@ class RelayLinks:
             return False
         return bool(known.link.sessions) if priority is None else known.link.is_up(priority)
 
+    def down_why(self, relay: str) -> str:
+        """Why the way to a relay is not up, as far as that is known."""
+        known = self._links.get(relay)
+        return "" if known is None else known.link.down_why
+
     def is_alive(self, relay: str, now: float) -> bool:
         """Whether anything has come from it lately, be it pings."""
         known = self._links.get(relay)

@@ -33,6 +33,7 @@ from edged.policy.relay_choice import RelayChoice, RelayFacts
 from edged.policy.relay_progress import Progress
 from edged.roles.parts_sources import is_relay
 from edged.roles.relay_links import RelayLinks
+from edged.roles.wanted_rungs import WantedRungs
 from edged.runtime.faults import contained
 from edged.runtime.metrics import Metrics, MetricSpec, Sample
 from edged.runtime.pump import Pump
@@ -80,6 +81,9 @@ class Parts(Protocol):
 
     def received(self, channel: str) -> int:
         """How many events the first of these has brought, of a replay that is not whole too."""
+
+    def want_rungs(self, channel: str, rungs: tuple[str, ...] | None) -> None:
+        """Have these pushed alone, by all who bring it."""
 
 
 class SourceSeen(Struct, frozen=True, kw_only=True):
@@ -150,9 +154,11 @@ class Relaying:
         self._mbps_out, self._measured_at = 0.0, -math.inf
         self._measured = 0  # Subscriptions, when that was measured.
         self._woken = trio.Event()
+        self.wanted = WantedRungs(orders, channels=channels, push=parts.want_rungs, now=now)
         self.server: RelayServer | None = None
         if config.listen is not None:
             self.server = RelayServer(pump, self, local=local, listen=config.listen, tls=server_tls)
+            self.server.on_rungs, self.wanted.server = self.wanted.changed, self.server
 
     def reconfigure(self, config: PopReachConfig) -> None:
         """Go by other limits; the listener stays as it is."""
@@ -195,6 +201,7 @@ class Relaying:
         self.links.keep(wanted, self._orders.relays, used, now)
         self._find_failed(now)
         self._change(self._find_changes(orders, now), now)
+        self.wanted.look(now)
         if now >= self._measured_at + MEASURE_S:
             self._measured_at, self._mbps_out = now, self._measure()
 
@@ -203,6 +210,10 @@ class Relaying:
     def source(self, channel: str) -> str:
         """Which relay a channel is to come from; "": its origin."""
         return self._chosen.get(channel, "")
+
+    def rungs(self, channel: str) -> tuple[str, ...] | None:
+        """Which rungs of it are to be pushed here; None: all."""
+        return self.wanted.rungs(channel)
 
     def taker(self, channel: str, relay: str, take: OnEvent) -> OnEvent:
         """What takes what comes from a relay, and hands it on."""
@@ -290,6 +301,19 @@ class Relaying:
     def relayed_on(self) -> dict[str, int]:
         """Channels that go from here to other PoPs, and to how many."""
         return {} if self.server is None else self.server.counts()
+
+    def brings(self, channel: str) -> str:
+        """Who brings a channel here; "": nobody."""
+        return next(iter(self._parts.sources(channel)), "")
+
+    def origin(self, channel: str) -> tuple[str, float | None]:
+        """Where a channel is live, and how far that is."""
+        origin = self._origin_of(channel)
+        return origin, self._origin_ms(origin) if origin else None
+
+    def rungs_pushed(self, channel: str) -> tuple[str, ...] | None:
+        """Which of its rungs are pushed here; None: all."""
+        return self.wanted.seen(channel)
 
     def seen(self) -> list[SourceSeen]:
         """Each channel that comes from a relay, or is ordered to."""
@@ -405,6 +429,7 @@ class Relaying:
             ms=self.links.ms(relay),
             origin_ms=self._origin_ms(self._origin_of(channel)),
             relayed_on=0 if self.server is None else self.server.count(channel),
+            down_why=self.links.down_why(relay),
         )
 
     def _change(self, changes: Mapping[str, str], now: float) -> None:

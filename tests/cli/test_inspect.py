@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 import trio
 from msgspec import structs
+from rich.text import Text
 
 from edged.api.admin import AdminConfig, Arguments, serve_admin
 from edged.cli import asking
-from edged.cli.inspect import format_duration
+from edged.cli.inspect import describe_way, format_duration
 from edged.errors import ConfigError, EdgedError
 from edged.media.routing import OriginState, RouteRequest
 from edged.media.stream import PriorityClass
 from edged.policy.routing_table import Decision, Explanation, OriginVerdict
+from edged.roles.channel_ways import ChannelWay
 from edged.roles.common import StreamLine
 from edged.roles.pop import RouteAnswer
 from tests.cli.invoke import Answer, in_a_thread
@@ -292,3 +294,48 @@ def test_explain_asks_of_a_stream_of_another_sort(tmp_path: Path) -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
+
+
+WAY = ChannelWay(
+    source="fra1",
+    origin="fra1",
+    origin_ms=80.04,
+    relay="",
+    relay_ms=None,
+    why="no PoP is ordered to relay it here",
+    held=False,
+    rungs=None,
+    relayed_on=0,
+    viewers=5,
+)
+
+
+def plain(way: ChannelWay) -> list[str]:
+    return [Text.from_markup(line).plain for line in describe_way(way)]
+
+
+def test_how_viewers_here_get_a_channel_is_told() -> None:
+    assert plain(WAY) == [
+        "viewers here get it from its origin fra1 80.0 ms away: no PoP is ordered to relay it here"
+    ]
+    by_relay = structs.replace(
+        WAY, source="lon1/0", relay="lon1/0", relay_ms=8.2, why="", rungs=["v1", "v2"], held=True
+    )
+    assert plain(by_relay) == [
+        "viewers here get it from PoP lon1/0 8.2 ms away, as IRS orders; its origin fra1 80.0 ms"
+        " away",
+        "it is held here by order of IRS, watched or not",
+        "of its video v1, v2 come before anybody asks, others on demand",
+    ]
+    refused = structs.replace(WAY, relay="lon1/0", why="avoided: it is silent", relayed_on=2)
+    assert plain(refused) == [
+        "viewers here get it from its origin fra1 80.0 ms away, not from PoP lon1/0, as IRS"
+        " orders: avoided: it is silent",
+        "it goes on from here to 2 other PoPs",
+    ]
+    nowhere = structs.replace(WAY, source="", why="nobody here watches it, and nothing orders it")
+    assert plain(nowhere) == [
+        "viewers here would get it from its origin fra1 80.0 ms away: nobody here watches it, and"
+        " nothing orders it"
+    ]
+    assert plain(structs.replace(WAY, source="", origin="")) == []

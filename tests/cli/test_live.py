@@ -12,6 +12,7 @@ from msgspec import structs
 from edged.api.admin import AdminConfig, Arguments, serve_admin
 from edged.cli.live import describe_note
 from edged.irs.live_board import LiveAnswer
+from edged.irs.reach_seen import HOLDS, PopWay
 from edged.policy.live_registry import LiveConflict, LiveSeen
 from tests.cli.invoke import Answer, in_a_thread
 
@@ -91,3 +92,39 @@ def test_what_is_unusual_is_said() -> None:
         "waits for its publisher; its PoP is gone for 4 s; also at a/0, whose run is newer"
     )
     assert describe_note(structs.replace(ALICE, also_at=["a/0"])) == "also at a/0"
+
+
+def test_which_pops_have_one_channel_and_by_which_way(tmp_path: Path) -> None:
+    socket = tmp_path / "admin.sock"
+    held = PopWay(
+        pop="lhr1/0",
+        viewers=0,
+        here=True,
+        held=True,
+        via="",
+        ordered=HOLDS,
+        rungs=["v1", "v2"],
+        via_ms=None,
+        origin_ms=12.0,
+    )
+    relayed = PopWay(
+        pop="sin1/0",
+        viewers=40,
+        here=True,
+        held=False,
+        via="lhr1/0",
+        ordered="lhr1/0",
+        rungs=["v2"],
+        via_ms=8.25,
+        origin_ms=170.0,
+    )
+    to_come = structs.replace(held, pop="gru1/0", here=False, held=False)
+    by_itself = structs.replace(relayed, pop="nyc1/0", via="", ordered="", via_ms=None, rungs=[])
+    answer = structs.replace(ANSWER, ways=[held, relayed, to_come, by_itself])
+    with edged_at(socket, answer):
+        shown = Answer("live", "alice", "--socket", socket)
+    lines = [" ".join(line.split()) for line in shown.out.splitlines()]
+    assert "lhr1/0 0 its origin 12.0 ms by order hold it v1, v2" in lines
+    assert "sin1/0 40 lhr1/0 8.2 ms 170.0 ms take it from lhr1/0 v2" in lines
+    assert "gru1/0 0 not here 12.0 ms hold it v1, v2" in lines
+    assert "nyc1/0 40 its origin 170.0 ms" in lines

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from edged.api.admin import AdminConfig, Arguments, serve_admin
 from edged.cli.reach import describe_plan, describe_pop
-from edged.irs.reach import ReachAnswer, ReachSeen
+from edged.irs.reach_seen import ReachAnswer, ReachSeen
 from edged.policy.reach_orders import HeldSeen
 from edged.roles.reach import ReachShown
 from edged.roles.reaching import ReachAtPop

@@ -64,6 +64,8 @@ def make_sample(number: int, at: float) -> NetworkSample:
             "nrt-nyc": (0, 30, 30, 1600, 0, 0),
         },
         flows={(name, home): 10 + number for name in CITIES},
+        reach={"lhr": (12, 0, 40), "ams": (0, 7, 0), "nrt": (2, 3, 5)} if number > CUT_AT else {},
+        relays={("lhr", "ams"): 7, ("lhr", "nrt"): 2, ("nrt", "lhr"): 1} if number > CUT_AT else {},
         link_why={"lhr-nyc": "silent on every path"} if cut else {},
     )
 
@@ -148,6 +150,7 @@ async def test_an_hour_is_drawn_and_gone_through() -> None:
             await see_what_was(page)
             await see_more(page, hour)
             await see_one(page)
+            await see_relays(page)
             await check_widths(page)
             assert problems(page) == []
 
@@ -236,6 +239,35 @@ async def see_one(page: Page) -> None:
     await click(page, "#show-links")
     assert await page.evaluate("document.querySelectorAll('.tie').length") == 0
     await click(page, "#show-links")
+
+
+async def see_relays(page: Page) -> None:
+    """Channels that go from PoP to PoP, and what each holds; nothing where there is none."""
+    count = "document.querySelectorAll('.relay').length"
+    assert await page.evaluate(count) == 2, "there and back; ams and lhr touch"
+    await click(page, "#show-relays")
+    assert await page.evaluate(count) == 0
+    await click(page, "#show-relays")
+    await page.evaluate(
+        "const found = document.getElementById('find'); found.value = 'lhr';"
+        "found.dispatchEvent(new Event('input'))"
+    )
+    assert await text_of(page, "#detail-head") == "PoP lhr"
+    told = await text_of(page, "#detail-facts")
+    for words in ("Holds", "12", "40.0", "To PoPs", "9"):
+        assert words in told
+    assert await text_of(page, "#detail-relays-head") == "Relays, by channels"
+    bars = await text_of(page, "#detail-relays")
+    for words in ("→ ams", "→ nrt", "← nrt"):
+        assert words in bars
+    back = "document.querySelector('[data-key=\"pop nyc\"]').hasAttribute('data-back')"
+    assert await page.evaluate(back)
+    assert not await page.evaluate(back.replace("pop nyc", "pop nrt"))
+    await click(page, "#deselect")
+    await press(page, ",", ",")
+    assert await page.evaluate(count) == 0
+    assert await page.evaluate("document.getElementById('show-relays').hidden")
+    await press(page, "l")
 
 
 async def open_nothing(browser: Browser, history: History) -> tuple[str, str]:

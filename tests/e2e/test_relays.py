@@ -41,10 +41,17 @@ class Relayed(Struct):
     encoder: Encoder
     viewer: Viewer
 
-    def order(self, pop: PopRole, via: PopRole | None = None, *, ttl_s: float = 60.0) -> None:
-        """Have a PoP hold alice, or take her from another."""
+    def order(
+        self,
+        pop: PopRole,
+        via: PopRole | None = None,
+        *,
+        ttl_s: float = 60.0,
+        rungs: tuple[str, ...] = (),
+    ) -> None:
+        """Have a PoP hold alice, or take her from another; and these rungs of her alone."""
         relay = "" if via is None else name_of(via)
-        order = ReachOrder("alice", hold=via is None, via=relay)
+        order = ReachOrder("alice", hold=via is None, via=relay, rungs=rungs)
         pop.reaching.ordered(
             Reach(
                 epoch=1,
@@ -349,3 +356,60 @@ async def test_limits_of_a_relay_are_said(tmp_path: Path) -> None:
         text = made.network.process.metrics.render().decode()
         for spec in edged.roles.relaying.SPECS:
             assert spec.name in text
+
+
+def is_list(pop: PopRole, rendition: str) -> bool:
+    """Whether a rendition comes to a PoP as a list of whole segments alone."""
+    channel = pop.hls.channels.get("alice")
+    if channel is None or channel.newest is None:
+        return False
+    window = channel.newest.window.renditions.get(rendition)
+    return window is not None and window.is_away
+
+
+async def test_a_rung_that_nobody_watches_comes_when_somebody_does(tmp_path: Path) -> None:
+    """East holds alice by a rung that she has not: her only one is listed until a viewer asks."""
+    async with relayed(tmp_path) as made:
+        made.order(made.east, rungs=("v9",))
+        await until(lambda: is_list(made.east, "v0"), 10.0)
+        assert not is_list(made.east, "a0")
+        assert made.east.relaying.rungs_pushed("alice") == ("v9",)
+        assert made.east.reaching.way("alice").rungs == ["v9"]
+        there = Viewer(f"http://{made.network.addresses['pop east']['http']}", "alice")
+        await there.join()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: there.watch(join=False))
+            await until(
+                lambda: (
+                    bool(there.tracks) and all(len(t.arrivals) > 12 for t in there.tracks.values())
+                ),
+                12.0,
+            )
+            await until(lambda: not is_list(made.east, "v0"), 5.0)
+            nursery.cancel_scope.cancel()
+        assert made.east.relaying.rungs_pushed("alice") == ("a0", "v0", "v9")
+        for track in there.tracks.values():
+            uris = [arrival.uri for arrival in track.arrivals]
+            assert len(set(uris)) == len(uris)
+        newest = made.east.hls.channels["alice"].newest
+        assert newest is not None
+        statistics = newest.window.statistics()
+        assert (statistics.parts_missing, statistics.segments_missing) == (0, 0)
+        made.check()
+
+
+async def test_a_relay_has_the_rungs_that_are_watched_behind_it(tmp_path: Path) -> None:
+    """South is watched, and goes to a relay that holds alice by another rung: it gets v0, too."""
+    async with relayed(tmp_path) as made:
+        made.order(made.east, rungs=("v9",))
+        await until(lambda: is_list(made.east, "v0"), 10.0)
+        made.order(made.south, made.east, rungs=("v0",))
+        await until(lambda: made.sources(made.south) == ("east/0",), 10.0)
+        await made.watched_further(12)
+        assert made.sources(made.south) == ("east/0",)
+        assert "v0" in (made.east.relaying.rungs_pushed("alice") or ())
+        assert not is_list(made.east, "v0")
+        assert not is_list(made.south, "v0")
+        way = made.south.reaching.way("alice")
+        assert (way.source, way.relay, way.why, way.origin) == ("east/0", "east/0", "", "fra1")
+        made.check()

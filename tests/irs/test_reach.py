@@ -12,7 +12,7 @@ from edged.irs.service import IrsConfig
 from edged.media.live import LiveRow
 from edged.media.reach import Audience, AudienceRow, Reach, ReachOrder
 from edged.media.routing import PathProbe
-from edged.policy.link_map import SiteConfig
+from edged.policy.link_map import LinkConfig, SiteConfig
 from edged.policy.pop_view import PopView
 from edged.policy.reach_config import ReachConfig
 from edged.policy.reach_orders import ReachOrders
@@ -85,6 +85,14 @@ async def test_who_watches_goes_up_and_orders_come_down(autojump_clock: MockCloc
         assert (answer.channels, answer.replicas, answer.relayed) == (1, 1, 1)
         assert [seen.viewers for seen in answer.seen] == [105]
         assert network.irs.reach.answer("y").seen == []
+        one, other = network.irs.reach.ways("x")
+        assert (one.pop, one.ordered, one.viewers, one.held) == ("east/0", "hold", 100, False)
+        assert (other.pop, other.ordered, other.via, other.via_ms) == (
+            *("west/0", "east/0", ""),
+            20.0,
+        )
+        assert (one.origin_ms, other.origin_ms) == (100.0, 110.0)
+        assert network.irs.reach.ways("nothing") == []
         values = {sample.name: sample.value for sample in network.irs.reach.read_metrics()}
         assert values.keys() == {spec.name for spec in METRICS}
         assert values["edged_irs_reach_viewers"] == 105
@@ -286,6 +294,7 @@ async def test_a_plan_of_many_leaves_the_loop_to_others(
         board = network.irs.reach
         planner = board._planner
         assert planner is not None
+        planner._world = None  # So all of them have their turn.
         async with trio.open_nursery() as planning:
 
             async def count() -> None:
@@ -307,3 +316,69 @@ async def test_orders_of_an_epoch_that_is_a_fault_are_not_taken() -> None:
     assert pop.reaches == []
     pop.client._obey(Reach(epoch=5, number=1, ttl_s=5.0, orders=()), "127.0.0.1:1")
     assert len(pop.reaches) == 1
+
+
+async def test_what_the_page_draws_is_what_pops_do(autojump_clock: MockClock) -> None:
+    near, far = Pop("east", 100.0), Pop("west", 110.0)
+    near.publishes("x", "y")
+    near.audience = msgspec.structs.replace(
+        near.audience, rows=tuple(AudienceRow(name, 9, held=True) for name in ("x", "y"))
+    )
+    rows = (AudienceRow("x", 5, via="east/0"), AudienceRow("y", 5))
+    far.audience = msgspec.structs.replace(far.audience, rows=rows)
+    async with trio.open_nursery() as nursery:
+        network = Network(nursery, IRS)
+        network.add_origin("fra1")
+        near.join(network)
+        far.join(network)
+        board = network.irs.reach
+        await until(lambda: bool(board.look()[1]))
+        assert board.look() == ({"east": (2, 0, 0), "west": (0, 1, 0)}, {("east", "west"): 1})
+        seen = network.irs.watch._look()
+        assert (seen.reach, seen.relays) == board.look()
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("hold_mbps_max", "link_mbps", "held"), [(None, 1000.0, 2), (7.0, 1000.0, 1), (None, 35.0, 1)]
+)
+async def test_links_and_pops_limit_what_is_held(
+    hold_mbps_max: float | None, link_mbps: float, held: int, autojump_clock: MockClock
+) -> None:
+    """A PoP that tells how many Mbps it takes holds no more by plan; nor does a link carry more."""
+    pop = Pop("east", 100.0)
+    pop.publishes("x", "y")
+    watching = Pop("west", 110.0)
+    watching.audience = msgspec.structs.replace(
+        watching.audience,
+        holds_max=0,
+        peers={"east/0": 5.0},
+        rows=tuple(
+            AudienceRow(name, 50, (), {"v1": 50}, mbps={"v0": 6.0, "v1": 5.9}, base_mbps=0.1)
+            for name in ("x", "y")
+        ),
+    )
+    pop.audience = msgspec.structs.replace(pop.audience, hold_mbps_max=hold_mbps_max)
+    irs = msgspec.structs.replace(
+        IRS,
+        sites=(
+            SiteConfig(name="east", pops=("east",)),
+            SiteConfig(name="west", pops=("west",)),
+            SiteConfig(name="fra", origins=("fra1",)),
+        ),
+        links=(
+            LinkConfig(name="sea", ends=("east", "fra"), mbps=link_mbps),
+            LinkConfig(name="land", ends=("west", "fra"), mbps=1000.0),
+        ),
+    )
+    async with trio.open_nursery() as nursery:
+        network = Network(nursery, irs)
+        network.add_origin("fra1")
+        pop.join(network)
+        watching.join(network)
+        await until(lambda: bool(pop.ordered))
+        answer = network.irs.reach.answer()
+        assert (answer.replicas, answer.hold_mbps) == (held, 6.0 * held)
+        assert answer.seen[0].holds["east/0"] == ["v1"]
+        assert pop.ordered["x"].rungs == ("v1",)
+        nursery.cancel_scope.cancel()

@@ -49,6 +49,7 @@ class Reader:
         self.whole: dict[str, list[list[object]]] = {}
         self.rows: dict[str, dict[int, list[int]]] = {}
         self.flows: dict[tuple[int, int], int] = {}
+        self.relays: dict[tuple[int, int], int] = {}
         self.events: list[object] = []
         self.seen: list[dict[str, object]] = []
 
@@ -58,15 +59,19 @@ class Reader:
             if "whole" in line:
                 self.whole = line["whole"]
                 self.rows, self.flows = {"pops": {}, "origins": {}, "links": {}}, {}
+                self.reach, self.relays = dict[int, list[int]](), {}
+            for place, *row in line.get("reach", ()):
+                self.reach[place] = row
             for what, rows in self.rows.items():
                 for place, *row in line.get(what, ()):
                     rows[place] = row
-            flows = line.get("flows", [])
-            for pop, origin, units in zip(flows[::3], flows[1::3], flows[2::3], strict=True):
-                if units:
-                    self.flows[pop, origin] = units
-                else:
-                    del self.flows[pop, origin]
+            for what, known in (("flows", self.flows), ("relays", self.relays)):
+                changed = line.get(what, [])
+                for one, other, n in zip(changed[::3], changed[1::3], changed[2::3], strict=True):
+                    if n:
+                        known[one, other] = n
+                    else:
+                        del known[one, other]
             self.events += line.get("events", [])
             self.cursor = f"{RUN}-{line['seq']}"
             self.seen.append(self.state(line["at"]))
@@ -83,6 +88,13 @@ class Reader:
                 (names["pops"][pop], names["origins"][origin]): units
                 for (pop, origin), units in self.flows.items()
             },
+            "reach": {
+                names["pops"][place]: tuple(row) for place, row in self.reach.items() if any(row)
+            },
+            "relays": {
+                (names["pops"][one], names["pops"][other]): channels
+                for (one, other), channels in self.relays.items()
+            },
         }
 
 
@@ -93,6 +105,8 @@ def expected(sample: NetworkSample) -> dict[str, object]:
         "origins": dict(sample.origins),
         "links": dict(sample.links),
         "flows": {pair: units for pair, units in sample.flows.items() if units},
+        "reach": {name: row for name, row in sample.reach.items() if any(row)},
+        "relays": {pair: channels for pair, channels in sample.relays.items() if channels},
     }
 
 
@@ -100,6 +114,8 @@ def sample_at(
     number: int,
     pops: Mapping[str, Row] | None = None,
     flows: Mapping[Pair, int] | None = None,
+    reach: Mapping[str, Row] | None = None,
+    relays: Mapping[Pair, int] | None = None,
 ) -> NetworkSample:
     return NetworkSample(
         at=1000.0 + SAMPLE_INTERVAL_S * number,
@@ -108,6 +124,8 @@ def sample_at(
         origins={"fra1": (0, 1, 100, number % 100, 0, 0, number % 100, 100)},
         links={"ams-lhr": (0, 10, 20, 30, 0, 0)},
         flows=flows or {},
+        reach=reach or {},
+        relays=relays or {},
     )
 
 
@@ -127,7 +145,13 @@ def samples(draw: st.DrawFn) -> list[NetworkSample]:
         pops = rng.choice(worlds[: 1 + rng.randrange(3)])
         flows = {pair: n for pair, n in rng.choice(moves).items() if pair[0] in pops}
         flows = {pair: n for pair, n in flows.items() if pair[1] == "fra1"}
-        made.append(sample_at(number, pops, flows))
+        reach = {name: (rng.randrange(3), rng.randrange(2), 0) for name in pops}
+        relays = {
+            (one, other): rng.randrange(3)
+            for one, other in itertools.permutations(sorted(pops), 2)
+            if rng.random() < 0.5
+        }
+        made.append(sample_at(number, pops, flows, reach, relays))
     return made
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import strategies as st
 
 from edged.policy.earth import Place, cable_rtt_ms
-from edged.policy.reach import Matrix, ReachPop
 from edged.policy.reach_distances import LOCAL_MS, estimate_ms
+from edged.policy.reach_plan import Matrix, ReachPop
 
 LONDON, PARIS = (51.51, -0.13), (48.86, 2.35)
 

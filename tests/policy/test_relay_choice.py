@@ -28,6 +28,7 @@ def choice(relayed_max: int = 9) -> RelayChoice:
         (GOOD._replace(ms=None), ""),
         (GOOD._replace(origin_ms=None), ""),
         (GOOD._replace(is_up=False), "the way there is not up"),
+        (GOOD._replace(is_up=False, down_why="refused"), "the way there is not up: refused"),
         (GOOD._replace(ms=85.0), ""),
         (GOOD._replace(ms=85.1), "85.1 ms away, the origin 80.0 ms"),
         (GOOD._replace(relayed_on=2), "it goes from here to 2 PoPs"),

@@ -465,6 +465,8 @@ async def reach_is_told(host: Host) -> None:
     board = host.irs.service.reach
     assert board.config is not None
     assert (board.config.interval_s, board.config.orders_per_pop_max) == (6.0, 300)
+    assert (board.config.link_share, board.config.gain_min) == (0.3, 0.2)
+    assert (board.config.hold_plans, board.config.moves_max) == (4, 30)
     reaching, relaying = host.pop.reaching, host.pop.relaying
     assert (reaching.holding.holds_max, reaching.holding.grace_s) == (100, 20.0)
     assert (reaching._config.hold_mbps_max, relaying._config.relay_mbps_max) == (1000.0, 4000.0)
@@ -636,6 +638,10 @@ STEPS: list[tuple[Callable[[Host], dict[str, object]], Check]] = [
             irs__reach__replicas_max=11,
             irs__reach__margin_ms=6.0,
             irs__reach__orders_per_pop_max=300,
+            irs__reach__link_share=0.3,
+            irs__reach__gain_min=0.2,
+            irs__reach__hold_plans=4,
+            irs__reach__moves_max=30,
             pop__reach__holds_max=100,
             pop__reach__hold_mbps_max=1000.0,
             pop__reach__grace_s=20.0,

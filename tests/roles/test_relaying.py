@@ -34,6 +34,7 @@ class Parts:
         self.here: dict[str, tuple[str, ...]] = {}
         self.went: list[str] = []
         self.hands_over = False
+        self.rungs: dict[str, tuple[str, ...] | None] = {}
 
     def go(self, channel: str) -> None:
         assert self.relaying is not None
@@ -49,6 +50,9 @@ class Parts:
 
     def received(self, channel: str) -> int:
         return 0
+
+    def want_rungs(self, channel: str, rungs: tuple[str, ...] | None) -> None:
+        self.rungs[channel] = rungs
 
     def priority(self, channel: str) -> PriorityClass | None:
         return PriorityClass.PARTNER if channel == "c1" else PriorityClass.BASIC
@@ -77,6 +81,9 @@ class Links:
 
     def ms(self, relay: str) -> float | None:
         return self.away_ms.get(relay)
+
+    def down_why(self, relay: str) -> str:
+        return "" if relay in self.up else "certificate verify failed"
 
     def peers(self) -> dict[str, float]:
         return self.away_ms

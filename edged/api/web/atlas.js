@@ -87,6 +87,8 @@ function show() {
   showLog(index);
   showDetail();
   showNames();
+  $("show-relays").hidden = !seen.relays.length;
+  $("key-relays").hidden = !seen.relays.length;
 }
 
 function showSlider(index) {
@@ -199,6 +201,22 @@ function showDetail() {
     text(count, `${number(flow.units)} · ${number((100 * flow.units) / whole, 0)} %`);
     attr(node.firstChild, "data-subject", `${other} ${flow[other]}`);
   });
+  showRelays(one);
+}
+
+// Channels that a PoP takes from others, and gives to others: → that is to whom they go.
+function showRelays(one) {
+  const relays = one.kind === "pop" ? seen.relays.filter(({ from, to }) => from === one.name || to === one.name) : [];
+  text($("detail-relays-head"), relays.length ? "Relays, by channels" : "");
+  const other = ({ from, to }) => (from === one.name ? to : from);
+  keyed($("detail-relays"), relays.slice(0, FLOWS_MAX), ({ from, to }) => `${from} ${to}`, makeBar, (node, relay) => {
+    const [name, bar, count] = node.firstChild.children;
+    text(name, `${relay.from === one.name ? "→" : "←"} ${other(relay)}`);
+    bar.firstChild.style.setProperty("width", `${(100 * relay.channels) / relays[0].channels}%`);
+    text(count, number(relay.channels));
+    attr(node.firstChild, "data-subject", `pop ${other(relay)}`);
+    attr(node.firstChild, "data-relay", true);
+  });
 }
 
 function makeBar() {
@@ -207,11 +225,17 @@ function makeBar() {
   return el("li", {}, button);
 }
 
+// Channels that IRS has a PoP hold, and that come from others or go there; nothing where there are none.
+function reachFacts({ reach, relays }) {
+  if (!reach.holds && !reach.relayed && !relays) return [];
+  return [["Holds", number(reach.holds)], ["Unwatched", rate(reach.hold_mbps * 1e6)], ["From PoPs", number(reach.relayed)], ["To PoPs", number(relays)]];
+}
+
 function facts(one) {
   const site = one.site >= 0 && seen.sites[one.site] ? [["Site", seen.sites[one.site][0]]] : [];
   if (one.kind === "pop") {
     const each = past.samples[place()].frame.interval_s;
-    return [["Units", number(one.streams)], [`New in ${each} s`, number(one.arrivals)], ["No place", number(one.unplaced)], ["Refused", number(one.refusals)], ["Load", one.load === null ? "not told" : `${one.load} %`], ...site];
+    return [["Units", number(one.streams)], [`New in ${each} s`, number(one.arrivals)], ["No place", number(one.unplaced)], ["Refused", number(one.refusals)], ["Load", one.load === null ? "not told" : `${one.load} %`], ...reachFacts(one), ...site];
   }
   if (one.kind === "origin") {
     return [["Used", `${number(one.used)} of ${number(one.slots)}`], ["Partner", number(one.partner)], ["Affiliate", number(one.affiliate)], ["Basic", number(one.basic)], ["Session", one.connected ? "up" : "none"], ...site];
@@ -292,7 +316,7 @@ $("find").addEventListener("input", () => {
   const one = wanted && seen ? all().find((each) => each.name === wanted) : null;
   if (one && one.key !== selected) select(one.key);
 });
-for (const layer of ["links", "flows"]) {
+for (const layer of ["links", "flows", "relays"]) {
   $(`show-${layer}`).addEventListener("click", (event) => {
     scene[layer] = !scene[layer];
     attr(event.currentTarget, "aria-pressed", String(scene[layer]));
@@ -317,7 +341,7 @@ function drawKey() {
   const bounds = [0, ...LOADS];
   const swatches = bounds.map((from, step) => el("li", { class: "swatch", "data-load": step }, el("i"), step === bounds.length - 1 ? `≥ ${from}` : step ? `${from}–${bounds[step + 1]}` : `< ${bounds[1]}`));
   const states = [["warn", "look at it"], ["bad", "broken"]].map(([state, word]) => el("li", { "data-state": state }, icon(state), word));
-  $("key").append(el("li", { class: "of" }, "Load, %"), ...swatches, el("li", { class: "cut" }, el("i"), "cut"), el("li", { class: "units" }, el("i"), "flow, by units"), el("li", { class: "ring" }, el("i"), "origin"), el("li", { class: "dot" }, el("i"), "PoP"), ...states);
+  $("key").append(el("li", { class: "of" }, "Load, %"), ...swatches, el("li", { class: "cut" }, el("i"), "cut"), el("li", { class: "units" }, el("i"), "flow, by units"), el("li", { class: "relays", id: "key-relays", hidden: "" }, el("i"), "relay"), el("li", { class: "ring" }, el("i"), "origin"), el("li", { class: "dot" }, el("i"), "PoP"), ...states);
 }
 
 drawKey();

@@ -19,19 +19,23 @@ class Rows {
     this.pops = [];
     this.origins = [];
     this.links = [];
+    this.reach = [];
     this.flows = new Map(); // "pop origin", by their places -> units.
+    this.relays = new Map(); // The same of the PoP that relays and the PoP that it relays to -> channels.
   }
 
   apply(line) {
     if (line.irs) this.irs = line.irs;
-    for (const what of ["pops", "origins", "links"]) {
+    for (const what of ["pops", "origins", "links", "reach"]) {
       for (const [place, ...row] of line[what] ?? []) this[what][place] = row;
     }
-    const flows = line.flows ?? [];
-    for (let index = 0; index < flows.length; index += 3) {
-      const key = flows[index] * 4096 + flows[index + 1];
-      if (flows[index + 2]) this.flows.set(key, flows[index + 2]);
-      else this.flows.delete(key);
+    for (const what of ["flows", "relays"]) {
+      const changed = line[what] ?? [];
+      for (let index = 0; index < changed.length; index += 3) {
+        const key = changed[index] * 4096 + changed[index + 1];
+        if (changed[index + 2]) this[what].set(key, changed[index + 2]);
+        else this[what].delete(key);
+      }
     }
   }
 
@@ -147,13 +151,17 @@ export class History {
       return found;
     };
     const site = (number) => frame.sites[number] ?? null;
-    const pops = frame.pops.map(([, at], place) => popSeen({ ...named("pops", place), site: at }));
+    const reach = (place) => Object.fromEntries((frame.rows.reach ?? []).map((name, column) => [name, rows.reach[place]?.[column] ?? 0]));
+    const pops = frame.pops.map(([, at], place) => popSeen({ ...named("pops", place), reach: reach(place), relays: 0, site: at }));
     const origins = frame.origins.map(([, at], place) => originSeen({ ...named("origins", place), site: at }));
     const links = frame.links.map(([, one, other, mbps], place) => linkSeen({ ...named("links", place), one, other, mbps, ends: [site(one)[0], site(other)[0]] }));
     const flows = [...rows.flows].map(([key, units]) => ({ pop: pops[Math.floor(key / 4096)].name, origin: origins[key % 4096].name, units }));
     flows.sort((one, other) => other.units - one.units);
+    const relays = [...rows.relays].map(([key, channels]) => ({ from: pops[Math.floor(key / 4096)].name, to: pops[key % 4096].name, channels }));
+    relays.sort((one, other) => other.channels - one.channels || (one.from + one.to < other.from + other.to ? -1 : 1));
+    for (const [key, channels] of rows.relays) pops[Math.floor(key / 4096)].relays += channels;
     const [standing, epoch, fallback, unserved] = rows.irs;
-    return { at: sample.at, totals: sample.totals, sites: frame.sites, pops, origins, links, flows, irs: { standing, epoch, fallback, unserved } };
+    return { at: sample.at, totals: sample.totals, sites: frame.sites, pops, origins, links, flows, relays, irs: { standing, epoch, fallback, unserved } };
   }
 }
 

@@ -10,6 +10,8 @@ const FLOWS_SHOWN = 150; // The strongest; of what is selected, all.
 const FLOWS_MOVING = 40; // Of them so many are seen to move: each costs the browser's time.
 const LINK_BEND = 0.06;
 const FLOW_BEND = 0.16;
+const RELAYS_SHOWN = 80; // Those of most channels.
+const RELAY_BEND = -0.14; // To the other side than flows.
 const TAG_PX = 18;
 const TAGS_AT = [[0.5, 0], [0.36, 0], [0.64, 0], [0.24, 0], [0.76, 0], [0.5, -22], [0.5, 22], [0.3, -22], [0.7, -22]]; // Along a link, and off it.
 const ZOOM_MAX = 40; // Times the view that has all.
@@ -21,9 +23,9 @@ const fixed = (value) => value.toFixed(1);
 
 export class Scene {
   constructor(parent, tip, onSelect) {
-    Object.assign(this, { parent, tip, onSelect, seen: null, selected: "", links: true, flows: true });
+    Object.assign(this, { parent, tip, onSelect, seen: null, selected: "", links: true, flows: true, relays: true });
     this.zoom = { k: 1, x: 0, y: 0 }; // On top of the view that has all.
-    this.layers = Object.fromEntries(["land", "ties", "streams", "marks", "spots", "labels"].map((name) => [name, svg("g", { class: name })]));
+    this.layers = Object.fromEntries(["land", "ties", "streams", "relays", "marks", "spots", "labels"].map((name) => [name, svg("g", { class: name })]));
     this.root = svg("svg", { class: "world", tabindex: 0, role: "application", "aria-roledescription": "map" }, ...Object.values(this.layers));
     parent.prepend(this.root);
     this.drawLand();
@@ -106,6 +108,7 @@ export class Scene {
     const related = this.related();
     this.drawLinks(placed, related);
     this.drawFlows(placed);
+    this.drawRelays(placed);
     this.drawNodes(placed, related);
     this.drawLabels(placed, related);
   }
@@ -118,6 +121,10 @@ export class Scene {
     for (const flow of seen.flows) {
       if (selected === `pop ${flow.pop}`) found.add(`origin ${flow.origin}`);
       if (selected === `origin ${flow.origin}`) found.add(`pop ${flow.pop}`);
+    }
+    for (const { from, to } of seen.relays) {
+      if (selected === `pop ${from}`) found.add(`pop ${to}`);
+      if (selected === `pop ${to}`) found.add(`pop ${from}`);
     }
     const link = seen.links.find((each) => each.key === selected);
     if (link) for (const node of [...seen.pops, ...seen.origins]) if (node.site === link.one || node.site === link.other) found.add(node.key);
@@ -167,26 +174,54 @@ export class Scene {
     });
   }
 
-  drawFlows({ spots, scale, narrow }) {
+  // A curve between two nodes, or the pieces of one that goes around the Earth's other side.
+  way(one, other, bend) { // `bend`: of a piece, from its ends.
+    const { mode, places } = this.arranged;
+    const { view, spots } = this.placed;
+    const [from, to] = [spots.get(one), spots.get(other)];
+    const turns = mode === "map" ? wrapped(places.get(one), places.get(other)).map(([a, b]) => [{ x: from.x + view.k * (a.x - places.get(one).x), y: from.y }, { x: to.x + view.k * (b.x - places.get(other).x), y: to.y }]) : [[from, to]];
+    return turns.map(([a, b]) => curve(a, b, bend(a, b)).d).join("");
+  }
+
+  apart(one, other) {
+    const [from, to] = [this.placed.spots.get(one), this.placed.spots.get(other)];
+    return Math.hypot(from.x - to.x, from.y - to.y) > from.r + to.r + 6;
+  }
+
+  // Channels that go from PoP to PoP: from the one that relays, in the direction in which dots move.
+  drawRelays({ scale, narrow }) {
+    const { seen, selected } = this;
+    const picked = selected.startsWith("pop ");
+    const most = seen.relays[0]?.channels ?? 1;
+    const wanted = picked ? seen.relays.filter(({ from, to }) => selected === `pop ${from}` || selected === `pop ${to}`) : selected ? [] : seen.relays;
+    const shown = this.relays || picked ? wanted.filter(({ from, to }) => from !== to && this.apart(`pop ${from}`, `pop ${to}`)).slice(0, narrow && !picked ? RELAYS_SHOWN / 2 : RELAYS_SHOWN) : [];
+    const make = () => svg("g", { class: "relay" }, svg("path", { class: "body" }), svg("path", { class: "drops" }));
+    const named = shown.map((relay, index) => ({ ...relay, index })).sort((one, other) => (one.from + one.to < other.from + other.to ? -1 : 1));
+    keyed(this.layers.relays, named, ({ from, to }) => `${from} ${to}`, make, (group, { from, to, channels, index }) => {
+      const d = this.way(`pop ${from}`, `pop ${to}`, () => RELAY_BEND); // There and back are apart.
+      const [body, drops] = group.children;
+      const width = scale * (0.9 + 3.6 * Math.sqrt(channels / most));
+      attr(body, "d", d);
+      attr(body, "stroke-width", fixed(width));
+      attr(drops, "d", index < FLOWS_MOVING ? d : null);
+      attr(drops, "stroke-width", fixed(Math.max(1.3, width * 0.6)));
+      attr(group, "data-tip", `${from} relays ${plural(channels, "channel")} to ${to}`);
+      attr(group, "data-picked", picked);
+    });
+  }
+
+  drawFlows({ scale, narrow }) {
     const { seen, selected } = this;
     const picked = selected.startsWith("pop ") || selected.startsWith("origin ");
-    const apart = ({ pop, origin }) => {
-      const [from, to] = [spots.get(`pop ${pop}`), spots.get(`origin ${origin}`)];
-      return Math.hypot(from.x - to.x, from.y - to.y) > from.r + to.r + 6;
-    };
+    const apart = ({ pop, origin }) => this.apart(`pop ${pop}`, `origin ${origin}`);
     const most = seen.flows[0]?.units ?? 1;
     const wanted = picked ? seen.flows.filter((flow) => selected === `pop ${flow.pop}` || selected === `origin ${flow.origin}`) : selected ? [] : seen.flows;
     const shown = this.flows || picked ? wanted.filter(apart).slice(0, picked ? 2 * FLOWS_SHOWN : narrow ? FLOWS_SHOWN / 2 : FLOWS_SHOWN) : [];
     const make = () => svg("g", { class: "flow" }, svg("path", { class: "body" }), svg("path", { class: "drops" }));
-    const { mode, places } = this.arranged;
-    const { view } = this.placed;
     // In an order that stays, so that none is put elsewhere only because another has grown.
     const named = shown.map((flow, index) => ({ ...flow, index })).sort((one, other) => (one.pop + one.origin < other.pop + other.origin ? -1 : 1));
     keyed(this.layers.streams, named, (flow) => `${flow.pop} ${flow.origin}`, make, (group, flow) => {
-      const [one, other] = [`pop ${flow.pop}`, `origin ${flow.origin}`];
-      const [from, to] = [spots.get(one), spots.get(other)];
-      const turns = mode === "map" ? wrapped(places.get(one), places.get(other)).map(([a, b]) => [{ x: from.x + view.k * (a.x - places.get(one).x), y: from.y }, { x: to.x + view.k * (b.x - places.get(other).x), y: to.y }]) : [[from, to]];
-      const d = turns.map(([a, b]) => curve(a, b, a.x < b.x ? FLOW_BEND : -FLOW_BEND).d).join("");
+      const d = this.way(`pop ${flow.pop}`, `origin ${flow.origin}`, (a, b) => (a.x < b.x ? FLOW_BEND : -FLOW_BEND));
       const [body, drops] = group.children;
       const width = scale * (0.7 + 6.3 * Math.sqrt(flow.units / most));
       attr(body, "d", d);

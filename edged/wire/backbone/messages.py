@@ -58,9 +58,15 @@ FEATURE_DESCRIPTIONS = "descriptions"  # StreamDescribed, DescriptionWanted.
 FEATURE_SEGMENTS = "segments"
 FEATURE_PREEMPTION = "preemption"  # The code "preempted".
 FEATURE_PROBES = "probes"  # ProbesOffered.
-FEATURES = (FEATURE_DESCRIPTIONS, FEATURE_SEGMENTS, FEATURE_PREEMPTION, FEATURE_PROBES)  # Ours.
+FEATURE_RUNGS = "rungs"  # RungsWanted, and SubscribeParts' rungs.
+FEATURES = (  # Ours.
+    *(FEATURE_DESCRIPTIONS, FEATURE_SEGMENTS, FEATURE_PREEMPTION, FEATURE_PROBES),
+    FEATURE_RUNGS,
+)
 
 Purpose = Literal["control", "media"]
+RUNGS_MAX = 32  # As many renditions as a stream may have.
+Rungs = Annotated[tuple[Annotated[str, Meta(max_length=16)], ...], Meta(max_length=RUNGS_MAX)]
 
 
 class Hello(Struct, frozen=True, kw_only=True, array_like=True, tag="hello"):
@@ -220,6 +226,17 @@ class SubscribeParts(Struct, frozen=True, array_like=True, tag="subscribe_parts"
     channel: str
     # The PoP holds nothing of it: what is listed to it need not be pushed. Older origins push all.
     cold: bool = False
+    rungs: Rungs | None = None  # As in RungsWanted. Who does not know it pushes all.
+
+
+class RungsWanted(Struct, frozen=True, array_like=True, tag="rungs_wanted"):
+    """Of this subscription's video push these renditions alone, and list the others' segments.
+
+    None: push all.
+    """
+
+    sub_no: int
+    rungs: Rungs | None
 
 
 class SubscribeUnits(Struct, frozen=True, array_like=True, tag="subscribe_units"):
@@ -353,6 +370,7 @@ Message = (
     | UnitsAcked
     | KeyFrameWanted
     | SubscribeParts
+    | RungsWanted
     | SubscribeUnits
     | Unsubscribe
     | SubscriptionAccepted

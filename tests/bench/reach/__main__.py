@@ -6,7 +6,8 @@ import sys
 from tests.bench.goals import exit_status, verdict
 from tests.bench.reach.bench import BIG_VIEWERS, Figures, measure
 
-PLAN_S_GOAL = 1.0
+FIRST_S_GOAL = 0.5
+PLAN_S_GOAL = 0.1
 STEP_MS_GOAL = 50.0
 AUDIENCES = {"regional": 0.02, "worldwide": 0.3}
 
@@ -17,7 +18,7 @@ def report(audience: str, found: list[Figures]) -> str:
     def mean(name: str) -> float:
         return float(sum(getattr(each, name) for each in found)) / len(found)
 
-    plan_s = max(max(each.plan_s, each.replan_s) for each in found)
+    first_s, plan_s = (max(getattr(e, name) for e in found) for name in ("plan_s", "replan_s"))
     step_ms = 1000 * max(each.step_s for each in found)
     return "\n".join(
         (
@@ -31,9 +32,13 @@ def report(audience: str, found: list[Figures]) -> str:
             f" copies would leave an origin, carried over {100 * mean('carried'):.0f} % of its"
             f" round trips; a PoP's first part would come over {mean('first_ms'):.0f} ms in place"
             f" of {mean('first_pulled_ms'):.0f} ms",
+            f"  replicas hold {mean('hold_mbps'):.0f} Mbps that nobody watches there;"
+            f" of whole ladders it would be {mean('whole_mbps'):.0f} Mbps",
             f"  {mean('planned'):.0f} of {found[0].channels} channels are planned for in"
-            f" {plan_s:.2f} s of CPU at most; goal < {PLAN_S_GOAL:g} s:"
-            f" {verdict(reached=plan_s < PLAN_S_GOAL)}",
+            f" {first_s:.2f} s of CPU at most; goal < {FIRST_S_GOAL:g} s:"
+            f" {verdict(reached=first_s < FIRST_S_GOAL)}",
+            f"  a plan after that looks at {max(e.looked_at for e in found)} of them at most, in"
+            f" {plan_s:.3f} s; goal < {PLAN_S_GOAL:g} s: {verdict(reached=plan_s < PLAN_S_GOAL)}",
             f"  the loop is held up for {step_ms:.1f} ms at most; goal < {STEP_MS_GOAL:g} ms:"
             f" {verdict(reached=step_ms < STEP_MS_GOAL)}",
             f"  when all audiences change by 5 % by chance, {max(e.changed for e in found)} orders"

@@ -64,6 +64,8 @@ MESSAGES: Sequence[m.Message] = [
     m.KeyFrameWanted(1, 1),
     m.SubscribeParts(1, "alice", cold=True),
     m.SubscribeUnits(2, "alice"),
+    m.RungsWanted(1, ("v0", "v1")),
+    m.RungsWanted(1, None),
     m.Unsubscribe(1),
     m.SubscriptionAccepted(1),
     m.SubscriptionRefused(1, "not_live", "nobody"),
