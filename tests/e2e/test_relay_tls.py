@@ -20,7 +20,7 @@ from tests.e2e.pair import Pair, open_pair
 from tests.e2e.viewer import Viewer
 from tests.roles.network import configure, running
 
-pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(120)]
 
 CLIP_S = 12
 STALL_S_MAX = 2.0

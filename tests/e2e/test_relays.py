@@ -367,6 +367,7 @@ def is_list(pop: PopRole, rendition: str) -> bool:
     return window is not None and window.is_away
 
 
+@pytest.mark.slow  # Unit tests show it as well.
 async def test_a_rung_that_nobody_watches_comes_when_somebody_does(tmp_path: Path) -> None:
     """East holds alice by a rung that she has not: her only one is listed until a viewer asks."""
     async with relayed(tmp_path) as made:
@@ -398,6 +399,7 @@ async def test_a_rung_that_nobody_watches_comes_when_somebody_does(tmp_path: Pat
         made.check()
 
 
+@pytest.mark.slow  # Unit tests show it as well.
 async def test_a_relay_has_the_rungs_that_are_watched_behind_it(tmp_path: Path) -> None:
     """South is watched, and goes to a relay that holds alice by another rung: it gets v0, too."""
     async with relayed(tmp_path) as made:

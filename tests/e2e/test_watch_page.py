@@ -89,7 +89,9 @@ async def test_stream_comes_is_measured_ends_and_comes_back() -> None:
             seen = await stats(page)
             tolerance = "window.edged.player.hls.streamController.fragmentTracker.bufferPadding"
             told = await page.evaluate(tolerance)
-            assert told == 0.004, "a name of hls.js's own: a segment's short last part is not missed"
+            assert told == 0.004, (
+                "a name of hls.js's own: a segment's short last part is not missed"
+            )
             assert edge.picture is not None
             glass = await read_glass(
                 page, started_unix_us=edge.picture.started_unix_us, fps=Fraction(30)
