@@ -108,6 +108,7 @@ async def watch(page: Page, demo: Demo, picture: TestPicture) -> Watched:
     )
 
 
+@pytest.mark.slow  # 25 s: in CI `test_glass_to_glass` looks at such a page.
 @pytest.mark.timeout(200)
 async def test_a_while_at_the_other_pop() -> None:
     require_player()
