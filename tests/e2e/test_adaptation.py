@@ -15,11 +15,11 @@ from tests.e2e.browser import Page, open_browser
 from tests.e2e.clip import Rung, make_ladder_clip
 from tests.e2e.machine import run_undisturbed
 from tests.e2e.network import open_network
-from tests.e2e.pictures import Still, longest_still, note_pictures
+from tests.e2e.pictures import SLACK, STILL_MS_MAX, Still, longest_still, note_pictures
 from tests.e2e.proxy import Weather, open_proxy
 from tests.e2e.test_watch_page import STATE, require_player, stats
 
-pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.timeout(170)]
+pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.timeout(270)]
 
 RUNGS = (
     Rung("h264", (640, 360), 1600),
@@ -91,7 +91,7 @@ async def test_down_the_ladder_and_up_again() -> None:
     require_player()
     clip = make_ladder_clip(RUNGS, (("aac", "eng"),), seconds=45, gop=round(30 * GOP_S))
     weather = Weather(rtt_s=RTT_S)
-    with trio.fail_after(160):
+    with trio.fail_after(260):
         async with (
             open_network(channels=("one",)) as network,
             open_proxy(network.ports["b.https"], weather) as proxy,
@@ -105,13 +105,23 @@ async def test_down_the_ladder_and_up_again() -> None:
             await trio.sleep(3)  # A segment or two.
             page = await browser.open_page()
             url = f"https://127.0.0.1:{proxy.port}/watch/one"
-            adapted = await run_undisturbed(lambda: adapt(page, url, weather))
+            # Mostly a picture stands for 50 ms. Where a rung has to be left between two key frames,
+            # and the browser has decoded beyond the first, the last one does until the second: a
+            # GOP at most, and not in two of three.
+            is_short = await watch_once(page, url, weather)
+            if not is_short:
+                assert await watch_once(page, url, weather)
+                assert await watch_once(page, url, weather)
             nursery.cancel_scope.cancel()
+
+
+async def watch_once(page: Page, url: str, weather: Weather) -> bool:
+    """There and back; whether no picture stood for long."""
+    adapted = await run_undisturbed(lambda: adapt(page, url, weather))
     print(adapted)
     assert adapted.slow[0] == 360
     assert max(adapted.slow[1:]) < 360, "1 Mbps is too little for it"
     assert 360 in adapted.after
     assert (adapted.stalls, adapted.starts, adapted.seeks) == (0, 0, 0), adapted
-    # Mostly 50 ms. Where a rung has to be left between two key frames, and the browser has decoded
-    # beyond the first, it shows the last picture until the second.
     assert adapted.still.ms <= 1000 * GOP_S, adapted
+    return adapted.still.ms <= SLACK * STILL_MS_MAX

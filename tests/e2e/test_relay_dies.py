@@ -1,7 +1,7 @@
 """A PoP that relays, as a process of its own, is killed or stands still under ffmpeg's stream."""
 
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -26,11 +26,13 @@ RELAY = "lon1/0"
 
 
 @asynccontextmanager
-async def third_pop(pair: Pair, folder: Path) -> AsyncIterator[tuple[PopRole, str]]:
+async def third_pop(
+    pair: Pair, folder: Path, tls: Mapping[str, str] | None = None
+) -> AsyncIterator[tuple[PopRole, str]]:
     """A PoP in this process, so that the test can say what it is ordered; and where viewers go."""
     config = configure(
         {
-            "pop": {"name": "sin1", "reach": {}},
+            "pop": {"name": "sin1", "reach": {}, **({"tls": tls} if tls else {})},
             "ingest": {"rtmp": {"listen": "127.0.0.1:0"}},
             "playback": {"listen": "127.0.0.1:0"},
             "irs_client": {"addresses": [f"127.0.0.1:{pair.ports['irs']}"]},

@@ -17,8 +17,8 @@ from tests.conftest import require
 from tests.e2e.clip import check_same, make_clip, publish_ffmpeg, read_packets
 from tests.e2e.network import run_edged, wait_until
 from tests.e2e.pair import Pair, open_pair
+from tests.e2e.test_relay_dies import third_pop
 from tests.e2e.viewer import Viewer
-from tests.roles.network import configure, running
 
 pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -29,24 +29,14 @@ REACH = '[pop.reach]\nlisten = "127.0.0.1:0"\n'
 
 
 @asynccontextmanager
-async def third_pop(pair: Pair, folder: Path) -> AsyncIterator[tuple[PopRole, str]]:
+async def secure_pop(pair: Pair, folder: Path) -> AsyncIterator[tuple[PopRole, str]]:
     """A PoP with a certificate of the same CA; and where its viewers go."""
     await run_edged(pair.folder, "cert", "host", "pop", "sin1")
     certs = pair.folder / "certs"
-    files = {"certificate": str(certs / "pop-sin1.pem"), "key": str(certs / "pop-sin1.key")}
-    config = configure(
-        {
-            "pop": {"name": "sin1", "reach": {}, "tls": {"ca": str(certs / "ca.pem"), **files}},
-            "ingest": {"rtmp": {"listen": "127.0.0.1:0"}},
-            "playback": {"listen": "127.0.0.1:0"},
-            "irs_client": {"addresses": [f"127.0.0.1:{pair.ports['irs']}"]},
-            "admin": {"socket": str(folder / "admin.sock")},
-            "metrics": {"listen": "127.0.0.1:0"},
-        }
-    )
-    async with running(config) as network:
-        (role,) = [each for each in network.process.roles if isinstance(each, PopRole)]
-        yield role, f"http://{network.addresses['pop sin1']['http']}"
+    names = {"ca": "ca.pem", "certificate": "pop-sin1.pem", "key": "pop-sin1.key"}
+    tls = {what: str(certs / name) for what, name in names.items()}
+    async with third_pop(pair, folder, tls) as made:
+        yield made
 
 
 def order(pop: PopRole, relay: str, address: str) -> None:
@@ -62,7 +52,7 @@ async def test_a_viewer_behind_a_relay_under_tls(named: str, tmp_path: Path) -> 
     clip = make_clip(seconds=CLIP_S)
     async with (
         open_pair(origins=("fra1",), pops=("ams1", "lon1"), pop_tables=REACH, secure=True) as pair,
-        third_pop(pair, tmp_path) as (pop, address),
+        secure_pop(pair, tmp_path) as (pop, address),
         trio.open_nursery() as nursery,
     ):
         started = await pair.pops["lon1"].wait_log("role started")
@@ -112,7 +102,7 @@ async def test_a_relay_of_another_ca_is_refused_and_the_channel_stays_at_its_ori
     async with (
         open_pair(origins=("fra1",), pops=("ams1",), pop_tables=REACH, secure=True) as pair,
         open_pair(origins=("fra1",), pops=("lon1",), pop_tables=REACH, secure=True) as other,
-        third_pop(pair, tmp_path) as (pop, address),
+        secure_pop(pair, tmp_path) as (pop, address),
         trio.open_nursery() as nursery,
     ):
         stranger = await other.pops["lon1"].wait_log("role started")
